@@ -1,1 +1,10 @@
-//! Nomoat runtime.
+//! Nomoat's runtime: loads a GGUF model onto a GPU and generates text with it, natively and in the browser.
+//!
+//! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
+
+pub mod gguf;
+pub mod gpu;
+pub mod graph;
+pub mod load;
+pub mod model;
+pub mod quant;

@@ -1,0 +1,261 @@
+//! The way from a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data, piece by piece.
+
+use super::pool::{Pool, Sequence};
+use super::{Engine, Error};
+use crate::gguf::{Header, HeaderReader, Metadata};
+use crate::gpu::{Executor, Gpu, GpuError, Weights};
+use crate::graph::{Capacity, Graph, PAGE, WeightId};
+use crate::load::{FileLoader, Sink, formats};
+use crate::model::{Config, ModelError, Tensors, build};
+use crate::quant::Format;
+use crate::text::{ChatTemplate, Tokenizer};
+use serde::{Deserialize, Serialize};
+
+/// How to load a model.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadOptions {
+    /// Positions that the KV pool holds; at most what the model was trained for. Default: that, but no more than 4096.
+    pub context_length: Option<usize>,
+}
+
+/// What a loaded model is, and what it takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelInfo {
+    /// `general.name`, else the architecture.
+    pub name: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Numbers in all tensors.
+    pub parameters: u64,
+    /// The format of most of its matrices' bytes.
+    pub quantization: String,
+    /// Positions that fit, now.
+    pub context_length: usize,
+    /// Positions that it was trained for.
+    pub trained_context_length: usize,
+    /// Words of its vocabulary.
+    pub vocab_size: usize,
+    /// Bytes of its tensors in the file.
+    pub tensor_bytes: u64,
+    /// Bytes of all its buffers on the GPU, the KV pool included.
+    pub gpu_bytes: u64,
+    /// Bytes of the KV pool.
+    pub kv_bytes: u64,
+    /// Whether the file brings a chat template, or its vocabulary tells a usual one.
+    pub has_chat_template: bool,
+    /// `general.license`.
+    pub license: Option<String>,
+}
+
+/// Bytes that may wait in the device's queue before the loader lets it catch up.
+const QUEUED: u64 = 16 << 20;
+
+/// A model on its way in.
+pub struct Loading {
+    options: LoadOptions,
+    sizes: Vec<u64>,
+    readers: Vec<HeaderReader>,
+    prepared: Option<Prepared>,
+    /// The file whose data comes next.
+    file: usize,
+    queued: u64,
+    digests: Vec<String>,
+}
+
+struct Prepared {
+    weights: Weights,
+    executor: Executor,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    info: ModelInfo,
+    loaders: std::collections::VecDeque<FileLoader>,
+}
+
+impl Sink for Weights {
+    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        self.write_blocks(weight, first_block, quants, scales);
+    }
+
+    fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
+        self.write_vector(weight, numbers);
+    }
+}
+
+impl Loading {
+    /// Begins with a model's files, in order, of these sizes in bytes.
+    pub fn new(sizes: &[u64], options: LoadOptions) -> Self {
+        Self {
+            options,
+            sizes: sizes.to_vec(),
+            readers: sizes.iter().map(|size| HeaderReader::new(*size)).collect(),
+            prepared: None,
+            file: 0,
+            queued: 0,
+            digests: Vec::new(),
+        }
+    }
+
+    /// The next bytes of a file, from its start on. Returns how many more its header needs at least; 0: it is complete.
+    pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
+        let reader = self.readers.get_mut(file).ok_or_else(|| out_of_order("a header of no file"))?;
+        Ok(reader.push(bytes)?)
+    }
+
+    /// The headers, once they are complete.
+    pub fn headers(&mut self) -> Result<Vec<Header>, Error> {
+        Ok(self.readers.drain(..).map(HeaderReader::finish).collect::<Result<_, _>>()?)
+    }
+
+    /// With all headers complete: checks the model, builds its graph and allocates its buffers on the device.
+    pub async fn prepare(&mut self, gpu: &Gpu) -> Result<&ModelInfo, Error> {
+        let mut headers = self.headers()?;
+        check_split(&headers)?;
+        // The tokenizer takes the vocabulary out of the metadata, which would else be held twice.
+        let metadata = &mut headers[0].metadata;
+        if let Some(architecture) = metadata.str("general.architecture")
+            && !crate::model::FAMILIES.contains(&architecture)
+        {
+            return Err(ModelError::Architecture(architecture.to_string()).into());
+        }
+        let tokenizer = Tokenizer::from_metadata(metadata)?;
+        let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
+        let config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
+        let tensors = Tensors::of(&headers)?;
+        let graph = build(&config, &tensors)?;
+        let formats = formats(&graph, &tensors)?;
+
+        let context_length = context_length(self.options.context_length, &config)?;
+        let capacity = capacity(gpu, context_length);
+        let kv_buffer = graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
+        if kv_buffer > gpu.info().max_binding_size {
+            let message = format!("a context of {context_length} needs KV buffers of {kv_buffer} bytes; ask for a shorter one");
+            return Err(GpuError::OutOfMemory(message).into());
+        }
+        let weights = Weights::allocate(gpu, &graph, &formats)?;
+        let executor = Executor::new(gpu, &graph, &weights, capacity)?;
+        gpu.settle().await?;
+
+        let info = describe(&headers, &config, &graph, &formats);
+        let info = ModelInfo {
+            context_length,
+            gpu_bytes: weights.bytes() + executor.bytes(),
+            kv_bytes: executor.kv_bytes(),
+            has_chat_template: template.is_some(),
+            vocab_size: tokenizer.vocab_size(),
+            ..info
+        };
+        let files = self.sizes.iter().zip(&headers);
+        let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
+        let prepared = Prepared { weights, executor, tokenizer, template, info, loaders };
+        Ok(&self.prepared.insert(prepared).info)
+    }
+
+    /// The next bytes of a file's data, from its first byte on; files in order.
+    pub async fn push_data(&mut self, gpu: &Gpu, file: usize, bytes: &[u8]) -> Result<(), Error> {
+        let prepared = self.prepared.as_mut().ok_or_else(|| out_of_order("data before the headers"))?;
+        if file == self.file + 1 {
+            finish_file(prepared, &mut self.digests)?;
+            self.file += 1;
+        }
+        let loader = prepared.loaders.front_mut().filter(|_| file == self.file);
+        loader.ok_or_else(|| out_of_order("files out of order"))?.push(bytes, &prepared.weights)?;
+        self.queued += bytes.len() as u64;
+        if self.queued > QUEUED {
+            self.queued = 0;
+            gpu.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// After the last byte: the engine, and the SHA-256 of each file.
+    pub async fn finish(mut self, gpu: &Gpu) -> Result<(Engine, Vec<String>), Error> {
+        let mut prepared = self.prepared.take().ok_or_else(|| out_of_order("finished before the headers"))?;
+        while !prepared.loaders.is_empty() {
+            finish_file(&mut prepared, &mut self.digests)?;
+        }
+        gpu.settle().await?;
+        let pages = prepared.executor.capacity().pages;
+        let engine = Engine {
+            gpu: gpu.clone(),
+            executor: prepared.executor,
+            _weights: prepared.weights,
+            tokenizer: prepared.tokenizer,
+            template: prepared.template,
+            info: prepared.info,
+            pool: Pool::new(pages),
+            sequence: Sequence::default(),
+            running: None,
+            rows: Vec::new(),
+            outputs: Vec::new(),
+        };
+        Ok((engine, self.digests))
+    }
+}
+
+fn finish_file(prepared: &mut Prepared, digests: &mut Vec<String>) -> Result<(), Error> {
+    if let Some(loader) = prepared.loaders.pop_front() {
+        digests.push(loader.finish()?);
+    }
+    Ok(())
+}
+
+fn out_of_order(what: &str) -> Error {
+    Error::InvalidRequest(format!("loading went wrong: {what}"))
+}
+
+/// Files of a split model say which of how many they are.
+fn check_split(headers: &[Header]) -> Result<(), Error> {
+    for (i, header) in headers.iter().enumerate() {
+        let count = header.metadata.u64("split.count").unwrap_or(1);
+        let number = header.metadata.u64("split.no").unwrap_or(i as u64);
+        if count != headers.len() as u64 || number != i as u64 {
+            let message = format!("file {} of {} says that it is {} of {count}", i + 1, headers.len(), number + 1);
+            return Err(ModelError::Inconsistent(message).into());
+        }
+    }
+    match headers {
+        [] => Err(out_of_order("no files")),
+        _ => Ok(()),
+    }
+}
+
+fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error> {
+    match wanted {
+        Some(0) => Err(Error::InvalidRequest("a context length of 0".into())),
+        Some(n) => Ok(n.min(config.context_length)),
+        None => Ok(config.context_length.min(4096)),
+    }
+}
+
+fn capacity(gpu: &Gpu, context_length: usize) -> Capacity {
+    let pages = context_length.div_ceil(PAGE as usize) as u32;
+    // Chunks small enough that a step stays far below the seconds after which systems reset a device.
+    let tokens = if gpu.info().is_fallback { 32 } else { 128 };
+    Capacity { tokens, outputs: 32, sequences: 1, max_pages: pages, pages }
+}
+
+/// What the headers alone tell.
+fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Format]) -> ModelInfo {
+    let metadata: &Metadata = &headers[0].metadata;
+    let tensors = || headers.iter().flat_map(|header| &header.tensors);
+    let bytes_in = |format: Format| -> usize {
+        let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
+        of_format.map(|(w, _)| w.n_rows * w.n_cols / 32 * format.block_bytes()).sum()
+    };
+    let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
+    ModelInfo {
+        name: metadata.str("general.name").unwrap_or(&config.architecture).to_string(),
+        architecture: config.architecture.clone(),
+        parameters: tensors().map(|t| t.n_elements()).sum(),
+        quantization: quantization.name().to_string(),
+        context_length: config.context_length,
+        trained_context_length: config.context_length,
+        vocab_size: config.n_vocab,
+        tensor_bytes: tensors().map(|t| t.n_bytes).sum(),
+        gpu_bytes: 0,
+        kv_bytes: 0,
+        has_chat_template: false,
+        license: metadata.str("general.license").map(str::to_string),
+    }
+}

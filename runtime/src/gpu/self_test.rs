@@ -1,0 +1,434 @@
+//! Kernels against the scalar interpreter, one op at a time, on random data from a fixed seed.
+//!
+//! [`run`] is the self-test that every device passes before it is used: some devices and drivers compute wrongly, and say nothing.
+//! The unit tests below run the same cases at many more shapes, and every kernel variant.
+
+use super::{Executor, Gpu, GpuError, Want, Weights};
+use crate::graph::interpreter::Interpreter;
+use crate::graph::{Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, ValueId};
+use crate::quant::{BLOCK, Format};
+
+/// Checks a few small kernels; an error names the first that is wrong.
+pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
+    let cases = [
+        matmul(Format::Q4_0, 70, 96, 1),
+        matmul(Format::Q8_0, 70, 96, 1),
+        matmul(Format::Q4_1, 70, 96, 37),
+        rms_norm(96, 3),
+        attention(Attention { n_heads: 4, n_kv_heads: 2, head_dim: 16, scale: 0.25, window: 0 }, 80),
+        argmax(1000, 2),
+    ];
+    for case in cases {
+        let error = case.deviation(gpu).await?;
+        // Written so that NaN fails too.
+        if !(error <= case.tolerance) {
+            return Err(GpuError::Wrong { device: gpu.info().name.clone(), kernel: case.name, error });
+        }
+    }
+    Ok(())
+}
+
+/// One graph with its data.
+struct Case {
+    name: String,
+    graph: Graph,
+    /// Of each weight: its format and its bytes as a GGUF file has them.
+    weights: Vec<(Format, Vec<u8>)>,
+    inputs: Vec<(ValueId, Vec<f32>)>,
+    tokens: Vec<Token>,
+    outputs: Vec<Output>,
+    pages: Vec<u32>,
+    max_pages: u32,
+    /// Largest deviation allowed, in units of the result's root mean square.
+    tolerance: f32,
+}
+
+impl Case {
+    fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
+        let tokens = (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
+        let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output { row, target: row * 11 }).collect();
+        let max_pages = n_tokens.div_ceil(PAGE);
+        let pages = (0..max_pages).collect();
+        let mut case =
+            Self { name, graph, weights: vec![], inputs: vec![], tokens, outputs, pages, max_pages, tolerance };
+        let mut random = Random(0x9e37_79b9);
+        for weight in &case.graph.weights {
+            let bytes = match &weight.source {
+                Source::Constant(numbers) => bytemuck::cast_slice(numbers).to_vec(),
+                Source::Tensor(format) => {
+                    random.weights(Format::from_name(format).unwrap_or(Format::F32), weight.n_rows * weight.n_cols)
+                }
+            };
+            let format = match &weight.source {
+                Source::Tensor(name) => Format::from_name(name).unwrap_or(Format::F32),
+                Source::Constant(_) => Format::F32,
+            };
+            case.weights.push((format, bytes));
+        }
+        let is_made = |id| case.graph.ops.iter().any(|op| op.out() == Some(id));
+        for (i, value) in case.graph.values.iter().enumerate().filter(|(i, _)| !is_made(ValueId(*i))) {
+            let rows = if value.rows == Rows::Tokens { case.tokens.len() } else { case.outputs.len() };
+            case.inputs.push((ValueId(i), (0..rows * value.width).map(|_| random.normal()).collect()));
+        }
+        case
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            tokens: self.tokens.len() as u32,
+            outputs: self.outputs.len() as u32,
+            sequences: self.pages.len() as u32 / self.max_pages,
+            max_pages: self.max_pages,
+            pages: self.pages.len() as u32,
+        }
+    }
+
+    fn step(&self) -> Step<'_> {
+        Step { tokens: &self.tokens, outputs: &self.outputs, pages: &self.pages, max_pages: self.max_pages }
+    }
+
+    fn upload(&self, gpu: &Gpu) -> Result<Weights, GpuError> {
+        let formats: Vec<Format> = self.weights.iter().map(|(format, _)| *format).collect();
+        let weights = Weights::allocate(gpu, &self.graph, &formats)?;
+        for (i, (format, bytes)) in self.weights.iter().enumerate() {
+            let id = crate::graph::WeightId(i);
+            if self.graph.weights[i].is_vector {
+                weights.write_vector(id, &floats(*format, bytes));
+                continue;
+            }
+            // In pieces of an even number of blocks, as the loader does.
+            for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
+                let (mut quants, mut scales) = (Vec::new(), Vec::new());
+                format.repack(blocks, &mut quants, &mut scales);
+                weights.write_blocks(id, piece * 38, &quants, &scales);
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The largest difference between the device's results and the interpreter's, in units of the results' root mean square.
+    async fn deviation(&self, gpu: &Gpu) -> Result<f32, GpuError> {
+        let mut interpreter = Interpreter::new(
+            &self.graph,
+            self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect(),
+            self.capacity(),
+        );
+        for (id, data) in &self.inputs {
+            interpreter.values[id.0].clone_from(data);
+        }
+        interpreter.step(&self.step());
+
+        let weights = self.upload(gpu)?;
+        let mut executor = Executor::with(gpu, &self.graph, &weights, self.capacity(), true)?;
+        for (i, expected) in interpreter.values.iter().enumerate() {
+            executor.write_value(ValueId(i), &vec![f32::NAN; expected.len()]);
+        }
+        for (id, data) in &self.inputs {
+            executor.write_value(*id, data);
+        }
+        executor.step(&self.step(), Want::Best).await?;
+        let mut worst = 0.0_f32;
+        for (i, expected) in interpreter.values.iter().enumerate() {
+            let found = executor.read_value(ValueId(i), expected.len()).await?;
+            worst = worst.max(distance(&found, expected, self.graph.argmax == Some(ValueId(i))));
+        }
+        Ok(worst)
+    }
+}
+
+/// Largest difference by root mean square; infinite if anything is not a number. Of argmax rows, the index must be the same.
+fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
+    let is_index = |i: usize| is_argmax && i % 4 == 0;
+    let numbers = || expected.iter().enumerate().filter(|(i, _)| !is_index(*i)).map(|(_, e)| *e);
+    let rms = (numbers().map(|e| e * e).sum::<f32>() / numbers().count().max(1) as f32).sqrt().max(1e-20);
+    let mut worst = 0.0_f32;
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        let off = match is_index(i) {
+            true => f32::from(u8::from(f.to_bits() != e.to_bits())) * 1e9,
+            false => (f - e).abs() / rms,
+        };
+        worst = if off.is_finite() { worst.max(off) } else { f32::INFINITY };
+    }
+    worst
+}
+
+fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
+    match format {
+        Format::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        _ => format.dequantise(bytes),
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Nearly normal: the sum of four uniform numbers, of variance 1.
+    fn normal(&mut self) -> f32 {
+        let sum: f32 = (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
+        sum * 3.0_f32.sqrt()
+    }
+
+    /// Weights in a file's format: any quants, scales around 1/64.
+    fn weights(&mut self, format: Format, n: usize) -> Vec<u8> {
+        let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
+        match format {
+            Format::F32 => (0..n).flat_map(|_| self.normal().to_le_bytes()).collect(),
+            Format::F16 => (0..n).flat_map(|_| half(self.normal())).collect(),
+            _ => (0..n / BLOCK)
+                .flat_map(|_| {
+                    let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| (self.next() >> 32) as u8).collect();
+                    for at in (0..format.scales_bytes()).step_by(2) {
+                        block[at..at + 2].copy_from_slice(&half(self.normal() / 64.0));
+                    }
+                    block
+                })
+                .collect(),
+        }
+    }
+}
+
+fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Rows::Tokens, n_cols);
+    let w = g.matrix(format.name(), n_rows, n_cols);
+    g.matmul(x, w);
+    // f16 staging rounds weights and activations to 11 bits; float32 sums err by far less.
+    Case::new(format!("matmul {} {n_rows}x{n_cols}, {n_tokens} rows", format.name()), g.finish(), n_tokens, 4e-3)
+}
+
+fn rms_norm(width: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Rows::Tokens, width);
+    let w = g.vector("F32", width);
+    g.rms_norm(x, w, 1e-5);
+    Case::new(format!("rms_norm {width}"), g.finish(), n_tokens, 1e-4)
+}
+
+/// The pool's pages are in reverse order, so that page tables matter.
+fn attention(shape: Attention, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let q = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
+    let k = g.value(Rows::Tokens, shape.n_kv_heads * shape.head_dim);
+    let v = g.value(Rows::Tokens, shape.n_kv_heads * shape.head_dim);
+    let layer = g.kv_layer(shape.n_kv_heads * shape.head_dim);
+    g.kv_write(k, v, layer);
+    g.attention(q, layer, shape);
+    let mut case = Case::new(format!("attention {shape:?}, {n_tokens} rows"), g.finish(), n_tokens, 1e-3);
+    case.pages.reverse();
+    for token in &mut case.tokens {
+        token.cell = case.pages[(token.position / PAGE) as usize] * PAGE + token.position % PAGE;
+    }
+    case
+}
+
+fn argmax(n_vocab: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Rows::Tokens, n_vocab);
+    let logits = g.select_rows(x);
+    let best = g.argmax(logits);
+    g.results(logits, best);
+    Case::new(format!("argmax of {n_vocab}"), g.finish(), n_tokens, 1e-4)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::gpu::Options;
+    use std::sync::OnceLock;
+
+    /// The adapter without f16 arithmetic and, where it has it, with.
+    fn devices() -> Vec<Gpu> {
+        static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
+        let open = |f16| pollster::block_on(Gpu::open(Options { f16 })).unwrap();
+        DEVICES
+            .get_or_init(|| {
+                let (plain, with_f16) = (open(false), open(true));
+                if with_f16.info().f16 { vec![plain, with_f16] } else { vec![plain] }
+            })
+            .clone()
+    }
+
+    fn check(case: Case) {
+        for gpu in devices() {
+            let error = pollster::block_on(case.deviation(&gpu)).unwrap();
+            // Only f16 staging may use the wider bound.
+            let tolerance = if gpu.info().f16 { case.tolerance } else { case.tolerance.min(1e-3) };
+            assert!(error <= tolerance, "{} (f16 {}): {error}", case.name, gpu.info().f16);
+        }
+    }
+
+    #[test]
+    fn device_passes() {
+        for gpu in devices() {
+            pollster::block_on(run(&gpu)).unwrap();
+        }
+    }
+
+    #[test]
+    fn matmul_row_by_row() {
+        for format in Format::ALL {
+            for (rows, cols, tokens) in [(1, 32, 1), (63, 96, 1), (65, 544, 3), (130, 1024, 7)] {
+                check(matmul(format, rows, cols, tokens));
+            }
+        }
+    }
+
+    #[test]
+    fn matmul_by_tiles() {
+        for format in Format::ALL {
+            for (rows, cols, tokens) in [(1, 32, 8), (63, 96, 31), (65, 544, 33), (130, 1024, 70)] {
+                check(matmul(format, rows, cols, tokens));
+            }
+        }
+    }
+
+    /// Every way to share a row among threads, which depends on the kind of device: forced here.
+    #[test]
+    fn matmul_with_threads_sharing_rows() {
+        for mut gpu in devices() {
+            gpu.pretend(|info| info.is_fallback = !info.is_fallback);
+            for format in Format::ALL {
+                for (rows, cols) in [(1, 32), (63, 96), (65, 544), (130, 1024)] {
+                    let case = matmul(format, rows, cols, 2);
+                    let error = pollster::block_on(case.deviation(&gpu)).unwrap();
+                    assert!(error <= 1e-3, "{}: {error}", case.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_in_parts() {
+        for mut gpu in devices() {
+            for format in Format::ALL {
+                // Three parts, of which the last is short.
+                let limit = (50 * 96 / BLOCK * format.block_bytes()) as u64;
+                gpu.pretend(|info| info.max_binding_size = limit + 512);
+                for tokens in [1, 9] {
+                    let case = matmul(format, 131, 96, tokens);
+                    let error = pollster::block_on(case.deviation(&gpu)).unwrap();
+                    assert!(error <= case.tolerance, "{}: {error}", case.name);
+                }
+                let error = pollster::block_on(embed(format, 131, 96, 31).deviation(&gpu)).unwrap();
+                assert!(error <= 1e-4, "embed {format:?}: {error}");
+            }
+        }
+    }
+
+    fn embed(format: Format, n_vocab: usize, width: usize, n_tokens: u32) -> Case {
+        let mut g = Builder::default();
+        let w = g.matrix(format.name(), n_vocab, width);
+        g.embed(w);
+        Case::new(format!("embed {}", format.name()), g.finish(), n_tokens, 1e-4)
+    }
+
+    #[test]
+    fn embeddings() {
+        for format in Format::ALL {
+            check(embed(format, 131, 32, 1));
+            check(embed(format, 131, 576, 40));
+        }
+    }
+
+    #[test]
+    fn norms_and_elementwise() {
+        for (width, tokens) in [(4, 1), (96, 5), (576, 3), (260, 33)] {
+            check(rms_norm(width, tokens));
+            let mut g = Builder::default();
+            let (a, b) = (g.value(Rows::Tokens, width), g.value(Rows::Tokens, width));
+            g.swiglu(a, b);
+            g.add(a, b);
+            check(Case::new(format!("swiglu and add {width}"), g.finish(), tokens, 1e-4));
+        }
+    }
+
+    #[test]
+    fn swiglu_at_the_extremes() {
+        let mut g = Builder::default();
+        let (gate, up) = (g.value(Rows::Tokens, 8), g.value(Rows::Tokens, 8));
+        g.swiglu(gate, up);
+        let mut case = Case::new("swiglu extremes".into(), g.finish(), 1, 1e-4);
+        case.inputs[0].1 = vec![-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, -0.0];
+        case.inputs[1].1 = vec![1.0; 8];
+        check(case);
+    }
+
+    #[test]
+    fn ropes() {
+        for (head_dim, n_rot, neox) in [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)] {
+            let mut g = Builder::default();
+            let rope = Rope { n_heads: 3, head_dim, n_rot, neox };
+            let x = g.value(Rows::Tokens, 3 * head_dim);
+            let turns = (0..n_rot / 2).map(|i| 10_000_f32.powf(-2.0 * i as f32 / n_rot as f32) / std::f32::consts::TAU);
+            let turns = g.constant(turns.collect());
+            let factors = g.constant((0..n_rot / 2).map(|i| 1.0 + i as f32 / 8.0).collect());
+            g.rope(x, turns, factors, rope);
+            let mut case = Case::new(format!("{rope:?}"), g.finish(), 9, 1e-3);
+            for token in &mut case.tokens {
+                token.position *= 1000;
+            }
+            check(case);
+        }
+    }
+
+    #[test]
+    fn attentions() {
+        let shape = |n_heads, n_kv_heads, head_dim, window| Attention {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window,
+        };
+        for (shape, tokens) in [
+            (shape(1, 1, 2, 0), 1),
+            (shape(9, 3, 64, 0), 65),
+            (shape(4, 4, 128, 0), 130),
+            (shape(2, 1, 256, 0), 33),
+            (shape(4, 2, 80, 40), 129),
+        ] {
+            check(attention(shape, tokens));
+        }
+    }
+
+    /// Rows of two sequences in one step see only their own.
+    #[test]
+    fn attention_keeps_sequences_apart() {
+        let shape = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 32, scale: 0.2, window: 0 };
+        let mut case = attention(shape, 40);
+        case.pages = vec![2, 0, 1, 3];
+        case.max_pages = 2;
+        for (i, token) in case.tokens.iter_mut().enumerate() {
+            (token.sequence, token.position) = (i as u32 % 2, i as u32 / 2);
+            token.cell = case.pages[(token.sequence * 2) as usize] * PAGE + token.position;
+        }
+        check(case);
+    }
+
+    #[test]
+    fn argmaxes() {
+        for (n_vocab, tokens) in [(4, 1), (1000, 3), (49_152, 2)] {
+            check(argmax(n_vocab, tokens));
+        }
+        let mut tie = argmax(1024, 1);
+        tie.inputs[0].1 = vec![0.5; 1024];
+        check(tie);
+    }
+
+    /// The self-test must be able to fail.
+    #[test]
+    fn a_wrong_result_is_refused() {
+        assert_eq!(distance(&[1.0, f32::NAN], &[1.0, 1.0], false), f32::INFINITY);
+        assert!(distance(&[1.0, 1.02], &[1.0, 1.0], false) > 0.01);
+        assert!(distance(&[f32::from_bits(3), 1.0, 1.0, 1.0], &[f32::from_bits(2), 1.0, 1.0, 1.0], true) > 1.0);
+    }
+}

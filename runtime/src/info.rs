@@ -1,0 +1,56 @@
+//! `nomoat info`: what a file holds and what running it takes.
+
+use anyhow::Result;
+use nomoat_runtime::engine::{LoadOptions, Loading};
+use nomoat_runtime::graph::Graph;
+use nomoat_runtime::load::formats;
+use nomoat_runtime::model::{Config, Tensors, build};
+use std::path::PathBuf;
+
+pub fn print(paths: &[PathBuf], context_length: Option<usize>) -> Result<()> {
+    let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
+    let mut loading = Loading::new(&sizes, LoadOptions { context_length });
+    for (i, path) in paths.iter().enumerate() {
+        super::push_header(&mut loading, i, path)?;
+    }
+    let headers = loading.headers()?;
+    for (header, path) in headers.iter().zip(paths) {
+        println!("{}: GGUF v{}, {} tensors", path.display(), header.version, header.tensors.len());
+        for (key, value) in header.metadata.iter() {
+            println!("  {key} = {}", summary(&format!("{value:?}")));
+        }
+        for tensor in &header.tensors {
+            println!("  {:<40} {:>6} {:?}, {} bytes", tensor.name, tensor.ty.name(), tensor.shape, tensor.n_bytes);
+        }
+    }
+    let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens").map_or(0, <[String]>::len);
+    let config = Config::from_metadata(&headers[0].metadata, n_vocab)?;
+    let tensors = Tensors::of(&headers)?;
+    let graph = build(&config, &tensors)?;
+    let formats = formats(&graph, &tensors)?;
+    let context = context_length.unwrap_or(config.context_length.min(4096)).min(config.context_length);
+    let (weights, kv) = (weight_bytes(&graph, &formats), graph.kv_bytes_per_cell() * context as u64);
+    println!("memory on the device: weights {}, KV cache for {context} tokens {}", mib(weights), mib(kv));
+    Ok(())
+}
+
+fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64 {
+    let of = graph.weights.iter().zip(formats);
+    of.map(|(w, format)| match w.is_vector {
+        true => 4 * w.n_cols as u64,
+        false => format.planes((w.n_rows * w.n_cols / 32) as u64).total(),
+    })
+    .sum()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+/// Arrays and templates in one line.
+fn summary(text: &str) -> String {
+    match text.char_indices().nth(120) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_string(),
+    }
+}

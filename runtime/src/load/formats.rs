@@ -1,0 +1,23 @@
+//! Which weight format each of a graph's weights is stored in.
+
+use super::LoadError;
+use crate::graph::{Graph, Source};
+use crate::model::Tensors;
+use crate::quant::Format;
+
+/// The format of each of the graph's weights; an error names the first tensor of a type without kernels.
+pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadError> {
+    graph
+        .weights
+        .iter()
+        .map(|weight| {
+            let Source::Tensor(name) = &weight.source else { return Ok(Format::F32) };
+            let ty = tensors.get(name).map(|tensor| tensor.ty.name()).unwrap_or_default();
+            let format = Format::from_name(&ty);
+            let is_plain = matches!(format, Some(Format::F32 | Format::F16));
+            format
+                .filter(|_| is_plain || !weight.is_vector)
+                .ok_or_else(|| LoadError::TensorType { tensor: name.clone(), ty: ty.to_string() })
+        })
+        .collect()
+}

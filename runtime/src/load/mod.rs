@@ -1,0 +1,192 @@
+//! From a file's bytes, as they arrive, to weights on a device: hashed, repacked and handed on piece by piece. No tensor is ever
+//! whole in memory.
+
+mod formats;
+
+pub use formats::formats;
+
+use crate::gguf::Header;
+use crate::graph::{Graph, Source, WeightId};
+use crate::quant::Format;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use thiserror::Error;
+
+/// Why a file cannot be loaded.
+#[derive(Debug, Error, PartialEq)]
+pub enum LoadError {
+    /// A tensor that the model needs is in a format without kernels.
+    #[error("tensor {tensor} is of type {ty}; supported are {}", Format::ALL.map(Format::name).join(", "))]
+    TensorType {
+        /// Its name.
+        tensor: String,
+        /// Its type's name.
+        ty: String,
+    },
+    /// Bytes came beyond the file's end, or the file ended early.
+    #[error("the file has {expected} bytes, not {found}")]
+    Size {
+        /// What the directory was read for.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+}
+
+/// Where repacked weights go.
+pub trait Sink {
+    /// Blocks of a matrix from its block `first_block` on, which is even; as many as `quants` holds.
+    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
+    /// A whole vector.
+    fn write_vector(&self, weight: WeightId, numbers: &[f32]);
+}
+
+/// Bytes of a file that are handed on at once, at most: what the loader holds besides the caller's own piece.
+const PIECE: usize = 256 << 10;
+
+/// One tensor's place in the file.
+#[derive(Debug)]
+struct Placed {
+    weight: WeightId,
+    is_vector: bool,
+    format: Format,
+    offset: u64,
+    n_bytes: u64,
+}
+
+/// Takes one file's bytes in order, from its first.
+#[derive(Debug)]
+pub struct FileLoader {
+    size: u64,
+    position: u64,
+    hash: Sha256,
+    /// What is still to come, the next one last.
+    placed: Vec<Placed>,
+    /// Bytes of the current tensor that do not make a piece yet.
+    carry: Vec<u8>,
+    /// Blocks of the current tensor that have been handed on.
+    done_blocks: usize,
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+}
+
+impl FileLoader {
+    /// A loader for the file of `size` bytes with this header, of whose tensors those count that the graph names. `formats` are
+    /// the graph's weights' as [`formats`] gives them.
+    pub fn new(size: u64, header: &Header, graph: &Graph, formats: &[Format]) -> Self {
+        let wanted: HashMap<&str, usize> = graph
+            .weights
+            .iter()
+            .enumerate()
+            .filter_map(|(i, weight)| match &weight.source {
+                Source::Tensor(name) => Some((name.as_str(), i)),
+                Source::Constant(_) => None,
+            })
+            .collect();
+        let mut placed: Vec<Placed> = header
+            .tensors
+            .iter()
+            .filter_map(|tensor| {
+                let &i = wanted.get(tensor.name.as_str())?;
+                Some(Placed {
+                    weight: WeightId(i),
+                    is_vector: graph.weights[i].is_vector,
+                    format: formats[i],
+                    offset: tensor.offset,
+                    n_bytes: tensor.n_bytes,
+                })
+            })
+            .collect();
+        placed.sort_by_key(|p| std::cmp::Reverse(p.offset));
+        Self {
+            size,
+            position: 0,
+            hash: Sha256::new(),
+            placed,
+            carry: Vec::new(),
+            done_blocks: 0,
+            quants: Vec::new(),
+            scales: Vec::new(),
+        }
+    }
+
+    /// The next bytes of the file.
+    pub fn push(&mut self, mut bytes: &[u8], sink: &impl Sink) -> Result<(), LoadError> {
+        let end = self.position + bytes.len() as u64;
+        if end > self.size {
+            return Err(LoadError::Size { expected: self.size, found: end });
+        }
+        self.hash.update(bytes);
+        while !bytes.is_empty() {
+            let Some(tensor) = self.placed.last() else {
+                self.position = end;
+                break;
+            };
+            let before_tensor = tensor.offset.saturating_sub(self.position);
+            if before_tensor > 0 {
+                bytes = self.skip(bytes, before_tensor);
+                continue;
+            }
+            let left = tensor.offset + tensor.n_bytes - self.position;
+            let room = piece_bytes(tensor) - self.carry.len() as u64;
+            let n = left.min(room).min(bytes.len() as u64) as usize;
+            self.carry.extend_from_slice(&bytes[..n]);
+            bytes = self.skip(bytes, n as u64);
+            if n as u64 == room || n as u64 == left {
+                self.hand_on(n as u64 == left, sink);
+            }
+        }
+        Ok(())
+    }
+
+    fn skip<'b>(&mut self, bytes: &'b [u8], n: u64) -> &'b [u8] {
+        let n = n.min(bytes.len() as u64);
+        self.position += n;
+        &bytes[n as usize..]
+    }
+
+    fn hand_on(&mut self, is_last: bool, sink: &impl Sink) {
+        let Some(tensor) = self.placed.last() else { return };
+        if tensor.is_vector {
+            sink.write_vector(tensor.weight, &vector(tensor.format, &self.carry));
+        } else {
+            self.quants.clear();
+            self.scales.clear();
+            tensor.format.repack(&self.carry, &mut self.quants, &mut self.scales);
+            sink.write_blocks(tensor.weight, self.done_blocks, &self.quants, &self.scales);
+            self.done_blocks += self.carry.len() / tensor.format.block_bytes();
+        }
+        self.carry.clear();
+        if is_last {
+            self.placed.pop();
+            self.done_blocks = 0;
+        }
+    }
+
+    /// After the last byte: the SHA-256 of the whole file, in hexadecimal.
+    pub fn finish(self) -> Result<String, LoadError> {
+        if self.position != self.size {
+            return Err(LoadError::Size { expected: self.size, found: self.position });
+        }
+        Ok(self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// Bytes of a tensor's pieces but the last: an even number of blocks; all of a vector.
+fn piece_bytes(tensor: &Placed) -> u64 {
+    let two_blocks = 2 * tensor.format.block_bytes();
+    if tensor.is_vector { tensor.n_bytes } else { (PIECE / two_blocks * two_blocks) as u64 }
+}
+
+fn vector(format: Format, bytes: &[u8]) -> Vec<f32> {
+    match format {
+        Format::F16 => {
+            bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

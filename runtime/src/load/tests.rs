@@ -1,0 +1,106 @@
+use super::*;
+use crate::gguf::{HeaderReader, TensorType, Writer};
+use crate::graph::Builder;
+use crate::model::Tensors;
+use std::cell::RefCell;
+
+/// Puts what comes where it belongs, as a device does.
+#[derive(Default)]
+struct Memory {
+    matrices: RefCell<HashMap<usize, (Vec<u8>, Vec<u8>)>>,
+    vectors: RefCell<HashMap<usize, Vec<f32>>>,
+    largest: RefCell<usize>,
+}
+
+impl Sink for Memory {
+    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        assert_eq!(first_block % 2, 0);
+        let mut matrices = self.matrices.borrow_mut();
+        let (q, s) = matrices.entry(weight.0).or_default();
+        // 18 bytes a Q4_0 block, 2 of them its scale.
+        assert_eq!((q.len(), s.len()), (first_block * 16, first_block * 2));
+        q.extend_from_slice(quants);
+        s.extend_from_slice(scales);
+        let mut largest = self.largest.borrow_mut();
+        *largest = (*largest).max(quants.len());
+    }
+
+    fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
+        self.vectors.borrow_mut().insert(weight.0, numbers.to_vec());
+    }
+}
+
+const ROWS: usize = 601;
+const COLS: usize = 96 * 32;
+
+fn file() -> (Vec<u8>, Vec<u8>, Vec<f32>) {
+    let matrix: Vec<u8> = (0..ROWS * COLS / 32 * 18).map(|i| (i * 31 % 253) as u8).collect();
+    let vector: Vec<f32> = (0..10).map(|i| i as f32 / 3.0).collect();
+    let mut bytes = Vec::new();
+    let writer = Writer::new()
+        .metadata("general.architecture", "test")
+        .tensor("v", &[10], TensorType::F32)
+        .tensor("unused", &[3], TensorType::F32)
+        .tensor("m", &[ROWS as u64, COLS as u64], TensorType::Q4_0);
+    writer
+        .write(&mut bytes, |tensor, out| match tensor {
+            0 => out.write_all(bytemuck::cast_slice(&vector)),
+            1 => out.write_all(&[0; 12]),
+            _ => out.write_all(&matrix),
+        })
+        .unwrap();
+    (bytes, matrix, vector)
+}
+
+fn load(bytes: &[u8], piece: usize, memory: &Memory) -> Result<String, LoadError> {
+    let mut reader = HeaderReader::new(bytes.len() as u64);
+    reader.push(bytes).unwrap();
+    let headers = [reader.finish().unwrap()];
+    let mut g = Builder::default();
+    g.matrix("m", ROWS, COLS);
+    g.vector("v", 10);
+    let graph = g.finish();
+    let formats = formats(&graph, &Tensors::of(&headers).unwrap()).unwrap();
+    let mut loader = FileLoader::new(bytes.len() as u64, &headers[0], &graph, &formats);
+    for piece in bytes.chunks(piece) {
+        loader.push(piece, memory)?;
+    }
+    loader.finish()
+}
+
+#[test]
+fn any_cut_of_the_file_gives_the_same_weights() {
+    let (bytes, matrix, vector) = file();
+    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+    Format::Q4_0.repack(&matrix, &mut quants, &mut scales);
+    for piece in [997, 1 << 16, bytes.len()] {
+        let memory = Memory::default();
+        load(&bytes, piece, &memory).unwrap();
+        assert_eq!(memory.matrices.borrow()[&0], (quants.clone(), scales.clone()), "pieces of {piece}");
+        assert_eq!(memory.vectors.borrow()[&1], vector);
+        assert!(*memory.largest.borrow() <= PIECE);
+    }
+}
+
+#[test]
+fn the_digest_is_of_the_whole_file() {
+    let (bytes, ..) = file();
+    let digest = load(&bytes, 4096, &Memory::default()).unwrap();
+    let expected: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(digest, expected);
+    let empty: String = Sha256::digest([]).iter().map(|b| format!("{b:02x}")).collect();
+    assert!(empty.starts_with("e3b0c44298fc1c14"));
+}
+
+#[test]
+fn too_few_and_too_many_bytes_are_errors() {
+    let (bytes, ..) = file();
+    let n = bytes.len() as u64;
+    let mut reader = HeaderReader::new(n);
+    reader.push(&bytes).unwrap();
+    let header = reader.finish().unwrap();
+    let mut loader = FileLoader::new(n, &header, &Graph::default(), &[]);
+    loader.push(&bytes[1..], &Memory::default()).unwrap();
+    assert_eq!(loader.push(&[0, 0], &Memory::default()), Err(LoadError::Size { expected: n, found: n + 1 }));
+    assert_eq!(loader.finish(), Err(LoadError::Size { expected: n, found: n - 1 }));
+}

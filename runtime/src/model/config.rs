@@ -1,0 +1,160 @@
+//! Hyperparameters of a model, read from GGUF metadata and checked before anything is sized by them.
+
+use super::{FAMILIES, ModelError};
+use crate::gguf::Metadata;
+
+/// A transformer's dimensions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Layers.
+    pub n_layers: usize,
+    /// Floats of the residual stream.
+    pub n_embd: usize,
+    /// Floats of the feed-forward layer.
+    pub n_ff: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Floats of a head.
+    pub head_dim: usize,
+    /// Leading floats of a head that rotary embedding turns.
+    pub n_rot: usize,
+    /// Base of the rotary frequencies.
+    pub rope_base: f64,
+    /// Positions are multiplied by this before rotation (linear context scaling).
+    pub rope_scale: f64,
+    /// Added to the mean square in RMSNorm.
+    pub norm_eps: f32,
+    /// Words of the vocabulary.
+    pub n_vocab: usize,
+    /// Positions that the model was trained for.
+    pub context_length: usize,
+}
+
+/// Far above any published model, far below what overflows.
+const MAX_DIMENSION: u64 = 1 << 20;
+
+impl Config {
+    /// Reads the dimensions; `n_vocab` is the length of the file's vocabulary.
+    pub fn from_metadata(metadata: &Metadata, n_vocab: usize) -> Result<Self, ModelError> {
+        let architecture =
+            metadata.str("general.architecture").ok_or_else(|| missing("general.architecture"))?.to_string();
+        if !FAMILIES.contains(&architecture.as_str()) {
+            return Err(ModelError::Architecture(architecture));
+        }
+        let key = |name: &str| format!("{architecture}.{name}");
+        let optional = |name: &str| -> Result<Option<usize>, ModelError> {
+            let name = key(name);
+            match (metadata.get(&name), metadata.u64(&name)) {
+                (None, _) => Ok(None),
+                (Some(_), Some(n)) if n > 0 && n <= MAX_DIMENSION => Ok(Some(n as usize)),
+                _ => Err(ModelError::Inconsistent(format!("{name} is not a number from 1 to {MAX_DIMENSION}"))),
+            }
+        };
+        let required = |name: &str| optional(name)?.ok_or_else(|| missing(&key(name)));
+
+        if metadata.u64(&key("expert_count")).is_some_and(|n| n > 0) {
+            return Err(ModelError::Feature("a mixture of experts".into()));
+        }
+        let n_embd = required("embedding_length")?;
+        let n_heads = required("attention.head_count")?;
+        let n_kv_heads = optional("attention.head_count_kv")?.unwrap_or(n_heads);
+        let head_dim = match optional("attention.key_length")? {
+            Some(n) => n,
+            None if n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
+            None => return Err(ModelError::Inconsistent(format!("{n_heads} heads do not divide {n_embd}"))),
+        };
+        if optional("attention.value_length")?.is_some_and(|n| n != head_dim) {
+            return Err(ModelError::Feature("keys and values of different lengths".into()));
+        }
+        if optional("attention.sliding_window")?.is_some() {
+            return Err(ModelError::Feature("sliding-window attention".into()));
+        }
+        let config = Self {
+            n_layers: required("block_count")?,
+            n_embd,
+            n_ff: required("feed_forward_length")?,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            n_rot: optional("rope.dimension_count")?.unwrap_or(head_dim),
+            rope_base: f64::from(metadata.f32(&key("rope.freq_base")).unwrap_or(10_000.0)),
+            rope_scale: rope_scale(metadata, &architecture)?,
+            norm_eps: metadata
+                .f32(&key("attention.layer_norm_rms_epsilon"))
+                .ok_or_else(|| missing(&key("attention.layer_norm_rms_epsilon")))?,
+            n_vocab,
+            context_length: required("context_length")?,
+            architecture,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        let bad = |what: String| Err(ModelError::Inconsistent(what));
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
+            return bad(format!("{} key/value heads do not divide {} heads", self.n_kv_heads, self.n_heads));
+        }
+        if self.head_dim % 2 != 0 || self.head_dim > 512 {
+            return Err(ModelError::Feature(format!("heads of {} floats", self.head_dim)));
+        }
+        if self.n_rot % 2 != 0 || self.n_rot > self.head_dim {
+            return bad(format!("rotary embedding of {} of {} floats", self.n_rot, self.head_dim));
+        }
+        if self.n_layers > 1024 {
+            return bad(format!("{} layers", self.n_layers));
+        }
+        if self.n_vocab == 0 {
+            return bad("the vocabulary is empty".into());
+        }
+        for (name, n) in [
+            ("embedding_length", self.n_embd),
+            ("feed_forward_length", self.n_ff),
+            ("heads times head length", self.n_heads * self.head_dim),
+            ("key/value heads times head length", self.n_kv_heads * self.head_dim),
+        ] {
+            if n % 32 != 0 {
+                return Err(ModelError::Feature(format!("{name} of {n}, not a multiple of 32")));
+            }
+        }
+        if !(self.rope_base.is_finite() && self.rope_base > 0.0 && self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
+            return bad("rope.freq_base or layer_norm_rms_epsilon is out of range".into());
+        }
+        Ok(())
+    }
+
+    /// Floats of a position's keys (and of its values) in one layer.
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+
+    /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section 3.2.2).
+    pub fn rope_turns(&self) -> Vec<f32> {
+        (0..self.n_rot / 2)
+            .map(|i| {
+                let frequency = self.rope_base.powf(-2.0 * i as f64 / self.n_rot as f64);
+                (frequency * self.rope_scale / std::f64::consts::TAU) as f32
+            })
+            .collect()
+    }
+}
+
+fn rope_scale(metadata: &Metadata, architecture: &str) -> Result<f64, ModelError> {
+    let factor = metadata.f32(&format!("{architecture}.rope.scaling.factor"));
+    match metadata.str(&format!("{architecture}.rope.scaling.type")) {
+        None | Some("none") => Ok(1.0),
+        Some("linear") => match factor {
+            Some(f) if f.is_finite() && f > 0.0 => Ok(1.0 / f64::from(f)),
+            _ => Err(ModelError::Inconsistent("linear rope scaling without a positive factor".into())),
+        },
+        Some(other) => Err(ModelError::Feature(format!("rope scaling of type \"{other}\""))),
+    }
+}
+
+fn missing(key: &str) -> ModelError {
+    ModelError::Inconsistent(format!("metadata {key} is missing"))
+}

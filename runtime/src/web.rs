@@ -1,0 +1,133 @@
+//! The runtime's face to JavaScript: what the npm package's worker calls. Structured values cross as JSON text.
+
+use crate::engine::{Engine, Error, Loading, Request};
+use crate::gpu::{Gpu, Options, self_test};
+use js_sys::Reflect;
+use wasm_bindgen::prelude::*;
+
+/// A device, and on it a model that is being loaded or is ready.
+#[wasm_bindgen]
+pub struct Runtime {
+    gpu: Gpu,
+    loading: Option<Loading>,
+    engine: Option<Engine>,
+}
+
+/// A JS `Error` whose `code` tells the cause.
+fn thrown(error: impl Into<Error>) -> JsValue {
+    let error = error.into();
+    let js = js_sys::Error::new(&error.to_string());
+    // Setting a property of a fresh object does not fail.
+    let _ = Reflect::set(&js, &"code".into(), &error.code().into());
+    js.into()
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, JsValue> {
+    serde_json::to_string(value).map_err(|e| thrown(Error::InvalidRequest(e.to_string())))
+}
+
+fn no_model() -> JsValue {
+    thrown(Error::InvalidRequest("no model is loaded".into()))
+}
+
+#[wasm_bindgen]
+impl Runtime {
+    /// Opens the device and tests that it computes rightly.
+    pub async fn open(options_json: String) -> Result<Runtime, JsValue> {
+        console_error_panic_hook::set_once();
+        let options: OpenOptions = serde_json::from_str(&options_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
+        let gpu = Gpu::open(Options::default()).await.map_err(thrown)?;
+        if !options.skip_self_test {
+            self_test::run(&gpu).await.map_err(thrown)?;
+        }
+        Ok(Runtime { gpu, loading: None, engine: None })
+    }
+
+    /// What the device is and can, as JSON.
+    pub fn device_info(&self) -> Result<String, JsValue> {
+        json(self.gpu.info())
+    }
+
+    /// Begins to load a model of files of these sizes; the one before is given up first.
+    pub fn begin(&mut self, file_sizes: &[f64], options_json: &str) -> Result<(), JsValue> {
+        let options = serde_json::from_str(options_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
+        let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
+        self.engine = None;
+        self.loading = Some(Loading::new(&sizes, options));
+        Ok(())
+    }
+
+    /// Takes a header's next bytes; returns how many more it needs at least.
+    pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, JsValue> {
+        self.loading.as_mut().ok_or_else(no_model)?.push_header(file, bytes).map_err(thrown)
+    }
+
+    /// With all headers complete: checks the model and allocates its memory. Returns what it is, as JSON.
+    pub async fn prepare(&mut self) -> Result<String, JsValue> {
+        let loading = self.loading.as_mut().ok_or_else(no_model)?;
+        json(loading.prepare(&self.gpu).await.map_err(thrown)?)
+    }
+
+    /// Takes the files' next bytes, from the first file's first byte on.
+    pub async fn push_data(&mut self, file: usize, bytes: js_sys::Uint8Array) -> Result<(), JsValue> {
+        let loading = self.loading.as_mut().ok_or_else(no_model)?;
+        loading.push_data(&self.gpu, file, &bytes.to_vec()).await.map_err(thrown)
+    }
+
+    /// After the last byte. Returns the files' digests, as JSON.
+    pub async fn finish(&mut self) -> Result<String, JsValue> {
+        let loading = self.loading.take().ok_or_else(no_model)?;
+        let (engine, sha256) = loading.finish(&self.gpu).await.map_err(thrown)?;
+        self.engine = Some(engine);
+        json(&serde_json::json!({ "sha256": sha256 }))
+    }
+
+    /// Token ids of a text.
+    pub fn tokenize(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, JsValue> {
+        self.engine.as_ref().ok_or_else(no_model)?.tokenizer().encode(text, parse_special).map_err(thrown)
+    }
+
+    /// The text of token ids, control tokens left out.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {
+        Ok(self.engine.as_ref().ok_or_else(no_model)?.tokenizer().decode(ids))
+    }
+
+    /// Takes up a request; computes nothing yet. Returns token counts, as JSON.
+    pub fn start(&mut self, request_json: &str) -> Result<String, JsValue> {
+        let request = Request::from_json(request_json).map_err(thrown)?;
+        json(&self.engine.as_mut().ok_or_else(no_model)?.start(request).map_err(thrown)?)
+    }
+
+    /// One chunk of the prompt or one token. Returns what it brought, as JSON.
+    pub async fn next(&mut self) -> Result<String, JsValue> {
+        json(&self.engine.as_mut().ok_or_else(no_model)?.advance().await.map_err(thrown)?)
+    }
+
+    /// Drops the running request.
+    pub fn cancel(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.cancel();
+        }
+    }
+
+    /// Log-probabilities of a token sequence, as JSON.
+    pub async fn score(&mut self, ids: Vec<u32>, one_by_one: bool) -> Result<String, JsValue> {
+        json(&self.engine.as_mut().ok_or_else(no_model)?.score(&ids, one_by_one).await.map_err(thrown)?)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.gpu.destroy();
+    }
+}
+
+/// How to open the device.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct OpenOptions {
+    /// For a device that has passed before.
+    skip_self_test: bool,
+}

@@ -1,0 +1,33 @@
+// Embedding lookup: y[t, :] = w[tokens[t].id, :], dequantised.
+//
+//   tokens  [n_tokens]
+//   quants, scales: w [N_ROWS, N_COLS], the vocabulary's rows FIRST_ROW .. FIRST_ROW + N_ROWS (see weight/)
+//   y       [n_tokens, N_COLS] f32, four a vec4
+//
+// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks / 64, y = t.
+#import common/step
+#import common/token
+@group(0) @binding(1) var<storage, read> tokens: array<Token>;
+#import weight/{WEIGHT}
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+
+override N_COLS: u32;
+override N_ROWS: u32;
+override FIRST_ROW: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n_blocks = N_COLS / 32u;
+    if id.x >= n_blocks || id.y >= step.n_tokens {
+        return;
+    }
+    // Wraps for tokens below FIRST_ROW, which the comparison then refuses too.
+    let row = tokens[id.y].id - FIRST_ROW;
+    if row >= N_ROWS {
+        return;
+    }
+    var block = load_block(row * n_blocks + id.x);
+    for (var i = 0u; i < 8u; i++) {
+        y[id.y * (N_COLS / 4u) + id.x * 8u + i] = block.q[i] * block.scale + vec4<f32>(block.offset);
+    }
+}

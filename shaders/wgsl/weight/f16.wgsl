@@ -1,0 +1,20 @@
+// F16 weights in blocks of 32: four vec4<u32> a block, two weights a word. Needs no f16 feature: unpacking is core WGSL.
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
+
+#import weight/block
+
+fn halves(low: u32, high: u32) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
+}
+
+fn load_block(i: u32) -> Block {
+    let q = i * 4u;
+    let a = quants[q];
+    let b = quants[q + 1u];
+    let c = quants[q + 2u];
+    let d = quants[q + 3u];
+    return Block(array<vec4<f32>, 8>(
+        halves(a.x, a.y), halves(a.z, a.w), halves(b.x, b.y), halves(b.z, b.w),
+        halves(c.x, c.y), halves(c.z, c.w), halves(d.x, d.y), halves(d.z, d.w),
+    ), 1.0, 0.0);
+}

@@ -1,0 +1,11 @@
+// Q4_0: w = d (q - 8). One vec4<u32> of nibbles a block; scales are f16, two a word, numbered through all blocks of the part.
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> scales: array<u32>;
+
+#import weight/nibbles
+
+fn load_block(i: u32) -> Block {
+    let pair = unpack2x16float(scales[i / 2u]);
+    let d = select(pair.x, pair.y, (i & 1u) == 1u);
+    return nibble_block(quants[i], d, -8.0 * d);
+}

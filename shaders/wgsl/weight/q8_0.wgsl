@@ -1,0 +1,19 @@
+// Q8_0: w = d q, q signed bytes. Two vec4<u32> a block; scales are f16, two a word, numbered through all blocks of the part.
+@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> scales: array<u32>;
+
+#import weight/block
+
+fn signed_bytes(bytes: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>(vec4<u32>(bytes << 24u, bytes << 16u, bytes << 8u, bytes)) >> vec4<u32>(24u));
+}
+
+fn load_block(i: u32) -> Block {
+    let pair = unpack2x16float(scales[i / 2u]);
+    let a = quants[2u * i];
+    let b = quants[2u * i + 1u];
+    return Block(array<vec4<f32>, 8>(
+        signed_bytes(a.x), signed_bytes(a.y), signed_bytes(a.z), signed_bytes(a.w),
+        signed_bytes(b.x), signed_bytes(b.y), signed_bytes(b.z), signed_bytes(b.w),
+    ), select(pair.x, pair.y, (i & 1u) == 1u), 0.0);
+}
