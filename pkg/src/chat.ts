@@ -1,0 +1,197 @@
+/** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
+import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
+
+/** One message of a conversation. Content parts may be text only. */
+export interface ChatMessage {
+  role: "system" | "developer" | "user" | "assistant";
+  content: string | { type: "text"; text: string }[];
+}
+
+/** Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`. */
+export interface ChatCompletionCreateParams {
+  messages: ChatMessage[];
+  /** Accepted and not used: an engine has one model. */
+  model?: string;
+  stream?: boolean | null;
+  stream_options?: { include_usage?: boolean } | null;
+  /** Most tokens to generate. Default: until the context is full. */
+  max_tokens?: number | null;
+  /** OpenAI's newer name of `max_tokens`. */
+  max_completion_tokens?: number | null;
+  /** 0 (always the likeliest token) to 2. Default 1. */
+  temperature?: number | null;
+  /** Above 0, to 1. Default 1. */
+  top_p?: number | null;
+  /** Only the k likeliest tokens; 0 means all. */
+  top_k?: number | null;
+  /** Only tokens at least this times as likely as the likeliest; 0 to 1. */
+  min_p?: number | null;
+  /** Above 0; 1 changes nothing. */
+  repetition_penalty?: number | null;
+  /** -2 to 2. */
+  frequency_penalty?: number | null;
+  /** -2 to 2. */
+  presence_penalty?: number | null;
+  /** Token id to what is added to its logit, -100 to 100. */
+  logit_bias?: Record<string, number> | null;
+  /** Makes sampling repeatable; an integer from 0. */
+  seed?: number | null;
+  /** Up to 16 texts that end the answer; they are not part of it. */
+  stop?: string | string[] | null;
+  /** Only 1. */
+  n?: 1 | null;
+}
+
+/** Parameters of a streamed completion. */
+export type ChatCompletionStreamParams = ChatCompletionCreateParams & { stream: true };
+/** Parameters of a completion in one piece. */
+export type ChatCompletionWholeParams = ChatCompletionCreateParams & { stream?: false | null };
+
+/** Token counts. */
+export interface CompletionUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** Of the prompt, tokens whose KV cache was still there. */
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+/** How long an answer took. An extension to OpenAI's shapes. */
+export interface Timings {
+  prefill_ms: number;
+  decode_ms: number;
+  /** Prompt tokens that were computed, by time. */
+  prefill_tokens_per_second: number;
+  /** Tokens after the first, by time. */
+  decode_tokens_per_second: number;
+  /** GPU dispatches for one decoded token. */
+  dispatches_per_token: number;
+}
+
+/** Why an answer ended. */
+export type FinishReason = "stop" | "length";
+
+/** One piece of a streamed answer. */
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  /** One choice; none in the usage chunk. */
+  choices: {
+    index: 0;
+    delta: { role?: "assistant"; content?: string };
+    finish_reason: FinishReason | null;
+    logprobs: null;
+    /** Extension: the answer ended because the context is full. */
+    context_full?: true;
+  }[];
+  /** With `include_usage`: null, and the counts in the last chunk. */
+  usage?: CompletionUsage | null;
+  /** Extension: in the chunk with the finish reason, and in the usage chunk. */
+  timings?: Timings;
+}
+
+/** A whole answer. */
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  choices: {
+    index: 0;
+    message: { role: "assistant"; content: string; refusal: null };
+    finish_reason: FinishReason;
+    logprobs: null;
+    /** Extension: the answer ended because the context is full. */
+    context_full?: true;
+  }[];
+  usage: CompletionUsage;
+  /** Extension. */
+  timings: Timings;
+}
+
+/** Builds the objects of one answer. */
+export class Answer {
+  readonly #head: { id: string; created: number; model: string };
+  readonly #includeUsage: boolean;
+
+  constructor(model: string, includeUsage: boolean) {
+    const random = crypto.getRandomValues(new Uint8Array(12));
+    const id = `chatcmpl-${Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+    this.#head = { id, created: Math.floor(Date.now() / 1000), model };
+    this.#includeUsage = includeUsage;
+  }
+
+  /** The first chunk. */
+  first(): ChatCompletionChunk {
+    return this.#chunk({ role: "assistant", content: "" }, null);
+  }
+
+  /** A chunk of text. */
+  text(content: string): ChatCompletionChunk {
+    return this.#chunk({ content }, null);
+  }
+
+  /** The last chunks: held-back text, the finish reason, the usage if it was asked for. */
+  last(end: RuntimeEnd): ChatCompletionChunk[] {
+    const timings = timingsOf(end);
+    const finish = this.#chunk({}, end.finish_reason);
+    const [choice] = finish.choices;
+    if (choice && end.context_full) choice.context_full = true;
+    const chunks = [...(end.text ? [this.text(end.text)] : []), { ...finish, timings }];
+    if (this.#includeUsage)
+      chunks.push({ ...this.#chunk({}, null), choices: [], usage: usageOf(end.usage), timings });
+    return chunks;
+  }
+
+  /** The answer in one piece. */
+  whole(content: string, end: RuntimeEnd): ChatCompletion {
+    return {
+      ...this.#head,
+      object: "chat.completion",
+      choices: [
+        {
+          index: 0,
+          message: { role: "assistant", content, refusal: null },
+          finish_reason: end.finish_reason,
+          logprobs: null,
+          ...(end.context_full && { context_full: true as const }),
+        },
+      ],
+      usage: usageOf(end.usage),
+      timings: timingsOf(end),
+    };
+  }
+
+  #chunk(
+    delta: ChatCompletionChunk["choices"][number]["delta"],
+    finish: FinishReason | null,
+  ): ChatCompletionChunk {
+    return {
+      ...this.#head,
+      object: "chat.completion.chunk",
+      choices: [{ index: 0, delta, finish_reason: finish, logprobs: null }],
+      ...(this.#includeUsage && { usage: null }),
+    };
+  }
+}
+
+function usageOf(usage: RuntimeUsage): CompletionUsage {
+  const { prompt_tokens, completion_tokens, total_tokens, cached_tokens } = usage;
+  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: { cached_tokens } };
+}
+
+function timingsOf({ timings, usage }: RuntimeEnd): Timings {
+  const rate = (tokens: number, ms: number) => (ms > 0 && tokens > 0 ? (tokens / ms) * 1000 : 0);
+  return {
+    prefill_ms: timings.prefill_ms,
+    decode_ms: timings.decode_ms,
+    prefill_tokens_per_second: rate(usage.prompt_tokens - usage.cached_tokens, timings.prefill_ms),
+    // The first token comes out of the prefill.
+    decode_tokens_per_second: rate(usage.completion_tokens - 1, timings.decode_ms),
+    dispatches_per_token: timings.dispatches_per_token,
+  };
+}

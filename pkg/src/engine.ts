@@ -1,0 +1,369 @@
+/** The engine as the page sees it: a queue of calls to a worker that is replaced when its device or its wasm dies. */
+import {
+  Answer,
+  type ChatCompletion,
+  type ChatCompletionCreateParams,
+  type ChatCompletionStreamParams,
+  type ChatCompletionWholeParams,
+} from "./chat.js";
+import { requestPersistentStorage } from "./browser.js";
+import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "./errors.js";
+import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
+import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
+import { tokenIds, toRuntimeRequest } from "./request.js";
+import type {
+  RuntimeDeviceInfo,
+  RuntimeEnd,
+  RuntimeEvent,
+  RuntimeModelInfo,
+  RuntimeRequest,
+} from "./runtime.js";
+import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
+import { ChatStream } from "./stream.js";
+
+/** Options of `createEngine`. */
+export interface EngineOptions extends SourceOptions {
+  /** Catalogue id, address, File(s), or addresses with their SHA-256. */
+  model: ModelSource;
+  /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
+  contextLength?: number;
+  /** Called about ten times a second while the model loads. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Stops loading; what has been downloaded is kept. */
+  signal?: AbortSignal;
+  /** Ask the server whether a stored file changed. Default false: a stored model touches no network. */
+  refresh?: boolean;
+}
+
+/** What is known of the loaded model. Sizes in bytes. */
+export interface ModelInfo {
+  name: string;
+  architecture: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Main tensor type, such as `Q4_1`. */
+  quantization: string;
+  /** Tokens the context holds. */
+  contextLength: number;
+  trainedContextLength: number;
+  vocabSize: number;
+  /** Weights in the file. */
+  tensorBytes: number;
+  /** All GPU buffers. */
+  gpuBytes: number;
+  /** Of those, the KV cache. */
+  kvBytes: number;
+  hasChatTemplate: boolean;
+  license: string | null;
+}
+
+/** The device the model runs on. */
+export interface DeviceInfo {
+  name: string;
+  /** `webgpu`. */
+  backend: string;
+  vendor: string;
+  /** A software device: it works, slowly. */
+  isFallback: boolean;
+  f16: boolean;
+  subgroups: boolean;
+  /** Bytes. */
+  maxBufferSize: number;
+}
+
+/** Options beside the parameters of a completion. */
+export interface CompletionOptions {
+  signal?: AbortSignal;
+  /** Called as the prompt is read, in tokens. */
+  onPrefill?: (done: number, total: number) => void;
+}
+
+/** OpenAI's `chat.completions`. */
+export interface ChatCompletions {
+  /** A streamed answer; resolves when its generation starts. */
+  create(params: ChatCompletionStreamParams, options?: CompletionOptions): Promise<ChatStream>;
+  /** An answer in one piece. */
+  create(params: ChatCompletionWholeParams, options?: CompletionOptions): Promise<ChatCompletion>;
+  create(
+    params: ChatCompletionCreateParams,
+    options?: CompletionOptions,
+  ): Promise<ChatStream | ChatCompletion>;
+}
+
+/** A loaded model. Calls made while one runs wait for it, in order. */
+export interface Engine {
+  readonly model: ModelInfo;
+  readonly device: DeviceInfo;
+  readonly chat: { readonly completions: ChatCompletions };
+  /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
+  score(
+    ids: ArrayLike<number>,
+    options?: { oneByOne?: boolean; signal?: AbortSignal },
+  ): Promise<{ logprobs: number[]; top: number[] }>;
+  /** Token ids of a text. `special` reads control tokens such as `<|im_end|>` in it as such. */
+  tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
+  /** The text of token ids. */
+  detokenize(ids: ArrayLike<number>): Promise<string>;
+  /** Bytes in use; does not wait for running calls. */
+  memory(): Promise<MemoryUse>;
+  /** Frees GPU and worker; what runs or waits fails with AbortedError. */
+  dispose(): Promise<void>;
+}
+
+/** Loads a model, from the browser's storage where it is there, and makes an engine of it. */
+export function createEngine(options: EngineOptions): Promise<Engine> {
+  return createEngineWith(options, spawnWorker, location.href);
+}
+
+/** @internal `createEngine` with another worker and page address. */
+export async function createEngineWith(
+  options: EngineOptions,
+  spawn: () => WorkerLike,
+  base: string,
+): Promise<Engine> {
+  const { contextLength, signal, onProgress } = options;
+  if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
+    throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
+  const source = resolveSource(options.model, options, base);
+  const request = { ...source, contextLength: contextLength ?? null, refresh: options.refresh ?? false };
+  if (signal?.aborted) throw new AbortedError();
+  // Not waited for: some browsers ask the person.
+  if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
+  const { link, loaded } = await start(spawn, request, signal, onProgress);
+  return new WorkerEngine(spawn, { ...request, refresh: false }, link, loaded);
+}
+
+/** Starts a worker and loads the model in it. An abort ends the worker. */
+async function start(
+  spawn: () => WorkerLike,
+  request: LoadRequest,
+  signal: AbortSignal | undefined,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<{ link: WorkerLink; loaded: Loaded }> {
+  if (signal?.aborted) throw new AbortedError();
+  const link = new WorkerLink(spawn());
+  const abort = () => link.close(new AbortedError());
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    const loaded = await link.call("load", request, {
+      onNotice: (notice) => notice.kind === "progress" && onProgress?.(notice.progress),
+    });
+    return { link, loaded };
+  } catch (error) {
+    link.close(new InternalError("The model could not be loaded."));
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+class WorkerEngine implements Engine {
+  readonly model: ModelInfo;
+  readonly device: DeviceInfo;
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly #spawn: () => WorkerLike;
+  readonly #request: LoadRequest;
+  /** Null after the worker was given up: the next call starts another. */
+  #link: WorkerLink | null;
+  #tail: Promise<void> = Promise.resolve();
+  readonly #lifetime = new AbortController();
+
+  constructor(spawn: () => WorkerLike, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+    this.#spawn = spawn;
+    this.#request = request;
+    this.#link = link;
+    this.model = modelInfo(loaded.model);
+    this.device = deviceInfo(loaded.device);
+    const create = (params: ChatCompletionCreateParams, options?: CompletionOptions) =>
+      this.#create(params, options);
+    this.chat = { completions: { create: create as ChatCompletions["create"] } };
+  }
+
+  async score(
+    ids: ArrayLike<number>,
+    { oneByOne = false, signal }: { oneByOne?: boolean; signal?: AbortSignal } = {},
+  ): Promise<{ logprobs: number[]; top: number[] }> {
+    return this.#simple("score", { ids: tokenIds(ids), oneByOne }, signal);
+  }
+
+  async tokenize(text: string, { special = false }: { special?: boolean } = {}): Promise<number[]> {
+    if (typeof text !== "string") throw new InvalidRequestError("`text` must be a string.", "text");
+    return this.#simple("tokenize", { text, special });
+  }
+
+  async detokenize(ids: ArrayLike<number>): Promise<string> {
+    return this.#simple("detokenize", { ids: tokenIds(ids) });
+  }
+
+  async memory(): Promise<MemoryUse> {
+    if (!this.#link || this.#link.closed) return { wasmBytes: 0, gpuBytes: 0 };
+    return this.#link.call("memory", null);
+  }
+
+  async dispose(): Promise<void> {
+    this.#lifetime.abort();
+    this.#link?.close(disposed());
+    this.#link = null;
+  }
+
+  async #create(
+    params: ChatCompletionCreateParams,
+    { signal, onPrefill }: CompletionOptions = {},
+  ): Promise<ChatStream | ChatCompletion> {
+    const request = toRuntimeRequest(params);
+    const answer = new Answer(this.model.name, params.stream_options?.include_usage === true);
+    if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
+    let text = "";
+    let end: RuntimeEnd | null = null;
+    await this.#enqueue(signal, () =>
+      this.#generate(request, signal, (event) => {
+        if (event.type === "prefill") onPrefill?.(event.done, event.total);
+        else text += event.text;
+        if (event.type === "end") end = event;
+      }),
+    );
+    if (!end) throw new InternalError("The generation had no end.");
+    return answer.whole(text, end);
+  }
+
+  async #streamed(
+    request: RuntimeRequest,
+    answer: Answer,
+    outer: AbortSignal | undefined,
+    onPrefill: CompletionOptions["onPrefill"],
+  ): Promise<ChatStream> {
+    const controller = new AbortController();
+    const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+    const stream = new ChatStream(controller);
+    const onEvent = (event: RuntimeEvent) => {
+      if (event.type === "prefill") onPrefill?.(event.done, event.total);
+      else if (event.type === "end") stream.push(...answer.last(event));
+      else if (event.text) stream.push(answer.text(event.text));
+    };
+    await new Promise<void>((resolve, reject) => {
+      let started = false;
+      const onStart = () => {
+        // A continuation after a lost device starts, too; the answer has begun then.
+        if (!started) stream.push(answer.first());
+        started = true;
+        resolve();
+      };
+      this.#enqueue(signal, () => this.#generate(request, signal, onEvent, onStart)).then(
+        () => stream.end(),
+        (error: unknown) => {
+          stream.end(error);
+          reject(error as Error);
+        },
+      );
+    });
+    return stream;
+  }
+
+  /** One generation; after a lost device it goes on behind the tokens that came. */
+  #generate(
+    request: RuntimeRequest,
+    signal: AbortSignal | undefined,
+    onEvent: (event: RuntimeEvent) => void,
+    onStart?: () => void,
+  ): Promise<void> {
+    const ids: number[] = [];
+    return this.#recovering(signal, (link) =>
+      link.call("generate", ids.length > 0 ? { ...request, continue_ids: [...ids] } : request, {
+        signal,
+        onNotice: (notice) => {
+          if (notice.kind === "start") onStart?.();
+          if (notice.kind !== "event") return;
+          if (notice.event.type === "token") ids.push(notice.event.id);
+          onEvent(notice.event);
+        },
+      }),
+    );
+  }
+
+  #simple<M extends "score" | "tokenize" | "detokenize">(
+    method: M,
+    params: Calls[M]["params"],
+    signal?: AbortSignal,
+  ): Promise<Calls[M]["result"]> {
+    return this.#enqueue(signal, () =>
+      this.#recovering(signal, (link) => link.call(method, params, { signal })),
+    );
+  }
+
+  /** Runs `task` after those before it. An abort rejects at once; a task that has not started never does. */
+  #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const stop = () => reject(this.#lifetime.signal.aborted ? disposed() : new AbortedError());
+      const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
+      if (ended.aborted) return stop();
+      ended.addEventListener("abort", stop, { once: true });
+      this.#tail = this.#tail.then(async () => {
+        if (ended.aborted) return;
+        try {
+          resolve(await task());
+        } catch (error) {
+          reject(error as Error);
+        } finally {
+          ended.removeEventListener("abort", stop);
+        }
+      });
+    });
+  }
+
+  /** Runs `act`; after a lost device once more on a new worker. */
+  async #recovering<T>(signal: AbortSignal | undefined, act: (link: WorkerLink) => Promise<T>): Promise<T> {
+    for (let rebuilt = false; ; rebuilt = true) {
+      const link = await this.#worker(signal);
+      try {
+        return await act(link);
+      } catch (error) {
+        if (!(error instanceof DeviceLostError)) throw error;
+        link.close(error);
+        if (rebuilt) throw error;
+      }
+    }
+  }
+
+  /** The worker, or another one if it is gone. */
+  async #worker(signal: AbortSignal | undefined): Promise<WorkerLink> {
+    if (this.#link && !this.#link.closed) return this.#link;
+    const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
+    this.#link = null;
+    const { link } = await start(this.#spawn, this.#request, ended);
+    this.#link = link;
+    return link;
+  }
+}
+
+function disposed(): AbortedError {
+  return new AbortedError("The engine was disposed.");
+}
+
+function modelInfo(info: RuntimeModelInfo): ModelInfo {
+  return {
+    name: info.name,
+    architecture: info.architecture,
+    parameters: info.parameters,
+    quantization: info.quantization,
+    contextLength: info.context_length,
+    trainedContextLength: info.trained_context_length,
+    vocabSize: info.vocab_size,
+    tensorBytes: info.tensor_bytes,
+    gpuBytes: info.gpu_bytes,
+    kvBytes: info.kv_bytes,
+    hasChatTemplate: info.has_chat_template,
+    license: info.license,
+  };
+}
+
+function deviceInfo(info: RuntimeDeviceInfo): DeviceInfo {
+  return {
+    name: info.name,
+    backend: info.backend,
+    vendor: info.vendor,
+    isFallback: info.is_fallback,
+    f16: info.f16,
+    subgroups: info.subgroups,
+    maxBufferSize: info.max_buffer_size,
+  };
+}

@@ -1,0 +1,264 @@
+/** Shards of a remote file: Range requests, or one streamed request where the server has no ranges. */
+import { CorruptFileError, NetworkError } from "./errors.js";
+import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
+import type { RemoteFile } from "./protocol.js";
+import type { Bytes } from "./runtime.js";
+import { SHARD_SIZE, shardCount, shardLength } from "./store.js";
+
+/** What a server says of a file. */
+export interface Probe {
+  /** Bytes. */
+  size: number;
+  /** ETag without its weakness mark, or null if there is none or the server hides it. */
+  etag: string | null;
+  lastModified: string | null;
+  /** Whether the server answers Range requests. */
+  ranges: boolean;
+}
+
+/** The file on the server is another than when loading began: loading starts anew. */
+export class FileChangedError extends Error {
+  constructor(
+    url: string,
+    /** Stored version to delete first, where the server's word does not tell it from the new one. */
+    readonly identity: string | null = null,
+  ) {
+    super(`${url} changed on the server while it was loaded.`);
+  }
+}
+
+/** Fetches one remote file. */
+export class Fetcher {
+  readonly #file: RemoteFile;
+  readonly #env: NetworkEnv;
+  readonly #signal: AbortSignal;
+  readonly #onBytes: (delta: number) => void;
+  readonly #keepStream: boolean;
+  #probe: Promise<Probe> | null = null;
+  #ranges = true;
+  #stream: ShardStream | null = null;
+  /** Shards of a stream come one after the other. */
+  #streaming: Promise<unknown> = Promise.resolve();
+
+  /**
+   * `onBytes` counts bytes as they arrive, negatively where they must be fetched again. `keepStream` keeps the answer
+   * of a server without ranges to the probe for reading; it holds a connection.
+   */
+  constructor(
+    file: RemoteFile,
+    env: NetworkEnv,
+    signal: AbortSignal,
+    onBytes: (delta: number) => void,
+    keepStream: boolean,
+  ) {
+    this.#file = file;
+    this.#env = env;
+    this.#signal = signal;
+    this.#onBytes = onBytes;
+    this.#keepStream = keepStream;
+  }
+
+  /** Asks the server once for size, version and ranges. */
+  probe(): Promise<Probe> {
+    this.#probe ??= retrying(this.#env, this.#file.url, this.#signal, () => this.#ask());
+    return this.#probe;
+  }
+
+  /** Fetches shard `index`. */
+  async shard(index: number): Promise<Bytes> {
+    const probe = await this.probe();
+    if (this.#ranges) {
+      const bytes = await retrying(this.#env, this.#file.url, this.#signal, () => this.#range(probe, index));
+      if (bytes) return bytes;
+      this.#ranges = false;
+    }
+    const shard = this.#streaming.then(() =>
+      retrying(this.#env, this.#file.url, this.#signal, () => this.#streamed(probe, index)),
+    );
+    this.#streaming = shard.catch(() => undefined);
+    return shard;
+  }
+
+  #open(method: string, range?: string): Promise<Exchange> {
+    const headers = { ...this.#file.headers, ...(range && { Range: range }) };
+    return Exchange.open(this.#env, this.#file.url, { method, headers }, this.#signal);
+  }
+
+  async #ask(): Promise<Probe> {
+    const exchange = await this.#open("GET", "bytes=0-0");
+    const { response } = exchange;
+    const ranges = response.status !== 200;
+    let size = ranges ? totalOf(response) : lengthOf(response);
+    if (ranges) {
+      // Read to its end, the connection serves again.
+      const first = await exchange.read(this.#signal);
+      if (first?.length === 1) await exchange.read(this.#signal);
+      exchange.close();
+      size ??= await this.#sizeByHead();
+    }
+    size ??= this.#file.size;
+    if (size === null) {
+      exchange.close();
+      throw new NetworkError(
+        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, or expose Content-Range.`,
+      );
+    }
+    if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {
+      exchange.close();
+      throw new CorruptFileError(
+        `${this.#file.url} has ${size} bytes${this.#file.size === null ? "" : `, not the ${this.#file.size} it should have`}.`,
+      );
+    }
+    const probe = {
+      size,
+      etag: etagOf(response),
+      lastModified: response.headers.get("Last-Modified"),
+      ranges,
+    };
+    this.#ranges = ranges;
+    if (!ranges && this.#keepStream) this.#stream = new ShardStream(exchange, size);
+    else exchange.close();
+    return probe;
+  }
+
+  async #sizeByHead(): Promise<number | null> {
+    try {
+      const exchange = await this.#open("HEAD");
+      exchange.close();
+      return lengthOf(exchange.response);
+    } catch (error) {
+      if (error instanceof TransientError) throw error;
+      return null; // The server does not answer HEAD.
+    }
+  }
+
+  #checkSame(probe: Probe, response: Response): void {
+    const etag = etagOf(response);
+    const lastModified = response.headers.get("Last-Modified");
+    const total = response.status === 200 ? lengthOf(response) : totalOf(response);
+    const changed =
+      response.status === 416 ||
+      (total !== null && total !== probe.size) ||
+      (probe.etag && etag
+        ? probe.etag !== etag
+        : probe.lastModified && lastModified && probe.lastModified !== lastModified);
+    if (changed) throw new FileChangedError(this.#file.url);
+  }
+
+  /** One Range request; null if the server has stopped to answer them. */
+  async #range(probe: Probe, index: number): Promise<Bytes | null> {
+    const start = index * SHARD_SIZE;
+    const length = shardLength(probe.size, index);
+    const exchange = await this.#open("GET", `bytes=${start}-${start + length - 1}`);
+    let received = 0;
+    try {
+      this.#checkSame(probe, exchange.response);
+      if (exchange.response.status === 200) return null;
+      const from = /^bytes (\d+)-/.exec(exchange.response.headers.get("Content-Range") ?? "")?.[1];
+      if (from !== undefined && Number(from) !== start)
+        throw new TransientError("the server sent another range than asked for");
+      const bytes = new Uint8Array(length);
+      for (let chunk; (chunk = await exchange.read(this.#signal));) {
+        if (received + chunk.length > length)
+          throw new TransientError("the server sent more bytes than asked for");
+        bytes.set(chunk, received);
+        received += chunk.length;
+        this.#onBytes(chunk.length);
+      }
+      if (received < length)
+        throw new TransientError(`the answer was cut after ${received} of ${length} bytes`);
+      return bytes;
+    } catch (error) {
+      this.#onBytes(-received);
+      throw error;
+    } finally {
+      exchange.close();
+    }
+  }
+
+  /** A shard of the stream, which is opened anew where it has gone past. */
+  async #streamed(probe: Probe, index: number): Promise<Bytes> {
+    let counted = 0;
+    try {
+      if (!this.#stream || this.#stream.position > index) {
+        this.#stream?.close();
+        this.#stream = null;
+        const exchange = await this.#open("GET");
+        this.#stream = new ShardStream(exchange, probe.size);
+        this.#checkSame(probe, exchange.response);
+      }
+      while (this.#stream.position < index) await this.#stream.next(this.#signal, () => undefined);
+      return await this.#stream.next(this.#signal, (delta) => {
+        counted += delta;
+        this.#onBytes(delta);
+      });
+    } catch (error) {
+      this.#stream?.close();
+      this.#stream = null;
+      this.#onBytes(-counted);
+      throw error;
+    }
+  }
+}
+
+/** Cuts one answer into shards, no faster than they are asked for. */
+class ShardStream {
+  /** Index of the shard that comes next. */
+  position = 0;
+  readonly #exchange: Exchange;
+  readonly #size: number;
+  #rest: Bytes = new Uint8Array(0);
+
+  constructor(exchange: Exchange, size: number) {
+    this.#exchange = exchange;
+    this.#size = size;
+  }
+
+  async next(signal: AbortSignal, onBytes: (delta: number) => void): Promise<Bytes> {
+    const bytes = new Uint8Array(shardLength(this.#size, this.position));
+    let received = 0;
+    while (received < bytes.length) {
+      const chunk = this.#rest.length > 0 ? this.#rest : await this.#exchange.read(signal);
+      if (!chunk)
+        throw new TransientError(
+          `the answer was cut after ${this.position * SHARD_SIZE + received} of ${this.#size} bytes`,
+        );
+      const part = chunk.subarray(0, bytes.length - received);
+      bytes.set(part, received);
+      received += part.length;
+      this.#rest = chunk.subarray(part.length);
+      onBytes(part.length);
+    }
+    this.position += 1;
+    if (this.position === shardCount(this.#size)) await this.#end(signal);
+    return bytes;
+  }
+
+  async #end(signal: AbortSignal): Promise<void> {
+    if (this.#rest.length > 0 || (await this.#exchange.read(signal)))
+      throw new CorruptFileError(
+        `The server sends more than the ${this.#size} bytes it announced: it must not compress model files.`,
+      );
+  }
+
+  close(): void {
+    this.#exchange.close();
+  }
+}
+
+function etagOf(response: Response): string | null {
+  return response.headers.get("ETag")?.replace(/^W\//, "") ?? null;
+}
+
+/** Total of `Content-Range: bytes 0-0/1234`; null if hidden or unknown. */
+function totalOf(response: Response): number | null {
+  const total = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
+  return total === undefined ? null : Number(total);
+}
+
+/** Content-Length, unless it is that of a compressed form. */
+function lengthOf(response: Response): number | null {
+  const encoding = response.headers.get("Content-Encoding") ?? "identity";
+  const length = response.headers.get("Content-Length");
+  return length === null || encoding !== "identity" ? null : Number(length);
+}

@@ -1,0 +1,44 @@
+/** Nomoat: open language models in a browser tab, on WebGPU. */
+export { createEngine } from "./engine.js";
+export type {
+  ChatCompletions,
+  CompletionOptions,
+  DeviceInfo,
+  Engine,
+  EngineOptions,
+  ModelInfo,
+} from "./engine.js";
+export type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionCreateParams,
+  ChatCompletionStreamParams,
+  ChatCompletionWholeParams,
+  ChatMessage,
+  CompletionUsage,
+  FinishReason,
+  Timings,
+} from "./chat.js";
+export { ChatStream } from "./stream.js";
+export { catalogue } from "./catalogue.js";
+export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
+export type { ModelSource, SourceOptions } from "./source.js";
+export type { LoadProgress, MemoryUse } from "./protocol.js";
+export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";
+export type { StoredModel } from "./store.js";
+export {
+  AbortedError,
+  ContextLengthError,
+  CorruptFileError,
+  DeviceLostError,
+  DeviceWrongError,
+  InternalError,
+  InvalidRequestError,
+  ModelNotFoundError,
+  NetworkError,
+  NomoatError,
+  NoWebGpuError,
+  OutOfMemoryError,
+  QuotaError,
+  UnsupportedModelError,
+} from "./errors.js";

@@ -1,0 +1,101 @@
+/** The page's side of one worker: calls with ids, notices on the way, one end. */
+import { AbortedError, fromWire, InternalError, type NomoatError } from "./errors.js";
+import type { Calls, FromWorker, Method, Notice, ToWorker } from "./protocol.js";
+
+/** The part of `Worker` the link uses; tests replace it. */
+export interface WorkerLike {
+  postMessage(message: ToWorker): void;
+  terminate(): void;
+  onmessage: ((event: MessageEvent<FromWorker>) => void) | null;
+  onerror: ((event: ErrorEvent) => void) | null;
+}
+
+/** Options of a call. */
+export interface CallOptions {
+  onNotice?: (notice: Notice) => void;
+  /** Asks the worker to stop the call; the call ends when the worker has. */
+  signal?: AbortSignal;
+}
+
+interface Pending {
+  resolve(result: unknown): void;
+  reject(error: NomoatError): void;
+  onNotice: ((notice: Notice) => void) | undefined;
+}
+
+/** Starts the package's worker. Bundlers recognise this expression: keep it literal. */
+export function spawnWorker(): WorkerLike {
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+}
+
+/** Calls to one worker. */
+export class WorkerLink {
+  readonly #worker: WorkerLike;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #end: NomoatError | null = null;
+
+  constructor(worker: WorkerLike) {
+    this.#worker = worker;
+    worker.onmessage = (event) => this.#receive(event.data);
+    worker.onerror = (event) => {
+      // Without a message the script itself did not load.
+      const what =
+        event.message || "its script could not be loaded (does the Content-Security-Policy allow it?)";
+      this.close(new InternalError(`The worker failed: ${what}`));
+    };
+  }
+
+  /** Whether the worker is gone. */
+  get closed(): boolean {
+    return this.#end !== null;
+  }
+
+  /** Calls the worker. */
+  call<M extends Method>(
+    method: M,
+    params: Calls[M]["params"],
+    { onNotice, signal }: CallOptions = {},
+  ): Promise<Calls[M]["result"]> {
+    if (this.#end) return Promise.reject(this.#end);
+    if (signal?.aborted) return Promise.reject(new AbortedError());
+    const id = this.#nextId++;
+    const abort = () => this.#send({ type: "abort", id });
+    signal?.addEventListener("abort", abort, { once: true });
+    const answer = new Promise<unknown>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onNotice });
+      this.#send({ type: "call", id, method, params } as ToWorker);
+    });
+    return answer.finally(() => signal?.removeEventListener("abort", abort)) as Promise<Calls[M]["result"]>;
+  }
+
+  /** Ends the worker; what runs fails with `reason`. */
+  close(reason: NomoatError): void {
+    if (this.#end) return;
+    this.#end = reason;
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+  }
+
+  #send(message: ToWorker): void {
+    if (!this.#end) this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.#end) return;
+    if (message.type === "crash") {
+      this.close(fromWire(message.error));
+      return;
+    }
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    if (message.type === "notice") {
+      pending.onNotice?.(message.notice);
+      return;
+    }
+    this.#pending.delete(message.id);
+    if (message.type === "result") pending.resolve(message.result);
+    else pending.reject(fromWire(message.error));
+  }
+}

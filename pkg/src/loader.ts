@@ -1,0 +1,358 @@
+/** Loads a model: finds out what is stored, fetches the rest, and feeds the runtime shard by shard. */
+import { CorruptFileError, NetworkError, QuotaError } from "./errors.js";
+import type { NetworkEnv } from "./exchange.js";
+import { Fetcher, FileChangedError } from "./fetcher.js";
+import { FetchedFile, OpenedFile, type ModelFile, type Shelf } from "./model-file.js";
+import { Prefetcher } from "./prefetcher.js";
+import type { ProgressMeter } from "./progress.js";
+import type { FileSpec, LoadRequest, RemoteFile } from "./protocol.js";
+import type { Runtime, RuntimeModelInfo } from "./runtime.js";
+import {
+  identityOf,
+  SHARD_SIZE,
+  sha256Hex,
+  shardCount,
+  storedBytes,
+  type Manifest,
+  type ShardStore,
+} from "./store.js";
+import { turn } from "./turn.js";
+
+/** The part of `LockManager` the loader uses. */
+export interface Locks {
+  request<T>(name: string, options: { signal: AbortSignal }, callback: () => Promise<T>): Promise<T>;
+}
+
+/** What loading needs of the browser; tests replace it. */
+export interface LoadEnv extends NetworkEnv {
+  /** Null where nothing can be stored. */
+  store: ShardStore | null;
+  /** Null where there are no Web Locks. */
+  locks: Locks | null;
+  /** Null where the browser does not tell. */
+  estimate(): Promise<{ usage: number; quota: number } | null>;
+}
+
+/** Bytes that go to the wasm memory at once. */
+const PIECE = 1024 * 1024;
+/** How often a waiting tab looks how far the other one is. */
+const WAITING_POLL_MS = 500;
+
+/** Name of the lock that is held while a model is downloaded. */
+export function lockName(key: string): string {
+  return `nomoat:${key}`;
+}
+
+/** Key of a model in the store: its files by hash or address. */
+export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
+  const names = files.map((file) => file.sha256 ?? file.url);
+  return sha256Hex(new TextEncoder().encode(names.join("\n")));
+}
+
+/** Loads a model into the runtime. A file that changes on the server meanwhile is loaded anew, once. */
+export async function loadModel(
+  runtime: Runtime,
+  request: LoadRequest,
+  env: LoadEnv,
+  progress: ProgressMeter,
+  signal: AbortSignal,
+): Promise<RuntimeModelInfo> {
+  for (let again = false; ; again = true) {
+    const load = new Load(
+      runtime,
+      { ...request, refresh: request.refresh || again },
+      env,
+      progress,
+      signal,
+      again,
+    );
+    try {
+      return await load.run();
+    } catch (error) {
+      await load.stop();
+      if (!(error instanceof FileChangedError)) throw error;
+      if (again) throw new NetworkError(`${error.message} It changed again on the second try.`);
+      if (error.identity) await env.store?.remove(error.identity);
+    }
+  }
+}
+
+/** One try. */
+class Load {
+  readonly #runtime: Runtime;
+  readonly #request: LoadRequest;
+  readonly #env: LoadEnv;
+  readonly #progress: ProgressMeter;
+  readonly #again: boolean;
+  readonly #stopping = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #fetchers = new Map<RemoteFile, Fetcher>();
+  #prefetcher: Prefetcher | null = null;
+
+  constructor(
+    runtime: Runtime,
+    request: LoadRequest,
+    env: LoadEnv,
+    progress: ProgressMeter,
+    signal: AbortSignal,
+    again: boolean,
+  ) {
+    this.#again = again;
+    this.#runtime = runtime;
+    this.#request = request;
+    this.#env = env;
+    this.#progress = progress;
+    this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
+  }
+
+  /** Ends everything that is on its way. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#prefetcher?.settled();
+  }
+
+  async run(): Promise<RuntimeModelInfo> {
+    const remote = this.#request.files.filter((file) => file.kind === "url");
+    for (const file of remote)
+      this.#fetchers.set(
+        file,
+        new Fetcher(
+          file,
+          this.#env,
+          this.#signal,
+          (delta) => this.#progress.fetched(delta),
+          remote.length === 1,
+        ),
+      );
+    const { store, locks } = this.#env;
+    if (remote.length === 0) return this.#feed(this.#request.files.map((file) => this.#local(file)));
+    if (!store) return this.#feed(await this.#unstored(remote));
+    const key = await modelKey(remote);
+    const found = await this.#find(store, remote);
+    if (found.every((manifest, index) => this.#usable(manifest, remote[index]))) {
+      return this.#feed(await this.#shelve(store, key, remote, found));
+    }
+    const download = async () => {
+      const now = await this.#find(store, remote);
+      return this.#feed(await this.#shelve(store, key, remote, now));
+    };
+    if (!locks) return download();
+    const stopWaiting = this.#reportWaiting(store, key);
+    try {
+      return await locks.request(lockName(key), { signal: this.#signal }, () => {
+        stopWaiting();
+        return download();
+      });
+    } finally {
+      stopWaiting();
+    }
+  }
+
+  #local(file: FileSpec): ModelFile {
+    if (file.kind === "file") return new OpenedFile(file.file);
+    throw new TypeError("a model's files are all local or all remote");
+  }
+
+  /** Files that go from the network straight to the GPU. */
+  async #unstored(files: RemoteFile[]): Promise<ModelFile[]> {
+    const sized: ModelFile[] = [];
+    for (const file of files) {
+      const fetcher = this.#fetcher(file);
+      const { size } = await fetcher.probe();
+      sized.push(new FetchedFile(file, size, fetcher, null, (needed) => this.#full(needed)));
+    }
+    return sized;
+  }
+
+  #fetcher(file: RemoteFile): Fetcher {
+    const fetcher = this.#fetchers.get(file);
+    if (!fetcher) throw new TypeError("every remote file has a fetcher");
+    return fetcher;
+  }
+
+  /** What the store has of each file: by pinned hash, else by address. */
+  async #find(store: ShardStore, files: RemoteFile[]): Promise<(Manifest | null)[]> {
+    const all = await store.manifests();
+    return files.map((file) => {
+      const candidates = all.filter((manifest) =>
+        file.sha256 ? manifest.identity === `sha256-${file.sha256}` : manifest.url === file.url,
+      );
+      return candidates.find((manifest) => manifest.complete) ?? candidates[0] ?? null;
+    });
+  }
+
+  /** Whether a stored file may be loaded without asking the server. A pinned one cannot change. */
+  #usable(manifest: Manifest | null, file: RemoteFile | undefined): manifest is Manifest {
+    return manifest?.complete === true && (!this.#request.refresh || file?.sha256 != null);
+  }
+
+  /** A manifest for each file: the stored one, or a new one as the server says. Checks the quota. */
+  async #shelve(
+    store: ShardStore,
+    key: string,
+    files: RemoteFile[],
+    found: (Manifest | null)[],
+  ): Promise<FetchedFile[]> {
+    const shelved: FetchedFile[] = [];
+    for (const [index, file] of files.entries()) {
+      const stored = found[index] ?? null;
+      const manifest = this.#usable(stored, file) ? stored : await this.#ask(store, file, stored);
+      manifest.model = { key, name: this.#request.name, index, count: files.length };
+      manifest.lastUsed = Date.now();
+      const shelf: Shelf = { store, manifest };
+      shelved.push(
+        new FetchedFile(file, manifest.size, this.#fetcher(file), shelf, (needed) => this.#full(needed)),
+      );
+    }
+    await this.#checkQuota(shelved.reduce((sum, { shelf, size }) => sum + size - bytesOn(shelf), 0));
+    for (const { shelf } of shelved) if (shelf) await this.#saveFirst(shelf);
+    return shelved;
+  }
+
+  /** The manifest of the version the server has; other versions are deleted. */
+  async #ask(store: ShardStore, file: RemoteFile, stored: Manifest | null): Promise<Manifest> {
+    let probe;
+    try {
+      probe = await this.#fetcher(file).probe();
+    } catch (error) {
+      if (!(error instanceof NetworkError) || !stored?.complete) throw error;
+      console.warn(`nomoat: ${file.url} could not be checked for changes; the stored copy is used.`);
+      return stored;
+    }
+    const { size, etag, lastModified } = probe;
+    const identity = await identityOf(file.url, file.sha256, etag ?? lastModified ?? "", size);
+    const known = await store.get(identity);
+    await store.removeOthers(file.url, identity);
+    // A pinned file has one name for all versions: what came before the change goes.
+    const mixed = this.#again && file.sha256 !== null;
+    if (known && known.size === size && !mixed) return known;
+    if (known) await store.remove(identity);
+    return {
+      identity,
+      url: file.url,
+      size,
+      etag,
+      sha256: file.sha256,
+      shardSize: SHARD_SIZE,
+      digests: Array.from({ length: shardCount(size) }, () => null),
+      complete: false,
+      verified: false,
+      model: { key: "", name: "", index: 0, count: 1 },
+      lastUsed: 0,
+    };
+  }
+
+  async #checkQuota(needed: number): Promise<void> {
+    if (needed === 0) return;
+    const estimate = await this.#env.estimate();
+    if (estimate && estimate.quota - estimate.usage < needed) throw quotaError(needed, estimate);
+  }
+
+  async #full(needed: number): Promise<QuotaError> {
+    const estimate = await this.#env.estimate();
+    // The browser refused although it claimed to have room, as with a full disk.
+    const room = estimate && estimate.quota - estimate.usage < needed ? estimate : { quota: 0, usage: 0 };
+    return quotaError(needed, room);
+  }
+
+  async #saveFirst({ store, manifest }: Shelf): Promise<void> {
+    try {
+      await store.save(manifest);
+    } catch (error) {
+      // Of a complete file only the time of its last use is lost.
+      if (manifest.complete) return;
+      if ((error as Partial<Error>).name !== "QuotaExceededError") throw error;
+      throw await this.#full(1);
+    }
+  }
+
+  /** Reports how far the other tab is until the lock is ours. */
+  #reportWaiting(store: ShardStore, key: string): () => void {
+    const timer = setInterval(async () => {
+      const model = (await store.models().catch(() => [])).find((candidate) => candidate.key === key);
+      if (model && !stopped) this.#progress.phase("download", model.bytes, model.totalBytes);
+    }, WAITING_POLL_MS);
+    let stopped = false;
+    return () => {
+      stopped = true;
+      clearInterval(timer);
+    };
+  }
+
+  /** Headers, then every byte in order, then the check of the whole. */
+  async #feed(files: ModelFile[]): Promise<RuntimeModelInfo> {
+    const total = files.reduce((sum, file) => sum + file.size, 0);
+    const there = files.reduce(
+      (sum, file) => sum + (file instanceof FetchedFile ? bytesOn(file.shelf) : file.size),
+      0,
+    );
+    if (there < total) this.#progress.phase("download", there, total);
+    else this.#progress.phase("load", 0, total);
+
+    const runtime = this.#runtime;
+    runtime.begin(
+      Float64Array.from(files, (file) => file.size),
+      JSON.stringify({ context_length: this.#request.contextLength }),
+    );
+    const prefetcher = new Prefetcher(files);
+    this.#prefetcher = prefetcher;
+    for (const [index, file] of files.entries()) await this.#header(prefetcher, index, file);
+    const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
+    for (let shard; (shard = await prefetcher.take());) {
+      for (let at = 0; at < shard.bytes.length; at += PIECE) {
+        const piece = shard.bytes.subarray(at, at + PIECE);
+        await runtime.push_data(shard.file, piece);
+        this.#progress.pushed(piece.length);
+      }
+      await turn();
+    }
+    const { sha256 } = JSON.parse(await runtime.finish()) as { sha256: string[] };
+    await this.#verify(files, sha256);
+    this.#progress.phase("ready", total, total);
+    return model;
+  }
+
+  async #header(prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
+    for (let shard = 0; shard < shardCount(file.size); shard++) {
+      const bytes = await prefetcher.peek(index, shard);
+      for (let at = 0; bytes && at < bytes.length; at += PIECE)
+        if (this.#runtime.push_header(index, bytes.subarray(at, at + PIECE)) === 0) return;
+    }
+    throw new CorruptFileError(`${file.label} ends within its header: it is cut off or no GGUF file.`);
+  }
+
+  /** Compares whole files with their pinned hashes; a wrong file does not stay. */
+  async #verify(files: ModelFile[], sha256: string[]): Promise<void> {
+    for (const [index, spec] of this.#request.files.entries()) {
+      if (spec.kind !== "url" || !spec.sha256) continue;
+      const file = files[index];
+      const shelf = file instanceof FetchedFile ? file.shelf : null;
+      if (sha256[index] !== spec.sha256) {
+        if (shelf) await shelf.store.remove(shelf.manifest.identity);
+        throw new CorruptFileError(
+          `${spec.url} is not the pinned file: its sha256 is ${sha256[index]}, not ${spec.sha256}. ` +
+            "What was stored of it has been deleted.",
+        );
+      }
+      if (shelf && !shelf.manifest.verified) {
+        shelf.manifest.verified = true;
+        await shelf.store.save(shelf.manifest);
+      }
+    }
+  }
+}
+
+function bytesOn(shelf: Shelf | null): number {
+  return shelf ? storedBytes(shelf.manifest) : 0;
+}
+
+function quotaError(needed: number, { usage, quota }: { usage: number; quota: number }): QuotaError {
+  const available = Math.max(0, quota - usage);
+  const mb = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  return new QuotaError(
+    `The model needs ${mb(needed)} more in the browser's storage, which has room for ${mb(available)}: ` +
+      `${mb(needed - available)} are missing. Delete stored models or free disk space.`,
+    needed,
+    available,
+  );
+}

@@ -1,0 +1,116 @@
+/** A model's files as shards, wherever they come from: the store, the network, or the person's disk. */
+import { CorruptFileError, ModelNotFoundError, NetworkError, QuotaError } from "./errors.js";
+import { FileChangedError, type Fetcher } from "./fetcher.js";
+import type { RemoteFile } from "./protocol.js";
+import type { Bytes } from "./runtime.js";
+import { identityOf, SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
+
+/** One file of a model. */
+export interface ModelFile {
+  /** Bytes. */
+  readonly size: number;
+  /** For messages. */
+  readonly label: string;
+  /** The bytes of shard `index`. */
+  read(index: number): Promise<Bytes>;
+}
+
+/** A file the person opened. */
+export class OpenedFile implements ModelFile {
+  readonly size: number;
+  readonly label: string;
+  readonly #file: File;
+
+  constructor(file: File) {
+    this.#file = file;
+    this.size = file.size;
+    this.label = file.name;
+  }
+
+  async read(index: number): Promise<Bytes> {
+    const start = index * SHARD_SIZE;
+    try {
+      return new Uint8Array(
+        await this.#file.slice(start, start + shardLength(this.size, index)).arrayBuffer(),
+      );
+    } catch (error) {
+      throw new CorruptFileError(
+        `"${this.label}" cannot be read; if it changed on the disk, choose it again.`,
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** Where a fetched file is kept. */
+export interface Shelf {
+  store: ShardStore;
+  manifest: Manifest;
+}
+
+/** A file behind an address: each shard from the store, or else from the network and then stored. */
+export class FetchedFile implements ModelFile {
+  readonly size: number;
+  readonly label: string;
+  /** Null where nothing can be stored. */
+  readonly shelf: Shelf | null;
+  readonly #file: RemoteFile;
+  readonly #fetcher: Fetcher;
+  readonly #room: (needed: number) => Promise<QuotaError>;
+
+  /** `room` makes the error for a full store out of the bytes that did not fit. */
+  constructor(
+    file: RemoteFile,
+    size: number,
+    fetcher: Fetcher,
+    shelf: Shelf | null,
+    room: (needed: number) => Promise<QuotaError>,
+  ) {
+    this.size = size;
+    this.label = file.url;
+    this.shelf = shelf;
+    this.#file = file;
+    this.#fetcher = fetcher;
+    this.#room = room;
+  }
+
+  async read(index: number): Promise<Bytes> {
+    if (!this.shelf) return this.#fetcher.shard(index);
+    const { store, manifest } = this.shelf;
+    const recorded = manifest.digests[index];
+    const stored = await store.read(manifest, index);
+    if (stored) return stored;
+    const bytes = recorded ? await this.#fetchAgain(manifest, index) : await this.#fetcher.shard(index);
+    const digest = await sha256Hex(bytes);
+    // With a pinned hash the whole decides; without one, other bytes are another version.
+    if (recorded && digest !== recorded && !manifest.sha256)
+      throw new FileChangedError(this.#file.url, manifest.identity);
+    try {
+      await store.write(manifest, index, bytes, digest);
+    } catch (error) {
+      if ((error as Partial<Error>).name === "QuotaExceededError") throw await this.#room(bytes.length);
+      throw error;
+    }
+    return bytes;
+  }
+
+  /** Fetches a shard that the store has lost or damaged. */
+  async #fetchAgain(manifest: Manifest, index: number): Promise<Bytes> {
+    try {
+      const { size, etag, lastModified } = await this.#fetcher.probe();
+      const validator = etag ?? lastModified ?? "";
+      const identity = await identityOf(this.#file.url, this.#file.sha256, validator, size);
+      if (!manifest.sha256 && identity !== manifest.identity) throw new FileChangedError(this.#file.url);
+      if (size !== manifest.size)
+        throw new NetworkError(`the server's file has ${size} bytes now, not ${manifest.size}.`);
+      return await this.#fetcher.shard(index);
+    } catch (error) {
+      if (!(error instanceof NetworkError) && !(error instanceof ModelNotFoundError)) throw error;
+      throw new CorruptFileError(
+        `Part ${index + 1} of the stored ${this.label} is damaged or missing, and it cannot be fetched again: ${error.message} ` +
+          "Try again with the network, or delete the stored model.",
+        { cause: error },
+      );
+    }
+  }
+}

@@ -1,0 +1,72 @@
+/** Counts bytes while a model loads and reports them at a bearable rate. */
+import type { LoadProgress } from "./protocol.js";
+
+const INTERVAL_MS = 100;
+/** Time constant of the smoothed speed. */
+const SMOOTHING_MS = 2000;
+
+/** Progress of one load. */
+export class ProgressMeter {
+  #phase: LoadProgress["phase"] = "device";
+  #loaded = 0;
+  #total = 0;
+  #downloaded = 0;
+  #speed = 0;
+  #reportedAt = -Infinity;
+  #reportedLoaded = 0;
+  readonly #report: (progress: LoadProgress) => void;
+  readonly #now: () => number;
+
+  constructor(report: (progress: LoadProgress) => void, now: () => number = () => performance.now()) {
+    this.#report = report;
+    this.#now = now;
+  }
+
+  /** Enters a phase with so many bytes there already, and reports at once. */
+  phase(phase: LoadProgress["phase"], loaded: number, total: number): void {
+    if (phase !== this.#phase) this.#speed = 0;
+    this.#phase = phase;
+    this.#loaded = loaded;
+    this.#total = total;
+    this.#reportedLoaded = loaded;
+    this.#reportedAt = this.#now();
+    this.#send();
+  }
+
+  /** Bytes came over the network; negative where they must come again. */
+  fetched(delta: number): void {
+    this.#downloaded += delta;
+    if (this.#phase === "download") this.#add(delta);
+  }
+
+  /** Bytes went to the GPU. */
+  pushed(delta: number): void {
+    if (this.#phase === "load") this.#add(delta);
+  }
+
+  #add(delta: number): void {
+    this.#loaded = Math.max(0, this.#loaded + delta);
+    const now = this.#now();
+    const elapsed = now - this.#reportedAt;
+    if (elapsed < INTERVAL_MS) return;
+    const speed = (Math.max(0, this.#loaded - this.#reportedLoaded) / elapsed) * 1000;
+    const weight = 1 - Math.exp(-elapsed / SMOOTHING_MS);
+    this.#speed = this.#speed === 0 ? speed : this.#speed + weight * (speed - this.#speed);
+    this.#reportedAt = now;
+    this.#reportedLoaded = this.#loaded;
+    this.#send();
+  }
+
+  #send(): void {
+    // A shard fetched again after damage counts twice; the sum never passes the whole.
+    const loaded = Math.min(this.#loaded, this.#total);
+    this.#report({
+      phase: this.#phase,
+      loaded,
+      total: this.#total,
+      downloaded: Math.max(0, this.#downloaded),
+      bytesPerSecond: Math.round(this.#speed),
+      secondsLeft: this.#speed > 0 ? (this.#total - loaded) / this.#speed : null,
+    });
+  }
+}

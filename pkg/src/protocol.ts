@@ -1,0 +1,103 @@
+/** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+import type { WireError } from "./errors.js";
+import type {
+  RuntimeEvent,
+  RuntimeDeviceInfo,
+  RuntimeModelInfo,
+  RuntimeRequest,
+  RuntimeStart,
+} from "./runtime.js";
+
+/** One file of a model, as the worker loads it. */
+export type FileSpec = RemoteFile | LocalFile;
+
+/** A file behind an address. */
+export interface RemoteFile {
+  kind: "url";
+  /** Absolute address. */
+  url: string;
+  /** Pinned SHA-256 of the whole file, lower-case hex, or null. */
+  sha256: string | null;
+  /** Pinned size in bytes, or null. */
+  size: number | null;
+  /** Request headers, a token among them where the address is the hub's. */
+  headers: Record<string, string>;
+}
+
+/** A file the person opened. */
+export interface LocalFile {
+  kind: "file";
+  file: File;
+}
+
+/** What the worker needs to load a model. */
+export interface LoadRequest {
+  /** Name for the list of stored models. */
+  name: string;
+  /** In order. */
+  files: FileSpec[];
+  contextLength: number | null;
+  /** Ask the server whether a stored, unpinned file changed. */
+  refresh: boolean;
+}
+
+/** How far loading is. */
+export interface LoadProgress {
+  /** `download`: bytes come from the network; `load`: stored or local bytes go to the GPU. */
+  phase: "device" | "download" | "load" | "ready";
+  /** Bytes of the model that are there. */
+  loaded: number;
+  /** Bytes of the whole model; 0 while unknown. */
+  total: number;
+  /** Bytes that came over the network in this call. */
+  downloaded: number;
+  /** Smoothed speed of `loaded`. */
+  bytesPerSecond: number;
+  /** Estimate, or null while unknown. */
+  secondsLeft: number | null;
+}
+
+/** The answer to `load`. */
+export interface Loaded {
+  device: RuntimeDeviceInfo;
+  model: RuntimeModelInfo;
+}
+
+/** Bytes in use. */
+export interface MemoryUse {
+  /** Size of the wasm memory. */
+  wasmBytes: number;
+  /** GPU buffers of the model and its context. */
+  gpuBytes: number;
+}
+
+/** The calls a worker serves: their parameters and results. */
+export interface Calls {
+  load: { params: LoadRequest; result: Loaded };
+  generate: { params: RuntimeRequest; result: void };
+  score: { params: { ids: Uint32Array; oneByOne: boolean }; result: { logprobs: number[]; top: number[] } };
+  tokenize: { params: { text: string; special: boolean }; result: number[] };
+  detokenize: { params: { ids: Uint32Array }; result: string };
+  memory: { params: null; result: MemoryUse };
+}
+
+/** Name of a call. */
+export type Method = keyof Calls;
+
+/** From page to worker. */
+export type ToWorker =
+  | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
+  | { type: "abort"; id: number };
+
+/** What a running call reports. */
+export type Notice =
+  | { kind: "progress"; progress: LoadProgress }
+  | { kind: "start"; start: RuntimeStart }
+  | { kind: "event"; event: RuntimeEvent };
+
+/** From worker to page. `crash` ends every call: the wasm instance is dead. */
+export type FromWorker =
+  | { type: "notice"; id: number; notice: Notice }
+  | { type: "result"; id: number; result: unknown }
+  | { type: "error"; id: number; error: WireError }
+  | { type: "crash"; error: WireError };

@@ -1,0 +1,187 @@
+/** Checks chat completion parameters and turns them into the runtime's request. */
+import type { ChatCompletionCreateParams } from "./chat.js";
+import { InvalidRequestError } from "./errors.js";
+import type { RuntimeRequest } from "./runtime.js";
+
+const USED = [
+  "messages",
+  "model",
+  "stream",
+  "stream_options",
+  "max_tokens",
+  "max_completion_tokens",
+  "temperature",
+  "top_p",
+  "top_k",
+  "min_p",
+  "repetition_penalty",
+  "frequency_penalty",
+  "presence_penalty",
+  "logit_bias",
+  "seed",
+  "stop",
+  "n",
+] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
+
+/** OpenAI's parameters that say nothing about the answer. */
+const IGNORED = [
+  "user",
+  "metadata",
+  "store",
+  "service_tier",
+  "safety_identifier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+];
+const KNOWN = new Set<string>([...USED, ...IGNORED]);
+const MAX_STOPS = 16;
+const ROLES = new Map([
+  ["system", "system"],
+  ["developer", "system"],
+  ["user", "user"],
+  ["assistant", "assistant"],
+]);
+
+/** The runtime's request; throws InvalidRequestError naming the field that is wrong. */
+export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeRequest {
+  const given = record(params, "the parameters");
+  for (const [name, value] of Object.entries(given))
+    if (value != null && !KNOWN.has(name) && !isDefault(name, value))
+      throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+  boolean(given, "stream");
+  if (given["stream_options"] != null) {
+    if (given["stream"] !== true)
+      throw new InvalidRequestError("`stream_options` needs `stream: true`.", "stream_options");
+    boolean(
+      record(given["stream_options"], "stream_options"),
+      "include_usage",
+      "stream_options.include_usage",
+    );
+  }
+  if (given["n"] != null && given["n"] !== 1)
+    throw new InvalidRequestError("`n` must be 1: one answer for a request.", "n");
+
+  const maxTokens = integer(given, "max_completion_tokens", 1) ?? integer(given, "max_tokens", 1);
+  return defined({
+    messages: messages(given["messages"]),
+    max_tokens: maxTokens ?? null,
+    temperature: number(given, "temperature", 0, 2) ?? 1,
+    top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
+    top_k: integer(given, "top_k", 0),
+    min_p: number(given, "min_p", 0, 1),
+    repetition_penalty: number(given, "repetition_penalty", Number.MIN_VALUE, 100),
+    presence_penalty: number(given, "presence_penalty", -2, 2),
+    frequency_penalty: number(given, "frequency_penalty", -2, 2),
+    logit_bias: logitBias(given["logit_bias"]),
+    seed: integer(given, "seed", 0) ?? null,
+    stop: stops(given["stop"]),
+  });
+}
+
+/** Token ids as the runtime takes them. */
+export function tokenIds(ids: ArrayLike<number>): Uint32Array {
+  const list: unknown[] = Array.from(ids ?? []);
+  if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= 0xffffffff))
+    throw new InvalidRequestError("Token ids are integers from 0.", "ids");
+  return Uint32Array.from(list as number[]);
+}
+
+/** Unsupported parameters at the value that asks for nothing. */
+function isDefault(name: string, value: unknown): boolean {
+  if (name === "logprobs") return value === false;
+  if (name === "response_format") return (value as { type?: unknown }).type === "text";
+  if (name === "tools") return Array.isArray(value) && value.length === 0;
+  return false;
+}
+
+function messages(value: unknown): { role: string; content: string }[] {
+  if (!Array.isArray(value) || value.length === 0)
+    throw new InvalidRequestError("`messages` must be a list with at least one message.", "messages");
+  return value.map((item: unknown, index) => {
+    const at = `messages[${index}]`;
+    const message = record(item, at);
+    const role = ROLES.get(String(message["role"]));
+    if (!role)
+      throw new InvalidRequestError(
+        `\`${at}.role\` must be one of ${[...ROLES.keys()].join(", ")}.`,
+        `${at}.role`,
+      );
+    return { role, content: content(message["content"], `${at}.content`) };
+  });
+}
+
+function content(value: unknown, at: string): string {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value))
+    throw new InvalidRequestError(`\`${at}\` must be a string or a list of text parts.`, at);
+  return value
+    .map((item: unknown, index) => {
+      const part = record(item, `${at}[${index}]`);
+      if (part["type"] !== "text" || typeof part["text"] !== "string")
+        throw new InvalidRequestError(
+          `\`${at}[${index}]\` must be { type: "text", text }.`,
+          `${at}[${index}]`,
+        );
+      return part["text"];
+    })
+    .join("");
+}
+
+function stops(value: unknown): string[] {
+  if (value == null) return [];
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  if (list.length > MAX_STOPS || !list.every((stop) => typeof stop === "string" && stop !== ""))
+    throw new InvalidRequestError(
+      `\`stop\` must be a text or up to ${MAX_STOPS} texts, none of them empty.`,
+      "stop",
+    );
+  return list as string[];
+}
+
+function logitBias(value: unknown): Record<string, number> | undefined {
+  if (value == null) return undefined;
+  const bias = record(value, "logit_bias");
+  for (const [id, amount] of Object.entries(bias))
+    if (!/^\d{1,10}$/.test(id) || typeof amount !== "number" || !(Math.abs(amount) <= 100))
+      throw new InvalidRequestError(
+        "`logit_bias` maps token ids to numbers from -100 to 100.",
+        `logit_bias.${id}`,
+      );
+  return bias as Record<string, number>;
+}
+
+type Given = Record<string, unknown>;
+
+function record(value: unknown, at: string): Given {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
+  return value as Given;
+}
+
+function boolean(given: Given, name: string, at = name): void {
+  const value = given[name];
+  if (value != null && typeof value !== "boolean")
+    throw new InvalidRequestError(`\`${at}\` must be true or false.`, at);
+}
+
+function number(given: Given, name: string, min: number, max: number): number | undefined {
+  const value = given[name];
+  if (value == null) return undefined;
+  if (typeof value !== "number" || !(value >= min && value <= max)) {
+    const from = min === Number.MIN_VALUE ? "above 0" : `from ${min}`;
+    throw new InvalidRequestError(`\`${name}\` must be a number ${from} to ${max}.`, name);
+  }
+  return value;
+}
+
+function integer(given: Given, name: string, min: number): number | undefined {
+  const value = given[name];
+  if (value == null) return undefined;
+  if (!Number.isSafeInteger(value) || (value as number) < min)
+    throw new InvalidRequestError(`\`${name}\` must be an integer from ${min}.`, name);
+  return value as number;
+}
+
+function defined<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as T;
+}

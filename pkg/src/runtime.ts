@@ -1,0 +1,138 @@
+/** The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of `runtime/src/web.rs`. */
+
+/** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** `code` of every `Error` the runtime throws. */
+export type RuntimeErrorCode =
+  | "no_webgpu"
+  | "device_wrong"
+  | "corrupt_file"
+  | "unsupported_architecture"
+  | "unsupported_tensor_type"
+  | "unsupported_feature"
+  | "out_of_memory"
+  | "device_lost"
+  | "context_length_exceeded"
+  | "invalid_request"
+  | "template"
+  | "internal";
+
+/** One loaded runtime: one device and at most one model. Its calls may not overlap. */
+export interface Runtime {
+  /** `RuntimeDeviceInfo` as JSON. */
+  device_info(): string;
+  /** Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped. */
+  begin(file_sizes: Float64Array, options_json: string): void;
+  /** Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted. */
+  push_header(file: number, bytes: Uint8Array): number;
+  /** After all headers: builds the graph and allocates buffers. `RuntimeModelInfo` as JSON. */
+  prepare(): Promise<string>;
+  /** Every byte of each file in order, from offset 0. */
+  push_data(file: number, bytes: Uint8Array): Promise<void>;
+  /** After the last byte: `{"sha256": [hex per file]}`. */
+  finish(): Promise<string>;
+  /** Token ids of a text; `parse_special` reads control tokens such as `<|im_end|>` in it as such. */
+  tokenize(text: string, parse_special: boolean): Uint32Array;
+  /** The text of token ids. */
+  detokenize(ids: Uint32Array): string;
+  /** Starts a generation from a `RuntimeRequest` as JSON; returns `RuntimeStart` as JSON. */
+  start(request_json: string): string;
+  /** One prefill chunk or one token: a `RuntimeEvent` as JSON. */
+  next(): Promise<string>;
+  /** Drops the running generation. */
+  cancel(): void;
+  /** `{"logprobs": [n-1], "top": [n-1]}` for n ids. */
+  score(ids: Uint32Array, one_by_one: boolean): Promise<string>;
+  /** Frees the runtime's memory. */
+  free(): void;
+}
+
+/** The class the wasm glue exports. */
+export interface RuntimeClass {
+  /** Finds the adapter, opens the device and runs the self-test. */
+  open(options_json: string): Promise<Runtime>;
+}
+
+/** The wasm module: what the worker gets from the glue, and what tests replace. */
+export interface RuntimeModule {
+  /** Loads the wasm; called once. */
+  init(): Promise<{ memory: WebAssembly.Memory }>;
+  /** The runtime class. */
+  Runtime: RuntimeClass;
+}
+
+/** JSON of `device_info()`. */
+export interface RuntimeDeviceInfo {
+  name: string;
+  backend: string;
+  vendor: string;
+  is_fallback: boolean;
+  f16: boolean;
+  subgroups: boolean;
+  max_buffer_size: number;
+}
+
+/** JSON of `prepare()`. Sizes in bytes. */
+export interface RuntimeModelInfo {
+  name: string;
+  architecture: string;
+  parameters: number;
+  quantization: string;
+  context_length: number;
+  trained_context_length: number;
+  vocab_size: number;
+  tensor_bytes: number;
+  gpu_bytes: number;
+  kv_bytes: number;
+  has_chat_template: boolean;
+  license: string | null;
+}
+
+/** JSON given to `start()`. */
+export interface RuntimeRequest {
+  messages?: { role: string; content: string }[];
+  prompt?: string;
+  max_tokens: number | null;
+  temperature: number;
+  top_p: number;
+  top_k?: number;
+  min_p?: number;
+  repetition_penalty?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  logit_bias?: Record<string, number>;
+  seed: number | null;
+  stop: string[];
+  /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
+  continue_ids?: number[];
+}
+
+/** JSON of `start()`. */
+export interface RuntimeStart {
+  prompt_tokens: number;
+  cached_tokens: number;
+}
+
+/** Token counts of one answer. */
+export interface RuntimeUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  cached_tokens: number;
+}
+
+/** JSON of `next()`. */
+export type RuntimeEvent =
+  { type: "prefill"; done: number; total: number } | { type: "token"; id: number; text: string } | RuntimeEnd;
+
+/** The last event of a generation. */
+export interface RuntimeEnd {
+  type: "end";
+  /** Text that was held back until now. */
+  text: string;
+  finish_reason: "stop" | "length";
+  context_full: boolean;
+  usage: RuntimeUsage;
+  timings: { prefill_ms: number; decode_ms: number; dispatches_per_token: number };
+}

@@ -1,0 +1,129 @@
+/** The worker's side: serves the page's calls with the runtime, one at a time. */
+import { AbortedError, InternalError, toWire } from "./errors.js";
+import { loadModel, type LoadEnv } from "./loader.js";
+import { ProgressMeter } from "./progress.js";
+import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorker } from "./protocol.js";
+import type {
+  Runtime,
+  RuntimeDeviceInfo,
+  RuntimeEvent,
+  RuntimeModule,
+  RuntimeRequest,
+  RuntimeStart,
+} from "./runtime.js";
+import { turn } from "./turn.js";
+
+/** Serves calls; `post` answers them. */
+export class Session {
+  readonly #module: RuntimeModule;
+  readonly #openEnv: () => Promise<LoadEnv>;
+  readonly #post: (message: FromWorker) => void;
+  #runtime: Runtime | null = null;
+  #memory: WebAssembly.Memory | null = null;
+  #gpuBytes = 0;
+  readonly #running = new Map<number, AbortController>();
+
+  constructor(module: RuntimeModule, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
+    this.#module = module;
+    this.#openEnv = openEnv;
+    this.#post = post;
+  }
+
+  /** Takes one message from the page. */
+  async handle(message: ToWorker): Promise<void> {
+    if (message.type === "abort") {
+      this.#running.get(message.id)?.abort();
+      return;
+    }
+    const { id } = message;
+    const controller = new AbortController();
+    this.#running.set(id, controller);
+    try {
+      const notify = (notice: Notice) => this.#post({ type: "notice", id, notice });
+      const result = await this.#serve(message, notify, controller.signal);
+      this.#post({ type: "result", id, result });
+    } catch (error) {
+      const wire = toWire(error);
+      this.#post(wire.fatal ? { type: "crash", error: wire } : { type: "error", id, error: wire });
+    } finally {
+      this.#running.delete(id);
+    }
+  }
+
+  async #serve(
+    call: Extract<ToWorker, { type: "call" }>,
+    notify: (notice: Notice) => void,
+    signal: AbortSignal,
+  ): Promise<Calls[Method]["result"]> {
+    switch (call.method) {
+      case "load":
+        return this.#load(call.params, notify, signal);
+      case "generate":
+        return this.#generate(call.params, notify, signal);
+      case "score":
+        return JSON.parse(
+          await this.#ready().score(call.params.ids, call.params.oneByOne),
+        ) as Calls["score"]["result"];
+      case "tokenize":
+        return Array.from(this.#ready().tokenize(call.params.text, call.params.special));
+      case "detokenize":
+        return this.#ready().detokenize(call.params.ids);
+      case "memory":
+        return this.#memoryUse();
+    }
+  }
+
+  async #load(
+    request: LoadRequest,
+    notify: (notice: Notice) => void,
+    signal: AbortSignal,
+  ): Promise<Calls["load"]["result"]> {
+    const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
+    progress.phase("device", 0, 0);
+    this.#memory ??= await this.#start();
+    this.#runtime ??= await this.#module.Runtime.open(JSON.stringify({ device: "webgpu" }));
+    const device = JSON.parse(this.#runtime.device_info()) as RuntimeDeviceInfo;
+    const model = await loadModel(this.#runtime, request, await this.#openEnv(), progress, signal);
+    this.#gpuBytes = model.gpu_bytes;
+    return { device, model };
+  }
+
+  async #start(): Promise<WebAssembly.Memory> {
+    try {
+      return (await this.#module.init()).memory;
+    } catch (error) {
+      throw new InternalError(
+        `The runtime's wasm could not be loaded: ${String(error)}. It must lie beside the worker script, and a ` +
+          "Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+      );
+    }
+  }
+
+  async #generate(
+    request: RuntimeRequest,
+    notify: (notice: Notice) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const runtime = this.#ready();
+    notify({ kind: "start", start: JSON.parse(runtime.start(JSON.stringify(request))) as RuntimeStart });
+    for (;;) {
+      await turn();
+      if (signal.aborted) {
+        runtime.cancel();
+        throw new AbortedError();
+      }
+      const event = JSON.parse(await runtime.next()) as RuntimeEvent;
+      notify({ kind: "event", event });
+      if (event.type === "end") return;
+    }
+  }
+
+  #memoryUse(): MemoryUse {
+    return { wasmBytes: this.#memory?.buffer.byteLength ?? 0, gpuBytes: this.#gpuBytes };
+  }
+
+  #ready(): Runtime {
+    if (!this.#runtime) throw new InternalError("No model is loaded.");
+    return this.#runtime;
+  }
+}

@@ -1,0 +1,235 @@
+/** The shard store: model files in Cache Storage, one response per shard and one manifest per file. */
+import type { Bytes } from "./runtime.js";
+
+/** Name of the cache. */
+export const CACHE_NAME = "nomoat-models-v1";
+/** Bytes per shard; the last one of a file is shorter. */
+export const SHARD_SIZE = 8 * 1024 * 1024;
+
+/** The part of `Cache` the store uses. */
+export type CacheLike = Pick<Cache, "match" | "put" | "delete" | "keys">;
+
+/** What the store knows of one file. */
+export interface Manifest {
+  /** Names this version of the file: by pinned SHA-256, else by address, ETag and size. */
+  identity: string;
+  url: string;
+  /** Bytes. */
+  size: number;
+  etag: string | null;
+  /** Pinned SHA-256 of the whole, hex, or null. */
+  sha256: string | null;
+  shardSize: number;
+  /** SHA-256 (hex) of each shard as it arrived; null where it is not stored. */
+  digests: (string | null)[];
+  complete: boolean;
+  /** The whole has been hashed and equals `sha256`. */
+  verified: boolean;
+  /** Model this file belongs to: key, name, and its place among the model's files. */
+  model: { key: string; name: string; index: number; count: number };
+  /** Milliseconds since 1970. */
+  lastUsed: number;
+}
+
+/** A model in the store, whole or in part. */
+export interface StoredModel {
+  /** For `deleteStoredModel`. */
+  key: string;
+  name: string;
+  /** Absolute addresses, in order. */
+  urls: string[];
+  /** Pinned SHA-256 of each file, or null, in the order of `urls`. */
+  sha256: (string | null)[];
+  /** Bytes stored. */
+  bytes: number;
+  /** Bytes of the whole model. */
+  totalBytes: number;
+  /** Whether it loads without the network. */
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  lastUsed: number;
+}
+
+/** SHA-256 as hex. Needs a secure context, as Cache Storage does. */
+export async function sha256Hex(bytes: Bytes): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Names a version of a file. */
+export async function identityOf(
+  url: string,
+  sha256: string | null,
+  validator: string,
+  size: number,
+): Promise<string> {
+  if (sha256) return `sha256-${sha256}`;
+  return `etag-${await sha256Hex(new TextEncoder().encode([url, validator, size].join("\n")))}`;
+}
+
+/** Number of shards of a file. */
+export function shardCount(size: number): number {
+  return Math.ceil(size / SHARD_SIZE);
+}
+
+/** Bytes of shard `index` of a file of `size` bytes. */
+export function shardLength(size: number, index: number): number {
+  return Math.min(SHARD_SIZE, size - index * SHARD_SIZE);
+}
+
+/** Bytes of a file that are stored. */
+export function storedBytes(manifest: Manifest): number {
+  return manifest.digests.reduce(
+    (sum, digest, index) => sum + (digest ? shardLength(manifest.size, index) : 0),
+    0,
+  );
+}
+
+/** Shards and manifests in a cache. */
+export class ShardStore {
+  readonly #cache: CacheLike;
+  readonly #base: string;
+  /** Manifest writes follow one another, so that an older state never lands last. */
+  #saving: Promise<void> = Promise.resolve();
+
+  /** `origin` is the page's: the entries' addresses are made from it and never fetched. */
+  constructor(cache: CacheLike, origin: string) {
+    this.#cache = cache;
+    this.#base = `${origin}/.nomoat/`;
+  }
+
+  /** The browser's store, or null where it has none (insecure context, some private modes). */
+  static async open(): Promise<ShardStore | null> {
+    try {
+      if (!globalThis.crypto?.subtle) return null;
+      return new ShardStore(await caches.open(CACHE_NAME), location.origin);
+    } catch {
+      return null;
+    }
+  }
+
+  #manifestKey(identity: string): string {
+    return `${this.#base}manifest/${identity}`;
+  }
+
+  #shardKey(manifest: Manifest, index: number): string {
+    const start = index * SHARD_SIZE;
+    const end = start + shardLength(manifest.size, index) - 1;
+    return `${this.#base}shard/${manifest.identity}/${start}-${end}`;
+  }
+
+  /** All manifests; one that cannot be read or is of another shape is passed over. */
+  async manifests(): Promise<Manifest[]> {
+    const prefix = `${this.#base}manifest/`;
+    const found: Manifest[] = [];
+    for (const request of await this.#cache.keys()) {
+      if (!request.url.startsWith(prefix)) continue;
+      const manifest = parseManifest(await this.#cache.match(request.url).then((answer) => answer?.text()));
+      if (manifest) found.push(manifest);
+    }
+    return found;
+  }
+
+  /** The manifest of this version, or null. */
+  async get(identity: string): Promise<Manifest | null> {
+    const answer = await this.#cache.match(this.#manifestKey(identity));
+    return parseManifest(await answer?.text());
+  }
+
+  /** Writes a manifest as it is when its turn comes. */
+  save(manifest: Manifest): Promise<void> {
+    const write = () =>
+      this.#cache.put(
+        this.#manifestKey(manifest.identity),
+        new Response(JSON.stringify(manifest), { headers: { "Content-Type": "application/json" } }),
+      );
+    const saved = this.#saving.then(write);
+    this.#saving = saved.catch(() => undefined);
+    return saved;
+  }
+
+  /** A shard whose digest is right, or null: then it must be fetched again. */
+  async read(manifest: Manifest, index: number): Promise<Bytes | null> {
+    const digest = manifest.digests[index];
+    if (!digest) return null;
+    try {
+      const answer = await this.#cache.match(this.#shardKey(manifest, index));
+      if (!answer) return null;
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      return (await sha256Hex(bytes)) === digest ? bytes : null;
+    } catch {
+      // A store that fails to read is treated like a damaged shard.
+      return null;
+    }
+  }
+
+  /** Stores a shard and records its digest. Throws what `cache.put` throws. */
+  async write(manifest: Manifest, index: number, bytes: Bytes, digest: string): Promise<void> {
+    await this.#cache.put(
+      this.#shardKey(manifest, index),
+      new Response(bytes, { headers: { "Content-Type": "application/octet-stream" } }),
+    );
+    manifest.digests[index] = digest;
+    manifest.complete = manifest.digests.every(Boolean);
+    await this.save(manifest);
+  }
+
+  /** Deletes a version's shards and manifest. */
+  async remove(identity: string): Promise<void> {
+    await this.#saving;
+    // The manifest goes last: cut in the middle, the rest is still listed and can be deleted.
+    const prefix = `${this.#base}shard/${identity}/`;
+    for (const request of await this.#cache.keys())
+      if (request.url.startsWith(prefix)) await this.#cache.delete(request.url);
+    await this.#cache.delete(this.#manifestKey(identity));
+  }
+
+  /** Deletes every other version of the file at this address. */
+  async removeOthers(url: string, identity: string): Promise<void> {
+    for (const manifest of await this.manifests())
+      if (manifest.url === url && manifest.identity !== identity) await this.remove(manifest.identity);
+  }
+
+  /** Stored models, latest use first. */
+  async models(): Promise<StoredModel[]> {
+    const groups = new Map<string, Manifest[]>();
+    for (const manifest of await this.manifests()) {
+      const { key } = manifest.model;
+      groups.set(key, [...(groups.get(key) ?? []), manifest]);
+    }
+    const models = Array.from(groups, ([key, group]): StoredModel => {
+      group.sort((a, b) => a.model.index - b.model.index);
+      return {
+        key,
+        name: group[0]?.model.name ?? key,
+        urls: group.map((manifest) => manifest.url),
+        sha256: group.map((manifest) => manifest.sha256),
+        bytes: group.reduce((sum, manifest) => sum + storedBytes(manifest), 0),
+        totalBytes: group.reduce((sum, manifest) => sum + manifest.size, 0),
+        complete: group.length === group[0]?.model.count && group.every((manifest) => manifest.complete),
+        lastUsed: Math.max(...group.map((manifest) => manifest.lastUsed)),
+      };
+    });
+    return models.sort((a, b) => b.lastUsed - a.lastUsed);
+  }
+
+  /** Deletes a model's files. */
+  async removeModel(key: string): Promise<void> {
+    for (const manifest of await this.manifests())
+      if (manifest.model.key === key) await this.remove(manifest.identity);
+  }
+}
+
+function parseManifest(text: string | undefined): Manifest | null {
+  if (!text) return null;
+  try {
+    const manifest = JSON.parse(text) as Manifest;
+    const sound =
+      manifest.shardSize === SHARD_SIZE &&
+      manifest.digests.length === shardCount(manifest.size) &&
+      typeof manifest.model.key === "string";
+    return sound ? manifest : null;
+  } catch {
+    return null;
+  }
+}

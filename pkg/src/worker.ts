@@ -1,0 +1,20 @@
+/** Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between them. */
+import init, { Runtime } from "./wasm/nomoat_runtime.js";
+import { browserEnv } from "./browser.js";
+import { toWire } from "./errors.js";
+import type { FromWorker, ToWorker } from "./protocol.js";
+import { Session } from "./session.js";
+
+const post = (message: FromWorker) => postMessage(message);
+const session = new Session({ init, Runtime }, browserEnv, post);
+
+addEventListener("message", (event: MessageEvent<ToWorker>) => void session.handle(event.data));
+// A panic inside a future never settles its promise: it surfaces only here.
+addEventListener("error", (event) => crash(event.error ?? event.message));
+addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof WebAssembly.RuntimeError) crash(event.reason);
+});
+
+function crash(reason: unknown): void {
+  post({ type: "crash", error: { ...toWire(reason), code: "internal", fatal: true } });
+}

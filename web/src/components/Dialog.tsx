@@ -1,0 +1,56 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { t } from "../i18n";
+import { dialog } from "../state/ui";
+import { Icon } from "./Icon";
+
+interface DialogProps {
+  name: NonNullable<typeof dialog.value>;
+  title: string;
+  /** A drawer slides in from the side; anything else stands in the middle. */
+  drawer?: boolean;
+  children: ComponentChildren;
+}
+
+/** A modal dialog; the browser keeps the focus inside, closes it on Escape and gives the focus back. */
+export function Dialog({ name, title, drawer = false, children }: DialogProps) {
+  const element = useRef<HTMLDialogElement>(null);
+  const isOpen = dialog.value === name;
+
+  useEffect(() => {
+    if (isOpen) element.current?.showModal();
+    else element.current?.close();
+  }, [isOpen]);
+
+  const close = () => {
+    if (dialog.peek() === name) dialog.value = null;
+  };
+
+  return (
+    <dialog
+      ref={element}
+      class={drawer ? "dialog drawer" : "dialog"}
+      aria-labelledby={`dialog-${name}`}
+      onClose={close}
+      onPointerDown={(event) => {
+        if (event.target === element.current) close();
+      }}
+    >
+      <div class="dialog-body">
+        <header class="dialog-head">
+          <h2 id={`dialog-${name}`}>{title}</h2>
+          <button
+            type="button"
+            class="icon-button"
+            aria-label={t.value.close}
+            title={t.value.close}
+            onClick={close}
+          >
+            <Icon name="close" />
+          </button>
+        </header>
+        {isOpen && children}
+      </div>
+    </dialog>
+  );
+}

@@ -1,0 +1,56 @@
+import { t } from "../i18n";
+import { explain, type Remedy } from "../lib/errors";
+import { newChat } from "../state/chat";
+import { dialog } from "../state/ui";
+import { Icon } from "./Icon";
+
+function focusModel(): void {
+  document.getElementById("model")?.focus();
+}
+
+interface ErrorNoticeProps {
+  error: unknown;
+  onRetry: () => void;
+}
+
+/** What is wrong, what to do about it, and the buttons that do it. */
+export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
+  const text = t.value;
+  const { title, help, detail, remedies } = explain(error, text);
+  const actions: Record<Remedy, { label: string; act: () => void }> = {
+    retry: { label: text.tryAgain, act: onRetry },
+    storage: { label: text.openStorage, act: () => (dialog.value = "storage") },
+    settings: { label: text.openSettings, act: () => (dialog.value = "settings") },
+    models: { label: text.chooseModel, act: focusModel },
+    reload: { label: text.reload, act: () => location.reload() },
+    newChat: { label: text.newChat, act: () => void newChat() },
+  };
+  return (
+    <section class="notice" role="alert">
+      <Icon name="alert" />
+      <div>
+        <h2>{title}</h2>
+        <p>{help}</p>
+        {detail !== "" && (
+          <p class="notice-detail" lang="en">
+            {detail}
+          </p>
+        )}
+        {remedies.length > 0 && (
+          <div class="buttons">
+            {remedies.map((remedy, index) => (
+              <button
+                key={remedy}
+                type="button"
+                class={index === 0 ? "button primary" : "button"}
+                onClick={actions[remedy].act}
+              >
+                {actions[remedy].label}
+              </button>
+            ))}
+          </div>
+        )}
+      </div>
+    </section>
+  );
+}

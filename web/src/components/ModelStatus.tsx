@@ -1,0 +1,100 @@
+import type { LoadProgress } from "nomoat";
+import { t, type Dictionary } from "../i18n";
+import { bytes, joined, roundBytes } from "../lib/format";
+import { cancelLoadingAndQuestion, retry } from "../state/chat";
+import { engineState, startModel } from "../state/engine";
+import { chosenModel, storedCopy, storedModelsKnown, type ModelChoice } from "../state/models";
+import { refocusMessage } from "../state/ui";
+import { ErrorNotice } from "./ErrorNotice";
+
+function startLabel(model: ModelChoice, text: Dictionary): string {
+  const copy = storedCopy(model);
+  if (copy?.complete === true || model.origin === "file") return text.start;
+  const size = model.size ?? (copy && copy.totalBytes > 0 ? copy.totalBytes : null);
+  if (size === null) return text.downloadAndStartUnknown;
+  if (copy !== undefined && copy.bytes > 0) return text.continueDownload(roundBytes(size - copy.bytes));
+  return text.downloadAndStart(roundBytes(size));
+}
+
+function Consent({ model }: { model: ModelChoice }) {
+  const text = t.value;
+  const local = model.origin === "file" || storedCopy(model)?.complete === true;
+  return (
+    <section class="card consent">
+      <button
+        type="button"
+        class="button primary"
+        onClick={() => {
+          void startModel();
+          refocusMessage();
+        }}
+      >
+        {startLabel(model, text)}
+      </button>
+      {!local && <p>{text.consent}</p>}
+    </section>
+  );
+}
+
+function phaseTitle(progress: LoadProgress | null, name: string, text: Dictionary): string {
+  switch (progress?.phase) {
+    case "device":
+      return text.preparingDevice;
+    case "download":
+      return text.downloading(name);
+    case "load":
+      return text.loadingOntoDevice(name);
+    default:
+      return text.loadingModel(name);
+  }
+}
+
+function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgress | null }) {
+  const text = t.value;
+  const title = phaseTitle(progress, model.name, text);
+  const known = progress !== null && progress.phase !== "device" && progress.total > 0;
+  const percent = known ? Math.floor((100 * progress.loaded) / progress.total) : 0;
+  const parts = known ? [text.ofBytes(bytes(progress.loaded), bytes(progress.total))] : [];
+  if (progress?.phase === "download" && progress.bytesPerSecond > 0) {
+    parts.push(text.perSecond(bytes(progress.bytesPerSecond)));
+    if (progress.secondsLeft !== null) parts.push(text.secondsLeft(Math.ceil(progress.secondsLeft)));
+  }
+  return (
+    <section class="card loading">
+      <div class="loading-head">
+        <h2>{title}</h2>
+        <button type="button" class="button" onClick={cancelLoadingAndQuestion}>
+          {text.cancel}
+        </button>
+      </div>
+      <div
+        class={known ? "progress" : "progress indeterminate"}
+        role="progressbar"
+        aria-label={title}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={known ? percent : undefined}
+        aria-valuetext={known ? `${percent}% – ${parts.join(", ")}` : title}
+      >
+        <div style={{ inlineSize: `${percent}%` }} />
+      </div>
+      <p class="loading-figures">{joined(parts)}</p>
+    </section>
+  );
+}
+
+/** What stands between the person and an answer: consent to a download, a load under way, or an error. */
+export function ModelStatus() {
+  const state = engineState.value;
+  const model = chosenModel.value;
+  switch (state.kind) {
+    case "ready":
+      return null;
+    case "loading":
+      return <Loading model={state.model} progress={state.progress} />;
+    case "failed":
+      return <ErrorNotice error={state.error} onRetry={retry} />;
+    case "idle":
+      return model !== null && storedModelsKnown.value ? <Consent model={model} /> : null;
+  }
+}

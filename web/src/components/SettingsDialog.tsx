@@ -1,0 +1,169 @@
+import type { ComponentChildren } from "preact";
+import { useEffect } from "preact/hooks";
+import { t } from "../i18n";
+import { engine, startModel } from "../state/engine";
+import {
+  contextLengths,
+  limits,
+  settings,
+  updateSettings,
+  type LanguageSetting,
+  type ThemeSetting,
+} from "../state/settings";
+import { dialog } from "../state/ui";
+import { Dialog } from "./Dialog";
+import { Icon } from "./Icon";
+import { Select } from "./Select";
+
+interface FieldProps {
+  id: string;
+  label: string;
+  help?: string;
+  children: ComponentChildren;
+}
+
+function Field({ id, label, help, children }: FieldProps) {
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      {children}
+      {help !== undefined && (
+        <p id={`${id}-help`} class="help">
+          {help}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Answers() {
+  const text = t.value;
+  const now = settings.value;
+  return (
+    <section>
+      <h3>{text.answers}</h3>
+      <Field id="system-prompt" label={text.systemPrompt} help={text.systemPromptHelp}>
+        <textarea
+          id="system-prompt"
+          rows={3}
+          dir="auto"
+          aria-describedby="system-prompt-help"
+          value={now.systemPrompt}
+          onInput={(event) => updateSettings({ systemPrompt: event.currentTarget.value })}
+        />
+      </Field>
+      <Field
+        id="temperature"
+        label={`${text.temperature}: ${now.temperature.toFixed(1)}`}
+        help={text.temperatureHelp}
+      >
+        <input
+          id="temperature"
+          type="range"
+          aria-label={text.temperature}
+          aria-describedby="temperature-help"
+          {...limits.temperature}
+          step={0.1}
+          value={now.temperature}
+          onInput={(event) => updateSettings({ temperature: event.currentTarget.valueAsNumber })}
+        />
+      </Field>
+      <div class="fields">
+        <Field id="max-tokens" label={text.maxTokens} help={text.maxTokensHelp}>
+          <input
+            id="max-tokens"
+            type="number"
+            inputMode="numeric"
+            aria-describedby="max-tokens-help"
+            {...limits.maxTokens}
+            value={now.maxTokens}
+            onChange={(event) => {
+              const { valueAsNumber, validity } = event.currentTarget;
+              if (validity.valid && Number.isInteger(valueAsNumber))
+                updateSettings({ maxTokens: valueAsNumber });
+              else event.currentTarget.valueAsNumber = now.maxTokens;
+            }}
+          />
+        </Field>
+        <Field id="context-length" label={text.contextLength} help={text.contextLengthHelp}>
+          <Select
+            id="context-length"
+            aria-describedby="context-length-help"
+            value={now.contextLength}
+            onChange={(event) => updateSettings({ contextLength: Number(event.currentTarget.value) })}
+          >
+            {contextLengths.map((length) => (
+              <option key={length} value={length}>
+                {length.toLocaleString("en")}
+              </option>
+            ))}
+          </Select>
+        </Field>
+      </div>
+    </section>
+  );
+}
+
+function Appearance() {
+  const text = t.value;
+  const now = settings.value;
+  return (
+    <section>
+      <h3>{text.appearance}</h3>
+      <div class="fields">
+        <Field id="language" label={text.language}>
+          <Select
+            id="language"
+            value={now.language}
+            onChange={(event) => updateSettings({ language: event.currentTarget.value as LanguageSetting })}
+          >
+            <option value="auto">{text.automatic}</option>
+            <option value="en" lang="en">
+              English
+            </option>
+            <option value="zh" lang="zh-Hans">
+              中文
+            </option>
+          </Select>
+        </Field>
+        <Field id="theme" label={text.theme}>
+          <Select
+            id="theme"
+            value={now.theme}
+            onChange={(event) => updateSettings({ theme: event.currentTarget.value as ThemeSetting })}
+          >
+            <option value="auto">{text.automatic}</option>
+            <option value="light">{text.light}</option>
+            <option value="dark">{text.dark}</option>
+          </Select>
+        </Field>
+      </div>
+    </section>
+  );
+}
+
+/** The context length is fixed when a model is loaded, so another one loads it anew when the dialog closes. */
+function ReloadOnClose() {
+  useEffect(() => {
+    const before = settings.peek().contextLength;
+    return () => {
+      if (settings.peek().contextLength !== before && engine.peek() !== null) void startModel();
+    };
+  }, []);
+  return null;
+}
+
+export function SettingsDialog() {
+  const text = t.value;
+  return (
+    <Dialog name="settings" title={text.settings}>
+      <ReloadOnClose />
+      <Answers />
+      <Appearance />
+      <button type="button" class="button" onClick={() => (dialog.value = "storage")}>
+        <Icon name="disk" />
+        {text.storage}
+      </button>
+    </Dialog>
+  );
+}

@@ -1,0 +1,107 @@
+import { useEffect, useState } from "preact/hooks";
+import { requestPersistentStorage } from "nomoat";
+import type { StoredModel } from "nomoat";
+import { t } from "../i18n";
+import { bytes, joined } from "../lib/format";
+import { deleteStored } from "../state/engine";
+import { chosenModel, estimate, refreshStorage, storedCopy, storedModels } from "../state/models";
+import { Dialog } from "./Dialog";
+import { Icon } from "./Icon";
+
+function Persistence({ persisted }: { persisted: boolean }) {
+  const text = t.value;
+  const [refused, setRefused] = useState(false);
+  if (persisted) return <p class="help">{text.persistent}</p>;
+  return (
+    <>
+      <p class="help" role="status">
+        {refused ? text.persistentRefused : text.notPersistent}
+      </p>
+      <button
+        type="button"
+        class="button"
+        onClick={() =>
+          void requestPersistentStorage()
+            .catch(() => false)
+            .then(async (granted) => {
+              setRefused(!granted);
+              await refreshStorage();
+            })
+        }
+      >
+        {text.askPersistent}
+      </button>
+    </>
+  );
+}
+
+function Row({ stored }: { stored: StoredModel }) {
+  const text = t.value;
+  const [failed, setFailed] = useState(false);
+  const chosen = chosenModel.value;
+  const inUse = chosen !== null && storedCopy(chosen)?.key === stored.key;
+  const percent = Math.floor((100 * stored.bytes) / Math.max(1, stored.totalBytes));
+  const facts = [bytes(stored.bytes)];
+  if (!stored.complete) facts.push(text.partly(percent));
+  if (inUse) facts.push(text.inUse);
+  return (
+    <li class="stored">
+      <div>
+        <strong>{stored.name}</strong>
+        <span class="help">{joined(facts)}</span>
+        {failed && (
+          <span class="help" role="alert">
+            {text.deleteFailed(stored.name)}
+          </span>
+        )}
+      </div>
+      <button
+        type="button"
+        class="button danger"
+        aria-label={text.deleteModel(stored.name)}
+        onClick={() => void deleteStored(stored.key).catch(() => setFailed(true))}
+      >
+        <Icon name="trash" />
+        {text.delete}
+      </button>
+    </li>
+  );
+}
+
+function Contents() {
+  const text = t.value;
+  const room = estimate.value;
+  useEffect(() => void refreshStorage(), []);
+  return (
+    <>
+      {room !== null && (
+        <section>
+          <meter min={0} max={room.quota} value={room.usage} aria-labelledby="storage-used" />
+          <p id="storage-used">{text.storageUsed(bytes(room.usage), bytes(room.quota))}</p>
+          <Persistence persisted={room.persisted} />
+        </section>
+      )}
+      <section>
+        <h3>{text.storedModels}</h3>
+        {storedModels.value.length === 0 ? (
+          <p class="help">{text.noStoredModels}</p>
+        ) : (
+          <ul class="stored-list">
+            {storedModels.value.map((stored) => (
+              <Row key={stored.key} stored={stored} />
+            ))}
+          </ul>
+        )}
+      </section>
+    </>
+  );
+}
+
+/** How much room the page takes, and the way to free it. */
+export function StorageDialog() {
+  return (
+    <Dialog name="storage" title={t.value.storage}>
+      <Contents />
+    </Dialog>
+  );
+}

@@ -1,0 +1,68 @@
+import {
+  ContextLengthError,
+  CorruptFileError,
+  DeviceLostError,
+  DeviceWrongError,
+  InvalidRequestError,
+  ModelNotFoundError,
+  NetworkError,
+  NomoatError,
+  NoWebGpuError,
+  OutOfMemoryError,
+  QuotaError,
+  UnsupportedModelError,
+} from "nomoat";
+import type { Dictionary } from "../i18n";
+import { bytes } from "./format";
+
+/** What a person can do about an error with one press. */
+export type Remedy = "retry" | "storage" | "settings" | "newChat" | "models" | "reload";
+
+/** An error in the person's language. `detail` is the technical message, in English. */
+export interface Explanation {
+  title: string;
+  help: string;
+  detail: string;
+  remedies: Remedy[];
+}
+
+/** A file that was dropped or chosen and is no model; it has its own text. */
+export class NotGgufError extends Error {}
+
+function quotaHelp(error: QuotaError, t: Dictionary): string {
+  const { needed, available } = error;
+  if (!(needed > available)) return t.errors.quota.helpUnknown;
+  return t.errors.quota.help(bytes(needed), bytes(available), bytes(needed - available));
+}
+
+/** Says what is wrong and what to do. */
+export function explain(error: unknown, t: Dictionary): Explanation {
+  const detail = error instanceof Error ? error.message : String(error);
+  const say = (text: { title: string; help: string }, ...remedies: Remedy[]): Explanation => ({
+    title: text.title,
+    help: text.help,
+    detail,
+    remedies,
+  });
+  const { errors } = t;
+  if (error instanceof NotGgufError) {
+    return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["models"] };
+  }
+  if (error instanceof NoWebGpuError) {
+    return window.isSecureContext ? say(errors.noWebGpu, "reload") : say(errors.insecure);
+  }
+  if (error instanceof DeviceWrongError) return say(errors.deviceWrong, "reload");
+  if (error instanceof ModelNotFoundError) return say(errors.modelNotFound, "retry", "models");
+  if (error instanceof CorruptFileError) return say(errors.corrupt, "retry", "storage");
+  if (error instanceof UnsupportedModelError) return say(errors.unsupported, "models");
+  if (error instanceof OutOfMemoryError) return say(errors.outOfMemory, "retry", "settings");
+  if (error instanceof QuotaError) {
+    return say({ title: errors.quota.title, help: quotaHelp(error, t) }, "storage", "retry");
+  }
+  if (error instanceof DeviceLostError) return say(errors.deviceLost, "retry");
+  if (error instanceof NetworkError) return say(errors.network, "retry");
+  if (error instanceof ContextLengthError) return say(errors.contextLength, "newChat", "settings");
+  if (error instanceof InvalidRequestError) return say(errors.invalidRequest, "settings");
+  if (error instanceof NomoatError && error.code === "template") return say(errors.template, "models");
+  return say(errors.internal, "retry");
+}

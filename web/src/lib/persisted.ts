@@ -1,0 +1,26 @@
+import { effect, signal, type Signal } from "@preact/signals";
+
+/** A signal kept in localStorage. `parse` turns whatever was stored (or undefined) into a valid value. */
+export function persisted<T>(key: string, parse: (stored: unknown) => T): Signal<T> {
+  let stored: unknown;
+  try {
+    stored = JSON.parse(localStorage.getItem(key) ?? "null");
+  } catch {
+    stored = undefined;
+  }
+  const value = signal(parse(stored ?? undefined));
+  effect(() => {
+    const text = JSON.stringify(value.value);
+    try {
+      localStorage.setItem(key, text);
+    } catch {
+      // Storage is full or forbidden: the value lasts as long as the page.
+    }
+  });
+  return value;
+}
+
+/** True for a plain object, whose fields may then be looked at one by one. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,133 @@
+import { computed, signal } from "@preact/signals";
+import { createEngine, NoWebGpuError } from "nomoat";
+import type { Engine, LoadProgress } from "nomoat";
+import { config, refreshConfig } from "./config";
+import { chosenModel, deleteModel, refreshStorage, storedCopy, type ModelChoice } from "./models";
+import { settings, updateSettings } from "./settings";
+import { announcement } from "./ui";
+import { t } from "../i18n";
+
+/** Where the engine stands. */
+export type EngineState =
+  | { kind: "idle" }
+  | { kind: "loading"; model: ModelChoice; progress: LoadProgress | null }
+  | { kind: "ready"; model: ModelChoice; engine: Engine }
+  | { kind: "failed"; error: unknown };
+
+export const engineState = signal<EngineState>({ kind: "idle" });
+
+/** The engine, once it is ready. */
+export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
+
+let loading: AbortController | null = null;
+let current: Engine | null = null;
+/** Loads and unloads run one after the other, so that two models never hold GPU memory together; first the page asks its
+ *  server where models come from. */
+let queue: Promise<void> = refreshConfig();
+
+async function unload(): Promise<void> {
+  const old = current;
+  current = null;
+  await old?.dispose().catch(() => undefined);
+}
+
+async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
+  await unload();
+  if (signal.aborted) return;
+  try {
+    const { hubEndpoint } = config.value;
+    const created = await createEngine({
+      model: model.source,
+      contextLength: settings.value.contextLength,
+      signal,
+      ...(hubEndpoint === null ? {} : { hubEndpoint }),
+      onProgress(progress) {
+        if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
+      },
+    });
+    if (signal.aborted) {
+      await created.dispose();
+      return;
+    }
+    current = created;
+    engineState.value = { kind: "ready", model, engine: created };
+    announcement.value = t.value.modelReady(model.name);
+  } catch (error) {
+    if (!signal.aborted) engineState.value = { kind: "failed", error };
+  } finally {
+    void refreshStorage();
+  }
+}
+
+/** Loads the chosen model, in place of any other; downloads it where it is not stored. */
+export function startModel(): Promise<void> {
+  const model = chosenModel.value;
+  if (model === null) return Promise.resolve();
+  loading?.abort();
+  const controller = new AbortController();
+  loading = controller;
+  engineState.value = { kind: "loading", model, progress: null };
+  queue = queue.then(() => load(model, controller.signal));
+  return queue;
+}
+
+/** Stops loading. What has been downloaded is kept. */
+export function cancelLoading(): void {
+  loading?.abort();
+  engineState.value = { kind: "idle" };
+}
+
+/** After another choice: drops the running model, and starts the new one where that needs no download. */
+export function followChoice(): void {
+  loading?.abort();
+  engineState.value = { kind: "idle" };
+  const model = chosenModel.value;
+  if (model === null) return;
+  if (model.origin === "file" || storedCopy(model)?.complete === true) void startModel();
+  else queue = queue.then(unload);
+}
+
+/** An error that ends the engine, such as a lost device. */
+export function failEngine(error: unknown): void {
+  engineState.value = { kind: "failed", error };
+  queue = queue.then(unload);
+}
+
+/** Frees the room of a stored model. If it is the chosen one, it stops running too. */
+export async function deleteStored(key: string): Promise<void> {
+  const model = chosenModel.value;
+  if (model !== null && storedCopy(model)?.key === key) {
+    cancelLoading();
+    queue = queue.then(unload);
+    await queue;
+  }
+  await deleteModel(key);
+}
+
+/** Forgets a model that was added by address; what is stored of it goes with it. */
+export async function forgetAdded(model: ModelChoice): Promise<void> {
+  const copy = storedCopy(model);
+  if (copy !== undefined) await deleteStored(copy.key);
+  const wasChosen = chosenModel.value?.id === model.id;
+  updateSettings({ addedModels: settings.value.addedModels.filter((added) => added.urls[0] !== model.id) });
+  if (wasChosen) followChoice();
+}
+
+/** Settles when all loading and unloading that was asked for so far is done; at the start: when the configuration is in. */
+export function engineSettled(): Promise<void> {
+  return queue;
+}
+
+interface GpuNavigator {
+  gpu?: { requestAdapter(): Promise<unknown> };
+}
+
+/** Says before any download that there is no WebGPU, where there is none. */
+export async function checkWebGpu(): Promise<boolean> {
+  const { gpu } = navigator as GpuNavigator;
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  if (adapter) return true;
+  const why = gpu === undefined ? "navigator.gpu is missing" : "no GPU adapter was found";
+  engineState.value = { kind: "failed", error: new NoWebGpuError(why) };
+  return false;
+}

@@ -1,0 +1,132 @@
+import { AbortedError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
+import type { Engine } from "nomoat";
+import { newId } from "../lib/id";
+import { failEngine } from "./engine";
+import type { Answer, Ending, Message } from "./history";
+import { settings } from "./settings";
+
+/** An answer that is being written, for the screen. */
+export interface Live {
+  answer: Answer;
+  /** How much of the prompt has been read; null once tokens come. */
+  prefill: { done: number; total: number } | null;
+}
+
+/** Where a running answer goes. */
+export interface Sink {
+  /** For the screen, at most every 50 ms. */
+  update(live: Live): void;
+  /** For the history, at most every second. */
+  save(partial: Answer): void;
+}
+
+/** Milliseconds between two updates of the screen, and of the history. */
+const SCREEN_INTERVAL = 50;
+const HISTORY_INTERVAL = 1000;
+
+function request(list: readonly Message[]) {
+  const { systemPrompt } = settings.value;
+  const system = systemPrompt.trim() === "" ? [] : [{ role: "system" as const, content: systemPrompt }];
+  return [...system, ...list.map(({ role, content }) => ({ role, content }))];
+}
+
+/** Runs `act` at most once per interval, the last call never lost unless cancelled. */
+function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  return {
+    call() {
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        act();
+      }, interval);
+    },
+    cancel: () => clearTimeout(timer),
+  };
+}
+
+/**
+ * Answers the last question of `list`. Never rejects: a failure comes back beside what was written until then (one that
+ * ends the engine goes to its state instead), and an answer without a word comes back as null.
+ */
+export async function generate(
+  engine: Engine,
+  model: string,
+  list: readonly Message[],
+  signal: AbortSignal,
+  sink: Sink,
+): Promise<{ answer: Answer | null; error: unknown }> {
+  const answer: Answer = {
+    id: newId(),
+    role: "assistant",
+    content: "",
+    model,
+    ending: null,
+    promptTokens: null,
+    cachedTokens: 0,
+    completionTokens: 0,
+    tokensPerSecond: null,
+  };
+  let prefill: Live["prefill"] = { done: 0, total: 0 };
+  const screen = throttle(SCREEN_INTERVAL, () => sink.update({ answer: { ...answer }, prefill }));
+  const history = throttle(HISTORY_INTERVAL, () => sink.save({ ...answer }));
+  const saveNow = () => sink.save({ ...answer });
+  addEventListener("pagehide", saveNow);
+  sink.update({ answer: { ...answer }, prefill });
+
+  let ending: Ending = "interrupted";
+  let firstTokenAt = 0;
+  let error: unknown = null;
+  try {
+    const { temperature, maxTokens } = settings.value;
+    const stream = await engine.chat.completions.create(
+      {
+        messages: request(list),
+        stream: true,
+        stream_options: { include_usage: true },
+        temperature,
+        max_tokens: maxTokens,
+      },
+      {
+        signal,
+        onPrefill(done, total) {
+          prefill = { done, total };
+          screen.call();
+        },
+      },
+    );
+    for await (const chunk of stream) {
+      const choice = chunk.choices[0];
+      if (choice?.delta.content) {
+        prefill = null;
+        answer.content += choice.delta.content;
+        answer.completionTokens += 1;
+        if (firstTokenAt === 0) firstTokenAt = performance.now();
+        const seconds = (performance.now() - firstTokenAt) / 1000;
+        if (answer.completionTokens > 1) answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
+        screen.call();
+        history.call();
+      }
+      if (choice?.finish_reason === "stop") ending = "stop";
+      if (choice?.finish_reason === "length") ending = choice.context_full === true ? "context" : "length";
+      if (chunk.usage) {
+        answer.promptTokens = chunk.usage.prompt_tokens;
+        answer.cachedTokens = chunk.usage.prompt_tokens_details?.cached_tokens ?? 0;
+        answer.completionTokens = chunk.usage.completion_tokens;
+      }
+      if (chunk.timings) answer.tokensPerSecond = chunk.timings.decode_tokens_per_second;
+    }
+  } catch (reason) {
+    // Aborted without the signal: the model was replaced in the middle of the answer, which its note says.
+    if (!signal.aborted && !(reason instanceof AbortedError)) error = reason;
+  } finally {
+    screen.cancel();
+    history.cancel();
+    removeEventListener("pagehide", saveNow);
+  }
+  const fatal =
+    error instanceof DeviceLostError || error instanceof OutOfMemoryError || error instanceof InternalError;
+  if (fatal) failEngine(error);
+  answer.ending = signal.aborted ? "stopped" : ending;
+  const empty = answer.content === "" && (error !== null || signal.aborted);
+  return { answer: empty ? null : answer, error: fatal ? null : error };
+}

@@ -1,0 +1,150 @@
+import { computed, signal } from "@preact/signals";
+import { catalogue, deleteStoredModel, listStoredModels, storageEstimate } from "nomoat";
+import type { EngineOptions, StoredModel } from "nomoat";
+import { NotGgufError } from "../lib/errors";
+import { config } from "./config";
+import { settings, updateSettings } from "./settings";
+
+/** A model that can be chosen. */
+export interface ModelChoice {
+  id: string;
+  name: string;
+  /** Bytes, where known before the download. */
+  size: number | null;
+  origin: "catalogue" | "server" | "added" | "file";
+  source: EngineOptions["model"];
+  /** By which a stored model is recognised: the pinned hashes, else the addresses. */
+  sha256: readonly string[];
+  urls: readonly string[];
+  /** Facts for the line beneath the picker. */
+  parameters?: number;
+  quantization?: string;
+  license?: string;
+  contextLength?: number;
+}
+
+/** Files that the person opened; they last as long as the page. */
+const openedFiles = signal<ModelChoice[]>([]);
+
+/** Everything the browser keeps of models. */
+export const storedModels = signal<readonly StoredModel[]>([]);
+/** False until the store has been read once. */
+export const storedModelsKnown = signal(false);
+export const estimate = signal<{ usage: number; quota: number; persisted: boolean } | null>(null);
+
+/** Every model that can be chosen, in the picker's order. */
+export const models = computed<readonly ModelChoice[]>(() => [
+  ...catalogue.map((entry): ModelChoice => ({
+    id: entry.id,
+    name: entry.name,
+    size: entry.size,
+    origin: "catalogue",
+    source: entry.id,
+    sha256: entry.files.map((file) => file.sha256),
+    urls: [],
+    parameters: entry.parameters,
+    quantization: entry.quantization,
+    license: entry.license,
+    contextLength: entry.context_length,
+  })),
+  ...config.value.models.map((model): ModelChoice => ({
+    id: model.id,
+    name: model.name,
+    size: model.size,
+    origin: "server",
+    source: { url: model.urls, name: model.name },
+    sha256: [],
+    urls: model.urls,
+  })),
+  ...settings.value.addedModels.map((model): ModelChoice => ({
+    id: model.urls[0] ?? model.name,
+    name: model.name,
+    size: null,
+    origin: "added",
+    source: { url: model.urls, name: model.name },
+    sha256: [],
+    urls: model.urls,
+  })),
+  ...openedFiles.value,
+]);
+
+/** The model in the picker: the chosen one, else the server's default, else the first of the catalogue. */
+export const chosenModel = computed<ModelChoice | null>(() => {
+  const byId = (id: string | null) => models.value.find((model) => model.id === id);
+  return byId(settings.value.modelId) ?? byId(config.value.defaultModel) ?? models.value[0] ?? null;
+});
+
+function same(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length > 0 && a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+/** What the browser keeps of a model, if anything. */
+export function storedCopy(choice: ModelChoice): StoredModel | undefined {
+  return storedModels.value.find(
+    (stored) => same(choice.sha256, stored.sha256) || same(choice.urls, stored.urls),
+  );
+}
+
+/** Reads anew what is stored and how much room there is. */
+export async function refreshStorage(): Promise<void> {
+  const [stored, room] = await Promise.allSettled([listStoredModels(), storageEstimate()]);
+  if (stored.status === "fulfilled") storedModels.value = stored.value;
+  if (room.status === "fulfilled") estimate.value = room.value;
+  storedModelsKnown.value = true;
+}
+
+export async function deleteModel(key: string): Promise<void> {
+  await deleteStoredModel(key);
+  await refreshStorage();
+}
+
+function fileName(path: string): string {
+  return path.split("/").at(-1) ?? path;
+}
+
+function modelName(path: string): string {
+  return fileName(path)
+    .replace(/\.gguf$/i, "")
+    .replace(/-\d{5}-of-\d{5}$/, "");
+}
+
+/** Adds a model by its addresses and chooses it. False where one of them is no web address of a GGUF file. */
+export function addByUrl(text: string): boolean {
+  const lines = text.split(/\s+/).filter((line) => line !== "");
+  const urls: string[] = [];
+  for (const line of lines) {
+    if (!/^https?:\/\/[^?#]+\.gguf([?#]|$)/i.test(line)) return false;
+    try {
+      urls.push(new URL(line).href);
+    } catch {
+      return false;
+    }
+  }
+  const [first] = urls;
+  if (first === undefined) return false;
+  const others = settings.value.addedModels.filter((model) => model.urls[0] !== first);
+  const name = modelName(new URL(first).pathname);
+  updateSettings({ addedModels: [...others, { name, urls }], modelId: first });
+  return true;
+}
+
+/** Makes files of the person's own a choice; split files are put in order. Throws NotGgufError for other files. */
+export function openFiles(files: readonly File[]): ModelChoice {
+  const other = files.find((file) => !/\.gguf$/i.test(file.name));
+  if (other !== undefined) throw new NotGgufError(other.name);
+  const ordered = files.toSorted((a, b) => a.name.localeCompare(b.name, "en"));
+  const [first] = ordered;
+  if (first === undefined) throw new NotGgufError("");
+  const choice: ModelChoice = {
+    id: `file:${first.name}`,
+    name: modelName(first.name),
+    size: ordered.reduce((sum, file) => sum + file.size, 0),
+    origin: "file",
+    source: ordered,
+    sha256: [],
+    urls: [],
+  };
+  openedFiles.value = [...openedFiles.value.filter((model) => model.id !== choice.id), choice];
+  updateSettings({ modelId: choice.id });
+  return choice;
+}

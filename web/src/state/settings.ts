@@ -1,0 +1,81 @@
+import { isRecord, persisted } from "../lib/persisted";
+
+export type LanguageSetting = "auto" | "en" | "zh";
+export type ThemeSetting = "auto" | "light" | "dark";
+
+/** A model that the person added by address. */
+export interface AddedModel {
+  name: string;
+  urls: string[];
+}
+
+export interface Settings {
+  temperature: number;
+  /** Most tokens in one answer. */
+  maxTokens: number;
+  /** Tokens of conversation the model keeps; takes effect when the model is loaded. */
+  contextLength: number;
+  systemPrompt: string;
+  language: LanguageSetting;
+  theme: ThemeSetting;
+  /** The chosen model; null until one is chosen, which means the default. */
+  modelId: string | null;
+  addedModels: AddedModel[];
+}
+
+export const contextLengths = [1024, 2048, 4096, 8192, 16384, 32768];
+export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
+
+const defaults: Settings = {
+  temperature: 0.3,
+  maxTokens: 1024,
+  contextLength: 4096,
+  systemPrompt: "",
+  language: "auto",
+  theme: "auto",
+  modelId: null,
+  addedModels: [],
+};
+
+function numberIn(value: unknown, min: number, max: number, fallback: number): number {
+  return typeof value === "number" && value >= min && value <= max ? value : fallback;
+}
+
+function oneOf<T>(value: unknown, allowed: readonly T[], fallback: T): T {
+  return allowed.find((item) => item === value) ?? fallback;
+}
+
+function addedModels(value: unknown): AddedModel[] {
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((item: unknown) => {
+    if (!isRecord(item) || typeof item.name !== "string" || !Array.isArray(item.urls)) return [];
+    const urls = item.urls.filter((url): url is string => typeof url === "string");
+    return urls.length > 0 ? [{ name: item.name, urls }] : [];
+  });
+}
+
+function parse(stored: unknown): Settings {
+  if (!isRecord(stored)) return defaults;
+  return {
+    temperature: numberIn(
+      stored.temperature,
+      limits.temperature.min,
+      limits.temperature.max,
+      defaults.temperature,
+    ),
+    maxTokens: numberIn(stored.maxTokens, limits.maxTokens.min, limits.maxTokens.max, defaults.maxTokens),
+    contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
+    systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
+    language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
+    theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
+    modelId: typeof stored.modelId === "string" ? stored.modelId : null,
+    addedModels: addedModels(stored.addedModels),
+  };
+}
+
+/** What the person has set, kept across visits. The key is read by public/theme.js too. */
+export const settings = persisted<Settings>("nomoat-settings", parse);
+
+export function updateSettings(change: Partial<Settings>): void {
+  settings.value = { ...settings.value, ...change };
+}

@@ -1,0 +1,52 @@
+import { computed, effect, signal } from "@preact/signals";
+import { settings } from "./settings";
+
+/** The dialog that is open, if any. */
+export const dialog = signal<"settings" | "storage" | "addModel" | "conversations" | null>(null);
+
+/** What the textbox holds: kept here because suggestions, edits and cancelled messages put text into it. */
+export const draft = signal("");
+
+/** Bumped to move the focus into the textbox. */
+export const focusRequest = signal(0);
+
+export function focusMessage(): void {
+  focusRequest.value += 1;
+}
+
+/** The same, except on touch screens, where it would bring up the keyboard. */
+export function refocusMessage(): void {
+  if (matchMedia("(pointer: fine)").matches) focusMessage();
+}
+
+/** One sentence for screen readers, said once. */
+export const announcement = signal("");
+
+function media(query: string): { readonly value: boolean } {
+  const list = matchMedia(query);
+  const matches = signal(list.matches);
+  list.addEventListener("change", () => (matches.value = list.matches));
+  return matches;
+}
+
+/** Wide enough for the conversations to stay beside the chat. */
+export const isWide = media("(min-width: 900px)");
+
+const systemDark = media("(prefers-color-scheme: dark)");
+
+/** Whether the page is dark now. */
+export const isDark = computed(() =>
+  settings.value.theme === "auto" ? systemDark.value : settings.value.theme === "dark",
+);
+
+effect(() => {
+  const colour = isDark.value ? "#12181a" : "#f5f4ef";
+  for (const meta of document.querySelectorAll<HTMLMetaElement>("meta[name=theme-color]"))
+    meta.content = colour;
+});
+
+effect(() => {
+  const { theme } = settings.value;
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+});

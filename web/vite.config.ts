@@ -1,0 +1,54 @@
+import { defineConfig } from "vite";
+import { VitePWA } from "vite-plugin-pwa";
+
+const fake = new URL("./dev/fake-nomoat.ts", import.meta.url).pathname;
+
+export default defineConfig(({ mode }) => ({
+  // `--mode fake`: the page with a scripted engine, for work on the page without a GPU or a wasm build.
+  resolve: mode === "fake" ? { alias: { nomoat: fake } } : {},
+  // Preact's own JSX runtime comes from tsconfig.json (jsxImportSource).
+  // The package finds its worker and wasm relative to its own files, which pre-bundling would move.
+  optimizeDeps: { exclude: ["nomoat"] },
+  worker: { format: "es" },
+  build: {
+    target: "es2022",
+    // The content security policy has no `data:` for scripts or fonts.
+    assetsInlineLimit: 0,
+  },
+  plugins: [
+    VitePWA({
+      registerType: "prompt",
+      injectRegister: false,
+      manifest: {
+        id: "/",
+        name: "Nomoat",
+        short_name: "Nomoat",
+        description: "Chat with an open language model that runs in this browser, on this device.",
+        start_url: "/",
+        scope: "/",
+        display: "standalone",
+        categories: ["productivity", "utilities"],
+        background_color: "#f5f4ef",
+        theme_color: "#f5f4ef",
+        icons: [
+          { src: "/icon.svg", sizes: "any", type: "image/svg+xml" },
+          { src: "/icon-192.png", sizes: "192x192", type: "image/png" },
+          { src: "/icon-512.png", sizes: "512x512", type: "image/png" },
+          { src: "/icon-maskable-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
+        ],
+      },
+      workbox: {
+        // The shell, the worker and the wasm only. Model shards live in the package's own cache, which nothing here
+        // reads, fills or cleans; there is no runtime caching.
+        globPatterns: ["**/*.{js,css,html,svg,png,webmanifest,wasm,woff2}"],
+        globIgnores: ["**/*-latin-ext-*"],
+        maximumFileSizeToCacheInBytes: 32 * 1024 * 1024,
+        navigateFallback: "index.html",
+        navigateFallbackDenylist: [/^\/hub\//, /^\/models\//, /^\/config\.json$/],
+        clientsClaim: true,
+        inlineWorkboxRuntime: true,
+        sourcemap: false,
+      },
+    }),
+  ],
+}));
