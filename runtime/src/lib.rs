@@ -2,9 +2,13 @@
 //!
 //! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
 
+pub mod engine;
 pub mod gguf;
 pub mod gpu;
 pub mod graph;
 pub mod load;
 pub mod model;
 pub mod quant;
+pub mod text;
+#[cfg(target_arch = "wasm32")]
+pub mod web;

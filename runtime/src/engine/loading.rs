@@ -177,7 +177,6 @@ impl Loading {
         gpu.settle().await?;
         let pages = prepared.executor.capacity().pages;
         let engine = Engine {
-            gpu: gpu.clone(),
             executor: prepared.executor,
             _weights: prepared.weights,
             tokenizer: prepared.tokenizer,

@@ -11,7 +11,7 @@ pub use generation::{Event, FinishReason, Message, Request, Started, Timings, Us
 pub use loading::{LoadOptions, Loading, ModelInfo};
 pub use sampler::Sampling;
 
-use crate::gpu::{Executor, Gpu, Want, Weights};
+use crate::gpu::{Executor, Want, Weights};
 use crate::graph::{Output, Step, Token};
 use crate::text::{ChatTemplate, Tokenizer};
 use generation::Generation;
@@ -20,7 +20,6 @@ use serde::Serialize;
 
 /// A loaded model.
 pub struct Engine {
-    gpu: Gpu,
     executor: Executor,
     /// Held for the buffers that the executor's bind groups name.
     _weights: Weights,

@@ -15,6 +15,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
         matmul(Format::Q8_0, 70, 96, 1),
         matmul(Format::Q4_1, 70, 96, 37),
         rms_norm(96, 3),
+        rope(Rope { n_heads: 2, head_dim: 64, n_rot: 64, neox: false }, 8),
         attention(Attention { n_heads: 4, n_kv_heads: 2, head_dim: 16, scale: 0.25, window: 0 }, 80),
         argmax(1000, 2),
     ];
@@ -212,6 +213,20 @@ fn rms_norm(width: usize, n_tokens: u32) -> Case {
     Case::new(format!("rms_norm {width}"), g.finish(), n_tokens, 1e-4)
 }
 
+/// At positions far into a context, where sines and cosines of large angles go wrong first.
+fn rope(shape: Rope, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
+    let n = shape.n_rot;
+    let turns = (0..n / 2).map(|i| 10_000_f32.powf(-2.0 * i as f32 / n as f32) / std::f32::consts::TAU);
+    let turns = g.constant(turns.collect());
+    let factors = g.constant((0..n / 2).map(|i| 1.0 + i as f32 / 8.0).collect());
+    g.rope(x, turns, factors, shape);
+    let mut case = Case::new(format!("{shape:?}"), g.finish(), n_tokens, 1e-3);
+    case.tokens.iter_mut().for_each(|token| token.position *= 1000);
+    case
+}
+
 /// The pool's pages are in reverse order, so that page tables matter.
 fn attention(shape: Attention, n_tokens: u32) -> Case {
     let mut g = Builder::default();
@@ -365,18 +380,7 @@ mod tests {
     #[test]
     fn ropes() {
         for (head_dim, n_rot, neox) in [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)] {
-            let mut g = Builder::default();
-            let rope = Rope { n_heads: 3, head_dim, n_rot, neox };
-            let x = g.value(Rows::Tokens, 3 * head_dim);
-            let turns = (0..n_rot / 2).map(|i| 10_000_f32.powf(-2.0 * i as f32 / n_rot as f32) / std::f32::consts::TAU);
-            let turns = g.constant(turns.collect());
-            let factors = g.constant((0..n_rot / 2).map(|i| 1.0 + i as f32 / 8.0).collect());
-            g.rope(x, turns, factors, rope);
-            let mut case = Case::new(format!("{rope:?}"), g.finish(), 9, 1e-3);
-            for token in &mut case.tokens {
-                token.position *= 1000;
-            }
-            check(case);
+            check(rope(Rope { n_heads: 3, head_dim, n_rot, neox }, 9));
         }
     }
 

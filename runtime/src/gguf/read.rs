@@ -1,0 +1,493 @@
+//! The incremental header reader.
+//!
+//! A state machine that parses one item at a time (a key with its scalar, a run of array elements, a tensor's
+//! entry) and keeps only the bytes of the item that is not whole yet. An item is attempted again only once as many
+//! bytes are there as the last attempt found missing, so no byte is parsed twice for nothing.
+
+use std::collections::HashSet;
+
+use super::{
+    ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, Header, MAGIC, Metadata, TensorInfo, TensorType, Value,
+};
+
+/// The largest header taken. The largest known are about 20 MiB.
+const MAX_HEADER_BYTES: u64 = 256 << 20;
+const MAX_KEY_BYTES: u64 = 64 << 10;
+/// ggml itself allows 64.
+const MAX_NAME_BYTES: u64 = 255;
+const MAX_STRING_BYTES: u64 = 16 << 20;
+const MAX_METADATA: u64 = 1 << 16;
+const MAX_TENSORS: u64 = 1 << 16;
+/// Strings and nested arrays of all metadata together: in memory they are several times their size in the file.
+const MAX_BOXED_ELEMENTS: u64 = 4 << 20;
+const MAX_ARRAY_DEPTH: usize = 3;
+const MAX_ALIGNMENT: u64 = 64 << 10;
+/// Bytes taken over from a push at a time.
+const PIECE: usize = 64 << 10;
+
+/// The least an entry takes in the file: an empty key, a type and one byte.
+const MIN_METADATA_BYTES: u64 = 8 + 4 + 1;
+/// The least a tensor's entry takes: an empty name, one dimension, type and offset.
+const MIN_TENSOR_BYTES: u64 = 8 + 4 + 8 + 4 + 8;
+/// Magic, version and the two counts.
+const PREAMBLE_BYTES: u64 = 24;
+
+/// Reads a header from consecutive bytes, however they are cut.
+#[derive(Debug)]
+pub struct HeaderReader {
+    file_size: u64,
+    /// Bytes taken over and not parsed yet.
+    pending: Vec<u8>,
+    /// Bytes of `pending` that the next item is known to need.
+    wanted: usize,
+    /// Bytes parsed.
+    consumed: u64,
+    state: State,
+    version: u32,
+    n_tensors: u64,
+    alignment: u64,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    /// Keys, then tensor names.
+    seen: HashSet<String>,
+    /// Arrays begun and not ended, outermost first, and the key they belong to.
+    arrays: Vec<PartialArray>,
+    key: String,
+    boxed_elements: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Preamble,
+    Metadata { left: u64 },
+    Array { entries_left: u64 },
+    Tensors { left: u64 },
+    Complete { data_offset: u64 },
+}
+
+#[derive(Debug)]
+struct PartialArray {
+    values: Array,
+    left: u64,
+}
+
+/// Why an item could not be parsed.
+enum Stop {
+    /// It needs this many bytes from its start.
+    Need(u64),
+    Bad(GgufError),
+}
+
+impl From<GgufError> for Stop {
+    fn from(error: GgufError) -> Self {
+        Stop::Bad(error)
+    }
+}
+
+type Parsed<T> = Result<T, Stop>;
+
+/// What an item is read from: the pending bytes, from the item's start.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Bytes the file has from the item's start.
+    file_left: u64,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, n: u64) -> Parsed<&'a [u8]> {
+        let end = (self.at as u64).saturating_add(n);
+        match usize::try_from(end).ok().and_then(|end| self.bytes.get(self.at..end)) {
+            Some(bytes) => {
+                self.at += bytes.len();
+                Ok(bytes)
+            }
+            None => Err(Stop::Need(end)),
+        }
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Parsed<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N as u64)?);
+        Ok(out)
+    }
+
+    fn u32(&mut self) -> Parsed<u32> {
+        Ok(u32::from_le_bytes(self.fixed()?))
+    }
+
+    fn u64(&mut self) -> Parsed<u64> {
+        Ok(u64::from_le_bytes(self.fixed()?))
+    }
+
+    /// Bytes the file has after what was taken.
+    fn left(&self) -> u64 {
+        self.file_left.saturating_sub(self.at as u64)
+    }
+
+    /// A string of at most `max` bytes; `bad` names the place in an error.
+    fn string(&mut self, max: u64, bad: impl Fn(String) -> GgufError) -> Parsed<String> {
+        let n = self.u64()?;
+        if n > self.left() {
+            return Err(bad(format!("a string of {n} bytes where the file has {} left", self.left())).into());
+        }
+        if n > max {
+            return Err(bad(format!("a string of {n} bytes; at most {max} are allowed")).into());
+        }
+        let bytes = self.take(n)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| bad("a string that is not UTF-8".into()).into())
+    }
+}
+
+impl HeaderReader {
+    /// For a file of `file_size` bytes.
+    pub fn new(file_size: u64) -> Self {
+        Self {
+            file_size,
+            pending: Vec::new(),
+            wanted: 0,
+            consumed: 0,
+            state: State::Preamble,
+            version: 0,
+            n_tensors: 0,
+            alignment: DEFAULT_ALIGNMENT,
+            metadata: Metadata::new(),
+            tensors: Vec::new(),
+            seen: HashSet::new(),
+            arrays: Vec::new(),
+            key: String::new(),
+            boxed_elements: 0,
+        }
+    }
+
+    /// The file's next bytes. Answers 0 when the header is complete (further bytes are ignored), else the least
+    /// number of bytes still wanted. After an error the reader is of no more use.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<usize, GgufError> {
+        let mut missing = self.advance()?;
+        for piece in bytes.chunks(PIECE) {
+            if missing == 0 {
+                break;
+            }
+            self.pending.extend_from_slice(piece);
+            missing = self.advance()?;
+        }
+        Ok(missing)
+    }
+
+    /// The header, checked as a whole.
+    pub fn finish(self) -> Result<Header, GgufError> {
+        let State::Complete { data_offset } = self.state else {
+            let needed = self.consumed.saturating_add(self.wanted.max(1) as u64);
+            return Err(GgufError::Truncated { needed, file_size: self.file_size });
+        };
+        Ok(Header {
+            version: self.version,
+            alignment: self.alignment,
+            metadata: self.metadata,
+            tensors: self.tensors,
+            data_offset,
+        })
+    }
+
+    /// Parses what is whole; answers how many bytes are missing.
+    fn advance(&mut self) -> Result<usize, GgufError> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut parsed = 0;
+        let missing = loop {
+            if matches!(self.state, State::Complete { .. }) {
+                break 0;
+            }
+            let bytes = pending.get(parsed..).unwrap_or_default();
+            if bytes.len() < self.wanted {
+                break self.wanted - bytes.len();
+            }
+            let mut cursor = Cursor { bytes, at: 0, file_left: self.file_size.saturating_sub(self.consumed) };
+            match self.item(&mut cursor) {
+                Ok(()) => {
+                    parsed += cursor.at;
+                    self.consumed += cursor.at as u64;
+                    self.wanted = 0;
+                }
+                Err(Stop::Need(n)) => {
+                    let needed = self.consumed.saturating_add(n);
+                    if needed > self.file_size {
+                        return Err(GgufError::Truncated { needed, file_size: self.file_size });
+                    }
+                    self.wanted = n as usize; // At most a string, an entry or a run: far below u32.
+                }
+                Err(Stop::Bad(error)) => return Err(error),
+            }
+            if self.consumed.saturating_add(self.wanted as u64) > MAX_HEADER_BYTES {
+                return Err(GgufError::Header(format!("it is larger than {MAX_HEADER_BYTES} bytes")));
+            }
+        };
+        self.pending = pending;
+        self.pending.drain(..parsed);
+        Ok(missing)
+    }
+
+    /// Parses one item and moves to the next state. Changes nothing where it answers `Need`.
+    fn item(&mut self, cursor: &mut Cursor<'_>) -> Parsed<()> {
+        match self.state {
+            State::Preamble => self.preamble(cursor),
+            State::Metadata { left: 0 } => self.metadata_end(),
+            State::Metadata { left } => self.entry(cursor, left - 1),
+            State::Array { entries_left } => self.elements(cursor, entries_left),
+            State::Tensors { left: 0 } => Ok(self.state = State::Complete { data_offset: self.place_tensors()? }),
+            State::Tensors { left } => self.tensor(cursor, left - 1),
+            State::Complete { .. } => Ok(()),
+        }
+    }
+
+    fn preamble(&mut self, cursor: &mut Cursor<'_>) -> Parsed<()> {
+        let magic = cursor.fixed()?;
+        if magic != MAGIC {
+            return Err(GgufError::NotGguf(magic).into());
+        }
+        let version = cursor.u32()?;
+        match version {
+            2 | 3 => {}
+            _ if (1..=3).contains(&version.swap_bytes()) => return Err(GgufError::BigEndian.into()),
+            _ => return Err(GgufError::UnsupportedVersion(version).into()),
+        }
+        let (n_tensors, n_metadata) = (cursor.u64()?, cursor.u64()?);
+        let left = self.file_size.saturating_sub(PREAMBLE_BYTES);
+        for (what, n, max, min_bytes) in [
+            ("metadata entries", n_metadata, MAX_METADATA, MIN_METADATA_BYTES),
+            ("tensors", n_tensors, MAX_TENSORS, MIN_TENSOR_BYTES),
+        ] {
+            if n > left / min_bytes {
+                let problem = format!("{n} {what} do not fit in a file of {} bytes", self.file_size);
+                return Err(GgufError::Header(problem).into());
+            }
+            if n > max {
+                return Err(GgufError::Header(format!("{n} {what}; at most {max} are allowed")).into());
+            }
+        }
+        self.version = version;
+        self.n_tensors = n_tensors;
+        self.state = State::Metadata { left: n_metadata };
+        Ok(())
+    }
+
+    /// A key with its scalar, or with the head of its array.
+    fn entry(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
+        let key = cursor.string(MAX_KEY_BYTES, |problem| GgufError::Header(format!("a metadata key is {problem}")))?;
+        let bad = |problem: String| GgufError::metadata(&key, problem);
+        let value = match cursor.u32()? {
+            0 => Value::U8(u8::from_le_bytes(cursor.fixed()?)),
+            1 => Value::I8(i8::from_le_bytes(cursor.fixed()?)),
+            2 => Value::U16(u16::from_le_bytes(cursor.fixed()?)),
+            3 => Value::I16(i16::from_le_bytes(cursor.fixed()?)),
+            4 => Value::U32(cursor.u32()?),
+            5 => Value::I32(i32::from_le_bytes(cursor.fixed()?)),
+            6 => Value::F32(f32::from_le_bytes(cursor.fixed()?)),
+            7 => {
+                let [byte] = cursor.fixed()?;
+                Value::Bool(boolean(byte).ok_or_else(|| bad(format!("{byte} is no boolean")))?)
+            }
+            8 => Value::String(cursor.string(MAX_STRING_BYTES, bad)?),
+            9 => {
+                let array = array_head(cursor, bad)?;
+                self.check_new(&key)?;
+                self.key = key;
+                self.begin_array(array)?;
+                self.state = State::Array { entries_left: left };
+                return Ok(());
+            }
+            10 => Value::U64(cursor.u64()?),
+            11 => Value::I64(i64::from_le_bytes(cursor.fixed()?)),
+            12 => Value::F64(f64::from_le_bytes(cursor.fixed()?)),
+            id => return Err(bad(format!("unknown value type {id}")).into()),
+        };
+        self.check_new(&key)?;
+        self.metadata.push(key, value);
+        self.state = State::Metadata { left };
+        Ok(())
+    }
+
+    fn check_new(&mut self, key: &str) -> Result<(), GgufError> {
+        if !self.seen.insert(key.to_owned()) {
+            return Err(GgufError::metadata(key, "the key occurs twice"));
+        }
+        Ok(())
+    }
+
+    fn begin_array(&mut self, array: PartialArray) -> Result<(), GgufError> {
+        if self.arrays.len() == MAX_ARRAY_DEPTH {
+            let problem = format!("arrays nested deeper than {MAX_ARRAY_DEPTH}");
+            return Err(GgufError::metadata(&self.key, problem));
+        }
+        if matches!(array.values, Array::Strings(_) | Array::Arrays(_)) {
+            self.boxed_elements = self.boxed_elements.saturating_add(array.left);
+            if self.boxed_elements > MAX_BOXED_ELEMENTS {
+                let problem = format!("more than {MAX_BOXED_ELEMENTS} strings in all arrays");
+                return Err(GgufError::metadata(&self.key, problem));
+            }
+        }
+        self.arrays.push(array);
+        Ok(())
+    }
+
+    /// As many elements of the innermost open array as are there, at least one; or its end.
+    fn elements(&mut self, cursor: &mut Cursor<'_>, entries_left: u64) -> Parsed<()> {
+        let key = &self.key;
+        let bad = |problem: String| GgufError::metadata(key, problem);
+        let Some(array) = self.arrays.last_mut() else {
+            self.state = State::Metadata { left: entries_left };
+            return Ok(());
+        };
+        if array.left == 0 {
+            let Some(PartialArray { values, .. }) = self.arrays.pop() else { return Ok(()) };
+            match self.arrays.last_mut() {
+                Some(PartialArray { values: Array::Arrays(outer), .. }) => outer.push(values),
+                _ => {
+                    self.metadata.push(std::mem::take(&mut self.key), Value::Array(values));
+                    self.state = State::Metadata { left: entries_left };
+                }
+            }
+            return Ok(());
+        }
+        array.left -= match &mut array.values {
+            Array::U8(v) => run(cursor, array.left, v, u8::from_le_bytes)?,
+            Array::I8(v) => run(cursor, array.left, v, i8::from_le_bytes)?,
+            Array::U16(v) => run(cursor, array.left, v, u16::from_le_bytes)?,
+            Array::I16(v) => run(cursor, array.left, v, i16::from_le_bytes)?,
+            Array::U32(v) => run(cursor, array.left, v, u32::from_le_bytes)?,
+            Array::I32(v) => run(cursor, array.left, v, i32::from_le_bytes)?,
+            Array::U64(v) => run(cursor, array.left, v, u64::from_le_bytes)?,
+            Array::I64(v) => run(cursor, array.left, v, i64::from_le_bytes)?,
+            Array::F32(v) => run(cursor, array.left, v, f32::from_le_bytes)?,
+            Array::F64(v) => run(cursor, array.left, v, f64::from_le_bytes)?,
+            Array::Bool(v) => {
+                let [byte] = cursor.fixed()?;
+                v.push(boolean(byte).ok_or_else(|| bad(format!("{byte} is no boolean")))?);
+                1
+            }
+            Array::Strings(v) => {
+                v.push(cursor.string(MAX_STRING_BYTES, bad)?);
+                1
+            }
+            Array::Arrays(_) => {
+                let inner = array_head(cursor, bad)?;
+                array.left -= 1;
+                return Ok(self.begin_array(inner)?);
+            }
+        };
+        Ok(())
+    }
+
+    fn metadata_end(&mut self) -> Parsed<()> {
+        if self.metadata.get(ALIGNMENT_KEY).is_some() {
+            let alignment = self.metadata.u64(ALIGNMENT_KEY);
+            let sound = alignment.filter(|a| a.is_power_of_two() && *a <= MAX_ALIGNMENT);
+            self.alignment = sound.ok_or_else(|| {
+                GgufError::metadata(ALIGNMENT_KEY, format!("not a power of two up to {MAX_ALIGNMENT}"))
+            })?;
+        }
+        self.seen.clear();
+        self.state = State::Tensors { left: self.n_tensors };
+        Ok(())
+    }
+
+    fn tensor(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
+        let name = cursor.string(MAX_NAME_BYTES, |problem| GgufError::Header(format!("a tensor's name is {problem}")))?;
+        let bad = |problem: String| Stop::Bad(GgufError::tensor(&name, problem));
+        let n_dims = cursor.u32()?;
+        if !(1..=4).contains(&n_dims) {
+            return Err(bad(format!("{n_dims} dimensions; only 1 to 4 are supported")));
+        }
+        let mut shape = (0..n_dims).map(|_| cursor.u64()).collect::<Parsed<Vec<u64>>>()?;
+        shape.reverse();
+        let ty = TensorType::from_id(cursor.u32()?);
+        let n_bytes = ty.tensor_bytes(&shape).map_err(bad)?;
+        let offset = cursor.u64()?;
+        if offset % self.alignment != 0 {
+            return Err(bad(format!("its offset {offset} is not a multiple of {}", self.alignment)));
+        }
+        if !self.seen.insert(name.clone()) {
+            return Err(bad("the name occurs twice".into()));
+        }
+        self.tensors.push(TensorInfo { name, shape, ty, offset, n_bytes });
+        self.state = State::Tensors { left };
+        Ok(())
+    }
+
+    /// Turns offsets within the data into offsets within the file and checks that the tensors lie inside it, apart
+    /// from each other. Answers where the data begins.
+    fn place_tensors(&mut self) -> Result<u64, GgufError> {
+        let data_offset = self.consumed.next_multiple_of(self.alignment);
+        for tensor in &mut self.tensors {
+            let offset = data_offset.checked_add(tensor.offset);
+            let end = offset.and_then(|offset| offset.checked_add(tensor.n_bytes));
+            let (Some(offset), Some(end)) = (offset, end.filter(|&end| end <= self.file_size)) else {
+                let problem = format!(
+                    "its {} bytes at offset {} reach beyond the file's {} bytes: the file is cut off or damaged",
+                    tensor.n_bytes, tensor.offset, self.file_size
+                );
+                return Err(GgufError::tensor(&tensor.name, problem));
+            };
+            debug_assert!(offset <= end);
+            tensor.offset = offset;
+        }
+        let mut by_offset: Vec<&TensorInfo> = self.tensors.iter().filter(|t| t.n_bytes > 0).collect();
+        by_offset.sort_unstable_by_key(|t| t.offset);
+        for pair in by_offset.windows(2) {
+            if let [a, b] = pair
+                && a.offset + a.n_bytes > b.offset
+            {
+                return Err(GgufError::tensor(&b.name, format!("its data overlaps that of {:?}", a.name)));
+            }
+        }
+        self.seen = HashSet::new();
+        Ok(data_offset)
+    }
+}
+
+fn boolean(byte: u8) -> Option<bool> {
+    match byte {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+/// An array's element type and length, held against the bytes left.
+fn array_head(cursor: &mut Cursor<'_>, bad: impl Fn(String) -> GgufError) -> Parsed<PartialArray> {
+    let (values, min_bytes) = match cursor.u32()? {
+        0 => (Array::U8(Vec::new()), 1),
+        1 => (Array::I8(Vec::new()), 1),
+        2 => (Array::U16(Vec::new()), 2),
+        3 => (Array::I16(Vec::new()), 2),
+        4 => (Array::U32(Vec::new()), 4),
+        5 => (Array::I32(Vec::new()), 4),
+        6 => (Array::F32(Vec::new()), 4),
+        7 => (Array::Bool(Vec::new()), 1),
+        8 => (Array::Strings(Vec::new()), 8),
+        9 => (Array::Arrays(Vec::new()), 12),
+        10 => (Array::U64(Vec::new()), 8),
+        11 => (Array::I64(Vec::new()), 8),
+        12 => (Array::F64(Vec::new()), 8),
+        id => return Err(bad(format!("unknown array element type {id}")).into()),
+    };
+    let left = cursor.u64()?;
+    let room = cursor.left().min(MAX_HEADER_BYTES);
+    if left > room / min_bytes {
+        return Err(bad(format!("an array of {left} elements where the file has {} bytes left", cursor.left())).into());
+    }
+    Ok(PartialArray { values, left })
+}
+
+/// Reads the elements that are whole, at most `left` and at least one; answers how many.
+fn run<T, const N: usize>(
+    cursor: &mut Cursor<'_>,
+    left: u64,
+    out: &mut Vec<T>,
+    convert: impl Fn([u8; N]) -> T,
+) -> Parsed<u64> {
+    let there = ((cursor.bytes.len() - cursor.at) / N) as u64;
+    let n = there.clamp(1, left);
+    let bytes = cursor.take(n * N as u64)?;
+    out.extend(bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)));
+    Ok(n)
+}

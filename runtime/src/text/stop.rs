@@ -1,0 +1,34 @@
+//! Stop strings in a stream of text: what may be the beginning of one is held back.
+
+/// Watches for stop strings.
+#[derive(Debug, Default)]
+pub struct StopMatcher {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl StopMatcher {
+    /// Watches for these; empty ones are ignored.
+    pub fn new(stops: Vec<String>) -> Self {
+        Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), held: String::new() }
+    }
+
+    /// Takes more text. Returns what can be shown now and whether a stop string has come, before which it then ends.
+    pub fn push(&mut self, text: &str) -> (String, bool) {
+        self.held.push_str(text);
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            let shown = self.held[..at].to_string();
+            self.held.clear();
+            return (shown, true);
+        }
+        let may_begin = |at: usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..]));
+        let from = self.held.char_indices().map(|(at, _)| at).find(|at| may_begin(*at)).unwrap_or(self.held.len());
+        let rest = self.held.split_off(from);
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// What was held back, at the end of the text.
+    pub fn flush(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
