@@ -1,1 +1,82 @@
-fn main() {}
+//! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
+
+mod build;
+mod model;
+mod serve;
+mod test;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Nomoat's build, test and serve commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, fetch a model and serve the chat page.
+    Chat {
+        /// A model of the catalogue, or a GGUF file.
+        #[arg(long, default_value = "smollm2-135m-instruct")]
+        model: String,
+        /// Port on localhost; default: the first free one from 8080 on.
+        #[arg(long)]
+        port: Option<u16>,
+        /// Do not open the browser.
+        #[arg(long)]
+        no_open: bool,
+    },
+    /// Run all checks and tests, installing what they need.
+    Test {
+        /// Run only the step of this name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Evaluate on all golden entries instead of the short ones.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Run the fast part of the tests: formatting, lints, unit tests.
+    Check,
+    /// Build the runtime, the package and the page.
+    Build,
+    /// Pack the npm package.
+    Pack,
+    /// Models of the catalogue.
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ModelCommand {
+    /// List the catalogue and what of it is here.
+    List,
+    /// Download a model and verify it.
+    Fetch {
+        /// Its id in the catalogue.
+        id: String,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Chat { model, port, no_open } => {
+            build::all()?;
+            serve::chat(&model, port, !no_open)
+        }
+        Command::Test { only, full } => test::run(only.as_deref(), full),
+        Command::Check => test::check(),
+        Command::Build => build::all(),
+        Command::Pack => build::pack().map(|path| println!("{}", path.display())),
+        Command::Model { command: ModelCommand::List } => model::list(),
+        Command::Model { command: ModelCommand::Fetch { id } } => {
+            model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))
+        }
+    }
+}

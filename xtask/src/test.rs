@@ -1,0 +1,156 @@
+//! `cargo xtask test`: everything that must hold before a change lands, installed, built and run from nothing.
+
+use crate::tools::{self, npm_packages, root, run as execute, run_with, target};
+use crate::{build, model};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+type Step = (&'static str, fn(&Options) -> Result<()>);
+
+struct Options {
+    full: bool,
+}
+
+/// In order: what fails fastest comes first.
+const STEPS: [Step; 9] = [
+    ("format", format),
+    ("lint", lint),
+    ("setup", setup),
+    ("native", native),
+    ("golden", golden),
+    ("build", |_| build::all()),
+    ("sizes", sizes),
+    ("unit", unit),
+    ("browser", browser),
+];
+
+fn run_steps(steps: &[Step], options: &Options) -> Result<()> {
+    let mut times = Vec::new();
+    for (name, step) in steps {
+        println!("=== {name}");
+        let start = Instant::now();
+        if let Err(error) = step(options) {
+            println!("{} passed, 1 failed", times.len());
+            return Err(error.context(format!("the step `{name}` failed")));
+        }
+        times.push((name, start.elapsed().as_secs_f64()));
+    }
+    println!("=== done");
+    for (name, seconds) in &times {
+        println!("{name:<10} {seconds:>7.1} s");
+    }
+    println!("{:<10} {:>7.1} s", "all", times.iter().map(|(_, seconds)| seconds).sum::<f64>());
+    println!("{} passed, 0 failed", times.len());
+    Ok(())
+}
+
+/// Runs all steps, or the one of this name.
+pub fn run(only: Option<&str>, full: bool) -> Result<()> {
+    let options = Options { full };
+    let Some(name) = only else { return run_steps(&STEPS, &options) };
+    let Some(step) = STEPS.iter().find(|(known, _)| *known == name) else {
+        bail!("there is no step `{name}`; there are {}", STEPS.map(|(known, _)| known).join(", "));
+    };
+    run_steps(&[*step], &options)
+}
+
+/// The fast part.
+pub fn check() -> Result<()> {
+    run_steps(&STEPS[..4], &Options { full: false })
+}
+
+fn format(_: &Options) -> Result<()> {
+    npm_packages()?;
+    execute("cargo", &["fmt", "--all", "--check"])?;
+    execute("npx", &["prettier", "--check", "--log-level", "warn", "pkg", "web", "tests"])
+}
+
+fn lint(_: &Options) -> Result<()> {
+    tools::wasm_target()?;
+    let deny = ["--", "-D", "warnings"];
+    let native = ["clippy", "--quiet", "--profile", "checked", "--workspace", "--all-targets", "--features", "nomoat-runtime/cli"];
+    execute("cargo", &[native.as_slice(), &deny].concat())?;
+    let wasm = ["clippy", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown", "-p", "nomoat-runtime", "--lib"];
+    execute("cargo", &[wasm.as_slice(), &deny].concat())
+}
+
+fn setup(_: &Options) -> Result<()> {
+    tools::test_packages()?;
+    model::fetch(TEST_MODEL).map(|_| ())
+}
+
+const TEST_MODEL: &str = "smollm2-135m-instruct";
+
+fn native(_: &Options) -> Result<()> {
+    execute("cargo", &["test", "--profile", "checked", "-p", "xtask"])?;
+    execute("cargo", &["test", "--profile", "checked", "-p", "nomoat-shaders", "-p", "nomoat-runtime", "--features", "nomoat-runtime/cli"])
+}
+
+/// Log-probabilities on the real model, with f16 arithmetic and without.
+fn golden(options: &Options) -> Result<()> {
+    execute("cargo", &["build", "--quiet", "--profile", "checked", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"])?;
+    let model = model::fetch(TEST_MODEL)?.remove(0);
+    let nomoat = target().join("checked/nomoat");
+    let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
+    let golden = format!("tests/golden/{TEST_MODEL}.dev.json");
+    for f16 in [true, false] {
+        let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
+        if !options.full {
+            args.extend(["--max-tokens", "64"]);
+        }
+        if !f16 {
+            args.push("--no-f16");
+        }
+        let report = tools::output(&nomoat, &args)?;
+        println!("{report}");
+        let report: serde_json::Value = serde_json::from_str(&report)?;
+        let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
+        ensure!(number("top1_agreement")? >= 0.99, "top-1 agreement is below 0.99");
+        ensure!(number("mean_abs_dlogprob")? <= 0.01, "mean |Δ logprob| is above 0.01");
+        ensure!(report["greedy_exact"] == report["entries"], "a greedy text differs from the golden one");
+    }
+    Ok(())
+}
+
+const MAX_WASM: usize = 1_500_000;
+const MAX_PAGE_JS: usize = 250_000;
+
+/// What a first visit downloads, gzipped.
+fn sizes(_: &Options) -> Result<()> {
+    let wasm = gzipped(&root().join("pkg/dist/wasm/nomoat_runtime_bg.wasm"))?;
+    let mut script = 0;
+    for entry in std::fs::read_dir(root().join("web/dist/assets"))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "js") {
+            script += gzipped(&entry.path())?;
+        }
+    }
+    println!("runtime wasm {wasm} bytes gzipped (limit {MAX_WASM}), page JavaScript {script} (limit {MAX_PAGE_JS})");
+    ensure!(wasm <= MAX_WASM, "the runtime is too large");
+    ensure!(script > 0 && script <= MAX_PAGE_JS, "the page's JavaScript is too large, or missing");
+    Ok(())
+}
+
+fn gzipped(path: &Path) -> Result<usize> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&bytes)?;
+    Ok(encoder.finish()?.len())
+}
+
+fn unit(_: &Options) -> Result<()> {
+    execute("npm", &["run", "--silent", "unit", "-w", "pkg"])
+}
+
+fn browser(_: &Options) -> Result<()> {
+    setup(&Options { full: false })?;
+    let (models, tarball) = (model::folder()?, build::pack()?);
+    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    let env = [
+        ("NOMOAT_CHROMIUM", chromium.as_str()),
+        ("NOMOAT_MODELS", &models.to_string_lossy()),
+        ("NOMOAT_TARBALL", &tarball.to_string_lossy()),
+    ];
+    run_with("npm", &["run", "--silent", "e2e", "-w", "tests"], &env)
+}

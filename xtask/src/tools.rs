@@ -1,0 +1,132 @@
+//! Running other programs, and having them there.
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Where build outputs go; cargo's own choice, so that `CARGO_TARGET_DIR` is heeded.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| root().join("target"))
+}
+
+/// Runs a program in the root and fails if it does.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    run_with(program, args, &[])
+}
+
+/// The same with environment variables.
+pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    let mut command = command(program);
+    command.args(args).envs(env.iter().copied()).current_dir(root());
+    let status = command.status().with_context(|| missing(program))?;
+    ensure!(status.success(), "{program} {} failed", args.join(" "));
+    Ok(())
+}
+
+/// What a program prints.
+pub fn output(program: &str, args: &[&str]) -> Result<String> {
+    let output = command(program).args(args).current_dir(root()).output().with_context(|| missing(program))?;
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn command(program: &str) -> Command {
+    // On Windows npm is a script, which only its full name finds.
+    Command::new(if cfg!(windows) && program == "npm" { "npm.cmd" } else { program })
+}
+
+fn missing(program: &str) -> String {
+    match program {
+        "npm" | "node" => format!("{program} is not installed; Nomoat needs Node.js 20 or later"),
+        _ => format!("{program} is not installed"),
+    }
+}
+
+/// Adds the wasm target to the toolchain that builds this.
+pub fn wasm_target() -> Result<()> {
+    let have = output("rustup", &["target", "list", "--installed"])?;
+    if have.lines().any(|line| line == "wasm32-unknown-unknown") {
+        return Ok(());
+    }
+    run("rustup", &["target", "add", "wasm32-unknown-unknown"])
+}
+
+/// Installs the npm packages that package-lock.json pins.
+pub fn npm_packages() -> Result<()> {
+    let inputs = [root().join("package-lock.json")];
+    once("npm", &inputs, &[&root().join("node_modules")], || run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))
+}
+
+/// Debian packages that the tests need, each with a file that tells whether it is there.
+const DEBIAN: [(&str, &str); 4] = [
+    ("chromium", "/usr/bin/chromium"),
+    ("libvulkan1", "/usr/lib/x86_64-linux-gnu/libvulkan.so.1"),
+    ("mesa-vulkan-drivers", "/usr/share/vulkan/icd.d"),
+    ("fonts-noto-cjk", "/usr/share/fonts/opentype/noto"),
+];
+
+/// Installs a browser, a software Vulkan driver and Chinese fonts, or says what to install.
+pub fn test_packages() -> Result<()> {
+    let absent: Vec<&str> = DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    if absent.is_empty() || std::env::var_os("NOMOAT_CHROMIUM").is_some() {
+        return Ok(());
+    }
+    let is_root = output("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
+    if !is_root || !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "the tests need Chromium and a Vulkan driver: on Debian, `sudo apt-get install {}`; elsewhere, install them and set \
+             NOMOAT_CHROMIUM to the browser",
+            absent.join(" ")
+        );
+    }
+    let env = [("DEBIAN_FRONTEND", "noninteractive")];
+    run_with("apt-get", &["-qq", "update"], &env)?;
+    run_with("apt-get", &[&["-qq", "install", "-y", "--no-install-recommends"], absent.as_slice()].concat(), &env)
+}
+
+/// Does something unless it was done for the same inputs before and its outputs are still there. Inputs are files and folders.
+pub fn once(name: &str, inputs: &[PathBuf], outputs: &[&Path], action: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = target().join("xtask").join(name);
+    let state = fingerprint(inputs)?;
+    let is_done = std::fs::read_to_string(&stamp).is_ok_and(|done| done == state);
+    if is_done && outputs.iter().all(|path| path.exists()) {
+        return Ok(());
+    }
+    action()?;
+    std::fs::create_dir_all(target().join("xtask"))?;
+    // The action may have written among its own inputs.
+    Ok(std::fs::write(stamp, fingerprint(inputs)?)?)
+}
+
+/// Folders that hold outputs, not inputs.
+const GENERATED: [&str; 4] = ["node_modules", "dist", "target", "results"];
+
+fn fingerprint(inputs: &[PathBuf]) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut paths: Vec<PathBuf> = inputs.to_vec();
+    while let Some(path) = paths.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !GENERATED.contains(&name.as_str()) {
+                let mut entries: Vec<PathBuf> = std::fs::read_dir(&path)?.flatten().map(|entry| entry.path()).collect();
+                entries.sort();
+                paths.extend(entries);
+            }
+            continue;
+        }
+        hash.update(path.to_string_lossy().as_bytes());
+        hash.update(std::fs::read(&path).with_context(|| format!("{} is missing", path.display()))?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
