@@ -43,7 +43,8 @@ fn generate() -> Result<()> {
 fn combinations<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<(String, Settings)>> {
     let mut all = vec![(String::new(), Settings::new())];
     for word in words {
-        let (name, values) = word.split_once('=').ok_or_else(|| format!("variants.txt: {word} is not NAME=VALUE"))?;
+        let (name, values) =
+            word.split_once('=').ok_or_else(|| format!("variants.txt: {word} is not NAME=VALUE"))?;
         all = all
             .iter()
             .flat_map(|(suffix, settings)| {
@@ -76,7 +77,10 @@ impl Composer {
                 line = line.replace(&format!("{{{name}}}"), value);
             }
             if let Some(name) = line.strip_prefix("#if ") {
-                let value = self.settings.get(name).ok_or_else(|| format!("{}: no setting {name}", path.display()))?;
+                let value = self
+                    .settings
+                    .get(name)
+                    .ok_or_else(|| format!("{}: no setting {name}", path.display()))?;
                 kept.push(value == "on");
             } else if line == "#else" {
                 let last = kept.last_mut().ok_or_else(|| format!("{}: #else without #if", path.display()))?;
@@ -120,7 +124,12 @@ fn describe(code: &mut String, name: &str, text: &str) -> Result<()> {
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
     let _ = writeln!(code, "Shader {{ name: {name:?}, wgsl: {text:?},");
-    let _ = writeln!(code, "  needs_f16: {}, workgroup_size: {:?},", text.contains("enable f16;"), entry.workgroup_size);
+    let _ = writeln!(
+        code,
+        "  needs_f16: {}, workgroup_size: {:?},",
+        text.contains("enable f16;"),
+        entry.workgroup_size
+    );
     let _ = writeln!(code, "  overrides: &{overrides:?}, bindings: &[");
     for (index, (name, access)) in bindings {
         let _ = writeln!(code, "    Binding {{ index: {index}, name: {name:?}, access: Access::{access} }},");

@@ -62,7 +62,7 @@ export interface DeviceInfo {
   name: string;
   /** `webgpu`. */
   backend: string;
-  vendor: string;
+  driver: string;
   /** A software device: it works, slowly. */
   isFallback: boolean;
   f16: boolean;
@@ -360,7 +360,7 @@ function deviceInfo(info: RuntimeDeviceInfo): DeviceInfo {
   return {
     name: info.name,
     backend: info.backend,
-    vendor: info.vendor,
+    driver: info.driver,
     isFallback: info.is_fallback,
     f16: info.f16,
     subgroups: info.subgroups,

@@ -60,13 +60,15 @@ export interface RuntimeModule {
   init(): Promise<{ memory: WebAssembly.Memory }>;
   /** The runtime class. */
   Runtime: RuntimeClass;
+  /** What the browser calls the WebGPU adapter. */
+  adapterName(): Promise<string>;
 }
 
 /** JSON of `device_info()`. */
 export interface RuntimeDeviceInfo {
   name: string;
   backend: string;
-  vendor: string;
+  driver: string;
   is_fallback: boolean;
   f16: boolean;
   subgroups: boolean;

@@ -81,7 +81,10 @@ export class Session {
     const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
     progress.phase("device", 0, 0);
     this.#memory ??= await this.#start();
-    this.#runtime ??= await this.#module.Runtime.open(JSON.stringify({ device: "webgpu" }));
+    if (!this.#runtime) {
+      const options = JSON.stringify({ adapter_name: await this.#module.adapterName() });
+      this.#runtime = await this.#module.Runtime.open(options);
+    }
     const device = JSON.parse(this.#runtime.device_info()) as RuntimeDeviceInfo;
     const model = await loadModel(this.#runtime, request, await this.#openEnv(), progress, signal);
     this.#gpuBytes = model.gpu_bytes;

@@ -19,6 +19,7 @@ class FakeWorker implements WorkerLike {
   constructor(script: Script) {
     const module = {
       init: async () => ({ memory: new WebAssembly.Memory({ initial: 2 }) }),
+      adapterName: async () => "fake",
       Runtime: { open: async () => new FakeRuntime(script) },
     };
     const post = (message: FromWorker) => {

@@ -104,7 +104,7 @@ export class FakeRuntime implements Runtime {
     return JSON.stringify({
       name: "Fake",
       backend: "webgpu",
-      vendor: "none",
+      driver: "",
       is_fallback: true,
       f16: false,
       subgroups: false,

@@ -33,7 +33,8 @@ struct Scores {
 }
 
 pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) -> Result<()> {
-    let text = std::fs::read_to_string(golden).with_context(|| format!("cannot read {}", golden.display()))?;
+    let text =
+        std::fs::read_to_string(golden).with_context(|| format!("cannot read {}", golden.display()))?;
     let mut entries: Vec<Entry> = serde_json::from_str(&text).context("not a golden file")?;
     let limit = max_tokens.unwrap_or(usize::MAX);
     entries.retain(|entry| entry.prompt_ids.len() + entry.greedy_ids.len() <= limit);
@@ -64,14 +65,20 @@ pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) 
 }
 
 /// Feeds `prompt_ids + greedy_ids[..-1]` and looks at each golden step.
-async fn score(engine: &mut Engine, entries: &[Entry], one_by_one: bool, greedy_exact: usize) -> Result<Scores> {
+async fn score(
+    engine: &mut Engine,
+    entries: &[Entry],
+    one_by_one: bool,
+    greedy_exact: usize,
+) -> Result<Scores> {
     let (mut agreed, mut off, mut n) = (0.0, 0.0, 0.0);
     for entry in entries {
         let ids: Vec<u32> = entry.prompt_ids.iter().chain(&entry.greedy_ids).copied().collect();
         let score = engine.score(&ids, one_by_one).await?;
         let first = entry.prompt_ids.len() - 1;
         for (i, (step, golden)) in entry.steps.iter().zip(&entry.greedy_ids).enumerate() {
-            let at = step.ids.iter().position(|id| id == golden).context("a golden token is not in its step")?;
+            let at =
+                step.ids.iter().position(|id| id == golden).context("a golden token is not in its step")?;
             agreed += f64::from(u8::from(score.top[first + i] == step.ids[0]));
             off += (f64::from(score.logprobs[first + i]) - step.logprobs[at]).abs();
             n += 1.0;

@@ -20,7 +20,13 @@ pub fn print(paths: &[PathBuf], context_length: Option<usize>) -> Result<()> {
             println!("  {key} = {}", summary(&format!("{value:?}")));
         }
         for tensor in &header.tensors {
-            println!("  {:<40} {:>6} {:?}, {} bytes", tensor.name, tensor.ty.name(), tensor.shape, tensor.n_bytes);
+            println!(
+                "  {:<40} {:>6} {:?}, {} bytes",
+                tensor.name,
+                tensor.ty.name(),
+                tensor.shape,
+                tensor.n_bytes
+            );
         }
     }
     let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens").map_or(0, <[String]>::len);

@@ -155,7 +155,7 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
     let start = Instant::now();
     let Device::Webgpu = load.device;
     let gpu = pollster::block_on(async {
-        let gpu = Gpu::open(Options { f16: !load.no_f16 }).await?;
+        let gpu = Gpu::open(Options { f16: !load.no_f16, ..Default::default() }).await?;
         self_test::run(&gpu).await?;
         Ok::<_, nomoat_runtime::gpu::GpuError>(gpu)
     })?;

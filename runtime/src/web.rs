@@ -37,10 +37,12 @@ impl Runtime {
         console_error_panic_hook::set_once();
         let options: OpenOptions = serde_json::from_str(&options_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
-        let gpu = Gpu::open(Options::default()).await.map_err(thrown)?;
-        if !options.skip_self_test {
-            self_test::run(&gpu).await.map_err(thrown)?;
+        let mut gpu = Options::default();
+        if !options.adapter_name.is_empty() {
+            gpu.name = options.adapter_name;
         }
+        let gpu = Gpu::open(gpu).await.map_err(thrown)?;
+        self_test::run(&gpu).await.map_err(thrown)?;
         Ok(Runtime { gpu, loading: None, engine: None })
     }
 
@@ -128,6 +130,6 @@ impl Drop for Runtime {
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct OpenOptions {
-    /// For a device that has passed before.
-    skip_self_test: bool,
+    /// What the browser calls the adapter; wgpu does not pass it on.
+    adapter_name: String,
 }

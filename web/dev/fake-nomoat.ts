@@ -129,7 +129,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     device: {
       name: "SwiftShader Device (LLVM 10.0.0)",
       backend: "webgpu",
-      vendor: "google",
+      driver: "",
       isFallback: true,
       f16: false,
       subgroups: true,

@@ -12,15 +12,30 @@ pub fn all() -> Result<()> {
     page()
 }
 
+/// This file: what it does differently makes old outputs stale.
+fn steps() -> PathBuf {
+    root().join("xtask/src/build.rs")
+}
+
 /// Rust to wasm, and the JavaScript that loads it, in `pkg/wasm`.
 fn wasm() -> Result<()> {
     wasm_target()?;
-    let build = ["build", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown", "-p", "nomoat-runtime", "--lib"];
+    let build = [
+        "build",
+        "--quiet",
+        "--profile",
+        "wasm",
+        "--target",
+        "wasm32-unknown-unknown",
+        "-p",
+        "nomoat-runtime",
+        "--lib",
+    ];
     run("cargo", &build)?;
     let built = target().join("wasm32-unknown-unknown/wasm/nomoat_runtime.wasm");
     let out = root().join("pkg/wasm");
     let result = out.join("nomoat_runtime_bg.wasm");
-    once("wasm", std::slice::from_ref(&built), &[&result], || {
+    once("wasm", &[built.clone(), steps()], &[&result], || {
         wasm_bindgen_cli_support::Bindgen::new()
             .input_path(&built)
             .web(true)?
@@ -45,7 +60,10 @@ const WASM_FEATURES: [&str; 6] = [
 fn optimise(wasm: &Path) -> Result<()> {
     let script = root().join("node_modules/binaryen/bin/wasm-opt");
     let (script, wasm) = (script.to_string_lossy(), wasm.to_string_lossy());
-    run("node", &[&[script.as_ref(), wasm.as_ref(), "-Os", "-o", wasm.as_ref()], WASM_FEATURES.as_slice()].concat())
+    run(
+        "node",
+        &[&[script.as_ref(), wasm.as_ref(), "-Os", "-o", wasm.as_ref()], WASM_FEATURES.as_slice()].concat(),
+    )
 }
 
 /// TypeScript to `pkg/dist`, with the wasm beside it.
@@ -53,6 +71,7 @@ fn package() -> Result<()> {
     let pkg = root().join("pkg");
     let dist = pkg.join("dist");
     let inputs = ["src", "scripts", "package.json", "tsconfig.json", "wasm"].map(|name| pkg.join(name));
+    let inputs = [inputs.as_slice(), &[steps()]].concat();
     once("pkg", &inputs, &[&dist.join("index.js"), &dist.join("wasm/nomoat_runtime_bg.wasm")], || {
         if dist.exists() {
             std::fs::remove_dir_all(&dist)?;
@@ -68,9 +87,10 @@ fn package() -> Result<()> {
 
 fn page() -> Result<()> {
     let web = root().join("web");
-    let inputs = ["src", "public", "index.html", "package.json", "tsconfig.json", "vite.config.ts"].map(|name| web.join(name));
+    let inputs = ["src", "public", "index.html", "package.json", "tsconfig.json", "vite.config.ts"]
+        .map(|name| web.join(name));
     // The package's stamp changes whenever its output does.
-    let inputs = [inputs.as_slice(), &[target().join("xtask/pkg")]].concat();
+    let inputs = [inputs.as_slice(), &[target().join("xtask/pkg"), steps()]].concat();
     let dist = web.join("dist/index.html");
     once("web", &inputs, &[&dist], || run("npm", &["run", "--silent", "build", "-w", "web"]))
 }
@@ -86,6 +106,10 @@ pub fn pack() -> Result<PathBuf> {
     let (from, to) = (pkg.to_string_lossy(), out.to_string_lossy());
     run("npm", &["pack", "--silent", from.as_ref(), "--pack-destination", to.as_ref()])?;
     let tarball = out.join(format!("nomoat-{}.tgz", env!("CARGO_PKG_VERSION")));
-    ensure!(tarball.exists(), "npm packed no {}; pkg/package.json has another version than Cargo.toml", tarball.display());
+    ensure!(
+        tarball.exists(),
+        "npm packed no {}; pkg/package.json has another version than Cargo.toml",
+        tarball.display()
+    );
     Ok(tarball)
 }

@@ -43,8 +43,10 @@ fn models(model: &str) -> Result<Models> {
     let path = Path::new(model);
     if path.extension().is_none_or(|extension| extension != "gguf") {
         let files = model::fetch(model)?;
-        let entry = model::catalogue()?.into_iter().find(|entry| entry.id == model).context("no such model")?;
-        let url = |file: &model::ModelFile| format!("/hub/{}/resolve/{}/{}", entry.repo, entry.revision, file.path);
+        let entry =
+            model::catalogue()?.into_iter().find(|entry| entry.id == model).context("no such model")?;
+        let url =
+            |file: &model::ModelFile| format!("/hub/{}/resolve/{}/{}", entry.repo, entry.revision, file.path);
         return Ok(Models {
             config: serde_json::json!({ "hub_endpoint": "/hub", "models": [], "default_model": model }),
             files: entry.files.iter().map(url).zip(files).collect(),
@@ -67,7 +69,8 @@ fn models(model: &str) -> Result<Models> {
 /// All files of a split model whose first is named, else the one file.
 fn split_files(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path.to_string_lossy();
-    let Some((stem, count)) = name.strip_suffix(".gguf").and_then(|name| name.split_once("-00001-of-")) else {
+    let Some((stem, count)) = name.strip_suffix(".gguf").and_then(|name| name.split_once("-00001-of-"))
+    else {
         return Ok(vec![path.to_path_buf()]);
     };
     let n: u32 = count.parse().with_context(|| format!("{name} does not end in a number of files"))?;
@@ -155,7 +158,11 @@ mod tests {
         (folder.clone(), router(&folder.join("page"), Models { config, files }))
     }
 
-    fn get(router: &Router, path: &str, extra: &[(&str, &str)]) -> (StatusCode, axum::http::HeaderMap, Vec<u8>) {
+    fn get(
+        router: &Router,
+        path: &str,
+        extra: &[(&str, &str)],
+    ) -> (StatusCode, axum::http::HeaderMap, Vec<u8>) {
         let mut request = Request::get(path);
         for (name, value) in extra {
             request = request.header(*name, *value);
@@ -174,7 +181,10 @@ mod tests {
     fn ranges() {
         let (_, router) = site();
         let (status, headers, body) = get(&router, MODEL, &[("range", "bytes=10-19")]);
-        assert_eq!((status, headers["content-range"].to_str().unwrap()), (StatusCode::PARTIAL_CONTENT, "bytes 10-19/1000"));
+        assert_eq!(
+            (status, headers["content-range"].to_str().unwrap()),
+            (StatusCode::PARTIAL_CONTENT, "bytes 10-19/1000")
+        );
         assert_eq!(body, (10..20).collect::<Vec<u8>>());
         assert_eq!(get(&router, MODEL, &[("range", "bytes=1000-")]).0, StatusCode::RANGE_NOT_SATISFIABLE);
         assert_eq!(get(&router, MODEL, &[]).2.len(), 1000);

@@ -70,9 +70,28 @@ fn format(_: &Options) -> Result<()> {
 fn lint(_: &Options) -> Result<()> {
     tools::wasm_target()?;
     let deny = ["--", "-D", "warnings"];
-    let native = ["clippy", "--quiet", "--profile", "checked", "--workspace", "--all-targets", "--features", "nomoat-runtime/cli"];
+    let native = [
+        "clippy",
+        "--quiet",
+        "--profile",
+        "checked",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        "nomoat-runtime/cli",
+    ];
     execute("cargo", &[native.as_slice(), &deny].concat())?;
-    let wasm = ["clippy", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown", "-p", "nomoat-runtime", "--lib"];
+    let wasm = [
+        "clippy",
+        "--quiet",
+        "--profile",
+        "wasm",
+        "--target",
+        "wasm32-unknown-unknown",
+        "-p",
+        "nomoat-runtime",
+        "--lib",
+    ];
     execute("cargo", &[wasm.as_slice(), &deny].concat())
 }
 
@@ -85,12 +104,39 @@ const TEST_MODEL: &str = "smollm2-135m-instruct";
 
 fn native(_: &Options) -> Result<()> {
     execute("cargo", &["test", "--profile", "checked", "-p", "xtask"])?;
-    execute("cargo", &["test", "--profile", "checked", "-p", "nomoat-shaders", "-p", "nomoat-runtime", "--features", "nomoat-runtime/cli"])
+    execute(
+        "cargo",
+        &[
+            "test",
+            "--profile",
+            "checked",
+            "-p",
+            "nomoat-shaders",
+            "-p",
+            "nomoat-runtime",
+            "--features",
+            "nomoat-runtime/cli",
+        ],
+    )
 }
 
 /// Log-probabilities on the real model, with f16 arithmetic and without.
 fn golden(options: &Options) -> Result<()> {
-    execute("cargo", &["build", "--quiet", "--profile", "checked", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"])?;
+    execute(
+        "cargo",
+        &[
+            "build",
+            "--quiet",
+            "--profile",
+            "checked",
+            "-p",
+            "nomoat-runtime",
+            "--features",
+            "cli",
+            "--bin",
+            "nomoat",
+        ],
+    )?;
     let model = model::fetch(TEST_MODEL)?.remove(0);
     let nomoat = target().join("checked/nomoat");
     let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
@@ -126,7 +172,9 @@ fn sizes(_: &Options) -> Result<()> {
             script += gzipped(&entry.path())?;
         }
     }
-    println!("runtime wasm {wasm} bytes gzipped (limit {MAX_WASM}), page JavaScript {script} (limit {MAX_PAGE_JS})");
+    println!(
+        "runtime wasm {wasm} bytes gzipped (limit {MAX_WASM}), page JavaScript {script} (limit {MAX_PAGE_JS})"
+    );
     ensure!(wasm <= MAX_WASM, "the runtime is too large");
     ensure!(script > 0 && script <= MAX_PAGE_JS, "the page's JavaScript is too large, or missing");
     Ok(())

@@ -31,8 +31,14 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
 
 /// What a program prints.
 pub fn output(program: &str, args: &[&str]) -> Result<String> {
-    let output = command(program).args(args).current_dir(root()).output().with_context(|| missing(program))?;
-    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    let output =
+        command(program).args(args).current_dir(root()).output().with_context(|| missing(program))?;
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -60,7 +66,9 @@ pub fn wasm_target() -> Result<()> {
 /// Installs the npm packages that package-lock.json pins.
 pub fn npm_packages() -> Result<()> {
     let inputs = [root().join("package-lock.json")];
-    once("npm", &inputs, &[&root().join("node_modules")], || run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))
+    once("npm", &inputs, &[&root().join("node_modules")], || {
+        run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+    })
 }
 
 /// Debian packages that the tests need, each with a file that tells whether it is there.
@@ -73,7 +81,8 @@ const DEBIAN: [(&str, &str); 4] = [
 
 /// Installs a browser, a software Vulkan driver and Chinese fonts, or says what to install.
 pub fn test_packages() -> Result<()> {
-    let absent: Vec<&str> = DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    let absent: Vec<&str> =
+        DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
     if absent.is_empty() || std::env::var_os("NOMOAT_CHROMIUM").is_some() {
         return Ok(());
     }
@@ -87,11 +96,20 @@ pub fn test_packages() -> Result<()> {
     }
     let env = [("DEBIAN_FRONTEND", "noninteractive")];
     run_with("apt-get", &["-qq", "update"], &env)?;
-    run_with("apt-get", &[&["-qq", "install", "-y", "--no-install-recommends"], absent.as_slice()].concat(), &env)
+    run_with(
+        "apt-get",
+        &[&["-qq", "install", "-y", "--no-install-recommends"], absent.as_slice()].concat(),
+        &env,
+    )
 }
 
 /// Does something unless it was done for the same inputs before and its outputs are still there. Inputs are files and folders.
-pub fn once(name: &str, inputs: &[PathBuf], outputs: &[&Path], action: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn once(
+    name: &str,
+    inputs: &[PathBuf],
+    outputs: &[&Path],
+    action: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let stamp = target().join("xtask").join(name);
     let state = fingerprint(inputs)?;
     let is_done = std::fs::read_to_string(&stamp).is_ok_and(|done| done == state);
@@ -114,7 +132,8 @@ fn fingerprint(inputs: &[PathBuf]) -> Result<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
             if !GENERATED.contains(&name.as_str()) {
-                let mut entries: Vec<PathBuf> = std::fs::read_dir(&path)?.flatten().map(|entry| entry.path()).collect();
+                let mut entries: Vec<PathBuf> =
+                    std::fs::read_dir(&path)?.flatten().map(|entry| entry.path()).collect();
                 entries.sort();
                 paths.extend(entries);
             }

@@ -26,7 +26,9 @@ pub enum Error {
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// More tokens than the context holds.
-    #[error("{needed} tokens do not fit the context of {limit}; shorten the conversation or load the model with a longer one")]
+    #[error(
+        "{needed} tokens do not fit the context of {limit}; shorten the conversation or load the model with a longer one"
+    )]
     ContextLength {
         /// Tokens of the prompt.
         needed: usize,
@@ -42,9 +44,9 @@ impl Error {
     /// The cause, as the package's error classes know it.
     pub fn code(&self) -> &'static str {
         match self {
-            Error::Gguf(_) | Error::Model(ModelError::Inconsistent(_)) | Error::Load(LoadError::Size { .. }) => {
-                "corrupt_file"
-            }
+            Error::Gguf(_)
+            | Error::Model(ModelError::Inconsistent(_))
+            | Error::Load(LoadError::Size { .. }) => "corrupt_file",
             Error::Model(ModelError::Architecture(_)) => "unsupported_architecture",
             Error::Model(ModelError::Feature(_)) => "unsupported_feature",
             Error::Load(LoadError::TensorType { .. }) => "unsupported_tensor_type",

@@ -186,7 +186,9 @@ impl Engine {
         match (&request.messages, &request.prompt) {
             (Some(messages), None) => {
                 let template = self.template.as_ref().ok_or_else(|| {
-                    Error::InvalidRequest("this is a base model without a chat template: give it a raw `prompt`".into())
+                    Error::InvalidRequest(
+                        "this is a base model without a chat template: give it a raw `prompt`".into(),
+                    )
                 })?;
                 Ok(template.encode_chat(&self.tokenizer, messages)?)
             }
@@ -197,7 +199,8 @@ impl Engine {
 
     /// Runs one step of the device: a chunk of the prompt, or one token.
     pub async fn advance(&mut self) -> Result<Event, Error> {
-        let mut running = self.running.take().ok_or_else(|| Error::InvalidRequest("nothing is running".into()))?;
+        let mut running =
+            self.running.take().ok_or_else(|| Error::InvalidRequest("nothing is running".into()))?;
         let event = self.advance_with(&mut running).await?;
         if !matches!(event, Event::End { .. }) {
             self.running = Some(running);
@@ -222,7 +225,10 @@ impl Engine {
         self.forward(&g.pending[g.fed..g.fed + chunk], want).await?;
         g.fed += chunk;
         if !is_last {
-            return Ok(Event::Prefill { done: g.cached_tokens + g.fed, total: g.cached_tokens + g.pending.len() });
+            return Ok(Event::Prefill {
+                done: g.cached_tokens + g.fed,
+                total: g.cached_tokens + g.pending.len(),
+            });
         }
         g.first_token.get_or_insert_with(Instant::now);
         let id = match self.executor.best.first() {

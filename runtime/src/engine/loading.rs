@@ -127,9 +127,12 @@ impl Loading {
 
         let context_length = context_length(self.options.context_length, &config)?;
         let capacity = capacity(gpu, context_length);
-        let kv_buffer = graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
+        let kv_buffer =
+            graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
         if kv_buffer > gpu.info().max_binding_size {
-            let message = format!("a context of {context_length} needs KV buffers of {kv_buffer} bytes; ask for a shorter one");
+            let message = format!(
+                "a context of {context_length} needs KV buffers of {kv_buffer} bytes; ask for a shorter one"
+            );
             return Err(GpuError::OutOfMemory(message).into());
         }
         let weights = Weights::allocate(gpu, &graph, &formats)?;
@@ -209,7 +212,8 @@ fn check_split(headers: &[Header]) -> Result<(), Error> {
         let count = header.metadata.u64("split.count").unwrap_or(1);
         let number = header.metadata.u64("split.no").unwrap_or(i as u64);
         if count != headers.len() as u64 || number != i as u64 {
-            let message = format!("file {} of {} says that it is {} of {count}", i + 1, headers.len(), number + 1);
+            let message =
+                format!("file {} of {} says that it is {} of {count}", i + 1, headers.len(), number + 1);
             return Err(ModelError::Inconsistent(message).into());
         }
     }

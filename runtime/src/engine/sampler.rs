@@ -52,7 +52,9 @@ impl Sampling {
     pub fn check(&self) -> Result<(), Error> {
         let within = |name: &str, value: f32, low: f32, high: f32| match value >= low && value <= high {
             true => Ok(()),
-            false => Err(Error::InvalidRequest(format!("{name} is {value}; it must be from {low} to {high}"))),
+            false => {
+                Err(Error::InvalidRequest(format!("{name} is {value}; it must be from {low} to {high}")))
+            }
         };
         within("temperature", self.temperature, 0.0, 100.0)?;
         within("top_p", self.top_p, 0.0, 1.0)?;
@@ -151,7 +153,11 @@ impl Sampler {
             let unseen = self.counts.keys().filter(|id| self.prompt.binary_search(id).is_err());
             for &id in self.prompt.iter().chain(unseen) {
                 if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = if *logit > 0.0 { *logit / s.repetition_penalty } else { *logit * s.repetition_penalty };
+                    *logit = if *logit > 0.0 {
+                        *logit / s.repetition_penalty
+                    } else {
+                        *logit * s.repetition_penalty
+                    };
                 }
             }
         }

@@ -7,7 +7,8 @@
 use std::collections::HashSet;
 
 use super::{
-    ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, Header, MAGIC, Metadata, TensorInfo, TensorType, Value,
+    ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, Header, MAGIC, Metadata, TensorInfo, TensorType,
+    Value,
 };
 
 /// The largest header taken. The largest known are about 20 MiB.
@@ -233,7 +234,10 @@ impl HeaderReader {
             State::Metadata { left: 0 } => self.metadata_end(),
             State::Metadata { left } => self.entry(cursor, left - 1),
             State::Array { entries_left } => self.elements(cursor, entries_left),
-            State::Tensors { left: 0 } => Ok(self.state = State::Complete { data_offset: self.place_tensors()? }),
+            State::Tensors { left: 0 } => {
+                self.state = State::Complete { data_offset: self.place_tensors()? };
+                Ok(())
+            }
             State::Tensors { left } => self.tensor(cursor, left - 1),
             State::Complete { .. } => Ok(()),
         }
@@ -272,7 +276,8 @@ impl HeaderReader {
 
     /// A key with its scalar, or with the head of its array.
     fn entry(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
-        let key = cursor.string(MAX_KEY_BYTES, |problem| GgufError::Header(format!("a metadata key is {problem}")))?;
+        let key = cursor
+            .string(MAX_KEY_BYTES, |problem| GgufError::Header(format!("a metadata key is {problem}")))?;
         let bad = |problem: String| GgufError::metadata(&key, problem);
         let value = match cursor.u32()? {
             0 => Value::U8(u8::from_le_bytes(cursor.fixed()?)),
@@ -391,7 +396,8 @@ impl HeaderReader {
     }
 
     fn tensor(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
-        let name = cursor.string(MAX_NAME_BYTES, |problem| GgufError::Header(format!("a tensor's name is {problem}")))?;
+        let name = cursor
+            .string(MAX_NAME_BYTES, |problem| GgufError::Header(format!("a tensor's name is {problem}")))?;
         let bad = |problem: String| Stop::Bad(GgufError::tensor(&name, problem));
         let n_dims = cursor.u32()?;
         if !(1..=4).contains(&n_dims) {
@@ -473,7 +479,11 @@ fn array_head(cursor: &mut Cursor<'_>, bad: impl Fn(String) -> GgufError) -> Par
     let left = cursor.u64()?;
     let room = cursor.left().min(MAX_HEADER_BYTES);
     if left > room / min_bytes {
-        return Err(bad(format!("an array of {left} elements where the file has {} bytes left", cursor.left())).into());
+        return Err(bad(format!(
+            "an array of {left} elements where the file has {} bytes left",
+            cursor.left()
+        ))
+        .into());
     }
     Ok(PartialArray { values, left })
 }

@@ -6,15 +6,17 @@ use serde::Serialize;
 use std::sync::{Arc, Mutex};
 
 /// How to choose and use an adapter.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Use f16 arithmetic where the adapter has it.
     pub f16: bool,
+    /// What to call an adapter that wgpu knows no name of, as in browsers.
+    pub name: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { f16: true }
+        Self { f16: true, name: "WebGPU adapter".into() }
     }
 }
 
@@ -80,7 +82,7 @@ impl Gpu {
 
         let about = adapter.get_info();
         let limits = device.limits();
-        let name = if about.name.is_empty() { "unnamed adapter".to_string() } else { about.name };
+        let name = if about.name.is_empty() { options.name } else { about.name };
         let info = DeviceInfo {
             name,
             backend: match about.backend {
@@ -171,7 +173,9 @@ impl Gpu {
         match mapped {
             Ok(Ok(())) => {
                 let range = buffer.get_mapped_range(0..size);
-                let result = range.map(|view| data.copy_from_slice(&view)).map_err(|e| GpuError::Internal(e.to_string()));
+                let result = range
+                    .map(|view| data.copy_from_slice(&view))
+                    .map_err(|e| GpuError::Internal(e.to_string()));
                 buffer.unmap();
                 result
             }

@@ -145,7 +145,13 @@ impl Executor {
             encoder.copy_buffer_to_buffer(&self.plan.buffers.values[argmax.0], 0, &self.staging, 0, n_best);
             if want == Want::Logits {
                 let size = 4 * self.n_vocab as u64;
-                encoder.copy_buffer_to_buffer(&self.plan.buffers.values[logits.0], 0, &self.staging, n_best, size);
+                encoder.copy_buffer_to_buffer(
+                    &self.plan.buffers.values[logits.0],
+                    0,
+                    &self.staging,
+                    n_best,
+                    size,
+                );
             }
         }
         queue.submit([encoder.finish()]);

@@ -8,6 +8,9 @@ use std::rc::Rc;
 /// Values of a kernel's `override` constants.
 pub(super) type Constants = Vec<(&'static str, f64)>;
 
+/// A variant's name, and its constants with their values' bits.
+type Key = (&'static str, Vec<(&'static str, u64)>);
+
 /// A compiled kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -20,7 +23,7 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 pub(super) struct Kernels {
     gpu: Gpu,
-    compiled: HashMap<(&'static str, Vec<(&'static str, u64)>), Rc<Kernel>>,
+    compiled: HashMap<Key, Rc<Kernel>>,
 }
 
 impl Kernels {
@@ -30,8 +33,8 @@ impl Kernels {
 
     /// The kernel of this name with these constants, compiled on first use.
     pub fn get(&mut self, name: &str, constants: Constants) -> Result<Rc<Kernel>, GpuError> {
-        let shader =
-            nomoat_shaders::find(name).ok_or_else(|| GpuError::Internal(format!("there is no kernel {name}")))?;
+        let shader = nomoat_shaders::find(name)
+            .ok_or_else(|| GpuError::Internal(format!("there is no kernel {name}")))?;
         let key = (shader.name, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
         let gpu = &self.gpu;
         let kernel = self.compiled.entry(key).or_insert_with(|| Rc::new(compile(gpu, shader, &constants)));
@@ -63,8 +66,10 @@ fn compile(gpu: &Gpu, shader: &'static Shader, constants: &Constants) -> Kernel 
             count: None,
         })
         .collect();
-    let layout = device
-        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(shader.name), entries: &entries });
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(shader.name),
+        entries: &entries,
+    });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: Some(shader.name),
         bind_group_layouts: &[Some(&layout)],

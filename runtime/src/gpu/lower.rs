@@ -263,16 +263,25 @@ impl<'a> Lowering<'a> {
         out: ValueId,
     ) -> Result<(), GpuError> {
         let Value { rows, width } = self.graph.values[out.0];
-        let resources = [whole(names[0], self.value(a)), whole(names[1], self.value(b)), whole("y", self.value(out))];
-        self.push(kernel, vec![domain(rows), ("WIDTH", width as f64)], &resources, threads(width as u32 / 4, rows))
+        let resources =
+            [whole(names[0], self.value(a)), whole(names[1], self.value(b)), whole("y", self.value(out))];
+        self.push(
+            kernel,
+            vec![domain(rows), ("WIDTH", width as f64)],
+            &resources,
+            threads(width as u32 / 4, rows),
+        )
     }
 
     fn embed(&mut self, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
         let n_cols = self.graph.weights[weight.0].n_cols;
         let (weights, format) = (self.weights, self.format(weight)?);
         for part in weights.parts(weight) {
-            let constants =
-                vec![("N_COLS", n_cols as f64), ("N_ROWS", part.n_rows as f64), ("FIRST_ROW", part.first_row as f64)];
+            let constants = vec![
+                ("N_COLS", n_cols as f64),
+                ("N_ROWS", part.n_rows as f64),
+                ("FIRST_ROW", part.first_row as f64),
+            ];
             let resources = part.resources("y", self.value(out));
             let name = format!("embed.{}", suffix(format));
             self.push(&name, constants, &resources, threads((n_cols / BLOCK) as u32, Rows::Tokens))?;
@@ -344,9 +353,9 @@ impl<'a> Lowering<'a> {
         let mut entries = Vec::new();
         for binding in kernel.shader.bindings {
             let &(_, buffer, offset, size) =
-                resources.iter().chain(&common).find(|(name, ..)| *name == binding.name).ok_or_else(|| {
-                    GpuError::Internal(format!("{} wants a buffer {}", kernel.shader.name, binding.name))
-                })?;
+                resources.iter().chain(&common).find(|(name, ..)| *name == binding.name).ok_or_else(
+                    || GpuError::Internal(format!("{} wants a buffer {}", kernel.shader.name, binding.name)),
+                )?;
             entries.push(wgpu::BindGroupEntry {
                 binding: binding.index,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -22,7 +22,9 @@ pub enum GpuError {
     #[error("no usable WebGPU adapter: {0}")]
     NoAdapter(String),
     /// A kernel's result differs from the known answer.
-    #[error("{device} computes wrongly ({kernel}: off by {error:.2e}); it is not used. A newer browser or driver may help.")]
+    #[error(
+        "{device} computes wrongly ({kernel}: off by {error:.2e}); it is not used. A newer browser or driver may help."
+    )]
     Wrong {
         /// The adapter's name.
         device: String,

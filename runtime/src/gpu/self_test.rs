@@ -5,7 +5,9 @@
 
 use super::{Executor, Gpu, GpuError, Want, Weights};
 use crate::graph::interpreter::Interpreter;
-use crate::graph::{Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, ValueId};
+use crate::graph::{
+    Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, ValueId,
+};
 use crate::quant::{BLOCK, Format};
 
 /// Checks a few small kernels; an error names the first that is wrong.
@@ -21,8 +23,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
     ];
     for case in cases {
         let error = case.deviation(gpu).await?;
-        // Written so that NaN fails too.
-        if !(error <= case.tolerance) {
+        if error > case.tolerance {
             return Err(GpuError::Wrong { device: gpu.info().name.clone(), kernel: case.name, error });
         }
     }
@@ -46,19 +47,28 @@ struct Case {
 
 impl Case {
     fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
-        let tokens = (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
+        let tokens =
+            (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
         let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output { row, target: row * 11 }).collect();
         let max_pages = n_tokens.div_ceil(PAGE);
         let pages = (0..max_pages).collect();
-        let mut case =
-            Self { name, graph, weights: vec![], inputs: vec![], tokens, outputs, pages, max_pages, tolerance };
+        let mut case = Self {
+            name,
+            graph,
+            weights: vec![],
+            inputs: vec![],
+            tokens,
+            outputs,
+            pages,
+            max_pages,
+            tolerance,
+        };
         let mut random = Random(0x9e37_79b9);
         for weight in &case.graph.weights {
             let bytes = match &weight.source {
                 Source::Constant(numbers) => bytemuck::cast_slice(numbers).to_vec(),
-                Source::Tensor(format) => {
-                    random.weights(Format::from_name(format).unwrap_or(Format::F32), weight.n_rows * weight.n_cols)
-                }
+                Source::Tensor(format) => random
+                    .weights(Format::from_name(format).unwrap_or(Format::F32), weight.n_rows * weight.n_cols),
             };
             let format = match &weight.source {
                 Source::Tensor(name) => Format::from_name(name).unwrap_or(Format::F32),
@@ -139,7 +149,7 @@ impl Case {
 
 /// Largest difference by root mean square; infinite if anything is not a number. Of argmax rows, the index must be the same.
 fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
-    let is_index = |i: usize| is_argmax && i % 4 == 0;
+    let is_index = |i: usize| is_argmax && i.is_multiple_of(4);
     let numbers = || expected.iter().enumerate().filter(|(i, _)| !is_index(*i)).map(|(_, e)| *e);
     let rms = (numbers().map(|e| e * e).sum::<f32>() / numbers().count().max(1) as f32).sqrt().max(1e-20);
     let mut worst = 0.0_f32;
@@ -185,7 +195,8 @@ impl Random {
             Format::F16 => (0..n).flat_map(|_| half(self.normal())).collect(),
             _ => (0..n / BLOCK)
                 .flat_map(|_| {
-                    let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| (self.next() >> 32) as u8).collect();
+                    let mut block: Vec<u8> =
+                        (0..format.block_bytes()).map(|_| (self.next() >> 32) as u8).collect();
                     for at in (0..format.scales_bytes()).step_by(2) {
                         block[at..at + 2].copy_from_slice(&half(self.normal() / 64.0));
                     }
@@ -202,7 +213,12 @@ fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     let w = g.matrix(format.name(), n_rows, n_cols);
     g.matmul(x, w);
     // f16 staging rounds weights and activations to 11 bits; float32 sums err by far less.
-    Case::new(format!("matmul {} {n_rows}x{n_cols}, {n_tokens} rows", format.name()), g.finish(), n_tokens, 4e-3)
+    Case::new(
+        format!("matmul {} {n_rows}x{n_cols}, {n_tokens} rows", format.name()),
+        g.finish(),
+        n_tokens,
+        4e-3,
+    )
 }
 
 fn rms_norm(width: usize, n_tokens: u32) -> Case {
@@ -263,7 +279,7 @@ mod tests {
     /// The adapter without f16 arithmetic and, where it has it, with.
     fn devices() -> Vec<Gpu> {
         static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
-        let open = |f16| pollster::block_on(Gpu::open(Options { f16 })).unwrap();
+        let open = |f16| pollster::block_on(Gpu::open(Options { f16, ..Default::default() })).unwrap();
         DEVICES
             .get_or_init(|| {
                 let (plain, with_f16) = (open(false), open(true));
@@ -379,7 +395,9 @@ mod tests {
 
     #[test]
     fn ropes() {
-        for (head_dim, n_rot, neox) in [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)] {
+        for (head_dim, n_rot, neox) in
+            [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)]
+        {
             check(rope(Rope { n_heads: 3, head_dim, n_rot, neox }, 9));
         }
     }
@@ -433,6 +451,8 @@ mod tests {
     fn a_wrong_result_is_refused() {
         assert_eq!(distance(&[1.0, f32::NAN], &[1.0, 1.0], false), f32::INFINITY);
         assert!(distance(&[1.0, 1.02], &[1.0, 1.0], false) > 0.01);
-        assert!(distance(&[f32::from_bits(3), 1.0, 1.0, 1.0], &[f32::from_bits(2), 1.0, 1.0, 1.0], true) > 1.0);
+        assert!(
+            distance(&[f32::from_bits(3), 1.0, 1.0, 1.0], &[f32::from_bits(2), 1.0, 1.0, 1.0], true) > 1.0
+        );
     }
 }

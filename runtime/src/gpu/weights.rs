@@ -52,7 +52,9 @@ impl Weights {
                 Stored::Vector(buffer)
             } else {
                 let parts = part_rows(format, weight.n_rows, weight.n_cols, gpu.info().max_binding_size)
-                    .ok_or_else(|| GpuError::OutOfMemory(format!("two rows of {label} are beyond the binding limit")))?
+                    .ok_or_else(|| {
+                        GpuError::OutOfMemory(format!("two rows of {label} are beyond the binding limit"))
+                    })?
                     .map(|(first_row, n_rows)| {
                         let planes = format.planes((n_rows * (weight.n_cols / BLOCK)) as u64);
                         Part { buffer: gpu.buffer(label, planes.total(), USAGE), first_row, n_rows, planes }

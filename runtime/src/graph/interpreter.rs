@@ -18,7 +18,11 @@ impl<'g> Interpreter<'g> {
     /// `weights[i]` holds the dequantised numbers of `graph.weights[i]`, row-major.
     pub fn new(graph: &'g Graph, weights: Vec<Vec<f32>>, capacity: Capacity) -> Self {
         let cells = capacity.cells() as usize;
-        let pool = graph.kv_widths.iter().map(|w| (vec![f16::ZERO; cells * w], vec![f16::ZERO; cells * w])).collect();
+        let pool = graph
+            .kv_widths
+            .iter()
+            .map(|w| (vec![f16::ZERO; cells * w], vec![f16::ZERO; cells * w]))
+            .collect();
         Self { graph, weights, pool, values: vec![Vec::new(); graph.values.len()] }
     }
 
@@ -35,7 +39,9 @@ impl<'g> Interpreter<'g> {
     /// The likeliest token of each output row, after a step.
     pub fn best(&self) -> Vec<Best> {
         let rows = self.graph.argmax.map(|id| self.values[id.0].as_slice()).unwrap_or_default();
-        rows.chunks_exact(4).map(|r| Best { id: r[0].to_bits(), logit: r[1], log_sum: r[2], target_logit: r[3] }).collect()
+        rows.chunks_exact(4)
+            .map(|r| Best { id: r[0].to_bits(), logit: r[1], log_sum: r[2], target_logit: r[3] })
+            .collect()
     }
 
     fn run(&mut self, op: &Op, step: &Step) -> Vec<f32> {
@@ -45,7 +51,11 @@ impl<'g> Interpreter<'g> {
         match *op {
             Op::Embed { weight, .. } => {
                 let n = self.graph.weights[weight.0].n_cols;
-                step.tokens.iter().flat_map(|t| &weights[weight.0][t.id as usize * n..][..n]).copied().collect()
+                step.tokens
+                    .iter()
+                    .flat_map(|t| &weights[weight.0][t.id as usize * n..][..n])
+                    .copied()
+                    .collect()
             }
             Op::RmsNorm { x, weight, eps, .. } => value(x)
                 .chunks_exact(width(x))

@@ -134,7 +134,9 @@ impl Op {
     pub fn inputs(&self) -> Vec<ValueId> {
         match *self {
             Op::Embed { .. } => vec![],
-            Op::RmsNorm { x, .. } | Op::MatMul { x, .. } | Op::Rope { x, .. } | Op::SelectRows { x, .. } => vec![x],
+            Op::RmsNorm { x, .. } | Op::MatMul { x, .. } | Op::Rope { x, .. } | Op::SelectRows { x, .. } => {
+                vec![x]
+            }
             Op::Attention { q, .. } => vec![q],
             Op::KvWrite { k, v, .. } => vec![k, v],
             Op::SwiGlu { gate, up, .. } => vec![gate, up],

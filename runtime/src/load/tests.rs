@@ -4,10 +4,13 @@ use crate::graph::Builder;
 use crate::model::Tensors;
 use std::cell::RefCell;
 
+/// Quants and scales.
+type Planes = (Vec<u8>, Vec<u8>);
+
 /// Puts what comes where it belongs, as a device does.
 #[derive(Default)]
 struct Memory {
-    matrices: RefCell<HashMap<usize, (Vec<u8>, Vec<u8>)>>,
+    matrices: RefCell<HashMap<usize, Planes>>,
     vectors: RefCell<HashMap<usize, Vec<f32>>>,
     largest: RefCell<usize>,
 }

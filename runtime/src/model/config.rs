@@ -51,7 +51,9 @@ impl Config {
             match (metadata.get(&name), metadata.u64(&name)) {
                 (None, _) => Ok(None),
                 (Some(_), Some(n)) if n > 0 && n <= MAX_DIMENSION => Ok(Some(n as usize)),
-                _ => Err(ModelError::Inconsistent(format!("{name} is not a number from 1 to {MAX_DIMENSION}"))),
+                _ => {
+                    Err(ModelError::Inconsistent(format!("{name} is not a number from 1 to {MAX_DIMENSION}")))
+                }
             }
         };
         let required = |name: &str| optional(name)?.ok_or_else(|| missing(&key(name)));
@@ -99,10 +101,10 @@ impl Config {
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return bad(format!("{} key/value heads do not divide {} heads", self.n_kv_heads, self.n_heads));
         }
-        if self.head_dim % 2 != 0 || self.head_dim > 512 {
+        if !self.head_dim.is_multiple_of(2) || self.head_dim > 512 {
             return Err(ModelError::Feature(format!("heads of {} floats", self.head_dim)));
         }
-        if self.n_rot % 2 != 0 || self.n_rot > self.head_dim {
+        if !self.n_rot.is_multiple_of(2) || self.n_rot > self.head_dim {
             return bad(format!("rotary embedding of {} of {} floats", self.n_rot, self.head_dim));
         }
         if self.n_layers > 1024 {
@@ -121,7 +123,11 @@ impl Config {
                 return Err(ModelError::Feature(format!("{name} of {n}, not a multiple of 32")));
             }
         }
-        if !(self.rope_base.is_finite() && self.rope_base > 0.0 && self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
+        if !(self.rope_base.is_finite()
+            && self.rope_base > 0.0
+            && self.norm_eps.is_finite()
+            && self.norm_eps >= 0.0)
+        {
             return bad("rope.freq_base or layer_norm_rms_epsilon is out of range".into());
         }
         Ok(())

@@ -30,9 +30,11 @@ pub(super) fn build(c: &Config, tensors: &Tensors) -> Graph {
         let weight = g.vector(name("attn_norm"), c.n_embd);
         let h = g.rms_norm(x, weight, c.norm_eps);
         let (wq, wk) = (g.matrix(name("attn_q"), n_q, c.n_embd), g.matrix(name("attn_k"), n_kv, c.n_embd));
-        let (wv, wo) = (g.matrix(name("attn_v"), n_kv, c.n_embd), g.matrix(name("attn_output"), c.n_embd, n_q));
+        let (wv, wo) =
+            (g.matrix(name("attn_v"), n_kv, c.n_embd), g.matrix(name("attn_output"), c.n_embd, n_q));
         let (q, k, v) = (g.matmul(h, wq), g.matmul(h, wk), g.matmul(h, wv)); // [tokens, n_q | n_kv | n_kv]
-        let (q, k) = (g.rope(q, turns, factors, rope(c.n_heads)), g.rope(k, turns, factors, rope(c.n_kv_heads)));
+        let (q, k) =
+            (g.rope(q, turns, factors, rope(c.n_heads)), g.rope(k, turns, factors, rope(c.n_kv_heads)));
         g.kv_write(k, v, kv);
         let a = g.attention(q, kv, attention); // [tokens, n_q]
         let a = g.matmul(a, wo);
@@ -40,7 +42,8 @@ pub(super) fn build(c: &Config, tensors: &Tensors) -> Graph {
 
         let weight = g.vector(name("ffn_norm"), c.n_embd);
         let h = g.rms_norm(x, weight, c.norm_eps);
-        let (wg, wu) = (g.matrix(name("ffn_gate"), c.n_ff, c.n_embd), g.matrix(name("ffn_up"), c.n_ff, c.n_embd));
+        let (wg, wu) =
+            (g.matrix(name("ffn_gate"), c.n_ff, c.n_embd), g.matrix(name("ffn_up"), c.n_ff, c.n_embd));
         let wd = g.matrix(name("ffn_down"), c.n_embd, c.n_ff);
         let (gate, up) = (g.matmul(h, wg), g.matmul(h, wu)); // [tokens, n_ff]
         let f = g.swiglu(gate, up);

@@ -75,13 +75,15 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
 }
 
 fn check_shape(name: &str, weight: &Weight, tensors: &Tensors) -> Result<(), ModelError> {
-    let tensor = tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("tensor {name} is missing")))?;
+    let tensor =
+        tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("tensor {name} is missing")))?;
     let expected: Vec<u64> = match weight.is_vector {
         true => vec![weight.n_cols as u64],
         false => vec![weight.n_rows as u64, weight.n_cols as u64],
     };
     if tensor.shape != expected {
-        let message = format!("tensor {name} has shape {:?} where the metadata asks for {expected:?}", tensor.shape);
+        let message =
+            format!("tensor {name} has shape {:?} where the metadata asks for {expected:?}", tensor.shape);
         return Err(ModelError::Inconsistent(message));
     }
     Ok(())

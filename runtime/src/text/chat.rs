@@ -42,7 +42,9 @@ impl ChatTemplate {
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
         let source = match metadata.str("tokenizer.chat_template") {
             Some(source) => source,
-            None if tokenizer.id_of("<|im_start|>").is_some() && tokenizer.id_of("<|im_end|>").is_some() => CHATML,
+            None if tokenizer.id_of("<|im_start|>").is_some() && tokenizer.id_of("<|im_end|>").is_some() => {
+                CHATML
+            }
             None => return Ok(None),
         };
         if source.len() > MAX_TEMPLATE {
@@ -67,7 +69,8 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
         let template = self.environment.get_template("chat").map_err(|e| failed(&e))?;
         let mut out = Bounded(Vec::new());
-        let message = |m: &Message| Value::from_pairs([("role", m.role.clone()), ("content", m.content.clone())]);
+        let message =
+            |m: &Message| Value::from_pairs([("role", m.role.clone()), ("content", m.content.clone())]);
         let messages: Vec<Value> = messages.iter().map(message).collect();
         let context = context! {
             messages => messages,
@@ -84,7 +87,10 @@ impl ChatTemplate {
     pub fn encode_chat(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         let marked: Vec<Message> = messages
             .iter()
-            .map(|message| Message { role: mark(tokenizer, &message.role), content: mark(tokenizer, &message.content) })
+            .map(|message| Message {
+                role: mark(tokenizer, &message.role),
+                content: mark(tokenizer, &message.content),
+            })
             .collect();
         let prompt = self.render(&marked)?;
         tokenizer.encode_marked(&prompt, |plain| plain.replace(MARK, ""))
@@ -116,8 +122,9 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
     let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).unwrap_or_default();
     let now = chrono::DateTime::from_timestamp(now.as_secs() as i64, 0).unwrap_or_default();
     let mut text = String::new();
-    write!(text, "{}", now.format(format))
-        .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no date format: {format}")))?;
+    write!(text, "{}", now.format(format)).map_err(|_| {
+        minijinja::Error::new(ErrorKind::InvalidOperation, format!("no date format: {format}"))
+    })?;
     Ok(text)
 }
 

@@ -8,12 +8,16 @@ use std::collections::HashMap;
 const SPACE: char = '▁';
 
 /// Merging by score is byte-pair merging with the pieces, best first, as the list of merges.
-pub(super) fn build(metadata: &mut Metadata, tokens: Vec<String>) -> Result<tokenizers::Tokenizer, TextError> {
+pub(super) fn build(
+    metadata: &mut Metadata,
+    tokens: Vec<String>,
+) -> Result<tokenizers::Tokenizer, TextError> {
     let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned()).unwrap_or_default();
     if scores.len() != tokens.len() {
         return Err(TextError::Vocabulary(format!("{} scores for {} tokens", scores.len(), tokens.len())));
     }
-    let unknown = metadata.u32("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(id as usize)).cloned();
+    let unknown =
+        metadata.u32("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(id as usize)).cloned();
     let merges = merges(&tokens, &scores)?;
     let vocab = tokens.into_iter().enumerate().map(|(i, token)| (token, i as u32)).collect();
     let model = bpe(vocab, merges, |builder| {

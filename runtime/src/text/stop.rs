@@ -22,7 +22,8 @@ impl StopMatcher {
             return (shown, true);
         }
         let may_begin = |at: usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..]));
-        let from = self.held.char_indices().map(|(at, _)| at).find(|at| may_begin(*at)).unwrap_or(self.held.len());
+        let from =
+            self.held.char_indices().map(|(at, _)| at).find(|at| may_begin(*at)).unwrap_or(self.held.len());
         let rest = self.held.split_off(from);
         (std::mem::replace(&mut self.held, rest), false)
     }

@@ -81,7 +81,11 @@ impl Cutter {
     }
 
     /// Calls `piece` with the plain stretches and the tokens between them, in order.
-    fn cut<'t>(&self, text: &'t str, mut piece: impl FnMut(Piece<'t>) -> Result<(), TextError>) -> Result<(), TextError> {
+    fn cut<'t>(
+        &self,
+        text: &'t str,
+        mut piece: impl FnMut(Piece<'t>) -> Result<(), TextError>,
+    ) -> Result<(), TextError> {
         let mut from = 0;
         for found in self.automaton.find_iter(text) {
             if found.start() > from {
@@ -112,10 +116,13 @@ impl Tokenizer {
         if tokens.is_empty() || tokens.len() > MAX_VOCABULARY {
             return Err(TextError::Vocabulary(format!("{} tokens", tokens.len())));
         }
-        let types = metadata.i32s("tokenizer.ggml.token_type").map(|types| types.into_owned()).unwrap_or_default();
+        let types =
+            metadata.i32s("tokenizer.ggml.token_type").map(|types| types.into_owned()).unwrap_or_default();
         let of_type = |wanted: i32| {
             let tokens = tokens.iter().enumerate();
-            tokens.filter_map(|(i, t)| (types.get(i) == Some(&wanted)).then_some((i as u32, t.as_str()))).collect::<Vec<_>>()
+            tokens
+                .filter_map(|(i, t)| (types.get(i) == Some(&wanted)).then_some((i as u32, t.as_str())))
+                .collect::<Vec<_>>()
         };
         let (control, user_defined) = (of_type(token_type::CONTROL), of_type(token_type::USER_DEFINED));
         let id = |key: &str| metadata.u32(key).filter(|id| (*id as usize) < tokens.len());
@@ -191,7 +198,12 @@ impl Tokenizer {
         self.begin(&mut ids);
         self.append(text, parse_special, &mut |plain| plain.to_string(), &mut ids)?;
         // The text may have brought its own.
-        if ids.len() > 1 && self.bos.is_some() && ids[..2] == [ids[0]; 2] && Some(ids[0]) == self.bos && self.add_bos {
+        if ids.len() > 1
+            && self.bos.is_some()
+            && ids[..2] == [ids[0]; 2]
+            && Some(ids[0]) == self.bos
+            && self.add_bos
+        {
             ids.remove(0);
         }
         Ok(ids)
@@ -204,7 +216,11 @@ impl Tokenizer {
     }
 
     /// As [`Self::encode`] with control tokens, `restore` being applied to the plain stretches between them.
-    pub(super) fn encode_marked(&self, text: &str, mut restore: impl FnMut(&str) -> String) -> Result<Vec<u32>, TextError> {
+    pub(super) fn encode_marked(
+        &self,
+        text: &str,
+        mut restore: impl FnMut(&str) -> String,
+    ) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
         self.append(text, true, &mut restore, &mut ids)?;
         if self.add_bos && self.bos.is_some() && ids.first().copied() != self.bos {
@@ -214,7 +230,10 @@ impl Tokenizer {
     }
 
     /// Where control tokens stand in a text, and their ends.
-    pub(super) fn control_tokens_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
+    pub(super) fn control_tokens_in<'t>(
+        &'t self,
+        text: &'t str,
+    ) -> impl Iterator<Item = (usize, usize)> + 't {
         self.control.automaton.find_iter(text).map(|found| (found.start(), found.end()))
     }
 
@@ -334,11 +353,10 @@ fn pre_tokenizer(name: &str) -> Result<PreTokenizerWrapper, TextError> {
     };
     match name {
         "gpt-2" | "phi-2" | "mpt" | "olmo" | "exaone4" => Ok(ByteLevel::new(false, false, true).into()),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => Ok(Sequence::new(vec![
-            Digits::new(true).into(),
-            ByteLevel::new(false, false, true).into(),
-        ])
-        .into()),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
+            Ok(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, false, true).into()])
+                .into())
+        }
         "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "dbrx" => split(&llama3(r"\p{N}{1,3}")),
         "qwen2" | "stablelm2" | "deepseek-r1-qwen" | "megrez" => split(&llama3(r"\p{N}")),
         other => Err(TextError::Unsupported(format!(

@@ -12,7 +12,7 @@ export function DeviceLine() {
       {device && (
         <span class="device">
           <Icon name="chip" />
-          {device.name || device.vendor || "WebGPU"}
+          {device.name}
           {device.isFallback && ` – ${text.fallbackDevice}`}
         </span>
       )}
