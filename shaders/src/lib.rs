@@ -68,8 +68,9 @@ mod tests {
     fn bindings_and_features_are_reflected() {
         let shader = find("matmul.q4_0.on").map(|s| (s.needs_f16, s.workgroup_size));
         assert_eq!(shader, Some((true, [64, 1, 1])));
-        let names: Vec<_> = find("matvec.f32").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
+        let names: Vec<_> =
+            find("matvec.f32.off").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
         assert_eq!(names, ["step", "x", "quants", "y"]);
-        assert!(find("matvec.q4_1").is_some_and(|s| s.overrides.contains(&"THREADS_PER_ROW")));
+        assert!(find("matvec.q4_1.on").is_some_and(|s| s.overrides.contains(&"THREADS_PER_ROW")));
     }
 }

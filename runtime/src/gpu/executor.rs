@@ -130,14 +130,12 @@ impl Executor {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.n_dispatches = 0;
         for dispatch in &self.plan.dispatches {
-            let launch = dispatch.launch(count);
+            let Some(launch) = dispatch.launch(count) else { continue };
             let [x, y] = launch.grid.map(extent);
-            if x > 0 && y > 0 {
-                pass.set_pipeline(&launch.kernel.pipeline);
-                pass.set_bind_group(0, &dispatch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, 1);
-                self.n_dispatches += 1;
-            }
+            pass.set_pipeline(&launch.kernel.pipeline);
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, 1);
+            self.n_dispatches += 1;
         }
         drop(pass);
         if let (Some((logits, argmax)), 1..) = (self.results, n_outputs) {

@@ -7,10 +7,12 @@ use crate::graph::{Capacity, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
 use crate::quant::{BLOCK, Format};
 use std::rc::Rc;
 
-/// From this many rows on, matrix products go tile by tile instead of row by row.
-const TILED_FROM: u32 = 8;
-/// Rows of a step in a tile of `matmul`, and rows of the weight.
-const TILE: (u32, u32) = (32, 64);
+/// Rows of a step that a thread of `matmul_few` works on.
+const FEW: u32 = 8;
+/// Rows of a step, and of the weight, in a tile of `matmul`.
+const TILE: u32 = 32;
+/// Workgroups of a dispatch, per dimension: WebGPU's limit everywhere.
+const MAX_GROUPS: u32 = 65_535;
 
 /// What a step's buffers are called in kernels.
 #[derive(Debug)]
@@ -40,18 +42,17 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub(super) struct Dispatch {
     pub bind_group: wgpu::BindGroup,
-    pub launch: Launch,
-    /// What runs instead from [`TILED_FROM`] rows on, with the same bind group.
-    pub tiled: Option<(Rows, Launch)>,
+    /// The rows whose number decides what runs.
+    rows: Rows,
+    /// What runs from so many rows on, by rising number; all with the same bind group.
+    launches: Vec<(u32, Launch)>,
 }
 
 impl Dispatch {
-    /// What runs in a step of so many rows.
-    pub fn launch(&self, count: impl Fn(Rows) -> u32) -> &Launch {
-        match &self.tiled {
-            Some((rows, tiled)) if count(*rows) >= TILED_FROM => tiled,
-            _ => &self.launch,
-        }
+    /// What runs in a step of so many rows; nothing where it has none.
+    pub fn launch(&self, count: impl Fn(Rows) -> u32) -> Option<&Launch> {
+        let n = count(self.rows);
+        self.launches.iter().rev().find(|(from, _)| *from <= n).map(|(_, launch)| launch)
     }
 }
 
@@ -296,34 +297,46 @@ impl<'a> Lowering<'a> {
         let n_blocks = (n_cols / BLOCK) as u32;
         // On the CPU neighbouring threads share nothing worth a barrier.
         let threads_per_row = if info.is_fallback { 1 } else { (1 << n_blocks.ilog2()).min(32) };
+        let format = suffix(format);
         for part in weights.parts(weight) {
+            let n_rows = part.n_rows as u32;
             let constants = vec![
                 domain(rows),
                 ("N_COLS", n_cols as f64),
-                ("N_ROWS", part.n_rows as f64),
+                ("N_ROWS", f64::from(n_rows)),
                 ("FIRST_ROW", part.first_row as f64),
                 ("OUT_WIDTH", width as f64),
             ];
+            let groups = |rows_of_weight: u32| Extent::Fixed(n_rows.div_ceil(rows_of_weight).min(MAX_GROUPS));
+            let mut variants = if threads_per_row == 1 {
+                vec![(
+                    1,
+                    format!("matvec.{format}.off"),
+                    constants.clone(),
+                    [groups(64), Extent::Rows(rows, 1)],
+                )]
+            } else {
+                let constants =
+                    [constants.as_slice(), &[("THREADS_PER_ROW", f64::from(threads_per_row))]].concat();
+                let grid = [groups(64 / threads_per_row), Extent::Rows(rows, 1)];
+                vec![(1, format!("matvec.{format}.on"), constants, grid)]
+            };
+            let grid = [groups(64), Extent::Rows(rows, FEW)];
+            variants.push((2, format!("matmul_few.{format}"), constants.clone(), grid));
+            if !info.is_fallback {
+                let f16 = if info.f16 { "on" } else { "off" };
+                let grid = [Extent::Fixed(n_rows.div_ceil(TILE)), Extent::Rows(rows, TILE)];
+                variants.push((FEW + 1, format!("matmul.{format}.{f16}"), constants, grid));
+            }
+
             let mut resources = part.resources("y", self.value(out));
             resources.push(whole("x", self.value(x)));
-
-            let mut few = constants.clone();
-            few.push(("THREADS_PER_ROW", f64::from(threads_per_row)));
-            let groups = (part.n_rows as u32).div_ceil(64 / threads_per_row).min(65_535);
-            let grid = [Extent::Fixed(groups), Extent::Rows(rows, 1)];
-            let kernel = self.kernels.get(&format!("matvec.{}", suffix(format)), few)?;
-            let bind_group = self.bind(&kernel, &resources)?;
-
-            let name = format!("matmul.{}.{}", suffix(format), if info.f16 { "on" } else { "off" });
-            let tiled = Launch {
-                kernel: self.kernels.get(&name, constants)?,
-                grid: [Extent::Fixed((part.n_rows as u32).div_ceil(TILE.1)), Extent::Rows(rows, TILE.0)],
-            };
-            self.dispatches.push(Dispatch {
-                bind_group,
-                launch: Launch { kernel, grid },
-                tiled: Some((rows, tiled)),
-            });
+            let mut launches = Vec::new();
+            for (from, name, constants, grid) in variants {
+                launches.push((from, Launch { kernel: self.kernels.get(&name, constants)?, grid }));
+            }
+            let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
+            self.dispatches.push(Dispatch { bind_group, rows, launches });
         }
         Ok(())
     }
@@ -337,7 +350,12 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), GpuError> {
         let kernel = self.kernels.get(kernel, constants)?;
         let bind_group = self.bind(&kernel, resources)?;
-        self.dispatches.push(Dispatch { bind_group, launch: Launch { kernel, grid }, tiled: None });
+        let rows = grid.into_iter().find_map(|extent| match extent {
+            Extent::Rows(rows, _) => Some(rows),
+            Extent::Fixed(_) => None,
+        });
+        let launches = vec![(1, Launch { kernel, grid })];
+        self.dispatches.push(Dispatch { bind_group, rows: rows.unwrap_or(Rows::Tokens), launches });
         Ok(())
     }
 
