@@ -2,9 +2,13 @@
 
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
+use fancy_regex::Regex;
+use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::fmt::Write as _;
 use std::io;
 
@@ -17,11 +21,15 @@ pub struct Message {
     pub content: String,
 }
 
-/// A template's instructions, nesting and output are bounded: it comes from a stranger.
+/// A template's instructions, nesting and output are bounded: it comes from a stranger. What minijinja 3.1 does not
+/// charge for stays open: lists doubled by `+`, and lists in lists a hundred thousand deep. They end the worker.
 const FUEL: u64 = 2_000_000;
 const MAX_RECURSION: usize = 64;
 const MAX_OUTPUT: usize = 16 << 20;
 const MAX_TEMPLATE: usize = 1 << 20;
+/// Templates in use have at most 60 tokens in a tag.
+const MAX_TAG_TOKENS: usize = 1000;
+const MAX_ELIFS: usize = 500;
 
 /// Stands within a control token that a message spells out, so that it does not count as one. Not a character: no text has it.
 const MARK: char = '\u{fdd0}';
@@ -52,7 +60,9 @@ impl ChatTemplate {
         }
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| failed(&e))?);
+        let syntax = syntax.map_err(|e| failed(&e))?;
+        check_chains(source, &syntax)?;
+        environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -60,7 +70,8 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned("chat", source.to_string()).map_err(|e| failed(&e))?;
+        environment.add_filter("tojson", tojson);
+        environment.add_template_owned("chat", without_generation_tags(source)?).map_err(|e| failed(&e))?;
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.spelled(id)).unwrap_or_default();
         Ok(Some(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) }))
     }
@@ -101,7 +112,7 @@ impl ChatTemplate {
 fn mark(tokenizer: &Tokenizer, text: &str) -> String {
     let mut marked = String::with_capacity(text.len());
     let mut from = 0;
-    for (start, end) in tokenizer.control_tokens_in(text) {
+    for (start, end) in tokenizer.markers_in(text) {
         let first = text[start..end].chars().next().map_or(0, char::len_utf8);
         marked.push_str(&text[from..start + first]);
         marked.push(MARK);
@@ -115,6 +126,65 @@ fn failed(error: &minijinja::Error) -> TextError {
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     TextError::Template(format!("{}{detail}{line}", error.kind()))
+}
+
+/// Bounds what the parser's own nesting limit does not: chains of operators, filters and `elif`, each of which becomes
+/// a level of the syntax tree, and of the stack.
+fn check_chains(source: &str, syntax: &SyntaxConfig) -> Result<(), TextError> {
+    let (mut in_tag, mut elifs) = (0, 0);
+    for token in tokenize(source, false, syntax.clone()) {
+        match token.map_err(|e| failed(&e))?.0 {
+            Token::VariableStart | Token::BlockStart => in_tag = 0,
+            Token::Ident("elif") => elifs += 1,
+            _ => in_tag += 1,
+        }
+        if in_tag > MAX_TAG_TOKENS || elifs > MAX_ELIFS {
+            return Err(TextError::Template("its expressions are too long".into()));
+        }
+    }
+    Ok(())
+}
+
+/// The tags by which transformers finds the model's own turns in training mean nothing here.
+fn without_generation_tags(source: &str) -> Result<String, TextError> {
+    let failed = |e: fancy_regex::Error| TextError::Template(e.to_string());
+    let opening = Regex::new(r"\{%([-+]?)\s*generation\s*([-+]?)%\}").map_err(failed)?;
+    let closing = Regex::new(r"\{%([-+]?)\s*endgeneration\s*([-+]?)%\}").map_err(failed)?;
+    let source = opening.try_replacen(source, 0, "{%$1 if true $2%}").map_err(failed)?;
+    Ok(closing.try_replacen(&source, 0, "{%$1 endif $2%}").map_err(failed)?.into_owned())
+}
+
+/// JSON as Python writes it, and templates were made for: spaces after commas and colons, nothing escaped for HTML.
+fn tojson(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let indent = options.get::<Option<usize>>("indent")?.map(|n| " ".repeat(n.min(16)));
+    let mut json = Vec::new();
+    let written = match &indent {
+        Some(indent) => {
+            let formatter = PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut json, formatter))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut json, PythonFormatter)),
+    };
+    let failed = |e: String| minijinja::Error::new(ErrorKind::BadSerialization, e);
+    written.map_err(|e| failed(e.to_string()))?;
+    String::from_utf8(json).map_err(|e| failed(e.to_string()))
+}
+
+/// One line, spaces after commas and colons.
+struct PythonFormatter;
+
+impl Formatter for PythonFormatter {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.begin_array_value(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
 }
 
 /// Today in a format of C's strftime, as templates of Llama 3's kind ask for.

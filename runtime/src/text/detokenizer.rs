@@ -11,9 +11,14 @@ pub struct Detokenizer {
 }
 
 impl Detokenizer {
-    /// For a new text.
+    /// For a new text: the space that SentencePiece puts before its first word is left out.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For text that goes on from a raw prompt: nothing is left out.
+    pub fn continuing() -> Self {
+        Self { begun: true, ..Self::default() }
     }
 
     /// The text that is certain after this token. Bytes that can never become UTF-8 turn into U+FFFD.

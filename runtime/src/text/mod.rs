@@ -1,13 +1,18 @@
 //! Text to tokens and back: tokenizers built from GGUF vocabularies, chat templates, the streaming detokeniser, stop strings.
 
+mod byte_level;
+mod bytes;
 mod chat;
 mod detokenizer;
+mod pretokenize;
 mod sentencepiece;
 mod stop;
 mod tokenizer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use chat::{ChatTemplate, Message};
 pub use detokenizer::Detokenizer;

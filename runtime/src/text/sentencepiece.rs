@@ -1,59 +1,196 @@
 //! SentencePiece vocabularies (arXiv 1808.06226): pieces with scores, ▁ for a space, and tokens for single bytes.
+//!
+//! Neighbours merge as long as the result is in the vocabulary, the best score first. No
+//! merge list is needed, and the vocabulary is held once: its texts in one string, its ids in a hash table.
+
+use std::{cmp::Ordering, collections::BinaryHeap, hash::BuildHasher};
 
 use super::TextError;
-use super::tokenizer::bpe;
-use crate::gguf::Metadata;
-use std::collections::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
+/// What stands for a space in the vocabulary's texts.
 const SPACE: char = '▁';
 
-/// Merging by score is byte-pair merging with the pieces, best first, as the list of merges.
-pub(super) fn build(
-    metadata: &mut Metadata,
-    tokens: Vec<String>,
-) -> Result<tokenizers::Tokenizer, TextError> {
-    let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned()).unwrap_or_default();
-    if scores.len() != tokens.len() {
-        return Err(TextError::Vocabulary(format!("{} scores for {} tokens", scores.len(), tokens.len())));
-    }
-    let unknown =
-        metadata.u32("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(id as usize)).cloned();
-    let merges = merges(&tokens, &scores)?;
-    let vocab = tokens.into_iter().enumerate().map(|(i, token)| (token, i as u32)).collect();
-    let model = bpe(vocab, merges, |builder| {
-        let builder = builder.byte_fallback(true).fuse_unk(true);
-        match unknown {
-            Some(token) => builder.unk_token(token),
-            None => builder,
-        }
-    })?;
-    Ok(tokenizers::Tokenizer::new(model))
+/// A SentencePiece vocabulary.
+#[derive(Debug)]
+pub(super) struct SentencePiece {
+    /// All texts, one after the other.
+    texts: String,
+    /// Where each text ends in `texts`.
+    ends: Vec<usize>,
+    scores: Vec<f32>,
+    /// Whether plain text may become the token: control, unknown and byte tokens it may not.
+    mergeable: Vec<bool>,
+    ids: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The tokens of single bytes, or the unknown token where there are none.
+    bytes: [Option<u32>; 256],
 }
 
-/// Longer pieces than any that merging is worth trying for; bounds the work that a hostile vocabulary can ask for.
-const MAX_PIECE: usize = 256;
+/// A piece of the text: a list linked both ways.
+struct Symbol {
+    start: usize,
+    /// Empty once it was merged into its left neighbour.
+    end: usize,
+    previous: Option<usize>,
+    next: Option<usize>,
+}
 
-fn merges(tokens: &[String], scores: &[f32]) -> Result<Vec<(String, String)>, TextError> {
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(i, token)| (token.as_str(), i)).collect();
-    // (piece, id of the left part, where the piece is cut)
-    let mut found: Vec<(usize, usize, usize)> = Vec::new();
-    for (i, token) in tokens.iter().enumerate().filter(|(_, token)| token.len() <= MAX_PIECE) {
-        for (at, _) in token.char_indices().skip(1) {
-            if let (Some(&left), true) = (ids.get(&token[..at]), ids.contains_key(&token[at..])) {
-                found.push((i, left, at));
+/// Two neighbours that could merge.
+struct Candidate {
+    score: f32,
+    left: usize,
+    right: usize,
+    /// The merged length, by which a candidate shows that it is out of date.
+    len: usize,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+impl SentencePiece {
+    /// `scores` and `mergeable` are as long as `tokens`.
+    pub(super) fn new(
+        tokens: Vec<String>,
+        scores: Vec<f32>,
+        mergeable: Vec<bool>,
+        unknown: Option<u32>,
+    ) -> Result<Self, TextError> {
+        let mut spm = Self {
+            texts: String::with_capacity(tokens.iter().map(String::len).sum()),
+            ends: Vec::with_capacity(tokens.len()),
+            scores,
+            mergeable,
+            ids: HashTable::with_capacity(tokens.len()),
+            hasher: DefaultHashBuilder::default(),
+            bytes: [unknown; 256],
+        };
+        for (id, text) in (0..).zip(tokens) {
+            if spm.id_of(&text).is_some() {
+                return Err(TextError::Vocabulary(format!("token {id} occurs twice: {text:?}")));
+            }
+            spm.texts.push_str(&text);
+            spm.ends.push(spm.texts.len());
+            let hash = spm.hasher.hash_one(text.as_str());
+            let (texts, ends, hasher) = (&spm.texts, &spm.ends, &spm.hasher);
+            spm.ids.insert_unique(hash, id, |&id| hasher.hash_one(text_of(texts, ends, id)));
+        }
+        for byte in 0..=u8::MAX {
+            if let Some(id) = spm.id_of(&format!("<0x{byte:02X}>")) {
+                spm.bytes[usize::from(byte)] = Some(id);
             }
         }
-        if found.len() > 64 * tokens.len() {
-            return Err(TextError::Vocabulary("its pieces can be cut in too many ways".into()));
-        }
+        Ok(spm)
     }
-    found.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]).then(a.1.cmp(&b.1)));
-    let part = |i: usize, at: usize| (tokens[i][..at].to_string(), tokens[i][at..].to_string());
-    Ok(found.into_iter().map(|(i, _, at)| part(i, at)).collect())
+
+    pub(super) fn id_of(&self, text: &str) -> Option<u32> {
+        let same = |&id: &u32| text_of(&self.texts, &self.ends, id) == text;
+        self.ids.find(self.hasher.hash_one(text), same).copied()
+    }
+
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        self.ends.get(id as usize).map(|_| text_of(&self.texts, &self.ends, id))
+    }
+
+    /// Appends the tokens of `text`, after a space where `add_space_prefix` says so.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        add_space_prefix: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let text = &escape(text, add_space_prefix);
+        let mut symbols = Vec::with_capacity(text.len());
+        for (i, (start, c)) in text.char_indices().enumerate() {
+            let end = start + c.len_utf8();
+            let next = (end < text.len()).then_some(i + 1);
+            symbols.push(Symbol { start, end, previous: i.checked_sub(1), next });
+        }
+        let mut candidates = BinaryHeap::new();
+        for right in 1..symbols.len() {
+            candidates.extend(self.candidate(text, &symbols, Some(right - 1), Some(right)));
+        }
+        while let Some(Candidate { left, right, len, .. }) = candidates.pop() {
+            let (Some(a), Some(b)) = (symbols.get(left), symbols.get(right)) else { continue };
+            let (end, next) = (b.end, b.next);
+            // Either was merged meanwhile: with something else, or away.
+            if a.start == a.end || b.start == b.end || end - a.start != len {
+                continue;
+            }
+            if let Some(b) = symbols.get_mut(right) {
+                b.end = b.start;
+            }
+            let previous = symbols.get_mut(left).and_then(|a| {
+                (a.end, a.next) = (end, next);
+                a.previous
+            });
+            if let Some(next) = next.and_then(|next| symbols.get_mut(next)) {
+                next.previous = Some(left);
+            }
+            candidates.extend(self.candidate(text, &symbols, previous, Some(left)));
+            candidates.extend(self.candidate(text, &symbols, Some(left), next));
+        }
+        let mut at = symbols.first();
+        while let Some(symbol) = at {
+            let piece = text.get(symbol.start..symbol.end).unwrap_or_default();
+            match self.mergeable_id(piece) {
+                Some(id) => ids.push(id),
+                None => {
+                    for byte in piece.bytes() {
+                        let none = || TextError::Encode(format!("the vocabulary has no token for {piece:?}"));
+                        ids.push(self.bytes[usize::from(byte)].ok_or_else(none)?);
+                    }
+                }
+            }
+            at = symbol.next.and_then(|next| symbols.get(next));
+        }
+        Ok(())
+    }
+
+    fn candidate(
+        &self,
+        text: &str,
+        symbols: &[Symbol],
+        left: Option<usize>,
+        right: Option<usize>,
+    ) -> Option<Candidate> {
+        let (left, right) = (left?, right?);
+        let (start, end) = (symbols.get(left)?.start, symbols.get(right)?.end);
+        let id = self.mergeable_id(text.get(start..end)?)?;
+        Some(Candidate { score: *self.scores.get(id as usize)?, left, right, len: end - start })
+    }
+
+    fn mergeable_id(&self, text: &str) -> Option<u32> {
+        self.id_of(text).filter(|&id| self.mergeable.get(id as usize) == Some(&true))
+    }
+}
+
+fn text_of<'a>(texts: &'a str, ends: &[usize], id: u32) -> &'a str {
+    let id = id as usize;
+    let start = id.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+    let end = ends.get(id).copied().unwrap_or(start);
+    texts.get(start..end).unwrap_or_default()
 }
 
 /// A text as pieces spell it.
-pub(super) fn escape(text: &str, add_space_prefix: bool) -> String {
+fn escape(text: &str, add_space_prefix: bool) -> String {
     let mut escaped = if add_space_prefix { SPACE.to_string() } else { String::new() };
     escaped.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
     escaped

@@ -71,13 +71,25 @@ fn smollm2_answers_read_as_llama_cpp_writes_them() {
 }
 
 #[test]
-fn chat_template_makes_the_golden_prompt() {
+fn chat_template_makes_the_golden_prompts() {
     let (tokenizer, template) = smollm2();
-    let ids = template.encode_chat(tokenizer, &[message("user", "What is the capital of France?")]).unwrap();
-    let entry = golden()
-        .into_iter()
-        .find(|e| e.text.ends_with("What is the capital of France?<|im_end|>\n<|im_start|>assistant\n"));
-    assert_eq!(ids, entry.unwrap().prompt_ids);
+    let mut n = 0;
+    for entry in golden().iter().filter(|entry| entry.text.starts_with("<|im_start|>")) {
+        let turns =
+            entry.text.strip_suffix("<|im_start|>assistant\n").unwrap().split_terminator("<|im_end|>\n");
+        let turns = turns.map(|turn| turn.strip_prefix("<|im_start|>").unwrap().split_once('\n').unwrap());
+        let messages: Vec<Message> = turns.map(|(role, content)| message(role, content)).collect();
+        assert_eq!(template.encode_chat(tokenizer, &messages).unwrap(), entry.prompt_ids, "{}", entry.text);
+        // The template has the same system message for conversations without one.
+        assert_eq!(
+            template.encode_chat(tokenizer, &messages[1..]).unwrap(),
+            entry.prompt_ids,
+            "{}",
+            entry.text
+        );
+        n += 1;
+    }
+    assert_eq!(n, 5);
 }
 
 #[test]
@@ -146,25 +158,146 @@ fn sentencepiece_merges_by_score() {
 }
 
 #[test]
-fn hostile_vocabularies_are_errors() {
-    let change = |key: &str, value: Value| {
-        let mut metadata = pieces();
-        metadata.insert(key, value);
-        Tokenizer::from_metadata(&mut metadata)
+fn plain_text_never_becomes_a_control_token() {
+    // Merges lead from "<" over "<s" to "<s>", which is the control token 1.
+    let mut metadata = pieces();
+    let Some(Value::Array(Array::Strings(mut tokens))) = metadata.take("tokenizer.ggml.tokens") else {
+        panic!()
     };
-    assert!(change("tokenizer.ggml.scores", Value::Array(Array::F32(vec![1.0]))).is_err());
-    assert!(change("tokenizer.ggml.tokens", Value::Array(Array::Strings(vec![]))).is_err());
-    assert!(change("tokenizer.ggml.tokens", Value::U32(1)).is_err());
-    assert!(matches!(
-        change("tokenizer.ggml.model", "bert".to_string().into()),
-        Err(TextError::Unsupported(_))
-    ));
-    let mut bpe = smollm2_metadata();
-    bpe.insert("tokenizer.ggml.merges", Value::Array(Array::Strings(vec!["no such".into(), "merge".into()])));
-    assert!(matches!(Tokenizer::from_metadata(&mut bpe), Err(TextError::Vocabulary(_))));
-    let mut bpe = smollm2_metadata();
-    bpe.insert("tokenizer.ggml.pre", "of my own");
-    assert!(matches!(Tokenizer::from_metadata(&mut bpe), Err(TextError::Unsupported(_))));
+    let Some(Value::Array(Array::F32(mut scores))) = metadata.take("tokenizer.ggml.scores") else { panic!() };
+    let Some(Value::Array(Array::I32(mut types))) = metadata.take("tokenizer.ggml.token_type") else {
+        panic!()
+    };
+    for piece in ["<", "s", ">", "<s", "▁<s"] {
+        tokens.push(piece.into());
+        scores.push(0.0);
+        types.push(1);
+    }
+    metadata.insert("tokenizer.ggml.tokens", tokens);
+    metadata.insert("tokenizer.ggml.scores", scores);
+    metadata.insert("tokenizer.ggml.token_type", types);
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    let id = |token: &str| tokenizer.id_of(token).unwrap();
+    assert_eq!(tokenizer.encode("<s>", false).unwrap(), [1, id("▁<s"), id(">")]);
+    // Nor does a byte's name become the byte.
+    assert!(!tokenizer.encode("<0x41>", false).unwrap().contains(&id("<0x41>")));
+}
+
+/// A byte-level vocabulary of single letters, some words and special tokens of each type.
+fn words() -> Metadata {
+    let mut tokens: Vec<(String, i32)> = (b'!'..=b'~').map(|b| (char::from(b).to_string(), 1)).collect();
+    tokens.extend(["ab", "abc", "Ġ", "Ċ", "Ġa"].map(|t| (t.to_string(), 1)));
+    tokens.extend([("<|im_start|>", 3), ("<|im_end|>", 3), ("<bos>", 3)].map(|(t, k)| (t.to_string(), k)));
+    tokens.extend([("<|user|>", 4), ("<think>", 4), ("a  b", 4)].map(|(t, k)| (t.to_string(), k)));
+    let (tokens, types): (Vec<String>, Vec<i32>) = tokens.into_iter().unzip();
+    let bos = tokens.iter().position(|t| t == "<bos>").unwrap();
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.ggml.model", "gpt2");
+    metadata.insert("tokenizer.ggml.pre", "gpt-2");
+    metadata.insert("tokenizer.ggml.tokens", tokens);
+    metadata.insert("tokenizer.ggml.token_type", types);
+    metadata.insert("tokenizer.ggml.merges", &["a b", "ab c", "Ġ a"][..]);
+    metadata.insert("tokenizer.ggml.bos_token_id", bos as u32);
+    metadata
+}
+
+#[test]
+fn special_tokens_by_type() {
+    let tokenizer = Tokenizer::from_metadata(&mut words()).unwrap();
+    let id = |token: &str| tokenizer.id_of(token).unwrap();
+    let starts = |text: &str, special| tokenizer.encode(text, special).unwrap()[0];
+    assert_eq!(starts("<|im_end|>", true), id("<|im_end|>"));
+    assert_eq!(starts("<|im_end|>", false), id("<"));
+    // User-defined tokens always count, save for those that look like a turn's marker.
+    assert_eq!(tokenizer.encode("a  bc<think>", false).unwrap(), [id("a  b"), id("c"), id("<think>")]);
+    assert_eq!(starts("<|user|>", true), id("<|user|>"));
+    assert_eq!(starts("<|user|>", false), id("<"));
+    assert_eq!(tokenizer.decode(&[id("<|im_start|>"), id("abc"), id("Ġa"), id("a  b")]), "abc aa  b");
+    assert_eq!(tokenizer.stop_ids(), [id("<|im_end|>")]);
+    assert_eq!(tokenizer.encode("abcab a", false).unwrap(), [id("abc"), id("ab"), id("Ġa")]);
+}
+
+#[test]
+fn the_beginning_is_not_doubled() {
+    let mut metadata = words();
+    metadata.insert("tokenizer.ggml.add_bos_token", true);
+    metadata.insert(
+        "tokenizer.chat_template",
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    );
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    let (bos, a) = (tokenizer.id_of("<bos>").unwrap(), tokenizer.id_of("a").unwrap());
+    assert_eq!(tokenizer.encode("a", true).unwrap(), [bos, a]);
+    assert_eq!(tokenizer.encode("<bos>a", true).unwrap(), [bos, a]);
+    let template = ChatTemplate::from_metadata(&metadata, &tokenizer).unwrap().unwrap();
+    assert_eq!(template.encode_chat(&tokenizer, &[message("user", "a")]).unwrap(), [bos, a]);
+}
+
+#[test]
+fn chatml_stands_in_where_its_tokens_are() {
+    let mut metadata = words();
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    let template = ChatTemplate::from_metadata(&metadata, &tokenizer).unwrap().unwrap();
+    let expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(template.render(&[message("user", "Hi")]).unwrap(), expected);
+    let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
+    assert!(ChatTemplate::from_metadata(&Metadata::new(), &tokenizer).unwrap().is_none());
+}
+
+#[test]
+fn a_message_keeps_what_is_no_marker() {
+    // The template takes the thoughts out of an answer by a user-defined token, which must not be hidden from it.
+    let mut metadata = words();
+    let source = "{% for m in messages %}{{ m.content.split('<think>')[-1] }}{% endfor %}";
+    metadata.insert("tokenizer.chat_template", source);
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    let template = ChatTemplate::from_metadata(&metadata, &tokenizer).unwrap().unwrap();
+    let ids = template.encode_chat(&tokenizer, &[message("user", "hm<think>abc<|user|>a  b")]).unwrap();
+    assert_eq!(tokenizer.decode(&ids), "abc<|user|>a  b");
+    assert!(
+        ids.contains(&tokenizer.id_of("a  b").unwrap())
+            && !ids.contains(&tokenizer.id_of("<|user|>").unwrap())
+    );
+}
+
+#[test]
+fn hostile_vocabularies_are_errors() {
+    let refused = |mut metadata: Metadata, key: &str, value: Value, words: &str| {
+        metadata.insert(key, value);
+        let message = Tokenizer::from_metadata(&mut metadata).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(words), "{message:?} does not say {words:?}");
+    };
+    let strings = |strings: &[&str]| Value::from(strings);
+    refused(pieces(), "tokenizer.ggml.model", "bert".into(), "bert");
+    refused(pieces(), "tokenizer.ggml.scores", vec![1.0f32].into(), "scores");
+    refused(pieces(), "tokenizer.ggml.scores", "none".into(), "scores");
+    refused(pieces(), "tokenizer.ggml.token_type", vec![1, 2].into(), "token_type");
+    refused(pieces(), "tokenizer.ggml.tokens", strings(&[]), "0 tokens");
+    refused(pieces(), "tokenizer.ggml.tokens", 1u32.into(), "tokens");
+    refused(pieces(), "tokenizer.ggml.bos_token_id", 1_000_000u32.into(), "bos_token_id");
+    refused(pieces(), "tokenizer.ggml.unknown_token_id", u32::MAX.into(), "unknown_token_id");
+    refused(words(), "tokenizer.ggml.eos_token_id", 1_000_000u32.into(), "eos_token_id");
+    refused(words(), "tokenizer.ggml.pre", "of my own".into(), "of my own");
+    refused(words(), "tokenizer.ggml.merges", 1u32.into(), "merges");
+    refused(words(), "tokenizer.ggml.merges", strings(&["no such"]), "does not have");
+    refused(words(), "tokenizer.ggml.merges", strings(&["ab"]), "no pair");
+    refused(words(), "tokenizer.ggml.merges", strings(&["a b", "a b"]), "twice");
+    // Both sides exist, what they make does not, and is longer than any token.
+    refused(words(), "tokenizer.ggml.merges", strings(&["<|im_start|> <|im_start|>"]), "does not have");
+    let twice = |mut metadata: Metadata, words: &str| {
+        let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap();
+        let tokens: Vec<String> = tokens.iter().map(|_| "same".to_string()).collect();
+        metadata.insert("tokenizer.ggml.tokens", tokens);
+        refused(metadata, "x", 0u32.into(), words);
+    };
+    twice(words(), "are the same");
+    twice(pieces(), "occurs twice");
+    // Empty strings, several of them, are tokens that no text makes.
+    let mut metadata = words();
+    let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
+    (tokens[0], tokens[1]) = (String::new(), String::new());
+    metadata.insert("tokenizer.ggml.tokens", tokens);
+    Tokenizer::from_metadata(&mut metadata).unwrap();
 }
 
 fn render(template: &str, messages: &[Message]) -> Result<String, TextError> {
@@ -198,19 +331,102 @@ fn templates_in_the_wild() {
 }
 
 #[test]
+fn templates_of_llama_3() {
+    let source = "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- set date_string = strftime_now('%d %b %Y') %}\n\
+        {%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content']|trim %}\n    \
+        {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' %}\n{%- endif %}\n\
+        {{- '<|start_header_id|>system<|end_header_id|>\n\n' }}\n{{- 'Today Date: ' + date_string + '\n\n' }}\n\
+        {{- system_message }}\n{{- '<|eot_id|>' }}\n{%- for message in messages %}\n    \
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}\n\
+        {%- endfor %}\n{%- if add_generation_prompt %}\n    \
+        {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}\n{%- endif %}\n";
+    let text = render(source, &[message("system", " Be brief. "), message("user", "Hi\n")]).unwrap();
+    let (before, after) = text.split_once("Today Date: ").unwrap();
+    let (date, after) = after.split_once("\n\n").unwrap();
+    assert_eq!(before, "<s><|start_header_id|>system<|end_header_id|>\n\n");
+    assert!(date.len() == 11 && date.ends_with(|c: char| c.is_ascii_digit()), "{date}");
+    let expected = "Be brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+        <|start_header_id|>assistant<|end_header_id|>\n\n";
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn json_is_as_python_writes_it() {
+    let source = "{{ {'a': \"<b>'&\", 'c': [1, none, 'é']} | tojson }}";
+    assert_eq!(render(source, &[]).unwrap(), "{\"a\": \"<b>'&\", \"c\": [1, null, \"é\"]}");
+    assert_eq!(render("{{ [{'a': []}] | tojson(indent=2) }}", &[]).unwrap(), "[\n  {\n    \"a\": []\n  }\n]");
+}
+
+#[test]
+fn training_tags_are_passed_over() {
+    let source = "{% for m in messages %}{%- generation -%} {{ m.content }} {% endgeneration %};{% endfor %}";
+    assert_eq!(render(source, &[message("assistant", "Hi")]).unwrap(), "Hi ;");
+}
+
+#[test]
+fn template_errors_name_the_line() {
+    let line = |source: &str| render(source, &[message("user", "Hi")]).unwrap_err().to_string();
+    assert!(line("a\n\n{{ raise_exception('no') }}").contains("no (line 3)"));
+    assert!(line("a\n{% if %}").contains("(line 2)"));
+}
+
+#[test]
 fn hostile_templates_end_in_errors() {
-    let hi = [message("user", "Hi")];
-    for template in [
-        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{% set x = 'xxxxxxxxxxxxxxxx' %}{% for a in range(9999) %}{{ x * 9999 }}{% endfor %}",
-        "{{ strftime_now('%Q') }}",
-        "{% if",
-    ] {
+    let chain = |start: &str, link: &str, end: &str| format!("{start}{}{end}", link.repeat(20_000));
+    let sources = [
+        "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}".to_string(),
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
+        "{% set x = 'xxxxxxxxxxxxxxxx' %}{% for a in range(9999) %}{{ x * 9999 }}{% endfor %}".into(),
+        "{% set n = namespace(x='lol') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}"
+            .into(),
+        "{{ 'x' * 1000000000 }}".into(),
+        "{% for i in range(90000) %}{{ ('ab' * 30000).split('a') | join('c') | length }}{% endfor %}".into(),
+        "{% for i in range(90000) %}{{ ('a' * 9999) | replace('a', 'b') | upper | length }}{% endfor %}"
+            .into(),
+        "{{ strftime_now('%Q') }}".into(),
+        "{% if".into(),
+        chain("{{ ", "(", "1"),
+        chain("{{ ", "[", "1"),
+        chain("{{ ", "-", "1 }}"),
+        chain("{{ ", "not ", "1 }}"),
+        chain("{{ 1", "+1", " }}"),
+        chain("{{ 1", " if 1 else 1", " }}"),
+        chain("{{ '}}'", "~'}}'", " }}"),
+        chain("{{ x", "|upper", " }}"),
+        chain("", "{% if 1 %}", ""),
+        chain("{% if 1 %}", "{% elif 1 %}", "{% endif %}"),
+        "x".repeat(2 << 20),
+    ];
+    for source in sources {
         let start = std::time::Instant::now();
-        assert!(matches!(render(template, &hi), Err(TextError::Template(_))), "{template}");
-        assert!(start.elapsed().as_secs() < 20, "{template}");
+        let result = render(&source, &[message("user", "Hi")]);
+        let shown = &source[..source.len().min(80)];
+        assert!(matches!(result, Err(TextError::Template(_))), "{shown}: {result:?}");
+        assert!(start.elapsed().as_secs() < 2, "{shown}: {:?}", start.elapsed());
     }
+}
+
+#[test]
+fn broken_utf8_is_replaced_and_text_after_it_kept() {
+    let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
+    let byte = |byte: u8| tokenizer.id_of(&format!("<0x{byte:02X}>")).unwrap();
+    let run = |bytes: &[u8]| {
+        let mut detokenizer = Detokenizer::new();
+        let pieces: Vec<String> = bytes.iter().map(|b| detokenizer.push(&tokenizer, byte(*b))).collect();
+        (pieces, detokenizer.flush())
+    };
+    let (pieces, rest) = run("🙂x".as_bytes());
+    assert_eq!((pieces, rest.as_str()), (["", "", "", "🙂", "x"].map(String::from).to_vec(), ""));
+    let (pieces, rest) = run(&[0xf0, 0x9f, b'x', 0xff, b'y', 0xc3]);
+    assert_eq!((pieces.concat().as_str(), rest.as_str()), ("\u{fffd}x\u{fffd}y", "\u{fffd}"));
+}
+
+#[test]
+fn a_prompt_is_gone_on_from_with_its_space() {
+    let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
+    let a = tokenizer.id_of("▁a").unwrap();
+    assert_eq!(Detokenizer::new().push(&tokenizer, a), "a");
+    assert_eq!(Detokenizer::continuing().push(&tokenizer, a), " a");
 }
 
 #[test]

@@ -1,32 +1,22 @@
-//! Tokenizers from GGUF metadata, on the `tokenizers` crate.
+//! Tokenizers from GGUF metadata.
 //!
-//! The crate merges; cutting a text at its control tokens is done here, so that a caller can say whether they count.
+//! What is special here is where text is cut: control tokens count only where the caller says so, and plain text
+//! never becomes one.
 
-use super::{TextError, sentencepiece};
-use crate::gguf::{Array, Metadata, Value};
 use aho_corasick::{AhoCorasick, MatchKind};
-use std::collections::HashMap;
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{Model, SplitDelimiterBehavior};
 
-/// How a vocabulary's strings stand for bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spelling {
-    /// Each byte is a character of GPT-2's table.
-    ByteLevel,
-    /// Plain text with ▁ for a space, and `<0xXX>` for lone bytes.
-    SentencePiece,
-}
+use super::byte_level::{self, ByteLevel};
+use super::pretokenize::PreTokenizer;
+use super::sentencepiece::{self, SentencePiece};
+use super::{Detokenizer, TextError};
+use crate::gguf::{Array, Metadata, Value};
 
 /// What `tokenizer.ggml.token_type` says of a token.
 mod token_type {
+    pub const UNKNOWN: i32 = 2;
     pub const CONTROL: i32 = 3;
     pub const USER_DEFINED: i32 = 4;
+    pub const BYTE: i32 = 6;
 }
 
 /// Names by which models end a turn, whatever their metadata says.
@@ -44,23 +34,43 @@ const TURN_ENDS: &[&str] = &[
 
 /// Longest vocabulary that is taken; the largest published ones have some 260,000 words.
 const MAX_VOCABULARY: usize = 1 << 20;
+/// Bytes of all special tokens together: the automata that find them are several times as large.
+const MAX_SPECIAL_BYTES: usize = 1 << 20;
 
 /// A model's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    spelling: Spelling,
+    model: Model,
     vocab_size: usize,
-    /// Control tokens, and user-defined ones, which always count.
-    control: Cutter,
-    user_defined: Cutter,
-    is_control: Vec<bool>,
+    /// Every token that is not made by merging: control, unknown and user-defined ones.
+    special: Cutter,
+    /// Of those, the ones that count in plain text too: user-defined ones that do not look like markers.
+    plain: Cutter,
+    /// Of those, the ones that do not.
+    markers: Cutter,
+    kinds: Vec<Kind>,
     stop_ids: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
     add_bos: bool,
     add_space_prefix: bool,
-    bytes_of_chars: HashMap<char, u8>,
+}
+
+#[derive(Debug)]
+enum Model {
+    ByteLevel(Box<ByteLevel>),
+    SentencePiece(Box<SentencePiece>),
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    /// Stands for itself, in plain text too.
+    UserDefined,
+    /// Control and unknown: no text.
+    Control,
+    Byte,
 }
 
 /// Finds tokens that are taken whole wherever they stand.
@@ -71,8 +81,14 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new<'a>(tokens: impl Iterator<Item = (u32, &'a str)>) -> Result<Self, TextError> {
-        let (ids, names): (Vec<u32>, Vec<&str>) = tokens.filter(|(_, name)| !name.is_empty()).unzip();
+    fn new(tokens: &[String], wanted: impl Fn(usize, &str) -> bool) -> Result<Self, TextError> {
+        let tokens = tokens.iter().enumerate().filter(|(id, token)| !token.is_empty() && wanted(*id, token));
+        let (ids, names): (Vec<u32>, Vec<&str>) =
+            tokens.map(|(id, token)| (id as u32, token.as_str())).unzip();
+        let bytes: usize = names.iter().map(|name| name.len()).sum();
+        if bytes > MAX_SPECIAL_BYTES {
+            return Err(TextError::Vocabulary(format!("its special tokens have {bytes} bytes together")));
+        }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(&names)
@@ -107,54 +123,68 @@ impl Tokenizer {
     /// Builds the tokenizer that a file describes, and takes the vocabulary's long arrays out of the metadata.
     pub fn from_metadata(metadata: &mut Metadata) -> Result<Self, TextError> {
         let kind = metadata.str("tokenizer.ggml.model").unwrap_or("absent").to_string();
-        let spelling = match kind.as_str() {
-            "gpt2" => Spelling::ByteLevel,
-            "llama" => Spelling::SentencePiece,
+        let pre_tokenizer = match kind.as_str() {
+            "gpt2" => Some(PreTokenizer::by_name(metadata.str("tokenizer.ggml.pre").unwrap_or("default"))?),
+            "llama" => None,
             other => return Err(TextError::Unsupported(format!("\"{other}\" (supported: gpt2, llama)"))),
         };
-        let tokens = take_strings(metadata, "tokenizer.ggml.tokens")?;
+        let mut tokens = take_strings(metadata, "tokenizer.ggml.tokens")?;
         if tokens.is_empty() || tokens.len() > MAX_VOCABULARY {
             return Err(TextError::Vocabulary(format!("{} tokens", tokens.len())));
         }
-        let types =
-            metadata.i32s("tokenizer.ggml.token_type").map(|types| types.into_owned()).unwrap_or_default();
-        let of_type = |wanted: i32| {
-            let tokens = tokens.iter().enumerate();
-            tokens
-                .filter_map(|(i, t)| (types.get(i) == Some(&wanted)).then_some((i as u32, t.as_str())))
-                .collect::<Vec<_>>()
-        };
-        let (control, user_defined) = (of_type(token_type::CONTROL), of_type(token_type::USER_DEFINED));
-        let id = |key: &str| metadata.u32(key).filter(|id| (*id as usize) < tokens.len());
-        let mut stop_ids: Vec<u32> = ["eos", "eot", "eom"]
-            .iter()
-            .filter_map(|name| id(&format!("tokenizer.ggml.{name}_token_id")))
-            .chain(control.iter().filter(|(_, name)| TURN_ENDS.contains(name)).map(|(id, _)| *id))
-            .collect();
+        for (id, token) in tokens.iter_mut().enumerate().filter(|(_, token)| token.is_empty()) {
+            *token = format!("[EMPTY_{id}]");
+        }
+        let kinds = kinds(metadata, tokens.len())?;
+        let id = |key: &str| token_id(metadata, key, tokens.len());
+        let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
+        let (eot, eom) = (id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?);
+        let turn_ends = (0..).zip(&tokens).zip(&kinds);
+        let turn_ends =
+            turn_ends.filter(|((_, t), k)| **k == Kind::Control && TURN_ENDS.contains(&t.as_str()));
+        let mut stop_ids: Vec<u32> =
+            [eos, eot, eom].into_iter().flatten().chain(turn_ends.map(|((id, _), _)| id)).collect();
         stop_ids.sort_unstable();
         stop_ids.dedup();
-        let mut is_control = vec![false; tokens.len()];
-        control.iter().for_each(|(id, _)| is_control[*id as usize] = true);
 
-        let is_spm = spelling == Spelling::SentencePiece;
+        let is_marker = |id: usize, token: &str| match kinds[id] {
+            Kind::Control => true,
+            Kind::UserDefined => token.starts_with("<|") || token.starts_with("<｜"),
+            Kind::Text | Kind::Byte => false,
+        };
+        let is_spm = pre_tokenizer.is_none();
         let flag = |key: &str, default| metadata.bool(key).unwrap_or(default);
         Ok(Self {
-            spelling,
             vocab_size: tokens.len(),
-            control: Cutter::new(control.iter().chain(&user_defined).copied())?,
-            user_defined: Cutter::new(user_defined.iter().copied())?,
-            is_control,
+            special: Cutter::new(&tokens, |id, t| is_marker(id, t) || kinds[id] == Kind::UserDefined)?,
+            plain: Cutter::new(&tokens, |id, t| !is_marker(id, t) && kinds[id] == Kind::UserDefined)?,
+            markers: Cutter::new(&tokens, is_marker)?,
             stop_ids,
-            bos: id("tokenizer.ggml.bos_token_id"),
-            eos: id("tokenizer.ggml.eos_token_id"),
-            add_bos: flag("tokenizer.ggml.add_bos_token", is_spm || takes_bos(metadata)),
+            bos,
+            eos,
+            add_bos: flag(
+                "tokenizer.ggml.add_bos_token",
+                pre_tokenizer.as_ref().is_none_or(|pre_tokenizer| pre_tokenizer.add_bos),
+            ),
             add_space_prefix: flag("tokenizer.ggml.add_space_prefix", is_spm),
-            bytes_of_chars: byte_level_alphabet(),
             // Last, for it takes the vocabulary itself.
-            inner: match spelling {
-                Spelling::ByteLevel => byte_level(metadata, tokens)?,
-                Spelling::SentencePiece => sentencepiece::build(metadata, tokens)?,
+            model: match pre_tokenizer {
+                Some(pre_tokenizer) => {
+                    let merges = take_strings(metadata, "tokenizer.ggml.merges")?;
+                    Model::ByteLevel(Box::new(ByteLevel::new(tokens, merges, pre_tokenizer)?))
+                }
+                None => {
+                    let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned());
+                    let scores = scores.filter(|scores| scores.len() == tokens.len()).ok_or_else(|| {
+                        TextError::Vocabulary("tokenizer.ggml.scores has not a number for each token".into())
+                    })?;
+                    let mergeable = |kind: &Kind| matches!(kind, Kind::Text | Kind::UserDefined);
+                    let mergeable = kinds.iter().map(mergeable).collect();
+                    let unknown = token_id(metadata, "tokenizer.ggml.unknown_token_id", tokens.len())?;
+                    Model::SentencePiece(Box::new(SentencePiece::new(tokens, scores, mergeable, unknown)?))
+                }
             },
+            kinds,
         })
     }
 
@@ -170,12 +200,20 @@ impl Tokenizer {
 
     /// Whether the token is for control, and no text.
     pub fn is_control(&self, id: u32) -> bool {
-        self.is_control.get(id as usize).copied().unwrap_or(false)
+        self.kinds.get(id as usize) == Some(&Kind::Control)
+    }
+
+    /// Whether prompts begin with the beginning-of-sequence token.
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos && self.bos.is_some()
     }
 
     /// The token that is exactly this string.
     pub fn id_of(&self, token: &str) -> Option<u32> {
-        self.inner.get_model().token_to_id(token)
+        match &self.model {
+            Model::ByteLevel(model) => model.id_of(token),
+            Model::SentencePiece(model) => model.id_of(token),
+        }
     }
 
     pub(super) fn bos(&self) -> Option<u32> {
@@ -188,64 +226,55 @@ impl Tokenizer {
 
     /// The string of a token, as the vocabulary spells it.
     pub(super) fn spelled(&self, id: u32) -> Option<String> {
-        self.inner.get_model().id_to_token(id)
+        match &self.model {
+            Model::ByteLevel(model) => model.spelled(id),
+            Model::SentencePiece(model) => model.text(id).map(str::to_string),
+        }
     }
 
-    /// Token ids of a text, after the beginning-of-sequence token where the model wants one. With `parse_special`, control tokens
-    /// that are written out count as such; without, they are text.
+    /// Token ids of a text, after the beginning-of-sequence token where the model wants one and the text does not
+    /// bring its own. With `parse_special`, control tokens that are written out count as such; without, they are
+    /// text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
-        self.begin(&mut ids);
-        self.append(text, parse_special, &mut |plain| plain.to_string(), &mut ids)?;
-        // The text may have brought its own.
-        if ids.len() > 1
-            && self.bos.is_some()
-            && ids[..2] == [ids[0]; 2]
-            && Some(ids[0]) == self.bos
-            && self.add_bos
-        {
-            ids.remove(0);
+        if parse_special {
+            self.append_special(text, str::to_string, &mut ids)?;
+        } else {
+            self.append_plain(text, &mut ids)?;
         }
-        Ok(ids)
-    }
-
-    fn begin(&self, ids: &mut Vec<u32>) {
-        if self.add_bos {
-            ids.extend(self.bos);
-        }
+        Ok(self.after_bos(ids))
     }
 
     /// As [`Self::encode`] with control tokens, `restore` being applied to the plain stretches between them.
     pub(super) fn encode_marked(
         &self,
         text: &str,
-        mut restore: impl FnMut(&str) -> String,
+        restore: impl Fn(&str) -> String,
     ) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
-        self.append(text, true, &mut restore, &mut ids)?;
+        self.append_special(text, restore, &mut ids)?;
+        Ok(self.after_bos(ids))
+    }
+
+    fn after_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if self.add_bos && self.bos.is_some() && ids.first().copied() != self.bos {
             ids.splice(0..0, self.bos);
         }
-        Ok(ids)
+        ids
     }
 
-    /// Where control tokens stand in a text, and their ends.
-    pub(super) fn control_tokens_in<'t>(
-        &'t self,
-        text: &'t str,
-    ) -> impl Iterator<Item = (usize, usize)> + 't {
-        self.control.automaton.find_iter(text).map(|found| (found.start(), found.end()))
+    /// Where tokens stand in a text that must not count when a person writes them, and their ends.
+    pub(super) fn markers_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
+        self.markers.automaton.find_iter(text).map(|found| (found.start(), found.end()))
     }
 
-    fn append(
+    fn append_special(
         &self,
         text: &str,
-        parse_special: bool,
-        restore: &mut dyn FnMut(&str) -> String,
+        restore: impl Fn(&str) -> String,
         ids: &mut Vec<u32>,
     ) -> Result<(), TextError> {
-        let cutter = if parse_special { &self.control } else { &self.user_defined };
-        cutter.cut(text, |piece| match piece {
+        self.special.cut(text, |piece| match piece {
             Piece::Token(id) => {
                 ids.push(id);
                 Ok(())
@@ -254,35 +283,28 @@ impl Tokenizer {
         })
     }
 
+    /// The model takes each stretch as the beginning of a text, as llama.cpp does.
     fn append_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
-        let error = |e: tokenizers::Error| TextError::Encode(e.to_string());
-        match self.spelling {
-            Spelling::ByteLevel => {
-                let encoding = self.inner.encode_fast(text, false).map_err(error)?;
-                ids.extend_from_slice(encoding.get_ids());
+        self.plain.cut(text, |piece| match (piece, &self.model) {
+            (Piece::Token(id), _) => {
+                ids.push(id);
+                Ok(())
             }
-            Spelling::SentencePiece => {
-                let text = sentencepiece::escape(text, self.add_space_prefix);
-                let tokens = self.inner.get_model().tokenize(&text).map_err(error)?;
-                ids.extend(tokens.into_iter().map(|token| token.id));
+            (Piece::Plain(plain), Model::ByteLevel(model)) => model.encode(plain, ids),
+            (Piece::Plain(plain), Model::SentencePiece(model)) => {
+                model.encode(plain, self.add_space_prefix, ids)
             }
-        }
-        Ok(())
+        })
     }
 
     /// The bytes that a token stands for; none for control tokens.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
-        if self.is_control(id) {
-            return Vec::new();
-        }
         let token = self.spelled(id).unwrap_or_default();
-        match self.spelling {
-            Spelling::SentencePiece => sentencepiece::bytes(&token),
-            Spelling::ByteLevel => {
-                let byte = |c: char| self.bytes_of_chars.get(&c).copied();
-                // User-defined tokens are spelled as they are.
-                token.chars().map(byte).collect::<Option<Vec<u8>>>().unwrap_or_else(|| token.into_bytes())
-            }
+        match (self.kinds.get(id as usize), &self.model) {
+            (None | Some(Kind::Control), _) => Vec::new(),
+            (Some(Kind::UserDefined), _) => token.into_bytes(),
+            (Some(Kind::Text | Kind::Byte), Model::SentencePiece(_)) => sentencepiece::bytes(&token),
+            (Some(Kind::Text | Kind::Byte), Model::ByteLevel(_)) => byte_level::bytes(&token),
         }
     }
 
@@ -293,94 +315,46 @@ impl Tokenizer {
 
     /// The text of tokens, control tokens left out.
     pub fn decode(&self, ids: &[u32]) -> String {
-        let mut detokenizer = super::Detokenizer::new();
+        let mut detokenizer = Detokenizer::new();
         let mut text: String = ids.iter().map(|id| detokenizer.push(self, *id)).collect();
         text.push_str(&detokenizer.flush());
         text
     }
 }
 
-pub(super) fn take_strings(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, TextError> {
+fn take_strings(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, TextError> {
     match metadata.take(key) {
         Some(Value::Array(Array::Strings(strings))) => Ok(strings),
         _ => Err(TextError::Vocabulary(format!("{key} is no array of strings"))),
     }
 }
 
-/// Files of Llama 3's kind leave `add_bos_token` out and mean it.
-fn takes_bos(metadata: &Metadata) -> bool {
-    matches!(metadata.str("tokenizer.ggml.pre"), Some("llama-bpe" | "llama3" | "llama-v3"))
-}
-
-fn byte_level(metadata: &mut Metadata, tokens: Vec<String>) -> Result<tokenizers::Tokenizer, TextError> {
-    let name = metadata.str("tokenizer.ggml.pre").unwrap_or("absent").to_string();
-    let pre_tokenizer = pre_tokenizer(&name)?;
-    let n_tokens = tokens.len();
-    let vocab = tokens.into_iter().enumerate().map(|(i, token)| (token, i as u32)).collect();
-    let merges: Vec<(String, String)> = take_strings(metadata, "tokenizer.ggml.merges")?
-        .into_iter()
-        .map(|merge| match merge.split_once(' ') {
-            Some((left, right)) => Ok((left.to_string(), right.to_string())),
-            None => Err(TextError::Vocabulary(format!("\"{merge}\" is no merge of two tokens"))),
-        })
-        .collect::<Result<_, _>>()?;
-    if merges.len() > 4 * n_tokens.max(1 << 16) {
-        return Err(TextError::Vocabulary(format!("{} merges for {n_tokens} tokens", merges.len())));
+/// Each token's kind; all text where the file does not say.
+fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TextError> {
+    const KEY: &str = "tokenizer.ggml.token_type";
+    if metadata.get(KEY).is_none() {
+        return Ok(vec![Kind::Text; n_tokens]);
     }
-    let ignore_merges = matches!(name.as_str(), "llama-bpe" | "llama3" | "llama-v3");
-    let model = bpe(vocab, merges, |builder| builder.ignore_merges(ignore_merges))?;
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
-    Ok(tokenizer)
+    let types = metadata.i32s(KEY).filter(|types| types.len() == n_tokens);
+    let types =
+        types.ok_or_else(|| TextError::Vocabulary(format!("{KEY} has not a number for each token")))?;
+    Ok(types
+        .iter()
+        .map(|ty| match *ty {
+            token_type::CONTROL | token_type::UNKNOWN => Kind::Control,
+            token_type::USER_DEFINED => Kind::UserDefined,
+            token_type::BYTE => Kind::Byte,
+            _ => Kind::Text,
+        })
+        .collect())
 }
 
-pub(super) fn bpe(
-    vocab: tokenizers::models::bpe::Vocab,
-    merges: Vec<(String, String)>,
-    set: impl FnOnce(tokenizers::models::bpe::BpeBuilder) -> tokenizers::models::bpe::BpeBuilder,
-) -> Result<BPE, TextError> {
-    let builder = BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(1000);
-    set(builder).build().map_err(|e| TextError::Vocabulary(e.to_string()))
-}
-
-/// The rule that cuts text into words before merging, by the name that GGUF files give it. The patterns are those of the
-/// tokenizer.json files that the models were published with.
-fn pre_tokenizer(name: &str) -> Result<PreTokenizerWrapper, TextError> {
-    let llama3 = |digits: &str| {
-        format!(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        )
-    };
-    match name {
-        "gpt-2" | "phi-2" | "mpt" | "olmo" | "exaone4" => Ok(ByteLevel::new(false, false, true).into()),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
-            Ok(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, false, true).into()])
-                .into())
+/// A token that the metadata names by its id.
+fn token_id(metadata: &Metadata, key: &str, n_tokens: usize) -> Result<Option<u32>, TextError> {
+    match metadata.u32(key) {
+        Some(id) if id as usize >= n_tokens => {
+            Err(TextError::Vocabulary(format!("{key} is {id}, of {n_tokens} tokens")))
         }
-        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "dbrx" => split(&llama3(r"\p{N}{1,3}")),
-        "qwen2" | "stablelm2" | "deepseek-r1-qwen" | "megrez" => split(&llama3(r"\p{N}")),
-        other => Err(TextError::Unsupported(format!(
-            "byte-level BPE with the pre-tokenizer \"{other}\" (supported: gpt-2, smollm, starcoder, refact, command-r, llama-bpe, qwen2 and their kin)"
-        ))),
+        id => Ok(id),
     }
-}
-
-fn split(pattern: &str) -> Result<PreTokenizerWrapper, TextError> {
-    let split = Split::new(SplitPattern::Regex(pattern.to_string()), SplitDelimiterBehavior::Isolated, false)
-        .map_err(|e| TextError::Vocabulary(e.to_string()))?;
-    Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, false, false).into()]).into())
-}
-
-/// GPT-2's table of a printable character for every byte: printable Latin-1 stands for itself, the rest for U+0100 on.
-fn byte_level_alphabet() -> HashMap<char, u8> {
-    let mut next = 0x100;
-    (0..=255u8)
-        .map(|byte| match byte {
-            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => (char::from(byte), byte),
-            _ => {
-                next += 1;
-                (char::from_u32(next - 1).unwrap_or_default(), byte)
-            }
-        })
-        .collect()
 }
