@@ -156,7 +156,9 @@ impl Engine {
         let argmax = request.sampling.is_argmax();
         let seed = getrandom::u64().unwrap_or(0);
         let mut sampler = Sampler::new(request.sampling, &ids[..prompt_tokens], seed);
-        let mut detokenizer = Detokenizer::new();
+        // An answer is a text of its own; a raw prompt goes on in the middle of one.
+        let is_chat = request.messages.is_some();
+        let mut detokenizer = if is_chat { Detokenizer::new() } else { Detokenizer::continuing() };
         let mut stop = StopMatcher::new(request.stop);
         for &id in &request.continue_ids {
             sampler.accept(id);
