@@ -159,7 +159,7 @@ class Load {
     for (const file of files) {
       const fetcher = this.#fetcher(file);
       const { size } = await fetcher.probe();
-      sized.push(new FetchedFile(file, size, fetcher, null, (needed) => this.#full(needed)));
+      sized.push(new FetchedFile(file, size, fetcher, null));
     }
     return sized;
   }
@@ -199,12 +199,11 @@ class Load {
       const manifest = this.#usable(stored, file) ? stored : await this.#ask(store, file, stored);
       manifest.model = { key, name: this.#request.name, index, count: files.length };
       manifest.lastUsed = Date.now();
-      const shelf: Shelf = { store, manifest };
-      shelved.push(
-        new FetchedFile(file, manifest.size, this.#fetcher(file), shelf, (needed) => this.#full(needed)),
-      );
+      const shelf: Shelf = { store, manifest, full: () => this.#full(remaining()) };
+      shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf));
     }
-    await this.#checkQuota(shelved.reduce((sum, { shelf, size }) => sum + size - bytesOn(shelf), 0));
+    const remaining = () => shelved.reduce((sum, { shelf, size }) => sum + size - bytesOn(shelf), 0);
+    await this.#checkQuota(remaining());
     for (const { shelf } of shelved) if (shelf) await this.#saveFirst(shelf);
     return shelved;
   }
@@ -255,14 +254,14 @@ class Load {
     return quotaError(needed, room);
   }
 
-  async #saveFirst({ store, manifest }: Shelf): Promise<void> {
+  async #saveFirst({ store, manifest, full }: Shelf): Promise<void> {
     try {
       await store.save(manifest);
     } catch (error) {
       // Of a complete file only the time of its last use is lost.
       if (manifest.complete) return;
       if ((error as Partial<Error>).name !== "QuotaExceededError") throw error;
-      throw await this.#full(1);
+      throw await full();
     }
   }
 

@@ -1,5 +1,5 @@
 /** A model's files as shards, wherever they come from: the store, the network, or the person's disk. */
-import { CorruptFileError, ModelNotFoundError, NetworkError, QuotaError } from "./errors.js";
+import { CorruptFileError, ModelNotFoundError, NetworkError, type QuotaError } from "./errors.js";
 import { FileChangedError, type Fetcher } from "./fetcher.js";
 import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
@@ -46,6 +46,8 @@ export class OpenedFile implements ModelFile {
 export interface Shelf {
   store: ShardStore;
   manifest: Manifest;
+  /** The error for a store that takes no more: says what the whole model still needs. */
+  full: () => Promise<QuotaError>;
 }
 
 /** A file behind an address: each shard from the store, or else from the network and then stored. */
@@ -56,27 +58,18 @@ export class FetchedFile implements ModelFile {
   readonly shelf: Shelf | null;
   readonly #file: RemoteFile;
   readonly #fetcher: Fetcher;
-  readonly #room: (needed: number) => Promise<QuotaError>;
 
-  /** `room` makes the error for a full store out of the bytes that did not fit. */
-  constructor(
-    file: RemoteFile,
-    size: number,
-    fetcher: Fetcher,
-    shelf: Shelf | null,
-    room: (needed: number) => Promise<QuotaError>,
-  ) {
+  constructor(file: RemoteFile, size: number, fetcher: Fetcher, shelf: Shelf | null) {
     this.size = size;
     this.label = file.url;
     this.shelf = shelf;
     this.#file = file;
     this.#fetcher = fetcher;
-    this.#room = room;
   }
 
   async read(index: number): Promise<Bytes> {
     if (!this.shelf) return this.#fetcher.shard(index);
-    const { store, manifest } = this.shelf;
+    const { store, manifest, full } = this.shelf;
     const recorded = manifest.digests[index];
     const stored = await store.read(manifest, index);
     if (stored) return stored;
@@ -88,7 +81,7 @@ export class FetchedFile implements ModelFile {
     try {
       await store.write(manifest, index, bytes, digest);
     } catch (error) {
-      if ((error as Partial<Error>).name === "QuotaExceededError") throw await this.#room(bytes.length);
+      if ((error as Partial<Error>).name === "QuotaExceededError") throw await full();
       throw error;
     }
     return bytes;

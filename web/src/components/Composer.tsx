@@ -62,12 +62,21 @@ export function Composer() {
             submit();
           }}
         />
+        {/* Two elements: were one to become the other, the click on Stop would go on to submit the form. */}
         {busy.value ? (
-          <button type="button" class="send" aria-label={text.stop} title={text.stop} onClick={stop}>
+          <button
+            key="stop"
+            type="button"
+            class="send"
+            aria-label={text.stop}
+            title={text.stop}
+            onClick={stop}
+          >
             <Icon name="stop" />
           </button>
         ) : (
           <button
+            key="send"
             type="submit"
             class="send"
             aria-label={text.send}
