@@ -1,0 +1,259 @@
+/** The package's API, on a bare page in Chromium. */
+import type { Page } from "@playwright/test";
+import { readFileSync } from "node:fs";
+import { barePage, complete, open, textOf } from "../support/bare.ts";
+import { expect, fromSite, test } from "../support/fixtures.ts";
+import { places } from "../support/places.ts";
+
+declare global {
+  interface Window {
+    /** Of a streamed answer. */
+    pieces: string[];
+    /** "ended", or the error's name and code. */
+    answer: Promise<string>;
+  }
+}
+
+const QUESTION = "What is the capital of France?";
+
+/** One entry of a golden file. */
+interface Golden {
+  prompt_ids: number[];
+  greedy_ids: number[];
+  /** Likeliest next tokens, best first. */
+  steps: { ids: number[]; logprobs: number[] }[];
+}
+
+/** Agreement with golden steps, as `nomoat eval` computes it. */
+async function agreement(page: Page, entries: Golden[], oneByOne: boolean) {
+  let [agreed, off, steps] = [0, 0, 0];
+  for (const { prompt_ids, greedy_ids, steps: golden } of entries) {
+    const score = await page.evaluate(([ids, each]) => window.engine.score(ids, { oneByOne: each }), [
+      [...prompt_ids, ...greedy_ids],
+      oneByOne,
+    ] as const);
+    for (const [index, id] of greedy_ids.entries()) {
+      const at = prompt_ids.length - 1 + index;
+      const expected = golden[index]?.logprobs[golden[index].ids.indexOf(id)] ?? NaN;
+      agreed += Number(score.top[at] === golden[index]?.ids[0]);
+      off += Math.abs((score.logprobs[at] ?? NaN) - expected);
+      steps += 1;
+    }
+  }
+  return { top1: agreed / steps, meanOff: off / steps, steps };
+}
+
+test("scores agree with llama.cpp's", async ({ smol }) => {
+  const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
+  const length = ({ prompt_ids, greedy_ids }: Golden) => prompt_ids.length + greedy_ids.length;
+  const short = all.filter((entry) => length(entry) <= 64);
+  const shortest = short.toSorted((a, b) => length(a) - length(b)).slice(0, 1);
+  for (const [how, entries] of [
+    ["prefill", short],
+    ["token by token", shortest],
+  ] as const) {
+    const result = await agreement(smol.page, entries, how !== "prefill");
+    console.log(`score parity, ${how}:`, JSON.stringify(result));
+    expect(result.steps).toBeGreaterThan(20);
+    expect(result.top1).toBeGreaterThanOrEqual(0.99);
+    expect(result.meanOff).toBeLessThanOrEqual(0.02);
+  }
+});
+
+test("it runs on WebGPU, and says on what", async ({ smallPage }) => {
+  const device = await smallPage.evaluate(() => window.engine.device);
+  expect(device).toMatchObject({ backend: "webgpu", isFallback: true });
+  expect(device.name).toMatch(/swiftshader/i);
+});
+
+test("objects have OpenAI's shapes, streamed and whole", async ({ smallPage }) => {
+  const whole = await complete(smallPage, QUESTION, { max_tokens: 6 });
+  const chunks = await smallPage.evaluate(async (content) => {
+    const stream = await window.engine.chat.completions.create({
+      messages: [{ role: "user", content }],
+      stream: true,
+      stream_options: { include_usage: true },
+      temperature: 0,
+      max_tokens: 6,
+    });
+    const all = [];
+    for await (const chunk of stream) all.push(chunk);
+    return all;
+  }, QUESTION);
+  expect(whole).toMatchObject({
+    object: "chat.completion",
+    choices: [{ index: 0, message: { role: "assistant" }, finish_reason: "length" }],
+  });
+  expect(whole.usage.completion_tokens).toBe(6);
+  expect(whole.usage.total_tokens).toBe(whole.usage.prompt_tokens + 6);
+  expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
+  expect(chunks.every(({ object }) => object === "chat.completion.chunk")).toBe(true);
+  expect(chunks[0]?.choices[0]?.delta.role).toBe("assistant");
+  expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(
+    whole.choices[0]?.message.content,
+  );
+  expect(chunks.map((chunk) => chunk.choices[0]?.finish_reason).filter(Boolean)).toEqual(["length"]);
+  expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { completion_tokens: 6 } });
+});
+
+test("a stop string ends the answer and is not in it", async ({ smallPage }) => {
+  const text = await textOf(smallPage, QUESTION, 16);
+  const stop = text.slice(4, 7);
+  expect(stop.trim()).not.toBe("");
+  const stopped = await complete(smallPage, QUESTION, { max_tokens: 16, stop });
+  expect(stopped.choices[0]).toMatchObject({
+    finish_reason: "stop",
+    message: { content: text.slice(0, text.indexOf(stop)) },
+  });
+});
+
+test("an abort ends the stream, and the next answer comes", async ({ smallPage }) => {
+  const text = await textOf(smallPage, QUESTION, 4);
+  const seen = await smallPage.evaluate(async (content) => {
+    const controller = new AbortController();
+    const stream = await window.engine.chat.completions.create(
+      { messages: [{ role: "user", content }], stream: true, temperature: 0, max_tokens: 400 },
+      { signal: controller.signal },
+    );
+    let pieces = 0;
+    try {
+      for await (const chunk of stream)
+        if (chunk.choices[0]?.delta.content && ++pieces === 2) controller.abort();
+    } catch (error) {
+      const { AbortedError } = window.nomoat;
+      return { heard: window.heard, aborted: error instanceof AbortedError, name: (error as Error).name };
+    }
+    return { heard: window.heard, aborted: false, name: "" };
+  }, QUESTION);
+  expect(seen).toMatchObject({ aborted: true, name: "AbortError" });
+  expect(await textOf(smallPage, QUESTION, 4)).toBe(text);
+  // The worker did not go on with the aborted answer: a message comes for each token.
+  const heard = await smallPage.evaluate(() => window.heard);
+  expect(heard - seen.heard).toBeLessThan(40);
+});
+
+test("calls are queued and answered in order", async ({ smallPage }) => {
+  const questions = ["Name a colour.", QUESTION, "Name a river."];
+  const alone: string[] = [];
+  for (const question of questions) alone.push(await textOf(smallPage, question, 4));
+  const together = await smallPage.evaluate(async (all) => {
+    const ended: { question: string; text: string }[] = [];
+    await Promise.all(
+      all.map(async (question) => {
+        const { choices } = await window.engine.chat.completions.create({
+          messages: [{ role: "user", content: question }],
+          temperature: 0,
+          max_tokens: 4,
+        });
+        ended.push({ question, text: choices[0]?.message.content ?? "" });
+      }),
+    );
+    return ended;
+  }, questions);
+  expect(together).toEqual(questions.map((question, index) => ({ question, text: alone[index] })));
+});
+
+test("a second turn reuses the first, and says the same as without", async ({ smallPage }) => {
+  const first = await complete(smallPage, QUESTION, { max_tokens: 6 });
+  const messages = [
+    { role: "user" as const, content: QUESTION },
+    { role: "assistant" as const, content: first.choices[0]?.message.content ?? "" },
+    { role: "user" as const, content: "And of Italy?" },
+  ];
+  const second = await complete(smallPage, "", { messages, max_tokens: 6 });
+  const { cached_tokens } = second.usage.prompt_tokens_details;
+  expect(cached_tokens).toBeGreaterThanOrEqual(first.usage.prompt_tokens);
+  // Another conversation takes the cache over.
+  const other = [{ role: "system" as const, content: "Be brief." }, ...messages.slice(0, 1)];
+  await complete(smallPage, "", { messages: other, max_tokens: 1 });
+  const again = await complete(smallPage, "", { messages, max_tokens: 6 });
+  expect(again.usage.prompt_tokens_details.cached_tokens).toBeLessThan(cached_tokens);
+  expect(again.choices[0]?.message.content).toBe(second.choices[0]?.message.content);
+});
+
+test("tokens and text turn into each other", async ({ smallPage }) => {
+  const text = "Zoë said: “naïve” — 你好, 🦊!\n\tEnd";
+  const back = await smallPage.evaluate(async (given) => {
+    const ids = await window.engine.tokenize(given);
+    const special = await window.engine.tokenize("<|im_end|>", { special: true });
+    return { text: await window.engine.detokenize(ids), special };
+  }, text);
+  expect(back).toEqual({ text, special: [2] });
+});
+
+test("a full context ends the answer and says so; a longer prompt is refused", async ({ shared, bare }) => {
+  const page = await barePage(shared, bare);
+  await open(page, { ...fromSite, contextLength: 48 });
+  const { choices, usage } = await complete(page, QUESTION);
+  expect(choices[0]).toMatchObject({ finish_reason: "length", context_full: true });
+  expect(usage.total_tokens).toBeGreaterThanOrEqual(47);
+  expect(usage.total_tokens).toBeLessThanOrEqual(49);
+  const refusal = await page.evaluate(async () => {
+    const content = "word ".repeat(100);
+    return window.engine.chat.completions
+      .create({ messages: [{ role: "user", content }] })
+      .catch((error: unknown) => ({
+        isContextLength: error instanceof window.nomoat.ContextLengthError,
+        code: (error as { code: string }).code,
+      }));
+  });
+  expect(refusal).toEqual({ isContextLength: true, code: "context_length_exceeded" });
+  await page.close();
+});
+
+/** Loses the device of the page's worker; what it computes from now on is lost. */
+async function loseDevice(page: Page): Promise<void> {
+  const worker = page.workers().at(-1);
+  if (!worker) throw new Error("the page has no worker");
+  await worker.evaluate(() => (self as unknown as { device: { destroy(): void } }).device.destroy());
+}
+
+/** Starts a streamed answer whose pieces gather in `window.pieces`, and waits for some. */
+async function startAnswer(page: Page): Promise<void> {
+  await page.evaluate(async (content) => {
+    const stream = await window.engine.chat.completions.create({
+      messages: [{ role: "user", content }],
+      stream: true,
+      temperature: 0,
+      max_tokens: 16,
+    });
+    window.pieces = [];
+    const read = async () => {
+      for await (const chunk of stream)
+        if (chunk.choices[0]?.delta.content) window.pieces.push(chunk.choices[0].delta.content);
+      return "ended";
+    };
+    window.answer = read().catch((error: { name: string; code: string }) => `${error.name} ${error.code}`);
+  }, QUESTION);
+  await morePieces(page);
+}
+
+async function morePieces(page: Page): Promise<void> {
+  const before = await page.evaluate(() => window.pieces.length);
+  await page.waitForFunction((count) => window.pieces.length >= count + 2, before);
+}
+
+test("a lost device is rebuilt once, and the answer goes on where it was", async ({
+  shared,
+  bare,
+  smallPage,
+}) => {
+  const whole = await textOf(smallPage, QUESTION, 16);
+  const page = await barePage(shared, bare, "/lossy/");
+  await open(page, fromSite);
+  await startAnswer(page);
+  const [before] = page.workers();
+  await loseDevice(page);
+  expect(await page.evaluate(() => window.answer)).toBe("ended");
+  expect(page.workers()).not.toContain(before);
+  expect(await page.evaluate(() => window.pieces.join(""))).toBe(whole);
+
+  // Lost twice in one answer, it gives up; the next answer starts anew.
+  await startAnswer(page);
+  await loseDevice(page);
+  await morePieces(page);
+  await loseDevice(page);
+  expect(await page.evaluate(() => window.answer)).toBe("DeviceLostError device_lost");
+  expect(await textOf(page, QUESTION, 16)).toBe(whole);
+  await page.close();
+});

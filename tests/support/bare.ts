@@ -1,0 +1,125 @@
+/** A page with nothing on it but the built package, as `window.nomoat`. */
+import type { BrowserContext, Page } from "@playwright/test";
+import type { ChatCompletionWholeParams, Engine, EngineOptions } from "nomoat";
+import { places, smol } from "./places.ts";
+import { fileText, Site } from "./server.ts";
+
+declare global {
+  interface Window {
+    nomoat: typeof import("nomoat");
+    /** The engine that `open` made. */
+    engine: Engine;
+    /** Messages from workers so far. */
+    heard: number;
+  }
+}
+
+/** Keeps the worker's device where a test finds it. */
+const DEVICE_HOOK = `
+const request = GPUAdapter.prototype.requestDevice;
+GPUAdapter.prototype.requestDevice = async function (...args) {
+  return (self.device = await request.apply(this, args));
+};
+`;
+
+/** Counts what workers say. */
+const WORKER_HOOK = `
+window.heard = 0;
+const Plain = Worker;
+window.Worker = class extends Plain {
+  constructor(...args) {
+    super(...args);
+    this.addEventListener("message", () => (window.heard += 1));
+  }
+};
+`;
+
+/** Serves a bare page at `/`, and SmolLM2 at its place on a hub. The worker of the page at `/lossy/` gives its device away. */
+export async function startBareSite(): Promise<Site> {
+  const site = await Site.start({ "/pkg/": places.package, "/lossy/": places.package });
+  addBarePage(site, "/", "/pkg/");
+  addBarePage(site, "/lossy/", "/lossy/");
+  site.texts.set("/lossy/worker.js", fileText(places.package, "worker.js") + DEVICE_HOOK);
+  site.files.set(smol.hubPath, places.model);
+  return site;
+}
+
+/** Adds a bare page that takes the package from a folder of the site. */
+function addBarePage(site: Site, path: string, folder: string): void {
+  const script = `${folder}bare.js`;
+  site.texts.set(
+    path,
+    '<!doctype html><title>bare</title><link rel="icon" href="data:,"><input type="file" multiple>' +
+      `<script type="module" src="${script}"></script>`,
+  );
+  site.texts.set(script, `import * as nomoat from "./index.js"; window.nomoat = nomoat; ${WORKER_HOOK}`);
+}
+
+/** Opens a bare page. */
+export async function barePage(context: BrowserContext, site: Site, path = "/"): Promise<Page> {
+  const page = await context.newPage();
+  await page.goto(`${site.origin}${path}`);
+  await page.waitForFunction(() => "nomoat" in window);
+  return page;
+}
+
+/** Options that can be sent to a page. */
+export type PlainOptions = Omit<EngineOptions, "onProgress" | "signal" | "model"> & {
+  model: Exclude<EngineOptions["model"], File | File[]>;
+};
+
+/** Makes `window.engine`. */
+export async function open(page: Page, options: PlainOptions): Promise<void> {
+  await page.evaluate(async (given) => {
+    window.engine = await window.nomoat.createEngine(given);
+  }, options);
+}
+
+/** Frees `window.engine`. */
+export async function dispose(page: Page): Promise<void> {
+  await page.evaluate(() => window.engine.dispose());
+}
+
+/** What `createEngine` throws; fails if it does not. */
+export function openingError(page: Page, options: PlainOptions) {
+  return page.evaluate(async (given) => {
+    const { createEngine, NomoatError, QuotaError } = window.nomoat;
+    try {
+      const engine = await createEngine(given);
+      await engine.dispose();
+    } catch (error) {
+      if (!(error instanceof NomoatError)) throw error;
+      const { name, code, message } = error;
+      const room = error instanceof QuotaError ? { needed: error.needed, available: error.available } : null;
+      return { name, code, message, room };
+    }
+    throw new Error("the engine was created without an error");
+  }, options);
+}
+
+/** An answer in one piece from `window.engine`, at temperature 0. */
+export function complete(page: Page, question: string, params: Partial<ChatCompletionWholeParams> = {}) {
+  return page.evaluate(
+    ([content, more]) =>
+      window.engine.chat.completions.create({
+        messages: [{ role: "user", content }],
+        temperature: 0,
+        ...more,
+      }),
+    [question, params] as const,
+  );
+}
+
+/** Log-probabilities of some tokens: equal for equal weights, and quicker to have than text. */
+export function fingerprint(page: Page) {
+  return page.evaluate(() => window.engine.score([1, 2683, 198, 504]));
+}
+
+/** Text of `complete`. */
+export async function textOf(page: Page, question: string, maxTokens: number): Promise<string> {
+  const { choices } = await complete(page, question, { max_tokens: maxTokens });
+  return choices[0]?.message.content ?? "";
+}
+
+/** The SmolLM2 of the site's own hub. */
+export const fromHub: PlainOptions = { model: smol.id, hubEndpoint: "/hub", contextLength: 1024 };

@@ -1,0 +1,108 @@
+/** The chat page, as a person sees it. */
+import { expect, type BrowserContext, type Page } from "@playwright/test";
+import { statSync } from "node:fs";
+import { places } from "./places.ts";
+import { Site } from "./server.ts";
+
+/** Where a chat site has its model. */
+export const MODEL_PATH = "/models/small.gguf";
+
+/** Serves the page with one model of its own, chosen from the start. */
+export async function startChatSite(model: string): Promise<Site> {
+  const site = await Site.start({ "/": places.page });
+  site.files.set(MODEL_PATH, model);
+  const entry = { id: "small", name: "Small", url: MODEL_PATH, size: statSync(model).size };
+  site.texts.set("/config.json", JSON.stringify({ models: [entry], default_model: "small" }));
+  return site;
+}
+
+/** The page with its parts, and everything on it that should not be. */
+export class Chat {
+  readonly page: Page;
+  /** Errors on the console, breaches of the content security policy, requests to elsewhere. */
+  readonly faults: string[] = [];
+
+  private constructor(page: Page) {
+    this.page = page;
+  }
+
+  static async open(context: BrowserContext, url: string): Promise<Chat> {
+    const chat = new Chat(await context.newPage());
+    const { origin } = new URL(url);
+    const { page, faults } = chat;
+    page.on("console", (message) => {
+      if (message.type() === "error") faults.push(`console: ${message.text()}`);
+    });
+    page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
+    page.on("request", (request) => {
+      const { protocol, origin: to } = new URL(request.url());
+      if (protocol.startsWith("http") && to !== origin) faults.push(`request: ${request.url()}`);
+    });
+    await page.addInitScript(() =>
+      addEventListener("securitypolicyviolation", (event) =>
+        console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`),
+      ),
+    );
+    await page.goto(url);
+    return chat;
+  }
+
+  get message() {
+    return this.page.getByRole("textbox", { name: "Message" });
+  }
+  get send() {
+    return this.page.getByRole("button", { name: "Send", exact: true });
+  }
+  get stop() {
+    return this.page.getByRole("button", { name: "Stop", exact: true });
+  }
+  get newChat() {
+    return this.page.getByRole("button", { name: "New chat", exact: true });
+  }
+  get model() {
+    return this.page.getByRole("combobox", { name: "Model" });
+  }
+  get log() {
+    return this.page.getByRole("log");
+  }
+  get progress() {
+    return this.page.getByRole("progressbar");
+  }
+  get alert() {
+    return this.page.getByRole("alert");
+  }
+  /** The button that starts a download, or goes on with one. */
+  get download() {
+    return this.page.getByRole("button", { name: /^(Download and start|Continue download)/ });
+  }
+  /** The last answer's text: its paragraphs. */
+  get answer() {
+    return this.log.locator("article:not([aria-label=You])").last().getByRole("paragraph");
+  }
+
+  /** Waits until the model is on the device, which the page then names. */
+  async ready(): Promise<void> {
+    await expect(this.page.getByText(/swiftshader/i)).toBeVisible();
+  }
+
+  /** Sets temperature 0 and the longest answer, in the dialog. */
+  async settings({ maxTokens }: { maxTokens: number }): Promise<void> {
+    await this.page.getByRole("button", { name: "Settings" }).click();
+    await this.page.getByRole("slider", { name: "Temperature" }).fill("0");
+    const tokens = this.page.getByRole("spinbutton", { name: "Max tokens" });
+    await tokens.fill(String(maxTokens));
+    await tokens.press("Tab");
+    await this.page.keyboard.press("Escape");
+  }
+
+  /** Types a question and sends it with the button. */
+  async ask(question: string): Promise<void> {
+    await this.message.fill(question);
+    await this.send.click();
+  }
+
+  /** Waits for the running answer's end. */
+  async answered(): Promise<void> {
+    await expect(this.stop).toBeHidden();
+  }
+}

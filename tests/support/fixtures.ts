@@ -1,0 +1,78 @@
+/** What the tests share: one browser, models made for them, and pages with a loaded engine. */
+import { test as base, type BrowserContext, type Page } from "@playwright/test";
+import { rmSync } from "node:fs";
+import { barePage, fromHub, open, startBareSite } from "./bare.ts";
+import { launch, temporaryFolder } from "./browser.ts";
+import * as models from "./models.ts";
+import { Site } from "./server.ts";
+
+interface Shared {
+  /** Of files made for the tests. */
+  folder: string;
+  /** Path of the small model. */
+  small: string;
+  /** One browser profile for all tests; each site is an origin with a storage of its own. */
+  shared: BrowserContext;
+  /** Serves bare pages, the small model at `/models/small.gguf` and SmolLM2 on a hub. */
+  bare: Site;
+  /** A bare page whose engine runs the small model. */
+  smallPage: Page;
+  /** A bare page whose engine runs SmolLM2, and the wasm memory its loading took, in bytes. */
+  smol: { page: Page; wasmBytes: number };
+}
+
+export const test = base.extend<object, Shared>({
+  folder: [
+    async ({}, use) => {
+      const folder = temporaryFolder("models");
+      await use(folder);
+      rmSync(folder, { recursive: true, force: true });
+    },
+    { scope: "worker" },
+  ],
+  small: [async ({ folder }, use) => use(models.small(folder)), { scope: "worker" }],
+  shared: [
+    async ({}, use) => {
+      const browser = await launch();
+      await use(browser.context);
+      await browser.close();
+    },
+    { scope: "worker" },
+  ],
+  bare: [
+    async ({ small }, use) => {
+      const site = await startBareSite();
+      site.files.set(SMALL_PATH, small);
+      await use(site);
+      await site.stop();
+    },
+    { scope: "worker" },
+  ],
+  smallPage: [
+    async ({ shared, bare }, use) => {
+      const page = await barePage(shared, bare);
+      await open(page, fromSite);
+      await use(page);
+      await page.close();
+    },
+    { scope: "worker", timeout: 120_000 },
+  ],
+  smol: [
+    async ({ shared, bare }, use) => {
+      const page = await barePage(shared, bare);
+      await open(page, fromHub);
+      const { wasmBytes } = await page.evaluate(() => window.engine.memory());
+      await use({ page, wasmBytes });
+      await page.close();
+    },
+    { scope: "worker", timeout: 120_000 },
+  ],
+});
+
+export { expect } from "@playwright/test";
+
+/** Where a site has the small model. */
+export const SMALL_PATH = "/models/small.gguf";
+
+/** The small model of the site. */
+export const fromSite = { model: SMALL_PATH, contextLength: 512 };

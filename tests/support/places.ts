@@ -1,0 +1,51 @@
+/** Where the builds, the browser and the model are. A thing that is not there fails with the command that makes it. */
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import catalogue from "../../pkg/src/catalogue.json" with { type: "json" };
+import manifest from "../../pkg/package.json" with { type: "json" };
+
+export const root = resolve(import.meta.dirname, "../..");
+
+function there(path: string, remedy: string): string {
+  if (!existsSync(path)) throw new Error(`${path} is missing: ${remedy}.`);
+  return path;
+}
+
+/** The catalogue's entry of the model the tests run. */
+export const smol = (() => {
+  const [entry] = catalogue;
+  const [file] = entry?.files ?? [];
+  if (!entry || !file || entry.id !== "smollm2-135m-instruct")
+    throw new Error("pkg/src/catalogue.json does not begin with SmolLM2.");
+  return { ...entry, file, hubPath: `/hub/${entry.repo}/resolve/${entry.revision}/${file.path}` };
+})();
+
+export const places = {
+  get chromium(): string {
+    const path = process.env.NOMOAT_CHROMIUM ?? "/usr/bin/chromium";
+    return there(
+      path,
+      "cargo xtask test` (it installs Chromium), or set NOMOAT_CHROMIUM and run `cargo xtask test",
+    );
+  },
+  get model(): string {
+    const folder = process.env.NOMOAT_MODELS ?? join(homedir(), ".cache/nomoat/models");
+    return there(join(folder, smol.id, smol.file.path), `run \`cargo xtask model fetch ${smol.id}\` first`);
+  },
+  get tarball(): string {
+    const path = process.env.NOMOAT_TARBALL ?? join(root, `target/npm/nomoat-${manifest.version}.tgz`);
+    return there(path, "run `cargo xtask pack` first");
+  },
+  get page(): string {
+    there(join(root, "web/dist/index.html"), "run `cargo xtask build` first");
+    return join(root, "web/dist");
+  },
+  get package(): string {
+    there(join(root, "pkg/dist/wasm/nomoat_runtime_bg.wasm"), "run `cargo xtask build` first");
+    return join(root, "pkg/dist");
+  },
+  get golden(): string {
+    return join(root, `tests/golden/${smol.id}.dev.json`);
+  },
+};

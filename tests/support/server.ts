@@ -1,0 +1,200 @@
+/** A production-like server that writes down what it is asked for, and fails on demand. */
+import { createReadStream, existsSync, readFileSync, statSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { extname, join, normalize } from "node:path";
+import { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+
+/** One request that was answered, or cut. */
+export interface Logged {
+  method: string;
+  path: string;
+  /** `Range` header. */
+  range: string | null;
+  status: number;
+  /** Bytes of the body that were sent. */
+  sent: number;
+}
+
+/** How a path misbehaves. */
+export interface Fault {
+  /** After so many bytes of body, over all requests, connections are cut. */
+  cutAfter?: number;
+  /** Range headers are ignored. */
+  noRanges?: boolean;
+  /** In place of the file's own. */
+  etag?: string;
+  /** Answers this status without a body. */
+  status?: number;
+  /** Milliseconds before an answer. */
+  delay?: number;
+}
+
+const TYPES: Record<string, string> = {
+  ".css": "text/css",
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".wasm": "application/wasm",
+  ".webmanifest": "application/manifest+json",
+  ".woff2": "font/woff2",
+};
+
+/** The headers of `cargo xtask chat`. */
+const HEADERS = {
+  "Content-Security-Policy":
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
+    "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; object-src 'none'; " +
+    "base-uri 'none'; frame-ancestors 'none'",
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Referrer-Policy": "no-referrer",
+  "X-Content-Type-Options": "nosniff",
+  "Cache-Control": "no-cache",
+};
+
+/** A site on its own port of localhost. */
+export class Site {
+  /** Every request, oldest first. */
+  readonly log: Logged[] = [];
+  /** By path of the URL. */
+  readonly faults = new Map<string, Fault>();
+  /** Files beside the folders: path of the URL to path on disk. */
+  readonly files = new Map<string, string>();
+  /** Answers that are no files: path of the URL to text. */
+  readonly texts = new Map<string, string>();
+  readonly #folders: [prefix: string, folder: string][];
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(folders: [prefix: string, folder: string][]) {
+    this.#folders = folders;
+    this.#server = createServer((request, response) => void this.#answer(request, response));
+    this.#server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket));
+    });
+  }
+
+  /** Serves folders under prefixes such as `/`; the first prefix that fits wins. */
+  static async start(folders: Record<string, string>): Promise<Site> {
+    const site = new Site(Object.entries(folders));
+    await new Promise<void>((resolve) => site.#server.listen(0, "127.0.0.1", resolve));
+    return site;
+  }
+
+  /** `http://localhost:port`, without a slash. */
+  get origin(): string {
+    return `http://localhost:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Cuts all connections and takes no more. */
+  async stop(): Promise<void> {
+    if (!this.#server.listening) return;
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  /** Requests for a path, from the `since`-th request on. */
+  asked(path: string, since = 0): Logged[] {
+    return this.log.slice(since).filter((entry) => entry.path === path);
+  }
+
+  #find(path: string): string | null {
+    const named = this.files.get(path);
+    if (named) return named;
+    for (const [prefix, folder] of this.#folders) {
+      if (!path.startsWith(prefix)) continue;
+      const rest = normalize(`/${path.slice(prefix.length)}`);
+      const file = join(folder, rest.endsWith("/") ? `${rest}index.html` : rest);
+      if (existsSync(file) && statSync(file).isFile()) return file;
+    }
+    return null;
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
+    const entry: Logged = {
+      method: request.method ?? "",
+      path,
+      range: request.headers.range ?? null,
+      status: 0,
+      sent: 0,
+    };
+    this.log.push(entry);
+    const fault = this.faults.get(path) ?? {};
+    if (fault.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
+    if (fault.cutAfter !== undefined && this.#left(path, fault.cutAfter) <= 0) {
+      request.socket.destroy();
+      return;
+    }
+    const text = this.texts.get(path);
+    const file = text === undefined ? this.#find(path) : null;
+    const head = (status: number, headers: Record<string, string | number> = {}) => {
+      entry.status = status;
+      response.writeHead(status, { ...HEADERS, ...headers });
+    };
+    if (fault.status !== undefined || (text === undefined && file === null)) {
+      head(fault.status ?? 404);
+      response.end();
+      return;
+    }
+    const type = TYPES[extname(file ?? path) || ".html"] ?? "application/octet-stream";
+    if (file === null) {
+      head(200, { "Content-Type": type });
+      response.end(text);
+      return;
+    }
+    const { size, mtimeMs } = statSync(file);
+    const range = fault.noRanges ? null : /^bytes=(\d+)-(\d*)$/.exec(entry.range ?? "");
+    const start = Number(range?.[1] ?? 0);
+    const end = Math.min(range?.[2] ? Number(range[2]) : size - 1, size - 1);
+    const headers = {
+      "Content-Type": type,
+      "Content-Length": end - start + 1,
+      ETag: fault.etag ?? `"${size.toString(16)}-${Math.round(mtimeMs).toString(16)}"`,
+      ...(!fault.noRanges && { "Accept-Ranges": "bytes" }),
+      ...(range && { "Content-Range": `bytes ${start}-${end}/${size}` }),
+    };
+    head(range ? 206 : 200, headers);
+    if (request.method === "HEAD") {
+      response.end();
+      return;
+    }
+    const counter = new Transform({
+      transform: (chunk: Buffer, _, done) => {
+        const left = fault.cutAfter === undefined ? Infinity : this.#left(path, fault.cutAfter);
+        const part = chunk.subarray(0, Math.min(chunk.length, left));
+        entry.sent += part.length;
+        if (part.length < chunk.length) {
+          // Let what was counted go out before the cut.
+          response.write(part, () => request.socket.destroy());
+          return;
+        }
+        done(null, part);
+      },
+    });
+    // A browser that gives up in the middle is no failure of the server's.
+    await pipeline(createReadStream(file, { start, end }), counter, response).catch(() => undefined);
+  }
+
+  #left(path: string, limit: number): number {
+    return limit - this.asked(path).reduce((sum, { sent }) => sum + sent, 0);
+  }
+}
+
+/** Ranges of shards that were asked for, as `first-last` byte: not the question how large the file is. */
+export function shardRanges(asked: Logged[]): string[] {
+  const ranges = asked.map(({ range }) => range?.replace("bytes=", "") ?? "all");
+  return ranges.filter((range) => range !== "0-0").sort();
+}
+
+/** Reads a text file of a folder. */
+export function fileText(folder: string, name: string): string {
+  return readFileSync(join(folder, name), "utf8");
+}

@@ -1,0 +1,6 @@
+/** Before all tests: everything they need is there, or the run fails with what to do. */
+import { places } from "./places.ts";
+
+export default function setup(): void {
+  void [places.chromium, places.model, places.tarball, places.page, places.package, places.golden];
+}
