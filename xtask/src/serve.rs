@@ -143,10 +143,9 @@ mod tests {
     use tower::ServiceExt;
 
     /// A page with one asset, and a model of 1000 bytes.
-    fn site() -> (PathBuf, Router) {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("nomoat-serve-{}-{number}", std::process::id()));
+    fn site() -> (tempfile::TempDir, Router) {
+        let kept = tempfile::tempdir().unwrap();
+        let folder = kept.path();
         std::fs::create_dir_all(folder.join("page/assets")).unwrap();
         std::fs::write(folder.join("secret"), "secret").unwrap();
         std::fs::write(folder.join("page/index.html"), "<p>").unwrap();
@@ -155,7 +154,8 @@ mod tests {
         std::fs::write(folder.join("m.gguf"), model).unwrap();
         let files = vec![("/hub/a/b/resolve/c/m.gguf".to_string(), folder.join("m.gguf"))];
         let config = serde_json::json!({ "hub_endpoint": "/hub" });
-        (folder.clone(), router(&folder.join("page"), Models { config, files }))
+        let router = router(&folder.join("page"), Models { config, files });
+        (kept, router)
     }
 
     fn get(
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let (_, router) = site();
+        let (_kept, router) = site();
         let (status, headers, body) = get(&router, MODEL, &[("range", "bytes=10-19")]);
         assert_eq!(
             (status, headers["content-range"].to_str().unwrap()),
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn entity_tags_save_transfers() {
-        let (_, router) = site();
+        let (_kept, router) = site();
         let (_, headers, _) = get(&router, MODEL, &[]);
         let etag = headers["etag"].to_str().unwrap();
         assert!(!etag.starts_with("W/"));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn types_caching_and_isolation() {
-        let (_, router) = site();
+        let (_kept, router) = site();
         let (status, headers, _) = get(&router, "/", &[]);
         assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, "text/html"));
         assert_eq!(headers["cache-control"], "no-cache");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn nothing_outside_of_the_page() {
-        let (_, router) = site();
+        let (_kept, router) = site();
         for path in ["/../secret", "/..%2fsecret", "/%2e%2e/secret", "/assets/../../secret", "/hub/secret"] {
             let (status, _, body) = get(&router, path, &[]);
             assert!(!status.is_success() && body != b"secret", "{path}: {status}");
