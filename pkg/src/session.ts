@@ -82,7 +82,7 @@ export class Session {
     progress.phase("device", 0, 0);
     this.#memory ??= await this.#start();
     if (!this.#runtime) {
-      const options = JSON.stringify({ adapter_name: await this.#module.adapterName() });
+      const options = JSON.stringify({ device: "webgpu", adapter_name: await this.#module.adapterName() });
       this.#runtime = await this.#module.Runtime.open(options);
     }
     const device = JSON.parse(this.#runtime.device_info()) as RuntimeDeviceInfo;

@@ -1,9 +1,12 @@
-//! Nomoat's runtime: loads a GGUF model onto a GPU and generates text with it, natively and in the browser.
+//! Nomoat's runtime: loads a GGUF model onto a GPU or the CPU and generates text with it, natively and in the browser.
 //!
 //! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
 
+#[cfg(feature = "cpu")]
+pub mod cpu;
 pub mod engine;
 pub mod gguf;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;
 pub mod load;

@@ -1,8 +1,11 @@
-//! `nomoat`: the runtime on this machine's GPU, without a browser.
+//! `nomoat`: the runtime on this machine's GPU or CPU, without a browser.
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use nomoat_runtime::engine::{Engine, Event, LoadOptions, Loading, Message, Request, Sampling};
+use nomoat_runtime::cpu::{self, Cpu};
+use nomoat_runtime::engine::{
+    Device, DeviceInfo, Engine, Event, LoadOptions, Loading, Message, Request, Sampling,
+};
 use nomoat_runtime::gpu::{Gpu, Options, self_test};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +15,7 @@ use std::time::Instant;
 mod eval;
 mod info;
 
-/// Runs GGUF language models on the GPU.
+/// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -74,7 +77,10 @@ enum Command {
 struct Load {
     /// Where to compute.
     #[arg(long, default_value = "webgpu")]
-    device: Device,
+    device: DeviceChoice,
+    /// Threads on the CPU; default: one a core, at most 8.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Positions that the context holds.
     #[arg(long)]
     context_length: Option<usize>,
@@ -84,9 +90,11 @@ struct Load {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Device {
+enum DeviceChoice {
     /// Any GPU that wgpu finds.
     Webgpu,
+    /// The processor.
+    Cpu,
 }
 
 fn main() -> Result<()> {
@@ -153,12 +161,14 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
 
 fn open(model: &Path, load: &Load) -> Result<Engine> {
     let start = Instant::now();
-    let Device::Webgpu = load.device;
-    let gpu = pollster::block_on(async {
-        let gpu = Gpu::open(Options { f16: !load.no_f16, ..Default::default() }).await?;
-        self_test::run(&gpu).await?;
-        Ok::<_, nomoat_runtime::gpu::GpuError>(gpu)
-    })?;
+    let device = match load.device {
+        DeviceChoice::Webgpu => pollster::block_on(async {
+            let gpu = Gpu::open(Options { f16: !load.no_f16, ..Default::default() }).await?;
+            self_test::run(&gpu).await?;
+            Ok::<_, nomoat_runtime::gpu::GpuError>(Device::Gpu(gpu))
+        })?,
+        DeviceChoice::Cpu => Device::Cpu(Cpu::open(load.threads.unwrap_or_else(cpu::default_threads))?),
+    };
     let opened = start.elapsed();
     let paths = files(model)?;
     let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
@@ -167,7 +177,7 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
         push_header(&mut loading, i, path)?;
     }
     let engine = pollster::block_on(async {
-        loading.prepare(&gpu).await?;
+        loading.prepare(&device).await?;
         for (i, path) in paths.iter().enumerate() {
             let mut file = File::open(path)?;
             let mut piece = vec![0; 1 << 20];
@@ -176,17 +186,20 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
                 if n == 0 {
                     break;
                 }
-                loading.push_data(&gpu, i, &piece[..n]).await?;
+                loading.push_data(&device, i, &piece[..n]).await?;
             }
         }
-        Ok::<_, anyhow::Error>(loading.finish(&gpu).await?.0)
+        Ok::<_, anyhow::Error>(loading.finish(&device).await?.0)
     })?;
+    let device = match device.info() {
+        DeviceInfo::Gpu(gpu) => {
+            format!("{} ({}{})", gpu.name, gpu.backend, if gpu.f16 { ", f16" } else { "" })
+        }
+        DeviceInfo::Cpu(cpu) => format!("{} ({}, {} threads)", cpu.name, cpu.simd, cpu.threads),
+    };
     eprintln!(
-        "[{} on {} ({}{}), device ready in {:.1} s, model in {:.1} s]",
+        "[{} on {device}, device ready in {:.1} s, model in {:.1} s]",
         engine.info().name,
-        gpu.info().name,
-        gpu.info().backend,
-        if gpu.info().f16 { ", f16" } else { "" },
         opened.as_secs_f64(),
         (start.elapsed() - opened).as_secs_f64(),
     );

@@ -1,6 +1,9 @@
 //! The runtime's face to JavaScript: what the npm package's worker calls. Structured values cross as JSON text.
 
-use crate::engine::{Engine, Error, Loading, Request};
+#[cfg(feature = "cpu")]
+use crate::cpu::Cpu;
+use crate::engine::{Device, Engine, Error, Loading, Request};
+#[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test};
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
@@ -8,7 +11,7 @@ use wasm_bindgen::prelude::*;
 /// A device, and on it a model that is being loaded or is ready.
 #[wasm_bindgen]
 pub struct Runtime {
-    gpu: Gpu,
+    device: Device,
     loading: Option<Loading>,
     engine: Option<Engine>,
 }
@@ -37,18 +40,13 @@ impl Runtime {
         console_error_panic_hook::set_once();
         let options: OpenOptions = serde_json::from_str(&options_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
-        let mut gpu = Options::default();
-        if !options.adapter_name.is_empty() {
-            gpu.name = options.adapter_name;
-        }
-        let gpu = Gpu::open(gpu).await.map_err(thrown)?;
-        self_test::run(&gpu).await.map_err(thrown)?;
-        Ok(Runtime { gpu, loading: None, engine: None })
+        let device = open_device(options).await.map_err(thrown)?;
+        Ok(Runtime { device, loading: None, engine: None })
     }
 
     /// What the device is and can, as JSON.
     pub fn device_info(&self) -> Result<String, JsValue> {
-        json(self.gpu.info())
+        json(&self.device.info())
     }
 
     /// Begins to load a model of files of these sizes; the one before is given up first.
@@ -69,19 +67,19 @@ impl Runtime {
     /// With all headers complete: checks the model and allocates its memory. Returns what it is, as JSON.
     pub async fn prepare(&mut self) -> Result<String, JsValue> {
         let loading = self.loading.as_mut().ok_or_else(no_model)?;
-        json(loading.prepare(&self.gpu).await.map_err(thrown)?)
+        json(loading.prepare(&self.device).await.map_err(thrown)?)
     }
 
     /// Takes the files' next bytes, from the first file's first byte on.
     pub async fn push_data(&mut self, file: usize, bytes: js_sys::Uint8Array) -> Result<(), JsValue> {
         let loading = self.loading.as_mut().ok_or_else(no_model)?;
-        loading.push_data(&self.gpu, file, &bytes.to_vec()).await.map_err(thrown)
+        loading.push_data(&self.device, file, &bytes.to_vec()).await.map_err(thrown)
     }
 
     /// After the last byte. Returns the files' digests, as JSON.
     pub async fn finish(&mut self) -> Result<String, JsValue> {
         let loading = self.loading.take().ok_or_else(no_model)?;
-        let (engine, sha256) = loading.finish(&self.gpu).await.map_err(thrown)?;
+        let (engine, sha256) = loading.finish(&self.device).await.map_err(thrown)?;
         self.engine = Some(engine);
         json(&serde_json::json!({ "sha256": sha256 }))
     }
@@ -122,7 +120,25 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        self.gpu.destroy();
+        self.device.destroy();
+    }
+}
+
+async fn open_device(options: OpenOptions) -> Result<Device, Error> {
+    match options.device.as_str() {
+        #[cfg(feature = "gpu")]
+        "webgpu" => {
+            let mut gpu = Options::default();
+            if !options.adapter_name.is_empty() {
+                gpu.name = options.adapter_name;
+            }
+            let gpu = Gpu::open(gpu).await?;
+            self_test::run(&gpu).await?;
+            Ok(Device::Gpu(gpu))
+        }
+        #[cfg(feature = "cpu")]
+        "cpu" => Ok(Device::Cpu(Cpu::open(options.threads.unwrap_or(1))?)),
+        other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),
     }
 }
 
@@ -130,6 +146,10 @@ impl Drop for Runtime {
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct OpenOptions {
+    /// `webgpu` or `cpu`; a build may have one of them only.
+    device: String,
+    /// Threads on the CPU.
+    threads: Option<usize>,
     /// What the browser calls the adapter; wgpu does not pass it on.
     adapter_name: String,
 }

@@ -1,6 +1,9 @@
 //! Everything that can go wrong between a file and an answer, by cause.
 
+#[cfg(feature = "cpu")]
+use crate::cpu::CpuError;
 use crate::gguf::GgufError;
+#[cfg(feature = "gpu")]
 use crate::gpu::GpuError;
 use crate::load::LoadError;
 use crate::model::ModelError;
@@ -22,9 +25,14 @@ pub enum Error {
     /// Its vocabulary or template cannot be used.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// The device failed.
+    /// The GPU failed.
+    #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// The CPU cannot run it.
+    #[cfg(feature = "cpu")]
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
     /// More tokens than the context holds.
     #[error(
         "{needed} tokens do not fit the context of {limit}; shorten the conversation or load the model with a longer one"
@@ -51,11 +59,20 @@ impl Error {
             Error::Model(ModelError::Feature(_)) => "unsupported_feature",
             Error::Load(LoadError::TensorType { .. }) => "unsupported_tensor_type",
             Error::Text(error) => error.code(),
-            Error::Gpu(GpuError::NoAdapter(_)) => "no_webgpu",
-            Error::Gpu(GpuError::Wrong { .. }) => "device_wrong",
-            Error::Gpu(GpuError::OutOfMemory(_)) => "out_of_memory",
-            Error::Gpu(GpuError::Lost(_)) => "device_lost",
-            Error::Gpu(GpuError::Internal(_)) => "internal",
+            #[cfg(feature = "gpu")]
+            Error::Gpu(error) => match error {
+                GpuError::NoAdapter(_) => "no_webgpu",
+                GpuError::Wrong { .. } => "device_wrong",
+                GpuError::OutOfMemory(_) => "out_of_memory",
+                GpuError::Lost(_) => "device_lost",
+                GpuError::Internal(_) => "internal",
+            },
+            #[cfg(feature = "cpu")]
+            Error::Cpu(error) => match error {
+                CpuError::OutOfMemory(_) => "out_of_memory",
+                CpuError::Wrong { .. } => "device_wrong",
+                CpuError::Internal(_) => "internal",
+            },
             Error::ContextLength { .. } => "context_length_exceeded",
             Error::InvalidRequest(_) => "invalid_request",
         }

@@ -2,8 +2,7 @@
 
 use super::sampler::Sampler;
 use super::{Engine, Error, Sampling};
-use crate::gpu::Want;
-use crate::graph::Output;
+use crate::graph::{Output, Want};
 pub use crate::text::Message;
 use crate::text::{Detokenizer, StopMatcher};
 use serde::{Deserialize, Serialize};
@@ -216,7 +215,7 @@ impl Engine {
     }
 
     async fn advance_with(&mut self, g: &mut Generation) -> Result<Event, Error> {
-        let chunk = (self.executor.capacity().tokens as usize).min(g.pending.len() - g.fed);
+        let chunk = (self.backend.capacity().tokens as usize).min(g.pending.len() - g.fed);
         let is_last = g.fed + chunk == g.pending.len();
         self.outputs.clear();
         if is_last {
@@ -233,9 +232,9 @@ impl Engine {
             });
         }
         g.first_token.get_or_insert_with(Instant::now);
-        let id = match self.executor.best.first() {
+        let id = match self.backend.best().first() {
             Some(best) if g.argmax => best.id,
-            Some(_) => g.sampler.choose(&mut self.executor.logits),
+            Some(_) => g.sampler.choose(self.backend.logits()),
             None => return Err(Error::InvalidRequest("a step brought no result".into())),
         };
         g.sampler.accept(id);
@@ -284,7 +283,7 @@ impl Engine {
             timings: Timings {
                 prefill_ms: first.duration_since(g.started).as_secs_f64() * 1e3,
                 decode_ms: first.elapsed().as_secs_f64() * 1e3,
-                dispatches_per_token: self.executor.dispatches(),
+                dispatches_per_token: self.backend.dispatches(),
             },
         }
     }

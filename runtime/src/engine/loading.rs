@@ -1,11 +1,11 @@
 //! The way from a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data, piece by piece.
 
+use super::backend::{Backend, Device};
 use super::pool::{Pool, Sequence};
 use super::{Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
-use crate::gpu::{Executor, Gpu, GpuError, Weights};
-use crate::graph::{Capacity, Graph, PAGE, WeightId};
-use crate::load::{FileLoader, Sink, formats};
+use crate::graph::{Capacity, Graph, PAGE};
+use crate::load::{FileLoader, formats};
 use crate::model::{Config, ModelError, Tensors, build};
 use crate::quant::Format;
 use crate::text::{ChatTemplate, Tokenizer};
@@ -38,7 +38,7 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Bytes of its tensors in the file.
     pub tensor_bytes: u64,
-    /// Bytes of all its buffers on the GPU, the KV pool included.
+    /// Bytes of all its buffers on the GPU, the KV pool included; 0 on the CPU.
     pub gpu_bytes: u64,
     /// Bytes of the KV pool.
     pub kv_bytes: u64,
@@ -64,22 +64,11 @@ pub struct Loading {
 }
 
 struct Prepared {
-    weights: Weights,
-    executor: Executor,
+    backend: Backend,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     info: ModelInfo,
     loaders: std::collections::VecDeque<FileLoader>,
-}
-
-impl Sink for Weights {
-    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        self.write_blocks(weight, first_block, quants, scales);
-    }
-
-    fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
-        self.write_vector(weight, numbers);
-    }
 }
 
 impl Loading {
@@ -108,7 +97,7 @@ impl Loading {
     }
 
     /// With all headers complete: checks the model, builds its graph and allocates its buffers on the device.
-    pub async fn prepare(&mut self, gpu: &Gpu) -> Result<&ModelInfo, Error> {
+    pub async fn prepare(&mut self, device: &Device) -> Result<&ModelInfo, Error> {
         let mut headers = self.headers()?;
         check_split(&headers)?;
         // The tokenizer takes the vocabulary out of the metadata, which would else be held twice.
@@ -126,62 +115,55 @@ impl Loading {
         let formats = formats(&graph, &tensors)?;
 
         let context_length = context_length(self.options.context_length, &config)?;
-        let capacity = capacity(gpu, context_length);
+        let capacity = capacity(device, context_length);
         let kv_buffer =
             graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
-        if kv_buffer > gpu.info().max_binding_size {
-            let message = format!(
-                "a context of {context_length} needs KV buffers of {kv_buffer} bytes; ask for a shorter one"
-            );
-            return Err(GpuError::OutOfMemory(message).into());
-        }
-        let weights = Weights::allocate(gpu, &graph, &formats)?;
-        let executor = Executor::new(gpu, &graph, &weights, capacity)?;
-        gpu.settle().await?;
+        device.check_kv_buffer(kv_buffer, context_length)?;
+        let backend = Backend::new(device, &graph, &formats, capacity)?;
+        device.settle().await?;
 
         let info = describe(&headers, &config, &graph, &formats);
         let info = ModelInfo {
             context_length,
-            gpu_bytes: weights.bytes() + executor.bytes(),
-            kv_bytes: executor.kv_bytes(),
+            gpu_bytes: backend.gpu_bytes(),
+            kv_bytes: backend.kv_bytes(),
             has_chat_template: template.is_some(),
             vocab_size: tokenizer.vocab_size(),
             ..info
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { weights, executor, tokenizer, template, info, loaders };
+        let prepared = Prepared { backend, tokenizer, template, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
     /// The next bytes of a file's data, from its first byte on; files in order.
-    pub async fn push_data(&mut self, gpu: &Gpu, file: usize, bytes: &[u8]) -> Result<(), Error> {
+    pub async fn push_data(&mut self, device: &Device, file: usize, bytes: &[u8]) -> Result<(), Error> {
         let prepared = self.prepared.as_mut().ok_or_else(|| out_of_order("data before the headers"))?;
         if file == self.file + 1 {
             finish_file(prepared, &mut self.digests)?;
             self.file += 1;
         }
         let loader = prepared.loaders.front_mut().filter(|_| file == self.file);
-        loader.ok_or_else(|| out_of_order("files out of order"))?.push(bytes, &prepared.weights)?;
+        loader.ok_or_else(|| out_of_order("files out of order"))?.push(bytes, &mut prepared.backend)?;
         self.queued += bytes.len() as u64;
         if self.queued > QUEUED {
             self.queued = 0;
-            gpu.settle().await?;
+            device.settle().await?;
         }
         Ok(())
     }
 
     /// After the last byte: the engine, and the SHA-256 of each file.
-    pub async fn finish(mut self, gpu: &Gpu) -> Result<(Engine, Vec<String>), Error> {
+    pub async fn finish(mut self, device: &Device) -> Result<(Engine, Vec<String>), Error> {
         let mut prepared = self.prepared.take().ok_or_else(|| out_of_order("finished before the headers"))?;
         while !prepared.loaders.is_empty() {
             finish_file(&mut prepared, &mut self.digests)?;
         }
-        gpu.settle().await?;
-        let pages = prepared.executor.capacity().pages;
+        device.settle().await?;
+        let pages = prepared.backend.capacity().pages;
         let engine = Engine {
-            executor: prepared.executor,
-            _weights: prepared.weights,
+            backend: prepared.backend,
             tokenizer: prepared.tokenizer,
             template: prepared.template,
             info: prepared.info,
@@ -231,11 +213,9 @@ fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error
     }
 }
 
-fn capacity(gpu: &Gpu, context_length: usize) -> Capacity {
+fn capacity(device: &Device, context_length: usize) -> Capacity {
     let pages = context_length.div_ceil(PAGE as usize) as u32;
-    // Chunks small enough that a step stays far below the seconds after which systems reset a device.
-    let tokens = if gpu.info().is_fallback { 32 } else { 128 };
-    Capacity { tokens, outputs: 32, sequences: 1, max_pages: pages, pages }
+    Capacity { tokens: device.chunk(), outputs: 32, sequences: 1, max_pages: pages, pages }
 }
 
 /// What the headers alone tell.

@@ -1,28 +1,28 @@
 //! Models that run: weights on a device, the KV pool, one live sequence with prefix reuse, and generation.
 
+mod backend;
 mod error;
 mod generation;
 mod loading;
 mod pool;
 mod sampler;
 
+pub use backend::{Device, DeviceInfo};
 pub use error::Error;
 pub use generation::{Event, FinishReason, Message, Request, Started, Timings, Usage};
 pub use loading::{LoadOptions, Loading, ModelInfo};
 pub use sampler::Sampling;
 
-use crate::gpu::{Executor, Want, Weights};
-use crate::graph::{Output, Step, Token};
+use crate::graph::{Output, Step, Token, Want};
 use crate::text::{ChatTemplate, Tokenizer};
+use backend::Backend;
 use generation::Generation;
 use pool::{Pool, Sequence};
 use serde::Serialize;
 
 /// A loaded model.
 pub struct Engine {
-    executor: Executor,
-    /// Held for the buffers that the executor's bind groups name.
-    _weights: Weights,
+    backend: Backend,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     info: ModelInfo,
@@ -57,7 +57,7 @@ impl Engine {
 
     /// Dispatches of the last step.
     pub fn dispatches(&self) -> usize {
-        self.executor.dispatches()
+        self.backend.dispatches()
     }
 
     /// Log-probabilities of a token sequence, in prefill chunks or, with `one_by_one`, as decoding sees it. Starts afresh: nothing
@@ -69,7 +69,7 @@ impl Engine {
         }
         self.cancel();
         self.sequence.truncate(0, &mut self.pool);
-        let capacity = self.executor.capacity();
+        let capacity = self.backend.capacity();
         let chunk = if one_by_one { 1 } else { capacity.tokens.min(capacity.outputs) as usize };
         let mut score = Score::default();
         for (at, chunk) in ids.chunks(chunk).enumerate().map(|(i, c)| (i * chunk, c)) {
@@ -78,7 +78,7 @@ impl Engine {
             self.outputs.clear();
             self.outputs.extend(targets.enumerate().map(|(row, &target)| Output { row: row as u32, target }));
             self.forward(chunk, Want::Best).await?;
-            for best in &self.executor.best {
+            for best in self.backend.best() {
                 score.logprobs.push(best.target_logprob());
                 score.top.push(best.id);
             }
@@ -99,13 +99,13 @@ impl Engine {
             tokens: &self.rows,
             outputs: &self.outputs,
             pages: self.sequence.pages(),
-            max_pages: self.executor.capacity().max_pages,
+            max_pages: self.backend.capacity().max_pages,
         };
-        let result = self.executor.step(&step, want).await;
+        let result = self.backend.step(&step, want).await;
         if result.is_err() {
             self.sequence.truncate(first, &mut self.pool);
         }
-        Ok(result?)
+        result
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {

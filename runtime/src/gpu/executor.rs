@@ -2,16 +2,7 @@
 
 use super::lower::{Extent, Plan, lower};
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Best, Capacity, Graph, Rows, Step, ValueId};
-
-/// What of a step's results comes back to the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// The likeliest token of each output row.
-    Best,
-    /// That, and all logits of the step's only output row.
-    Logits,
-}
+use crate::graph::{Best, Capacity, Graph, Rows, Step, ValueId, Want};
 
 /// A graph ready to run on a device.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ pub mod self_test;
 mod weights;
 
 pub use device::{DeviceInfo, Gpu, Options};
-pub use executor::{Executor, Want};
+pub use executor::Executor;
 pub use weights::Weights;
 
 use thiserror::Error;

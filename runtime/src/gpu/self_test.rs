@@ -3,10 +3,10 @@
 //! [`run`] is the self-test that every device passes before it is used: some devices and drivers compute wrongly, and say nothing.
 //! The unit tests below run the same cases at many more shapes, and every kernel variant.
 
-use super::{Executor, Gpu, GpuError, Want, Weights};
+use super::{Executor, Gpu, GpuError, Weights};
 use crate::graph::interpreter::Interpreter;
 use crate::graph::{
-    Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, ValueId,
+    Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, ValueId, Want,
 };
 use crate::quant::{BLOCK, Format};
 

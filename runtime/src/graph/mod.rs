@@ -237,6 +237,15 @@ pub struct Step<'a> {
     pub max_pages: u32,
 }
 
+/// What of a step's results its caller needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The likeliest token of each output row.
+    Best,
+    /// That, and all logits of the step's only output row.
+    Logits,
+}
+
 /// What [`Op::Argmax`] says of an output row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]

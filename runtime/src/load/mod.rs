@@ -36,9 +36,9 @@ pub enum LoadError {
 /// Where repacked weights go.
 pub trait Sink {
     /// Blocks of a matrix from its block `first_block` on, which is even; as many as `quants` holds.
-    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
     /// A whole vector.
-    fn write_vector(&self, weight: WeightId, numbers: &[f32]);
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]);
 }
 
 /// Bytes of a file that are handed on at once, at most: what the loader holds besides the caller's own piece.
@@ -111,7 +111,7 @@ impl FileLoader {
     }
 
     /// The next bytes of the file.
-    pub fn push(&mut self, mut bytes: &[u8], sink: &impl Sink) -> Result<(), LoadError> {
+    pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), LoadError> {
         let end = self.position + bytes.len() as u64;
         if end > self.size {
             return Err(LoadError::Size { expected: self.size, found: end });
@@ -145,7 +145,7 @@ impl FileLoader {
         &bytes[n as usize..]
     }
 
-    fn hand_on(&mut self, is_last: bool, sink: &impl Sink) {
+    fn hand_on(&mut self, is_last: bool, sink: &mut impl Sink) {
         let Some(tensor) = self.placed.last() else { return };
         if tensor.is_vector {
             sink.write_vector(tensor.weight, &vector(tensor.format, &self.carry));

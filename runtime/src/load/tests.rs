@@ -2,7 +2,6 @@ use super::*;
 use crate::gguf::{HeaderReader, TensorType, Writer};
 use crate::graph::Builder;
 use crate::model::Tensors;
-use std::cell::RefCell;
 
 /// Quants and scales.
 type Planes = (Vec<u8>, Vec<u8>);
@@ -10,26 +9,24 @@ type Planes = (Vec<u8>, Vec<u8>);
 /// Puts what comes where it belongs, as a device does.
 #[derive(Default)]
 struct Memory {
-    matrices: RefCell<HashMap<usize, Planes>>,
-    vectors: RefCell<HashMap<usize, Vec<f32>>>,
-    largest: RefCell<usize>,
+    matrices: HashMap<usize, Planes>,
+    vectors: HashMap<usize, Vec<f32>>,
+    largest: usize,
 }
 
 impl Sink for Memory {
-    fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         assert_eq!(first_block % 2, 0);
-        let mut matrices = self.matrices.borrow_mut();
-        let (q, s) = matrices.entry(weight.0).or_default();
+        let (q, s) = self.matrices.entry(weight.0).or_default();
         // 18 bytes a Q4_0 block, 2 of them its scale.
         assert_eq!((q.len(), s.len()), (first_block * 16, first_block * 2));
         q.extend_from_slice(quants);
         s.extend_from_slice(scales);
-        let mut largest = self.largest.borrow_mut();
-        *largest = (*largest).max(quants.len());
+        self.largest = self.largest.max(quants.len());
     }
 
-    fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
-        self.vectors.borrow_mut().insert(weight.0, numbers.to_vec());
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        self.vectors.insert(weight.0, numbers.to_vec());
     }
 }
 
@@ -55,7 +52,7 @@ fn file() -> (Vec<u8>, Vec<u8>, Vec<f32>) {
     (bytes, matrix, vector)
 }
 
-fn load(bytes: &[u8], piece: usize, memory: &Memory) -> Result<String, LoadError> {
+fn load(bytes: &[u8], piece: usize, memory: &mut Memory) -> Result<String, LoadError> {
     let mut reader = HeaderReader::new(bytes.len() as u64);
     reader.push(bytes).unwrap();
     let headers = [reader.finish().unwrap()];
@@ -77,18 +74,18 @@ fn any_cut_of_the_file_gives_the_same_weights() {
     let (mut quants, mut scales) = (Vec::new(), Vec::new());
     Format::Q4_0.repack(&matrix, &mut quants, &mut scales);
     for piece in [997, 1 << 16, bytes.len()] {
-        let memory = Memory::default();
-        load(&bytes, piece, &memory).unwrap();
-        assert_eq!(memory.matrices.borrow()[&0], (quants.clone(), scales.clone()), "pieces of {piece}");
-        assert_eq!(memory.vectors.borrow()[&1], vector);
-        assert!(*memory.largest.borrow() <= PIECE);
+        let mut memory = Memory::default();
+        load(&bytes, piece, &mut memory).unwrap();
+        assert_eq!(memory.matrices[&0], (quants.clone(), scales.clone()), "pieces of {piece}");
+        assert_eq!(memory.vectors[&1], vector);
+        assert!(memory.largest <= PIECE);
     }
 }
 
 #[test]
 fn the_digest_is_of_the_whole_file() {
     let (bytes, ..) = file();
-    let digest = load(&bytes, 4096, &Memory::default()).unwrap();
+    let digest = load(&bytes, 4096, &mut Memory::default()).unwrap();
     let expected: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(digest, expected);
     let empty: String = Sha256::digest([]).iter().map(|b| format!("{b:02x}")).collect();
@@ -103,7 +100,10 @@ fn too_few_and_too_many_bytes_are_errors() {
     reader.push(&bytes).unwrap();
     let header = reader.finish().unwrap();
     let mut loader = FileLoader::new(n, &header, &Graph::default(), &[]);
-    loader.push(&bytes[1..], &Memory::default()).unwrap();
-    assert_eq!(loader.push(&[0, 0], &Memory::default()), Err(LoadError::Size { expected: n, found: n + 1 }));
+    loader.push(&bytes[1..], &mut Memory::default()).unwrap();
+    assert_eq!(
+        loader.push(&[0, 0], &mut Memory::default()),
+        Err(LoadError::Size { expected: n, found: n + 1 })
+    );
     assert_eq!(loader.finish(), Err(LoadError::Size { expected: n, found: n - 1 }));
 }

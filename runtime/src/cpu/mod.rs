@@ -1,0 +1,67 @@
+//! The CPU: lowers a graph's ops to stages that a pool of threads works through together.
+//!
+//! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
+
+mod executor;
+mod weights;
+
+pub use executor::Executor;
+pub use weights::Weights;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// What goes wrong on the CPU.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum CpuError {
+    /// Memory could not be had.
+    #[error("the CPU has not enough memory: {0}")]
+    OutOfMemory(String),
+    /// A kernel's result differs from the known answer.
+    #[error("this browser's CPU code computes wrongly ({kernel}: off by {error:.2e}); it is not used")]
+    Wrong {
+        /// Which kernel.
+        kernel: String,
+        /// Largest deviation from the reference.
+        error: f32,
+    },
+    /// A fault of ours.
+    #[error("CPU error: {0}")]
+    Internal(String),
+}
+
+/// What the device is and can.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceInfo {
+    /// `CPU`.
+    pub name: String,
+    /// `cpu`.
+    pub backend: String,
+    /// Which vector instructions the kernels use.
+    pub simd: String,
+    /// How many threads work.
+    pub threads: usize,
+}
+
+/// The processor, with its threads.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    threads: usize,
+}
+
+impl Cpu {
+    /// Starts the threads.
+    pub fn open(threads: usize) -> Result<Self, CpuError> {
+        Ok(Self { threads: threads.max(1) })
+    }
+
+    /// What the device is and can.
+    pub fn info(&self) -> DeviceInfo {
+        DeviceInfo { name: "CPU".into(), backend: "cpu".into(), simd: "scalar".into(), threads: self.threads }
+    }
+}
+
+/// One thread a core, at most 8: beyond that memory is the limit.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
+}

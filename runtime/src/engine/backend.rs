@@ -1,0 +1,213 @@
+//! The devices that a model can run on, behind one face.
+
+use super::Error;
+#[cfg(feature = "cpu")]
+use crate::cpu::{self, Cpu};
+#[cfg(feature = "gpu")]
+use crate::gpu::{self, Gpu, GpuError};
+use crate::graph::{Best, Capacity, Graph, Step, Want, WeightId};
+use crate::load::Sink;
+use crate::quant::Format;
+use serde::Serialize;
+
+#[cfg(not(any(feature = "gpu", feature = "cpu")))]
+compile_error!("a build needs a device: enable the feature `gpu`, `cpu` or both");
+
+/// Where to compute.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(Gpu),
+    /// The CPU.
+    #[cfg(feature = "cpu")]
+    Cpu(Cpu),
+}
+
+/// What a device is and can.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum DeviceInfo {
+    /// A GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(gpu::DeviceInfo),
+    /// The CPU.
+    #[cfg(feature = "cpu")]
+    Cpu(cpu::DeviceInfo),
+}
+
+impl Device {
+    /// What the device is and can.
+    pub fn info(&self) -> DeviceInfo {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => DeviceInfo::Gpu(gpu.info().clone()),
+            #[cfg(feature = "cpu")]
+            Device::Cpu(cpu) => DeviceInfo::Cpu(cpu.info()),
+        }
+    }
+
+    /// Waits until the device has done all that it was given, so that its errors are known.
+    pub(super) async fn settle(&self) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(gpu.settle().await?),
+            #[cfg(feature = "cpu")]
+            Device::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Rows of a step of prefill: few enough that a step stays far below the seconds after which systems reset a device and
+    /// people lose patience.
+    pub(super) fn chunk(&self) -> u32 {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) if gpu.info().is_fallback => 32,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => 128,
+            #[cfg(feature = "cpu")]
+            Device::Cpu(_) => 128,
+        }
+    }
+
+    /// An error unless a layer's keys, `bytes` of them, fit one buffer.
+    pub(super) fn check_kv_buffer(&self, bytes: u64, context_length: usize) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) if bytes > gpu.info().max_binding_size => Err(GpuError::OutOfMemory(format!(
+                "a context of {context_length} needs KV buffers of {bytes} bytes; ask for a shorter one"
+            ))
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the device up at once, with all its memory.
+    pub fn destroy(&self) {
+        #[cfg(feature = "gpu")]
+        if let Device::Gpu(gpu) = self {
+            gpu.destroy();
+        }
+    }
+}
+
+/// A graph and its weights on a device.
+#[derive(Debug)]
+pub(super) enum Backend {
+    #[cfg(feature = "gpu")]
+    Gpu { executor: gpu::Executor, weights: gpu::Weights },
+    #[cfg(feature = "cpu")]
+    Cpu { executor: cpu::Executor, weights: cpu::Weights },
+}
+
+impl Backend {
+    pub fn new(
+        device: &Device,
+        graph: &Graph,
+        formats: &[Format],
+        capacity: Capacity,
+    ) -> Result<Self, Error> {
+        Ok(match device {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => {
+                let weights = gpu::Weights::allocate(gpu, graph, formats)?;
+                Backend::Gpu { executor: gpu::Executor::new(gpu, graph, &weights, capacity)?, weights }
+            }
+            #[cfg(feature = "cpu")]
+            Device::Cpu(cpu) => {
+                let weights = cpu::Weights::allocate(graph, formats)?;
+                Backend::Cpu { executor: cpu::Executor::new(cpu, graph, capacity)?, weights }
+            }
+        })
+    }
+
+    /// What a step may hold.
+    pub fn capacity(&self) -> Capacity {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => executor.capacity(),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, .. } => executor.capacity(),
+        }
+    }
+
+    /// Runs one step; what is wanted of it is then in [`Self::best`] and [`Self::logits`].
+    pub async fn step(&mut self, step: &Step<'_>, want: Want) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => Ok(executor.step(step, want).await?),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, weights } => Ok(executor.step(weights, step, want)?),
+        }
+    }
+
+    /// Of each output row of the last step.
+    pub fn best(&self) -> &[Best] {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => &executor.best,
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, .. } => &executor.best,
+        }
+    }
+
+    /// Of the last step's output row, if wanted; the sampler may write over them.
+    pub fn logits(&mut self) -> &mut [f32] {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => &mut executor.logits,
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, .. } => executor.logits(),
+        }
+    }
+
+    /// Dispatches of the last step; on the CPU, parts of it that threads wait for each other between.
+    pub fn dispatches(&self) -> usize {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => executor.dispatches(),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, .. } => executor.stages(),
+        }
+    }
+
+    /// Bytes of the KV pool.
+    pub fn kv_bytes(&self) -> u64 {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => executor.kv_bytes(),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { executor, .. } => executor.kv_bytes(),
+        }
+    }
+
+    /// Bytes of all buffers on the GPU; 0 on the CPU, where they are part of the process's own memory.
+    pub fn gpu_bytes(&self) -> u64 {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, weights } => weights.bytes() + executor.bytes(),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => 0,
+        }
+    }
+}
+
+impl Sink for Backend {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { weights, .. } => weights.write_blocks(weight, first_block, quants, scales),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { weights, .. } => weights.write_blocks(weight, first_block, quants, scales),
+        }
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { weights, .. } => weights.write_vector(weight, numbers),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { weights, .. } => weights.write_vector(weight, numbers),
+        }
+    }
+}
