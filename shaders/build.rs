@@ -1,13 +1,15 @@
-//! Composes every shader variant of `variants.txt`, validates it with naga, and writes what Rust must know of it: its text, its
-//! bindings and its workgroup size. A shader that does not validate does not compile.
+//! Composes every shader variant of `variants.txt`, validates it with naga, and writes what Rust must know of it: its bindings and
+//! its workgroup size. A shader that does not validate does not compile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+#[path = "src/compose.rs"]
+mod compose;
+
 type Result<T> = std::result::Result<T, String>;
-type Settings = BTreeMap<String, String>;
 
 fn main() {
     println!("cargo::rerun-if-changed=wgsl");
@@ -21,17 +23,18 @@ fn main() {
 }
 
 fn generate() -> Result<()> {
+    let mut sources = BTreeMap::new();
+    read_folder(Path::new("wgsl"), &mut sources)?;
+    let mut code = String::from("static SOURCES: &[(&str, &str)] = &[\n");
+    for (name, text) in &sources {
+        let _ = writeln!(code, "({name:?}, {text:?}),");
+    }
+    code.push_str("];\n/// Every variant that exists.\npub static SHADERS: &[Shader] = &[\n");
     let list = fs::read_to_string("variants.txt").map_err(|e| format!("variants.txt: {e}"))?;
-    let mut code = String::from("/// Every variant that exists.\npub static SHADERS: &[Shader] = &[\n");
     for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let mut words = line.split_whitespace();
-        let file = words.next().ok_or("variants.txt: a line without a kernel")?;
-        for (suffix, settings) in combinations(words)? {
-            let kernel = file.rsplit('/').next().unwrap_or(file);
-            let name = format!("{kernel}{suffix}");
-            let mut composer = Composer { settings, imported: BTreeSet::new(), text: String::new() };
-            composer.file(file)?;
-            describe(&mut code, &name, &composer.text).map_err(|e| format!("{name}: {e}"))?;
+        for (name, settings) in combinations(line)? {
+            let text = compose::compose(&settings, |name| sources.get(name).map(String::as_str))?;
+            describe(&mut code, &name, &settings, &text).map_err(|e| format!("{name}: {e}"))?;
         }
     }
     code.push_str("];\n");
@@ -39,19 +42,21 @@ fn generate() -> Result<()> {
     fs::write(out, code).map_err(|e| e.to_string())
 }
 
-/// Every combination of `NAME=a|b` settings, with the suffix that it gives the variant's name.
-fn combinations<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<(String, Settings)>> {
-    let mut all = vec![(String::new(), Settings::new())];
+/// The settings of every variant that a line of `variants.txt` stands for, with the variant's name.
+fn combinations(line: &str) -> Result<Vec<(String, compose::Settings<'_>)>> {
+    let mut words = line.split_whitespace();
+    let file = words.next().ok_or("variants.txt: a line without a kernel")?;
+    let mut all = vec![(file.rsplit('/').next().unwrap_or(file).to_string(), vec![("FILE", file)])];
     for word in words {
         let (name, values) =
             word.split_once('=').ok_or_else(|| format!("variants.txt: {word} is not NAME=VALUE"))?;
         all = all
             .iter()
-            .flat_map(|(suffix, settings)| {
+            .flat_map(|(variant, settings)| {
                 values.split('|').map(move |value| {
                     let mut settings = settings.clone();
-                    settings.insert(name.to_string(), value.to_string());
-                    (format!("{suffix}.{value}"), settings)
+                    settings.push((name, value));
+                    (format!("{variant}.{value}"), settings)
                 })
             })
             .collect();
@@ -59,55 +64,32 @@ fn combinations<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<(String,
     Ok(all)
 }
 
-struct Composer {
-    settings: Settings,
-    imported: BTreeSet<String>,
-    text: String,
-}
-
-impl Composer {
-    /// Appends a file with its imports, each once, and without the lines that its `#if`s leave out.
-    fn file(&mut self, name: &str) -> Result<()> {
-        let path = Path::new("wgsl").join(format!("{name}.wgsl"));
-        let source = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut kept: Vec<bool> = Vec::new();
-        for line in source.lines() {
-            let mut line = line.to_string();
-            for (name, value) in &self.settings {
-                line = line.replace(&format!("{{{name}}}"), value);
-            }
-            if let Some(name) = line.strip_prefix("#if ") {
-                let value = self
-                    .settings
-                    .get(name)
-                    .ok_or_else(|| format!("{}: no setting {name}", path.display()))?;
-                kept.push(value == "on");
-            } else if line == "#else" {
-                let last = kept.last_mut().ok_or_else(|| format!("{}: #else without #if", path.display()))?;
-                *last = !*last;
-            } else if line == "#endif" {
-                kept.pop().ok_or_else(|| format!("{}: #endif without #if", path.display()))?;
-            } else if !kept.iter().all(|k| *k) {
-                continue;
-            } else if let Some(import) = line.strip_prefix("#import ") {
-                if self.imported.insert(import.to_string()) {
-                    self.file(import)?;
-                }
-            } else {
-                self.text.push_str(&line);
-                self.text.push('\n');
-            }
+/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay behind.
+fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()> {
+    let problem = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for entry in fs::read_dir(folder).map_err(problem)? {
+        let path = entry.map_err(problem)?.path();
+        if path.is_dir() {
+            read_folder(&path, sources)?;
+            continue;
         }
-        if kept.is_empty() { Ok(()) } else { Err(format!("{}: #if without #endif", path.display())) }
+        let text = fs::read_to_string(&path).map_err(problem)?;
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.is_empty());
+        let name = path.strip_prefix("wgsl").map_err(|e| e.to_string())?.with_extension("");
+        let name = name.to_string_lossy().replace('\\', "/");
+        sources.insert(name, lines.collect::<Vec<_>>().join("\n"));
     }
+    Ok(())
 }
 
 /// Validates one variant and appends its `Shader` value to the generated code.
-fn describe(code: &mut String, name: &str, text: &str) -> Result<()> {
-    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+fn describe(code: &mut String, name: &str, settings: &compose::Settings, text: &str) -> Result<()> {
+    // What the kernel enables for browsers is on in naga by capability.
+    let plain = text.replace("enable subgroups;", "");
+    let module = naga::front::wgsl::parse_str(&plain).map_err(|e| e.emit_to_string(&plain))?;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
         .validate(&module)
-        .map_err(|e| e.emit_to_string(text))?;
+        .map_err(|e| e.emit_to_string(&plain))?;
     let [entry] = module.entry_points.as_slice() else {
         return Err("a kernel has exactly one entry point".into());
     };
@@ -120,14 +102,18 @@ fn describe(code: &mut String, name: &str, text: &str) -> Result<()> {
             naga::AddressSpace::Storage { .. } => "Read",
             space => return Err(format!("a binding in {space:?}")),
         };
-        bindings.insert(binding.binding, (variable.name.clone().unwrap_or_default(), access));
+        let value = (variable.name.clone().unwrap_or_default(), access);
+        if let Some((other, _)) = bindings.insert(binding.binding, value) {
+            return Err(format!("binding {} is {other} and something else", binding.binding));
+        }
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
-    let _ = writeln!(code, "Shader {{ name: {name:?}, wgsl: {text:?},");
+    let _ = writeln!(code, "Shader {{ name: {name:?}, settings: &{settings:?},");
     let _ = writeln!(
         code,
-        "  needs_f16: {}, workgroup_size: {:?},",
+        "  needs_f16: {}, needs_subgroups: {}, workgroup_size: {:?},",
         text.contains("enable f16;"),
+        text.contains("enable subgroups;"),
         entry.workgroup_size
     );
     let _ = writeln!(code, "  overrides: &{overrides:?}, bindings: &[");

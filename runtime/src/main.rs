@@ -84,9 +84,9 @@ struct Load {
     /// Positions that the context holds.
     #[arg(long)]
     context_length: Option<usize>,
-    /// Do without f16 arithmetic where the adapter has it.
-    #[arg(long)]
-    no_f16: bool,
+    /// Which of the equivalent GPU kernels to run, such as `int8` or `exact,shared:16,tile,f32`.
+    #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
+    kernels: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -163,7 +163,7 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
     let start = Instant::now();
     let device = match load.device {
         DeviceChoice::Webgpu => pollster::block_on(async {
-            let gpu = Gpu::open(Options { f16: !load.no_f16, ..Default::default() }).await?;
+            let gpu = Gpu::open(Options { kernels: load.kernels.clone(), ..Default::default() }).await?;
             self_test::run(&gpu).await?;
             Ok::<_, nomoat_runtime::gpu::GpuError>(Device::Gpu(gpu))
         })?,
@@ -193,7 +193,7 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
     })?;
     let device = match device.info() {
         DeviceInfo::Gpu(gpu) => {
-            format!("{} ({}{})", gpu.name, gpu.backend, if gpu.f16 { ", f16" } else { "" })
+            format!("{} ({}), kernels {}", gpu.name, gpu.backend, gpu.kernels)
         }
         DeviceInfo::Cpu(cpu) => format!("{} ({}, {} threads)", cpu.name, cpu.simd, cpu.threads),
     };

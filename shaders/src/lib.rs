@@ -3,6 +3,8 @@
 //! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and how workgroups map
 //! onto the output. `variants.txt` lists the variants that exist.
 
+mod compose;
+
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -28,18 +30,31 @@ pub struct Binding {
 /// One variant of a kernel.
 #[derive(Debug)]
 pub struct Shader {
-    /// Kernel and settings, such as `matmul.q4_0.off`.
+    /// Kernel and settings, such as `matmul.q4_0.plain.f16`.
     pub name: &'static str,
-    /// The whole text, valid WGSL; the entry point is `main`.
-    pub wgsl: &'static str,
+    /// Names and values of its settings.
+    settings: &'static [(&'static str, &'static str)],
     /// Whether the device must have the `shader-f16` feature.
     pub needs_f16: bool,
+    /// Whether the device must have the `subgroups` feature.
+    pub needs_subgroups: bool,
     /// Threads of a workgroup, per dimension.
     pub workgroup_size: [u32; 3],
     /// Names of the `override` constants.
     pub overrides: &'static [&'static str],
     /// Bindings, by rising number.
     pub bindings: &'static [Binding],
+}
+
+impl Shader {
+    /// The whole text, valid WGSL as browsers take it; the entry point is `main`.
+    pub fn wgsl(&self) -> String {
+        let source = |name: &str| {
+            SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
+        };
+        // The build script has composed every variant already, so none fails.
+        compose::compose(&self.settings.to_vec(), source).unwrap_or_default()
+    }
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
@@ -66,11 +81,20 @@ mod tests {
 
     #[test]
     fn bindings_and_features_are_reflected() {
-        let shader = find("matmul.q4_0.on").map(|s| (s.needs_f16, s.workgroup_size));
+        let shader = find("matmul.q4_0.f16").map(|s| (s.needs_f16, s.workgroup_size));
         assert_eq!(shader, Some((true, [64, 1, 1])));
         let names: Vec<_> =
-            find("matvec.f32.off").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
+            find("matvec.f32.plain.plain.one").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
         assert_eq!(names, ["step", "x", "quants", "y"]);
-        assert!(find("matvec.q4_1.on").is_some_and(|s| s.overrides.contains(&"THREADS_PER_ROW")));
+        assert!(find("matvec.q4_1.normed.qkv.shared").is_some_and(|s| s.overrides.contains(&"LANES")));
+        assert!(find("matvec.q4_1.int8.plain.subgroup").is_some_and(|s| s.needs_subgroups));
+    }
+
+    #[test]
+    fn texts_are_composed() {
+        for shader in SHADERS {
+            let text = shader.wgsl();
+            assert!(text.contains("fn main(") && !text.contains("\n#"), "{}: {text}", shader.name);
+        }
     }
 }

@@ -121,7 +121,7 @@ fn native(_: &Options) -> Result<()> {
     )
 }
 
-/// Log-probabilities on the real model, with f16 arithmetic and without.
+/// Log-probabilities on the real model, with each kind of kernels.
 fn golden(options: &Options) -> Result<()> {
     execute(
         "cargo",
@@ -142,13 +142,11 @@ fn golden(options: &Options) -> Result<()> {
     let nomoat = target().join("checked/nomoat");
     let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
     let golden = format!("tests/golden/{TEST_MODEL}.dev.json");
-    for f16 in [true, false] {
-        let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
+    // Every way to compute that a browser may choose; f16 only where the adapter has it, as the usual software one does.
+    for kernels in ["exact,one,few", "exact,shared,tile,f32", "exact,subgroup,tile,f16"] {
+        let mut args = vec!["eval", model.as_ref(), "--golden", &golden, "--kernels", kernels];
         if !options.full {
             args.extend(["--max-tokens", "64"]);
-        }
-        if !f16 {
-            args.push("--no-f16");
         }
         let report = tools::output(&nomoat, &args)?;
         println!("{report}");

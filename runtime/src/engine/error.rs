@@ -65,6 +65,8 @@ impl Error {
                 GpuError::Wrong { .. } => "device_wrong",
                 GpuError::OutOfMemory(_) => "out_of_memory",
                 GpuError::Lost(_) => "device_lost",
+                GpuError::Unsupported(_) => "unsupported_feature",
+                GpuError::Kernels(_) => "invalid_request",
                 GpuError::Internal(_) => "internal",
             },
             #[cfg(feature = "cpu")]

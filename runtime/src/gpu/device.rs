@@ -1,6 +1,7 @@
 //! Finding an adapter, opening its device with all that it offers, and hearing of its errors.
 
-use super::GpuError;
+use super::kernels::Compiled;
+use super::{GpuError, Variants};
 use futures_channel::oneshot;
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
@@ -8,15 +9,19 @@ use std::sync::{Arc, Mutex};
 /// How to choose and use an adapter.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Use f16 arithmetic where the adapter has it.
-    pub f16: bool,
+    /// Which kernels to run, in the words of [`Variants`]; empty: the usual ones.
+    pub kernels: String,
+    /// Whether browsers take WGSL's packed integer dot product; natively it always is there.
+    pub packed_dot: bool,
+    /// Size of the adapter's smallest subgroups where the browser gives the feature to the device; 0: it has none.
+    pub subgroup_size: u32,
     /// What to call an adapter that wgpu knows no name of, as in browsers.
     pub name: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { f16: true, name: "WebGPU adapter".into() }
+        Self { kernels: String::new(), packed_dot: true, subgroup_size: 0, name: "WebGPU adapter".into() }
     }
 }
 
@@ -31,10 +36,14 @@ pub struct DeviceInfo {
     pub driver: String,
     /// Software on the CPU.
     pub is_fallback: bool,
-    /// f16 arithmetic is there and used.
+    /// f16 arithmetic is there.
     pub f16: bool,
-    /// Threads can exchange values within a subgroup.
-    pub subgroups: bool,
+    /// Threads of the smallest subgroups; 0: there are none.
+    pub subgroup_size: u32,
+    /// Packed integer dot products are there.
+    pub packed_dot: bool,
+    /// Which kernels run, in the words of [`Variants`].
+    pub kernels: String,
     /// Largest buffer, in bytes.
     pub max_buffer_size: u64,
     /// Largest part of a buffer that a kernel can see, in bytes.
@@ -48,12 +57,17 @@ struct Faults {
     first: Option<GpuError>,
 }
 
+/// A buffer's bytes on their way to the host.
+pub(super) type Mapping = oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>;
+
 /// An open device.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     info: DeviceInfo,
+    variants: Variants,
+    pub(super) kernels: Arc<Compiled>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -69,8 +83,8 @@ impl Gpu {
             .await
             .map_err(|e| GpuError::NoAdapter(e.to_string()))?;
         let offered = adapter.features();
-        let wanted = if options.f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
-        let features = offered & wanted;
+        let features = offered
+            & (wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 required_features: features,
@@ -82,9 +96,17 @@ impl Gpu {
 
         let about = adapter.get_info();
         let limits = device.limits();
+        // wgpu knows no subgroups in browsers; there the page says what it has asked for.
+        let is_browser = about.backend == wgpu::Backend::BrowserWebGpu;
+        let subgroup_size = match (is_browser, features.contains(wgpu::Features::SUBGROUP)) {
+            (true, _) => options.subgroup_size,
+            (false, true) => about.subgroup_min_size,
+            (false, false) => 0,
+        };
         let name = if about.name.is_empty() { options.name } else { about.name };
-        let info = DeviceInfo {
+        let mut info = DeviceInfo {
             name,
+            kernels: String::new(),
             backend: match about.backend {
                 wgpu::Backend::BrowserWebGpu => "webgpu".into(),
                 other => other.to_string(),
@@ -92,10 +114,14 @@ impl Gpu {
             driver: format!("{} {}", about.driver, about.driver_info).trim().to_string(),
             is_fallback: about.device_type == wgpu::DeviceType::Cpu,
             f16: features.contains(wgpu::Features::SHADER_F16),
-            subgroups: offered.contains(wgpu::Features::SUBGROUP),
+            subgroup_size,
+            packed_dot: options.packed_dot || !is_browser,
             max_buffer_size: limits.max_buffer_size,
             max_binding_size: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
+
+        let variants = Variants::parse(&options.kernels, &info).map_err(GpuError::Kernels)?;
+        info.kernels = variants.to_string();
 
         let faults = Arc::new(Mutex::new(Faults::default()));
         let sink = faults.clone();
@@ -110,12 +136,23 @@ impl Gpu {
                 faults.first.get_or_insert(convert(error));
             }
         }));
-        Ok(Self { device, queue, info, faults })
+        Ok(Self { device, queue, info, variants, kernels: Arc::default(), faults })
     }
 
     /// What the device is and can.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Which kernels run.
+    pub fn variants(&self) -> &Variants {
+        &self.variants
+    }
+
+    /// Has other kernels run from now on.
+    pub fn set_variants(&mut self, variants: Variants) {
+        self.variants = variants;
+        self.info.kernels = variants.to_string();
     }
 
     /// Changes what the device is taken for.
@@ -155,24 +192,34 @@ impl Gpu {
         self.queue.on_submitted_work_done(move || {
             let _ = sender.send(());
         });
-        self.wait();
+        self.wait(None);
         let _ = receiver.await;
         self.check()
     }
 
-    /// Fills `data` from the start of a mappable buffer, once what was submitted is done.
-    pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
+    /// Asks for the first bytes of a mappable buffer; they come once what was submitted before is done.
+    pub(super) fn request(&self, buffer: &wgpu::Buffer, size: u64) -> Mapping {
         let (sender, receiver) = oneshot::channel();
-        let size = data.len() as u64;
         buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
             let _ = sender.send(result);
         });
-        self.wait();
-        let mapped = receiver.await;
+        receiver
+    }
+
+    /// Fills `data` with what was asked for, as soon as it is there, and gives the buffer free.
+    pub(super) async fn receive(
+        &self,
+        buffer: &wgpu::Buffer,
+        mapping: Mapping,
+        submission: Option<wgpu::SubmissionIndex>,
+        data: &mut [u8],
+    ) -> Result<(), GpuError> {
+        self.wait(submission);
+        let mapped = mapping.await;
         self.check()?;
         match mapped {
             Ok(Ok(())) => {
-                let range = buffer.get_mapped_range(0..size);
+                let range = buffer.get_mapped_range(0..data.len() as u64);
                 let result = range
                     .map(|view| data.copy_from_slice(&view))
                     .map_err(|e| GpuError::Internal(e.to_string()));
@@ -184,10 +231,18 @@ impl Gpu {
         }
     }
 
-    /// Native devices make progress only when polled; browsers do by themselves.
-    fn wait(&self) {
+    /// Fills `data` from the start of a mappable buffer, once what was submitted is done.
+    pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
+        let mapping = self.request(buffer, data.len() as u64);
+        self.receive(buffer, mapping, None, data).await
+    }
+
+    /// Native devices make progress only when polled, up to a submission or to the last; browsers do by themselves.
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
         #[cfg(not(target_arch = "wasm32"))]
-        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let _ = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });
+        #[cfg(target_arch = "wasm32")]
+        let _ = submission;
     }
 
     /// Gives the device up at once, with all its memory.

@@ -1,8 +1,14 @@
-//! Runs steps of a lowered graph: one compute pass and one submit a step, then a small read back.
+//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so that several steps may be under
+//! way, each fed by the one before without its token leaving the device.
 
-use super::lower::{Extent, Plan, lower};
+use super::device::Mapping;
+use super::lower::{Extent, Plan, lower, n_splits};
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Best, Capacity, Graph, Rows, Step, ValueId, Want};
+use crate::graph::{Best, Capacity, Feed, Graph, Rows, Step, ValueId, Want};
+use std::collections::VecDeque;
+
+/// Steps that may be under way at once.
+pub const MAX_IN_FLIGHT: usize = 4;
 
 /// A graph ready to run on a device.
 #[derive(Debug)]
@@ -12,14 +18,27 @@ pub struct Executor {
     capacity: Capacity,
     n_vocab: usize,
     results: Option<(ValueId, ValueId)>,
-    staging: wgpu::Buffer,
-    bytes: u64,
+    /// Where results wait for the host; one a step under way.
+    staging: Vec<wgpu::Buffer>,
+    /// Numbers of the free ones.
+    free: Vec<usize>,
+    in_flight: VecDeque<Flight>,
     n_dispatches: usize,
     /// Of each output row of the last step.
     pub best: Vec<Best>,
     /// Of the last step's output row, if wanted.
     pub logits: Vec<f32>,
     readback: Vec<u32>,
+}
+
+/// A step under way.
+#[derive(Debug)]
+struct Flight {
+    staging: usize,
+    n_outputs: usize,
+    want: Want,
+    mapping: Option<Mapping>,
+    submission: wgpu::SubmissionIndex,
 }
 
 impl Executor {
@@ -37,16 +56,18 @@ impl Executor {
     ) -> Result<Self, GpuError> {
         let plan = lower(gpu, graph, weights, capacity, keep_values)?;
         let n_vocab = graph.logits.map_or(0, |id| graph.values[id.0].width);
-        let size = 16 * u64::from(capacity.outputs) + 4 * n_vocab as u64;
-        let bytes = plan.buffers.all().map(wgpu::Buffer::size).sum::<u64>() + size;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        // Logits are only read by callers that wait for every step, who always get the first.
+        let size = |i| 16 * u64::from(capacity.outputs) + if i == 0 { 4 * n_vocab as u64 } else { 0 };
         Ok(Self {
             gpu: gpu.clone(),
             plan,
             capacity,
             n_vocab,
             results: graph.logits.zip(graph.argmax),
-            staging: gpu.buffer("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
-            bytes,
+            staging: (0..MAX_IN_FLIGHT).map(|i| gpu.buffer("staging", size(i), usage)).collect(),
+            free: (0..MAX_IN_FLIGHT).rev().collect(),
+            in_flight: VecDeque::new(),
             n_dispatches: 0,
             best: Vec::new(),
             logits: vec![0.0; n_vocab],
@@ -66,46 +87,94 @@ impl Executor {
 
     /// Bytes of the KV pool.
     pub fn kv_bytes(&self) -> u64 {
-        self.plan.buffers.kv.iter().map(|(k, v)| k.size() + v.size()).sum()
+        self.plan.buffers.kv.iter().map(wgpu::Buffer::size).sum()
     }
 
     /// Bytes of all the buffers that the graph computes on, the KV pool included; the weights are not.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.plan.buffers.bytes() + self.staging.iter().map(wgpu::Buffer::size).sum::<u64>()
+    }
+
+    /// Steps that it pays to have under way: a software device gains nothing and loses what it computes in vain past an answer's end.
+    pub fn depth(&self) -> usize {
+        if self.gpu.info().is_fallback { 1 } else { MAX_IN_FLIGHT }
+    }
+
+    /// Steps under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Runs one step and waits for what is wanted of it, which is then in [`Self::best`] and [`Self::logits`].
     pub async fn step(&mut self, step: &Step<'_>, want: Want) -> Result<(), GpuError> {
+        self.drain().await?;
+        self.submit(step, want, Feed::Host)?;
+        self.result().await
+    }
+
+    /// Begins a step; with [`Feed::Previous`], the id of its only token is what the step before chose.
+    pub fn submit(&mut self, step: &Step<'_>, want: Want, feed: Feed) -> Result<(), GpuError> {
         let n_outputs = step.outputs.len();
         if step.tokens.len() > self.capacity.tokens as usize
             || n_outputs > self.capacity.outputs as usize
             || step.pages.len() > (self.capacity.sequences * self.capacity.max_pages) as usize
-            || (want == Want::Logits && n_outputs != 1)
+            || (want == Want::Logits && (n_outputs != 1 || !self.in_flight.is_empty()))
+            || (feed == Feed::Previous && step.tokens.len() != 1)
         {
             return Err(GpuError::Internal("a step beyond the plan's capacity".into()));
         }
-        self.submit(step, want);
-        let Some(_) = self.results.filter(|_| n_outputs > 0) else {
-            self.best.clear();
-            return self.gpu.settle().await;
+        let staging = self.free.pop().ok_or_else(|| GpuError::Internal("too many steps under way".into()))?;
+        let submission = self.encode(step, want, feed, staging);
+        let has_results = self.results.is_some() && n_outputs > 0;
+        let size = 16 * n_outputs as u64 + if want == Want::Logits { 4 * self.n_vocab as u64 } else { 0 };
+        let mapping = has_results.then(|| self.gpu.request(&self.staging[staging], size));
+        self.in_flight.push_back(Flight { staging, n_outputs, want, mapping, submission });
+        Ok(())
+    }
+
+    /// Waits for the oldest step under way; what was wanted of it is then in [`Self::best`] and [`Self::logits`].
+    pub async fn result(&mut self) -> Result<(), GpuError> {
+        let Some(flight) = self.in_flight.pop_front() else {
+            return Err(GpuError::Internal("no step is under way".into()));
         };
-        let n_best = 4 * n_outputs;
-        let n_logits = if want == Want::Logits { self.n_vocab } else { 0 };
-        self.readback.resize(n_best + n_logits, 0);
-        self.gpu.read(&self.staging, bytemuck::cast_slice_mut(&mut self.readback)).await?;
+        self.free.push(flight.staging);
         self.best.clear();
+        let Some(mapping) = flight.mapping else { return self.gpu.settle().await };
+        let n_best = 4 * flight.n_outputs;
+        let n_logits = if flight.want == Want::Logits { self.n_vocab } else { 0 };
+        self.readback.resize(n_best + n_logits, 0);
+        let data = bytemuck::cast_slice_mut(&mut self.readback);
+        self.gpu.receive(&self.staging[flight.staging], mapping, Some(flight.submission), data).await?;
         self.best.extend_from_slice(bytemuck::cast_slice(&self.readback[..n_best]));
-        if want == Want::Logits {
+        if flight.want == Want::Logits {
             self.logits.copy_from_slice(bytemuck::cast_slice(&self.readback[n_best..]));
         }
         Ok(())
     }
 
-    fn submit(&mut self, step: &Step, want: Want) {
+    /// Waits until no step is under way.
+    pub async fn drain(&mut self) -> Result<(), GpuError> {
+        while !self.in_flight.is_empty() {
+            self.result().await?;
+        }
+        // The first is the one that has room for logits.
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(())
+    }
+
+    fn encode(&mut self, step: &Step, want: Want, feed: Feed, staging: usize) -> wgpu::SubmissionIndex {
         let (queue, buffers) = (&self.gpu.queue, &self.plan.buffers.step);
         let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
-        queue.write_buffer(&buffers.step, 0, bytemuck::bytes_of(&[n_tokens, n_outputs, step.max_pages, 0]));
-        queue.write_buffer(&buffers.tokens, 0, bytemuck::cast_slice(step.tokens));
+        let n_splits = match step.tokens {
+            [token] => n_splits(&self.gpu, token.position),
+            _ => 1,
+        };
+        let parameters = [n_tokens, n_outputs, step.max_pages, n_splits];
+        queue.write_buffer(&buffers.step, 0, bytemuck::bytes_of(&parameters));
+        let tokens: &[u8] = bytemuck::cast_slice(step.tokens);
+        // The id comes first in a token; the device may have written it.
+        let skip = if feed == Feed::Previous { 4 } else { 0 };
+        queue.write_buffer(&buffers.tokens, skip as u64, &tokens[skip..]);
         queue.write_buffer(&buffers.outputs, 0, bytemuck::cast_slice(step.outputs));
         queue.write_buffer(&buffers.pages, 0, bytemuck::cast_slice(step.pages));
 
@@ -116,34 +185,36 @@ impl Executor {
         let extent = |extent: Extent| match extent {
             Extent::Fixed(n) => n,
             Extent::Rows(rows, at_a_time) => count(rows).div_ceil(at_a_time),
+            Extent::Splits => n_splits,
         };
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.n_dispatches = 0;
-        for dispatch in &self.plan.dispatches {
-            let Some(launch) = dispatch.launch(count) else { continue };
-            let [x, y] = launch.grid.map(extent);
+        let dispatches = if n_tokens == 1 { &self.plan.one } else { &self.plan.many };
+        for dispatch in dispatches {
+            let Some(launch) = dispatch.launch(count, n_splits) else { continue };
+            let [x, y, z] = launch.grid.map(extent);
             pass.set_pipeline(&launch.kernel.pipeline);
             pass.set_bind_group(0, &dispatch.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, 1);
+            pass.dispatch_workgroups(x, y, z);
             self.n_dispatches += 1;
         }
         drop(pass);
         if let (Some((logits, argmax)), 1..) = (self.results, n_outputs) {
+            let staging = &self.staging[staging];
             let n_best = 16 * u64::from(n_outputs);
-            encoder.copy_buffer_to_buffer(&self.plan.buffers.values[argmax.0], 0, &self.staging, 0, n_best);
+            let values = &self.plan.buffers.values;
+            encoder.copy_buffer_to_buffer(&values[argmax.0], 0, staging, 0, n_best);
             if want == Want::Logits {
-                let size = 4 * self.n_vocab as u64;
-                encoder.copy_buffer_to_buffer(
-                    &self.plan.buffers.values[logits.0],
-                    0,
-                    &self.staging,
-                    n_best,
-                    size,
-                );
+                encoder.copy_buffer_to_buffer(&values[logits.0], 0, staging, n_best, 4 * self.n_vocab as u64);
             }
         }
-        queue.submit([encoder.finish()]);
+        queue.submit([encoder.finish()])
+    }
+
+    /// Whether steps of so many rows write a value; fused dispatches leave out what is between their ops.
+    pub(super) fn writes(&self, n_tokens: usize, id: ValueId) -> bool {
+        n_tokens != 1 || self.plan.written_by_one.contains(&id)
     }
 
     /// Fills a value before a step: inputs with data, outputs with poison.
@@ -167,8 +238,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // In browsers a dropped buffer waits for the garbage collector.
-        self.plan.buffers.all().for_each(wgpu::Buffer::destroy);
-        self.staging.destroy();
+        self.plan.buffers.destroy();
+        self.staging.iter().for_each(wgpu::Buffer::destroy);
     }
 }

@@ -3,13 +3,13 @@
 use super::{Gpu, GpuError};
 use nomoat_shaders::{Access, Shader};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 /// Values of a kernel's `override` constants.
 pub(super) type Constants = Vec<(&'static str, f64)>;
 
 /// A variant's name, and its constants with their values' bits.
-type Key = (&'static str, Vec<(&'static str, u64)>);
+pub(super) type Key = (&'static str, Vec<(&'static str, u64)>);
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -19,34 +19,35 @@ pub(super) struct Kernel {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// All kernels compiled so far.
-#[derive(Debug)]
-pub(super) struct Kernels {
-    gpu: Gpu,
-    compiled: HashMap<Key, Rc<Kernel>>,
-}
+/// All kernels that a device has compiled so far.
+pub(super) type Compiled = Mutex<HashMap<Key, Arc<Kernel>>>;
 
-impl Kernels {
-    pub fn new(gpu: Gpu) -> Self {
-        Self { gpu, compiled: HashMap::new() }
-    }
-
+impl Gpu {
     /// The kernel of this name with these constants, compiled on first use.
-    pub fn get(&mut self, name: &str, constants: Constants) -> Result<Rc<Kernel>, GpuError> {
+    pub(super) fn kernel(&self, name: &str, constants: Constants) -> Result<Arc<Kernel>, GpuError> {
         let shader = nomoat_shaders::find(name)
             .ok_or_else(|| GpuError::Internal(format!("there is no kernel {name}")))?;
+        // Callers give all that the kernel's relatives have, too.
+        let constants: Constants =
+            constants.into_iter().filter(|(name, _)| shader.overrides.contains(name)).collect();
         let key = (shader.name, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
-        let gpu = &self.gpu;
-        let kernel = self.compiled.entry(key).or_insert_with(|| Rc::new(compile(gpu, shader, &constants)));
-        Ok(kernel.clone())
+        let Ok(mut compiled) = self.kernels.lock() else {
+            return Err(GpuError::Internal("compiling a kernel panicked".into()));
+        };
+        Ok(compiled.entry(key).or_insert_with(|| Arc::new(compile(self, shader, &constants))).clone())
     }
 }
 
 fn compile(gpu: &Gpu, shader: &'static Shader, constants: &Constants) -> Kernel {
     let device = &gpu.device;
+    let mut wgsl = shader.wgsl();
+    if gpu.info().backend != "webgpu" {
+        // naga has subgroups by the device's feature and rejects the directive that browsers ask for.
+        wgsl = wgsl.replace("enable subgroups;", "");
+    }
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(shader.name),
-        source: wgpu::ShaderSource::Wgsl(shader.wgsl.into()),
+        source: wgpu::ShaderSource::Wgsl(wgsl.into()),
     });
     let entries: Vec<_> = shader
         .bindings

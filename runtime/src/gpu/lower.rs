@@ -1,26 +1,33 @@
 //! From ops to dispatches: which kernel, which constants, which buffers, which grid.
 
-use super::kernels::{Constants, Kernel, Kernels};
-use super::weights::{Stored, Weights};
-use super::{Gpu, GpuError};
-use crate::graph::{Capacity, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
-use crate::quant::{BLOCK, Format};
-use std::rc::Rc;
+use super::buffers::Buffers;
+use super::fuse::{Fused, Norm, Qkv, fuse};
+use super::kernels::{Constants, Kernel};
+use super::weights::{Part, Stored, Weights};
+use super::{Class, Gpu, GpuError, Lanes};
+use crate::graph::{Attention, Capacity, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
+use crate::quant::{BLOCK, Format, PLANE_ALIGN};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Rows of a step that a thread of `matmul_few` works on.
-const FEW: u32 = 8;
+const FEW: u32 = 4;
+/// Rows of a step from which on tiles pay.
+const MANY: u32 = 9;
 /// Rows of a step, and of the weight, in a tile of `matmul`.
-const TILE: u32 = 32;
+const TILE: u32 = 64;
+/// Rows of a weight that a unit of the other kernels works on.
+const UNIT: usize = 4;
 /// Workgroups of a dispatch, per dimension: WebGPU's limit everywhere.
 const MAX_GROUPS: u32 = 65_535;
+/// Positions of the context for which another workgroup is put on a head.
+const SPLIT: u32 = 256;
+/// Workgroups on a head at most.
+const MAX_SPLITS: u32 = 64;
 
-/// What a step's buffers are called in kernels.
-#[derive(Debug)]
-pub(super) struct StepBuffers {
-    pub step: wgpu::Buffer,
-    pub tokens: wgpu::Buffer,
-    pub outputs: wgpu::Buffer,
-    pub pages: wgpu::Buffer,
+/// How many workgroups share a head's context in a step of one row at this position.
+pub(super) fn n_splits(gpu: &Gpu, position: u32) -> u32 {
+    if gpu.info().is_fallback { 1 } else { (position + 1).div_ceil(SPLIT).min(MAX_SPLITS) }
 }
 
 /// One dimension of a grid.
@@ -29,13 +36,19 @@ pub(super) enum Extent {
     Fixed(u32),
     /// As many workgroups as it takes for the step's rows, this many at a time.
     Rows(Rows, u32),
+    /// As many as share a head's context.
+    Splits,
 }
+
+type Grid = [Extent; 3];
+
+const SINGLE: Extent = Extent::Fixed(1);
 
 /// A kernel and its grid.
 #[derive(Debug)]
 pub(super) struct Launch {
-    pub kernel: Rc<Kernel>,
-    pub grid: [Extent; 2],
+    pub kernel: Arc<Kernel>,
+    pub grid: Grid,
 }
 
 /// One dispatch of every step.
@@ -44,13 +57,18 @@ pub(super) struct Dispatch {
     pub bind_group: wgpu::BindGroup,
     /// The rows whose number decides what runs.
     rows: Rows,
+    /// Whether it runs only where the context is split.
+    joins_splits: bool,
     /// What runs from so many rows on, by rising number; all with the same bind group.
     launches: Vec<(u32, Launch)>,
 }
 
 impl Dispatch {
-    /// What runs in a step of so many rows; nothing where it has none.
-    pub fn launch(&self, count: impl Fn(Rows) -> u32) -> Option<&Launch> {
+    /// What runs in a step of so many rows and splits; perhaps nothing.
+    pub fn launch(&self, count: impl Fn(Rows) -> u32, n_splits: u32) -> Option<&Launch> {
+        if self.joins_splits && n_splits == 1 {
+            return None;
+        }
         let n = count(self.rows);
         self.launches.iter().rev().find(|(from, _)| *from <= n).map(|(_, launch)| launch)
     }
@@ -59,29 +77,13 @@ impl Dispatch {
 /// A graph on a device, ready to be encoded.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub dispatches: Vec<Dispatch>,
+    /// For steps of one row: fused.
+    pub one: Vec<Dispatch>,
+    /// For steps of more: op by op.
+    pub many: Vec<Dispatch>,
     pub buffers: Buffers,
-}
-
-/// Everything a plan computes on, but for the weights.
-#[derive(Debug)]
-pub(super) struct Buffers {
-    /// The buffer of each value. Values that live at different times share buffers.
-    pub values: Vec<wgpu::Buffer>,
-    /// The same without repetition.
-    distinct: Vec<wgpu::Buffer>,
-    /// Keys and values of each layer.
-    pub kv: Vec<(wgpu::Buffer, wgpu::Buffer)>,
-    pub step: StepBuffers,
-}
-
-impl Buffers {
-    /// Every buffer, once.
-    pub fn all(&self) -> impl Iterator<Item = &wgpu::Buffer> {
-        let StepBuffers { step, tokens, outputs, pages } = &self.step;
-        let kv = self.kv.iter().flat_map(|(k, v)| [k, v]);
-        self.distinct.iter().chain(kv).chain([step, tokens, outputs, pages])
-    }
+    /// Values that steps of one row write.
+    pub written_by_one: Vec<ValueId>,
 }
 
 /// Makes the plan. With `keep_values`, every value has a buffer of its own, to be looked at afterwards.
@@ -92,94 +94,78 @@ pub(super) fn lower(
     capacity: Capacity,
     keep_values: bool,
 ) -> Result<Plan, GpuError> {
-    let buffers = allocate(gpu, graph, capacity, keep_values);
-    let kernels = Kernels::new(gpu.clone());
-    let mut lowering = Lowering { gpu, graph, weights, buffers: &buffers, kernels, dispatches: Vec::new() };
+    let fused = fuse(graph, |ids| weights.are_stacked(ids));
+    let buffers = Buffers::new(gpu, graph, &fused, capacity, keep_values);
+    let mut lowering = Lowering {
+        gpu,
+        graph,
+        weights,
+        capacity,
+        buffers,
+        is_one: false,
+        scratch: HashMap::new(),
+        held: HashMap::new(),
+        shapes: HashMap::new(),
+        dispatches: Vec::new(),
+    };
     for op in &graph.ops {
         lowering.op(op)?;
     }
-    let dispatches = lowering.dispatches;
-    Ok(Plan { dispatches, buffers })
-}
-
-fn allocate(gpu: &Gpu, graph: &Graph, capacity: Capacity, keep_values: bool) -> Buffers {
-    use wgpu::BufferUsages as Usage;
-    let storage = Usage::STORAGE | Usage::COPY_DST;
-    let step = StepBuffers {
-        step: gpu.buffer("step", 16, Usage::UNIFORM | Usage::COPY_DST),
-        tokens: gpu.buffer("tokens", 16 * u64::from(capacity.tokens), storage),
-        outputs: gpu.buffer("outputs", 8 * u64::from(capacity.outputs), storage),
-        pages: gpu.buffer("pages", 4 * u64::from(capacity.sequences * capacity.max_pages), storage),
-    };
-    let pool = |width: usize| gpu.buffer("kv", 2 * width as u64 * u64::from(capacity.cells()), storage);
-    let kv = graph.kv_widths.iter().map(|&width| (pool(width), pool(width))).collect();
-    let mut distinct: Vec<wgpu::Buffer> = Vec::new();
-    let mut values = Vec::new();
-    for (place, value) in place_values(graph, keep_values).into_iter().zip(&graph.values) {
-        if place == distinct.len() {
-            let bytes = 4 * value.width as u64 * u64::from(capacity.rows(value.rows));
-            distinct.push(gpu.buffer("value", bytes, storage | Usage::COPY_SRC));
-        }
-        values.push(distinct[place].clone());
+    let many = lowering.next_list();
+    lowering.is_one = true;
+    for (_, fused) in &fused {
+        lowering.fused(fused)?;
     }
-    Buffers { values, distinct, kv, step }
-}
-
-/// For each value: its buffer's number. A buffer is taken over by a later value of the same shape once the last op that reads it
-/// is past. Numbers first occur in rising order.
-fn place_values(graph: &Graph, keep_values: bool) -> Vec<usize> {
-    let results = [graph.logits, graph.argmax];
-    let mut last_read = vec![0; graph.values.len()];
-    let mut made_at = vec![0; graph.values.len()];
-    let mut is_input = vec![true; graph.values.len()];
-    for (i, op) in graph.ops.iter().enumerate() {
-        for input in op.inputs() {
-            last_read[input.0] = i;
-        }
-        if let Some(out) = op.out() {
-            made_at[out.0] = i;
-            is_input[out.0] = false;
-        }
-    }
-    // (width, rows, index of the op after which it is free)
-    let mut buffers: Vec<(usize, Rows, usize)> = Vec::new();
-    let mut places = Vec::new();
-    for (i, &Value { rows, width }) in graph.values.iter().enumerate() {
-        let keeps = keep_values || is_input[i] || results.contains(&Some(ValueId(i)));
-        let until = if keeps { usize::MAX } else { last_read[i] };
-        let free = buffers.iter().position(|b| b.0 == width && b.1 == rows && b.2 < made_at[i]);
-        let buffer = match free {
-            Some(buffer) if !keep_values && !is_input[i] => {
-                buffers[buffer].2 = until;
-                buffer
-            }
-            _ => {
-                buffers.push((width, rows, until));
-                buffers.len() - 1
-            }
-        };
-        places.push(buffer);
-    }
-    places
+    let one = lowering.next_list();
+    Ok(Plan {
+        one,
+        many,
+        buffers: lowering.buffers,
+        written_by_one: fused.iter().filter_map(|(_, fused)| fused.out()).collect(),
+    })
 }
 
 /// A buffer, or the part of one that starts at an offset.
-type Resource<'a> = (&'static str, &'a wgpu::Buffer, u64, Option<u64>);
+type Resource = (&'static str, wgpu::Buffer, u64, Option<u64>);
 
-fn whole<'a>(name: &'static str, buffer: &'a wgpu::Buffer) -> Resource<'a> {
-    (name, buffer, 0, None)
+fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
+    (name, buffer.clone(), 0, None)
 }
+
+/// Buffers that kernels keep among themselves, shared by all ops that need one alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Scratch {
+    /// Quantised activations of this width.
+    Int8(Rows, usize),
+    /// Cosines and sines.
+    RopeTable(WeightId, WeightId, usize),
+    /// Parts of attention, of so many heads and dimensions.
+    Partial(usize, usize),
+}
+
+/// What is in a scratch buffer at this point of the list.
+type Held = (Option<ValueId>, Option<WeightId>);
 
 struct Lowering<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
     weights: &'a Weights,
-    buffers: &'a Buffers,
-    kernels: Kernels,
+    capacity: Capacity,
+    buffers: Buffers,
+    /// The list for steps of one row is being made.
+    is_one: bool,
+    scratch: HashMap<Scratch, wgpu::Buffer>,
+    held: HashMap<Scratch, Held>,
+    shapes: HashMap<[u32; 8], wgpu::Buffer>,
     dispatches: Vec<Dispatch>,
 }
 
-impl<'a> Lowering<'a> {
+impl Lowering<'_> {
+    fn next_list(&mut self) -> Vec<Dispatch> {
+        self.held.clear();
+        std::mem::take(&mut self.dispatches)
+    }
+
     fn op(&mut self, op: &Op) -> Result<(), GpuError> {
         match *op {
             Op::Embed { weight, out } => self.embed(weight, out),
@@ -187,9 +173,12 @@ impl<'a> Lowering<'a> {
             Op::RmsNorm { x, weight, eps, out } => {
                 let Value { rows, width } = self.graph.values[x.0];
                 let constants = vec![domain(rows), ("WIDTH", width as f64), ("EPS", f64::from(eps))];
-                let w = self.vector(weight)?;
-                let resources = [whole("x", self.value(x)), whole("w", w), whole("y", self.value(out))];
-                self.push("rms_norm", constants, &resources, [Extent::Rows(rows, 1), Extent::Fixed(1)])
+                let resources = [
+                    whole("x", self.value(x)),
+                    whole("w", self.vector(weight)?),
+                    whole("y", self.value(out)),
+                ];
+                self.push("rms_norm", constants, &resources, rows, [Extent::Rows(rows, 1), SINGLE, SINGLE])
             }
             Op::SwiGlu { gate, up, out } => self.elementwise("swiglu", ["gate", "up"], gate, up, out),
             Op::Add { a, b, out } => self.elementwise("add", ["a", "b"], a, b, out),
@@ -200,59 +189,232 @@ impl<'a> Lowering<'a> {
                     ("N_ROT", rope.n_rot as f64),
                     ("NEOX", f64::from(u8::from(rope.neox))),
                 ];
-                let (turns, factors) = (self.vector(turns)?, self.vector(factors)?);
-                let resources = [
-                    whole("turns", turns),
-                    whole("factors", factors),
-                    whole("x", self.value(x)),
-                    whole("y", self.value(out)),
-                ];
-                let pairs = (rope.n_heads * rope.head_dim / 2) as u32;
-                self.push("rope", constants, &resources, threads(pairs, Rows::Tokens))
+                let table = self.rope_table(turns, factors, rope.n_rot)?;
+                let resources =
+                    [whole("table", &table), whole("x", self.value(x)), whole("y", self.value(out))];
+                let pairs = rope.n_heads * rope.head_dim / 2;
+                self.push("rope", constants, &resources, Rows::Tokens, threads(pairs, Rows::Tokens))
             }
             Op::KvWrite { k, v, layer } => {
                 let width = self.graph.values[k.0].width;
-                let (k_pool, v_pool) = &self.buffers.kv[layer];
-                let resources = [
-                    whole("k", self.value(k)),
-                    whole("v", self.value(v)),
-                    whole("k_pool", k_pool),
-                    whole("v_pool", v_pool),
-                ];
+                let kv = whole("kv", &self.buffers.kv[layer]);
+                let resources = [whole("k", self.value(k)), whole("v", self.value(v)), kv];
                 let constants = vec![("WIDTH", width as f64)];
-                self.push("kv_write", constants, &resources, threads(width as u32 / 2, Rows::Tokens))
+                self.push("kv_write", constants, &resources, Rows::Tokens, threads(width / 2, Rows::Tokens))
             }
-            Op::Attention { q, layer, attention, out } => {
-                let constants = vec![
-                    ("N_HEADS", attention.n_heads as f64),
-                    ("N_KV_HEADS", attention.n_kv_heads as f64),
-                    ("HEAD_DIM", attention.head_dim as f64),
-                    ("SCALE", f64::from(attention.scale)),
-                    ("WINDOW", f64::from(attention.window)),
-                    ("PAGE", f64::from(PAGE)),
-                ];
-                let (k_pool, v_pool) = &self.buffers.kv[layer];
-                let resources = [
-                    whole("q", self.value(q)),
-                    whole("k_pool", k_pool),
-                    whole("v_pool", v_pool),
-                    whole("y", self.value(out)),
-                ];
-                let grid = [Extent::Fixed(attention.n_heads as u32), Extent::Rows(Rows::Tokens, 1)];
-                self.push("attention", constants, &resources, grid)
-            }
+            Op::Attention { q, layer, attention, out } => self.attention(q, layer, attention, out),
             Op::SelectRows { x, out } => {
                 let width = self.graph.values[x.0].width;
                 let resources = [whole("x", self.value(x)), whole("y", self.value(out))];
                 let constants = vec![("WIDTH", width as f64)];
-                self.push("select_rows", constants, &resources, threads(width as u32 / 4, Rows::Outputs))
+                let grid = threads(width / 4, Rows::Outputs);
+                self.push("select_rows", constants, &resources, Rows::Outputs, grid)
             }
             Op::Argmax { logits, out } => {
                 let constants = vec![("N_VOCAB", self.graph.values[logits.0].width as f64)];
-                let resources = [whole("logits", self.value(logits)), whole("y", self.value(out))];
-                self.push("argmax", constants, &resources, [Extent::Rows(Rows::Outputs, 1), Extent::Fixed(1)])
+                let tokens = whole("next", &self.buffers.step.tokens);
+                let resources = [whole("logits", self.value(logits)), whole("y", self.value(out)), tokens];
+                let grid = [Extent::Rows(Rows::Outputs, 1), SINGLE, SINGLE];
+                self.push("argmax", constants, &resources, Rows::Outputs, grid)
             }
         }
+    }
+
+    fn fused(&mut self, fused: &Fused) -> Result<(), GpuError> {
+        match fused {
+            Fused::Op(op) => self.op(op),
+            Fused::Project { x, norm, weight, out } => {
+                let (weights, width) = (self.weights, self.graph.values[out.0].width);
+                for part in weights.parts(*weight) {
+                    let (constants, resources) = self.plain_output(part, *out, width);
+                    let n_units = part.n_rows.div_ceil(UNIT);
+                    self.matvec(*x, Some(*norm), (*weight, part), "plain", constants, resources, n_units)?;
+                }
+                Ok(())
+            }
+            Fused::Residual { x, weight, residual, out } => {
+                let width = self.graph.values[out.0].width;
+                let resources = vec![whole("residual", self.value(*residual)), whole("y", self.value(*out))];
+                let constants = vec![("OUT_WIDTH", width as f64)];
+                let part = self.first_part(*weight)?;
+                self.matvec(*x, None, (*weight, part), "residual", constants, resources, width / UNIT)
+            }
+            Fused::GateUp { x, norm, weights, out } => {
+                let width = self.graph.values[out.0].width;
+                let resources = vec![whole("y", self.value(*out))];
+                let constants = vec![("OUT_WIDTH", width as f64)];
+                let part = self.first_part(weights[0])?;
+                self.matvec(*x, *norm, (weights[0], part), "gate_up", constants, resources, width / 2)
+            }
+            Fused::Qkv(qkv) => self.qkv(qkv),
+        }
+    }
+
+    fn qkv(&mut self, qkv: &Qkv) -> Result<(), GpuError> {
+        let Qkv { x, norm, rope, n_kv_heads, layer, out, .. } = *qkv;
+        let constants = vec![
+            ("N_HEADS", rope.n_heads as f64),
+            ("N_KV_HEADS", n_kv_heads as f64),
+            ("HEAD_DIM", rope.head_dim as f64),
+            ("N_ROT", rope.n_rot as f64),
+            ("NEOX", f64::from(u8::from(rope.neox))),
+        ];
+        let table = self.rope_table(qkv.turns, qkv.factors, rope.n_rot)?;
+        let resources =
+            vec![whole("table", &table), whole("kv", &self.buffers.kv[layer]), whole("y", self.value(out))];
+        let n_units = (rope.n_heads + 2 * n_kv_heads) * (rope.head_dim / UNIT);
+        let part = self.first_part(qkv.weights[0])?;
+        self.matvec(x, norm, (qkv.weights[0], part), "qkv", constants, resources, n_units)
+    }
+
+    /// One dispatch of `matvec`: `x`, normed first if there is a norm, times the rows from those of `part` on.
+    #[allow(clippy::too_many_arguments)]
+    fn matvec(
+        &mut self,
+        x: ValueId,
+        norm: Option<Norm>,
+        (weight, part): (WeightId, &Part),
+        output: &str,
+        constants: Constants,
+        resources: Vec<Resource>,
+        n_units: usize,
+    ) -> Result<(), GpuError> {
+        let format = self.format(weight)?;
+        let rows = self.graph.values[x.0].rows;
+        let n_cols = self.graph.weights[weight.0].n_cols;
+        let (x_kind, mut all) = self.activations(x, norm, format)?;
+        all.extend(planes(part));
+        all.extend(resources);
+        let mut all_constants = self.common_constants(rows, n_cols, part);
+        all_constants.extend(constants);
+        all_constants.extend(norm.map(|norm| ("EPS", f64::from(norm.eps))));
+        let (lanes, grid) = self.units(n_units, n_cols, Extent::Rows(rows, 1));
+        let name = format!("matvec.{}.{x_kind}.{output}.{lanes}", suffix(format));
+        all.push(self.shape(&all_constants));
+        self.push(&name, all_constants, &all, rows, grid)
+    }
+
+    /// The buffer that tells projections their shape; ops of one shape share it.
+    fn shape(&mut self, constants: &Constants) -> Resource {
+        let of = |name| constants.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, value)| *value);
+        let numbers = ["N_COLS", "W_ROW", "N_ROWS", "FIRST_ROW", "OUT_WIDTH"].map(|name| of(name) as u32);
+        let [a, b, c, d, e] = numbers;
+        let contents = [a, b, c, d, e, (of("EPS") as f32).to_bits(), 0, 0];
+        let (gpu, buffers) = (self.gpu, &mut self.buffers);
+        let buffer =
+            self.shapes.entry(contents).or_insert_with(|| buffers.add_uniform(gpu, "shape", &contents));
+        whole("shape", buffer)
+    }
+
+    /// How a kernel gets its activations, and the buffers for it.
+    fn activations(
+        &mut self,
+        x: ValueId,
+        norm: Option<Norm>,
+        format: Format,
+    ) -> Result<(&'static str, Vec<Resource>), GpuError> {
+        if self.is_int8(format) {
+            return Ok(("int8", self.quantised(x, norm)?));
+        }
+        let mut resources = vec![whole("x", self.value(x))];
+        let Some(norm) = norm else { return Ok(("plain", resources)) };
+        resources.push(whole("norm", self.vector(norm.weight)?));
+        Ok(("normed", resources))
+    }
+
+    fn is_int8(&self, format: Format) -> bool {
+        let is_quantised = matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q8_0);
+        is_quantised && self.gpu.variants().class == Class::Int8
+    }
+
+    /// The value in 8 bits, quantised now unless it just was.
+    fn quantised(&mut self, x: ValueId, norm: Option<Norm>) -> Result<Vec<Resource>, GpuError> {
+        let Value { rows, width } = self.graph.values[x.0];
+        let n = u64::from(self.capacity.rows(rows)) * width as u64;
+        let (scales_at, scales) = (n.next_multiple_of(PLANE_ALIGN), n / BLOCK as u64 * 8);
+        let key = Scratch::Int8(rows, width);
+        let buffer = self.scratch(key, scales_at + scales);
+        let plane = |name, at, size| (name, buffer.clone(), at, Some(size));
+        if self.held.insert(key, (Some(x), norm.map(|n| n.weight))) != Some((Some(x), norm.map(|n| n.weight)))
+        {
+            let mut constants = vec![domain(rows), ("WIDTH", width as f64)];
+            let mut resources =
+                vec![whole("x", self.value(x)), plane("y", 0, n), plane("y_scales", scales_at, scales)];
+            let mut name = "quantise.plain";
+            if let Some(norm) = norm {
+                name = "quantise.normed";
+                constants.push(("EPS", f64::from(norm.eps)));
+                resources.push(whole("norm", self.vector(norm.weight)?));
+            }
+            self.push(name, constants, &resources, rows, [Extent::Rows(rows, 1), SINGLE, SINGLE])?;
+        }
+        Ok(vec![plane("x", 0, n), plane("x_scales", scales_at, scales)])
+    }
+
+    /// The table of cosines and sines, computed now unless it has been.
+    fn rope_table(
+        &mut self,
+        turns: WeightId,
+        factors: WeightId,
+        n_rot: usize,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let key = Scratch::RopeTable(turns, factors, n_rot);
+        let table = self.scratch(key, 4 * n_rot as u64 * u64::from(self.capacity.tokens));
+        if self.held.insert(key, (None, None)).is_none() {
+            let resources = [
+                whole("turns", self.vector(turns)?),
+                whole("factors", self.vector(factors)?),
+                whole("y", &table),
+            ];
+            let constants = vec![("N_ROT", n_rot as f64)];
+            let grid = threads(n_rot / 2, Rows::Tokens);
+            self.push("rope_table", constants, &resources, Rows::Tokens, grid)?;
+        }
+        Ok(table)
+    }
+
+    fn attention(
+        &mut self,
+        q: ValueId,
+        layer: usize,
+        attention: Attention,
+        out: ValueId,
+    ) -> Result<(), GpuError> {
+        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = attention;
+        if !head_dim.is_multiple_of(8) || head_dim > 512 {
+            return Err(GpuError::Unsupported(format!(
+                "attention heads of {head_dim} dimensions (multiples of 8 up to 512 are)"
+            )));
+        }
+        let constants = vec![
+            ("N_HEADS", n_heads as f64),
+            ("N_KV_HEADS", n_kv_heads as f64),
+            ("HEAD_DIM", head_dim as f64),
+            ("SCALE", f64::from(scale)),
+            ("WINDOW", f64::from(window)),
+            ("PAGE", f64::from(PAGE)),
+        ];
+        let splits = self.capacity.cells().div_ceil(SPLIT).min(MAX_SPLITS);
+        let bytes = 4 * u64::from(splits) * (n_heads * (head_dim + 2)) as u64;
+        let partial = self.scratch(Scratch::Partial(n_heads, head_dim), bytes);
+        let kv = &self.buffers.kv[layer];
+        let resources = [
+            whole("q", self.value(q)),
+            whole("k", kv),
+            whole("v", kv),
+            whole("y", self.value(out)),
+            whole("partial", &partial),
+        ];
+        let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Rows::Tokens, 1), Extent::Splits];
+        self.push("attention", constants.clone(), &resources, Rows::Tokens, grid)?;
+
+        let resources = [whole("partial", &partial), whole("y", self.value(out))];
+        let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
+        self.push("attention_merge", constants, &resources, Rows::Tokens, grid)?;
+        if let Some(merge) = self.dispatches.last_mut() {
+            merge.joins_splits = true;
+        }
+        Ok(())
     }
 
     fn elementwise(
@@ -270,7 +432,8 @@ impl<'a> Lowering<'a> {
             kernel,
             vec![domain(rows), ("WIDTH", width as f64)],
             &resources,
-            threads(width as u32 / 4, rows),
+            rows,
+            threads(width / 4, rows),
         )
     }
 
@@ -283,62 +446,98 @@ impl<'a> Lowering<'a> {
                 ("N_ROWS", part.n_rows as f64),
                 ("FIRST_ROW", part.first_row as f64),
             ];
-            let resources = part.resources("y", self.value(out));
+            let mut resources = vec![whole("y", self.value(out))];
+            resources.extend(planes(part));
             let name = format!("embed.{}", suffix(format));
-            self.push(&name, constants, &resources, threads((n_cols / BLOCK) as u32, Rows::Tokens))?;
+            self.push(&name, constants, &resources, Rows::Tokens, threads(n_cols / BLOCK, Rows::Tokens))?;
         }
         Ok(())
     }
 
+    /// A projection in a step of any number of rows.
     fn matmul(&mut self, x: ValueId, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
         let n_cols = self.graph.weights[weight.0].n_cols;
         let Value { rows, width } = self.graph.values[out.0];
-        let (weights, format, info) = (self.weights, self.format(weight)?, self.gpu.info());
-        let n_blocks = (n_cols / BLOCK) as u32;
-        // On the CPU neighbouring threads share nothing worth a barrier.
-        let threads_per_row = if info.is_fallback { 1 } else { (1 << n_blocks.ilog2()).min(32) };
+        let (weights, format) = (self.weights, self.format(weight)?);
+        let variants = *self.gpu.variants();
+        let (x_kind, x_resources) = self.activations(x, None, format)?;
         let format = suffix(format);
         for part in weights.parts(weight) {
-            let n_rows = part.n_rows as u32;
-            let constants = vec![
-                domain(rows),
-                ("N_COLS", n_cols as f64),
-                ("N_ROWS", f64::from(n_rows)),
-                ("FIRST_ROW", part.first_row as f64),
-                ("OUT_WIDTH", width as f64),
-            ];
-            let groups = |rows_of_weight: u32| Extent::Fixed(n_rows.div_ceil(rows_of_weight).min(MAX_GROUPS));
-            let mut variants = if threads_per_row == 1 {
-                vec![(
-                    1,
-                    format!("matvec.{format}.off"),
-                    constants.clone(),
-                    [groups(64), Extent::Rows(rows, 1)],
-                )]
-            } else {
-                let constants =
-                    [constants.as_slice(), &[("THREADS_PER_ROW", f64::from(threads_per_row))]].concat();
-                let grid = [groups(64 / threads_per_row), Extent::Rows(rows, 1)];
-                vec![(1, format!("matvec.{format}.on"), constants, grid)]
-            };
-            let grid = [groups(64), Extent::Rows(rows, FEW)];
-            variants.push((2, format!("matmul_few.{format}"), constants.clone(), grid));
-            if !info.is_fallback {
-                let f16 = if info.f16 { "on" } else { "off" };
-                let grid = [Extent::Fixed(n_rows.div_ceil(TILE)), Extent::Rows(rows, TILE)];
-                variants.push((FEW + 1, format!("matmul.{format}.{f16}"), constants, grid));
-            }
+            let (plain, mut resources) = self.plain_output(part, out, width);
+            let mut constants = self.common_constants(rows, n_cols, part);
+            constants.extend(plain);
+            resources.extend(x_resources.iter().cloned());
+            resources.extend(planes(part));
+            resources.push(self.shape(&constants));
 
-            let mut resources = part.resources("y", self.value(out));
-            resources.push(whole("x", self.value(x)));
+            let n_units = part.n_rows.div_ceil(UNIT);
+            let (lanes, grid) = self.units(n_units, n_cols, Extent::Rows(rows, 1));
             let mut launches = Vec::new();
-            for (from, name, constants, grid) in variants {
-                launches.push((from, Launch { kernel: self.kernels.get(&name, constants)?, grid }));
+            let mut add = |from, name: String, grid| {
+                let kernel = self.gpu.kernel(&name, constants.clone())?;
+                launches.push((from, Launch { kernel, grid }));
+                Ok::<_, GpuError>(())
+            };
+            // A step of many rows may have one output.
+            if self.is_one || rows == Rows::Outputs {
+                add(1, format!("matvec.{format}.{x_kind}.plain.{lanes}"), grid)?;
+            }
+            if !self.is_one {
+                let few = [grid[0], Extent::Rows(rows, FEW), SINGLE];
+                add(2, format!("matmul_few.{format}.{x_kind}.{lanes}"), few)?;
+            }
+            if !self.is_one && variants.tile {
+                let staged = match (x_kind, variants.f16) {
+                    ("int8", _) => "int8",
+                    (_, true) => "f16",
+                    (_, false) => "f32",
+                };
+                let tiles = Extent::Fixed((part.n_rows as u32).div_ceil(TILE));
+                add(MANY, format!("matmul.{format}.{staged}"), [tiles, Extent::Rows(rows, TILE), SINGLE])?;
             }
             let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
-            self.dispatches.push(Dispatch { bind_group, rows, launches });
+            self.dispatches.push(Dispatch { bind_group, rows, joins_splits: false, launches });
         }
         Ok(())
+    }
+
+    /// Which lanes share a unit, and the grid for so many units; `y` is its second dimension.
+    fn units(&self, n_units: usize, n_cols: usize, y: Extent) -> (&'static str, Grid) {
+        let (name, group) = match self.gpu.variants().lanes {
+            Lanes::One => ("one", 16),
+            Lanes::Shared => ("shared", 64),
+            Lanes::Subgroup => ("subgroup", 64),
+        };
+        let per_group = group / self.n_lanes(n_cols);
+        let groups = (n_units as u32).div_ceil(per_group).min(MAX_GROUPS);
+        (name, [Extent::Fixed(groups), y, SINGLE])
+    }
+
+    /// Threads of a unit: no more than a row has blocks.
+    fn n_lanes(&self, n_cols: usize) -> u32 {
+        let variants = self.gpu.variants();
+        match variants.lanes {
+            Lanes::One => 1,
+            _ => variants.n_lanes.min(1 << (n_cols / BLOCK).max(1).ilog2()),
+        }
+    }
+
+    fn common_constants(&self, rows: Rows, n_cols: usize, part: &Part) -> Constants {
+        vec![
+            domain(rows),
+            ("N_COLS", n_cols as f64),
+            ("W_ROW", part.buffer_row as f64),
+            ("LANES", f64::from(self.n_lanes(n_cols))),
+        ]
+    }
+
+    fn plain_output(&self, part: &Part, out: ValueId, width: usize) -> (Constants, Vec<Resource>) {
+        let constants = vec![
+            ("N_ROWS", part.n_rows as f64),
+            ("FIRST_ROW", part.first_row as f64),
+            ("OUT_WIDTH", width as f64),
+        ];
+        (constants, vec![whole("y", self.value(out))])
     }
 
     fn push(
@@ -346,16 +545,13 @@ impl<'a> Lowering<'a> {
         kernel: &str,
         constants: Constants,
         resources: &[Resource],
-        grid: [Extent; 2],
+        rows: Rows,
+        grid: Grid,
     ) -> Result<(), GpuError> {
-        let kernel = self.kernels.get(kernel, constants)?;
+        let kernel = self.gpu.kernel(kernel, constants)?;
         let bind_group = self.bind(&kernel, resources)?;
-        let rows = grid.into_iter().find_map(|extent| match extent {
-            Extent::Rows(rows, _) => Some(rows),
-            Extent::Fixed(_) => None,
-        });
         let launches = vec![(1, Launch { kernel, grid })];
-        self.dispatches.push(Dispatch { bind_group, rows: rows.unwrap_or(Rows::Tokens), launches });
+        self.dispatches.push(Dispatch { bind_group, rows, joins_splits: false, launches });
         Ok(())
     }
 
@@ -370,7 +566,7 @@ impl<'a> Lowering<'a> {
         ];
         let mut entries = Vec::new();
         for binding in kernel.shader.bindings {
-            let &(_, buffer, offset, size) =
+            let (_, buffer, offset, size) =
                 resources.iter().chain(&common).find(|(name, ..)| *name == binding.name).ok_or_else(
                     || GpuError::Internal(format!("{} wants a buffer {}", kernel.shader.name, binding.name)),
                 )?;
@@ -378,7 +574,7 @@ impl<'a> Lowering<'a> {
                 binding: binding.index,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer,
-                    offset,
+                    offset: *offset,
                     size: size.and_then(wgpu::BufferSize::new),
                 }),
             });
@@ -390,11 +586,16 @@ impl<'a> Lowering<'a> {
         }))
     }
 
-    fn value(&self, id: ValueId) -> &'a wgpu::Buffer {
+    fn scratch(&mut self, key: Scratch, size: u64) -> wgpu::Buffer {
+        let (gpu, buffers) = (self.gpu, &mut self.buffers);
+        self.scratch.entry(key).or_insert_with(|| buffers.add(gpu, "scratch", size)).clone()
+    }
+
+    fn value(&self, id: ValueId) -> &wgpu::Buffer {
         &self.buffers.values[id.0]
     }
 
-    fn vector(&self, id: WeightId) -> Result<&'a wgpu::Buffer, GpuError> {
+    fn vector(&self, id: WeightId) -> Result<&wgpu::Buffer, GpuError> {
         match &self.weights.stored[id.0] {
             Stored::Vector(buffer) => Ok(buffer),
             Stored::Matrix { .. } => Err(GpuError::Internal("a matrix where a vector belongs".into())),
@@ -409,24 +610,19 @@ impl<'a> Lowering<'a> {
     }
 }
 
-impl Weights {
-    fn parts(&self, id: WeightId) -> &[super::weights::Part] {
-        match &self.stored[id.0] {
-            Stored::Matrix { parts, .. } => parts,
-            Stored::Vector(_) => &[],
-        }
+impl<'a> Lowering<'a> {
+    fn first_part(&self, id: WeightId) -> Result<&'a Part, GpuError> {
+        let weights: &'a Weights = self.weights;
+        weights.parts(id).first().ok_or_else(|| GpuError::Internal("a vector where a matrix belongs".into()))
     }
 }
 
-impl super::weights::Part {
-    fn resources<'a>(&'a self, name: &'static str, value: &'a wgpu::Buffer) -> Vec<Resource<'a>> {
-        let planes = self.planes;
-        vec![
-            ("quants", &self.buffer, 0, Some(planes.quants)),
-            ("scales", &self.buffer, planes.scales_offset, Some(planes.scales)),
-            whole(name, value),
-        ]
-    }
+fn planes(part: &Part) -> [Resource; 2] {
+    let planes = part.planes;
+    [
+        ("quants", part.buffer.clone(), 0, Some(planes.quants)),
+        ("scales", part.buffer.clone(), planes.scales_offset, Some(planes.scales)),
+    ]
 }
 
 fn domain(rows: Rows) -> (&'static str, f64) {
@@ -434,8 +630,8 @@ fn domain(rows: Rows) -> (&'static str, f64) {
 }
 
 /// A grid of one thread an item, 64 a workgroup, and one workgroup row a row of the step.
-fn threads(items: u32, rows: Rows) -> [Extent; 2] {
-    [Extent::Fixed(items.div_ceil(64)), Extent::Rows(rows, 1)]
+fn threads(items: usize, rows: Rows) -> Grid {
+    [Extent::Fixed((items as u32).div_ceil(64)), Extent::Rows(rows, 1), SINGLE]
 }
 
 fn suffix(format: Format) -> &'static str {

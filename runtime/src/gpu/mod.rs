@@ -2,15 +2,19 @@
 //!
 //! [`Gpu`] is a device, [`Weights`] a model's numbers on it, [`Executor`] a graph ready to run over them.
 
+mod buffers;
 mod device;
 mod executor;
+mod fuse;
 mod kernels;
 mod lower;
 pub mod self_test;
+mod variants;
 mod weights;
 
 pub use device::{DeviceInfo, Gpu, Options};
 pub use executor::Executor;
+pub use variants::{Class, Lanes, Variants};
 pub use weights::Weights;
 
 use thiserror::Error;
@@ -33,6 +37,12 @@ pub enum GpuError {
         /// Largest deviation from the reference.
         error: f32,
     },
+    /// Kernels were asked for that the device cannot run.
+    #[error("kernels cannot be chosen so: {0}")]
+    Kernels(String),
+    /// A shape that no kernel covers.
+    #[error("the GPU's kernels do not support {0}")]
+    Unsupported(String),
     /// A buffer could not be had.
     #[error("the GPU has not enough memory: {0}")]
     OutOfMemory(String),

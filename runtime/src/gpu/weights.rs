@@ -1,10 +1,12 @@
 //! A model's numbers on the device.
 //!
 //! A matrix is cut by rows into as many parts as the device's binding limit asks for; a part is one buffer with the format's two
-//! planes. Vectors are plain f32.
+//! planes. Matrices that are read together (query, key and value; gate and up) lie in one buffer, one below the other, where they have
+//! one format and fit a binding. Vectors are plain f32.
 
+use super::fuse::stacks;
 use super::{Gpu, GpuError};
-use crate::graph::{Graph, Source, WeightId};
+use crate::graph::{Graph, Source, Weight, WeightId};
 use crate::quant::{BLOCK, Format, Planes};
 
 /// Rows `first_row .. first_row + n_rows` of a matrix.
@@ -13,6 +15,9 @@ pub(super) struct Part {
     pub buffer: wgpu::Buffer,
     pub first_row: usize,
     pub n_rows: usize,
+    /// Where `first_row` is in the buffer.
+    pub buffer_row: usize,
+    /// Of the whole buffer.
     pub planes: Planes,
 }
 
@@ -39,36 +44,104 @@ impl Weights {
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self { gpu: gpu.clone(), stored: Vec::new(), row_blocks: Vec::new(), bytes: 0 };
         for (weight, &format) in graph.weights.iter().zip(formats) {
-            let label = match &weight.source {
-                Source::Tensor(name) => name.as_str(),
-                Source::Constant(_) => "constant",
-            };
             weights.row_blocks.push(weight.n_cols / BLOCK);
-            let stored = if weight.is_vector {
-                let buffer = gpu.buffer(label, 4 * weight.n_cols as u64, USAGE);
-                if let Source::Constant(numbers) = &weight.source {
-                    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(numbers));
-                }
-                Stored::Vector(buffer)
-            } else {
-                let parts = part_rows(format, weight.n_rows, weight.n_cols, gpu.info().max_binding_size)
-                    .ok_or_else(|| {
-                        GpuError::OutOfMemory(format!("two rows of {label} are beyond the binding limit"))
-                    })?
-                    .map(|(first_row, n_rows)| {
-                        let planes = format.planes((n_rows * (weight.n_cols / BLOCK)) as u64);
-                        Part { buffer: gpu.buffer(label, planes.total(), USAGE), first_row, n_rows, planes }
-                    })
-                    .collect();
-                Stored::Matrix { format, parts }
-            };
-            weights.bytes += match &stored {
-                Stored::Vector(buffer) => buffer.size(),
-                Stored::Matrix { parts, .. } => parts.iter().map(|p| p.buffer.size()).sum(),
+            // Its buffers come below.
+            let stored = match weight.is_vector {
+                true => Stored::Vector(weights.vector(weight)),
+                false => Stored::Matrix { format, parts: Vec::new() },
             };
             weights.stored.push(stored);
         }
+        for stack in stacks(graph) {
+            weights.allocate_stack(graph, formats, &stack);
+        }
+        for i in 0..graph.weights.len() {
+            if let Stored::Matrix { parts, .. } = &weights.stored[i]
+                && parts.is_empty()
+            {
+                weights.allocate_matrix(&graph.weights[i], i)?;
+            }
+        }
         Ok(weights)
+    }
+
+    fn buffer(&mut self, label: &str, size: u64) -> wgpu::Buffer {
+        let buffer = self.gpu.buffer(label, size, USAGE);
+        self.bytes += buffer.size();
+        buffer
+    }
+
+    fn vector(&mut self, weight: &Weight) -> wgpu::Buffer {
+        let buffer = self.buffer(label(weight), 4 * weight.n_cols as u64);
+        if let Source::Constant(numbers) = &weight.source {
+            self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(numbers));
+        }
+        buffer
+    }
+
+    /// Puts matrices into one buffer if they can be.
+    fn allocate_stack(&mut self, graph: &Graph, formats: &[Format], stack: &[WeightId]) {
+        let format = formats[stack[0].0];
+        let n_cols = graph.weights[stack[0].0].n_cols;
+        let n_rows: usize = stack.iter().map(|id| graph.weights[id.0].n_rows).sum();
+        let planes = format.planes((n_rows * (n_cols / BLOCK)) as u64);
+        let can = stack.iter().all(|id| {
+            let weight = &graph.weights[id.0];
+            let is_free = matches!(&self.stored[id.0], Stored::Matrix { parts, .. } if parts.is_empty());
+            // Two scales of a word must not belong to two matrices.
+            let is_even = (weight.n_rows * (n_cols / BLOCK)).is_multiple_of(2);
+            is_free && is_even && formats[id.0] == format && weight.n_cols == n_cols
+        });
+        if !can || planes.total() > self.gpu.info().max_binding_size {
+            return;
+        }
+        let buffer = self.buffer(label(&graph.weights[stack[0].0]), planes.total());
+        let mut buffer_row = 0;
+        for id in stack {
+            let n_rows = graph.weights[id.0].n_rows;
+            let part = Part { buffer: buffer.clone(), first_row: 0, n_rows, buffer_row, planes };
+            self.stored[id.0] = Stored::Matrix { format, parts: vec![part] };
+            buffer_row += n_rows;
+        }
+    }
+
+    fn allocate_matrix(&mut self, weight: &Weight, i: usize) -> Result<(), GpuError> {
+        let Stored::Matrix { format, .. } = self.stored[i] else { return Ok(()) };
+        let limit = self.gpu.info().max_binding_size;
+        let label = label(weight);
+        let runs = part_rows(format, weight.n_rows, weight.n_cols, limit).ok_or_else(|| {
+            GpuError::OutOfMemory(format!("two rows of {label} are beyond the binding limit"))
+        })?;
+        let mut parts = Vec::new();
+        for (first_row, n_rows) in runs {
+            let planes = format.planes((n_rows * (weight.n_cols / BLOCK)) as u64);
+            let buffer = self.buffer(label, planes.total());
+            parts.push(Part { buffer, first_row, n_rows, buffer_row: 0, planes });
+        }
+        self.stored[i] = Stored::Matrix { format, parts };
+        Ok(())
+    }
+
+    /// Whether these matrices lie in one buffer, one below the other.
+    pub(super) fn are_stacked(&self, ids: &[WeightId]) -> bool {
+        let mut next = None;
+        ids.iter().all(|id| {
+            let [part] = self.parts(*id) else { return false };
+            let follows = match &next {
+                None => part.buffer_row == 0,
+                Some((buffer, row)) => part.buffer == *buffer && part.buffer_row == *row,
+            };
+            next = Some((part.buffer.clone(), part.buffer_row + part.n_rows));
+            follows
+        })
+    }
+
+    /// A matrix's parts; none of a vector.
+    pub(super) fn parts(&self, id: WeightId) -> &[Part] {
+        match &self.stored[id.0] {
+            Stored::Matrix { parts, .. } => parts,
+            Stored::Vector(_) => &[],
+        }
     }
 
     /// Bytes of all buffers.
@@ -89,7 +162,8 @@ impl Weights {
             if start >= end {
                 continue;
             }
-            let (skip, local) = (start - first_block, (start - part_start) as u64);
+            let (skip, local) =
+                (start - first_block, (start - part_start + part.buffer_row * row_blocks) as u64);
             let (q, s) = (format.quants_bytes(), format.scales_bytes());
             let quants = &quants[skip * q..][..(end - start) * q];
             let scales = &scales[skip * s..][..(end - start) * s];
@@ -123,6 +197,13 @@ impl Drop for Weights {
                 Stored::Matrix { parts, .. } => parts.iter().for_each(|part| part.buffer.destroy()),
             }
         }
+    }
+}
+
+fn label(weight: &Weight) -> &str {
+    match &weight.source {
+        Source::Tensor(name) => name,
+        Source::Constant(_) => "constant",
     }
 }
 

@@ -20,7 +20,7 @@ pub struct ValueId(pub usize);
 pub struct WeightId(pub usize);
 
 /// Which rows of the step a value has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rows {
     /// One a token.
     Tokens,
@@ -244,6 +244,15 @@ pub enum Want {
     Best,
     /// That, and all logits of the step's only output row.
     Logits,
+}
+
+/// Where a step's token ids come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// From the step's description.
+    Host,
+    /// The step's only token is the one that the step before chose.
+    Previous,
 }
 
 /// What [`Op::Argmax`] says of an output row.

@@ -2,20 +2,23 @@
 //
 //   tokens  [n_tokens]
 //   pages   [n_sequences, step.max_pages], page numbers; position p of a sequence is in cell pages[p / PAGE] * PAGE + p % PAGE
-//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32
-//   k_pool, v_pool: [n_cells, N_KV_HEADS * HEAD_DIM] f16, two a word
+//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four and two a vector
+//   k, v    the KV pool, eight halves and two halves an element: [n_cells, keys then values of N_KV_HEADS * HEAD_DIM f16]
+//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32: sums, then their maximal score and total weight; two a vec2
 //
 // A workgroup of 64 threads computes one head of one row. It walks the context in chunks of 64 positions: a thread scores one
-// position, then the threads turn to the dimensions and add up the chunk's weighted values. HEAD_DIM is even, at most 512. A row
-// sees positions max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = heads, y = t.
+// position, then the threads turn to the dimensions and add up the chunk's weighted values. In steps of one row with much context it is
+// split over step.n_splits workgroups, each of which leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most
+// 512. A row sees positions max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = heads, y = t, z = splits.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
-@group(0) @binding(3) var<storage, read> q: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read> k_pool: array<u32>;
-@group(0) @binding(5) var<storage, read> v_pool: array<u32>;
+@group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> k: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> v: array<u32>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> partial: array<vec2<f32>>;
 
 override N_HEADS: u32;
 override N_KV_HEADS: u32;
@@ -26,7 +29,7 @@ override PAGE: u32;
 
 const LOWEST = -3.0e38;
 
-var<workgroup> q_head: array<vec2<f32>, 256>;
+var<workgroup> q_head: array<vec4<f32>, 128>;
 var<workgroup> weights: array<f32, 64>;
 var<workgroup> cells: array<u32, 64>;
 var<workgroup> scratch: array<f32, 64>;
@@ -53,20 +56,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let token = tokens[t];
-    let n_pairs = HEAD_DIM / 2u;
-    let cell_width = N_KV_HEADS * n_pairs;
-    let kv_offset = head / (N_HEADS / N_KV_HEADS) * n_pairs;
-    let q_offset = (t * N_HEADS + head) * n_pairs;
-    for (var i = thread; i < n_pairs; i += 64u) {
-        q_head[i] = q[q_offset + i] * SCALE;
+    let kv_head = head / (N_HEADS / N_KV_HEADS) * HEAD_DIM;
+    let q_offset = (t * N_HEADS + head) * HEAD_DIM;
+    for (var i = thread; i < HEAD_DIM / 4u; i += 64u) {
+        q_head[i] = q[q_offset / 4u + i] * SCALE;
     }
     workgroupBarrier();
 
-    let end = token.position + 1u;
+    let context_end = token.position + 1u;
     var first = 0u;
-    if WINDOW > 0u && end > WINDOW {
-        first = end - WINDOW;
+    if WINDOW > 0u && context_end > WINDOW {
+        first = context_end - WINDOW;
     }
+    // This workgroup's share of the context, in whole chunks.
+    let share = ((context_end - first) + 64u * step.n_splits - 1u) / (64u * step.n_splits) * 64u;
+    first += share * group.z;
+    let end = min(context_end, first + share);
+
     var top = LOWEST;
     var total = 0.0;
     var sums: array<vec2<f32>, 4>;
@@ -76,16 +82,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if thread < n {
             let p = chunk + thread;
             let cell = pages[token.sequence * step.max_pages + p / PAGE] * PAGE + p % PAGE;
-            let at = cell * cell_width + kv_offset;
-            cells[thread] = at;
-            score = 0.0;
-            for (var i = 0u; i < n_pairs; i++) {
-                score += dot(q_head[i], unpack2x16float(k_pool[at + i]));
+            let at = cell * (2u * N_KV_HEADS * HEAD_DIM) + kv_head;
+            // Where its values begin, in words.
+            cells[thread] = (at + N_KV_HEADS * HEAD_DIM) / 2u;
+            var s = vec4<f32>();
+            for (var i = 0u; i < HEAD_DIM / 8u; i++) {
+                let w = k[at / 8u + i];
+                s += q_head[2u * i] * vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y))
+                    + q_head[2u * i + 1u] * vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
             }
+            score = s.x + s.y + s.z + s.w;
         }
         let new_top = max(top, group_max(thread, score));
-        let weight = select(0.0, exp(score - new_top), thread < n);
-        weights[thread] = weight;
+        weights[thread] = select(0.0, exp(score - new_top), thread < n);
         workgroupBarrier();
         let shrink = exp(top - new_top);
         top = new_top;
@@ -96,20 +105,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         total = total * shrink + chunk_total;
         for (var d = 0u; d < 4u; d++) {
             let i = thread + 64u * d;
-            if i < n_pairs {
+            if i < HEAD_DIM / 2u {
                 var sum = sums[d] * shrink;
                 for (var j = 0u; j < n; j++) {
-                    sum += weights[j] * unpack2x16float(v_pool[cells[j] + i]);
+                    sum += weights[j] * unpack2x16float(v[cells[j] + i]);
                 }
                 sums[d] = sum;
             }
         }
         workgroupBarrier();
     }
+    let is_whole = step.n_splits == 1u;
+    let part = (group.z * N_HEADS + head) * (HEAD_DIM / 2u + 1u);
     for (var d = 0u; d < 4u; d++) {
         let i = thread + 64u * d;
-        if i < n_pairs {
-            y[q_offset + i] = sums[d] / total;
+        if i < HEAD_DIM / 2u {
+            if is_whole {
+                y[q_offset / 2u + i] = sums[d] / total;
+            } else {
+                partial[part + i] = sums[d];
+            }
         }
+    }
+    if !is_whole && thread == 0u {
+        partial[part + HEAD_DIM / 2u] = vec2<f32>(top, total);
     }
 }

@@ -1,91 +1,245 @@
 // Matrix times matrix, for prefill on GPUs: y[t, FIRST_ROW + r] = sum over c of w[r, c] * x[t, c].
 //
-//   x       [n_rows, N_COLS] f32, four a vec4
-//   quants, scales: w [N_ROWS, N_COLS], one row-range part of the weight, in blocks of 32 (see weight/)
-//   y       [n_rows, OUT_WIDTH] f32
+//   x               [n_rows, N_COLS], see x/
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
+//   y               [n_rows, OUT_WIDTH] f32
 //
-// A workgroup of 64 threads (8 x 8) computes a tile of 32 step rows by 32 weight rows; a thread, 4 by 4 of it, spread by 8 so
-// that neighbours touch neighbours. For each block of 32 columns the tile of x and the dequantised tile of w are staged in
-// workgroup memory (as f16 where F16 is on; sums are f32 always). Grid: x = weight tiles, y = step tiles.
-#if F16
+// A workgroup of 64 threads (8 x 8) computes a tile of 64 step rows by 64 weight rows, a thread 8 by 8 of it: two quads of rows by two
+// quads. For each block of 32 columns the tiles of x and w are staged in workgroup memory, four rows a vector, so that a thread's
+// 64 products a column cost it four loads. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word, whose
+// dot products are scaled once a block. Grid: x = weight tiles, y = step tiles.
+#if STAGED=f16
 enable f16;
 alias Staged = vec4<f16>;
-#else
+#endif
+#if STAGED=f32
 alias Staged = vec4<f32>;
 #endif
+#if STAGED=int8
+alias Staged = vec4<u32>;
+#endif
 #import common/rows
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+#import matmul/shape
 #import weight/{WEIGHT}
+#if STAGED=int8
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(5) var<storage, read> x_scales: array<vec2<f32>>;
+#else
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+#endif
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-override N_COLS: u32;
-override N_ROWS: u32;
-override FIRST_ROW: u32;
-override OUT_WIDTH: u32;
+// Element [k * 16 + q] holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q + 4.
+#if STAGED=int8
+var<workgroup> x_tile: array<Staged, 128>;
+var<workgroup> w_tile: array<Staged, 128>;
+// (scale, sum) of a row's activations, (scale, offset) of a row's weights.
+var<workgroup> x_tile_scales: array<vec2<f32>, 64>;
+var<workgroup> w_tile_scales: array<vec2<f32>, 64>;
+#else
+var<workgroup> x_tile: array<Staged, 512>;
+var<workgroup> w_tile: array<Staged, 512>;
+#endif
 
-// Nine vec4 a row, of which eight are used: an odd stride keeps threads of a column off each other's banks.
-const STRIDE = 9u;
-var<workgroup> x_tile: array<Staged, 32u * STRIDE>;
-var<workgroup> w_tile: array<Staged, 32u * STRIDE>;
-
-fn write_row(t: u32, first_row: u32, sums: vec4<f32>) {
+fn store_quad(t: u32, row: u32, sums: vec4<f32>) {
     if t >= n_rows() {
         return;
     }
     for (var j = 0u; j < 4u; j++) {
-        let row = first_row + 8u * j;
-        if row < N_ROWS {
-            y[t * OUT_WIDTH + FIRST_ROW + row] = sums[j];
+        if row + j < shape.n_rows {
+            y[t * shape.out_width + shape.first_row + row + j] = sums[j];
         }
     }
 }
 
+#if STAGED=int8
+// Four dot products with a quad of weight words.
+fn dots(x: u32, w: vec4<u32>) -> vec4<i32> {
+    return vec4<i32>(dot4I8Packed(x, w.x), dot4I8Packed(x, w.y), dot4I8Packed(x, w.z), dot4I8Packed(x, w.w));
+}
+
+fn scaled(t: u32, quad: u32, sums: vec4<i32>) -> vec4<f32> {
+    let s = x_tile_scales[t];
+    let a = w_tile_scales[4u * quad];
+    let b = w_tile_scales[4u * quad + 1u];
+    let c = w_tile_scales[4u * quad + 2u];
+    let d = w_tile_scales[4u * quad + 3u];
+    return vec4<f32>(a.x, b.x, c.x, d.x) * s.x * vec4<f32>(sums) + vec4<f32>(a.y, b.y, c.y, d.y) * s.y;
+}
+
+fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
+    let q = thread % 16u;
+    let t = vec4<u32>(first_t + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
+    let r = vec4<u32>(first_row + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
+    // Rows past the last repeat it; their sums are not stored.
+    let ti = min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b);
+    let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
+    for (var k = thread / 16u; k < 8u; k += 4u) {
+        let at = ti * 8u + vec4<u32>(k);
+        x_tile[k * 16u + q] = vec4<u32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+        w_tile[k * 16u + q] = vec4<u32>(
+            load_word(wi.x, k), load_word(wi.y, k), load_word(wi.z, k), load_word(wi.w, k),
+        );
+    }
+    x_tile_scales[thread] = x_scales[min(first_t + thread, n_rows() - 1u) * n_blocks + b];
+    w_tile_scales[thread] = scale_and_offset((min(first_row + thread, shape.n_rows - 1u) + shape.w_row) * n_blocks + b);
+}
+#else
+fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
+    let q = thread % 16u;
+    let t = vec4<u32>(first_t + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
+    let r = vec4<u32>(first_row + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
+    // Rows past the last repeat it; their sums are not stored.
+    let ti = (min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b)) * 8u;
+    let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
+    for (var k = thread / 16u; k < 8u; k += 4u) {
+        let xs = transpose(mat4x4<f32>(x[ti.x + k], x[ti.y + k], x[ti.z + k], x[ti.w + k]));
+        let ws = transpose(mat4x4<f32>(
+            load_quad(wi.x, k), load_quad(wi.y, k), load_quad(wi.z, k), load_quad(wi.w, k),
+        ));
+        let at = 64u * k + q;
+        x_tile[at] = Staged(xs[0]);
+        x_tile[at + 16u] = Staged(xs[1]);
+        x_tile[at + 32u] = Staged(xs[2]);
+        x_tile[at + 48u] = Staged(xs[3]);
+        w_tile[at] = Staged(ws[0]);
+        w_tile[at + 16u] = Staged(ws[1]);
+        w_tile[at + 32u] = Staged(ws[2]);
+        w_tile[at + 48u] = Staged(ws[3]);
+    }
+}
+#endif
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first_t = group.y * 32u;
-    let first_row = group.x * 32u;
-    let n_blocks = N_COLS / 32u;
-    let tr = thread % 8u;
-    let tt = thread / 8u;
+    let first_t = group.y * 64u;
+    let first_row = group.x * 64u;
     if first_t >= n_rows() {
         return;
     }
-    var sums0 = vec4<f32>();
-    var sums1 = vec4<f32>();
-    var sums2 = vec4<f32>();
-    var sums3 = vec4<f32>();
-    for (var b = 0u; b < n_blocks; b++) {
-        for (var t = tt; t < 32u; t += 8u) {
-            var v = vec4<f32>();
-            if first_t + t < n_rows() {
-                v = x[(first_t + t) * (N_COLS / 4u) + b * 8u + tr];
-            }
-            x_tile[t * STRIDE + tr] = Staged(v);
-        }
-        if thread < 32u && first_row + thread < N_ROWS {
-            var block = load_block((first_row + thread) * n_blocks + b);
-            for (var i = 0u; i < 8u; i++) {
-                w_tile[thread * STRIDE + i] = Staged(block.q[i] * block.scale + vec4<f32>(block.offset));
-            }
-        }
+    let n_blocks = shape.n_cols / 32u;
+    let tr = thread % 8u;
+    let tt = thread / 8u;
+    // Row 4 tt + i (a) or 32 + 4 tt + i (b) of the step, by weight rows 4 tr .. (low) and 32 + 4 tr .. (high).
+    var a0_low = vec4<f32>();
+    var a1_low = vec4<f32>();
+    var a2_low = vec4<f32>();
+    var a3_low = vec4<f32>();
+    var b0_low = vec4<f32>();
+    var b1_low = vec4<f32>();
+    var b2_low = vec4<f32>();
+    var b3_low = vec4<f32>();
+    var a0_high = vec4<f32>();
+    var a1_high = vec4<f32>();
+    var a2_high = vec4<f32>();
+    var a3_high = vec4<f32>();
+    var b0_high = vec4<f32>();
+    var b1_high = vec4<f32>();
+    var b2_high = vec4<f32>();
+    var b3_high = vec4<f32>();
+    for (var block = 0u; block < n_blocks; block++) {
         workgroupBarrier();
-        for (var k = 0u; k < 8u; k++) {
-            let w = mat4x4<f32>(
-                vec4<f32>(w_tile[tr * STRIDE + k]),
-                vec4<f32>(w_tile[(tr + 8u) * STRIDE + k]),
-                vec4<f32>(w_tile[(tr + 16u) * STRIDE + k]),
-                vec4<f32>(w_tile[(tr + 24u) * STRIDE + k]),
-            );
-            // A row vector times a matrix: its dot products with the columns.
-            sums0 += vec4<f32>(x_tile[tt * STRIDE + k]) * w;
-            sums1 += vec4<f32>(x_tile[(tt + 8u) * STRIDE + k]) * w;
-            sums2 += vec4<f32>(x_tile[(tt + 16u) * STRIDE + k]) * w;
-            sums3 += vec4<f32>(x_tile[(tt + 24u) * STRIDE + k]) * w;
-        }
+        stage(thread, first_t, first_row, block, n_blocks);
         workgroupBarrier();
+#if STAGED=int8
+        var i0_low = vec4<i32>();
+        var i1_low = vec4<i32>();
+        var i2_low = vec4<i32>();
+        var i3_low = vec4<i32>();
+        var j0_low = vec4<i32>();
+        var j1_low = vec4<i32>();
+        var j2_low = vec4<i32>();
+        var j3_low = vec4<i32>();
+        var i0_high = vec4<i32>();
+        var i1_high = vec4<i32>();
+        var i2_high = vec4<i32>();
+        var i3_high = vec4<i32>();
+        var j0_high = vec4<i32>();
+        var j1_high = vec4<i32>();
+        var j2_high = vec4<i32>();
+        var j3_high = vec4<i32>();
+        for (var k = 0u; k < 128u; k += 16u) {
+            let xa = x_tile[k + tt];
+            let xb = x_tile[k + tt + 8u];
+            let low = w_tile[k + tr];
+            let high = w_tile[k + tr + 8u];
+            i0_low += dots(xa.x, low);
+            i1_low += dots(xa.y, low);
+            i2_low += dots(xa.z, low);
+            i3_low += dots(xa.w, low);
+            j0_low += dots(xb.x, low);
+            j1_low += dots(xb.y, low);
+            j2_low += dots(xb.z, low);
+            j3_low += dots(xb.w, low);
+            i0_high += dots(xa.x, high);
+            i1_high += dots(xa.y, high);
+            i2_high += dots(xa.z, high);
+            i3_high += dots(xa.w, high);
+            j0_high += dots(xb.x, high);
+            j1_high += dots(xb.y, high);
+            j2_high += dots(xb.z, high);
+            j3_high += dots(xb.w, high);
+        }
+        let ta = 4u * tt;
+        let tb = 32u + 4u * tt;
+        a0_low += scaled(ta, tr, i0_low);
+        a1_low += scaled(ta + 1u, tr, i1_low);
+        a2_low += scaled(ta + 2u, tr, i2_low);
+        a3_low += scaled(ta + 3u, tr, i3_low);
+        b0_low += scaled(tb, tr, j0_low);
+        b1_low += scaled(tb + 1u, tr, j1_low);
+        b2_low += scaled(tb + 2u, tr, j2_low);
+        b3_low += scaled(tb + 3u, tr, j3_low);
+        a0_high += scaled(ta, tr + 8u, i0_high);
+        a1_high += scaled(ta + 1u, tr + 8u, i1_high);
+        a2_high += scaled(ta + 2u, tr + 8u, i2_high);
+        a3_high += scaled(ta + 3u, tr + 8u, i3_high);
+        b0_high += scaled(tb, tr + 8u, j0_high);
+        b1_high += scaled(tb + 1u, tr + 8u, j1_high);
+        b2_high += scaled(tb + 2u, tr + 8u, j2_high);
+        b3_high += scaled(tb + 3u, tr + 8u, j3_high);
+#else
+        for (var k = 0u; k < 512u; k += 16u) {
+            let xa = vec4<f32>(x_tile[k + tt]);
+            let xb = vec4<f32>(x_tile[k + tt + 8u]);
+            let low = vec4<f32>(w_tile[k + tr]);
+            let high = vec4<f32>(w_tile[k + tr + 8u]);
+            a0_low += xa.x * low;
+            a1_low += xa.y * low;
+            a2_low += xa.z * low;
+            a3_low += xa.w * low;
+            b0_low += xb.x * low;
+            b1_low += xb.y * low;
+            b2_low += xb.z * low;
+            b3_low += xb.w * low;
+            a0_high += xa.x * high;
+            a1_high += xa.y * high;
+            a2_high += xa.z * high;
+            a3_high += xa.w * high;
+            b0_high += xb.x * high;
+            b1_high += xb.y * high;
+            b2_high += xb.z * high;
+            b3_high += xb.w * high;
+        }
+#endif
     }
-    write_row(first_t + tt, first_row + tr, sums0);
-    write_row(first_t + tt + 8u, first_row + tr, sums1);
-    write_row(first_t + tt + 16u, first_row + tr, sums2);
-    write_row(first_t + tt + 24u, first_row + tr, sums3);
+    let t = first_t + 4u * tt;
+    let low = first_row + 4u * tr;
+    let high = low + 32u;
+    store_quad(t, low, a0_low);
+    store_quad(t + 1u, low, a1_low);
+    store_quad(t + 2u, low, a2_low);
+    store_quad(t + 3u, low, a3_low);
+    store_quad(t + 32u, low, b0_low);
+    store_quad(t + 33u, low, b1_low);
+    store_quad(t + 34u, low, b2_low);
+    store_quad(t + 35u, low, b3_low);
+    store_quad(t, high, a0_high);
+    store_quad(t + 1u, high, a1_high);
+    store_quad(t + 2u, high, a2_high);
+    store_quad(t + 3u, high, a3_high);
+    store_quad(t + 32u, high, b0_high);
+    store_quad(t + 33u, high, b1_high);
+    store_quad(t + 34u, high, b2_high);
+    store_quad(t + 35u, high, b3_high);
 }

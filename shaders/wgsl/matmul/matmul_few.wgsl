@@ -1,57 +1,72 @@
 // Matrix times a few vectors, for steps of two to eight rows, and of any number on CPUs, where tiles in workgroup memory cost more
 // than they save: y[t, FIRST_ROW + r] = sum over c of w[r, c] * x[t, c].
 //
-//   x       [n_rows, N_COLS] f32, four a vec4
-//   quants, scales: w [N_ROWS, N_COLS], one row-range part of the weight, in blocks of 32 (see weight/)
-//   y       [n_rows, OUT_WIDTH] f32
+//   x               [n_rows, N_COLS], see x/
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
+//   y               [n_rows, OUT_WIDTH] f32
 //
-// A thread reads a row of w once and multiplies it with eight rows of x. Grid: x strides over groups of 64 rows of w; y = n_rows / 8.
+// LANES threads compute four rows of w times four rows of x. Grid: x strides over units of four rows of w, y = n_rows / 4.
+#if LANES=subgroup
+enable subgroups;
+#endif
 #import common/rows
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-#import weight/{WEIGHT}
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+#import matmul/shape
+#import matmul/x/{X}
+#import matmul/output/plain
+#import matmul/lanes
 
-override N_COLS: u32;
-override N_ROWS: u32;
-override FIRST_ROW: u32;
-override OUT_WIDTH: u32;
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(GROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let first_t = group.y * 8u;
-    if first_t >= n_rows() {
+    let t = group.y * 4u;
+    if t >= n_rows() {
         return;
     }
-    let n_blocks = N_COLS / 32u;
-    let n = N_COLS / 4u;
-    // Rows past the last repeat it; their sums are not written.
+    // Rows past the last repeat it; their sums are not stored.
     let last = n_rows() - 1u;
-    let t0 = first_t * n;
-    let t1 = min(first_t + 1u, last) * n;
-    let t2 = min(first_t + 2u, last) * n;
-    let t3 = min(first_t + 3u, last) * n;
-    let t4 = min(first_t + 4u, last) * n;
-    let t5 = min(first_t + 5u, last) * n;
-    let t6 = min(first_t + 6u, last) * n;
-    let t7 = min(first_t + 7u, last) * n;
-    for (var row = group.x * 64u + thread; row < N_ROWS; row += n_groups.x * 64u) {
-        var low = vec4<f32>();
-        var high = vec4<f32>();
-        for (var b = 0u; b < n_blocks; b++) {
-            var block = load_block(row * n_blocks + b);
-            for (var i = 0u; i < 8u; i++) {
-                let w = block.q[i] * block.scale + vec4<f32>(block.offset);
-                let c = b * 8u + i;
-                low += vec4<f32>(dot(w, x[t0 + c]), dot(w, x[t1 + c]), dot(w, x[t2 + c]), dot(w, x[t3 + c]));
-                high += vec4<f32>(dot(w, x[t4 + c]), dot(w, x[t5 + c]), dot(w, x[t6 + c]), dot(w, x[t7 + c]));
-            }
+    let lane = thread % LANES;
+    let units_per_group = GROUP / LANES;
+    let n_blocks = shape.n_cols / 32u;
+    for (var first = group.x * units_per_group; first < n_units(); first += n_groups.x * units_per_group) {
+        let unit = min(first + thread / LANES, n_units() - 1u);
+        let rows = (unit_rows(unit) + vec4<u32>(shape.w_row)) * n_blocks;
+        var sums0 = vec4<f32>();
+        var sums1 = vec4<f32>();
+        var sums2 = vec4<f32>();
+        var sums3 = vec4<f32>();
+        for (var b = lane; b < n_blocks; b += LANES) {
+            let x0 = load_x(t, b);
+            let x1 = load_x(min(t + 1u, last), b);
+            let x2 = load_x(min(t + 2u, last), b);
+            let x3 = load_x(min(t + 3u, last), b);
+            // Four products of one row of w with the rows of x, for each of four rows of w: the columns of a matrix.
+            let p = transpose(mat4x4<f32>(
+                products(rows.x + b, x0, x1, x2, x3), products(rows.y + b, x0, x1, x2, x3),
+                products(rows.z + b, x0, x1, x2, x3), products(rows.w + b, x0, x1, x2, x3),
+            ));
+            sums0 += p[0];
+            sums1 += p[1];
+            sums2 += p[2];
+            sums3 += p[3];
         }
-        for (var i = 0u; i < min(8u, n_rows() - first_t); i++) {
-            y[(first_t + i) * OUT_WIDTH + FIRST_ROW + row] = select(low[i % 4u], high[i % 4u], i >= 4u);
+        sums0 = sum_lanes(thread, sums0);
+        sums1 = sum_lanes(thread, sums1);
+        sums2 = sum_lanes(thread, sums2);
+        sums3 = sum_lanes(thread, sums3);
+        if lane == 0u && first + thread / LANES < n_units() {
+            store(t, unit, sums0);
+            if t < last {
+                store(t + 1u, unit, sums1);
+            }
+            if t + 1u < last {
+                store(t + 2u, unit, sums2);
+            }
+            if t + 2u < last {
+                store(t + 3u, unit, sums3);
+            }
         }
     }
 }

@@ -5,3 +5,11 @@ struct Block {
     scale: f32,
     offset: f32,
 }
+
+// The same with the integers as bytes, four a word, the first in the lowest bits; as i8 where they can be negative.
+struct Packed {
+    low: vec4<u32>,
+    high: vec4<u32>,
+    scale: f32,
+    offset: f32,
+}

@@ -18,3 +18,9 @@ fn load_block(i: u32) -> Block {
         halves(c.x, c.y), halves(c.z, c.w), halves(d.x, d.y), halves(d.z, d.w),
     ), 1.0, 0.0);
 }
+
+// Weights 4j .. 4j + 4 of a block.
+fn load_quad(i: u32, j: u32) -> vec4<f32> {
+    let words = quants[i * 4u + j / 2u];
+    return select(halves(words.x, words.y), halves(words.z, words.w), (j & 1u) == 1u);
+}

@@ -10,3 +10,8 @@ fn load_block(i: u32) -> Block {
         quants[q + 4u], quants[q + 5u], quants[q + 6u], quants[q + 7u],
     ), 1.0, 0.0);
 }
+
+// Weights 4j .. 4j + 4 of a block.
+fn load_quad(i: u32, j: u32) -> vec4<f32> {
+    return quants[i * 8u + j];
+}

@@ -4,7 +4,6 @@
 
 #import weight/nibbles
 
-fn load_block(i: u32) -> Block {
-    let dm = unpack2x16float(scales[i]);
-    return nibble_block(quants[i], dm.x, dm.y);
+fn scale_and_offset(i: u32) -> vec2<f32> {
+    return unpack2x16float(scales[i]);
 }

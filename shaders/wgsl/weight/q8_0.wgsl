@@ -4,16 +4,34 @@
 
 #import weight/block
 
+fn scale_and_offset(i: u32) -> vec2<f32> {
+    let pair = unpack2x16float(scales[i / 2u]);
+    return vec2<f32>(select(pair.x, pair.y, (i & 1u) == 1u), 0.0);
+}
+
 fn signed_bytes(bytes: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>(vec4<u32>(bytes << 24u, bytes << 16u, bytes << 8u, bytes)) >> vec4<u32>(24u));
 }
 
 fn load_block(i: u32) -> Block {
-    let pair = unpack2x16float(scales[i / 2u]);
     let a = quants[2u * i];
     let b = quants[2u * i + 1u];
     return Block(array<vec4<f32>, 8>(
         signed_bytes(a.x), signed_bytes(a.y), signed_bytes(a.z), signed_bytes(a.w),
         signed_bytes(b.x), signed_bytes(b.y), signed_bytes(b.z), signed_bytes(b.w),
-    ), select(pair.x, pair.y, (i & 1u) == 1u), 0.0);
+    ), scale_and_offset(i).x, 0.0);
+}
+
+fn load_packed(i: u32) -> Packed {
+    return Packed(quants[2u * i], quants[2u * i + 1u], scale_and_offset(i).x, 0.0);
+}
+
+// Integers 4j .. 4j + 4 of a block, as bytes.
+fn load_word(i: u32, j: u32) -> u32 {
+    return quants[2u * i + j / 4u][j % 4u];
+}
+
+// Weights 4j .. 4j + 4 of a block.
+fn load_quad(i: u32, j: u32) -> vec4<f32> {
+    return signed_bytes(load_word(i, j)) * scale_and_offset(i).x;
 }

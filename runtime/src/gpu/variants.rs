@@ -1,0 +1,146 @@
+//! Which of the equivalent kernels a device runs.
+
+use super::DeviceInfo;
+use serde::Serialize;
+use std::fmt;
+
+/// How exactly projections are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Activations are floats.
+    Exact,
+    /// Activations are quantised to 8 bits in blocks of 32, so that integer dot products do the work. Weights that are not quantised
+    /// are computed exactly.
+    Int8,
+}
+
+/// How the threads that share a unit of rows add up their parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lanes {
+    /// A thread has a unit to itself.
+    One,
+    /// Through workgroup memory.
+    Shared,
+    /// By subgroup operations.
+    Subgroup,
+}
+
+/// A choice of kernels. Written as words with commas between: `exact` or `int8`; `one`, `shared` or `subgroup`, the latter two with
+/// `:LANES` perhaps; `few` or `tile`; `f32` or `f16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Variants {
+    /// Of projections.
+    pub class: Class,
+    /// Of matrix-vector kernels.
+    pub lanes: Lanes,
+    /// Threads of a unit, a power of two, at most 64; fewer where rows are short.
+    pub n_lanes: u32,
+    /// Prefill goes in tiles staged in workgroup memory; else a few rows at a time, which suits CPUs.
+    pub tile: bool,
+    /// Tiles are staged as f16.
+    pub f16: bool,
+}
+
+impl Variants {
+    /// What suits a device before anything is measured.
+    pub fn usual(info: &DeviceInfo) -> Self {
+        let lanes = match (info.is_fallback, info.subgroup_size) {
+            (true, _) => Lanes::One,
+            (false, 8..) => Lanes::Subgroup,
+            (false, _) => Lanes::Shared,
+        };
+        let n_lanes = if lanes == Lanes::Subgroup { info.subgroup_size.min(32) } else { 32 };
+        Self { class: Class::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16 }
+    }
+
+    /// The usual ones, changed by these words; an error says which word is wrong for this device, and why.
+    pub fn parse(words: &str, info: &DeviceInfo) -> Result<Self, String> {
+        let mut all = Self::usual(info);
+        for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            let (name, number) = word.split_once(':').map_or((word, None), |(name, n)| (name, Some(n)));
+            match name {
+                "exact" => all.class = Class::Exact,
+                "int8" if info.packed_dot => all.class = Class::Int8,
+                "int8" => return Err("int8: the device has no packed integer dot product".into()),
+                "one" => all.lanes = Lanes::One,
+                "shared" => (all.lanes, all.n_lanes) = (Lanes::Shared, 32),
+                "subgroup" if info.subgroup_size > 0 => {
+                    (all.lanes, all.n_lanes) = (Lanes::Subgroup, info.subgroup_size.min(32));
+                }
+                "subgroup" => return Err("subgroup: the device has no subgroups".into()),
+                "few" => all.tile = false,
+                "tile" => all.tile = true,
+                "f32" => all.f16 = false,
+                "f16" if info.f16 => all.f16 = true,
+                "f16" => return Err("f16: the device has no f16 arithmetic".into()),
+                _ => return Err(format!("{name}: there are no such kernels")),
+            }
+            if let Some(number) = number {
+                let n = number.parse().unwrap_or(0);
+                let most = if all.lanes == Lanes::Subgroup { info.subgroup_size.min(64) } else { 64 };
+                if !u32::is_power_of_two(n) || n > most {
+                    return Err(format!("{word}: a power of two up to {most} is meant"));
+                }
+                all.n_lanes = n;
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl fmt::Display for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let class = if self.class == Class::Int8 { "int8" } else { "exact" };
+        let prefill = if self.tile { "tile" } else { "few" };
+        let float = if self.f16 { "f16" } else { "f32" };
+        match self.lanes {
+            Lanes::One => write!(f, "{class},one,{prefill},{float}"),
+            Lanes::Shared => write!(f, "{class},shared:{},{prefill},{float}", self.n_lanes),
+            Lanes::Subgroup => write!(f, "{class},subgroup:{},{prefill},{float}", self.n_lanes),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn info() -> DeviceInfo {
+        DeviceInfo {
+            name: "a GPU".into(),
+            kernels: String::new(),
+            backend: "vulkan".into(),
+            driver: String::new(),
+            is_fallback: false,
+            f16: false,
+            subgroup_size: 16,
+            packed_dot: true,
+            max_buffer_size: 1 << 28,
+            max_binding_size: 1 << 27,
+        }
+    }
+
+    #[test]
+    fn words_change_the_usual_choice_and_are_read_back() {
+        let usual = Variants::usual(&info());
+        assert_eq!(usual.to_string(), "exact,subgroup:16,tile,f32");
+        for words in ["int8,shared:8,few,f32", "exact,one,tile,f32", "exact,subgroup:4,tile,f32"] {
+            assert_eq!(Variants::parse(words, &info()).unwrap().to_string(), words);
+        }
+        assert_eq!(Variants::parse("", &info()).unwrap(), usual);
+    }
+
+    #[test]
+    fn what_a_device_has_not_is_refused() {
+        for words in ["f16", "quick", "subgroup:32", "shared:3", "shared:0"] {
+            assert!(Variants::parse(words, &info()).is_err(), "{words}");
+        }
+        let old = DeviceInfo { subgroup_size: 0, packed_dot: false, ..info() };
+        assert_eq!(Variants::usual(&old).lanes, Lanes::Shared);
+        assert!(Variants::parse("subgroup", &old).is_err());
+        assert!(Variants::parse("int8", &old).is_err());
+    }
+}

@@ -1,0 +1,28 @@
+// Cosines and sines of rotary position embedding (arXiv 2104.09864) for the rows of a step, the same for all layers.
+//
+//   tokens  [n_tokens]
+//   turns   [N_ROT / 2] f32, turns (of 2 pi) per position
+//   factors [N_ROT / 2] f32, divisors of the frequency (Llama 3's long-context scaling; ones elsewhere)
+//   y       [n_tokens, N_ROT / 2] (cosine, sine)
+//
+// One thread a pair. Grid: x = pairs / 64, y = t.
+#import common/step
+#import common/token
+@group(0) @binding(1) var<storage, read> tokens: array<Token>;
+@group(0) @binding(2) var<storage, read> turns: array<f32>;
+@group(0) @binding(3) var<storage, read> factors: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec2<f32>>;
+
+override N_ROT: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n_pairs = N_ROT / 2u;
+    if id.x >= n_pairs || id.y >= step.n_tokens {
+        return;
+    }
+    // Reduced to a half turn first: WGSL promises the precision of sin and cos only there.
+    let turn = f32(tokens[id.y].position) * (turns[id.x] / factors[id.x]);
+    let angle = (turn - round(turn)) * 6.283185307179586;
+    y[id.y * n_pairs + id.x] = vec2<f32>(cos(angle), sin(angle));
+}
