@@ -2,13 +2,24 @@
 //!
 //! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
 
+mod attention;
 mod executor;
+mod lower;
+mod matmul;
+mod numbers;
+mod pool;
+mod simd;
+#[cfg(all(test, feature = "gpu"))]
+mod tests;
 mod weights;
 
 pub use executor::Executor;
+pub use pool::Team;
 pub use weights::Weights;
 
+use pool::Pool;
 use serde::Serialize;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// What goes wrong on the CPU.
@@ -46,18 +57,34 @@ pub struct DeviceInfo {
 /// The processor, with its threads.
 #[derive(Clone, Debug)]
 pub struct Cpu {
-    threads: usize,
+    pool: Arc<Pool>,
 }
 
 impl Cpu {
     /// Starts the threads.
     pub fn open(threads: usize) -> Result<Self, CpuError> {
-        Ok(Self { threads: threads.max(1) })
+        let pool = Pool::start(threads)
+            .map_err(|e| CpuError::OutOfMemory(format!("a thread could not be started: {e}")))?;
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    /// Leads a team whose other threads have been started elsewhere.
+    pub fn with_team(team: Arc<Team>) -> Self {
+        Self { pool: Arc::new(Pool::of(team)) }
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// What the device is and can.
     pub fn info(&self) -> DeviceInfo {
-        DeviceInfo { name: "CPU".into(), backend: "cpu".into(), simd: "scalar".into(), threads: self.threads }
+        DeviceInfo {
+            name: "CPU".into(),
+            backend: "cpu".into(),
+            simd: simd::NAME.into(),
+            threads: self.pool.team.threads(),
+        }
     }
 }
 

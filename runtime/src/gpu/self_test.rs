@@ -31,22 +31,22 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
 }
 
 /// One graph with its data.
-struct Case {
-    name: String,
-    graph: Graph,
+pub(crate) struct Case {
+    pub name: String,
+    pub graph: Graph,
     /// Of each weight: its format and its bytes as a GGUF file has them.
-    weights: Vec<(Format, Vec<u8>)>,
-    inputs: Vec<(ValueId, Vec<f32>)>,
-    tokens: Vec<Token>,
-    outputs: Vec<Output>,
-    pages: Vec<u32>,
-    max_pages: u32,
+    pub weights: Vec<(Format, Vec<u8>)>,
+    pub inputs: Vec<(ValueId, Vec<f32>)>,
+    pub tokens: Vec<Token>,
+    pub outputs: Vec<Output>,
+    pub pages: Vec<u32>,
+    pub max_pages: u32,
     /// Largest deviation allowed, in units of the result's root mean square.
-    tolerance: f32,
+    pub tolerance: f32,
 }
 
 impl Case {
-    fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
+    pub fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
         let tokens =
             (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
         let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output { row, target: row * 11 }).collect();
@@ -84,7 +84,7 @@ impl Case {
         case
     }
 
-    fn capacity(&self) -> Capacity {
+    pub fn capacity(&self) -> Capacity {
         Capacity {
             tokens: self.tokens.len() as u32,
             outputs: self.outputs.len() as u32,
@@ -94,7 +94,7 @@ impl Case {
         }
     }
 
-    fn step(&self) -> Step<'_> {
+    pub fn step(&self) -> Step<'_> {
         Step { tokens: &self.tokens, outputs: &self.outputs, pages: &self.pages, max_pages: self.max_pages }
     }
 
@@ -148,7 +148,7 @@ impl Case {
 }
 
 /// Largest difference by root mean square; infinite if anything is not a number. Of argmax rows, the index must be the same.
-fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
+pub(crate) fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
     let is_index = |i: usize| is_argmax && i.is_multiple_of(4);
     let numbers = || expected.iter().enumerate().filter(|(i, _)| !is_index(*i)).map(|(_, e)| *e);
     let rms = (numbers().map(|e| e * e).sum::<f32>() / numbers().count().max(1) as f32).sqrt().max(1e-20);
@@ -163,7 +163,7 @@ fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
     worst
 }
 
-fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
     match format {
         Format::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         _ => format.dequantise(bytes),
@@ -207,7 +207,7 @@ impl Random {
     }
 }
 
-fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
+pub(crate) fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, n_cols);
     let w = g.matrix(format.name(), n_rows, n_cols);
@@ -221,7 +221,7 @@ fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     )
 }
 
-fn rms_norm(width: usize, n_tokens: u32) -> Case {
+pub(crate) fn rms_norm(width: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, width);
     let w = g.vector("F32", width);
@@ -230,7 +230,7 @@ fn rms_norm(width: usize, n_tokens: u32) -> Case {
 }
 
 /// At positions far into a context, where sines and cosines of large angles go wrong first.
-fn rope(shape: Rope, n_tokens: u32) -> Case {
+pub(crate) fn rope(shape: Rope, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
     let n = shape.n_rot;
@@ -244,7 +244,7 @@ fn rope(shape: Rope, n_tokens: u32) -> Case {
 }
 
 /// The pool's pages are in reverse order, so that page tables matter.
-fn attention(shape: Attention, n_tokens: u32) -> Case {
+pub(crate) fn attention(shape: Attention, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let q = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
     let k = g.value(Rows::Tokens, shape.n_kv_heads * shape.head_dim);
@@ -260,7 +260,7 @@ fn attention(shape: Attention, n_tokens: u32) -> Case {
     case
 }
 
-fn argmax(n_vocab: usize, n_tokens: u32) -> Case {
+pub(crate) fn argmax(n_vocab: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, n_vocab);
     let logits = g.select_rows(x);
