@@ -160,7 +160,7 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
         }
         #[cfg(feature = "cpu")]
         "cpu" => Ok(Device::Cpu(match TEAM.get() {
-            Some(team) => Cpu::with_team(team.clone()),
+            Some(team) => Cpu::with_team(team.clone())?,
             None => Cpu::open(1)?,
         })),
         other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),

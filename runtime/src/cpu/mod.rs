@@ -8,6 +8,7 @@ mod lower;
 mod matmul;
 mod numbers;
 mod pool;
+mod self_test;
 mod simd;
 #[cfg(all(test, feature = "gpu"))]
 mod tests;
@@ -61,16 +62,18 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts the threads.
+    /// Starts the threads and tests that the kernels compute rightly.
     pub fn open(threads: usize) -> Result<Self, CpuError> {
+        self_test::run()?;
         let pool = Pool::start(threads)
             .map_err(|e| CpuError::OutOfMemory(format!("a thread could not be started: {e}")))?;
         Ok(Self { pool: Arc::new(pool) })
     }
 
-    /// Leads a team whose other threads have been started elsewhere.
-    pub fn with_team(team: Arc<Team>) -> Self {
-        Self { pool: Arc::new(Pool::of(team)) }
+    /// The same with a team whose other threads have been started elsewhere.
+    pub fn with_team(team: Arc<Team>) -> Result<Self, CpuError> {
+        self_test::run()?;
+        Ok(Self { pool: Arc::new(Pool::of(team)) })
     }
 
     fn pool(&self) -> &Arc<Pool> {

@@ -50,6 +50,7 @@ pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Resu
 impl Weights {
     /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
     pub fn allocate(graph: &Graph, formats: &[Format]) -> Result<Self, CpuError> {
+        check_size(graph, formats)?;
         let mut stored = Vec::new();
         for (weight, &format) in graph.weights.iter().zip(formats) {
             let name = match &weight.source {
@@ -95,8 +96,32 @@ impl Weights {
     }
 }
 
+/// Bytes of one wasm memory that a model and its context do not get: the runtime's own, and what is on its way in.
+const RESERVED: u64 = 64 << 20;
+
+/// An error for models that the address space cannot hold, before anything is allocated or the rest of the file fetched.
+fn check_size(graph: &Graph, formats: &[Format]) -> Result<(), CpuError> {
+    let bytes: u64 = graph
+        .weights
+        .iter()
+        .zip(formats)
+        .map(|(weight, format)| {
+            let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / BLOCK) as u64;
+            blocks * format.block_bytes() as u64
+        })
+        .sum();
+    if bytes + RESERVED > usize::MAX as u64 {
+        return Err(CpuError::OutOfMemory(format!(
+            "the model's weights take {:.1} GB, and WebAssembly has 4 GiB at most; on a GPU, with `device: \"webgpu\"`, there is no \
+             such limit",
+            bytes as f64 / 1e9
+        )));
+    }
+    Ok(())
+}
+
 impl Matrix {
-    fn new(format: Format, n_rows: usize, n_cols: usize, name: &str) -> Result<Self, CpuError> {
+    pub fn new(format: Format, n_rows: usize, n_cols: usize, name: &str) -> Result<Self, CpuError> {
         let n_blocks = n_cols / BLOCK;
         let bytes = (n_rows.div_ceil(TILE) * TILE).saturating_mul(n_blocks * format.block_bytes());
         Ok(Self { format, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
@@ -129,7 +154,7 @@ impl Matrix {
         if self.format == Format::F16 { 2 } else { 4 }
     }
 
-    fn write_blocks(&mut self, first_block: usize, quants: &[u8], scales: &[u8]) {
+    pub fn write_blocks(&mut self, first_block: usize, quants: &[u8], scales: &[u8]) {
         let (n_quants, n_scales) = (self.format.quants_bytes(), self.format.scales_bytes());
         let word = self.word();
         for i in 0..quants.len() / n_quants {
