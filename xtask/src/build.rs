@@ -32,8 +32,6 @@ struct Build {
 }
 
 const BUILDS: [Build; 3] = [
-    Build { name: "gpu", features: "gpu", target_features: "", threads: false, optimise: "-Os" },
-    Build { name: "cpu", features: "cpu", target_features: "+simd128", threads: false, optimise: "-O3" },
     Build {
         name: "cpu-threads",
         features: "cpu",
@@ -41,6 +39,8 @@ const BUILDS: [Build; 3] = [
         threads: true,
         optimise: "-O3",
     },
+    Build { name: "cpu", features: "cpu", target_features: "+simd128", threads: false, optimise: "-O3" },
+    Build { name: "gpu", features: "gpu", target_features: "", threads: false, optimise: "-Os" },
 ];
 
 /// What the linker needs for a memory that threads share, 4 GiB of it at most, and wasm-bindgen for starting them.

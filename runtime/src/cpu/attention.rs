@@ -4,7 +4,8 @@
 //! `[page, 32, width]`, so that outputs build up in lanes that are theirs. A page's part of one head is widened once for all rows
 //! of a task.
 
-use super::numbers::{exp, from_f16, to_f16};
+use super::numbers::{exp_all, from_f16, max, to_f16};
+use super::simd::{V, load, madd_f32, splat_f32, store};
 use crate::graph::{Attention, PAGE, Step, Token};
 use std::ops::Range;
 
@@ -121,30 +122,52 @@ fn page_of(
     [top, sum]: &mut [f32; 2],
     out: &mut [f32],
 ) {
-    let mut weights = [0.0_f32; CELLS];
-    for (q, keys) in q.iter().zip(keys.as_chunks::<CELLS>().0) {
-        for (s, k) in weights.iter_mut().zip(keys) {
-            *s += q * k;
-        }
-    }
-    let mut highest = *top;
-    for s in &mut weights[cells.clone()] {
-        *s *= scale;
-        highest = if *s > highest { *s } else { highest };
-    }
-    let old = if *top == f32::NEG_INFINITY { 0.0 } else { exp(*top - highest) };
+    let mut weights = [0.0; CELLS];
+    accumulate(q, keys, CELLS, &mut weights);
     for s in &mut weights {
-        *s = exp(*s - highest);
+        *s *= scale;
     }
-    *sum = *sum * old + weights[cells.clone()].iter().sum::<f32>();
+    // The last page's end and a window's beginning are not seen.
+    weights[..cells.start].fill(f32::NEG_INFINITY);
+    weights[cells.end..].fill(f32::NEG_INFINITY);
+    let highest = top.max(max(&weights));
+    let old = if *top == f32::NEG_INFINITY { 0.0 } else { (*top - highest).exp() };
+    *sum = *sum * old + exp_all(&mut weights, highest);
     *top = highest;
     if old != 1.0 {
         out.iter_mut().for_each(|o| *o *= old);
     }
-    for (weight, values) in weights[cells.clone()].iter().zip(values.chunks_exact(q.len()).skip(cells.start))
-    {
-        for (o, v) in out.iter_mut().zip(values) {
-            *o += weight * v;
+    let values = &values[cells.start * q.len()..];
+    accumulate(&weights[cells], values, q.len(), out);
+}
+
+/// Floats that [`accumulate`] keeps in registers: 8 vectors.
+const STRIP: usize = 32;
+
+/// `out[i] += Σ factors[j] rows[j][i]`; rows are `width` long, as is `out`.
+#[inline(always)]
+fn accumulate(factors: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
+    assert!(rows.len() >= factors.len() * width && out.len() == width);
+    let whole = width / STRIP * STRIP;
+    for first in (0..whole).step_by(STRIP) {
+        // SAFETY: a strip of `out` and of each row lies within them, as was just checked.
+        unsafe {
+            let place = out.as_mut_ptr().add(first);
+            let mut sums: [V; STRIP / 4] = std::array::from_fn(|i| load(place.add(4 * i).cast()));
+            for (j, factor) in factors.iter().enumerate() {
+                let (row, factor) = (rows.as_ptr().add(j * width + first), splat_f32(*factor));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = madd_f32(load(row.add(4 * i).cast()), factor, *sum);
+                }
+            }
+            for (i, sum) in sums.into_iter().enumerate() {
+                store(place.add(4 * i), sum);
+            }
+        }
+    }
+    for (row, factor) in rows.chunks_exact(width).zip(factors) {
+        for (o, x) in out[whole..].iter_mut().zip(&row[whole..]) {
+            *o += factor * x;
         }
     }
 }

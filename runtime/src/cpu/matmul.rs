@@ -85,8 +85,8 @@ pub(super) fn product<const R: usize>(matrix: &Matrix, tile: usize, x: [&[u8]; R
     // SAFETY: there are `n` tiles at `w`, and as many blocks of that class at each of `x`, as was just checked.
     let sums = unsafe {
         match (matrix.format, class) {
-            (Format::F32, _) => floats::<R, false>(w, n, x),
-            (Format::F16, _) => floats::<R, true>(w, n, x),
+            (Format::F32, _) => columns::<R, false>(w, n, x),
+            (Format::F16, _) => columns::<R, true>(w, n, x),
             (Format::Q4_0, Class::I8) => nibbles_i8::<R, false>(w, n, x),
             (Format::Q4_1, Class::I8) => nibbles_i8::<R, true>(w, n, x),
             (Format::Q4_0, _) => nibbles_i16::<R, false>(w, n, x),
@@ -267,7 +267,7 @@ unsafe fn bytes_i16<const R: usize>(mut w: *const u8, n: usize, mut x: [*const u
 /// # Safety
 /// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Class::F32`] at each of `x`.
 #[inline(always)]
-unsafe fn floats<const R: usize, const HALF: bool>(
+unsafe fn columns<const R: usize, const HALF: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],

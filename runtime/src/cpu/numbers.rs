@@ -1,6 +1,6 @@
 //! Arithmetic on rows of numbers, written so that compilers vectorise it: no branches, no calls, fixed strides.
 
-use super::simd::F16_SCALE;
+use super::simd::*;
 use crate::quant::BLOCK;
 
 /// An f16's value; infinities and NaN, which nothing here makes, come out as large numbers.
@@ -21,19 +21,33 @@ pub(super) fn to_f16(x: f32) -> u16 {
 
 /// e^x to about 1e-7 of itself, for x in -87 .. 88 and clamped to that; Cody and Waite's reduction and Cephes' polynomial.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
-    let x = if x < -87.0 { -87.0 } else { x };
-    let x = if x > 88.0 { 88.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
+pub(super) fn exp(x: V) -> V {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: added, it leaves an integer in the low bits
+    let x = min_f32(splat_f32(88.0), max_f32(splat_f32(-87.0), x));
+    let shifted = madd_f32(x, splat_f32(std::f32::consts::LOG2_E), splat_f32(ROUND));
+    let n = sub_f32(shifted, splat_f32(ROUND));
+    let r = madd_f32(n, splat_f32(2.121_944_4e-4), madd_f32(n, splat_f32(-0.693_359_4), x));
+    let mut p = splat_f32(1.987_569_1e-4);
     for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
-        p = p * r + c;
+        p = madd_f32(p, r, splat_f32(c));
     }
-    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
-    (p * r * r + r + 1.0) * power
+    let value = add_f32(madd_f32(mul_f32(p, r), r, r), splat_f32(1.0));
+    mul_f32(value, shl_i32::<23>(add_i32(shifted, splat_i32(127 - ROUND.to_bits() as i32))))
+}
+
+/// Applies `f` to each number of `x` and `y` with the number in that place; a last few are filled up with zeros.
+#[inline(always)]
+fn zip(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(V, V) -> V) {
+    let n = out.len() / 4 * 4;
+    let (xs, ys) = (x.as_chunks::<4>().0, y.as_chunks::<4>().0);
+    for ((out, x), y) in out.as_chunks_mut::<4>().0.iter_mut().zip(xs).zip(ys) {
+        put(out, f(floats(x), floats(y)));
+    }
+    let last = |x: &[f32]| std::array::from_fn(|i| x.get(n + i).copied().unwrap_or(0.0));
+    if n < out.len() {
+        let values = lanes(f(floats(&last(x)), floats(&last(y))));
+        out[n..].iter_mut().zip(values).for_each(|(out, value)| *out = value);
+    }
 }
 
 /// Σ f(x), in eight strands.
@@ -61,9 +75,8 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 
 /// SwiGLU of a row.
 pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-        *out = g / (1.0 + exp(-g)) * u;
-    }
+    let one = splat_f32(1.0);
+    zip(gate, up, out, |g, u| mul_f32(div_f32(g, add_f32(one, exp(mul_f32(g, splat_f32(-1.0))))), u));
 }
 
 /// Sum of two rows.
@@ -92,15 +105,43 @@ pub(super) fn rope(row: &mut [f32], head_dim: usize, neox: bool, table: &[[f32; 
 
 /// Of a row: (argmax, its value, Σ exp(value − that)).
 pub(super) fn best(row: &[f32]) -> (usize, f32, f32) {
-    let mut strands = [f32::NEG_INFINITY; 8];
-    for chunk in row.chunks(8) {
-        for (s, x) in strands.iter_mut().zip(chunk) {
-            *s = if *x > *s { *x } else { *s };
+    let top = max(row);
+    let index = row.iter().position(|x| *x == top).unwrap_or(0);
+    (index, top, sum_exp(row, top))
+}
+
+/// The greatest number; negative infinity where there is none.
+pub(super) fn max(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<16>();
+    let mut tops = [splat_f32(f32::NEG_INFINITY); 4];
+    for chunk in chunks {
+        for (top, x) in tops.iter_mut().zip(chunk.as_chunks::<4>().0) {
+            *top = max_f32(floats(x), *top);
         }
     }
-    let top = strands.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let index = row.iter().position(|x| *x == top).unwrap_or(0);
-    (index, top, sum(row, |x| exp(x - top)))
+    tops.into_iter().flat_map(lanes).chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Σ exp(x − top).
+fn sum_exp(row: &[f32], top: f32) -> f32 {
+    let (chunks, rest) = row.as_chunks::<4>();
+    let mut sum = splat_f32(0.0);
+    for x in chunks {
+        sum = add_f32(sum, exp(sub_f32(floats(x), splat_f32(top))));
+    }
+    let rest = rest.iter().map(|x| lanes(exp(splat_f32(x - top)))[0]);
+    lanes(sum).into_iter().chain(rest).sum()
+}
+
+/// Puts exp(x − top) in each number's place; returns their sum.
+pub(super) fn exp_all(row: &mut [f32], top: f32) -> f32 {
+    let mut sum = splat_f32(0.0);
+    for x in row.as_chunks_mut::<4>().0 {
+        let value = exp(sub_f32(floats(x), splat_f32(top)));
+        sum = add_f32(sum, value);
+        put(x, value);
+    }
+    lanes(sum).into_iter().sum()
 }
 
 /// Rounds a block's numbers to integers of at most `LIMIT`; returns their unit. A NaN makes the unit NaN.
@@ -146,11 +187,11 @@ mod tests {
     fn exponentials() {
         for i in -87_000..=88_000 {
             let x = i as f32 / 1000.0;
-            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            let (found, expected) = (f64::from(lanes(exp(splat_f32(x)))[3]), f64::from(x).exp());
             assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found} {expected}");
         }
-        assert!(exp(f32::NEG_INFINITY) < 1e-37);
-        assert!(exp(1e9).is_finite());
+        assert!(lanes(exp(splat_f32(f32::NEG_INFINITY)))[0] < 1e-37);
+        assert!(lanes(exp(splat_f32(1e9)))[0].is_finite());
     }
 
     #[test]

@@ -122,6 +122,31 @@ mod wasm {
     pub fn madd_f32(a: V, b: V, c: V) -> V {
         f32x4_add(f32x4_mul(a, b), c)
     }
+    /// The greater; `b` where one is NaN.
+    #[inline(always)]
+    pub fn max_f32(a: V, b: V) -> V {
+        f32x4_pmax(b, a)
+    }
+    #[inline(always)]
+    pub fn min_f32(a: V, b: V) -> V {
+        f32x4_pmin(b, a)
+    }
+    #[inline(always)]
+    pub fn sub_f32(a: V, b: V) -> V {
+        f32x4_sub(a, b)
+    }
+    #[inline(always)]
+    pub fn div_f32(a: V, b: V) -> V {
+        f32x4_div(a, b)
+    }
+    #[inline(always)]
+    pub fn shl_i32<const N: u32>(a: V) -> V {
+        i32x4_shl(a, N)
+    }
+    #[inline(always)]
+    pub fn splat_i32(x: i32) -> V {
+        i32x4_splat(x)
+    }
     #[inline(always)]
     pub fn widen_f16(v: V) -> (V, V) {
         let widen = |x: V| {
@@ -133,6 +158,28 @@ mod wasm {
 }
 #[cfg(target_arch = "wasm32")]
 pub(super) use wasm::*;
+
+/// Four floats.
+#[inline(always)]
+pub(super) fn floats(x: &[f32; 4]) -> V {
+    // SAFETY: four floats are 16 bytes.
+    unsafe { load(x.as_ptr().cast()) }
+}
+
+/// Four floats.
+#[inline(always)]
+pub(super) fn put(out: &mut [f32; 4], v: V) {
+    // SAFETY: four floats are 16 bytes.
+    unsafe { store(out.as_mut_ptr(), v) }
+}
+
+/// The four floats of a vector.
+#[inline(always)]
+pub(super) fn lanes(v: V) -> [f32; 4] {
+    let mut out = [0.0; 4];
+    put(&mut out, v);
+    out
+}
 
 /// 2^112: how far the exponent of an f16's bits, read as an f32's, is off.
 pub(super) const F16_SCALE: f32 = f32::from_bits((112 + 127) << 23);
@@ -264,6 +311,31 @@ mod plain {
     #[inline(always)]
     pub fn madd_f32(a: V, b: V, c: V) -> V {
         add_f32(mul_f32(a, b), c)
+    }
+    /// The greater; `b` where one is NaN.
+    #[inline(always)]
+    pub fn max_f32(a: V, b: V) -> V {
+        zip::<f32, 4>(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    pub fn min_f32(a: V, b: V) -> V {
+        zip::<f32, 4>(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    pub fn sub_f32(a: V, b: V) -> V {
+        zip::<f32, 4>(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    pub fn div_f32(a: V, b: V) -> V {
+        zip::<f32, 4>(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    pub fn shl_i32<const N: u32>(a: V) -> V {
+        map::<u32, 4>(a, |a| a << N)
+    }
+    #[inline(always)]
+    pub fn splat_i32(x: i32) -> V {
+        cast([x; 4])
     }
     #[inline(always)]
     pub fn widen_f16(v: V) -> (V, V) {
