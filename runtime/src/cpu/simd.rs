@@ -293,8 +293,21 @@ mod plain {
     }
     #[inline(always)]
     pub fn dot_i8(a: V, b: V) -> V {
-        let even = zip::<i16, 8>(a, b, |a, b| ((a << 8) >> 8) * (b & 0xff));
-        add_i16(even, zip::<i16, 8>(a, b, |a, b| (a >> 8) * (b >> 8)))
+        // SAFETY: SSE2 is part of every x86-64.
+        #[cfg(target_arch = "x86_64")]
+        return unsafe {
+            use std::arch::x86_64::*;
+            let (a, b) = (std::mem::transmute::<V, __m128i>(a), std::mem::transmute::<V, __m128i>(b));
+            let even = _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(a));
+            let even = _mm_mullo_epi16(even, _mm_and_si128(b, _mm_set1_epi16(0xff)));
+            let odd = _mm_mullo_epi16(_mm_srai_epi16::<8>(a), _mm_srli_epi16::<8>(b));
+            std::mem::transmute::<__m128i, V>(_mm_add_epi16(even, odd))
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let even = zip::<i16, 8>(a, b, |a, b| ((a << 8) >> 8) * (b & 0xff));
+            add_i16(even, zip::<i16, 8>(a, b, |a, b| (a >> 8) * (b >> 8)))
+        }
     }
     #[inline(always)]
     pub fn to_f32(a: V) -> V {
