@@ -7,17 +7,12 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
+import type { DeviceChoice } from "./devices.js";
 import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "./errors.js";
 import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type {
-  RuntimeDeviceInfo,
-  RuntimeEnd,
-  RuntimeEvent,
-  RuntimeModelInfo,
-  RuntimeRequest,
-} from "./runtime.js";
+import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
 
@@ -27,6 +22,10 @@ export interface EngineOptions extends SourceOptions {
   model: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
+  /** Where to compute. Default `auto`: WebGPU on a real adapter, else the CPU. */
+  device?: DeviceChoice;
+  /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core, at most 8. */
+  threads?: number;
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Stops loading; what has been downloaded is kept. */
@@ -60,15 +59,20 @@ export interface ModelInfo {
 /** The device the model runs on. */
 export interface DeviceInfo {
   name: string;
-  /** `webgpu`. */
+  /** `webgpu` or `cpu`. */
   backend: string;
+  /** Why this one, for people. */
+  why: string;
+  /** The GPU's driver, where the browser tells; the CPU's vector instructions. */
   driver: string;
   /** A software device: it works, slowly. */
   isFallback: boolean;
   f16: boolean;
   subgroups: boolean;
-  /** Bytes. */
+  /** Bytes; 0 on the CPU. */
   maxBufferSize: number;
+  /** On the CPU; 0 on a GPU. */
+  threads: number;
 }
 
 /** Options beside the parameters of a completion. */
@@ -121,11 +125,21 @@ export async function createEngineWith(
   spawn: () => WorkerLike,
   base: string,
 ): Promise<Engine> {
-  const { contextLength, signal, onProgress } = options;
+  const { contextLength, device = "auto", threads, signal, onProgress } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
+  if (!["auto", "webgpu", "cpu"].includes(device))
+    throw new InvalidRequestError('`device` must be "auto", "webgpu" or "cpu".', "device");
+  if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= 64))
+    throw new InvalidRequestError("`threads` must be an integer from 1 to 64.", "threads");
   const source = resolveSource(options.model, options, base);
-  const request = { ...source, contextLength: contextLength ?? null, refresh: options.refresh ?? false };
+  const request: LoadRequest = {
+    ...source,
+    contextLength: contextLength ?? null,
+    device,
+    threads: threads ?? null,
+    refresh: options.refresh ?? false,
+  };
   if (signal?.aborted) throw new AbortedError();
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
@@ -173,7 +187,7 @@ class WorkerEngine implements Engine {
     this.#request = request;
     this.#link = link;
     this.model = modelInfo(loaded.model);
-    this.device = deviceInfo(loaded.device);
+    this.device = deviceInfo(loaded);
     const create = (params: ChatCompletionCreateParams, options?: CompletionOptions) =>
       this.#create(params, options);
     this.chat = { completions: { create: create as ChatCompletions["create"] } };
@@ -356,14 +370,22 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
   };
 }
 
-function deviceInfo(info: RuntimeDeviceInfo): DeviceInfo {
+function deviceInfo({ device, why }: Loaded): DeviceInfo {
+  const { name, backend } = device;
+  if ("threads" in device) {
+    const { simd: driver, threads } = device;
+    const none = { isFallback: false, f16: false, subgroups: false, maxBufferSize: 0 };
+    return { name, backend, why, driver, ...none, threads };
+  }
   return {
-    name: info.name,
-    backend: info.backend,
-    driver: info.driver,
-    isFallback: info.is_fallback,
-    f16: info.f16,
-    subgroups: info.subgroups,
-    maxBufferSize: info.max_buffer_size,
+    name,
+    backend,
+    why,
+    driver: device.driver,
+    isFallback: device.is_fallback,
+    f16: device.f16,
+    subgroups: device.subgroups,
+    maxBufferSize: device.max_buffer_size,
+    threads: 0,
   };
 }

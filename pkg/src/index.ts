@@ -1,4 +1,4 @@
-/** Nomoat: open language models in a browser tab, on WebGPU. */
+/** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
 export type {
   ChatCompletions,
@@ -23,6 +23,7 @@ export { ChatStream } from "./stream.js";
 export { catalogue } from "./catalogue.js";
 export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
 export type { ModelSource, SourceOptions } from "./source.js";
+export type { DeviceChoice } from "./devices.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";
 export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";
 export type { StoredModel } from "./store.js";

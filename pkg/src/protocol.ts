@@ -1,4 +1,5 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+import type { DeviceChoice } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
   RuntimeEvent,
@@ -37,6 +38,9 @@ export interface LoadRequest {
   /** In order. */
   files: FileSpec[];
   contextLength: number | null;
+  device: DeviceChoice;
+  /** On the CPU; null: as many as the machine has cores. */
+  threads: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
 }
@@ -60,6 +64,8 @@ export interface LoadProgress {
 /** The answer to `load`. */
 export interface Loaded {
   device: RuntimeDeviceInfo;
+  /** Why that device. */
+  why: string;
   model: RuntimeModelInfo;
 }
 

@@ -50,22 +50,12 @@ export interface Runtime {
 
 /** The class the wasm glue exports. */
 export interface RuntimeClass {
-  /** Finds the adapter, opens the device and runs the self-test. */
+  /** Opens the device that the options name and runs the self-test. */
   open(options_json: string): Promise<Runtime>;
 }
 
-/** The wasm module: what the worker gets from the glue, and what tests replace. */
-export interface RuntimeModule {
-  /** Loads the wasm; called once. */
-  init(): Promise<{ memory: WebAssembly.Memory }>;
-  /** The runtime class. */
-  Runtime: RuntimeClass;
-  /** What the browser calls the WebGPU adapter. */
-  adapterName(): Promise<string>;
-}
-
-/** JSON of `device_info()`. */
-export interface RuntimeDeviceInfo {
+/** JSON of `device_info()` of a GPU. */
+export interface RuntimeGpuInfo {
   name: string;
   backend: string;
   driver: string;
@@ -74,6 +64,17 @@ export interface RuntimeDeviceInfo {
   subgroups: boolean;
   max_buffer_size: number;
 }
+
+/** JSON of `device_info()` of the CPU. */
+export interface RuntimeCpuInfo {
+  name: string;
+  backend: "cpu";
+  simd: string;
+  threads: number;
+}
+
+/** JSON of `device_info()`. */
+export type RuntimeDeviceInfo = RuntimeGpuInfo | RuntimeCpuInfo;
 
 /** JSON of `prepare()`. Sizes in bytes. */
 export interface RuntimeModelInfo {

@@ -1,30 +1,23 @@
 /** The worker's side: serves the page's calls with the runtime, one at a time. */
+import { openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { ProgressMeter } from "./progress.js";
 import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorker } from "./protocol.js";
-import type {
-  Runtime,
-  RuntimeDeviceInfo,
-  RuntimeEvent,
-  RuntimeModule,
-  RuntimeRequest,
-  RuntimeStart,
-} from "./runtime.js";
+import type { Runtime, RuntimeDeviceInfo, RuntimeEvent, RuntimeRequest, RuntimeStart } from "./runtime.js";
 import { turn } from "./turn.js";
 
 /** Serves calls; `post` answers them. */
 export class Session {
-  readonly #module: RuntimeModule;
+  readonly #platform: Platform;
   readonly #openEnv: () => Promise<LoadEnv>;
   readonly #post: (message: FromWorker) => void;
-  #runtime: Runtime | null = null;
-  #memory: WebAssembly.Memory | null = null;
+  #device: OpenDevice | null = null;
   #gpuBytes = 0;
   readonly #running = new Map<number, AbortController>();
 
-  constructor(module: RuntimeModule, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
-    this.#module = module;
+  constructor(platform: Platform, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
+    this.#platform = platform;
     this.#openEnv = openEnv;
     this.#post = post;
   }
@@ -80,26 +73,12 @@ export class Session {
   ): Promise<Calls["load"]["result"]> {
     const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
     progress.phase("device", 0, 0);
-    this.#memory ??= await this.#start();
-    if (!this.#runtime) {
-      const options = JSON.stringify({ device: "webgpu", adapter_name: await this.#module.adapterName() });
-      this.#runtime = await this.#module.Runtime.open(options);
-    }
-    const device = JSON.parse(this.#runtime.device_info()) as RuntimeDeviceInfo;
-    const model = await loadModel(this.#runtime, request, await this.#openEnv(), progress, signal);
+    this.#device ??= await openDevice(request.device, request.threads, this.#platform);
+    const { runtime, why } = this.#device;
+    const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
+    const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);
     this.#gpuBytes = model.gpu_bytes;
-    return { device, model };
-  }
-
-  async #start(): Promise<WebAssembly.Memory> {
-    try {
-      return (await this.#module.init()).memory;
-    } catch (error) {
-      throw new InternalError(
-        `The runtime's wasm could not be loaded: ${String(error)}. It must lie beside the worker script, and a ` +
-          "Content-Security-Policy must allow 'wasm-unsafe-eval'.",
-      );
-    }
+    return { device, why, model };
   }
 
   async #generate(
@@ -122,11 +101,11 @@ export class Session {
   }
 
   #memoryUse(): MemoryUse {
-    return { wasmBytes: this.#memory?.buffer.byteLength ?? 0, gpuBytes: this.#gpuBytes };
+    return { wasmBytes: this.#device?.memory.buffer.byteLength ?? 0, gpuBytes: this.#gpuBytes };
   }
 
   #ready(): Runtime {
-    if (!this.#runtime) throw new InternalError("No model is loaded.");
-    return this.#runtime;
+    if (!this.#device) throw new InternalError("No model is loaded.");
+    return this.#device.runtime;
   }
 }

@@ -1,13 +1,12 @@
 /** Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between them. */
-import init, { Runtime } from "./wasm/nomoat_runtime.js";
-import { adapterName } from "./adapter.js";
 import { browserEnv } from "./browser.js";
 import { toWire } from "./errors.js";
+import { platform } from "./platform.js";
 import type { FromWorker, ToWorker } from "./protocol.js";
 import { Session } from "./session.js";
 
 const post = (message: FromWorker) => postMessage(message);
-const session = new Session({ init, Runtime, adapterName }, browserEnv, post);
+const session = new Session(platform, browserEnv, post);
 
 addEventListener("message", (event: MessageEvent<ToWorker>) => void session.handle(event.data));
 // A panic inside a future never settles its promise: it surfaces only here.

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatCompletionChunk } from "../src/chat.js";
 import { createEngineWith, type Engine } from "../src/engine.js";
+import type { Platform } from "../src/devices.js";
 import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "../src/errors.js";
 import type { WorkerLike } from "../src/link.js";
 import type { FromWorker, ToWorker } from "../src/protocol.js";
@@ -17,16 +18,19 @@ class FakeWorker implements WorkerLike {
   readonly #session: Session;
 
   constructor(script: Script) {
-    const module = {
-      init: async () => ({ memory: new WebAssembly.Memory({ initial: 2 }) }),
-      adapterName: async () => "fake",
-      Runtime: { open: async () => new FakeRuntime(script) },
+    const memory = new WebAssembly.Memory({ initial: 2 });
+    const module = { memory, Runtime: { open: async () => new FakeRuntime(script) } };
+    const platform: Platform = {
+      adapter: async () => ({ name: "fake", isFallback: false }),
+      wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
+      load: async () => module,
+      warn: () => {},
     };
     const post = (message: FromWorker) => {
       const copy = structuredClone(message);
       setImmediate(() => !this.terminated && this.onmessage?.({ data: copy } as MessageEvent<FromWorker>));
     };
-    this.#session = new Session(module, async () => fakeEnv(), post);
+    this.#session = new Session(platform, async () => fakeEnv(), post);
   }
 
   postMessage(message: ToWorker): void {

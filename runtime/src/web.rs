@@ -1,11 +1,13 @@
 //! The runtime's face to JavaScript: what the npm package's worker calls. Structured values cross as JSON text.
 
 #[cfg(feature = "cpu")]
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Team};
 use crate::engine::{Device, Engine, Error, Loading, Request};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test};
 use js_sys::Reflect;
+#[cfg(feature = "cpu")]
+use std::sync::{Arc, OnceLock};
 use wasm_bindgen::prelude::*;
 
 /// A device, and on it a model that is being loaded or is ready.
@@ -124,11 +126,36 @@ impl Drop for Runtime {
     }
 }
 
+/// The CPU's threads, in the memory that they share.
+#[cfg(feature = "cpu")]
+static TEAM: OnceLock<Arc<Team>> = OnceLock::new();
+
+/// Before the device is opened: that so many threads will be there, this one among them.
+#[cfg(feature = "cpu")]
+#[wasm_bindgen]
+pub fn start_team(threads: usize) {
+    TEAM.get_or_init(|| Team::new(threads));
+}
+
+/// On a worker of its own over the same memory: does the work of thread 1, 2, ... and does not come back before the device is freed.
+#[cfg(feature = "cpu")]
+#[wasm_bindgen]
+pub fn work(thread: usize) {
+    if let Some(team) = TEAM.get() {
+        team.work(thread);
+    }
+}
+
 async fn open_device(options: OpenOptions) -> Result<Device, Error> {
     match options.device.as_str() {
         #[cfg(feature = "gpu")]
         "webgpu" => {
-            let mut gpu = Options::default();
+            let mut gpu = Options {
+                kernels: options.kernels,
+                packed_dot: options.packed_dot,
+                subgroup_size: options.subgroup_size,
+                ..Options::default()
+            };
             if !options.adapter_name.is_empty() {
                 gpu.name = options.adapter_name;
             }
@@ -137,7 +164,10 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
             Ok(Device::Gpu(gpu))
         }
         #[cfg(feature = "cpu")]
-        "cpu" => Ok(Device::Cpu(Cpu::open(options.threads.unwrap_or(1))?)),
+        "cpu" => Ok(Device::Cpu(match TEAM.get() {
+            Some(team) => Cpu::with_team(team.clone())?,
+            None => Cpu::open(1)?,
+        })),
         other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),
     }
 }
@@ -148,8 +178,12 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
 struct OpenOptions {
     /// `webgpu` or `cpu`; a build may have one of them only.
     device: String,
-    /// Threads on the CPU.
-    threads: Option<usize>,
     /// What the browser calls the adapter; wgpu does not pass it on.
     adapter_name: String,
+    /// Threads of the adapter's smallest subgroups, where devices get the feature; wgpu does not know it.
+    subgroup_size: u32,
+    /// Whether the browser's WGSL has packed integer dot products.
+    packed_dot: bool,
+    /// Which GPU kernels to run; empty: the usual ones.
+    kernels: String,
 }

@@ -1,6 +1,6 @@
 //! The runtime as wasm, the npm package, the page.
 
-use crate::tools::{npm_packages, once, root, run, target, wasm_target};
+use crate::tools::{npm_packages, once, root, run, run_with, rust_source, target, wasm_target};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -17,34 +17,97 @@ fn steps() -> PathBuf {
     root().join("xtask/src/build.rs")
 }
 
+/// One way to build the runtime for browsers.
+struct Build {
+    /// Its folder in `pkg/wasm`.
+    name: &'static str,
+    /// Of the crate.
+    features: &'static str,
+    /// Instructions beyond what browsers have had for years.
+    target_features: &'static str,
+    /// Threads on one memory, for which the standard library is built, too.
+    threads: bool,
+    /// What wasm-opt is to do.
+    optimise: &'static str,
+}
+
+const BUILDS: [Build; 3] = [
+    Build {
+        name: "cpu-threads",
+        features: "cpu",
+        target_features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
+        threads: true,
+        optimise: "-O3",
+    },
+    Build { name: "cpu", features: "cpu", target_features: "+simd128", threads: false, optimise: "-O3" },
+    Build { name: "gpu", features: "gpu", target_features: "", threads: false, optimise: "-Os" },
+];
+
+/// What the linker needs for a memory that threads share, 4 GiB of it at most, and wasm-bindgen for starting them.
+const SHARED_MEMORY: &str = "-Clink-arg=--shared-memory -Clink-arg=--max-memory=4294967296 -Clink-arg=--import-memory \
+                             -Clink-arg=--export=__wasm_init_tls -Clink-arg=--export=__tls_size \
+                             -Clink-arg=--export=__tls_align -Clink-arg=--export=__tls_base";
+
 /// Rust to wasm, and the JavaScript that loads it, in `pkg/wasm`.
 fn wasm() -> Result<()> {
     wasm_target()?;
-    let build = [
-        "build",
-        "--quiet",
-        "--profile",
-        "wasm",
-        "--target",
-        "wasm32-unknown-unknown",
-        "-p",
-        "nomoat-runtime",
-        "--lib",
-    ];
-    run("cargo", &build)?;
-    let built = target().join("wasm32-unknown-unknown/wasm/nomoat_runtime.wasm");
-    let out = root().join("pkg/wasm");
-    let result = out.join("nomoat_runtime_bg.wasm");
-    once("wasm", &[built.clone(), steps()], &[&result], || {
-        wasm_bindgen_cli_support::Bindgen::new()
-            .input_path(&built)
-            .web(true)?
-            .typescript(false)
-            .omit_default_module_path(false)
-            .generate(&out)
-            .context("wasm-bindgen")?;
-        optimise(&result)
-    })
+    BUILDS.iter().try_for_each(Build::make)
+}
+
+impl Build {
+    /// Where cargo puts its outputs: each build has other flags and would undo the others' work.
+    fn target(&self) -> PathBuf {
+        target().join("wasm").join(self.name)
+    }
+
+    fn make(&self) -> Result<()> {
+        let dir = self.target();
+        let dir = dir.to_string_lossy();
+        let mut args = vec!["build", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown"];
+        args.extend(["-p", "nomoat-runtime", "--lib", "--no-default-features"]);
+        args.extend(["--features", self.features, "--target-dir", dir.as_ref()]);
+        let mut flags = String::new();
+        if !self.target_features.is_empty() {
+            flags = format!("-Ctarget-feature={}", self.target_features);
+        }
+        let mut env = Vec::new();
+        if self.threads {
+            rust_source()?;
+            args.push("-Zbuild-std=std,panic_abort");
+            flags = format!("{flags} {SHARED_MEMORY}");
+            // One compiler for all builds: the pinned one, with the one unstable option that threads need.
+            env.push(("RUSTC_BOOTSTRAP", "1"));
+        }
+        env.push(("RUSTFLAGS", &flags));
+        run_with("cargo", &args, &env)?;
+        let built = self.target().join("wasm32-unknown-unknown/wasm/nomoat_runtime.wasm");
+        let out = root().join("pkg/wasm").join(self.name);
+        let result = out.join("nomoat_runtime_bg.wasm");
+        once(&format!("wasm-{}", self.name), &[built.clone(), steps()], &[&result], || {
+            wasm_bindgen_cli_support::Bindgen::new()
+                .input_path(&built)
+                .web(true)?
+                .typescript(false)
+                .omit_default_module_path(false)
+                .generate(&out)
+                .context("wasm-bindgen")?;
+            self.optimise(&result)
+        })
+    }
+
+    fn optimise(&self, wasm: &Path) -> Result<()> {
+        let script = root().join("node_modules/binaryen/bin/wasm-opt");
+        let (script, wasm) = (script.to_string_lossy(), wasm.to_string_lossy());
+        let mut args = vec![script.as_ref(), wasm.as_ref(), self.optimise, "-o", wasm.as_ref()];
+        args.extend(WASM_FEATURES);
+        if !self.target_features.is_empty() {
+            args.push("--enable-simd");
+        }
+        if self.threads {
+            args.extend(["--enable-relaxed-simd", "--enable-threads"]);
+        }
+        run("node", &args)
+    }
 }
 
 /// What rustc may emit for wasm32-unknown-unknown.
@@ -57,29 +120,27 @@ const WASM_FEATURES: [&str; 6] = [
     "--enable-sign-ext",
 ];
 
-fn optimise(wasm: &Path) -> Result<()> {
-    let script = root().join("node_modules/binaryen/bin/wasm-opt");
-    let (script, wasm) = (script.to_string_lossy(), wasm.to_string_lossy());
-    run(
-        "node",
-        &[&[script.as_ref(), wasm.as_ref(), "-Os", "-o", wasm.as_ref()], WASM_FEATURES.as_slice()].concat(),
-    )
-}
-
 /// TypeScript to `pkg/dist`, with the wasm beside it.
 fn package() -> Result<()> {
     let pkg = root().join("pkg");
     let dist = pkg.join("dist");
     let inputs = ["src", "scripts", "package.json", "tsconfig.json", "wasm"].map(|name| pkg.join(name));
     let inputs = [inputs.as_slice(), &[steps()]].concat();
-    once("pkg", &inputs, &[&dist.join("index.js"), &dist.join("wasm/nomoat_runtime_bg.wasm")], || {
+    let last = dist.join("wasm/cpu-threads/nomoat_runtime_bg.wasm");
+    once("pkg", &inputs, &[&dist.join("index.js"), &last], || {
         if dist.exists() {
             std::fs::remove_dir_all(&dist)?;
         }
         run("npm", &["run", "--silent", "build", "-w", "pkg"])?;
-        std::fs::create_dir_all(dist.join("wasm"))?;
-        for file in ["nomoat_runtime.js", "nomoat_runtime_bg.wasm"] {
-            std::fs::copy(pkg.join("wasm").join(file), dist.join("wasm").join(file))?;
+        std::fs::create_dir_all(dist.join("vendor"))?;
+        let vendor = root().join("node_modules/wasm-feature-detect/dist/esm/index.js");
+        std::fs::copy(vendor, dist.join("vendor/wasm-feature-detect.js"))?;
+        for Build { name, .. } in BUILDS {
+            let (from, to) = (pkg.join("wasm").join(name), dist.join("wasm").join(name));
+            std::fs::create_dir_all(&to)?;
+            for file in ["nomoat_runtime.js", "nomoat_runtime_bg.wasm"] {
+                std::fs::copy(from.join(file), to.join(file))?;
+            }
         }
         Ok(())
     })

@@ -63,6 +63,15 @@ pub fn wasm_target() -> Result<()> {
     run("rustup", &["target", "add", "wasm32-unknown-unknown"])
 }
 
+/// Adds the standard library's source, which builds with threads need.
+pub fn rust_source() -> Result<()> {
+    let have = output("rustup", &["component", "list", "--installed"])?;
+    if have.lines().any(|line| line.starts_with("rust-src")) {
+        return Ok(());
+    }
+    run("rustup", &["component", "add", "rust-src"])
+}
+
 /// Installs the npm packages that package-lock.json pins.
 pub fn npm_packages() -> Result<()> {
     let inputs = [root().join("package-lock.json")];

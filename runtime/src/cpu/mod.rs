@@ -2,13 +2,25 @@
 //!
 //! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
 
+mod attention;
 mod executor;
+mod lower;
+mod matmul;
+mod numbers;
+mod pool;
+mod self_test;
+mod simd;
+#[cfg(all(test, feature = "gpu"))]
+mod tests;
 mod weights;
 
 pub use executor::Executor;
+pub use pool::Team;
 pub use weights::Weights;
 
+use pool::Pool;
 use serde::Serialize;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// What goes wrong on the CPU.
@@ -46,18 +58,36 @@ pub struct DeviceInfo {
 /// The processor, with its threads.
 #[derive(Clone, Debug)]
 pub struct Cpu {
-    threads: usize,
+    pool: Arc<Pool>,
 }
 
 impl Cpu {
-    /// Starts the threads.
+    /// Starts the threads and tests that the kernels compute rightly.
     pub fn open(threads: usize) -> Result<Self, CpuError> {
-        Ok(Self { threads: threads.max(1) })
+        self_test::run()?;
+        let pool = Pool::start(threads)
+            .map_err(|e| CpuError::OutOfMemory(format!("a thread could not be started: {e}")))?;
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    /// The same with a team whose other threads have been started elsewhere.
+    pub fn with_team(team: Arc<Team>) -> Result<Self, CpuError> {
+        self_test::run()?;
+        Ok(Self { pool: Arc::new(Pool::of(team)) })
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// What the device is and can.
     pub fn info(&self) -> DeviceInfo {
-        DeviceInfo { name: "CPU".into(), backend: "cpu".into(), simd: "scalar".into(), threads: self.threads }
+        DeviceInfo {
+            name: "CPU".into(),
+            backend: "cpu".into(),
+            simd: simd::NAME.into(),
+            threads: self.pool.team.threads(),
+        }
     }
 }
 

@@ -1,22 +1,218 @@
-//! A model's numbers in memory.
+//! A model's numbers in memory, laid out for [`super::matmul`].
+//!
+//! A matrix is cut into tiles of 8 rows by 32 columns, the tiles of 8 rows lying one after another. A tile holds, of its 8 blocks,
+//! first the scales (8 × f16), then the minima where the format has them, then the quants in words of 4 bytes, word w of row r at
+//! `(8 w + r) * 4`: so a vector holds the same 4 columns of 4 rows, and sums build up in lanes that are rows. Of 4-bit formats a
+//! word holds columns 4w .. 4w+4 in its low nibbles and 16 more in its high ones, as GGUF has them. Words of F32 and F16 are single
+//! numbers. A last tile is filled up with rows of zeros.
 
 use super::CpuError;
-use crate::graph::{Graph, WeightId};
-use crate::quant::Format;
+use crate::graph::{Graph, Source, WeightId};
+use crate::quant::{BLOCK, Format};
+
+/// Rows of a tile.
+pub(super) const TILE: usize = 8;
+
+/// A matrix `[n_rows, 32 n_blocks]`.
+#[derive(Debug)]
+pub(super) struct Matrix {
+    pub format: Format,
+    pub n_rows: usize,
+    /// Blocks of a row.
+    pub n_blocks: usize,
+    /// Of 16 bytes each, for alignment.
+    data: Vec<u128>,
+}
+
+#[derive(Debug)]
+enum Stored {
+    Matrix(Matrix),
+    Vector(Vec<f32>),
+}
 
 /// All weights of a graph.
 #[derive(Debug)]
-pub struct Weights {}
+pub struct Weights {
+    stored: Vec<Stored>,
+}
+
+/// Zeroes, or an error where there is no memory for them.
+pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Result<Vec<T>, CpuError> {
+    let mut numbers = Vec::new();
+    let bytes = n.saturating_mul(size_of::<T>());
+    numbers
+        .try_reserve_exact(n)
+        .map_err(|_| CpuError::OutOfMemory(format!("{bytes} bytes for {what} could not be had")))?;
+    numbers.resize(n, T::zeroed());
+    Ok(numbers)
+}
 
 impl Weights {
-    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in.
-    pub fn allocate(_graph: &Graph, _formats: &[Format]) -> Result<Self, CpuError> {
-        Err(CpuError::Internal("not built yet".into()))
+    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
+    pub fn allocate(graph: &Graph, formats: &[Format]) -> Result<Self, CpuError> {
+        check_size(graph, formats)?;
+        let mut stored = Vec::new();
+        for (weight, &format) in graph.weights.iter().zip(formats) {
+            let name = match &weight.source {
+                Source::Tensor(name) => name.as_str(),
+                Source::Constant(_) => "a constant",
+            };
+            stored.push(match &weight.source {
+                Source::Constant(numbers) => Stored::Vector(numbers.clone()),
+                _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
+                _ => Stored::Matrix(Matrix::new(format, weight.n_rows, weight.n_cols, name)?),
+            });
+        }
+        Ok(Self { stored })
     }
 
     /// Writes repacked blocks of a matrix, beginning with its block `first_block`.
-    pub fn write_blocks(&mut self, _weight: WeightId, _first_block: usize, _quants: &[u8], _scales: &[u8]) {}
+    pub fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0) {
+            matrix.write_blocks(first_block, quants, scales);
+        }
+    }
 
     /// Writes a whole vector.
-    pub fn write_vector(&mut self, _weight: WeightId, _numbers: &[f32]) {}
+    pub fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0) {
+            let n = vector.len().min(numbers.len());
+            vector[..n].copy_from_slice(&numbers[..n]);
+        }
+    }
+
+    pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
+        match self.stored.get(weight.0) {
+            Some(Stored::Matrix(matrix)) => Ok(matrix),
+            _ => Err(CpuError::Internal("a vector where a matrix is meant".into())),
+        }
+    }
+
+    pub(super) fn vector(&self, weight: WeightId) -> Result<&[f32], CpuError> {
+        match self.stored.get(weight.0) {
+            Some(Stored::Vector(vector)) => Ok(vector),
+            _ => Err(CpuError::Internal("a matrix where a vector is meant".into())),
+        }
+    }
+}
+
+/// Bytes of one wasm memory that a model and its context do not get: the runtime's own, and what is on its way in.
+const RESERVED: u64 = 64 << 20;
+
+/// An error for models that the address space cannot hold, before anything is allocated or the rest of the file fetched.
+fn check_size(graph: &Graph, formats: &[Format]) -> Result<(), CpuError> {
+    let bytes: u64 = graph
+        .weights
+        .iter()
+        .zip(formats)
+        .map(|(weight, format)| {
+            let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / BLOCK) as u64;
+            blocks * format.block_bytes() as u64
+        })
+        .sum();
+    if bytes + RESERVED > usize::MAX as u64 {
+        return Err(CpuError::OutOfMemory(format!(
+            "the model's weights take {:.1} GB, and WebAssembly has 4 GiB at most; on a GPU, with `device: \"webgpu\"`, there is no \
+             such limit",
+            bytes as f64 / 1e9
+        )));
+    }
+    Ok(())
+}
+
+impl Matrix {
+    pub fn new(format: Format, n_rows: usize, n_cols: usize, name: &str) -> Result<Self, CpuError> {
+        let n_blocks = n_cols / BLOCK;
+        let bytes = (n_rows.div_ceil(TILE) * TILE).saturating_mul(n_blocks * format.block_bytes());
+        Ok(Self { format, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
+    }
+
+    /// Bytes of a tile.
+    pub fn tile_bytes(&self) -> usize {
+        TILE * self.format.block_bytes()
+    }
+
+    /// Tiles below each other.
+    pub fn n_tiles(&self) -> usize {
+        self.n_rows.div_ceil(TILE)
+    }
+
+    /// The tiles of rows `8 tile ..`, from left to right.
+    pub fn tiles(&self, tile: usize) -> &[u8] {
+        let bytes = self.n_blocks * self.tile_bytes();
+        &bytemuck::cast_slice(&self.data)[tile * bytes..][..bytes]
+    }
+
+    /// Where a block's tile starts, and its row within it.
+    fn place(&self, block: usize) -> (usize, usize) {
+        let (row, column) = (block / self.n_blocks, block % self.n_blocks);
+        ((row / TILE * self.n_blocks + column) * self.tile_bytes(), row % TILE)
+    }
+
+    /// Bytes of a word of quants.
+    fn word(&self) -> usize {
+        if self.format == Format::F16 { 2 } else { 4 }
+    }
+
+    pub fn write_blocks(&mut self, first_block: usize, quants: &[u8], scales: &[u8]) {
+        let (n_quants, n_scales) = (self.format.quants_bytes(), self.format.scales_bytes());
+        let word = self.word();
+        for i in 0..quants.len() / n_quants {
+            if first_block + i >= self.n_rows * self.n_blocks {
+                return;
+            }
+            let (at, row) = self.place(first_block + i);
+            let bytes = self.tile_bytes();
+            let tile = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut self.data)[at..][..bytes];
+            let (tile_scales, tile_quants) = tile.split_at_mut(TILE * n_scales);
+            for (plane, scale) in scales[i * n_scales..][..n_scales].chunks_exact(2).enumerate() {
+                tile_scales[(plane * TILE + row) * 2..][..2].copy_from_slice(scale);
+            }
+            for (w, bytes) in quants[i * n_quants..][..n_quants].chunks_exact(word).enumerate() {
+                tile_quants[(w * TILE + row) * word..][..word].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    /// A row's numbers.
+    pub fn dequantise(&self, row: usize) -> Vec<f32> {
+        let (n_quants, n_scales) = (self.format.quants_bytes(), self.format.scales_bytes());
+        let word = self.word();
+        let mut file = Vec::with_capacity(self.n_blocks * self.format.block_bytes());
+        for column in 0..self.n_blocks {
+            let (at, row) = self.place(row * self.n_blocks + column);
+            let tile = &bytemuck::cast_slice::<u128, u8>(&self.data)[at..][..self.tile_bytes()];
+            let (tile_scales, tile_quants) = tile.split_at(TILE * n_scales);
+            for plane in 0..n_scales / 2 {
+                file.extend_from_slice(&tile_scales[(plane * TILE + row) * 2..][..2]);
+            }
+            for w in 0..n_quants / word {
+                file.extend_from_slice(&tile_quants[(w * TILE + row) * word..][..word]);
+            }
+        }
+        self.format.dequantise(&file)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        for format in Format::ALL {
+            let (n_rows, n_blocks) = (13, 3);
+            let file: Vec<u8> =
+                (0..n_rows * n_blocks * format.block_bytes()).map(|i| (i * 7 % 59) as u8).collect();
+            let mut matrix = Matrix::new(format, n_rows, n_blocks * BLOCK, "test").unwrap();
+            for (piece, blocks) in file.chunks(10 * format.block_bytes()).enumerate() {
+                let (mut quants, mut scales) = (Vec::new(), Vec::new());
+                format.repack(blocks, &mut quants, &mut scales);
+                matrix.write_blocks(piece * 10, &quants, &scales);
+            }
+            let found: Vec<f32> = (0..n_rows).flat_map(|row| matrix.dequantise(row)).collect();
+            assert_eq!(found, format.dequantise(&file), "{format:?}");
+        }
+    }
 }

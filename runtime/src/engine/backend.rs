@@ -116,7 +116,7 @@ impl Backend {
             #[cfg(feature = "cpu")]
             Device::Cpu(cpu) => {
                 let weights = cpu::Weights::allocate(graph, formats)?;
-                Backend::Cpu { executor: cpu::Executor::new(cpu, graph, capacity)?, weights }
+                Backend::Cpu { executor: cpu::Executor::new(cpu, graph, &weights, capacity)?, weights }
             }
         })
     }

@@ -36,26 +36,26 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
 }
 
 /// One graph with its data.
-struct Case {
-    name: String,
-    graph: Graph,
+pub(crate) struct Case {
+    pub name: String,
+    pub graph: Graph,
     /// Of each weight: its format and its bytes as a GGUF file has them.
-    weights: Vec<(Format, Vec<u8>)>,
-    inputs: Vec<(ValueId, Vec<f32>)>,
-    tokens: Vec<Token>,
-    outputs: Vec<Output>,
-    pages: Vec<u32>,
-    max_pages: u32,
+    pub weights: Vec<(Format, Vec<u8>)>,
+    pub inputs: Vec<(ValueId, Vec<f32>)>,
+    pub tokens: Vec<Token>,
+    pub outputs: Vec<Output>,
+    pub pages: Vec<u32>,
+    pub max_pages: u32,
     /// Tokens of each step.
-    steps: Vec<usize>,
+    pub steps: Vec<usize>,
     /// Largest deviation allowed, in units of the result's root mean square.
-    tolerance: f32,
+    pub tolerance: f32,
     /// Whether the argmax must be the same, too.
-    same_argmax: bool,
+    pub same_argmax: bool,
 }
 
 impl Case {
-    fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
+    pub fn new(name: String, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
         let tokens =
             (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
         let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output { row, target: row * 11 }).collect();
@@ -94,7 +94,7 @@ impl Case {
         case
     }
 
-    fn capacity(&self) -> Capacity {
+    pub fn capacity(&self) -> Capacity {
         Capacity {
             tokens: self.tokens.len() as u32,
             outputs: self.outputs.len() as u32,
@@ -102,6 +102,12 @@ impl Case {
             max_pages: self.max_pages,
             pages: self.pages.len() as u32,
         }
+    }
+
+    /// All tokens in one step.
+    #[cfg(test)]
+    pub fn step(&self) -> Step<'_> {
+        Step { tokens: &self.tokens, outputs: &self.outputs, pages: &self.pages, max_pages: self.max_pages }
     }
 
     fn upload(&self, gpu: &Gpu) -> Result<Weights, GpuError> {
@@ -177,7 +183,7 @@ impl Case {
 }
 
 /// Largest difference by root mean square; infinite if anything is not a number. Of argmax rows, the index must be the same.
-fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
+pub(crate) fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
     let is_index = |i: usize| is_argmax && i.is_multiple_of(4);
     let numbers = || expected.iter().enumerate().filter(|(i, _)| !is_index(*i)).map(|(_, e)| *e);
     let rms = (numbers().map(|e| e * e).sum::<f32>() / numbers().count().max(1) as f32).sqrt().max(1e-20);
@@ -192,7 +198,7 @@ fn distance(found: &[f32], expected: &[f32], is_argmax: bool) -> f32 {
     worst
 }
 
-fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
     match format {
         Format::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         _ => format.dequantise(bytes),
@@ -243,7 +249,7 @@ impl Random {
 }
 
 /// Of activations that 8 bits hold exactly: whole numbers of which each block has one of 127.
-fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
+pub(crate) fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, n_cols);
     let w = g.matrix(format.name(), n_rows, n_cols);
@@ -258,7 +264,7 @@ fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     case
 }
 
-fn rms_norm(width: usize, n_tokens: u32) -> Case {
+pub(crate) fn rms_norm(width: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, width);
     let w = g.vector("F32", width);
@@ -267,7 +273,7 @@ fn rms_norm(width: usize, n_tokens: u32) -> Case {
 }
 
 /// At positions far into a context, where sines and cosines of large angles go wrong first.
-fn rope(shape: Rope, n_tokens: u32) -> Case {
+pub(crate) fn rope(shape: Rope, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
     let n = shape.n_rot;
@@ -281,7 +287,7 @@ fn rope(shape: Rope, n_tokens: u32) -> Case {
 }
 
 /// The pool's pages are in reverse order, so that page tables matter.
-fn attention(shape: Attention, n_tokens: u32) -> Case {
+pub(crate) fn attention(shape: Attention, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let q = g.value(Rows::Tokens, shape.n_heads * shape.head_dim);
     let k = g.value(Rows::Tokens, shape.n_kv_heads * shape.head_dim);
@@ -298,7 +304,7 @@ fn attention(shape: Attention, n_tokens: u32) -> Case {
 }
 
 /// A small language model on an input, in steps of so many tokens: what is fused is tested by it.
-fn layers(format: Format, rope: Rope, steps: &[usize], n_layers: usize) -> Case {
+pub(crate) fn layers(format: Format, rope: Rope, steps: &[usize], n_layers: usize) -> Case {
     let Rope { n_heads, head_dim, .. } = rope;
     let (n_embd, n_kv_heads, n_ff, n_vocab) = (64, 2, 96, 70);
     let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
@@ -349,7 +355,7 @@ fn layers(format: Format, rope: Rope, steps: &[usize], n_layers: usize) -> Case 
     case
 }
 
-fn argmax(n_vocab: usize, n_tokens: u32) -> Case {
+pub(crate) fn argmax(n_vocab: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, n_vocab);
     let logits = g.select_rows(x);

@@ -1,0 +1,58 @@
+/** The browser as `devices.ts` sees it from the package's worker. */
+import { adapter } from "./adapter.js";
+import type { Build, Platform, RuntimeModule } from "./devices.js";
+import type { ThreadStart } from "./thread.js";
+import { relaxedSimd, simd, threads } from "./vendor/wasm-feature-detect.js";
+
+export const platform: Platform = {
+  adapter,
+  async wasm() {
+    return {
+      simd: await simd(),
+      relaxedSimd: await relaxedSimd(),
+      threads: await threads(),
+      isolated: globalThis.crossOriginIsolated ?? false,
+      cores: navigator.hardwareConcurrency || 1,
+    };
+  },
+  load,
+  warn: (message) => console.warn(message),
+};
+
+async function load(build: Build, threads: number): Promise<RuntimeModule> {
+  switch (build) {
+    case "gpu": {
+      const glue = await import("./wasm/gpu/nomoat_runtime.js");
+      return { memory: (await glue.default()).memory, Runtime: glue.Runtime };
+    }
+    case "cpu": {
+      const glue = await import("./wasm/cpu/nomoat_runtime.js");
+      return { memory: (await glue.default()).memory, Runtime: glue.Runtime };
+    }
+    case "cpu-threads": {
+      const glue = await import("./wasm/cpu-threads/nomoat_runtime.js");
+      const module = await compile(new URL("./wasm/cpu-threads/nomoat_runtime_bg.wasm", import.meta.url));
+      const { memory } = await glue.default({ module_or_path: module });
+      glue.start_team(threads);
+      const others = Array.from({ length: threads - 1 }, (_, index) => index + 1);
+      await Promise.all(others.map((thread) => startThread({ module, memory, thread })));
+      return { memory, Runtime: glue.Runtime };
+    }
+  }
+}
+
+async function compile(url: URL): Promise<WebAssembly.Module> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url.href} answered ${response.status}`);
+  return WebAssembly.compile(await response.arrayBuffer());
+}
+
+/** Resolves when the thread waits for work. It ends with this worker. */
+function startThread(start: ThreadStart): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
+    worker.onmessage = () => resolve();
+    worker.onerror = (event) => reject(new Error(event.message || "a thread could not be started"));
+    worker.postMessage(start);
+  });
+}

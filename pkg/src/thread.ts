@@ -1,0 +1,20 @@
+/** Entry of a worker that is one thread of the CPU build: it works on the runtime's memory until that is freed. */
+import { initSync, work } from "./wasm/cpu-threads/nomoat_runtime.js";
+
+/** What a thread is sent once. */
+export interface ThreadStart {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  /** 1, 2, ...: thread 0 is the runtime's own. */
+  thread: number;
+}
+
+addEventListener(
+  "message",
+  ({ data: { module, memory, thread } }: MessageEvent<ThreadStart>) => {
+    initSync({ module, memory });
+    postMessage("ready");
+    work(thread);
+  },
+  { once: true },
+);

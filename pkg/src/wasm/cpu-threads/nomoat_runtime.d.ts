@@ -1,0 +1,10 @@
+// What the glue that wasm-bindgen writes to dist/wasm/cpu-threads exports, as far as this package uses it.
+import type { RuntimeClass } from "../../runtime.js";
+
+export const Runtime: RuntimeClass;
+export default function init(source: {
+  module_or_path: WebAssembly.Module;
+}): Promise<{ memory: WebAssembly.Memory }>;
+export function initSync(source: { module: WebAssembly.Module; memory: WebAssembly.Memory }): unknown;
+export function start_team(threads: number): void;
+export function work(thread: number): void;

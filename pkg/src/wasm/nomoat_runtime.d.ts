@@ -1,5 +1,0 @@
-// What the glue that wasm-bindgen writes next to worker.js in dist exports, as far as this package uses it.
-import type { RuntimeClass } from "../runtime.js";
-
-export const Runtime: RuntimeClass;
-export default function init(): Promise<{ memory: WebAssembly.Memory }>;

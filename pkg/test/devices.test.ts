@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { openDevice, type Build, type Platform } from "../src/devices.js";
+import { InternalError, NoWebGpuError } from "../src/errors.js";
+import { FakeRuntime } from "./fakes.js";
+
+interface Machine {
+  adapter?: "real" | "software" | "broken";
+  isolated?: boolean;
+  simd?: boolean;
+}
+
+/** A browser on a machine of 16 cores, and what was asked of it. */
+function browser({ adapter, isolated = true, simd = true }: Machine) {
+  const loaded: [Build, number][] = [];
+  const warnings: string[] = [];
+  const platform: Platform = {
+    adapter: async () => (adapter ? { name: "fake", isFallback: adapter === "software" } : null),
+    wasm: async () => ({ simd, relaxedSimd: true, threads: true, isolated, cores: 16 }),
+    load: async (build, threads) => {
+      loaded.push([build, threads]);
+      const open = async () => {
+        if (build === "gpu" && adapter === "broken") throw new Error("no luck");
+        return new FakeRuntime({});
+      };
+      return { memory: new WebAssembly.Memory({ initial: 1 }), Runtime: { open } };
+    },
+    warn: (message) => warnings.push(message),
+  };
+  return { platform, loaded, warnings };
+}
+
+test("auto takes WebGPU on a real adapter and loads nothing else", async () => {
+  const { platform, loaded } = browser({ adapter: "real" });
+  await openDevice("auto", null, platform);
+  assert.deepEqual(loaded, [["gpu", 1]]);
+});
+
+test("auto takes the CPU on a software adapter, without an adapter, and where WebGPU fails", async () => {
+  for (const [machine, why] of [
+    [{ adapter: "software" }, /software/],
+    [{}, /no WebGPU adapter/],
+    [{ adapter: "broken" }, /no luck/],
+  ] as const) {
+    const { platform, loaded } = browser(machine);
+    assert.match((await openDevice("auto", null, platform)).why, why);
+    assert.deepEqual(loaded.at(-1), ["cpu-threads", 8]);
+  }
+});
+
+test("what was asked for is taken or fails", async () => {
+  const { platform, loaded } = browser({ adapter: "broken" });
+  await assert.rejects(openDevice("webgpu", null, platform), /no luck/);
+  await openDevice("cpu", 3, platform);
+  assert.deepEqual(loaded, [
+    ["gpu", 1],
+    ["cpu-threads", 3],
+  ]);
+});
+
+test("without isolation there is one thread, and a hint if more were wanted", async () => {
+  const { platform, loaded, warnings } = browser({ isolated: false });
+  await openDevice("cpu", 1, platform);
+  assert.equal(warnings.length, 0);
+  await openDevice("cpu", null, platform);
+  assert.deepEqual(
+    loaded.map(([build]) => build),
+    ["cpu", "cpu"],
+  );
+  assert.match(warnings[0] ?? "", /Cross-Origin-Opener-Policy/);
+});
+
+test("a browser without SIMD is told so", async () => {
+  const { platform } = browser({ simd: false });
+  await assert.rejects(openDevice("auto", null, platform), NoWebGpuError);
+});
+
+test("a build that does not load is an error of its own", async () => {
+  const { platform } = browser({});
+  platform.load = () => Promise.reject(new Error("404"));
+  await assert.rejects(openDevice("cpu", null, platform), InternalError);
+});

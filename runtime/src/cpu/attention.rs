@@ -1,0 +1,173 @@
+//! Attention over the KV pool: page by page with a running softmax, so that no row of scores is ever whole.
+//!
+//! A layer's pool is f16. Keys lie transposed, `[page, width, 32]`, so that scores build up in lanes that are positions; values lie
+//! `[page, 32, width]`, so that outputs build up in lanes that are theirs. A page's part of one head is widened once for all rows
+//! of a task.
+
+use super::numbers::{exp_all, from_f16, max, to_f16};
+use super::simd::{V, load, madd_f32, splat_f32, store};
+use crate::graph::{Attention, PAGE, Step, Token};
+use std::ops::Range;
+
+pub(super) const CELLS: usize = PAGE as usize;
+
+/// Keys and values of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pool<'a> {
+    pub keys: &'a [u16],
+    pub values: &'a [u16],
+    pub width: usize,
+}
+
+/// Writes a token's keys, or with `transposed` unset its values, where they belong.
+pub(super) fn write(numbers: &[f32], cell: usize, transposed: bool, mut put: impl FnMut(usize, u16)) {
+    let (page, cell) = (cell / CELLS * CELLS * numbers.len(), cell % CELLS);
+    for (i, x) in numbers.iter().enumerate() {
+        let at = if transposed { i * CELLS + cell } else { cell * numbers.len() + i };
+        put(page + at, to_f16(*x));
+    }
+}
+
+/// Room for one task.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// Of each row and head: the greatest score so far and the sum of weights relative to it.
+    state: Vec<[f32; 2]>,
+}
+
+/// Some query heads, all of the same key head, of some rows: `out` holds their outputs, row after row, heads in order.
+pub(super) fn attend(
+    shape: Attention,
+    pool: Pool,
+    step: &Step,
+    rows: Range<usize>,
+    heads: Range<usize>,
+    query: impl Fn(usize, usize) -> *const f32,
+    out: impl Fn(usize, usize) -> *mut f32,
+    scratch: &mut Scratch,
+) {
+    let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
+    let kv_head = heads.start / (n_heads / n_kv_heads);
+    let visible = |token: &Token| {
+        let first = if window == 0 { 0 } else { (token.position + 1).saturating_sub(window) };
+        (first as usize, token.position as usize + 1)
+    };
+    // SAFETY, here and below: `query` and `out` give a head's `head_dim` floats, which no other task touches.
+    let output = |row, head| unsafe { std::slice::from_raw_parts_mut(out(row, head), head_dim) };
+    let n = rows.len() * heads.len();
+    scratch.state.clear();
+    scratch.state.resize(n, [f32::NEG_INFINITY, 0.0]);
+    scratch.keys.resize(head_dim * CELLS, 0.0);
+    scratch.values.resize(head_dim * CELLS, 0.0);
+    for row in rows.clone() {
+        heads.clone().for_each(|head| output(row, head).fill(0.0));
+    }
+
+    // Rows of one sequence share its pages.
+    let mut from = rows.start;
+    while from < rows.end {
+        let sequence = step.tokens[from].sequence;
+        let run = step.tokens[from..rows.end].iter().take_while(|t| t.sequence == sequence).count();
+        let run = from..from + run;
+        let first = step.tokens[run.clone()].iter().map(|t| visible(t).0).min().unwrap_or(0);
+        let end = step.tokens[run.clone()].iter().map(|t| visible(t).1).max().unwrap_or(0);
+        for page in first / CELLS..end.div_ceil(CELLS) {
+            let place = step.pages[sequence as usize * step.max_pages as usize + page] as usize;
+            let place = place * CELLS * pool.width;
+            let keys = &pool.keys[place + kv_head * head_dim * CELLS..][..head_dim * CELLS];
+            for (wide, half) in scratch.keys.iter_mut().zip(keys) {
+                *wide = from_f16(*half);
+            }
+            let values = pool.values[place..][..CELLS * pool.width].chunks_exact(pool.width);
+            for (wide, cell) in scratch.values.chunks_exact_mut(head_dim).zip(values) {
+                for (wide, half) in wide.iter_mut().zip(&cell[kv_head * head_dim..]) {
+                    *wide = from_f16(*half);
+                }
+            }
+            for row in run.clone() {
+                let (first, end) = visible(&step.tokens[row]);
+                let cells = first.max(page * CELLS)..end.min((page + 1) * CELLS);
+                if cells.is_empty() {
+                    continue;
+                }
+                let cells = cells.start - page * CELLS..cells.end - page * CELLS;
+                for head in heads.clone() {
+                    // SAFETY: as above.
+                    let q = unsafe { std::slice::from_raw_parts(query(row, head), head_dim) };
+                    let state = &mut scratch.state[(row - rows.start) * heads.len() + head - heads.start];
+                    let keys = &scratch.keys;
+                    page_of(q, scale, keys, &scratch.values, cells.clone(), state, output(row, head));
+                }
+            }
+        }
+        from = run.end;
+    }
+    for row in rows.clone() {
+        for head in heads.clone() {
+            let [_, sum] = scratch.state[(row - rows.start) * heads.len() + head - heads.start];
+            output(row, head).iter_mut().for_each(|o| *o /= sum);
+        }
+    }
+}
+
+/// One head of one row over one page.
+fn page_of(
+    q: &[f32],
+    scale: f32,
+    keys: &[f32],
+    values: &[f32],
+    cells: Range<usize>,
+    [top, sum]: &mut [f32; 2],
+    out: &mut [f32],
+) {
+    let mut weights = [0.0; CELLS];
+    accumulate(q, keys, CELLS, &mut weights);
+    for s in &mut weights {
+        *s *= scale;
+    }
+    // The last page's end and a window's beginning are not seen.
+    weights[..cells.start].fill(f32::NEG_INFINITY);
+    weights[cells.end..].fill(f32::NEG_INFINITY);
+    let highest = top.max(max(&weights));
+    let old = if *top == f32::NEG_INFINITY { 0.0 } else { (*top - highest).exp() };
+    *sum = *sum * old + exp_all(&mut weights, highest);
+    *top = highest;
+    if old != 1.0 {
+        out.iter_mut().for_each(|o| *o *= old);
+    }
+    let values = &values[cells.start * q.len()..];
+    accumulate(&weights[cells], values, q.len(), out);
+}
+
+/// Floats that [`accumulate`] keeps in registers: 8 vectors.
+const STRIP: usize = 32;
+
+/// `out[i] += Σ factors[j] rows[j][i]`; rows are `width` long, as is `out`.
+#[inline(always)]
+fn accumulate(factors: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
+    assert!(rows.len() >= factors.len() * width && out.len() == width);
+    let whole = width / STRIP * STRIP;
+    for first in (0..whole).step_by(STRIP) {
+        // SAFETY: a strip of `out` and of each row lies within them, as was just checked.
+        unsafe {
+            let place = out.as_mut_ptr().add(first);
+            let mut sums: [V; STRIP / 4] = std::array::from_fn(|i| load(place.add(4 * i).cast()));
+            for (j, factor) in factors.iter().enumerate() {
+                let (row, factor) = (rows.as_ptr().add(j * width + first), splat_f32(*factor));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = madd_f32(load(row.add(4 * i).cast()), factor, *sum);
+                }
+            }
+            for (i, sum) in sums.into_iter().enumerate() {
+                store(place.add(4 * i), sum);
+            }
+        }
+    }
+    for (row, factor) in rows.chunks_exact(width).zip(factors) {
+        for (o, x) in out[whole..].iter_mut().zip(&row[whole..]) {
+            *o += factor * x;
+        }
+    }
+}

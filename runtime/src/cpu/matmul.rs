@@ -1,0 +1,291 @@
+//! Rows of activations times tiles of weights.
+//!
+//! Activations are quantised by blocks of 32: to 8 bits against 4-bit weights (one multiplication of bytes and one addition for 16
+//! of them), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the byte
+//! multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+
+use super::numbers::quantise;
+use super::simd::*;
+use super::weights::{Matrix, TILE};
+use crate::quant::{BLOCK, Format};
+
+/// Rows of activations that meet a tile at once.
+pub(super) const ROWS: usize = 4;
+
+/// How activations meet a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    F32,
+    I8,
+    I16,
+}
+
+impl Class {
+    pub fn of(format: Format) -> Self {
+        match format {
+            Format::F32 | Format::F16 => Class::F32,
+            Format::Q4_0 | Format::Q4_1 if HAS_DOT_I8 => Class::I8,
+            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 => Class::I16,
+        }
+    }
+
+    /// Bytes of a block of activations: unit and sum as f32, then the numbers; of F32 just these.
+    const fn block_bytes(self) -> usize {
+        match self {
+            Class::F32 => 4 * BLOCK,
+            Class::I8 => 8 + BLOCK,
+            Class::I16 => 8 + 2 * BLOCK,
+        }
+    }
+
+    /// Bytes of a row of activations.
+    pub fn row_bytes(self, width: usize) -> usize {
+        width.div_ceil(BLOCK) * self.block_bytes()
+    }
+
+    /// Prepares a row of activations.
+    pub fn prepare(self, x: &[f32], out: &mut [u8]) {
+        let (blocks, _) = x.as_chunks::<BLOCK>();
+        for (x, out) in blocks.iter().zip(out.chunks_exact_mut(self.block_bytes())) {
+            let mut q = [0; BLOCK];
+            let unit = match self {
+                Class::F32 => {
+                    out.copy_from_slice(bytemuck::cast_slice(x));
+                    continue;
+                }
+                Class::I8 => quantise::<127>(x, &mut q),
+                Class::I16 => quantise::<32767>(x, &mut q),
+            };
+            let sum = unit * q.iter().sum::<i32>() as f32;
+            out[..4].copy_from_slice(&unit.to_ne_bytes());
+            out[4..8].copy_from_slice(&sum.to_ne_bytes());
+            let out = &mut out[8..];
+            match self {
+                Class::F32 => {}
+                Class::I8 => out.iter_mut().zip(q).for_each(|(out, q)| *out = q as u8),
+                // Of 4 columns the even ones first: as the bytes of a weight's word fall apart.
+                Class::I16 => {
+                    for (out, q) in out.chunks_exact_mut(8).zip(q.chunks_exact(4)) {
+                        for (out, i) in out.chunks_exact_mut(2).zip([0, 2, 1, 3]) {
+                            out.copy_from_slice(&(q[i] as i16).to_ne_bytes());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of prepared activations times the tiles of 8 rows: `[R, 8]`.
+pub(super) fn product<const R: usize>(matrix: &Matrix, tile: usize, x: [&[u8]; R]) -> [[f32; TILE]; R] {
+    let tiles = matrix.tiles(tile);
+    let class = Class::of(matrix.format);
+    assert!(x.iter().all(|x| x.len() >= matrix.n_blocks * class.block_bytes()));
+    let (w, n, x) = (tiles.as_ptr(), matrix.n_blocks, x.map(<[u8]>::as_ptr));
+    // SAFETY: there are `n` tiles at `w`, and as many blocks of that class at each of `x`, as was just checked.
+    let sums = unsafe {
+        match (matrix.format, class) {
+            (Format::F32, _) => columns::<R, false>(w, n, x),
+            (Format::F16, _) => columns::<R, true>(w, n, x),
+            (Format::Q4_0, Class::I8) => nibbles_i8::<R, false>(w, n, x),
+            (Format::Q4_1, Class::I8) => nibbles_i8::<R, true>(w, n, x),
+            (Format::Q4_0, _) => nibbles_i16::<R, false>(w, n, x),
+            (Format::Q4_1, _) => nibbles_i16::<R, true>(w, n, x),
+            (Format::Q8_0, _) => bytes_i16::<R>(w, n, x),
+        }
+    };
+    let mut out = [[0.0; TILE]; R];
+    for (out, [low, high]) in out.iter_mut().zip(sums) {
+        // SAFETY: `out` has room for two vectors.
+        unsafe {
+            store(out.as_mut_ptr(), low);
+            store(out.as_mut_ptr().add(4), high);
+        }
+    }
+    out
+}
+
+type Sums<const R: usize> = [[V; 2]; R];
+
+/// # Safety
+/// 32 bytes can be read at `p`.
+#[inline(always)]
+unsafe fn pair(p: *const u8) -> [V; 2] {
+    // SAFETY: as promised by the caller.
+    unsafe { [load(p), load(p.add(16))] }
+}
+
+/// Adds a block's integer sums `i`: `d (unit i)`, and the offset, `m sum` or, of Q4_0, `-8 d sum`.
+///
+/// # Safety
+/// At `tile` are a tile's scales (and minima), at `x` a block's unit and sum.
+#[inline(always)]
+unsafe fn scale<const MIN: bool, const OFFSET: bool>(
+    total: &mut [V; 2],
+    i: [V; 2],
+    d: (V, V),
+    m: (V, V),
+    x: *const u8,
+) {
+    // SAFETY: as promised by the caller.
+    let (unit, sum) = unsafe { (splat_32(x), splat_32(x.add(4))) };
+    let offset = if OFFSET { mul_f32(sum, splat_f32(-8.0)) } else { zero() };
+    for (h, (d, m)) in [(d.0, m.0), (d.1, m.1)].into_iter().enumerate() {
+        let i = to_f32(i[h]);
+        let product = if OFFSET { madd_f32(unit, i, offset) } else { mul_f32(unit, i) };
+        total[h] = madd_f32(d, product, total[h]);
+        if MIN {
+            total[h] = madd_f32(m, sum, total[h]);
+        }
+    }
+}
+
+/// # Safety
+/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I8`] at each of `x`.
+#[inline(always)]
+unsafe fn nibbles_i8<const R: usize, const MIN: bool>(
+    mut w: *const u8,
+    n: usize,
+    mut x: [*const u8; R],
+) -> Sums<R> {
+    let (mask, ones) = (splat_u8(15), splat_i16(1));
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n {
+        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
+        unsafe {
+            let q = w.add(if MIN { 32 } else { 16 });
+            // At most 8 times 2 * 15 * 127: that fits 16 bits.
+            let mut sums = [[zero(); 2]; R];
+            for g in 0..4 {
+                let quants = pair(q.add(32 * g));
+                let low = quants.map(|v| and(v, mask));
+                let high = quants.map(|v| and(shr_u16::<4>(v), mask));
+                for r in 0..R {
+                    let (a, b) = (splat_32(x[r].add(8 + 4 * g)), splat_32(x[r].add(24 + 4 * g)));
+                    for h in 0..2 {
+                        sums[r][h] = add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])));
+                    }
+                }
+            }
+            let d = widen_f16(load(w));
+            let m = if MIN { widen_f16(load(w.add(16))) } else { d };
+            for r in 0..R {
+                let i = sums[r].map(|sum| dot_i16(sum, ones));
+                if MIN {
+                    scale::<true, false>(&mut totals[r], i, d, m, x[r]);
+                } else {
+                    scale::<false, true>(&mut totals[r], i, d, m, x[r]);
+                }
+                x[r] = x[r].add(Class::I8.block_bytes());
+            }
+            w = w.add(if MIN { 160 } else { 144 });
+        }
+    }
+    totals
+}
+
+/// # Safety
+/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I16`] at each of `x`.
+#[inline(always)]
+unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
+    mut w: *const u8,
+    n: usize,
+    mut x: [*const u8; R],
+) -> Sums<R> {
+    let mask = splat_i16(15);
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n {
+        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
+        unsafe {
+            let q = w.add(if MIN { 32 } else { 16 });
+            let mut sums = [[zero(); 2]; R];
+            for g in 0..4 {
+                let quants = pair(q.add(32 * g));
+                // Columns 0 and 2 of a word's low nibbles, 1 and 3 of them, then of its high ones.
+                let parts = [
+                    quants.map(|v| and(v, mask)),
+                    quants.map(|v| and(shr_u16::<8>(v), mask)),
+                    quants.map(|v| and(shr_u16::<4>(v), mask)),
+                    quants.map(shr_u16::<12>),
+                ];
+                for (part, at) in parts.into_iter().zip([8, 12, 40, 44]) {
+                    for r in 0..R {
+                        let x = splat_32(x[r].add(at + 8 * g));
+                        for h in 0..2 {
+                            sums[r][h] = add_i32(sums[r][h], dot_i16(part[h], x));
+                        }
+                    }
+                }
+            }
+            let d = widen_f16(load(w));
+            let m = if MIN { widen_f16(load(w.add(16))) } else { d };
+            for r in 0..R {
+                if MIN {
+                    scale::<true, false>(&mut totals[r], sums[r], d, m, x[r]);
+                } else {
+                    scale::<false, true>(&mut totals[r], sums[r], d, m, x[r]);
+                }
+                x[r] = x[r].add(Class::I16.block_bytes());
+            }
+            w = w.add(if MIN { 160 } else { 144 });
+        }
+    }
+    totals
+}
+
+/// # Safety
+/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Class::I16`] at each of `x`.
+#[inline(always)]
+unsafe fn bytes_i16<const R: usize>(mut w: *const u8, n: usize, mut x: [*const u8; R]) -> Sums<R> {
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n {
+        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
+        unsafe {
+            let mut sums = [[zero(); 2]; R];
+            for g in 0..8 {
+                let quants = pair(w.add(16 + 32 * g));
+                let even = quants.map(|v| shr_i16::<8>(shl_i16::<8>(v)));
+                let odd = quants.map(shr_i16::<8>);
+                for r in 0..R {
+                    let (a, b) = (splat_32(x[r].add(8 + 8 * g)), splat_32(x[r].add(12 + 8 * g)));
+                    for h in 0..2 {
+                        sums[r][h] = add_i32(sums[r][h], add_i32(dot_i16(even[h], a), dot_i16(odd[h], b)));
+                    }
+                }
+            }
+            let d = widen_f16(load(w));
+            for r in 0..R {
+                scale::<false, false>(&mut totals[r], sums[r], d, d, x[r]);
+                x[r] = x[r].add(Class::I16.block_bytes());
+            }
+            w = w.add(272);
+        }
+    }
+    totals
+}
+
+/// # Safety
+/// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Class::F32`] at each of `x`.
+#[inline(always)]
+unsafe fn columns<const R: usize, const HALF: bool>(
+    mut w: *const u8,
+    n: usize,
+    mut x: [*const u8; R],
+) -> Sums<R> {
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n * BLOCK {
+        // SAFETY: all reads are within the tile and the blocks; both move on by one column.
+        unsafe {
+            let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
+            for r in 0..R {
+                let x = splat_32(x[r]);
+                for h in 0..2 {
+                    totals[r][h] = madd_f32(column[h], x, totals[r][h]);
+                }
+            }
+            x = x.map(|x| x.add(4));
+            w = w.add(if HALF { 16 } else { 32 });
+        }
+    }
+    totals
+}

@@ -1,0 +1,209 @@
+//! Arithmetic on rows of numbers, written so that compilers vectorise it: no branches, no calls, fixed strides.
+
+use super::simd::*;
+use crate::quant::BLOCK;
+
+/// An f16's value; infinities and NaN, which nothing here makes, come out as large numbers.
+#[inline(always)]
+pub(super) fn from_f16(h: u16) -> f32 {
+    f32::from_bits(((i32::from(h as i16) << 13) as u32) & 0x8fff_ffff) * F16_SCALE
+}
+
+/// The nearest f16, saturating.
+#[inline(always)]
+pub(super) fn to_f16(x: f32) -> u16 {
+    let magnitude = f32::from_bits(x.to_bits() & 0x7fff_ffff);
+    let magnitude = if magnitude > 65504.0 { 65504.0 } else { magnitude };
+    let bits = (magnitude * (1.0 / F16_SCALE)).to_bits();
+    let rounded = (bits + 0x0fff + ((bits >> 13) & 1)) >> 13;
+    (rounded | ((x.to_bits() >> 16) & 0x8000)) as u16
+}
+
+/// e^x to about 1e-7 of itself, for x in -87 .. 88 and clamped to that; Cody and Waite's reduction and Cephes' polynomial.
+#[inline(always)]
+pub(super) fn exp(x: V) -> V {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: added, it leaves an integer in the low bits
+    let x = min_f32(splat_f32(88.0), max_f32(splat_f32(-87.0), x));
+    let shifted = madd_f32(x, splat_f32(std::f32::consts::LOG2_E), splat_f32(ROUND));
+    let n = sub_f32(shifted, splat_f32(ROUND));
+    let r = madd_f32(n, splat_f32(2.121_944_4e-4), madd_f32(n, splat_f32(-0.693_359_4), x));
+    let mut p = splat_f32(1.987_569_1e-4);
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+        p = madd_f32(p, r, splat_f32(c));
+    }
+    let value = add_f32(madd_f32(mul_f32(p, r), r, r), splat_f32(1.0));
+    mul_f32(value, shl_i32::<23>(add_i32(shifted, splat_i32(127 - ROUND.to_bits() as i32))))
+}
+
+/// Applies `f` to each number of `x` and `y` with the number in that place; a last few are filled up with zeros.
+#[inline(always)]
+fn zip(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(V, V) -> V) {
+    let n = out.len() / 4 * 4;
+    let (xs, ys) = (x.as_chunks::<4>().0, y.as_chunks::<4>().0);
+    for ((out, x), y) in out.as_chunks_mut::<4>().0.iter_mut().zip(xs).zip(ys) {
+        put(out, f(floats(x), floats(y)));
+    }
+    let last = |x: &[f32]| std::array::from_fn(|i| x.get(n + i).copied().unwrap_or(0.0));
+    if n < out.len() {
+        let values = lanes(f(floats(&last(x)), floats(&last(y))));
+        out[n..].iter_mut().zip(values).for_each(|(out, value)| *out = value);
+    }
+}
+
+/// Σ f(x), in eight strands.
+#[inline(always)]
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut strands = [0.0; 8];
+    let chunks = x.chunks_exact(8);
+    let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
+    for chunk in chunks {
+        for (s, x) in strands.iter_mut().zip(chunk) {
+            *s += f(*x);
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = strands;
+    ((a + e) + (b + f)) + ((c + g) + (d + h)) + rest
+}
+
+/// RMSNorm of a row.
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (sum(x, |x| x * x) / x.len() as f32 + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// SwiGLU of a row.
+pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let one = splat_f32(1.0);
+    zip(gate, up, out, |g, u| mul_f32(div_f32(g, add_f32(one, exp(mul_f32(g, splat_f32(-1.0))))), u));
+}
+
+/// Sum of two rows.
+pub(super) fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
+    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+        *out = a + b;
+    }
+}
+
+/// Turns the leading `n_rot` floats of each head; `table` holds the cosine and the sine of each pair's angle.
+pub(super) fn rope(row: &mut [f32], head_dim: usize, neox: bool, table: &[[f32; 2]]) {
+    let half = table.len();
+    for head in row.chunks_exact_mut(head_dim) {
+        if neox {
+            let (a, b) = head.split_at_mut(half);
+            for ((a, b), [cos, sin]) in a.iter_mut().zip(b).zip(table) {
+                (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+            }
+        } else {
+            for (pair, [cos, sin]) in head.chunks_exact_mut(2).zip(table) {
+                (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
+            }
+        }
+    }
+}
+
+/// Of a row: (argmax, its value, Σ exp(value − that)).
+pub(super) fn best(row: &[f32]) -> (usize, f32, f32) {
+    let top = max(row);
+    let index = row.iter().position(|x| *x == top).unwrap_or(0);
+    (index, top, sum_exp(row, top))
+}
+
+/// The greatest number; negative infinity where there is none.
+pub(super) fn max(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<16>();
+    let mut tops = [splat_f32(f32::NEG_INFINITY); 4];
+    for chunk in chunks {
+        for (top, x) in tops.iter_mut().zip(chunk.as_chunks::<4>().0) {
+            *top = max_f32(floats(x), *top);
+        }
+    }
+    tops.into_iter().flat_map(lanes).chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Σ exp(x − top).
+fn sum_exp(row: &[f32], top: f32) -> f32 {
+    let (chunks, rest) = row.as_chunks::<4>();
+    let mut sum = splat_f32(0.0);
+    for x in chunks {
+        sum = add_f32(sum, exp(sub_f32(floats(x), splat_f32(top))));
+    }
+    let rest = rest.iter().map(|x| lanes(exp(splat_f32(x - top)))[0]);
+    lanes(sum).into_iter().chain(rest).sum()
+}
+
+/// Puts exp(x − top) in each number's place; returns their sum.
+pub(super) fn exp_all(row: &mut [f32], top: f32) -> f32 {
+    let mut sum = splat_f32(0.0);
+    for x in row.as_chunks_mut::<4>().0 {
+        let value = exp(sub_f32(floats(x), splat_f32(top)));
+        sum = add_f32(sum, value);
+        put(x, value);
+    }
+    lanes(sum).into_iter().sum()
+}
+
+/// Rounds a block's numbers to integers of at most `LIMIT`; returns their unit. A NaN makes the unit NaN.
+#[inline(always)]
+pub(super) fn quantise<const LIMIT: u32>(x: &[f32; BLOCK], q: &mut [i32; BLOCK]) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let mut top = 0_u32;
+    for x in x {
+        top = top.max(x.to_bits() & 0x7fff_ffff);
+    }
+    let top = f32::from_bits(top);
+    let scale = if top > 0.0 { LIMIT as f32 / top } else { 0.0 };
+    // Of a subnormal block the scale is infinite: it counts as zeros.
+    let scale = if scale == f32::INFINITY { 0.0 } else { scale };
+    for (q, x) in q.iter_mut().zip(x) {
+        *q = (x * scale + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    }
+    top / LIMIT as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    #[test]
+    fn half_floats() {
+        for bits in 0..0x7c00_u16 {
+            for bits in [bits, bits | 0x8000] {
+                let value = f16::from_bits(bits).to_f32();
+                assert_eq!(from_f16(bits), value);
+                assert_eq!(to_f16(value), bits);
+            }
+        }
+        for i in 0..100_000 {
+            let x = (i as f32 - 50_000.0) * 0.013_37;
+            assert_eq!(to_f16(x), f16::from_f32(x).to_bits(), "{x}");
+        }
+        assert_eq!(to_f16(1e9), f16::MAX.to_bits());
+    }
+
+    #[test]
+    fn exponentials() {
+        for i in -87_000..=88_000 {
+            let x = i as f32 / 1000.0;
+            let (found, expected) = (f64::from(lanes(exp(splat_f32(x)))[3]), f64::from(x).exp());
+            assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found} {expected}");
+        }
+        assert!(lanes(exp(splat_f32(f32::NEG_INFINITY)))[0] < 1e-37);
+        assert!(lanes(exp(splat_f32(1e9)))[0].is_finite());
+    }
+
+    #[test]
+    fn blocks_round_to_the_nearest() {
+        let x: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 - 15.0) * 0.37);
+        let mut q = [0; BLOCK];
+        let unit = quantise::<127>(&x, &mut q);
+        for (x, q) in x.iter().zip(q) {
+            assert!((x - unit * q as f32).abs() <= unit * 0.500_01 && q.abs() <= 127);
+        }
+        assert_eq!(quantise::<127>(&[0.0; BLOCK], &mut q), 0.0);
+        assert_eq!(q, [0; BLOCK]);
+        assert!(quantise::<127>(&[f32::NAN; BLOCK], &mut q).is_nan());
+    }
+}
