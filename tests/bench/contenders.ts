@@ -40,6 +40,8 @@ export interface Contender {
   /** Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot run so. */
   load(page: Page, how: How): Promise<string>;
   ask(page: Page, messages: Message[], maxTokens: number): Promise<Answer>;
+  /** Bytes of its wasm memory, or null where it cannot be read. */
+  wasmMemory(page: Page): Promise<number | null>;
 }
 
 /** A contender cannot be run as asked; the message says why. */
@@ -50,6 +52,8 @@ declare global {
     wllama: Wllama;
     pipe: TextGenerationPipeline;
     TextStreamer: typeof TextStreamer;
+    /** Wasm memories that transformers.js has made. */
+    memories: WebAssembly.Memory[];
   }
 }
 
@@ -58,21 +62,27 @@ const nomoat: Contender = {
   version: nomoatPackage.version,
   async load(page, how) {
     // Packages before the CPU device ignore these two.
-    const options: EngineOptions & { device?: How["device"]; threads?: number } = {
-      model: new URL(paths.model, page.url()).href,
+    const options: Pick<EngineOptions, "contextLength"> & How & { model: string } = {
+      model: paths.model,
       contextLength: CONTEXT,
       ...how,
     };
     const device = await page.evaluate(
       async ([url, given]) => {
-        const { createEngine } = (await import(url)) as typeof import("nomoat");
-        window.engine = await createEngine(given);
-        return window.engine.device;
+        const { createEngine, NoWebGpuError } = (await import(url)) as typeof import("nomoat");
+        try {
+          window.engine = await createEngine(given);
+          return window.engine.device;
+        } catch (error) {
+          if (given.device === "cpu" && error instanceof NoWebGpuError) return null;
+          throw error;
+        }
       },
       [paths.nomoat, options] as const,
     );
-    if (device.backend !== how.device) throw new NotRun(`this build has no device "${how.device}"`);
-    return device.backend === "webgpu" ? `WebGPU, ${device.name}` : `CPU, ${device.name}`;
+    if (device?.backend !== how.device)
+      throw new NotRun(`this build of the package has no device "${how.device}"`);
+    return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
   },
   ask: (page, messages, maxTokens) =>
     page.evaluate(
@@ -104,6 +114,7 @@ const nomoat: Contender = {
       },
       [messages, maxTokens] as const,
     ),
+  wasmMemory: (page) => page.evaluate(async () => (await window.engine.memory()).wasmBytes),
 };
 
 const wllama: Contender = {
@@ -167,6 +178,20 @@ const wllama: Contender = {
       },
       [messages, maxTokens] as const,
     ),
+  async wasmMemory(page) {
+    // A global variable of its workers, which share the memory. Those that wait for work do not answer.
+    const sizes = page
+      .workers()
+      .map((worker) =>
+        Promise.race([
+          worker.evaluate(
+            () => (self as { wasmMemory?: WebAssembly.Memory }).wasmMemory?.buffer.byteLength ?? 0,
+          ),
+          new Promise<number>((resolve) => setTimeout(resolve, 1000, 0)),
+        ]),
+      );
+    return Math.max(0, ...(await Promise.all(sizes))) || null;
+  },
 };
 
 const transformers: Contender = {
@@ -175,9 +200,20 @@ const transformers: Contender = {
   async load(page, { device, threads }) {
     return page.evaluate(
       async ([{ library, ort, models }, wanted, n]) => {
-        const { env, pipeline, TextStreamer: Streamer } = (await import(
-          library
-        )) as typeof import("@huggingface/transformers");
+        const {
+          env,
+          pipeline,
+          TextStreamer: Streamer,
+        } = (await import(library)) as typeof import("@huggingface/transformers");
+        // It makes its memory itself, to share it with its threads.
+        window.memories = [];
+        const Plain = WebAssembly.Memory;
+        WebAssembly.Memory = class extends Plain {
+          constructor(descriptor: WebAssembly.MemoryDescriptor) {
+            super(descriptor);
+            window.memories.push(this);
+          }
+        };
         env.allowRemoteModels = false;
         env.allowLocalModels = true;
         env.localModelPath = models;
@@ -223,10 +259,19 @@ const transformers: Contender = {
           streamer,
         });
         const promptTokens = inputs.input_ids.dims[1] ?? 0;
-        return { firstMs, endMs: performance.now() - start, promptTokens, computedTokens: promptTokens, tokens, text };
+        return {
+          firstMs,
+          endMs: performance.now() - start,
+          promptTokens,
+          computedTokens: promptTokens,
+          tokens,
+          text,
+        };
       },
       [messages, maxTokens] as const,
     ),
+  wasmMemory: (page) =>
+    page.evaluate(() => window.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)),
 };
 
 /** All of them; ours first. */

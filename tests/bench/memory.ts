@@ -1,10 +1,12 @@
 /** Memory of the browser: all processes that this one has started, and theirs. Known on Linux alone. */
 import { readdirSync, readFileSync } from "node:fs";
 
-const PAGE = 4096;
 const INTERVAL_MS = 200;
 
-/** Bytes resident in all descendants of this process; shared pages count once for each process. Null where `/proc` is not there. */
+/**
+ * Bytes resident in all descendants of this process, without the pages of files: those are the browser's own code, which all its
+ * processes share. Null where `/proc` is not there.
+ */
 export function residentBytes(): number | null {
   const parents = new Map<number, number>();
   try {
@@ -12,7 +14,10 @@ export function residentBytes(): number | null {
       const pid = Number(name);
       if (!Number.isInteger(pid)) continue;
       // After the name, which may hold anything but is in brackets: state, parent.
-      const parent = field(`/proc/${pid}/stat`, (text) => text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
+      const parent = field(
+        `/proc/${pid}/stat`,
+        (text) => text.slice(text.lastIndexOf(")") + 2).split(" ")[1],
+      );
       if (parent !== null) parents.set(pid, parent);
     }
   } catch {
@@ -24,14 +29,17 @@ export function residentBytes(): number | null {
   };
   let bytes = 0;
   for (const pid of parents.keys())
-    if (isOurs(pid)) bytes += (field(`/proc/${pid}/statm`, (text) => text.split(" ")[1]) ?? 0) * PAGE;
+    for (const kind of isOurs(pid) ? ["RssAnon", "RssShmem"] : [])
+      bytes +=
+        1024 *
+        (field(`/proc/${pid}/status`, (text) => new RegExp(`${kind}:\\s+(\\d+)`).exec(text)?.[1]) ?? 0);
   return bytes;
 }
 
 /** A number in a file of a process, or null if the process has ended. */
 function field(path: string, find: (text: string) => string | undefined): number | null {
   try {
-    return Number(find(readFileSync(path, "utf8")));
+    return Number(find(readFileSync(path, "utf8")) ?? 0);
   } catch {
     return null;
   }

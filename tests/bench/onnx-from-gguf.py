@@ -118,14 +118,16 @@ def model(reader, field):
     g.add("Identity", [g.matmul(kept, "lm_head", tensors["token_embd.weight"])], ["logits"])
 
     info = helper.make_tensor_value_info
-    cache = lambda names, length: [info(n, TensorProto.FLOAT, ["batch", kv_heads, length, head]) for n in names]
+    # transformers.js knows some of these names and makes empty caches by them.
+    batch, past, total = "batch_size", "past_sequence_length", "total_sequence_length"
+    cache = lambda names, length: [info(n, TensorProto.FLOAT, [batch, kv_heads, length, head]) for n in names]
     inputs = [
-        info("input_ids", TensorProto.INT64, ["batch", "length"]),
-        info("attention_mask", TensorProto.INT64, ["batch", "total"]),
+        info("input_ids", TensorProto.INT64, [batch, "sequence_length"]),
+        info("attention_mask", TensorProto.INT64, [batch, total]),
         info("num_logits_to_keep", TensorProto.INT64, []),
-        *cache(cache_in, "past"),
+        *cache(cache_in, past),
     ]
-    outputs = [info("logits", TensorProto.FLOAT, ["batch", "kept", field("llama.vocab_size")]), *cache(cache_out, "total")]
+    outputs = [info("logits", TensorProto.FLOAT, [batch, "kept", field("llama.vocab_size")]), *cache(cache_out, total)]
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph(g.nodes, "model", inputs, outputs, g.weights)
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)

@@ -26,7 +26,7 @@ steps every evening for thirty-one years, trimmed the wick, wound the clockwork 
 weather into a green book. Those books are now kept in the town museum, next to the old lens. Scholars of the climate read them with
 care, since nobody else on that coast wrote down the wind, the cloud and the height of the sea twice a day for so long. In 1952 the
 lamp became electric, and in 1987 the last keeper handed his keys to an engineer who now looks after nine lights from an office in
-the city. Visitors may climb the tower between May and September. On clear days they see the islands in the north and, far behind
-them, the snow on the mountains of the next country. Who was the first keeper of the lighthouse, and why are her books of use today?`,
+the city. Visitors may climb the tower between May and September. On clear days they see the islands in the
+north and the snow on the mountains. Who was the first keeper of the lighthouse, and why are her books of use today?`,
   },
 ];

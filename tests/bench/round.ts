@@ -32,7 +32,7 @@ export interface Round {
   /** Of the long prompt, to its first token; null if it was left out. */
   prefill: { tokens: number; ms: number } | null;
   wasmBytes: number;
-  /** All wasm memories of page and workers at the end; they never shrink. Null where the browser does not tell. */
+  /** The wasm memory at the end, which is its peak: it never shrinks. Null where it cannot be read. */
   wasmMemoryBytes: number | null;
   /** Highest of all browser processes, and with a blank page before; null where unknown. */
   peakBytes: number | null;
@@ -60,12 +60,14 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
 
     const first = await contender.ask(page, QUESTION, FIRST_TOKENS);
     const perSecond = (1000 * (first.tokens - 1)) / (first.endMs - first.firstMs);
-    const tokens = Math.min(extent.maxTokens, Math.max(MIN_TOKENS, Math.floor(perSecond * extent.decodeSeconds)));
+    const tokens = Math.min(
+      extent.maxTokens,
+      Math.max(MIN_TOKENS, Math.floor(perSecond * extent.decodeSeconds)),
+    );
     const long = await contender.ask(page, QUESTION, tokens);
     const fits = (first.firstMs / first.computedTokens) * LONG_TOKENS <= extent.prefillSeconds * 1000;
     const prefill = fits ? prefillOf(await contender.ask(page, LONG, 1)) : null;
 
-    const wasmMemoryBytes = await wasmMemory(page);
     return {
       ran,
       adapter: how.device === "webgpu" ? await adapter(page) : null,
@@ -75,7 +77,7 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
       decode: { tokens: long.tokens - 1, ms: long.endMs - long.firstMs },
       prefill,
       wasmBytes: wasmBytes(site, since),
-      wasmMemoryBytes,
+      wasmMemoryBytes: await contender.wasmMemory(page),
       peakBytes: memory.stop(),
       blankBytes,
       text: long.text,
@@ -96,22 +98,8 @@ function prefillOf({ computedTokens, firstMs }: Answer): Round["prefill"] {
 async function adapter(page: Page): Promise<string | null> {
   return page.evaluate(async () => {
     const found = await navigator.gpu.requestAdapter();
-    return found && [found.info.vendor, found.info.architecture, found.info.description].filter(Boolean).join(" ");
+    return (
+      found && [found.info.vendor, found.info.architecture, found.info.description].filter(Boolean).join(" ")
+    );
   });
-}
-
-/** The standard's measure, which Chromium has for isolated pages. */
-interface MemoryMeasure {
-  breakdown: { bytes: number; types: string[] }[];
-}
-
-async function wasmMemory(page: Page): Promise<number | null> {
-  const measure = await page.evaluate(async () => {
-    const { measureUserAgentSpecificMemory } = performance as { measureUserAgentSpecificMemory?: () => Promise<unknown> };
-    return measureUserAgentSpecificMemory?.call(performance) ?? null;
-  });
-  console.log(JSON.stringify(measure));
-  if (!measure) return null;
-  const wasm = (measure as MemoryMeasure).breakdown.filter(({ types }) => types.includes("WebAssembly"));
-  return wasm.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -54,7 +54,7 @@ test("bench web", async () => {
         entry.rounds.push(await round(site, contender, entry.how, plan.quick ? QUICK : FULL));
         console.log(summary(entry.rounds.at(-1)));
       } catch (error) {
-        entry.notRun = error instanceof NotRun ? error.message : `it failed: ${String(error)}`;
+        entry.notRun = error instanceof NotRun ? error.message : `it failed: ${String(error).split("\n")[0]}`;
         console.log(entry.notRun);
       }
     }
