@@ -3,10 +3,11 @@
 use crate::report::{command, cores, machine, median, replace_section, table};
 use crate::tools::{self, once, output, root, run, run_with, target};
 use crate::{build, model};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const MODEL: &str = "smollm2-135m-instruct";
@@ -84,13 +85,13 @@ struct Round {
 /// Tokens and the time they took.
 #[derive(Deserialize)]
 struct Part {
-    tokens: f64,
+    tokens: u32,
     ms: f64,
 }
 
 impl Part {
     fn per_second(&self) -> f64 {
-        self.tokens / self.ms * 1000.0
+        f64::from(self.tokens) / self.ms * 1000.0
     }
 }
 
@@ -162,12 +163,12 @@ fn onnx_model(model: &Path) -> Result<PathBuf> {
     let verified = model.with_extension("verified");
     once("bench-onnx", &[script.clone(), verified], &[&folder.join("onnx/model_q4.onnx")], || {
         run("python3", &["-m", "venv", env.to_string_lossy().as_ref()])?;
-        let bin = env.join(if cfg!(windows) { "Scripts" } else { "bin" }).join("python");
-        let python = bin.to_string_lossy();
+        let python = env.join(if cfg!(windows) { "Scripts/python" } else { "bin/python" });
+        let [python, script, model, folder] =
+            [&python, &script, model, &folder].map(|path| path.to_string_lossy());
         run(&python, &[["-m", "pip", "install", "--quiet"].as_slice(), &PYTHON].concat())?;
-        run(&python, &[script.to_string_lossy(), model.to_string_lossy(), folder.to_string_lossy()].each_ref().map(AsRef::as_ref))
+        run(&python, &[script.as_ref(), model.as_ref(), folder.as_ref()])
     })?;
-    ensure!(folder.exists(), "{} made nothing", script.display());
     Ok(folder)
 }
 
@@ -175,28 +176,33 @@ fn onnx_model(model: &Path) -> Result<PathBuf> {
 struct Column {
     name: &'static str,
     value: fn(&Round) -> Option<f64>,
-    unit: fn(f64) -> String,
+    written: fn(f64) -> String,
     more_is_better: bool,
 }
 
 const COLUMNS: [Column; 7] = [
-    Column { name: "load", value: |r| Some(r.load_ms), unit: seconds, more_is_better: false },
-    Column { name: "first token", value: |r| Some(r.first_token_ms), unit: seconds, more_is_better: false },
+    Column { name: "load", value: |r| Some(r.load_ms), written: seconds, more_is_better: false },
+    Column {
+        name: "first token",
+        value: |r| Some(r.first_token_ms),
+        written: seconds,
+        more_is_better: false,
+    },
     Column {
         name: "prefill tokens/s",
         value: |r| r.prefill.as_ref().map(Part::per_second),
-        unit: plain,
+        written: plain,
         more_is_better: true,
     },
-    Column { name: "decode tokens/s", value: |r| Some(r.decode.per_second()), unit: plain, more_is_better: true },
-    Column { name: "wasm", value: |r| Some(r.wasm_bytes), unit: megabytes, more_is_better: false },
-    Column { name: "wasm memory", value: |r| r.wasm_memory_bytes, unit: mebibytes, more_is_better: false },
     Column {
-        name: "peak memory",
-        value: |r| Some(r.peak_bytes? - r.blank_bytes?),
-        unit: mebibytes,
-        more_is_better: false,
+        name: "decode tokens/s",
+        value: |r| Some(r.decode.per_second()),
+        written: plain,
+        more_is_better: true,
     },
+    Column { name: "wasm", value: |r| Some(r.wasm_bytes), written: megabytes, more_is_better: false },
+    Column { name: "wasm memory", value: |r| r.wasm_memory_bytes, written: mebibytes, more_is_better: false },
+    Column { name: "peak memory", value: |r| r.peak_bytes, written: mebibytes, more_is_better: false },
 ];
 
 fn seconds(ms: f64) -> String {
@@ -218,18 +224,20 @@ fn mebibytes(bytes: f64) -> String {
 /// The report, as a section of `docs/benchmarks.md`.
 fn section(results: &Results, browser: &str) -> String {
     let rounds = || results.entries.iter().flat_map(|entry| &entry.rounds);
-    let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("none");
-    let prompt = rounds().map(|round| round.first_prompt_tokens.to_string()).collect::<std::collections::BTreeSet<_>>();
-    let prompt = prompt.into_iter().collect::<Vec<_>>().join(" or ");
+    let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("not asked for");
+    let blank = median(rounds().filter_map(|round| round.blank_bytes)).map_or("unknown".into(), mebibytes);
+    let question = counts(rounds().map(|round| round.first_prompt_tokens));
+    let prompt = counts(rounds().filter_map(|round| Some(round.prefill.as_ref()?.tokens)));
     let mut text = format!(
         "## In the browser, beside its peers\n\n\
          `{}`, {}. {}. {browser}; WebGPU adapter: {adapter}.\n\n\
          SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature 0. Contenders take turns \
          in one run, each round in a browser of its own with an empty profile; figures are medians over the rounds. Load: from the \
-         library's import to a model that can be asked. First token: of a first question of {prompt} tokens. Prefill: a prompt of \
-         about 346 tokens. Decode: the tokens after the first one. Wasm: bytes of the wasm files, uncompressed. Wasm memory: at the \
-         end. Peak memory: resident memory of all browser processes above that with a blank page. In brackets: how many times better \
-         Nomoat is on the same device.\n",
+         library's import to a model that can be asked. First token: of a first question of {question} tokens. Prefill: a prompt of \
+         {prompt} computed tokens, to its first token. Decode: the tokens after the first one. Wasm: bytes of the wasm files, \
+         uncompressed. Wasm memory: at the end, where it can be read. Peak memory: resident in all processes of the browser, its own \
+         code left out; with a blank page it is {blank}. In brackets: how many times better Nomoat is on the same device. Runs on: \
+         what the contender really used.\n",
         command(),
         results.date,
         machine(),
@@ -244,8 +252,8 @@ fn section(results: &Results, browser: &str) -> String {
         let group: Vec<&Entry> = results.entries.iter().filter(|entry| entry.how == *how).collect();
         text += &format!("\n### {}\n\n{}", heading(how), group_table(&group));
         notes.extend(group.iter().filter_map(|entry| {
-            let why = entry.not_run.as_ref()?;
-            Some(format!("- {}, {}: not run in full; {why}.", entry.name, heading(how)))
+            let (why, rounds) = (entry.not_run.as_ref()?, entry.rounds.len());
+            Some(format!("- {}, {}: not run after {rounds} rounds: {why}.", entry.name, heading(how)))
         }));
     }
     if results.entries.iter().any(|entry| entry.name == "transformers.js" && !entry.rounds.is_empty()) {
@@ -259,6 +267,13 @@ fn section(results: &Results, browser: &str) -> String {
         text += &format!("\n{}\n", notes.join("\n"));
     }
     text
+}
+
+/// The different ones of some counts of tokens.
+fn counts(tokens: impl Iterator<Item = u32>) -> String {
+    let different: BTreeSet<u32> = tokens.collect();
+    let words: Vec<String> = different.iter().map(u32::to_string).collect();
+    if words.is_empty() { "no".into() } else { words.join(" or ") }
 }
 
 fn heading(how: &How) -> String {
@@ -287,7 +302,7 @@ fn group_table(group: &[&Entry]) -> String {
                     .filter(|_| entry.name != "Nomoat")
                     .and_then(|ours| middle(ours, column))
                     .map(|best| if column.more_is_better { best / value } else { value / best });
-                let written = (column.unit)(value);
+                let written = (column.written)(value);
                 row.push(ratio.map_or(written.clone(), |ratio| format!("{written} ({}×)", plain(ratio))));
             }
             row.push(entry.rounds.len().to_string());
