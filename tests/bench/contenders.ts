@@ -57,6 +57,10 @@ declare global {
   }
 }
 
+function onCpu(threads: number): string {
+  return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+}
+
 const nomoat: Contender = {
   name: "Nomoat",
   version: nomoatPackage.version,
@@ -145,7 +149,7 @@ const wllama: Contender = {
     );
     // llama.cpp says which device holds its weights, and nothing if there is no device but the CPU.
     const isOnGpu = device === "webgpu" && log.some((line) => /WebGPU model buffer size/i.test(line));
-    return isOnGpu ? "WebGPU" : `CPU, ${ran.shared ? ran.threads : 1} thread(s)`;
+    return isOnGpu ? "WebGPU" : onCpu(ran.shared ? ran.threads : 1);
   },
   ask: (page, messages, maxTokens) =>
     page.evaluate(
@@ -187,7 +191,7 @@ const wllama: Contender = {
           worker.evaluate(
             () => (self as { wasmMemory?: WebAssembly.Memory }).wasmMemory?.buffer.byteLength ?? 0,
           ),
-          new Promise<number>((resolve) => setTimeout(resolve, 1000, 0)),
+          new Promise<number>((resolve) => setTimeout(resolve, 3000, 0)),
         ]),
       );
     return Math.max(0, ...(await Promise.all(sizes))) || null;
@@ -198,7 +202,7 @@ const transformers: Contender = {
   name: "transformers.js",
   version: manifest.devDependencies["@huggingface/transformers"],
   async load(page, { device, threads }) {
-    return page.evaluate(
+    const ran = await page.evaluate(
       async ([{ library, ort, models }, wanted, n]) => {
         const {
           env,
@@ -223,8 +227,7 @@ const transformers: Contender = {
         if (n !== null) wasm.numThreads = n;
         window.pipe = await pipeline("text-generation", "model", { device: wanted, dtype: "q4" });
         window.TextStreamer = Streamer;
-        if (wanted === "webgpu") return "WebGPU";
-        return `CPU, ${crossOriginIsolated ? wasm.numThreads : 1} thread(s)`;
+        return crossOriginIsolated ? (wasm.numThreads ?? 1) : 1;
       },
       [
         { library: paths.transformers, ort: paths.ort, models: paths.onnx },
@@ -232,6 +235,8 @@ const transformers: Contender = {
         threads ?? null,
       ] as const,
     );
+    // It refuses a device that it cannot use.
+    return device === "webgpu" ? "WebGPU" : onCpu(ran);
   },
   ask: (page, messages, maxTokens) =>
     page.evaluate(

@@ -27,6 +27,6 @@ weather into a green book. Those books are now kept in the town museum, next to 
 care, since nobody else on that coast wrote down the wind, the cloud and the height of the sea twice a day for so long. In 1952 the
 lamp became electric, and in 1987 the last keeper handed his keys to an engineer who now looks after nine lights from an office in
 the city. Visitors may climb the tower between May and September. On clear days they see the islands in the
-north and the snow on the mountains. Who was the first keeper of the lighthouse, and why are her books of use today?`,
+north. Who was the first keeper of the lighthouse, and why are her books of use today?`,
   },
 ];

@@ -32,7 +32,7 @@ interface Entry {
 }
 
 const FULL: Extent = { decodeSeconds: 12, maxTokens: 48, prefillSeconds: 200 };
-const QUICK: Extent = { decodeSeconds: 5, maxTokens: 32, prefillSeconds: 45 };
+const QUICK: Extent = { decodeSeconds: 5, maxTokens: 32, prefillSeconds: 90 };
 /** A contender that has taken so long takes part in no further round. */
 const BUDGET_SECONDS = 110;
 
@@ -49,7 +49,7 @@ test("bench web", async () => {
       const next = entry.rounds.at(-1)?.seconds ?? 0;
       if (entry.notRun !== null || (i > 0 && spent + next > BUDGET_SECONDS)) continue;
       const { device, threads } = entry.how;
-      console.log(`round ${i + 1}: ${entry.name}, ${device}${threads ? `, ${threads} thread(s)` : ""}`);
+      console.log(`round ${i + 1}: ${entry.name}, ${device}${threads ? ` on ${threads}` : ""}`);
       try {
         entry.rounds.push(await round(site, contender, entry.how, plan.quick ? QUICK : FULL));
         console.log(summary(entry.rounds.at(-1)));
