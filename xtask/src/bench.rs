@@ -234,7 +234,7 @@ fn section(results: &Results, browser: &str) -> String {
          SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature 0. Contenders take turns \
          in one run, each round in a browser of its own with an empty profile; figures are medians over the rounds. Load: from the \
          library's import to a model that can be asked. First token: of a first question of {question} tokens. Prefill: a prompt of \
-         {prompt} computed tokens, to its first token. Decode: the tokens after the first one. Wasm: bytes of the wasm files, \
+         {prompt} computed tokens, to its first token; left out where it would take minutes. Decode: the tokens after the first one. Wasm: bytes of the wasm files, \
          uncompressed. Wasm memory: at the end, where it can be read. Peak memory: resident in all processes of the browser, its own \
          code left out; with a blank page it is {blank}. In brackets: how many times better Nomoat is on the same device. Runs on: \
          what the contender really used.\n",
@@ -273,7 +273,7 @@ fn section(results: &Results, browser: &str) -> String {
 fn counts(tokens: impl Iterator<Item = u32>) -> String {
     let different: BTreeSet<u32> = tokens.collect();
     let words: Vec<String> = different.iter().map(u32::to_string).collect();
-    if words.is_empty() { "no".into() } else { words.join(" or ") }
+    if words.is_empty() { "unknown".into() } else { words.join(" or ") }
 }
 
 fn heading(how: &How) -> String {
