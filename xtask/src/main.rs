@@ -1,7 +1,9 @@
 //! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
 
+mod bench;
 mod build;
 mod model;
+mod report;
 mod serve;
 mod test;
 mod tools;
@@ -46,11 +48,22 @@ enum Command {
     Build,
     /// Pack the npm package.
     Pack,
+    /// Measure speed and memory.
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Models of the catalogue.
     Model {
         #[command(subcommand)]
         command: ModelCommand,
     },
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Nomoat beside its peers in one browser, on one model.
+    Web(bench::Web),
 }
 
 #[derive(Subcommand)]
@@ -74,6 +87,7 @@ fn main() -> Result<()> {
         Command::Check => test::check(),
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
+        Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

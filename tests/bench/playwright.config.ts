@@ -1,0 +1,11 @@
+import { defineConfig } from "@playwright/test";
+
+export default defineConfig({
+  testDir: ".",
+  testMatch: "*.bench.ts",
+  outputDir: "../results",
+  workers: 1,
+  // `cargo xtask bench web` plans how long it takes.
+  timeout: 0,
+  reporter: [["line"]],
+});

@@ -1,0 +1,39 @@
+/** Serves the packages, the model and a blank page. */
+import { join } from "node:path";
+import { places } from "../support/places.ts";
+import { Site } from "../support/server.ts";
+
+const ORT = "ort-wasm-simd-threaded.asyncify";
+
+/** On the bench's site. */
+export const paths = {
+  model: "/model.gguf",
+  nomoat: "/nomoat/index.js",
+  wllama: "/wllama/index.js",
+  wllamaWasm: "/wllama/wasm/wllama.wasm",
+  transformers: "/transformers/transformers.min.js",
+  /** Without `.mjs` and `.wasm`: the build that transformers.js itself takes. */
+  ort: `/ort/${ORT}`,
+  onnx: "/onnx/",
+};
+
+/** `onnx`: folder of the ONNX model, or null if there is none. */
+export async function startBenchSite(onnx: string | null): Promise<Site> {
+  const modules = join(import.meta.dirname, "node_modules");
+  const site = await Site.start({
+    "/nomoat/": places.package,
+    "/wllama/": join(modules, "@wllama/wllama/esm"),
+    "/transformers/": join(modules, "@huggingface/transformers/dist"),
+    "/ort/": join(modules, "onnxruntime-web/dist"),
+    ...(onnx !== null && { [`${paths.onnx}model/`]: onnx }),
+  });
+  site.texts.set("/", '<!doctype html><title>bench</title><link rel="icon" href="data:,">');
+  site.files.set(paths.model, places.model);
+  return site;
+}
+
+/** Bytes of wasm files that were sent, from the `since`-th request on. */
+export function wasmBytes(site: Site, since: number): number {
+  const sent = site.log.slice(since).filter(({ path }) => path.endsWith(".wasm"));
+  return sent.reduce((sum, entry) => sum + entry.sent, 0);
+}

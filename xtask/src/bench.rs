@@ -1,0 +1,314 @@
+//! `cargo xtask bench web`: Nomoat beside its peers in one browser. `tests/bench` measures; this prepares and reports.
+
+use crate::report::{command, cores, machine, median, replace_section, table};
+use crate::tools::{self, once, output, root, run, run_with, target};
+use crate::{build, model};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const MODEL: &str = "smollm2-135m-instruct";
+
+/// What the bench in the browser measures.
+#[derive(Args)]
+pub struct Web {
+    /// Device that the contenders are asked to use.
+    #[arg(long, value_enum, default_value = "all")]
+    device: Device,
+    /// Rounds; slow contenders take part in fewer.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Threads on the CPU, each in turn; default: one and all.
+    #[arg(long, value_delimiter = ',')]
+    threads: Vec<usize>,
+    /// Contenders beside Nomoat; `none` for none.
+    #[arg(long, value_delimiter = ',', default_value = "wllama,transformers.js")]
+    peers: Vec<String>,
+    /// One round of less of everything, which leaves docs/benchmarks.md alone.
+    #[arg(long)]
+    quick: bool,
+    /// An ONNX model for transformers.js with its tokenizer and configuration; default: one made from the GGUF.
+    #[arg(long)]
+    onnx: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Device {
+    Webgpu,
+    Cpu,
+    All,
+}
+
+/// What `tests/bench` writes.
+#[derive(Deserialize)]
+struct Results {
+    date: String,
+    entries: Vec<Entry>,
+}
+
+/// A contender on a device.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    name: String,
+    version: String,
+    how: How,
+    rounds: Vec<Round>,
+    not_run: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq)]
+struct How {
+    device: String,
+    threads: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Round {
+    ran: String,
+    adapter: Option<String>,
+    load_ms: f64,
+    first_token_ms: f64,
+    first_prompt_tokens: u32,
+    decode: Part,
+    prefill: Option<Part>,
+    wasm_bytes: f64,
+    wasm_memory_bytes: Option<f64>,
+    peak_bytes: Option<f64>,
+    blank_bytes: Option<f64>,
+}
+
+/// Tokens and the time they took.
+#[derive(Deserialize)]
+struct Part {
+    tokens: u32,
+    ms: f64,
+}
+
+impl Part {
+    fn per_second(&self) -> f64 {
+        f64::from(self.tokens) / self.ms * 1000.0
+    }
+}
+
+/// Builds, measures, prints and writes the results.
+pub fn web(options: &Web) -> Result<()> {
+    build::all()?;
+    tools::test_packages()?;
+    let model = model::fetch(MODEL)?.remove(0);
+    let bench = root().join("tests/bench");
+    let folder = bench.to_string_lossy();
+    once("bench-npm", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
+        run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder.as_ref()])
+    })?;
+    run("npx", &["tsc", "--noEmit", "-p", folder.as_ref()])?;
+
+    let out = target().join("bench/web.json");
+    std::fs::create_dir_all(target().join("bench"))?;
+    let plan = plan(options, &model, &out);
+    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    let models = model::folder()?;
+    let env = [
+        ("NOMOAT_BENCH", plan.to_string()),
+        ("NOMOAT_CHROMIUM", chromium.clone()),
+        ("NOMOAT_MODELS", models.to_string_lossy().into_owned()),
+    ];
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    run_with("npx", &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts")], &env)?;
+
+    let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
+    let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
+    let section = section(&results, browser.trim());
+    println!("{section}\nEverything: {}", out.display());
+    if options.quick { Ok(()) } else { replace_section("bench web", &section) }
+}
+
+fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
+    let mut threads = options.threads.clone();
+    if threads.is_empty() {
+        threads = vec![1, cores()];
+        threads.dedup();
+    }
+    let wants_onnx = options.peers.iter().any(|peer| peer == "transformers.js");
+    let onnx = match &options.onnx {
+        Some(folder) => Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
+        None if wants_onnx => onnx_model(model),
+        None => Err(anyhow::anyhow!("not asked for")),
+    };
+    json!({
+        "device": match options.device { Device::Webgpu => "webgpu", Device::Cpu => "cpu", Device::All => "all" },
+        "rounds": if options.quick { 1 } else { options.rounds },
+        "threads": threads,
+        "peers": options.peers,
+        "quick": options.quick,
+        "onnx": match onnx {
+            Ok(folder) => json!({ "folder": folder }),
+            Err(error) => json!({ "missing": format!("there is no ONNX model: {error:#}") }),
+        },
+        "out": out,
+    })
+}
+
+/// Python packages that `onnx-from-gguf.py` uses.
+const PYTHON: [&str; 3] = ["gguf==0.19.0", "numpy==2.4.6", "onnx==1.23.2"];
+
+/// The GGUF as an ONNX model, made when it or the script has changed.
+fn onnx_model(model: &Path) -> Result<PathBuf> {
+    let script = root().join("tests/bench/onnx-from-gguf.py");
+    let (folder, env) = (target().join("bench/onnx"), target().join("bench/python"));
+    let verified = model.with_extension("verified");
+    once("bench-onnx", &[script.clone(), verified], &[&folder.join("onnx/model_q4.onnx")], || {
+        run("python3", &["-m", "venv", env.to_string_lossy().as_ref()])?;
+        let python = env.join(if cfg!(windows) { "Scripts/python" } else { "bin/python" });
+        let [python, script, model, folder] =
+            [&python, &script, model, &folder].map(|path| path.to_string_lossy());
+        run(&python, &[["-m", "pip", "install", "--quiet"].as_slice(), &PYTHON].concat())?;
+        run(&python, &[script.as_ref(), model.as_ref(), folder.as_ref()])
+    })?;
+    Ok(folder)
+}
+
+/// A column: its name, its value in a round, how it is written, whether more is better.
+struct Column {
+    name: &'static str,
+    value: fn(&Round) -> Option<f64>,
+    written: fn(f64) -> String,
+    more_is_better: bool,
+}
+
+const COLUMNS: [Column; 7] = [
+    Column { name: "load", value: |r| Some(r.load_ms), written: seconds, more_is_better: false },
+    Column {
+        name: "first token",
+        value: |r| Some(r.first_token_ms),
+        written: seconds,
+        more_is_better: false,
+    },
+    Column {
+        name: "prefill tokens/s",
+        value: |r| r.prefill.as_ref().map(Part::per_second),
+        written: plain,
+        more_is_better: true,
+    },
+    Column {
+        name: "decode tokens/s",
+        value: |r| Some(r.decode.per_second()),
+        written: plain,
+        more_is_better: true,
+    },
+    Column { name: "wasm", value: |r| Some(r.wasm_bytes), written: megabytes, more_is_better: false },
+    Column { name: "wasm memory", value: |r| r.wasm_memory_bytes, written: mebibytes, more_is_better: false },
+    Column { name: "peak memory", value: |r| r.peak_bytes, written: mebibytes, more_is_better: false },
+];
+
+fn seconds(ms: f64) -> String {
+    format!("{:.2} s", ms / 1000.0)
+}
+
+fn plain(value: f64) -> String {
+    format!("{value:.*}", if value < 10.0 { 2 } else { 1 })
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1} MB", bytes / 1e6)
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.0} MiB", bytes / 1024.0 / 1024.0)
+}
+
+/// The report, as a section of `docs/benchmarks.md`.
+fn section(results: &Results, browser: &str) -> String {
+    let rounds = || results.entries.iter().flat_map(|entry| &entry.rounds);
+    let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("not asked for");
+    let blank = median(rounds().filter_map(|round| round.blank_bytes)).map_or("unknown".into(), mebibytes);
+    let question = counts(rounds().map(|round| round.first_prompt_tokens));
+    let prompt = counts(rounds().filter_map(|round| Some(round.prefill.as_ref()?.tokens)));
+    let mut text = format!(
+        "## In the browser, beside its peers\n\n\
+         `{}`, {}. {}. {browser}; WebGPU adapter: {adapter}.\n\n\
+         SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature 0. Contenders take turns \
+         in one run, each round in a browser of its own with an empty profile; figures are medians over the rounds. Load: from the \
+         library's import to a model that can be asked. First token: of a first question of {question} tokens. Prefill: a prompt of \
+         {prompt} computed tokens, to its first token; left out where it would take minutes. Decode: the tokens after the first one. Wasm: bytes of the wasm files, \
+         uncompressed. Wasm memory: at the end, where it can be read. Peak memory: resident in all processes of the browser, its own \
+         code left out; with a blank page it is {blank}. In brackets: how many times better Nomoat is on the same device. Runs on: \
+         what the contender really used.\n",
+        command(),
+        results.date,
+        machine(),
+    );
+    let mut notes = Vec::new();
+    let mut seen: Vec<&How> = Vec::new();
+    for Entry { how, .. } in &results.entries {
+        if seen.contains(&how) {
+            continue;
+        }
+        seen.push(how);
+        let group: Vec<&Entry> = results.entries.iter().filter(|entry| entry.how == *how).collect();
+        text += &format!("\n### {}\n\n{}", heading(how), group_table(&group));
+        notes.extend(group.iter().filter_map(|entry| {
+            let (why, rounds) = (entry.not_run.as_ref()?, entry.rounds.len());
+            Some(format!("- {}, {}: not run after {rounds} rounds: {why}.", entry.name, heading(how)))
+        }));
+    }
+    if results.entries.iter().any(|entry| entry.name == "transformers.js" && !entry.rounds.is_empty()) {
+        notes.push(
+            "- transformers.js cannot read GGUF. It runs an ONNX model made from the same file by `tests/bench/onnx-from-gguf.py` \
+             (or the one given): the same shapes, weights rounded again to 4 bits in blocks of 32 (`q4`), a float embedding."
+                .into(),
+        );
+    }
+    if !notes.is_empty() {
+        text += &format!("\n{}\n", notes.join("\n"));
+    }
+    text
+}
+
+/// The different ones of some counts of tokens.
+fn counts(tokens: impl Iterator<Item = u32>) -> String {
+    let different: BTreeSet<u32> = tokens.collect();
+    let words: Vec<String> = different.iter().map(u32::to_string).collect();
+    if words.is_empty() { "unknown".into() } else { words.join(" or ") }
+}
+
+fn heading(how: &How) -> String {
+    match (how.device.as_str(), how.threads) {
+        ("webgpu", _) => "WebGPU".into(),
+        (_, Some(1)) => "CPU, 1 thread".into(),
+        (_, Some(n)) => format!("CPU, {n} threads"),
+        (device, None) => device.into(),
+    }
+}
+
+fn group_table(group: &[&Entry]) -> String {
+    let middle = |entry: &Entry, column: &Column| median(entry.rounds.iter().filter_map(column.value));
+    let ours = group.iter().find(|entry| entry.name == "Nomoat" && !entry.rounds.is_empty());
+    let rows: Vec<Vec<String>> = group
+        .iter()
+        .map(|entry| {
+            let ran = entry.rounds.first().map_or("not run", |round| round.ran.as_str());
+            let mut row = vec![format!("{} {}", entry.name, entry.version), ran.to_string()];
+            for column in &COLUMNS {
+                let Some(value) = middle(entry, column) else {
+                    row.push("-".into());
+                    continue;
+                };
+                let ratio = ours
+                    .filter(|_| entry.name != "Nomoat")
+                    .and_then(|ours| middle(ours, column))
+                    .map(|best| if column.more_is_better { best / value } else { value / best });
+                let written = (column.written)(value);
+                row.push(ratio.map_or(written.clone(), |ratio| format!("{written} ({}×)", plain(ratio))));
+            }
+            row.push(entry.rounds.len().to_string());
+            row
+        })
+        .collect();
+    let names = COLUMNS.map(|column| column.name);
+    table(&[["", "runs on"].as_slice(), &names, &["rounds"]].concat(), &rows)
+}

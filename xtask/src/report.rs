@@ -1,0 +1,107 @@
+//! What benches share: the machine's description, medians, tables, and `docs/benchmarks.md`, which commands alone write.
+
+use crate::tools::root;
+use anyhow::{Context, Result};
+
+/// A new `docs/benchmarks.md`.
+const TITLE: &str = "# Benchmarks\n\nEach section is written by the command it names, on the machine it names. No figure is set by hand.\n";
+
+/// Puts a section into `docs/benchmarks.md`, in place of the one of this name or at the end.
+pub fn replace_section(name: &str, body: &str) -> Result<()> {
+    let path = root().join("docs/benchmarks.md");
+    let document = if path.exists() { std::fs::read_to_string(&path)? } else { TITLE.into() };
+    std::fs::write(&path, replaced(&document, name, body)).with_context(|| path.display().to_string())
+}
+
+fn replaced(document: &str, name: &str, body: &str) -> String {
+    let (start, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
+    let section = format!("{start}\n\n{}\n\n{end}", body.trim());
+    let found = document.find(&start).zip(document.find(&end).map(|at| at + end.len()));
+    match found {
+        Some((from, to)) if from < to => format!("{}{section}{}", &document[..from], &document[to..]),
+        _ => format!("{}\n\n{section}\n", document.trim_end()),
+    }
+}
+
+/// The command that was given.
+pub fn command() -> String {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo xtask {}", args.join(" "))
+}
+
+/// Processor, cores and memory, as far as the system tells.
+pub fn machine() -> String {
+    let line = |path: &str, start: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(start))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let cpu = line("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into());
+    let memory = line("/proc/meminfo", "MemTotal")
+        .and_then(|text| text.trim_end_matches(" kB").parse::<f64>().ok())
+        .map_or(String::new(), |kib| format!(", {:.0} GiB of memory", kib / 1024.0 / 1024.0));
+    format!("{cpu}, {} threads{memory}, {}", cores(), std::env::consts::OS)
+}
+
+/// Threads that the machine runs at once.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The middle value, or None without values.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 0 => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+        _ => Some(sorted[middle]),
+    }
+}
+
+/// A Markdown table whose columns line up in a terminal, too.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = header.iter().map(|cell| cell.to_string()).collect();
+    let all = || std::iter::once(&header).chain(rows);
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+    };
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    std::iter::once(&header).chain([&rule]).chain(rows).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_added_then_replaced_and_others_stay() {
+        let one = replaced("# Title\n", "a", "first");
+        let two = replaced(&one, "b", "other");
+        let three = replaced(&two, "a", "second\n");
+        assert_eq!(
+            three,
+            "# Title\n\n<!-- a -->\n\nsecond\n\n<!-- /a -->\n\n<!-- b -->\n\nother\n\n<!-- /b -->\n"
+        );
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["é".to_string(), "10.0".to_string()]];
+        assert_eq!(table(&["name", "x"], &rows), "| name | x    |\n| ---- | ---- |\n| é    | 10.0 |\n");
+    }
+}
