@@ -1,12 +1,44 @@
-/** The browser's WebGPU adapter: its name, which wgpu does not pass on, and whether it is software; null where there is none. */
-export async function adapter(): Promise<{ name: string; isFallback: boolean } | null> {
+/** The browser's WebGPU adapter: what wgpu, which opens the device, does not pass on. */
+export interface Adapter {
+  name: string;
+  /** Software on the CPU. */
+  isFallback: boolean;
+  /** Threads of the smallest subgroups; 0: devices have none. */
+  subgroupSize: number;
+  /** WGSL has packed integer dot products. */
+  packedDot: boolean;
+}
+
+/** The adapter that the runtime will find, or null. */
+export async function adapter(): Promise<Adapter | null> {
   const found = await navigator.gpu
     ?.requestAdapter({ powerPreference: "high-performance" })
     .catch(() => null);
   if (!found) return null;
-  const { description, vendor, architecture } = found.info;
-  const name = description || [vendor, architecture].filter(Boolean).join(" ");
+  grantSubgroups();
+  const { description, vendor, architecture, subgroupMinSize } = found.info;
   // Where it stood before it moved to `info`.
   const { isFallbackAdapter = false } = found as { isFallbackAdapter?: boolean };
-  return { name, isFallback: found.info.isFallbackAdapter ?? isFallbackAdapter };
+  return {
+    name: description || [vendor, architecture].filter(Boolean).join(" "),
+    isFallback: found.info.isFallbackAdapter ?? isFallbackAdapter,
+    subgroupSize: found.features.has("subgroups") ? (subgroupMinSize ?? 0) : 0,
+    packedDot: navigator.gpu.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"),
+  };
+}
+
+let granted = false;
+
+/** wgpu cannot ask for subgroups in browsers, so every device that this worker opens gets them where its adapter has them. */
+function grantSubgroups(): void {
+  if (granted) return;
+  granted = true;
+  const prototype = GPUAdapter.prototype;
+  // eslint-disable-next-line @typescript-eslint/unbound-method
+  const request = prototype.requestDevice;
+  prototype.requestDevice = function (descriptor = {}) {
+    if (!this.features.has("subgroups")) return request.call(this, descriptor);
+    const requiredFeatures: GPUFeatureName[] = [...(descriptor.requiredFeatures ?? []), "subgroups"];
+    return request.call(this, { ...descriptor, requiredFeatures });
+  };
 }

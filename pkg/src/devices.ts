@@ -1,4 +1,5 @@
 /** Which device runs a model, and which build of the runtime it takes. */
+import type { Adapter } from "./adapter.js";
 import { InternalError, NoWebGpuError } from "./errors.js";
 import type { Runtime, RuntimeClass } from "./runtime.js";
 
@@ -17,7 +18,7 @@ export interface RuntimeModule {
 /** What the browser is and can; tests replace it. */
 export interface Platform {
   /** The WebGPU adapter, or null. */
-  adapter(): Promise<{ name: string; isFallback: boolean } | null>;
+  adapter(): Promise<Adapter | null>;
   /** What wasm may use: `isolated` pages (COOP and COEP) may share memory between threads. */
   wasm(): Promise<{
     simd: boolean;
@@ -43,30 +44,44 @@ export interface OpenDevice {
 /** More threads than this wait for memory. */
 const MAX_THREADS = 8;
 
-/** Opens the device that `choice` names or, if that is `auto`, the better one. */
+/** What the caller wants of a device. */
+export interface DeviceOptions {
+  device: DeviceChoice;
+  /** On the CPU; null: one a core. */
+  threads: number | null;
+  /** Which of the equivalent GPU kernels run; empty: the usual ones. */
+  kernels: string;
+}
+
+/** Opens the device that is asked for or, if that is `auto`, the better one. */
 export async function openDevice(
-  choice: DeviceChoice,
-  threads: number | null,
+  { device: choice, threads, kernels }: DeviceOptions,
   platform: Platform,
 ): Promise<OpenDevice> {
-  if (choice === "webgpu") return openGpu(platform, "asked for");
+  if (choice === "webgpu") return openGpu(platform, kernels, "asked for");
   if (choice === "cpu") return openCpu(platform, threads, "asked for");
   const adapter = await platform.adapter();
   if (!adapter) return openCpu(platform, threads, "this browser offers no WebGPU adapter");
   if (adapter.isFallback)
     return openCpu(platform, threads, "this browser's only WebGPU adapter is software, which is slower");
   try {
-    return await openGpu(platform, "this browser has a WebGPU adapter");
+    return await openGpu(platform, kernels, "this browser has a WebGPU adapter");
   } catch (error) {
     return openCpu(platform, threads, `WebGPU failed: ${(error as Error).message}`);
   }
 }
 
-async function openGpu(platform: Platform, why: string): Promise<OpenDevice> {
+async function openGpu(platform: Platform, kernels: string, why: string): Promise<OpenDevice> {
   const { memory, Runtime } = await load(platform, "gpu", 1);
-  const adapter_name = (await platform.adapter())?.name ?? "";
-  const runtime = await Runtime.open(JSON.stringify({ device: "webgpu", adapter_name }));
-  return { runtime, memory, why };
+  const adapter = await platform.adapter();
+  const options = {
+    device: "webgpu",
+    adapter_name: adapter?.name ?? "",
+    subgroup_size: adapter?.subgroupSize ?? 0,
+    packed_dot: adapter?.packedDot ?? false,
+    kernels,
+  };
+  return { runtime: await Runtime.open(JSON.stringify(options)), memory, why };
 }
 
 async function openCpu(platform: Platform, wanted: number | null, why: string): Promise<OpenDevice> {

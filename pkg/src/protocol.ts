@@ -1,5 +1,5 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
-import type { DeviceChoice } from "./devices.js";
+import type { DeviceOptions } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
   RuntimeEvent,
@@ -32,15 +32,12 @@ export interface LocalFile {
 }
 
 /** What the worker needs to load a model. */
-export interface LoadRequest {
+export interface LoadRequest extends DeviceOptions {
   /** Name for the list of stored models. */
   name: string;
   /** In order. */
   files: FileSpec[];
   contextLength: number | null;
-  device: DeviceChoice;
-  /** On the CPU; null: as many as the machine has cores. */
-  threads: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
 }

@@ -61,7 +61,9 @@ export interface RuntimeGpuInfo {
   driver: string;
   is_fallback: boolean;
   f16: boolean;
-  subgroups: boolean;
+  subgroup_size: number;
+  packed_dot: boolean;
+  kernels: string;
   max_buffer_size: number;
 }
 

@@ -73,7 +73,7 @@ export class Session {
   ): Promise<Calls["load"]["result"]> {
     const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
     progress.phase("device", 0, 0);
-    this.#device ??= await openDevice(request.device, request.threads, this.#platform);
+    this.#device ??= await openDevice(request, this.#platform);
     const { runtime, why } = this.#device;
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
     const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);

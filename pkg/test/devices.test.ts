@@ -15,7 +15,8 @@ function browser({ adapter, isolated = true, simd = true }: Machine) {
   const loaded: [Build, number][] = [];
   const warnings: string[] = [];
   const platform: Platform = {
-    adapter: async () => (adapter ? { name: "fake", isFallback: adapter === "software" } : null),
+    adapter: async () =>
+      adapter ? { name: "fake", isFallback: adapter === "software", subgroupSize: 8, packedDot: true } : null,
     wasm: async () => ({ simd, relaxedSimd: true, threads: true, isolated, cores: 16 }),
     load: async (build, threads) => {
       loaded.push([build, threads]);
@@ -32,7 +33,7 @@ function browser({ adapter, isolated = true, simd = true }: Machine) {
 
 test("auto takes WebGPU on a real adapter and loads nothing else", async () => {
   const { platform, loaded } = browser({ adapter: "real" });
-  await openDevice("auto", null, platform);
+  await openDevice({ device: "auto", threads: null, kernels: "" }, platform);
   assert.deepEqual(loaded, [["gpu", 1]]);
 });
 
@@ -43,15 +44,15 @@ test("auto takes the CPU on a software adapter, without an adapter, and where We
     [{ adapter: "broken" }, /no luck/],
   ] as const) {
     const { platform, loaded } = browser(machine);
-    assert.match((await openDevice("auto", null, platform)).why, why);
+    assert.match((await openDevice({ device: "auto", threads: null, kernels: "" }, platform)).why, why);
     assert.deepEqual(loaded.at(-1), ["cpu-threads", 8]);
   }
 });
 
 test("what was asked for is taken or fails", async () => {
   const { platform, loaded } = browser({ adapter: "broken" });
-  await assert.rejects(openDevice("webgpu", null, platform), /no luck/);
-  await openDevice("cpu", 3, platform);
+  await assert.rejects(openDevice({ device: "webgpu", threads: null, kernels: "" }, platform), /no luck/);
+  await openDevice({ device: "cpu", threads: 3, kernels: "" }, platform);
   assert.deepEqual(loaded, [
     ["gpu", 1],
     ["cpu-threads", 3],
@@ -60,9 +61,9 @@ test("what was asked for is taken or fails", async () => {
 
 test("without isolation there is one thread, and a hint if more were wanted", async () => {
   const { platform, loaded, warnings } = browser({ isolated: false });
-  await openDevice("cpu", 1, platform);
+  await openDevice({ device: "cpu", threads: 1, kernels: "" }, platform);
   assert.equal(warnings.length, 0);
-  await openDevice("cpu", null, platform);
+  await openDevice({ device: "cpu", threads: null, kernels: "" }, platform);
   assert.deepEqual(
     loaded.map(([build]) => build),
     ["cpu", "cpu"],
@@ -72,11 +73,11 @@ test("without isolation there is one thread, and a hint if more were wanted", as
 
 test("a browser without SIMD is told so", async () => {
   const { platform } = browser({ simd: false });
-  await assert.rejects(openDevice("auto", null, platform), NoWebGpuError);
+  await assert.rejects(openDevice({ device: "auto", threads: null, kernels: "" }, platform), NoWebGpuError);
 });
 
 test("a build that does not load is an error of its own", async () => {
   const { platform } = browser({});
   platform.load = () => Promise.reject(new Error("404"));
-  await assert.rejects(openDevice("cpu", null, platform), InternalError);
+  await assert.rejects(openDevice({ device: "cpu", threads: null, kernels: "" }, platform), InternalError);
 });

@@ -21,7 +21,7 @@ class FakeWorker implements WorkerLike {
     const memory = new WebAssembly.Memory({ initial: 2 });
     const module = { memory, Runtime: { open: async () => new FakeRuntime(script) } };
     const platform: Platform = {
-      adapter: async () => ({ name: "fake", isFallback: false }),
+      adapter: async () => ({ name: "fake", isFallback: false, subgroupSize: 0, packedDot: false }),
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
       load: async () => module,
       warn: () => {},

@@ -107,7 +107,9 @@ export class FakeRuntime implements Runtime {
       driver: "",
       is_fallback: true,
       f16: false,
-      subgroups: false,
+      subgroup_size: 0,
+      packed_dot: false,
+      kernels: "",
       max_buffer_size: 1,
     });
   }

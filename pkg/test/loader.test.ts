@@ -33,7 +33,15 @@ async function load(
   const runtime = new FakeRuntime(script);
   const reports: LoadProgress[] = [];
   const progress = new ProgressMeter((report) => reports.push(report));
-  const request = { name: "m", files, contextLength: null, device: "auto" as const, threads: null, refresh };
+  const request = {
+    name: "m",
+    files,
+    contextLength: null,
+    device: "auto" as const,
+    threads: null,
+    kernels: "",
+    refresh,
+  };
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return { runtime, reports };
 }

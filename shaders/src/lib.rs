@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(shader, Some((true, [64, 1, 1])));
         let names: Vec<_> =
             find("matvec.f32.plain.plain.one").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
-        assert_eq!(names, ["step", "x", "quants", "y"]);
+        assert_eq!(names, ["step", "x", "quants", "y", "shape"]);
         assert!(find("matvec.q4_1.normed.qkv.shared").is_some_and(|s| s.overrides.contains(&"LANES")));
         assert!(find("matvec.q4_1.int8.plain.subgroup").is_some_and(|s| s.needs_subgroups));
     }
