@@ -122,4 +122,9 @@ export async function textOf(page: Page, question: string, maxTokens: number): P
 }
 
 /** The SmolLM2 of the site's own hub. */
-export const fromHub: PlainOptions = { model: smol.id, hubEndpoint: "/hub", contextLength: 1024 };
+export const fromHub: PlainOptions = {
+  model: smol.id,
+  hubEndpoint: "/hub",
+  contextLength: 1024,
+  device: "webgpu",
+};
