@@ -56,7 +56,8 @@ fn bandwidth(threads: usize) -> f64 {
         let start = Instant::now();
         std::thread::scope(|scope| {
             for part in numbers.chunks(numbers.len().div_ceil(threads)) {
-                scope.spawn(|| black_box(black_box(part).iter().fold(0, |a: u64, b| a.wrapping_add(*b))));
+                scope
+                    .spawn(move || black_box(black_box(part).iter().fold(0, |a: u64, b| a.wrapping_add(*b))));
             }
         });
         start.elapsed().as_secs_f64()

@@ -46,10 +46,25 @@ enum Command {
     Build,
     /// Pack the npm package.
     Pack,
+    /// Measure, and compare.
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
     /// Models of the catalogue.
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
+    Cpu {
+        /// Default: one a core, at most 8.
+        #[arg(long)]
+        threads: Option<usize>,
     },
 }
 
@@ -74,6 +89,7 @@ fn main() -> Result<()> {
         Command::Check => test::check(),
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
+        Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))
