@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+mod bench;
 mod eval;
 mod info;
 
@@ -57,6 +58,13 @@ enum Command {
         /// Positions of the context to reckon with.
         #[arg(long)]
         context_length: Option<usize>,
+    },
+    /// Measure the CPU's kernels.
+    #[command(hide = true)]
+    Bench {
+        /// Threads; default: one a core, at most 8.
+        #[arg(long)]
+        threads: Option<usize>,
     },
     /// Compare with golden logits and texts; prints JSON.
     Eval {
@@ -112,6 +120,7 @@ fn main() -> Result<()> {
             }
             pollster::block_on(answer(&mut engine, request))
         }
+        Command::Bench { threads } => bench::run(threads.unwrap_or_else(cpu::default_threads)),
         Command::Info { model, context_length } => info::print(&files(&model)?, context_length),
         Command::Eval { model, golden, max_tokens, load } => {
             let mut engine = open(&model, &load)?;

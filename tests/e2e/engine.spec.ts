@@ -3,6 +3,7 @@ import type { Page } from "@playwright/test";
 import { readFileSync } from "node:fs";
 import { barePage, complete, open, textOf } from "../support/bare.ts";
 import { expect, fromSite, test } from "../support/fixtures.ts";
+import { agreement, type Golden } from "../support/golden.ts";
 import { places } from "../support/places.ts";
 
 declare global {
@@ -15,33 +16,6 @@ declare global {
 }
 
 const QUESTION = "What is the capital of France?";
-
-/** One entry of a golden file. */
-interface Golden {
-  prompt_ids: number[];
-  greedy_ids: number[];
-  /** Likeliest next tokens, best first. */
-  steps: { ids: number[]; logprobs: number[] }[];
-}
-
-/** Agreement with golden steps, as `nomoat eval` computes it. */
-async function agreement(page: Page, entries: Golden[], oneByOne: boolean) {
-  let [agreed, off, steps] = [0, 0, 0];
-  for (const { prompt_ids, greedy_ids, steps: golden } of entries) {
-    const score = await page.evaluate(([ids, each]) => window.engine.score(ids, { oneByOne: each }), [
-      [...prompt_ids, ...greedy_ids],
-      oneByOne,
-    ] as const);
-    for (const [index, id] of greedy_ids.entries()) {
-      const at = prompt_ids.length - 1 + index;
-      const expected = golden[index]?.logprobs[golden[index].ids.indexOf(id)] ?? NaN;
-      agreed += Number(score.top[at] === golden[index]?.ids[0]);
-      off += Math.abs((score.logprobs[at] ?? NaN) - expected);
-      steps += 1;
-    }
-  }
-  return { top1: agreed / steps, meanOff: off / steps, steps };
-}
 
 test("scores agree with llama.cpp's", async ({ smol }) => {
   const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];

@@ -69,7 +69,7 @@ test("a split model loads as one, from the address of a part or from files", asy
   await page.locator("input").setInputFiles(parts.toReversed());
   await page.evaluate(async () => {
     const files = [...(document.querySelector("input")?.files ?? [])];
-    window.engine = await window.nomoat.createEngine({ model: files, contextLength: 512 });
+    window.engine = await window.nomoat.createEngine({ model: files, contextLength: 512, device: "webgpu" });
   });
   expect(await fingerprint(page)).toEqual(print);
   expect(bare.log.slice(since).filter(({ path }) => path.startsWith("/models/"))).toEqual([]);

@@ -13,7 +13,7 @@ import { Site } from "../support/server.ts";
 const SOURCE = `
 import { createEngine, type Engine } from "nomoat";
 
-const engine: Engine = await createEngine({ model: "${SMALL_PATH}", contextLength: 512 });
+const engine: Engine = await createEngine({ model: "${SMALL_PATH}", contextLength: 512, device: "webgpu" });
 const messages = [{ role: "user" as const, content: "What is the capital of France?" }];
 const stream = await engine.chat.completions.create({ messages, stream: true, temperature: 0, max_tokens: 4 });
 let text = "";

@@ -38,6 +38,8 @@ window.Worker = class extends Plain {
 export async function startBareSite(): Promise<Site> {
   const site = await Site.start({ "/pkg/": places.package, "/lossy/": places.package });
   addBarePage(site, "/", "/pkg/");
+  addBarePage(site, "/open/", "/pkg/");
+  site.open.add("/open/");
   addBarePage(site, "/lossy/", "/lossy/");
   site.texts.set("/lossy/worker.js", fileText(places.package, "worker.js") + DEVICE_HOOK);
   site.files.set(smol.hubPath, places.model);
@@ -122,4 +124,9 @@ export async function textOf(page: Page, question: string, maxTokens: number): P
 }
 
 /** The SmolLM2 of the site's own hub. */
-export const fromHub: PlainOptions = { model: smol.id, hubEndpoint: "/hub", contextLength: 1024 };
+export const fromHub: PlainOptions = {
+  model: smol.id,
+  hubEndpoint: "/hub",
+  contextLength: 1024,
+  device: "webgpu",
+};

@@ -75,4 +75,4 @@ export { expect } from "@playwright/test";
 export const SMALL_PATH = "/models/small.gguf";
 
 /** The small model of the site. */
-export const fromSite = { model: SMALL_PATH, contextLength: 512 };
+export const fromSite = { model: SMALL_PATH, contextLength: 512, device: "webgpu" } as const;

@@ -44,14 +44,17 @@ const TYPES: Record<string, string> = {
   ".woff2": "font/woff2",
 };
 
+const COOP = "Cross-Origin-Opener-Policy";
+const COEP = "Cross-Origin-Embedder-Policy";
+
 /** The headers of `cargo xtask chat`. */
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
     "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; object-src 'none'; " +
     "base-uri 'none'; frame-ancestors 'none'",
-  "Cross-Origin-Opener-Policy": "same-origin",
-  "Cross-Origin-Embedder-Policy": "require-corp",
+  [COOP]: "same-origin",
+  [COEP]: "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",
   "X-Content-Type-Options": "nosniff",
@@ -68,6 +71,8 @@ export class Site {
   readonly files = new Map<string, string>();
   /** Answers that are no files: path of the URL to text. */
   readonly texts = new Map<string, string>();
+  /** Pages that are not cross-origin isolated. */
+  readonly open = new Set<string>();
   readonly #folders: [prefix: string, folder: string][];
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -138,7 +143,8 @@ export class Site {
     const file = text === undefined ? this.#find(path) : null;
     const head = (status: number, headers: Record<string, string | number> = {}) => {
       entry.status = status;
-      response.writeHead(status, { ...HEADERS, ...headers });
+      const { [COOP]: _coop, [COEP]: _coep, ...others } = HEADERS;
+      response.writeHead(status, { ...(this.open.has(path) ? others : HEADERS), ...headers });
     };
     if (fault.status !== undefined || (text === undefined && file === null)) {
       head(fault.status ?? 404);

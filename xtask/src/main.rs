@@ -64,6 +64,12 @@ enum Command {
 enum BenchCommand {
     /// Nomoat beside its peers in one browser, on one model.
     Web(bench::Web),
+    /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
+    Cpu {
+        /// Default: one a core, at most 8.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -88,6 +94,7 @@ fn main() -> Result<()> {
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
+        Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

@@ -4,7 +4,7 @@ use super::Error;
 #[cfg(feature = "cpu")]
 use crate::cpu::{self, Cpu};
 #[cfg(feature = "gpu")]
-use crate::gpu::{self, Gpu, GpuError};
+use crate::gpu::{self, Gpu};
 use crate::graph::{Best, Capacity, Graph, Step, Want, WeightId};
 use crate::load::Sink;
 use crate::quant::Format;
@@ -70,15 +70,13 @@ impl Device {
         }
     }
 
-    /// An error unless a layer's keys, `bytes` of them, fit one buffer.
-    pub(super) fn check_kv_buffer(&self, bytes: u64, context_length: usize) -> Result<(), Error> {
+    /// Bytes of the largest buffer; a layer's keys, and its values, must fit one.
+    pub(super) fn max_buffer(&self) -> u64 {
         match self {
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) if bytes > gpu.info().max_binding_size => Err(GpuError::OutOfMemory(format!(
-                "a context of {context_length} needs KV buffers of {bytes} bytes; ask for a shorter one"
-            ))
-            .into()),
-            _ => Ok(()),
+            Device::Gpu(gpu) => gpu.info().max_binding_size,
+            #[cfg(feature = "cpu")]
+            Device::Cpu(_) => isize::MAX as u64,
         }
     }
 

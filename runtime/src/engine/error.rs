@@ -33,6 +33,14 @@ pub enum Error {
     #[cfg(feature = "cpu")]
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// The context is too long for the device.
+    #[error("a context of {wanted} needs a larger buffer than the device has; ask for {limit} or fewer")]
+    ContextMemory {
+        /// Positions that were asked for.
+        wanted: usize,
+        /// Positions that a buffer holds.
+        limit: usize,
+    },
     /// More tokens than the context holds.
     #[error(
         "{needed} tokens do not fit the context of {limit}; shorten the conversation or load the model with a longer one"
@@ -75,6 +83,7 @@ impl Error {
                 CpuError::Wrong { .. } => "device_wrong",
                 CpuError::Internal(_) => "internal",
             },
+            Error::ContextMemory { .. } => "out_of_memory",
             Error::ContextLength { .. } => "context_length_exceeded",
             Error::InvalidRequest(_) => "invalid_request",
         }

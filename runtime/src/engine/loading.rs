@@ -118,7 +118,10 @@ impl Loading {
         let capacity = capacity(device, context_length);
         let kv_buffer =
             graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
-        device.check_kv_buffer(kv_buffer, context_length)?;
+        if kv_buffer > device.max_buffer() {
+            let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
+            return Err(Error::ContextMemory { wanted: context_length, limit });
+        }
         let backend = Backend::new(device, &graph, &formats, capacity)?;
         device.settle().await?;
 
