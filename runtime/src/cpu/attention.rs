@@ -38,6 +38,7 @@ pub(super) struct Scratch {
 }
 
 /// Some query heads, all of the same key head, of some rows: `out` holds their outputs, row after row, heads in order.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn attend(
     shape: Attention,
     pool: Pool,

@@ -28,7 +28,7 @@ pub(super) fn exp(x: V) -> V {
     let n = sub_f32(shifted, splat_f32(ROUND));
     let r = madd_f32(n, splat_f32(2.121_944_4e-4), madd_f32(n, splat_f32(-0.693_359_4), x));
     let mut p = splat_f32(1.987_569_1e-4);
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = madd_f32(p, r, splat_f32(c));
     }
     let value = add_f32(madd_f32(mul_f32(p, r), r, r), splat_f32(1.0));

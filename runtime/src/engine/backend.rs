@@ -90,6 +90,8 @@ impl Device {
 }
 
 /// A graph and its weights on a device.
+// There is one, so its size is of no matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum Backend {
     #[cfg(feature = "gpu")]

@@ -106,6 +106,16 @@ struct Finder<'g> {
     taken: Vec<bool>,
 }
 
+/// A projection with the rotary embedding after it.
+struct Turned {
+    ops: [usize; 2],
+    x: ValueId,
+    weight: WeightId,
+    turns: WeightId,
+    factors: WeightId,
+    rope: Rope,
+}
+
 impl Finder<'_> {
     fn made_by(&self, id: ValueId) -> Option<usize> {
         self.graph.ops.iter().position(|op| op.out() == Some(id))
@@ -126,12 +136,12 @@ impl Finder<'_> {
         }
     }
 
-    /// The rotary embedding of a projection, likewise: (ops, input, weight, the op).
-    fn turned(&self, id: ValueId) -> Option<([usize; 2], ValueId, WeightId, (WeightId, WeightId, Rope))> {
+    /// The rotary embedding of a projection, likewise.
+    fn turned(&self, id: ValueId) -> Option<Turned> {
         let i = self.made_by(id).filter(|_| self.n_uses(id) == 1)?;
         let Op::Rope { x, turns, factors, rope, .. } = self.graph.ops[i] else { return None };
         let (projection, x, weight) = self.projection(x)?;
-        Some(([i, projection], x, weight, (turns, factors, rope)))
+        Some(Turned { ops: [i, projection], x, weight, turns, factors, rope })
     }
 
     /// The norm behind a value that has so many readers, all in one dispatch: (op, its input, the norm).
@@ -161,21 +171,21 @@ impl Finder<'_> {
             Op::Attention { q, layer: l, .. } if l == layer => Some(q),
             _ => None,
         })?;
-        let (q_ops, x, wq, (turns, factors, rope)) = self.turned(q)?;
-        let (k_ops, k_x, wk, (k_turns, k_factors, k_rope)) = self.turned(k)?;
+        let (q_turned, k_turned) = (self.turned(q)?, self.turned(k)?);
         let (v_op, v_x, wv) = self.projection(v)?;
-        let is_one = x == k_x && x == v_x && turns == k_turns && factors == k_factors;
-        let same_rope = k_rope == Rope { n_heads: k_rope.n_heads, ..rope };
+        let Turned { x, turns, factors, rope, .. } = q_turned;
+        let is_one = x == k_turned.x && x == v_x && turns == k_turned.turns && factors == k_turned.factors;
+        let n_kv_heads = k_turned.rope.n_heads;
+        let same_rope = k_turned.rope == Rope { n_heads: n_kv_heads, ..rope };
         // What the kernel asks for.
         let fits = rope.head_dim.is_multiple_of(4) && rope.n_rot.is_multiple_of(4);
-        let weights = [wq, wk, wv];
+        let weights = [q_turned.weight, k_turned.weight, wv];
         if !is_one || !same_rope || !fits || !are_stacked(&weights) {
             return None;
         }
-        let (x, norm) = self.take(&[q_ops, k_ops].concat(), x, 3);
+        let (x, norm) = self.take(&[q_turned.ops, k_turned.ops].concat(), x, 3);
         self.taken[v_op] = true;
         self.taken[i] = true;
-        let n_kv_heads = k_rope.n_heads;
         Some(Fused::Qkv(Qkv { x, norm, weights, turns, factors, rope, n_kv_heads, layer, out: q }))
     }
 
