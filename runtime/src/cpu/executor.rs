@@ -155,7 +155,7 @@ impl Executor {
             || step.pages.len() > (sequences * max_pages) as usize
             || step.outputs.iter().any(|output| output.row as usize >= step.tokens.len())
             || step.tokens.iter().any(|token| token.cell >= self.capacity.cells())
-            || (want == Want::Logits && step.outputs.len() != 1)
+            || (want != Want::Best && step.outputs.len() != 1)
         {
             return Err(CpuError::Internal("a step beyond the plan's capacity".into()));
         }

@@ -1,11 +1,12 @@
 //! The devices that a model can run on, behind one face.
 
 use super::Error;
+use super::sampler::Sampler;
 #[cfg(feature = "cpu")]
 use crate::cpu::{self, Cpu};
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Gpu};
-use crate::graph::{Best, Capacity, Graph, Step, Want, WeightId};
+use crate::graph::{Best, Capacity, Feed, Graph, Step, Want, WeightId};
 use crate::load::Sink;
 use crate::quant::Format;
 use serde::Serialize;
@@ -57,14 +58,13 @@ impl Device {
         }
     }
 
-    /// Rows of a step of prefill: few enough that a step stays far below the seconds after which systems reset a device and
-    /// people lose patience.
+    /// Rows of a step of prefill at most. How many there are is a matter of the device's speed, see [`super::pace`].
     pub(super) fn chunk(&self) -> u32 {
         match self {
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) if gpu.info().is_fallback => 32,
             #[cfg(feature = "gpu")]
-            Device::Gpu(_) => 128,
+            Device::Gpu(_) => 512,
             #[cfg(feature = "cpu")]
             Device::Cpu(_) => 128,
         }
@@ -131,13 +131,76 @@ impl Backend {
         }
     }
 
-    /// Runs one step; what is wanted of it is then in [`Self::best`] and [`Self::logits`].
-    pub async fn step(&mut self, step: &Step<'_>, want: Want) -> Result<(), Error> {
+    /// Has the device compile what steps run, without waiting for it.
+    pub fn warm_up(&mut self) -> Result<(), Error> {
         match self {
             #[cfg(feature = "gpu")]
-            Backend::Gpu { executor, .. } => Ok(executor.step(step, want).await?),
+            Backend::Gpu { executor, .. } => Ok(executor.warm_up()?),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => Ok(()),
+        }
+    }
+
+    /// Steps that it pays to have under way at once.
+    pub fn depth(&self) -> usize {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => executor.depth(),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => 1,
+        }
+    }
+
+    /// Whether the device chooses tokens itself; else the host does, of all logits.
+    pub fn chooses(&self) -> bool {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { .. } => true,
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => false,
+        }
+    }
+
+    /// Before an answer whose tokens the device chooses, see [`gpu::Executor::adjust`].
+    pub fn adjust(&self, sampler: &Sampler) {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => {
+                let (seen, bias) = sampler.adjustments();
+                executor.adjust(seen, bias);
+            }
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => {}
+        }
+    }
+
+    /// Begins a step; [`Self::result`] waits for it. The CPU is done with it when this returns.
+    pub fn submit(&mut self, step: &Step<'_>, want: Want, feed: Feed) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => Ok(executor.submit(step, want, feed)?),
             #[cfg(feature = "cpu")]
             Backend::Cpu { executor, weights } => Ok(executor.step(weights, step, want)?),
+        }
+    }
+
+    /// Waits for the oldest step under way; what is wanted of it is then in [`Self::best`] and [`Self::logits`].
+    pub async fn result(&mut self) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => Ok(executor.result().await?),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => Ok(()),
+        }
+    }
+
+    /// Waits until no step is under way.
+    pub async fn drain(&mut self) -> Result<(), Error> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu { executor, .. } => Ok(executor.drain().await?),
+            #[cfg(feature = "cpu")]
+            Backend::Cpu { .. } => Ok(()),
         }
     }
 

@@ -1,11 +1,15 @@
-//! One answer: prompt in, events out, one step of the device at a time, so that a caller can stop between any two.
+//! One answer: prompt in, events out, one a step of the device, so that a caller can stop between any two.
+//!
+//! Where it pays, steps are begun before the results of those before are known: the device feeds the token that it chose to the next step
+//! itself. What it computes past an answer's end is forgotten.
 
 use super::sampler::Sampler;
 use super::{Engine, Error, Sampling};
-use crate::graph::{Output, Want};
+use crate::graph::{Feed, Output, Want};
 pub use crate::text::Message;
 use crate::text::{Detokenizer, StopMatcher};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use web_time::Instant;
 
 /// What to answer, and how.
@@ -114,9 +118,16 @@ pub enum Event {
 
 /// A running answer.
 pub(super) struct Generation {
-    /// Tokens that are still to be fed: the prompt, later the last token.
-    pending: Vec<u32>,
+    /// Tokens of the prompt that are to be computed.
+    prompt: Vec<u32>,
+    /// Of them, those whose steps have begun.
     fed: usize,
+    /// Steps that have begun, the oldest first.
+    under_way: VecDeque<UnderWay>,
+    /// Tokens of the sequence that are known and computed.
+    known: usize,
+    /// The last token of the answer, once there is one.
+    last: Option<u32>,
     prompt_tokens: usize,
     cached_tokens: usize,
     completion_tokens: usize,
@@ -127,6 +138,17 @@ pub(super) struct Generation {
     stop: StopMatcher,
     started: Instant,
     first_token: Option<Instant>,
+}
+
+/// A step that has begun.
+struct UnderWay {
+    /// Tokens of the sequence at its end.
+    end: usize,
+    /// Rows of the prompt; none where it computes the answer's last token.
+    prompt_rows: usize,
+    /// Whether it brings a token.
+    is_token: bool,
+    begun: Instant,
 }
 
 impl Engine {
@@ -154,7 +176,8 @@ impl Engine {
 
         let argmax = request.sampling.is_argmax();
         let seed = getrandom::u64().unwrap_or(0);
-        let mut sampler = Sampler::new(request.sampling, &ids[..prompt_tokens], seed);
+        let n_vocab = self.info.vocab_size;
+        let mut sampler = Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, n_vocab);
         // An answer is a text of its own; a raw prompt goes on in the middle of one.
         let is_chat = request.messages.is_some();
         let mut detokenizer = if is_chat { Detokenizer::new() } else { Detokenizer::continuing() };
@@ -165,10 +188,16 @@ impl Engine {
             let text = detokenizer.push(&self.tokenizer, id);
             stop.push(&text);
         }
+        if !argmax && self.backend.chooses() {
+            self.backend.adjust(&sampler);
+        }
         let cached_tokens = cached.min(prompt_tokens);
         self.running = Some(Generation {
-            pending: ids.split_off(cached),
+            prompt: ids.split_off(cached),
             fed: 0,
+            under_way: VecDeque::new(),
+            known: cached,
+            last: None,
             prompt_tokens,
             cached_tokens,
             completion_tokens: request.continue_ids.len(),
@@ -198,51 +227,96 @@ impl Engine {
         }
     }
 
-    /// Runs one step of the device: a chunk of the prompt, or one token.
+    /// Waits for one step of the device: a chunk of the prompt, or one token.
     pub async fn advance(&mut self) -> Result<Event, Error> {
         let mut running =
             self.running.take().ok_or_else(|| Error::InvalidRequest("nothing is running".into()))?;
-        let event = self.advance_with(&mut running).await?;
-        if !matches!(event, Event::End { .. }) {
+        let event = self.advance_with(&mut running).await;
+        if matches!(event, Ok(Event::Prefill { .. } | Event::Token { .. })) {
             self.running = Some(running);
+        } else {
+            self.sequence.truncate(running.known, &mut self.pool);
         }
-        Ok(event)
+        event
     }
 
     /// Drops the running answer, if any; what it computed stays for prompts that begin alike.
     pub fn cancel(&mut self) {
-        self.running = None;
+        if let Some(running) = self.running.take() {
+            self.sequence.truncate(running.known, &mut self.pool);
+        }
     }
 
     async fn advance_with(&mut self, g: &mut Generation) -> Result<Event, Error> {
-        let chunk = (self.backend.capacity().tokens as usize).min(g.pending.len() - g.fed);
-        let is_last = g.fed + chunk == g.pending.len();
-        self.outputs.clear();
-        if is_last {
-            self.outputs.push(Output { row: chunk as u32 - 1, target: 0 });
+        if g.under_way.is_empty() {
+            // Of an answer that ended while steps were under way.
+            self.backend.drain().await?;
         }
-        let want = if g.argmax { Want::Best } else { Want::Logits };
-        let want = if is_last { want } else { Want::Best };
-        self.forward(&g.pending[g.fed..g.fed + chunk], want).await?;
-        g.fed += chunk;
-        if !is_last {
-            return Ok(Event::Prefill {
-                done: g.cached_tokens + g.fed,
-                total: g.cached_tokens + g.pending.len(),
-            });
+        while g.under_way.len() < self.depth(g) && self.begin_step(g)? {}
+        let Some(step) = g.under_way.pop_front() else {
+            return Err(Error::InvalidRequest("an answer without a step".into()));
+        };
+        self.backend.result().await?;
+        g.known = step.end;
+        if step.prompt_rows > 0 {
+            self.pace.ended(step.prompt_rows, step.begun);
+        }
+        if !step.is_token {
+            let done = g.known.min(g.prompt_tokens);
+            return Ok(Event::Prefill { done, total: g.prompt_tokens });
         }
         g.first_token.get_or_insert_with(Instant::now);
         let id = match self.backend.best().first() {
-            Some(best) if g.argmax => best.id,
-            Some(_) => g.sampler.choose(self.backend.logits()),
+            _ if self.host_chooses(g) => g.sampler.choose(self.backend.logits()),
+            Some(best) => best.id,
             None => return Err(Error::InvalidRequest("a step brought no result".into())),
         };
+        // The step that it is fed to may have begun.
+        self.sequence.set(g.known, id);
         g.sampler.accept(id);
         g.completion_tokens += 1;
-        g.pending.clear();
-        g.pending.push(id);
-        g.fed = 0;
+        g.last = Some(id);
         Ok(self.take(g, id))
+    }
+
+    fn host_chooses(&self, g: &Generation) -> bool {
+        !g.argmax && !self.backend.chooses()
+    }
+
+    /// Steps that may be under way.
+    fn depth(&self, g: &Generation) -> usize {
+        if self.host_chooses(g) { 1 } else { self.backend.depth() }
+    }
+
+    /// Begins the answer's next step if there is one to begin.
+    fn begin_step(&mut self, g: &mut Generation) -> Result<bool, Error> {
+        let tokens_ahead = g.under_way.iter().filter(|step| step.is_token).count();
+        let rows = self.pace.rows().min(g.prompt.len() - g.fed);
+        let is_token = g.fed + rows == g.prompt.len();
+        self.outputs.clear();
+        if is_token {
+            self.outputs.push(Output { row: rows.max(1) as u32 - 1, target: 0 });
+        }
+        let want = match is_token && !g.argmax {
+            true if self.host_chooses(g) => Want::Logits,
+            true => Want::Choice(g.sampler.choice(tokens_ahead)),
+            false => Want::Best,
+        };
+        let begun = Instant::now();
+        if rows > 0 {
+            self.submit(&g.prompt[g.fed..g.fed + rows], want, Feed::Host)?;
+            g.fed += rows;
+        } else {
+            let is_full = self.sequence.len() >= self.info.context_length;
+            if is_full || g.completion_tokens + tokens_ahead >= g.max_tokens {
+                return Ok(false);
+            }
+            let feed = if tokens_ahead > 0 { Feed::Previous } else { Feed::Host };
+            self.submit(&[g.last.filter(|_| feed == Feed::Host).unwrap_or(0)], want, feed)?;
+        }
+        let end = self.sequence.len();
+        g.under_way.push_back(UnderWay { end, prompt_rows: rows, is_token, begun });
+        Ok(true)
     }
 
     /// What a chosen token means for the answer.
@@ -258,7 +332,7 @@ impl Engine {
         if stopped {
             return self.end(g, text, FinishReason::Stop, false);
         }
-        let context_full = self.sequence.len() >= self.info.context_length;
+        let context_full = g.known >= self.info.context_length;
         if context_full || g.completion_tokens >= g.max_tokens {
             let held = g.detokenizer.flush();
             text.push_str(&g.stop.push(&held).0);

@@ -1,6 +1,7 @@
 //! The way from a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data, piece by piece.
 
 use super::backend::{Backend, Device};
+use super::pace::Pace;
 use super::pool::{Pool, Sequence};
 use super::{Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
@@ -122,8 +123,9 @@ impl Loading {
             let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
             return Err(Error::ContextMemory { wanted: context_length, limit });
         }
-        let backend = Backend::new(device, &graph, &formats, capacity)?;
+        let mut backend = Backend::new(device, &graph, &formats, capacity)?;
         device.settle().await?;
+        backend.warm_up()?;
 
         let info = describe(&headers, &config, &graph, &formats);
         let info = ModelInfo {
@@ -164,7 +166,8 @@ impl Loading {
             finish_file(&mut prepared, &mut self.digests)?;
         }
         device.settle().await?;
-        let pages = prepared.backend.capacity().pages;
+        prepared.backend.drain().await?;
+        let Capacity { pages, tokens, .. } = prepared.backend.capacity();
         let engine = Engine {
             backend: prepared.backend,
             tokenizer: prepared.tokenizer,
@@ -173,6 +176,7 @@ impl Loading {
             pool: Pool::new(pages),
             sequence: Sequence::default(),
             running: None,
+            pace: Pace::new(tokens as usize),
             rows: Vec::new(),
             outputs: Vec::new(),
         };

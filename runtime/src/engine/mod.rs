@@ -4,6 +4,7 @@ mod backend;
 mod error;
 mod generation;
 mod loading;
+mod pace;
 mod pool;
 mod sampler;
 
@@ -13,10 +14,11 @@ pub use generation::{Event, FinishReason, Message, Request, Started, Timings, Us
 pub use loading::{LoadOptions, Loading, ModelInfo};
 pub use sampler::Sampling;
 
-use crate::graph::{Output, Step, Token, Want};
+use crate::graph::{Feed, Output, Step, Token, Want};
 use crate::text::{ChatTemplate, Tokenizer};
 use backend::Backend;
 use generation::Generation;
+use pace::Pace;
 use pool::{Pool, Sequence};
 use serde::Serialize;
 
@@ -30,6 +32,7 @@ pub struct Engine {
     /// What the KV pool holds; the next prompt continues it where it begins alike.
     sequence: Sequence,
     running: Option<Generation>,
+    pace: Pace,
     /// Rows of the step being put together.
     rows: Vec<Token>,
     outputs: Vec<Output>,
@@ -68,6 +71,7 @@ impl Engine {
             return Err(Error::ContextLength { needed: ids.len(), limit: self.info.context_length });
         }
         self.cancel();
+        self.backend.drain().await?;
         self.sequence.truncate(0, &mut self.pool);
         let capacity = self.backend.capacity();
         let chunk = if one_by_one { 1 } else { capacity.tokens.min(capacity.outputs) as usize };
@@ -77,7 +81,11 @@ impl Engine {
             let targets = ids[at + 1..].iter().take(chunk.len());
             self.outputs.clear();
             self.outputs.extend(targets.enumerate().map(|(row, &target)| Output { row: row as u32, target }));
-            self.forward(chunk, Want::Best).await?;
+            self.submit(chunk, Want::Best, Feed::Host)?;
+            if let Err(error) = self.backend.result().await {
+                self.sequence.truncate(at, &mut self.pool);
+                return Err(error);
+            }
             for best in self.backend.best() {
                 score.logprobs.push(best.target_logprob());
                 score.top.push(best.id);
@@ -86,8 +94,8 @@ impl Engine {
         Ok(score)
     }
 
-    /// Appends tokens to the sequence, at most a chunk of them, and runs a step with the outputs that were put down before.
-    async fn forward(&mut self, ids: &[u32], want: Want) -> Result<(), Error> {
+    /// Appends tokens to the sequence, at most a chunk of them, and begins a step with the outputs that were put down before.
+    fn submit(&mut self, ids: &[u32], want: Want, feed: Feed) -> Result<(), Error> {
         let first = self.sequence.len();
         self.sequence.extend(ids, &mut self.pool)?;
         self.rows.clear();
@@ -101,7 +109,7 @@ impl Engine {
             pages: self.sequence.pages(),
             max_pages: self.backend.capacity().max_pages,
         };
-        let result = self.backend.step(&step, want).await;
+        let result = self.backend.submit(&step, want, feed);
         if result.is_err() {
             self.sequence.truncate(first, &mut self.pool);
         }

@@ -50,6 +50,13 @@ impl Sequence {
         Ok(())
     }
 
+    /// Says what a token is that was appended before it was known.
+    pub fn set(&mut self, position: usize, id: u32) {
+        if let Some(place) = self.ids.get_mut(position) {
+            *place = id;
+        }
+    }
+
     /// Forgets all but the first `n` tokens and gives their pages back.
     pub fn truncate(&mut self, n: usize, pool: &mut Pool) {
         self.ids.truncate(n);

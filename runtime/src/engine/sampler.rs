@@ -1,9 +1,8 @@
-//! From logits to a token: penalties and biases, then temperature, top-k, top-p and min-p, then chance.
-//!
-//! Random numbers depend on the seed and on the token's number in the answer only, so that an answer interrupted and taken up
-//! again goes on as it would have.
+//! What a request asks of the choice of tokens, and what the choice depends on as an answer grows. How a token is chosen:
+//! [`Choice`].
 
 use super::Error;
+use crate::graph::{Choice, IN_PROMPT};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -15,7 +14,7 @@ pub struct Sampling {
     pub temperature: f32,
     /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751).
     pub top_p: f32,
-    /// Keep this many of the likeliest tokens; 0: all.
+    /// Keep this many of the likeliest tokens, and those that are as likely as the last of them to a hundredth; 0: all.
     pub top_k: usize,
     /// Keep tokens at least this likely relative to the likeliest (arXiv 2407.01082).
     pub min_p: f32,
@@ -65,200 +64,113 @@ impl Sampling {
         self.logit_bias.values().try_for_each(|bias| within("logit_bias", *bias, -1000.0, 1000.0))
     }
 
-    /// Whether the choice is the argmax of the model's own logits, which the device has already made.
+    /// Whether the choice is the argmax of the model's own logits.
     pub fn is_argmax(&self) -> bool {
-        self.temperature == 0.0
-            && self.repetition_penalty == 1.0
-            && self.presence_penalty == 0.0
-            && self.frequency_penalty == 0.0
-            && self.logit_bias.is_empty()
+        (self.temperature == 0.0 || self.top_k == 1) && !self.adjusts()
+    }
+
+    /// Whether any logit is changed before the choice.
+    fn adjusts(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.presence_penalty != 0.0
+            || self.frequency_penalty != 0.0
+            || !self.logit_bias.is_empty()
     }
 }
 
-/// Chooses the tokens of one answer.
+/// What the choice of the next token depends on, as an answer grows.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    sampling: Sampling,
-    seed: u64,
-    /// Tokens of the answer, with how often.
-    counts: HashMap<u32, u32>,
-    /// Tokens of the prompt, of which only the repetition penalty takes notice.
-    prompt: Vec<u32>,
-    /// (probability, token), kept for its memory.
-    candidates: Vec<(f32, u32)>,
-    n_chosen: u64,
+    choice: Choice,
+    /// Of each token, whether the prompt has it and how often the answer does; empty where no logit is adjusted.
+    seen: Vec<u32>,
+    /// What is added to each token's logit; as long.
+    bias: Vec<f32>,
 }
 
 impl Sampler {
     /// `seed` is used where the request brings none.
-    pub fn new(sampling: Sampling, prompt: &[u32], seed: u64) -> Self {
+    pub fn new(sampling: &Sampling, prompt: &[u32], seed: u64, n_vocab: usize) -> Self {
         let seed = sampling.seed.unwrap_or(seed);
-        let mut prompt = if sampling.repetition_penalty == 1.0 { Vec::new() } else { prompt.to_vec() };
-        prompt.sort_unstable();
-        prompt.dedup();
-        Self { sampling, seed, counts: HashMap::new(), prompt, candidates: Vec::new(), n_chosen: 0 }
+        let adjusts = sampling.adjusts();
+        let choice = Choice {
+            // One token is kept: the likeliest.
+            temperature: if sampling.top_k == 1 { 0.0 } else { sampling.temperature },
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            top_k: sampling.top_k.min(n_vocab) as u32,
+            repetition_penalty: sampling.repetition_penalty,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            adjusts: u32::from(adjusts),
+            seed: [seed as u32, (seed >> 32) as u32],
+            counter: 0,
+            unused: 0,
+        };
+        let n = if adjusts { n_vocab } else { 0 };
+        let (mut seen, mut bias) = (vec![0; n], vec![0.0; n]);
+        for id in prompt {
+            seen.get_mut(*id as usize).into_iter().for_each(|seen| *seen |= IN_PROMPT);
+        }
+        for (id, value) in &sampling.logit_bias {
+            bias.get_mut(*id as usize).into_iter().for_each(|bias| *bias = *value);
+        }
+        Self { choice, seen, bias }
     }
 
     /// Takes a token into the answer, chosen here or elsewhere.
     pub fn accept(&mut self, id: u32) {
-        *self.counts.entry(id).or_default() += 1;
-        self.n_chosen += 1;
+        self.seen.get_mut(id as usize).into_iter().for_each(|seen| *seen += 1);
+        self.choice.counter += 1;
     }
 
-    /// Chooses a token; the logits are changed in the course of it.
-    pub fn choose(&mut self, logits: &mut [f32]) -> u32 {
-        self.penalise(logits);
-        let s = &self.sampling;
-        if s.temperature == 0.0 {
-            return argmax(logits);
-        }
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        candidates.extend(logits.iter().enumerate().map(|(i, &logit)| (logit, i as u32)));
-        let descending = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if s.top_k > 0 && s.top_k < candidates.len() {
-            candidates.select_nth_unstable_by(s.top_k - 1, descending);
-            candidates.truncate(s.top_k);
-        }
-        candidates.sort_unstable_by(descending);
-        let top = candidates.first().map_or(0.0, |c| c.0);
-        let mut total = 0.0;
-        for (p, _) in candidates.iter_mut() {
-            *p = ((*p - top) / s.temperature).exp();
-            total += *p;
-        }
-        let mut kept = 0;
-        let mut mass = 0.0;
-        for (p, _) in candidates.iter() {
-            // The likeliest is always kept; it has p = 1 before normalisation.
-            if kept > 0 && (mass >= s.top_p * total || *p < s.min_p) {
-                break;
-            }
-            mass += p;
-            kept += 1;
-        }
-        let mut left = uniform(self.seed, self.n_chosen) * mass;
-        for &(p, id) in &candidates[..kept] {
-            left -= p;
-            if left < 0.0 {
-                return id;
-            }
-        }
-        candidates.get(kept.saturating_sub(1)).map_or(0, |c| c.1)
+    /// How the token after so many that are still to be accepted is chosen.
+    pub fn choice(&self, ahead: usize) -> Choice {
+        Choice { counter: self.choice.counter + ahead as u32, ..self.choice }
     }
 
-    fn penalise(&self, logits: &mut [f32]) {
-        let s = &self.sampling;
-        if s.repetition_penalty != 1.0 {
-            let unseen = self.counts.keys().filter(|id| self.prompt.binary_search(id).is_err());
-            for &id in self.prompt.iter().chain(unseen) {
-                if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = if *logit > 0.0 {
-                        *logit / s.repetition_penalty
-                    } else {
-                        *logit * s.repetition_penalty
-                    };
-                }
-            }
-        }
-        for (&id, &count) in &self.counts {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit -= s.presence_penalty + s.frequency_penalty * count as f32;
-            }
-        }
-        for (&id, &bias) in &s.logit_bias {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit += bias;
-            }
-        }
+    /// Chooses the next token; the logits are changed in the course of it.
+    pub fn choose(&self, logits: &mut [f32]) -> u32 {
+        self.choice.choose(logits, &self.seen, &self.bias)
     }
-}
 
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = i;
-        }
+    /// What a device that chooses must know of each token: whether and how often it is seen, and its bias. Empty where no logit is adjusted.
+    pub fn adjustments(&self) -> (&[u32], &[f32]) {
+        (&self.seen, &self.bias)
     }
-    best as u32
-}
-
-/// The counter-based generator SplitMix64 at this place of its stream, as a number in [0, 1).
-fn uniform(seed: u64, counter: u64) -> f32 {
-    let z = seed.wrapping_add((counter + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// How often each token is chosen from these logits, of 20,000 tries with consecutive counters.
-    fn shares(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
-        let mut sampler = Sampler::new(sampling, &[], 7);
-        let mut counts = vec![0.0; logits.len()];
-        for _ in 0..20_000 {
-            let id = sampler.choose(&mut logits.to_vec());
-            sampler.n_chosen += 1;
-            counts[id as usize] += 1.0 / 20_000.0;
-        }
-        counts
-    }
-
-    fn close(found: &[f64], expected: &[f64]) {
-        for (f, e) in found.iter().zip(expected) {
-            assert!((f - e).abs() < 0.015, "{found:?}, not {expected:?}");
-        }
-    }
-
     #[test]
-    fn the_models_own_distribution() {
-        let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
-        close(&shares(Sampling::default(), &logits), &[0.5, 0.3, 0.2]);
-        // p^(1/0.5), normalised: 0.25, 0.09, 0.04 of 0.38.
-        let cold = Sampling { temperature: 0.5, ..Default::default() };
-        close(&shares(cold, &logits), &[0.658, 0.237, 0.105]);
-    }
-
-    #[test]
-    fn truncation() {
-        let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
-        let top_k = Sampling { top_k: 2, ..Default::default() };
-        close(&shares(top_k, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
-        let top_p = Sampling { top_p: 0.6, ..Default::default() };
-        close(&shares(top_p, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
-        let min_p = Sampling { min_p: 0.45, ..Default::default() };
-        close(&shares(min_p, &logits), &[4.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 0.0]);
-        let none = Sampling { top_p: 0.0, ..Default::default() };
-        close(&shares(none, &logits), &[1.0, 0.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn penalties_and_bias() {
-        let greedy = Sampling { temperature: 0.0, ..Default::default() };
+    fn what_is_seen_counts() {
         let choose = |sampling: Sampling, prompt: &[u32], answer: &[u32]| {
-            let mut sampler = Sampler::new(sampling, prompt, 0);
+            let sampling = Sampling { temperature: 0.0, ..sampling };
+            let mut sampler = Sampler::new(&sampling, prompt, 0, 3);
             answer.iter().for_each(|id| sampler.accept(*id));
             sampler.choose(&mut [2.0, 1.5, -1.0])
         };
-        assert_eq!(choose(greedy.clone(), &[0], &[0]), 0);
-        assert_eq!(choose(Sampling { repetition_penalty: 1.5, ..greedy.clone() }, &[0], &[]), 1);
-        assert_eq!(choose(Sampling { presence_penalty: 0.6, ..greedy.clone() }, &[0], &[]), 0);
-        assert_eq!(choose(Sampling { presence_penalty: 0.6, ..greedy.clone() }, &[], &[0, 0]), 1);
-        assert_eq!(choose(Sampling { frequency_penalty: 0.3, ..greedy.clone() }, &[], &[0]), 0);
-        assert_eq!(choose(Sampling { frequency_penalty: 0.3, ..greedy.clone() }, &[], &[0, 0]), 1);
-        let logit_bias = HashMap::from([(2, 4.0), (900, 1.0)]);
-        assert_eq!(choose(Sampling { logit_bias, ..greedy }, &[], &[]), 2);
+        let of = |change: fn(&mut Sampling)| {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            sampling
+        };
+        assert_eq!(choose(Sampling::default(), &[0], &[0]), 0);
+        assert_eq!(choose(of(|s| s.repetition_penalty = 1.5), &[0], &[]), 1);
+        assert_eq!(choose(of(|s| s.presence_penalty = 0.6), &[0], &[]), 0);
+        assert_eq!(choose(of(|s| s.presence_penalty = 0.6), &[], &[0, 0]), 1);
+        assert_eq!(choose(of(|s| s.frequency_penalty = 0.3), &[], &[0]), 0);
+        assert_eq!(choose(of(|s| s.frequency_penalty = 0.3), &[], &[0, 0]), 1);
+        assert_eq!(choose(of(|s| s.logit_bias = HashMap::from([(2, 4.0), (900, 1.0)])), &[], &[]), 2);
     }
 
     #[test]
     fn a_seed_repeats_and_a_resumed_answer_goes_on() {
         let run = |seed, skip: usize| -> Vec<u32> {
             let sampling = Sampling { seed: Some(seed), ..Default::default() };
-            let mut sampler = Sampler::new(sampling, &[], 0);
+            let mut sampler = Sampler::new(&sampling, &[], 0, 100);
             (0..skip).for_each(|_| sampler.accept(0));
             (skip..50)
                 .map(|_| {
@@ -270,7 +182,16 @@ mod tests {
         };
         assert_eq!(run(1, 0), run(1, 0));
         assert_ne!(run(1, 0), run(2, 0));
+        assert_ne!(run(1, 0), run(1 << 32, 0));
         assert_eq!(run(1, 20), run(1, 0)[20..]);
+    }
+
+    #[test]
+    fn one_of_the_likeliest_is_the_likeliest() {
+        let sampling = Sampling { top_k: 1, ..Default::default() };
+        assert!(sampling.is_argmax());
+        let sampler = Sampler::new(&sampling, &[], 3, 3);
+        assert_eq!(sampler.choose(&mut [1.0, 1.001, 0.9]), 1);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! way, each fed by the one before without its token leaving the device.
 
 use super::device::Mapping;
-use super::lower::{Extent, Plan, lower, n_splits};
+use super::lower::{Extent, MANY, Plan, When, lower, n_splits};
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Best, Capacity, Feed, Graph, Rows, Step, ValueId, Want};
+use crate::graph::{Best, Capacity, Choice, Feed, Graph, Output, Rows, Step, Token, ValueId, Want};
+use bytemuck::Zeroable;
 use std::collections::VecDeque;
 
 /// Steps that may be under way at once.
@@ -112,16 +113,47 @@ impl Executor {
         self.result().await
     }
 
+    /// Before an answer whose tokens the device chooses: of each token, whether it is seen, and its bias. Empty where no logit is adjusted.
+    pub fn adjust(&self, seen: &[u32], bias: &[f32]) {
+        if let Some(buffers) = &self.plan.choice_buffers {
+            self.gpu.queue.write_buffer(&buffers.seen, 0, bytemuck::cast_slice(seen));
+            self.gpu.queue.write_buffer(&buffers.bias, 0, bytemuck::cast_slice(bias));
+        }
+    }
+
+    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they are needed: while weights are
+    /// still on their way. What is computed is of no use.
+    pub fn warm_up(&mut self) -> Result<(), GpuError> {
+        if self.results.is_none() {
+            return Ok(());
+        }
+        let choice = Choice { temperature: 1.0, top_p: 0.5, ..Choice::zeroed() };
+        for (n, want) in [(1, Want::Best), (1, Want::Choice(choice)), (2, Want::Best), (MANY, Want::Best)] {
+            let n = n.min(self.capacity.tokens).min(self.capacity.cells());
+            let tokens: Vec<Token> =
+                (0..n).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
+            let outputs = [Output { row: n - 1, target: 0 }];
+            let step = Step { tokens: &tokens, outputs: &outputs, pages: &[0], max_pages: 1 };
+            self.submit(&step, want, Feed::Host)?;
+        }
+        Ok(())
+    }
+
     /// Begins a step; with [`Feed::Previous`], the id of its only token is what the step before chose.
     pub fn submit(&mut self, step: &Step<'_>, want: Want, feed: Feed) -> Result<(), GpuError> {
         let n_outputs = step.outputs.len();
         if step.tokens.len() > self.capacity.tokens as usize
             || n_outputs > self.capacity.outputs as usize
             || step.pages.len() > (self.capacity.sequences * self.capacity.max_pages) as usize
-            || (want == Want::Logits && (n_outputs != 1 || !self.in_flight.is_empty()))
+            || (want != Want::Best && n_outputs != 1)
+            || (want == Want::Logits && !self.in_flight.is_empty())
             || (feed == Feed::Previous && step.tokens.len() != 1)
         {
             return Err(GpuError::Internal("a step beyond the plan's capacity".into()));
+        }
+        if self.in_flight.is_empty() {
+            // Taken from the end; the first has room for logits.
+            self.free.sort_unstable_by(|a, b| b.cmp(a));
         }
         let staging = self.free.pop().ok_or_else(|| GpuError::Internal("too many steps under way".into()))?;
         let submission = self.encode(step, want, feed, staging);
@@ -157,8 +189,6 @@ impl Executor {
         while !self.in_flight.is_empty() {
             self.result().await?;
         }
-        // The first is the one that has room for logits.
-        self.free.sort_unstable_by(|a, b| b.cmp(a));
         Ok(())
     }
 
@@ -178,6 +208,14 @@ impl Executor {
         queue.write_buffer(&buffers.outputs, 0, bytemuck::cast_slice(step.outputs));
         queue.write_buffer(&buffers.pages, 0, bytemuck::cast_slice(step.pages));
 
+        let is_truncated = match (want, &self.plan.choice_buffers) {
+            (Want::Choice(choice), Some(buffers)) => {
+                queue.write_buffer(&buffers.choice, 0, bytemuck::bytes_of(&choice));
+                choice.truncates()
+            }
+            _ => false,
+        };
+
         let count = |rows| match rows {
             Rows::Tokens => n_tokens,
             Rows::Outputs => n_outputs,
@@ -190,9 +228,15 @@ impl Executor {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.n_dispatches = 0;
+        let is = |when| match when {
+            When::Always => true,
+            When::Split => n_splits > 1,
+            When::Truncated => is_truncated,
+        };
         let dispatches = if n_tokens == 1 { &self.plan.one } else { &self.plan.many };
-        for dispatch in dispatches {
-            let Some(launch) = dispatch.launch(count, n_splits) else { continue };
+        let last = if matches!(want, Want::Choice(_)) { &self.plan.choice } else { &self.plan.best };
+        for dispatch in dispatches.iter().chain(last) {
+            let Some(launch) = dispatch.launch(count, is) else { continue };
             let [x, y, z] = launch.grid.map(extent);
             pass.set_pipeline(&launch.kernel.pipeline);
             pass.set_bind_group(0, &dispatch.bind_group, &[]);

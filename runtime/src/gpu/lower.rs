@@ -5,7 +5,7 @@ use super::fuse::{Fused, Norm, Qkv, fuse};
 use super::kernels::{Constants, Kernel};
 use super::weights::{Part, Stored, Weights};
 use super::{Class, Gpu, GpuError, Lanes};
-use crate::graph::{Attention, Capacity, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
+use crate::graph::{Attention, BINS, Capacity, Choice, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
 use crate::quant::{BLOCK, Format, PLANE_ALIGN};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Rows of a step that a thread of `matmul_few` works on.
 const FEW: u32 = 4;
 /// Rows of a step from which on tiles pay.
-const MANY: u32 = 9;
+pub(super) const MANY: u32 = 9;
 /// Rows of a step, and of the weight, in a tile of `matmul`.
 const TILE: u32 = 64;
 /// Rows of a weight that a unit of the other kernels works on.
@@ -24,6 +24,8 @@ const MAX_GROUPS: u32 = 65_535;
 const SPLIT: u32 = 256;
 /// Workgroups on a head at most.
 const MAX_SPLITS: u32 = 64;
+/// Logits of a workgroup where tokens are chosen.
+const PART: usize = 2048;
 
 /// How many workgroups share a head's context in a step of one row at this position.
 pub(super) fn n_splits(gpu: &Gpu, position: u32) -> u32 {
@@ -51,27 +53,44 @@ pub(super) struct Launch {
     pub grid: Grid,
 }
 
+/// In which steps a dispatch runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum When {
+    Always,
+    /// Where the context is split.
+    Split,
+    /// Where tokens are cut off by number or by mass before the choice.
+    Truncated,
+}
+
 /// One dispatch of every step.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     pub bind_group: wgpu::BindGroup,
     /// The rows whose number decides what runs.
     rows: Rows,
-    /// Whether it runs only where the context is split.
-    joins_splits: bool,
+    when: When,
     /// What runs from so many rows on, by rising number; all with the same bind group.
     launches: Vec<(u32, Launch)>,
 }
 
 impl Dispatch {
-    /// What runs in a step of so many rows and splits; perhaps nothing.
-    pub fn launch(&self, count: impl Fn(Rows) -> u32, n_splits: u32) -> Option<&Launch> {
-        if self.joins_splits && n_splits == 1 {
+    /// What runs in a step of so many rows; perhaps nothing.
+    pub fn launch(&self, count: impl Fn(Rows) -> u32, is: impl Fn(When) -> bool) -> Option<&Launch> {
+        if !is(self.when) {
             return None;
         }
         let n = count(self.rows);
         self.launches.iter().rev().find(|(from, _)| *from <= n).map(|(_, launch)| launch)
     }
+}
+
+/// What the choice of a token depends on besides logits.
+#[derive(Debug)]
+pub(super) struct ChoiceBuffers {
+    pub choice: wgpu::Buffer,
+    pub seen: wgpu::Buffer,
+    pub bias: wgpu::Buffer,
 }
 
 /// A graph on a device, ready to be encoded.
@@ -81,6 +100,11 @@ pub(super) struct Plan {
     pub one: Vec<Dispatch>,
     /// For steps of more: op by op.
     pub many: Vec<Dispatch>,
+    /// After either, for the likeliest tokens of the output rows.
+    pub best: Vec<Dispatch>,
+    /// Or for a token chosen by chance.
+    pub choice: Vec<Dispatch>,
+    pub choice_buffers: Option<ChoiceBuffers>,
     pub buffers: Buffers,
     /// Values that steps of one row write.
     pub written_by_one: Vec<ValueId>,
@@ -117,9 +141,21 @@ pub(super) fn lower(
         lowering.fused(fused)?;
     }
     let one = lowering.next_list();
+    for op in &graph.ops {
+        if let Op::Argmax { logits, out } = *op {
+            lowering.best(logits, out)?;
+        }
+    }
+    let best = lowering.next_list();
+    let choice_buffers = graph.logits.zip(graph.argmax).map(|(logits, out)| lowering.choice(logits, out));
+    let choice_buffers = choice_buffers.transpose()?;
+    let choice = lowering.next_list();
     Ok(Plan {
         one,
         many,
+        best,
+        choice,
+        choice_buffers,
         buffers: lowering.buffers,
         written_by_one: fused.iter().filter_map(|(_, fused)| fused.out()).collect(),
     })
@@ -141,6 +177,8 @@ enum Scratch {
     RopeTable(WeightId, WeightId, usize),
     /// Parts of attention, of so many heads and dimensions.
     Partial(usize, usize),
+    /// The likeliest of each part of the output rows' logits, of so many parts.
+    Parts(usize),
 }
 
 /// What is in a scratch buffer at this point of the list.
@@ -210,14 +248,60 @@ impl Lowering<'_> {
                 let grid = threads(width / 4, Rows::Outputs);
                 self.push("select_rows", constants, &resources, Rows::Outputs, grid)
             }
-            Op::Argmax { logits, out } => {
-                let constants = vec![("N_VOCAB", self.graph.values[logits.0].width as f64)];
-                let tokens = whole("next", &self.buffers.step.tokens);
-                let resources = [whole("logits", self.value(logits)), whole("y", self.value(out)), tokens];
-                let grid = [Extent::Rows(Rows::Outputs, 1), SINGLE, SINGLE];
-                self.push("argmax", constants, &resources, Rows::Outputs, grid)
-            }
+            // In a list of its own, for the choice by chance takes its place.
+            Op::Argmax { .. } => Ok(()),
         }
+    }
+
+    /// The likeliest token of each output row, in two steps: by parts, then over them.
+    fn best(&mut self, logits: ValueId, out: ValueId) -> Result<(), GpuError> {
+        let (parts, constants, grid) = self.parts(logits);
+        let resources = [whole("logits", self.value(logits)), whole("parts", &parts)];
+        self.push("best_part.plain", constants.clone(), &resources, Rows::Outputs, grid)?;
+        let next = whole("next", &self.buffers.step.tokens);
+        let resources = [&resources[..], &[whole("y", self.value(out)), next]].concat();
+        let grid = [Extent::Rows(Rows::Outputs, 64), SINGLE, SINGLE];
+        self.push("argmax", constants, &resources, Rows::Outputs, grid)
+    }
+
+    /// A token chosen by chance for the only output row, see [`Choice`].
+    fn choice(&mut self, logits: ValueId, out: ValueId) -> Result<ChoiceBuffers, GpuError> {
+        let n_vocab = self.graph.values[logits.0].width as u64;
+        let (parts, constants, [x, ..]) = self.parts(logits);
+        let grid = [x, SINGLE, SINGLE];
+        let (gpu, buffers) = (self.gpu, &mut self.buffers);
+        let choice = buffers.add_uniform(gpu, "choice", &[0; size_of::<Choice>() / 4]);
+        let [seen, bias] = ["seen", "bias"].map(|name| buffers.add(gpu, name, 4 * n_vocab));
+        let histogram = buffers.add(gpu, "histogram", 4 * BINS as u64);
+        let winners = buffers.add(gpu, "winners", 8 * n_vocab.div_ceil(PART as u64));
+        let resources = [
+            whole("logits", self.value(logits)),
+            whole("choice", &choice),
+            whole("seen", &seen),
+            whole("bias", &bias),
+            whole("parts", &parts),
+            whole("histogram", &histogram),
+            whole("winners", &winners),
+            whole("y", self.value(out)),
+            whole("next", &self.buffers.step.tokens),
+        ];
+        let mut push = |name: &str, grid| self.push(name, constants.clone(), &resources, Rows::Outputs, grid);
+        push("best_part.adjusted", grid)?;
+        push("choice_count", grid)?;
+        push("choice_race", grid)?;
+        push("choice_end", [SINGLE; 3])?;
+        self.dispatches[1].when = When::Truncated;
+        Ok(ChoiceBuffers { choice, seen, bias })
+    }
+
+    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work on parts.
+    fn parts(&mut self, logits: ValueId) -> (wgpu::Buffer, Constants, Grid) {
+        let n_vocab = self.graph.values[logits.0].width;
+        let n_parts = n_vocab.div_ceil(PART);
+        let size = 16 * n_parts as u64 * u64::from(self.capacity.outputs);
+        let parts = self.scratch(Scratch::Parts(n_parts), size);
+        let constants = vec![("N_VOCAB", n_vocab as f64), ("N_PARTS", n_parts as f64)];
+        (parts, constants, [Extent::Fixed(n_parts as u32), Extent::Rows(Rows::Outputs, 1), SINGLE])
     }
 
     fn fused(&mut self, fused: &Fused) -> Result<(), GpuError> {
@@ -412,7 +496,7 @@ impl Lowering<'_> {
         let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
         self.push("attention_merge", constants, &resources, Rows::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
-            merge.joins_splits = true;
+            merge.when = When::Split;
         }
         Ok(())
     }
@@ -496,7 +580,7 @@ impl Lowering<'_> {
                 add(MANY, format!("matmul.{format}.{staged}"), [tiles, Extent::Rows(rows, TILE), SINGLE])?;
             }
             let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
-            self.dispatches.push(Dispatch { bind_group, rows, joins_splits: false, launches });
+            self.dispatches.push(Dispatch { bind_group, rows, when: When::Always, launches });
         }
         Ok(())
     }
@@ -551,7 +635,7 @@ impl Lowering<'_> {
         let kernel = self.gpu.kernel(kernel, constants)?;
         let bind_group = self.bind(&kernel, resources)?;
         let launches = vec![(1, Launch { kernel, grid })];
-        self.dispatches.push(Dispatch { bind_group, rows, joins_splits: false, launches });
+        self.dispatches.push(Dispatch { bind_group, rows, when: When::Always, launches });
         Ok(())
     }
 

@@ -370,7 +370,8 @@ mod tests {
     use super::*;
     use crate::gpu::executor::MAX_IN_FLIGHT;
     use crate::gpu::{Options, Variants};
-    use crate::graph::Feed;
+    use crate::graph::{BIN, Choice, Feed, IN_PROMPT};
+    use bytemuck::Zeroable;
     use std::sync::OnceLock;
 
     /// The device of these tests. It is not taken for the software that it may be, which gets other kernels unless told.
@@ -484,6 +485,58 @@ mod tests {
         };
         assert_eq!(count(3, 0) - count(2, 0), 5);
         assert_eq!(count(3, 5000) - count(2, 5000), 6);
+    }
+
+    /// Logits that lie in the middle of bins, so that rounding does not move a token from one to the next.
+    fn logits_in_bins(n_vocab: usize, temperature: f32) -> Vec<f32> {
+        let mut random = Random(n_vocab as u64);
+        let mut depths = (0..n_vocab).map(|_| (random.normal().abs() * 300.0).floor());
+        let mut logits: Vec<f32> = depths.by_ref().map(|bin| 3.0 - (bin + 0.5) * BIN * temperature).collect();
+        logits[n_vocab / 2] = 3.0;
+        logits
+    }
+
+    /// The device chooses the tokens that the reference chooses.
+    #[test]
+    fn choices_by_chance() {
+        let gpu = device();
+        let plain = Choice { temperature: 1.0, top_p: 1.0, repetition_penalty: 1.0, ..Choice::zeroed() };
+        let choices = [
+            plain,
+            Choice { temperature: 0.5, seed: [9, 4], ..plain },
+            Choice { top_k: 40, ..plain },
+            Choice { top_k: 40, top_p: 0.7, ..plain },
+            Choice { temperature: 2.0, top_p: 0.9, min_p: 0.01, ..plain },
+            Choice { min_p: 0.2, ..plain },
+            Choice { temperature: 0.0, presence_penalty: 0.5, adjusts: 1, ..plain },
+            Choice { repetition_penalty: 1.3, frequency_penalty: 0.2, adjusts: 1, ..plain },
+        ];
+        for n_vocab in [4, 2049, 49_152] {
+            let case = argmax(n_vocab, 1);
+            let weights = case.upload(&gpu).unwrap();
+            let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
+            for choice in choices {
+                let temperature = if choice.temperature > 0.0 { choice.temperature } else { 1.0 };
+                let logits = logits_in_bins(n_vocab, temperature);
+                let mut seen: Vec<u32> =
+                    (0..n_vocab).map(|i| if i % 3 == 0 { IN_PROMPT } else { 0 }).collect();
+                let bias: Vec<f32> = (0..n_vocab).map(|i| if i % 7 == 0 { 0.25 } else { 0.0 }).collect();
+                executor.adjust(&seen, &bias);
+                let mut chosen = Vec::new();
+                for counter in 0..12 {
+                    let choice = Choice { counter, ..choice };
+                    executor.write_value(case.inputs[0].0, &logits);
+                    pollster::block_on(executor.step(&case.step(), Want::Choice(choice))).unwrap();
+                    let expected = choice.choose(&mut logits.clone(), &seen, &bias);
+                    assert_eq!(executor.best[0].id, expected, "{choice:?} of {n_vocab}");
+                    seen[expected as usize] += 1;
+                    chosen.push(expected);
+                }
+                chosen.sort_unstable();
+                chosen.dedup();
+                assert!(n_vocab < 100 || chosen.len() > 1, "{choice:?} of {n_vocab} is always the same");
+            }
+        }
     }
 
     /// A step that is fed by the one before gives what it gives when the host feeds it.
@@ -644,7 +697,7 @@ mod tests {
 
     #[test]
     fn argmaxes() {
-        for (n_vocab, tokens) in [(4, 1), (1000, 3), (49_152, 2)] {
+        for (n_vocab, tokens) in [(4, 1), (1000, 3), (5000, 140), (49_152, 2)] {
             check(argmax(n_vocab, tokens));
         }
         let mut tie = argmax(1024, 1);

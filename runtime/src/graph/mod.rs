@@ -4,9 +4,11 @@
 //! the device that runs it. [`interpreter`] executes it one scalar at a time and is the reference for every device.
 
 mod builder;
+mod choice;
 pub mod interpreter;
 
 pub use builder::Builder;
+pub use choice::{BIN, BINS, Choice, IN_PROMPT};
 
 /// Positions of a page of the KV pool.
 pub const PAGE: u32 = 32;
@@ -238,12 +240,14 @@ pub struct Step<'a> {
 }
 
 /// What of a step's results its caller needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Want {
     /// The likeliest token of each output row.
     Best,
     /// That, and all logits of the step's only output row.
     Logits,
+    /// A token chosen so for the step's only output row, in place of the likeliest.
+    Choice(Choice),
 }
 
 /// Where a step's token ids come from.

@@ -1,0 +1,247 @@
+//! How a token is chosen from logits, one number at a time: the reference for what devices do.
+//!
+//! Logits get their penalties and bias. Tokens near enough to the likeliest are kept; of them the one wins that comes first in a
+//! race, in which a token of weight p arrives after an exponentially distributed time of mean 1/p: so it wins with its share of
+//! the weights (the Gumbel-max trick, arXiv 2110.01515, section 2). Random numbers are a function of the seed, the token's number in the answer
+//! and the token's id alone: every device has the same, and an answer that is taken up again goes on as it would have.
+
+use serde::Serialize;
+
+/// In `seen`: the token is in the prompt. The other bits count how often the answer has it.
+pub const IN_PROMPT: u32 = 1 << 31;
+
+/// Runs of depth that are told apart when tokens are cut off by number or by mass.
+pub const BINS: usize = 2048;
+/// Nats of a bin: tokens that differ by less count as equally likely there.
+pub const BIN: f32 = 0.01;
+
+/// What a choice depends on besides the logits, as kernels take it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Choice {
+    /// Divides the logits; 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751); 1: all.
+    pub top_p: f32,
+    /// Keep tokens at least this likely relative to the likeliest (arXiv 2407.01082); 0: all.
+    pub min_p: f32,
+    /// Keep this many of the likeliest tokens; 0: all.
+    pub top_k: u32,
+    /// Divides positive and multiplies negative logits of tokens that are seen (arXiv 1909.05858); 1: off.
+    pub repetition_penalty: f32,
+    /// Subtracted from the logit of a token that the answer has.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time that the answer has it.
+    pub frequency_penalty: f32,
+    /// 1 where penalties or biases change any logit, else 0.
+    pub adjusts: u32,
+    /// Lower and upper half of the seed.
+    pub seed: [u32; 2],
+    /// The token's number in the answer.
+    pub counter: u32,
+    /// For the layout's sake.
+    pub unused: u32,
+}
+
+impl Choice {
+    /// Whether tokens are cut off by their number or by mass, for which they must be counted.
+    pub fn truncates(&self) -> bool {
+        self.temperature > 0.0 && (self.top_k > 0 || self.top_p < 1.0)
+    }
+
+    /// A logit with its penalties and bias.
+    pub fn adjusted(&self, logit: f32, seen: u32, bias: f32) -> f32 {
+        if self.adjusts == 0 {
+            return logit;
+        }
+        let mut logit = logit;
+        if seen != 0 {
+            logit =
+                if logit > 0.0 { logit / self.repetition_penalty } else { logit * self.repetition_penalty };
+        }
+        let count = seen & !IN_PROMPT;
+        if count > 0 {
+            logit -= self.presence_penalty + self.frequency_penalty * count as f32;
+        }
+        logit + bias
+    }
+
+    /// The token that is chosen. `seen` and `bias` have a number for each token, or none where nothing is adjusted. The logits are adjusted in
+    /// place.
+    pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32]) -> u32 {
+        if self.adjusts != 0 {
+            for ((logit, seen), bias) in logits.iter_mut().zip(seen).zip(bias) {
+                *logit = self.adjusted(*logit, *seen, *bias);
+            }
+        }
+        let (likeliest, top) = logits
+            .iter()
+            .enumerate()
+            .fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
+        if self.temperature == 0.0 {
+            return likeliest as u32;
+        }
+        let depth = |logit: f32| (top - logit) / self.temperature;
+        let cut = if self.truncates() {
+            let mut counts = vec![0; BINS];
+            for logit in logits.iter() {
+                let bin = depth(*logit) / BIN;
+                if bin < BINS as f32 {
+                    counts[bin as usize] += 1;
+                }
+            }
+            self.cut(&counts)
+        } else {
+            BINS as f32 * BIN
+        };
+        let cut = if self.min_p > 0.0 { cut.min(-self.min_p.ln()) } else { cut };
+        let mut winner = (likeliest, f32::NEG_INFINITY);
+        for (i, logit) in logits.iter().enumerate() {
+            let depth = depth(*logit);
+            if depth <= cut {
+                let score = -depth - self.arrival(i as u32).ln();
+                winner = if score > winner.1 { (i, score) } else { winner };
+            }
+        }
+        winner.0 as u32
+    }
+
+    /// The depth below the likeliest, in nats after temperature, down to which bins are kept, of which each has so many tokens. What is
+    /// beyond the last bin can win no race.
+    fn cut(&self, counts: &[u32]) -> f32 {
+        let mass = |bin: usize| counts[bin] as f32 * (-(bin as f32 + 0.5) * BIN).exp();
+        let mut kept = BINS;
+        if self.top_k > 0 {
+            let mut n = 0;
+            let full = counts.iter().position(|count| {
+                n += count;
+                n >= self.top_k
+            });
+            kept = full.map_or(BINS, |bin| bin + 1);
+        }
+        if self.top_p < 1.0 {
+            let total: f32 = (0..kept).map(mass).sum();
+            let mut sum = 0.0;
+            let full = (0..kept).position(|bin| {
+                sum += mass(bin);
+                sum >= self.top_p * total
+            });
+            kept = full.map_or(kept, |bin| bin + 1);
+        }
+        kept as f32 * BIN
+    }
+
+    /// When a token of weight 1 arrives: exponentially distributed, of mean 1.
+    fn arrival(&self, id: u32) -> f32 {
+        let [low, high] = self.seed;
+        // 23 bits and a half, so that it is never 0 and never 1.
+        let v = ((pcg4d([low, high, self.counter, id]) >> 9) as f32 + 0.5) / (1 << 23) as f32;
+        // Near 1, logarithms on GPUs are only good to 2^-21: there it is a series.
+        if v < 0.01 { v * (1.0 + v * (0.5 + v / 3.0)) } else { -(1.0 - v).ln() }
+    }
+}
+
+/// The hash pcg4d (Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020), of which one word is used.
+fn pcg4d(v: [u32; 4]) -> u32 {
+    let [mut x, mut y, mut z, mut w] = v.map(|v| v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let mut mix = |shift: u32| {
+        x = x.wrapping_add(y.wrapping_mul(w));
+        y = y.wrapping_add(z.wrapping_mul(x));
+        z = z.wrapping_add(x.wrapping_mul(y));
+        w = w.wrapping_add(y.wrapping_mul(z));
+        if shift > 0 {
+            [x, y, z, w] = [x, y, z, w].map(|v| v ^ (v >> shift));
+        }
+        x
+    };
+    mix(16);
+    mix(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Choice = Choice {
+        temperature: 1.0,
+        top_p: 1.0,
+        min_p: 0.0,
+        top_k: 0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        adjusts: 0,
+        seed: [7, 0],
+        counter: 0,
+        unused: 0,
+    };
+
+    /// How often each token is chosen from these logits, of 20,000 tries with consecutive counters.
+    fn shares(choice: Choice, logits: &[f32]) -> Vec<f64> {
+        let mut counts = vec![0.0; logits.len()];
+        for counter in 0..20_000 {
+            let id = Choice { counter, ..choice }.choose(&mut logits.to_vec(), &[], &[]);
+            counts[id as usize] += 1.0 / 20_000.0;
+        }
+        counts
+    }
+
+    fn close(found: &[f64], expected: &[f64]) {
+        for (f, e) in found.iter().zip(expected) {
+            assert!((f - e).abs() < 0.015, "{found:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_models_own_distribution() {
+        let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
+        close(&shares(PLAIN, &logits), &[0.5, 0.3, 0.2]);
+        // p^(1/0.5), normalised: 0.25, 0.09, 0.04 of 0.38.
+        close(&shares(Choice { temperature: 0.5, ..PLAIN }, &logits), &[0.658, 0.237, 0.105]);
+    }
+
+    /// Many tokens that are unlikely one by one get their share together.
+    #[test]
+    fn the_tail_counts() {
+        let mut logits = vec![0.0; 1001];
+        logits[0] = 1000_f32.ln();
+        let found = shares(PLAIN, &logits);
+        close(&[found[0], found[1..].iter().sum()], &[0.5, 0.5]);
+    }
+
+    #[test]
+    fn truncation() {
+        let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
+        close(&shares(Choice { top_k: 2, ..PLAIN }, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
+        close(&shares(Choice { top_p: 0.6, ..PLAIN }, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
+        close(&shares(Choice { min_p: 0.45, ..PLAIN }, &logits), &[4.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 0.0]);
+        close(&shares(Choice { top_p: 0.0, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
+        // Of the two that are kept the second is dropped: 4/7 of the mass is more than half.
+        close(&shares(Choice { top_k: 2, top_p: 0.5, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn penalties_and_bias() {
+        let greedy = Choice { temperature: 0.0, adjusts: 1, ..PLAIN };
+        let choose = |choice: Choice, seen: [u32; 3], bias: [f32; 3]| {
+            choice.choose(&mut [2.0, 1.5, -1.0], &seen, &bias)
+        };
+        let none = [0.0; 3];
+        assert_eq!(choose(greedy, [IN_PROMPT | 1, 0, 0], none), 0);
+        assert_eq!(choose(Choice { repetition_penalty: 1.5, ..greedy }, [IN_PROMPT, 0, 0], none), 1);
+        assert_eq!(choose(Choice { repetition_penalty: 1.5, ..greedy }, [1, 0, 0], none), 1);
+        assert_eq!(choose(Choice { presence_penalty: 0.6, ..greedy }, [IN_PROMPT, 0, 0], none), 0);
+        assert_eq!(choose(Choice { presence_penalty: 0.6, ..greedy }, [2, 0, 0], none), 1);
+        assert_eq!(choose(Choice { frequency_penalty: 0.3, ..greedy }, [1, 0, 0], none), 0);
+        assert_eq!(choose(Choice { frequency_penalty: 0.3, ..greedy }, [2, 0, 0], none), 1);
+        assert_eq!(choose(greedy, [0; 3], [0.0, 0.0, 4.0]), 2);
+    }
+
+    /// Worked out from the paper's listing in another language.
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(pcg4d([0, 0, 0, 0]), 0x0f02_f829);
+        assert_eq!(pcg4d([1, 2, 3, 4]), 0x3622_cd16);
+        assert_eq!(pcg4d([7, 0, 19_999, 49_151]), 0xa1fd_b41d);
+    }
+}

@@ -1,0 +1,81 @@
+// The likeliest token of each part of the output rows' logits, and of plain ones what the row's log-probabilities need.
+//
+//   logits [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
+//   parts  [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
+//
+// The lowest index wins a tie. One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = output rows.
+#import common/step
+#if LOGIT=adjusted
+#import output/adjusted
+#else
+@group(0) @binding(1) var<storage, read> logits: array<f32>;
+#endif
+@group(0) @binding(5) var<storage, read_write> parts: array<vec4<f32>>;
+
+override N_VOCAB: u32;
+override N_PARTS: u32;
+
+const PART = 2048u;
+
+var<workgroup> values: array<f32, 256>;
+var<workgroup> indices: array<u32, 256>;
+
+fn logit(at: u32, i: u32) -> f32 {
+#if LOGIT=adjusted
+    return adjusted(i);
+#else
+    return logits[at + i];
+#endif
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if group.y >= step.n_outputs {
+        return;
+    }
+    let row = group.y * N_VOCAB;
+    let first = group.x * PART;
+    let end = min(first + PART, N_VOCAB);
+    var best = -3.4e38;
+    var index = first;
+    for (var i = first + thread; i < end; i += 256u) {
+        let v = logit(row, i);
+        if v > best {
+            best = v;
+            index = i;
+        }
+    }
+    values[thread] = best;
+    indices[thread] = index;
+    for (var stride = 128u; stride > 0u; stride /= 2u) {
+        workgroupBarrier();
+        if thread < stride {
+            let v = values[thread + stride];
+            let i = indices[thread + stride];
+            if v > values[thread] || (v == values[thread] && i < indices[thread]) {
+                values[thread] = v;
+                indices[thread] = i;
+            }
+        }
+    }
+    workgroupBarrier();
+    let top = values[0];
+    workgroupBarrier();
+    var sum = 0.0;
+#if LOGIT=plain
+    for (var i = first + thread; i < end; i += 256u) {
+        sum += exp(logit(row, i) - top);
+    }
+    values[thread] = sum;
+    for (var stride = 128u; stride > 0u; stride /= 2u) {
+        workgroupBarrier();
+        if thread < stride {
+            values[thread] += values[thread + stride];
+        }
+    }
+    sum = values[0];
+#endif
+    if thread == 0u {
+        parts[group.y * N_PARTS + group.x] = vec4<f32>(bitcast<f32>(indices[0]), top, sum, 0.0);
+    }
+}

@@ -1,0 +1,37 @@
+// Counts tokens by their depth below the likeliest, so that they can be cut off by number or by mass.
+//
+//   logits, choice, seen, bias, parts   see output/depth
+//   histogram [2048] tokens of each bin; zero before
+//
+// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts.
+#import common/step
+#import output/depth
+@group(0) @binding(6) var<storage, read_write> histogram: array<atomic<u32>>;
+
+var<workgroup> counts: array<atomic<u32>, 2048>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if step.n_outputs == 0u {
+        return;
+    }
+    let top = top_logit(thread);
+    for (var b = thread; b < BINS; b += 256u) {
+        atomicStore(&counts[b], 0u);
+    }
+    workgroupBarrier();
+    let first = group.x * PART;
+    for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
+        let bin = (top - adjusted(i)) / choice.temperature / BIN;
+        if bin < f32(BINS) {
+            atomicAdd(&counts[u32(bin)], 1u);
+        }
+    }
+    workgroupBarrier();
+    for (var b = thread; b < BINS; b += 256u) {
+        let n = atomicLoad(&counts[b]);
+        if n > 0u {
+            atomicAdd(&histogram[b], n);
+        }
+    }
+}

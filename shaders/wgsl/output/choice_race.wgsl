@@ -1,0 +1,152 @@
+// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed time over its weight, and
+// the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT 9(3), 2020) of seed, counter and token.
+//
+//   logits, choice, seen, bias, parts   see output/depth
+//   histogram [2048], see output/choice_count; only looked at where tokens are cut off by number or by mass
+//   winners   [N_PARTS] (token as bits, score)
+//
+// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts.
+#import common/step
+#import output/depth
+@group(0) @binding(6) var<storage, read> histogram: array<u32>;
+@group(0) @binding(7) var<storage, read_write> winners: array<vec2<f32>>;
+
+// Of eight bins together: tokens, and their mass.
+var<workgroup> counts: array<u32, 256>;
+var<workgroup> masses: array<f32, 256>;
+var<workgroup> cut: f32;
+var<workgroup> scores: array<f32, 256>;
+var<workgroup> tokens: array<u32, 256>;
+
+fn mass(bin: u32) -> f32 {
+    return f32(histogram[bin]) * exp(-(f32(bin) + 0.5) * BIN);
+}
+
+// Bins that hold the `n` likeliest tokens.
+fn bins_of_tokens(n: u32) -> u32 {
+    var sum = 0u;
+    var bin = 0u;
+    for (; bin < BINS && sum + counts[bin / 8u] < n; bin += 8u) {
+        sum += counts[bin / 8u];
+    }
+    for (; bin < BINS; bin++) {
+        sum += histogram[bin];
+        if sum >= n {
+            return bin + 1u;
+        }
+    }
+    return BINS;
+}
+
+// Of the first `kept` bins, those that hold this share of the mass.
+fn bins_of_mass(kept: u32, share: f32) -> u32 {
+    var total = 0.0;
+    for (var bin = 0u; bin + 8u <= kept; bin += 8u) {
+        total += masses[bin / 8u];
+    }
+    for (var bin = kept / 8u * 8u; bin < kept; bin++) {
+        total += mass(bin);
+    }
+    let wanted = share * total;
+    var sum = 0.0;
+    var bin = 0u;
+    for (; bin + 8u <= kept && sum + masses[bin / 8u] < wanted; bin += 8u) {
+        sum += masses[bin / 8u];
+    }
+    for (; bin < kept; bin++) {
+        sum += mass(bin);
+        if sum >= wanted {
+            return bin + 1u;
+        }
+    }
+    return kept;
+}
+
+fn pcg4d(seed: vec4<u32>) -> u32 {
+    var v = seed * 1664525u + 1013904223u;
+    v.x += v.y * v.w;
+    v.y += v.z * v.x;
+    v.z += v.x * v.y;
+    v.w += v.y * v.z;
+    v ^= v >> vec4<u32>(16u);
+    v.x += v.y * v.w;
+    return v.x;
+}
+
+// When a token of weight 1 arrives: exponentially distributed, of mean 1.
+fn arrival(token: u32) -> f32 {
+    let hash = pcg4d(vec4<u32>(choice.seed_low, choice.seed_high, choice.counter, token));
+    // 23 bits and a half, so that it is never 0 and never 1.
+    let v = (f32(hash >> 9u) + 0.5) / 8388608.0;
+    // Near 1, WGSL promises logarithms to 2^-21 only: there it is a series.
+    if v < 0.01 {
+        return v * (1.0 + v * (0.5 + v / 3.0));
+    }
+    return -log(1.0 - v);
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if step.n_outputs == 0u {
+        return;
+    }
+    let top = top_logit(thread);
+    if choice.top_k > 0u || choice.top_p < 1.0 {
+        var n = 0u;
+        var m = 0.0;
+        for (var bin = 8u * thread; bin < 8u * thread + 8u; bin++) {
+            n += histogram[bin];
+            m += mass(bin);
+        }
+        counts[thread] = n;
+        masses[thread] = m;
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        var kept = BINS;
+        if choice.top_k > 0u {
+            kept = bins_of_tokens(choice.top_k);
+        }
+        if choice.top_p < 1.0 {
+            kept = bins_of_mass(kept, choice.top_p);
+        }
+        cut = f32(kept) * BIN;
+        if choice.min_p > 0.0 {
+            cut = min(cut, -log(choice.min_p));
+        }
+    }
+    workgroupBarrier();
+    let first = group.x * PART;
+    var best = -3.4e38;
+    var token = first;
+    for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
+        var score = adjusted(i) - top;
+        if choice.temperature > 0.0 {
+            let depth = -score / choice.temperature;
+            if depth > cut {
+                continue;
+            }
+            score = -depth - log(arrival(i));
+        }
+        if score > best {
+            best = score;
+            token = i;
+        }
+    }
+    scores[thread] = best;
+    tokens[thread] = token;
+    for (var stride = 128u; stride > 0u; stride /= 2u) {
+        workgroupBarrier();
+        if thread < stride {
+            let s = scores[thread + stride];
+            let i = tokens[thread + stride];
+            if s > scores[thread] || (s == scores[thread] && i < tokens[thread]) {
+                scores[thread] = s;
+                tokens[thread] = i;
+            }
+        }
+    }
+    if thread == 0u {
+        winners[group.x] = vec2<f32>(bitcast<f32>(tokens[0]), scores[0]);
+    }
+}
