@@ -18,10 +18,12 @@ pub(super) const MANY: u32 = 9;
 const TILE: u32 = 64;
 /// Rows of a weight that a unit of the other kernels works on.
 const UNIT: usize = 4;
+/// Queries of a workgroup of `attention`.
+const QUERIES: usize = 8;
 /// Workgroups of a dispatch, per dimension: WebGPU's limit everywhere.
 const MAX_GROUPS: u32 = 65_535;
 /// Positions of the context for which another workgroup is put on a head.
-const SPLIT: u32 = 256;
+const SPLIT: u32 = 128;
 /// Workgroups on a head at most.
 const MAX_SPLITS: u32 = 64;
 /// Logits of a workgroup where tokens are chosen.
@@ -470,14 +472,21 @@ impl Lowering<'_> {
                 "attention heads of {head_dim} dimensions (multiples of 8 up to 512 are)"
             )));
         }
-        let constants = vec![
-            ("N_HEADS", n_heads as f64),
-            ("N_KV_HEADS", n_kv_heads as f64),
-            ("HEAD_DIM", head_dim as f64),
-            ("SCALE", f64::from(scale)),
-            ("WINDOW", f64::from(window)),
-            ("PAGE", f64::from(PAGE)),
-        ];
+        // As many heads of the same keys as fit, and rows for the rest of the queries.
+        let alike = n_heads / n_kv_heads;
+        let heads = (1..=QUERIES).rev().find(|n| alike.is_multiple_of(*n)).unwrap_or(1);
+        let constants = |rows: usize| {
+            vec![
+                ("N_HEADS", n_heads as f64),
+                ("N_KV_HEADS", n_kv_heads as f64),
+                ("HEAD_DIM", head_dim as f64),
+                ("SCALE", f64::from(scale)),
+                ("WINDOW", f64::from(window)),
+                ("PAGE", f64::from(PAGE)),
+                ("HEADS", heads as f64),
+                ("ROWS", rows as f64),
+            ]
+        };
         let splits = self.capacity.cells().div_ceil(SPLIT).min(MAX_SPLITS);
         let bytes = 4 * u64::from(splits) * (n_heads * (head_dim + 2)) as u64;
         let partial = self.scratch(Scratch::Partial(n_heads, head_dim), bytes);
@@ -489,12 +498,20 @@ impl Lowering<'_> {
             whole("y", self.value(out)),
             whole("partial", &partial),
         ];
-        let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Rows::Tokens, 1), Extent::Splits];
-        self.push("attention", constants.clone(), &resources, Rows::Tokens, grid)?;
+        let name = if head_dim <= 128 { "attention.1" } else { "attention.4" };
+        let mut launches = Vec::new();
+        for (from, rows) in [(1, 1), (2, QUERIES / heads)] {
+            let kernel = self.gpu.kernel(name, constants(rows))?;
+            let y = Extent::Rows(Rows::Tokens, rows as u32);
+            let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
+            launches.push((from, Launch { kernel, grid }));
+        }
+        let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
+        self.dispatches.push(Dispatch { bind_group, rows: Rows::Tokens, when: When::Always, launches });
 
         let resources = [whole("partial", &partial), whole("y", self.value(out))];
         let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
-        self.push("attention_merge", constants, &resources, Rows::Tokens, grid)?;
+        self.push("attention_merge", constants(1), &resources, Rows::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
             merge.when = When::Split;
         }
