@@ -4,7 +4,7 @@
 use crate::cpu::{Cpu, Team};
 use crate::engine::{Device, Engine, Error, Loading, Request};
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, Options, self_test};
+use crate::gpu::{Gpu, Options, self_test, tune};
 use js_sys::Reflect;
 #[cfg(feature = "cpu")]
 use std::sync::{Arc, OnceLock};
@@ -159,7 +159,10 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
             if !options.adapter_name.is_empty() {
                 gpu.name = options.adapter_name;
             }
-            let gpu = Gpu::open(gpu).await?;
+            let mut gpu = Gpu::open(gpu).await?;
+            if options.measure {
+                tune::measure(&mut gpu).await?;
+            }
             self_test::run(&gpu).await?;
             Ok(Device::Gpu(gpu))
         }
@@ -186,4 +189,6 @@ struct OpenOptions {
     packed_dot: bool,
     /// Which GPU kernels to run; empty: the usual ones.
     kernels: String,
+    /// Whether to measure which of them are the fastest.
+    measure: bool,
 }

@@ -30,7 +30,7 @@ pub struct Binding {
 /// One variant of a kernel.
 #[derive(Debug)]
 pub struct Shader {
-    /// Kernel and settings, such as `matmul.q4_0.plain.f16`.
+    /// Kernel and settings, such as `matmul.q4_0.f16.64`.
     pub name: &'static str,
     /// Names and values of its settings.
     settings: &'static [(&'static str, &'static str)],
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn bindings_and_features_are_reflected() {
-        let shader = find("matmul.q4_0.f16").map(|s| (s.needs_f16, s.workgroup_size));
+        let shader = find("matmul.q4_0.f16.64").map(|s| (s.needs_f16, s.workgroup_size));
         assert_eq!(shader, Some((true, [64, 1, 1])));
         let names: Vec<_> =
             find("matvec.f32.plain.plain.one").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const FEW: u32 = 4;
 /// Rows of a step from which on tiles pay.
 pub(super) const MANY: u32 = 9;
-/// Rows of a step, and of the weight, in a tile of `matmul`.
+/// Rows of the weight in a tile of `matmul`; of the step there are as many, or half as many where that holds all.
 const TILE: u32 = 64;
 /// Rows of a weight that a unit of the other kernels works on.
 const UNIT: usize = 4;
@@ -593,8 +593,14 @@ impl Lowering<'_> {
                     (_, true) => "f16",
                     (_, false) => "f32",
                 };
-                let tiles = Extent::Fixed((part.n_rows as u32).div_ceil(TILE));
-                add(MANY, format!("matmul.{format}.{staged}"), [tiles, Extent::Rows(rows, TILE), SINGLE])?;
+                for (from, tile) in [(MANY, TILE / 2), (TILE / 2 + 1, TILE)] {
+                    let grid = [
+                        Extent::Fixed((part.n_rows as u32).div_ceil(TILE)),
+                        Extent::Rows(rows, tile),
+                        SINGLE,
+                    ];
+                    add(from, format!("matmul.{format}.{staged}.{tile}"), grid)?;
+                }
             }
             let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
             self.dispatches.push(Dispatch { bind_group, rows, when: When::Always, launches });

@@ -9,6 +9,7 @@ mod fuse;
 mod kernels;
 mod lower;
 pub mod self_test;
+pub mod tune;
 mod variants;
 mod weights;
 

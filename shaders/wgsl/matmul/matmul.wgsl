@@ -4,9 +4,9 @@
 //   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
 //   y               [n_rows, OUT_WIDTH] f32
 //
-// A workgroup of 64 threads (8 x 8) computes a tile of 64 step rows by 64 weight rows, a thread 8 by 8 of it: two quads of rows by two
-// quads. For each block of 32 columns the tiles of x and w are staged in workgroup memory, four rows a vector, so that a thread's
-// 64 products a column cost it four loads. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word, whose
+// A workgroup of 64 threads (8 x 8) computes a tile of TILE step rows, 64 or 32, by 64 weight rows, a thread 8 by 8 or 4 by 8 of it:
+// two quads of rows, or one, by two quads. For each block of 32 columns the tiles of x and w are staged in workgroup memory, four rows a vector, so that a thread's
+// 64 products a column cost it four loads, its 32 three. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word, whose
 // dot products are scaled once a block. Grid: x = weight tiles, y = step tiles.
 #if STAGED=f16
 enable f16;
@@ -29,15 +29,19 @@ alias Staged = vec4<u32>;
 #endif
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// Element [k * 16 + q] holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q + 4.
+const TILE = {TILE}u;
+// Quads of step rows.
+const QUADS = TILE / 4u;
+
+// Element [k * 16 + q], of x [k * QUADS + q], holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q + 4.
 #if STAGED=int8
-var<workgroup> x_tile: array<Staged, 128>;
+var<workgroup> x_tile: array<Staged, 8u * QUADS>;
 var<workgroup> w_tile: array<Staged, 128>;
 // (scale, sum) of a row's activations, (scale, offset) of a row's weights.
-var<workgroup> x_tile_scales: array<vec2<f32>, 64>;
+var<workgroup> x_tile_scales: array<vec2<f32>, TILE>;
 var<workgroup> w_tile_scales: array<vec2<f32>, 64>;
 #else
-var<workgroup> x_tile: array<Staged, 512>;
+var<workgroup> x_tile: array<Staged, 32u * QUADS>;
 var<workgroup> w_tile: array<Staged, 512>;
 #endif
 
@@ -75,13 +79,17 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
     let ti = min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b);
     let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
     for (var k = thread / 16u; k < 8u; k += 4u) {
-        let at = ti * 8u + vec4<u32>(k);
-        x_tile[k * 16u + q] = vec4<u32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+        if q < QUADS {
+            let at = ti * 8u + vec4<u32>(k);
+            x_tile[k * QUADS + q] = vec4<u32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+        }
         w_tile[k * 16u + q] = vec4<u32>(
             load_word(wi.x, k), load_word(wi.y, k), load_word(wi.z, k), load_word(wi.w, k),
         );
     }
-    x_tile_scales[thread] = x_scales[min(first_t + thread, n_rows() - 1u) * n_blocks + b];
+    if thread < TILE {
+        x_tile_scales[thread] = x_scales[min(first_t + thread, n_rows() - 1u) * n_blocks + b];
+    }
     w_tile_scales[thread] = scale_and_offset((min(first_row + thread, shape.n_rows - 1u) + shape.w_row) * n_blocks + b);
 }
 #else
@@ -93,15 +101,18 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
     let ti = (min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b)) * 8u;
     let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
     for (var k = thread / 16u; k < 8u; k += 4u) {
-        let xs = transpose(mat4x4<f32>(x[ti.x + k], x[ti.y + k], x[ti.z + k], x[ti.w + k]));
+        if q < QUADS {
+            let xs = transpose(mat4x4<f32>(x[ti.x + k], x[ti.y + k], x[ti.z + k], x[ti.w + k]));
+            let at = 4u * QUADS * k + q;
+            x_tile[at] = Staged(xs[0]);
+            x_tile[at + QUADS] = Staged(xs[1]);
+            x_tile[at + 2u * QUADS] = Staged(xs[2]);
+            x_tile[at + 3u * QUADS] = Staged(xs[3]);
+        }
         let ws = transpose(mat4x4<f32>(
             load_quad(wi.x, k), load_quad(wi.y, k), load_quad(wi.z, k), load_quad(wi.w, k),
         ));
         let at = 64u * k + q;
-        x_tile[at] = Staged(xs[0]);
-        x_tile[at + 16u] = Staged(xs[1]);
-        x_tile[at + 32u] = Staged(xs[2]);
-        x_tile[at + 48u] = Staged(xs[3]);
         w_tile[at] = Staged(ws[0]);
         w_tile[at + 16u] = Staged(ws[1]);
         w_tile[at + 32u] = Staged(ws[2]);
@@ -112,7 +123,7 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first_t = group.y * 64u;
+    let first_t = group.y * TILE;
     let first_row = group.x * 64u;
     if first_t >= n_rows() {
         return;
@@ -125,18 +136,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var a1_low = vec4<f32>();
     var a2_low = vec4<f32>();
     var a3_low = vec4<f32>();
+#if TILE=64
     var b0_low = vec4<f32>();
     var b1_low = vec4<f32>();
     var b2_low = vec4<f32>();
     var b3_low = vec4<f32>();
+#endif
     var a0_high = vec4<f32>();
     var a1_high = vec4<f32>();
     var a2_high = vec4<f32>();
     var a3_high = vec4<f32>();
+#if TILE=64
     var b0_high = vec4<f32>();
     var b1_high = vec4<f32>();
     var b2_high = vec4<f32>();
     var b3_high = vec4<f32>();
+#endif
     for (var block = 0u; block < n_blocks; block++) {
         workgroupBarrier();
         stage(thread, first_t, first_row, block, n_blocks);
@@ -146,80 +161,102 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var i1_low = vec4<i32>();
         var i2_low = vec4<i32>();
         var i3_low = vec4<i32>();
+#if TILE=64
         var j0_low = vec4<i32>();
         var j1_low = vec4<i32>();
         var j2_low = vec4<i32>();
         var j3_low = vec4<i32>();
+#endif
         var i0_high = vec4<i32>();
         var i1_high = vec4<i32>();
         var i2_high = vec4<i32>();
         var i3_high = vec4<i32>();
+#if TILE=64
         var j0_high = vec4<i32>();
         var j1_high = vec4<i32>();
         var j2_high = vec4<i32>();
         var j3_high = vec4<i32>();
-        for (var k = 0u; k < 128u; k += 16u) {
-            let xa = x_tile[k + tt];
-            let xb = x_tile[k + tt + 8u];
-            let low = w_tile[k + tr];
-            let high = w_tile[k + tr + 8u];
+#endif
+        for (var k = 0u; k < 8u; k++) {
+            let xa = x_tile[k * QUADS + tt];
+            let low = w_tile[k * 16u + tr];
+            let high = w_tile[k * 16u + tr + 8u];
+#if TILE=64
+            let xb = x_tile[k * QUADS + tt + 8u];
+#endif
             i0_low += dots(xa.x, low);
             i1_low += dots(xa.y, low);
             i2_low += dots(xa.z, low);
             i3_low += dots(xa.w, low);
+#if TILE=64
             j0_low += dots(xb.x, low);
             j1_low += dots(xb.y, low);
             j2_low += dots(xb.z, low);
             j3_low += dots(xb.w, low);
+#endif
             i0_high += dots(xa.x, high);
             i1_high += dots(xa.y, high);
             i2_high += dots(xa.z, high);
             i3_high += dots(xa.w, high);
+#if TILE=64
             j0_high += dots(xb.x, high);
             j1_high += dots(xb.y, high);
             j2_high += dots(xb.z, high);
             j3_high += dots(xb.w, high);
+#endif
         }
         let ta = 4u * tt;
+#if TILE=64
         let tb = 32u + 4u * tt;
+#endif
         a0_low += scaled(ta, tr, i0_low);
         a1_low += scaled(ta + 1u, tr, i1_low);
         a2_low += scaled(ta + 2u, tr, i2_low);
         a3_low += scaled(ta + 3u, tr, i3_low);
+#if TILE=64
         b0_low += scaled(tb, tr, j0_low);
         b1_low += scaled(tb + 1u, tr, j1_low);
         b2_low += scaled(tb + 2u, tr, j2_low);
         b3_low += scaled(tb + 3u, tr, j3_low);
+#endif
         a0_high += scaled(ta, tr + 8u, i0_high);
         a1_high += scaled(ta + 1u, tr + 8u, i1_high);
         a2_high += scaled(ta + 2u, tr + 8u, i2_high);
         a3_high += scaled(ta + 3u, tr + 8u, i3_high);
+#if TILE=64
         b0_high += scaled(tb, tr + 8u, j0_high);
         b1_high += scaled(tb + 1u, tr + 8u, j1_high);
         b2_high += scaled(tb + 2u, tr + 8u, j2_high);
         b3_high += scaled(tb + 3u, tr + 8u, j3_high);
+#endif
 #else
-        for (var k = 0u; k < 512u; k += 16u) {
-            let xa = vec4<f32>(x_tile[k + tt]);
-            let xb = vec4<f32>(x_tile[k + tt + 8u]);
-            let low = vec4<f32>(w_tile[k + tr]);
-            let high = vec4<f32>(w_tile[k + tr + 8u]);
+        for (var k = 0u; k < 32u; k++) {
+            let xa = vec4<f32>(x_tile[k * QUADS + tt]);
+            let low = vec4<f32>(w_tile[k * 16u + tr]);
+            let high = vec4<f32>(w_tile[k * 16u + tr + 8u]);
+#if TILE=64
+            let xb = vec4<f32>(x_tile[k * QUADS + tt + 8u]);
+#endif
             a0_low += xa.x * low;
             a1_low += xa.y * low;
             a2_low += xa.z * low;
             a3_low += xa.w * low;
+#if TILE=64
             b0_low += xb.x * low;
             b1_low += xb.y * low;
             b2_low += xb.z * low;
             b3_low += xb.w * low;
+#endif
             a0_high += xa.x * high;
             a1_high += xa.y * high;
             a2_high += xa.z * high;
             a3_high += xa.w * high;
+#if TILE=64
             b0_high += xb.x * high;
             b1_high += xb.y * high;
             b2_high += xb.z * high;
             b3_high += xb.w * high;
+#endif
         }
 #endif
     }
@@ -230,16 +267,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     store_quad(t + 1u, low, a1_low);
     store_quad(t + 2u, low, a2_low);
     store_quad(t + 3u, low, a3_low);
+#if TILE=64
     store_quad(t + 32u, low, b0_low);
     store_quad(t + 33u, low, b1_low);
     store_quad(t + 34u, low, b2_low);
     store_quad(t + 35u, low, b3_low);
+#endif
     store_quad(t, high, a0_high);
     store_quad(t + 1u, high, a1_high);
     store_quad(t + 2u, high, a2_high);
     store_quad(t + 3u, high, a3_high);
+#if TILE=64
     store_quad(t + 32u, high, b0_high);
     store_quad(t + 33u, high, b1_high);
     store_quad(t + 34u, high, b2_high);
     store_quad(t + 35u, high, b3_high);
+#endif
 }

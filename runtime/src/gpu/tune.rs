@@ -1,0 +1,132 @@
+//! Which of the equivalent kernels are the fastest on a device, by a short measurement.
+
+use super::{Executor, Gpu, GpuError, Lanes, Variants, Weights};
+use crate::graph::{Builder, Capacity, Feed, Graph, PAGE, Rows, Step, Token, Want};
+use crate::quant::Format;
+use web_time::{Duration, Instant};
+
+/// Columns of the measured projections.
+const COLS: usize = 2048;
+/// Rows of a step of prefill.
+const PREFILL: u32 = 128;
+/// A candidate is measured for so long, or for one round if that takes longer.
+const TIME: Duration = Duration::from_millis(25);
+
+/// Has the device run the fastest kernels of its accuracy class from now on. Takes about a second; software devices keep the usual ones, for
+/// which a second is not enough.
+pub async fn measure(gpu: &mut Gpu) -> Result<(), GpuError> {
+    if gpu.info().is_fallback {
+        return Ok(());
+    }
+    let now = *gpu.variants();
+    fastest(gpu, decode_candidates(gpu, now), 1, &projections(4096, 8)).await?;
+    let now = *gpu.variants();
+    fastest(gpu, prefill_candidates(gpu, now), PREFILL, &projections(2048, 2)).await
+}
+
+/// Which threads share a row of weights.
+fn decode_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
+    let of = |lanes, n_lanes| Variants { lanes, n_lanes, ..now };
+    let shared = [8, 16, 32, 64].map(|n| of(Lanes::Shared, n));
+    let most = gpu.info().subgroup_size.min(64);
+    let subgroup = [4, 8, 16, 32, 64].into_iter().filter(|n| *n <= most).map(|n| of(Lanes::Subgroup, n));
+    let mut all: Vec<Variants> = shared.into_iter().chain(subgroup).collect();
+    all.retain(|variants| *variants != now);
+    // What is there stays where others are no faster.
+    all.insert(0, now);
+    all
+}
+
+/// How the tiles of prefill are staged.
+fn prefill_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
+    let mut all = vec![now, Variants { tile: true, f16: false, ..now }];
+    if gpu.info().f16 {
+        all.push(Variants { tile: true, f16: true, ..now });
+    }
+    all
+}
+
+/// The same rows times `copies` matrices, of which caches hold few at a time.
+fn projections(n_rows: usize, copies: usize) -> Graph {
+    let mut g = Builder::default();
+    let x = g.value(Rows::Tokens, COLS);
+    for copy in 0..copies {
+        let weight = g.matrix(format!("{copy}"), n_rows, COLS);
+        g.matmul(x, weight);
+    }
+    g.finish()
+}
+
+/// Sets the variants that run the graph in the least time.
+async fn fastest(gpu: &mut Gpu, candidates: Vec<Variants>, rows: u32, graph: &Graph) -> Result<(), GpuError> {
+    let weights = Weights::allocate(gpu, graph, &vec![Format::Q4_0; graph.weights.len()])?;
+    let mut best = (Duration::MAX, *gpu.variants());
+    for variants in candidates {
+        gpu.set_variants(variants);
+        let time = time(gpu, graph, &weights, rows).await?;
+        // Less than a tenth is noise.
+        if best.0 == Duration::MAX || time < best.0.mul_f32(0.9) {
+            best = (time, variants);
+        }
+    }
+    gpu.set_variants(best.1);
+    Ok(())
+}
+
+/// The shortest round of steps.
+async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<Duration, GpuError> {
+    let pages = rows.div_ceil(PAGE);
+    let capacity = Capacity { tokens: rows, outputs: 1, sequences: 1, max_pages: pages, pages };
+    let mut executor = Executor::new(gpu, graph, weights, capacity)?;
+    let tokens: Vec<Token> = (0..rows).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
+    let page_table: Vec<u32> = (0..pages).collect();
+    let step = Step { tokens: &tokens, outputs: &[], pages: &page_table, max_pages: pages };
+    // Compiles.
+    executor.step(&step, Want::Best).await?;
+    let (start, mut shortest) = (Instant::now(), Duration::MAX);
+    loop {
+        let round = Instant::now();
+        for _ in 0..executor.depth() {
+            executor.submit(&step, Want::Best, Feed::Host)?;
+        }
+        executor.drain().await?;
+        shortest = shortest.min(round.elapsed());
+        if start.elapsed() > TIME {
+            return Ok(shortest);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Class, Options, self_test};
+
+    /// Whatever is found to be the fastest computes rightly and is of the class that was asked for.
+    #[test]
+    fn what_is_chosen_computes_rightly() {
+        for (words, class) in [("exact", Class::Exact), ("int8", Class::Int8)] {
+            pollster::block_on(async {
+                let options = Options { kernels: words.into(), ..Default::default() };
+                let mut gpu = Gpu::open(options).await.unwrap();
+                gpu.pretend(|info| info.is_fallback = false);
+                measure(&mut gpu).await.unwrap();
+                assert_eq!(gpu.variants().class, class);
+                let words = gpu.variants().to_string();
+                assert_eq!(Variants::parse(&words, gpu.info()), Ok(*gpu.variants()));
+                self_test::run(&gpu).await.unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn candidates_fit_the_device() {
+        let gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
+        let now = *gpu.variants();
+        for variants in decode_candidates(&gpu, now).into_iter().chain(prefill_candidates(&gpu, now)) {
+            assert_eq!(Variants::parse(&variants.to_string(), gpu.info()), Ok(variants));
+        }
+        assert_eq!(decode_candidates(&gpu, now)[0], now);
+    }
+}
