@@ -15,7 +15,6 @@ export async function adapter(): Promise<Adapter | null> {
     ?.requestAdapter({ powerPreference: "high-performance" })
     .catch(() => null);
   if (!found) return null;
-  grantSubgroups();
   const { description, vendor, architecture, subgroupMinSize } = found.info;
   // Where it stood before it moved to `info`.
   const { isFallbackAdapter = false } = found as { isFallbackAdapter?: boolean };
@@ -30,7 +29,7 @@ export async function adapter(): Promise<Adapter | null> {
 let granted = false;
 
 /** wgpu cannot ask for subgroups in browsers, so every device that this worker opens gets them where its adapter has them. */
-function grantSubgroups(): void {
+export function grantSubgroups(): void {
   if (granted) return;
   granted = true;
   const prototype = GPUAdapter.prototype;

@@ -1,10 +1,22 @@
 /** Which device runs a model, and which build of the runtime it takes. */
 import type { Adapter } from "./adapter.js";
-import { InternalError, NoWebGpuError } from "./errors.js";
+import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
 import type { Runtime, RuntimeClass } from "./runtime.js";
+import type { WasmFeatures } from "./features.js";
 
 /** Where to compute: `auto` takes WebGPU on a real adapter, else the CPU. */
 export type DeviceChoice = "auto" | "webgpu" | "cpu";
+
+/** Why a device was taken: it was asked for, or `auto` found this. */
+export type DeviceReason = "asked" | "adapter" | "no-adapter" | "software-adapter" | "webgpu-failed";
+
+/** The device that a choice comes down to. */
+export interface ChosenDevice {
+  backend: "webgpu" | "cpu";
+  reason: DeviceReason;
+  /** The CPU would take more threads if this page were cross-origin isolated. */
+  isolationHelps: boolean;
+}
 
 /** The builds of the runtime; a page downloads those that it uses. */
 export type Build = "gpu" | "cpu" | "cpu-threads";
@@ -15,18 +27,16 @@ export interface RuntimeModule {
   Runtime: RuntimeClass;
 }
 
-/** What the browser is and can; tests replace it. */
-export interface Platform {
+/** What the browser can; tests replace it. */
+export interface Features {
   /** The WebGPU adapter, or null. */
   adapter(): Promise<Adapter | null>;
-  /** What wasm may use: `isolated` pages (COOP and COEP) may share memory between threads. */
-  wasm(): Promise<{
-    simd: boolean;
-    relaxedSimd: boolean;
-    threads: boolean;
-    isolated: boolean;
-    cores: number;
-  }>;
+  /** What wasm may use. */
+  wasm(): Promise<WasmFeatures>;
+}
+
+/** What the browser can and does; tests replace it. */
+export interface Platform extends Features {
   /** Loads a build; of `cpu-threads`, with so many threads. */
   load(build: Build, threads: number): Promise<RuntimeModule>;
   /** Tells the page's author something. */
@@ -37,41 +47,78 @@ export interface Platform {
 export interface OpenDevice {
   runtime: Runtime;
   memory: WebAssembly.Memory;
-  /** Why this device, for people. */
+  backend: "webgpu" | "cpu";
+  reason: DeviceReason;
+  /** The same, for people. */
   why: string;
 }
-
-/** More threads than this wait for memory. */
-const MAX_THREADS = 8;
 
 /** What the caller wants of a device. */
 export interface DeviceOptions {
   device: DeviceChoice;
-  /** On the CPU; null: one a core. */
+  /** On the CPU; null: `defaultThreads`. */
   threads: number | null;
   /** Which of the equivalent GPU kernels run; empty: the usual ones. */
   kernels: string;
 }
 
+const WHY: Record<DeviceReason, string> = {
+  asked: "asked for",
+  adapter: "this browser has a WebGPU adapter",
+  "no-adapter": "this browser offers no WebGPU adapter",
+  "software-adapter": "this browser's only WebGPU adapter is software, which is slower",
+  "webgpu-failed": "WebGPU failed",
+};
+
+/**
+ * Threads for a number of logical cores, which is all that browsers tell. Beyond four it is half of them: with two threads a core
+ * that is the physical cores, on chips with large and small cores about the large ones, and the slowest thread is what a step waits
+ * for. Machines of up to four have mostly equal ones. More than eight wait for memory.
+ */
+export function defaultThreads(cores: number): number {
+  return cores <= 4 ? cores : Math.min(Math.max(4, Math.floor(cores / 2)), 8);
+}
+
+/** Finds out what a choice comes down to. Throws NoWebGpuError or NoSimdError where the browser lacks it. */
+export async function chooseDeviceOn(choice: DeviceChoice, features: Features): Promise<ChosenDevice> {
+  const cpu = async (reason: DeviceReason): Promise<ChosenDevice> => {
+    const { relaxedSimd, isolated, cores } = await wasmWithSimd(features);
+    // Without isolation browsers do not tell whether they have threads; those with relaxed SIMD do.
+    const isolationHelps = relaxedSimd && !isolated && defaultThreads(cores) > 1;
+    return { backend: "cpu", reason, isolationHelps };
+  };
+  if (choice === "cpu") return cpu("asked");
+  const adapter = await features.adapter();
+  if (choice === "webgpu") {
+    if (!adapter) throw new NoWebGpuError("This browser offers no WebGPU adapter.");
+    return { backend: "webgpu", reason: "asked", isolationHelps: false };
+  }
+  if (!adapter) return cpu("no-adapter");
+  if (adapter.isFallback) return cpu("software-adapter");
+  return { backend: "webgpu", reason: "adapter", isolationHelps: false };
+}
+
+/** What wasm may use, SIMD among it. */
+async function wasmWithSimd(features: Features): Promise<WasmFeatures> {
+  const wasm = await features.wasm();
+  if (!wasm.simd) throw new NoSimdError("The CPU needs WebAssembly SIMD, which this browser lacks.");
+  return wasm;
+}
+
 /** Opens the device that is asked for or, if that is `auto`, the better one. */
-export async function openDevice(
-  { device: choice, threads, kernels }: DeviceOptions,
-  platform: Platform,
-): Promise<OpenDevice> {
-  if (choice === "webgpu") return openGpu(platform, kernels, "asked for");
-  if (choice === "cpu") return openCpu(platform, threads, "asked for");
-  const adapter = await platform.adapter();
-  if (!adapter) return openCpu(platform, threads, "this browser offers no WebGPU adapter");
-  if (adapter.isFallback)
-    return openCpu(platform, threads, "this browser's only WebGPU adapter is software, which is slower");
+export async function openDevice(options: DeviceOptions, platform: Platform): Promise<OpenDevice> {
+  const { device, threads, kernels } = options;
+  const { backend, reason } = await chooseDeviceOn(device, platform);
+  if (backend === "cpu") return openCpu(platform, threads, reason, WHY[reason]);
   try {
-    return await openGpu(platform, kernels, "this browser has a WebGPU adapter");
+    return await openGpu(platform, kernels, reason);
   } catch (error) {
-    return openCpu(platform, threads, `WebGPU failed: ${(error as Error).message}`);
+    if (device === "webgpu") throw error;
+    return openCpu(platform, threads, "webgpu-failed", `WebGPU failed: ${(error as Error).message}`);
   }
 }
 
-async function openGpu(platform: Platform, kernels: string, why: string): Promise<OpenDevice> {
+async function openGpu(platform: Platform, kernels: string, reason: DeviceReason): Promise<OpenDevice> {
   const { memory, Runtime } = await load(platform, "gpu", 1);
   const adapter = await platform.adapter();
   const options = {
@@ -81,14 +128,18 @@ async function openGpu(platform: Platform, kernels: string, why: string): Promis
     packed_dot: adapter?.packedDot ?? false,
     kernels,
   };
-  return { runtime: await Runtime.open(JSON.stringify(options)), memory, why };
+  const runtime = await Runtime.open(JSON.stringify(options));
+  return { runtime, memory, backend: "webgpu", reason, why: WHY[reason] };
 }
 
-async function openCpu(platform: Platform, wanted: number | null, why: string): Promise<OpenDevice> {
-  const { simd, relaxedSimd, threads, isolated, cores } = await platform.wasm();
-  if (!simd)
-    throw new NoWebGpuError(`The model needs WebGPU or WebAssembly SIMD; this browser has neither (${why}).`);
-  const count = wanted ?? Math.min(cores, MAX_THREADS);
+async function openCpu(
+  platform: Platform,
+  wanted: number | null,
+  reason: DeviceReason,
+  why: string,
+): Promise<OpenDevice> {
+  const { relaxedSimd, threads, isolated, cores } = await wasmWithSimd(platform);
+  const count = wanted ?? defaultThreads(cores);
   const canShare = relaxedSimd && threads && isolated;
   if (count > 1 && !isolated)
     platform.warn(
@@ -97,7 +148,7 @@ async function openCpu(platform: Platform, wanted: number | null, why: string): 
     );
   const { memory, Runtime } = await load(platform, canShare ? "cpu-threads" : "cpu", count);
   const runtime = await Runtime.open(JSON.stringify({ device: "cpu" }));
-  return { runtime, memory, why };
+  return { runtime, memory, backend: "cpu", reason, why };
 }
 
 async function load(platform: Platform, build: Build, threads: number): Promise<RuntimeModule> {

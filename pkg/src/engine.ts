@@ -7,7 +7,7 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
-import type { DeviceChoice } from "./devices.js";
+import type { DeviceChoice, DeviceReason } from "./devices.js";
 import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "./errors.js";
 import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
@@ -24,7 +24,7 @@ export interface EngineOptions extends SourceOptions {
   contextLength?: number;
   /** Where to compute. Default `auto`: WebGPU on a real adapter, else the CPU. */
   device?: DeviceChoice;
-  /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core, at most 8. */
+  /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core up to 4, then half of them, at most 8. */
   threads?: number;
   /**
    * GPU kernels to run instead of those that suit the device, for tests and measurements. `int8` computes with activations in 8 bits:
@@ -64,9 +64,10 @@ export interface ModelInfo {
 /** The device the model runs on. */
 export interface DeviceInfo {
   name: string;
-  /** `webgpu` or `cpu`. */
-  backend: string;
-  /** Why this one, for people. */
+  backend: "webgpu" | "cpu";
+  /** Why this one. */
+  reason: DeviceReason;
+  /** The same, for people, in English. */
   why: string;
   /** The GPU's driver, where the browser tells; the CPU's vector instructions. */
   driver: string;
@@ -378,16 +379,17 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
   };
 }
 
-function deviceInfo({ device, why }: Loaded): DeviceInfo {
-  const { name, backend } = device;
+function deviceInfo({ device, reason, why }: Loaded): DeviceInfo {
+  const { name } = device;
   if ("threads" in device) {
     const { simd: driver, threads } = device;
     const none = { isFallback: false, f16: false, subgroups: false, kernels: "", maxBufferSize: 0 };
-    return { name, backend, why, driver, ...none, threads };
+    return { name, backend: "cpu", reason, why, driver, ...none, threads };
   }
   return {
     name,
-    backend,
+    backend: "webgpu",
+    reason,
     why,
     driver: device.driver,
     isFallback: device.is_fallback,

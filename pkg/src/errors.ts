@@ -9,6 +9,8 @@ export interface ErrorDetails {
   available?: number;
   /** The request's field that is wrong. */
   param?: string;
+  /** The device that ran out of memory. */
+  backend?: "webgpu" | "cpu";
 }
 
 /** Base of every error this package throws on purpose. Used itself for `template`: the model's chat template failed. */
@@ -28,6 +30,14 @@ export class NoWebGpuError extends NomoatError {
   constructor(message: string) {
     super("no_webgpu", message);
     this.name = "NoWebGpuError";
+  }
+}
+
+/** The CPU was to run the model, and this browser's WebAssembly has no SIMD. */
+export class NoSimdError extends NomoatError {
+  constructor(message: string) {
+    super("no_simd", message);
+    this.name = "NoSimdError";
   }
 }
 
@@ -74,9 +84,13 @@ export class UnsupportedModelError extends NomoatError {
 
 /** The GPU or the wasm memory could not hold the model and its context. */
 export class OutOfMemoryError extends NomoatError {
-  constructor(message: string) {
+  /** The device that ran the model. */
+  readonly backend: "webgpu" | "cpu" | undefined;
+
+  constructor(message: string, backend?: "webgpu" | "cpu") {
     super("out_of_memory", message);
     this.name = "OutOfMemoryError";
+    this.backend = backend;
   }
 }
 
@@ -165,6 +179,8 @@ export function fromWire(wire: WireError): NomoatError {
   switch (code) {
     case "no_webgpu":
       return new NoWebGpuError(message);
+    case "no_simd":
+      return new NoSimdError(message);
     case "device_wrong":
       return new DeviceWrongError(message);
     case "model_not_found":
@@ -176,7 +192,7 @@ export function fromWire(wire: WireError): NomoatError {
     case "unsupported_feature":
       return new UnsupportedModelError(code, message);
     case "out_of_memory":
-      return new OutOfMemoryError(message);
+      return new OutOfMemoryError(message, wire.backend);
     case "quota":
       return new QuotaError(message, wire.needed ?? 0, wire.available ?? 0);
     case "device_lost":

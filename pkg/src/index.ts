@@ -20,10 +20,11 @@ export type {
   Timings,
 } from "./chat.js";
 export { ChatStream } from "./stream.js";
+export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";
 export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
 export type { ModelSource, SourceOptions } from "./source.js";
-export type { DeviceChoice } from "./devices.js";
+export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";
 export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";
 export type { StoredModel } from "./store.js";
@@ -38,6 +39,7 @@ export {
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  NoSimdError,
   NoWebGpuError,
   OutOfMemoryError,
   QuotaError,

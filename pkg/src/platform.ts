@@ -1,20 +1,12 @@
 /** The browser as `devices.ts` sees it from the package's worker. */
-import { adapter } from "./adapter.js";
+import { adapter, grantSubgroups } from "./adapter.js";
 import type { Build, Platform, RuntimeModule } from "./devices.js";
 import type { ThreadStart } from "./thread.js";
-import { relaxedSimd, simd, threads } from "./vendor/wasm-feature-detect.js";
+import { wasmFeatures } from "./features.js";
 
 export const platform: Platform = {
   adapter,
-  async wasm() {
-    return {
-      simd: await simd(),
-      relaxedSimd: await relaxedSimd(),
-      threads: await threads(),
-      isolated: globalThis.crossOriginIsolated ?? false,
-      cores: navigator.hardwareConcurrency || 1,
-    };
-  },
+  wasm: wasmFeatures,
   load,
   warn: (message) => console.warn(message),
 };
@@ -22,6 +14,7 @@ export const platform: Platform = {
 async function load(build: Build, threads: number): Promise<RuntimeModule> {
   switch (build) {
     case "gpu": {
+      grantSubgroups();
       const glue = await import("./wasm/gpu/nomoat_runtime.js");
       return { memory: (await glue.default()).memory, Runtime: glue.Runtime };
     }

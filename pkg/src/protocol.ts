@@ -1,5 +1,5 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
-import type { DeviceOptions } from "./devices.js";
+import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
   RuntimeEvent,
@@ -62,6 +62,8 @@ export interface LoadProgress {
 export interface Loaded {
   device: RuntimeDeviceInfo;
   /** Why that device. */
+  reason: DeviceReason;
+  /** The same, for people. */
   why: string;
   model: RuntimeModelInfo;
 }

@@ -37,6 +37,7 @@ export class Session {
       this.#post({ type: "result", id, result });
     } catch (error) {
       const wire = toWire(error);
+      if (wire.code === "out_of_memory" && this.#device) wire.backend = this.#device.backend;
       this.#post(wire.fatal ? { type: "crash", error: wire } : { type: "error", id, error: wire });
     } finally {
       this.#running.delete(id);
@@ -74,11 +75,11 @@ export class Session {
     const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
     progress.phase("device", 0, 0);
     this.#device ??= await openDevice(request, this.#platform);
-    const { runtime, why } = this.#device;
+    const { runtime, reason, why } = this.#device;
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
     const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);
     this.#gpuBytes = model.gpu_bytes;
-    return { device, why, model };
+    return { device, reason, why, model };
   }
 
   async #generate(

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openDevice, type Build, type Platform } from "../src/devices.js";
-import { InternalError, NoWebGpuError } from "../src/errors.js";
+import { chooseDeviceOn, defaultThreads, openDevice, type Build, type Platform } from "../src/devices.js";
+import { InternalError, NoSimdError, NoWebGpuError } from "../src/errors.js";
 import { FakeRuntime } from "./fakes.js";
 
 interface Machine {
@@ -38,13 +38,16 @@ test("auto takes WebGPU on a real adapter and loads nothing else", async () => {
 });
 
 test("auto takes the CPU on a software adapter, without an adapter, and where WebGPU fails", async () => {
-  for (const [machine, why] of [
-    [{ adapter: "software" }, /software/],
-    [{}, /no WebGPU adapter/],
-    [{ adapter: "broken" }, /no luck/],
+  for (const [machine, reason, why] of [
+    [{ adapter: "software" }, "software-adapter", /software/],
+    [{}, "no-adapter", /no WebGPU adapter/],
+    [{ adapter: "broken" }, "webgpu-failed", /no luck/],
   ] as const) {
     const { platform, loaded } = browser(machine);
-    assert.match((await openDevice({ device: "auto", threads: null, kernels: "" }, platform)).why, why);
+    const device = await openDevice({ device: "auto", threads: null, kernels: "" }, platform);
+    assert.equal(device.backend, "cpu");
+    assert.equal(device.reason, reason);
+    assert.match(device.why, why);
     assert.deepEqual(loaded.at(-1), ["cpu-threads", 8]);
   }
 });
@@ -71,9 +74,45 @@ test("without isolation there is one thread, and a hint if more were wanted", as
   assert.match(warnings[0] ?? "", /Cross-Origin-Opener-Policy/);
 });
 
-test("a browser without SIMD is told so", async () => {
-  const { platform } = browser({ simd: false });
-  await assert.rejects(openDevice({ device: "auto", threads: null, kernels: "" }, platform), NoWebGpuError);
+test("a browser without what is needed is told so before a build is loaded", async () => {
+  for (const [machine, device, error] of [
+    [{ simd: false }, "auto", NoSimdError],
+    [{ simd: false, adapter: "software" }, "auto", NoSimdError],
+    [{ simd: false, adapter: "real" }, "cpu", NoSimdError],
+    [{}, "webgpu", NoWebGpuError],
+  ] as const) {
+    const { platform, loaded } = browser(machine);
+    await assert.rejects(chooseDeviceOn(device, platform), error);
+    await assert.rejects(openDevice({ device, threads: null, kernels: "" }, platform), error);
+    assert.deepEqual(loaded, []);
+  }
+});
+
+test("a failed WebGPU leaves nothing where there is no SIMD either", async () => {
+  const { platform } = browser({ simd: false, adapter: "broken" });
+  await assert.rejects(openDevice({ device: "auto", threads: null, kernels: "" }, platform), NoSimdError);
+});
+
+test("a choice can be told without opening it, and whether isolation would help", async () => {
+  for (const [machine, device, chosen] of [
+    [
+      { adapter: "real", isolated: false },
+      "auto",
+      { backend: "webgpu", reason: "adapter", isolationHelps: false },
+    ],
+    [{ adapter: "real", isolated: false }, "cpu", { backend: "cpu", reason: "asked", isolationHelps: true }],
+    [{ isolated: false }, "auto", { backend: "cpu", reason: "no-adapter", isolationHelps: true }],
+    [{}, "auto", { backend: "cpu", reason: "no-adapter", isolationHelps: false }],
+  ] as const) {
+    const { platform, loaded } = browser(machine);
+    assert.deepEqual(await chooseDeviceOn(device, platform), chosen);
+    assert.deepEqual(loaded, []);
+  }
+});
+
+test("the usual number of threads", () => {
+  const cores = [1, 2, 4, 6, 8, 12, 16, 128];
+  assert.deepEqual(cores.map(defaultThreads), [1, 2, 4, 4, 4, 6, 8, 8]);
 });
 
 test("a build that does not load is an error of its own", async () => {
