@@ -1,8 +1,9 @@
 /** Which device runs a model, and which build of the runtime it takes. */
 import type { Adapter } from "./adapter.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
-import type { Runtime, RuntimeClass } from "./runtime.js";
 import type { WasmFeatures } from "./features.js";
+import type { KernelStore } from "./kernels.js";
+import type { Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
 /** Where to compute: `auto` takes WebGPU on a real adapter, else the CPU. */
 export type DeviceChoice = "auto" | "webgpu" | "cpu";
@@ -39,6 +40,8 @@ export interface Features {
 export interface Platform extends Features {
   /** Loads a build; of `cpu-threads`, with so many threads. */
   load(build: Build, threads: number): Promise<RuntimeModule>;
+  /** Which kernels adapters run. */
+  kernels: KernelStore;
   /** Tells the page's author something. */
   warn(message: string): void;
 }
@@ -58,7 +61,7 @@ export interface DeviceOptions {
   device: DeviceChoice;
   /** On the CPU; null: `defaultThreads`. */
   threads: number | null;
-  /** Which of the equivalent GPU kernels run; empty: the usual ones. */
+  /** Which of the equivalent GPU kernels run; empty: the fastest, as measured on the first use of an adapter. */
   kernels: string;
 }
 
@@ -121,15 +124,33 @@ export async function openDevice(options: DeviceOptions, platform: Platform): Pr
 async function openGpu(platform: Platform, kernels: string, reason: DeviceReason): Promise<OpenDevice> {
   const { memory, Runtime } = await load(platform, "gpu", 1);
   const adapter = await platform.adapter();
-  const options = {
-    device: "webgpu",
-    adapter_name: adapter?.name ?? "",
-    subgroup_size: adapter?.subgroupSize ?? 0,
-    packed_dot: adapter?.packedDot ?? false,
-    kernels,
-  };
-  const runtime = await Runtime.open(JSON.stringify(options));
-  return { runtime, memory, backend: "webgpu", reason, why: WHY[reason] };
+  const open = (words: string, measure: boolean) =>
+    Runtime.open(
+      JSON.stringify({
+        device: "webgpu",
+        adapter_name: adapter?.name ?? "",
+        subgroup_size: adapter?.subgroupSize ?? 0,
+        packed_dot: adapter?.packedDot ?? false,
+        kernels: words,
+        measure,
+      }),
+    );
+  const found = { memory, backend: "webgpu", reason, why: WHY[reason] } as const;
+  // Whoever names kernels measures by themselves; software gains nothing from it.
+  if (kernels !== "" || !adapter || adapter.isFallback)
+    return { runtime: await open(kernels, false), ...found };
+  const kept = await platform.kernels.get(adapter.name);
+  if (kept !== null) {
+    try {
+      return { runtime: await open(kept, false), ...found };
+    } catch {
+      // Of another driver or browser, perhaps: what was kept runs no more.
+    }
+  }
+  const runtime = await open("", true);
+  const info = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
+  if ("kernels" in info) await platform.kernels.put(adapter.name, info.kernels);
+  return { runtime, ...found };
 }
 
 async function openCpu(

@@ -3,11 +3,13 @@ import { adapter, grantSubgroups } from "./adapter.js";
 import type { Build, Platform, RuntimeModule } from "./devices.js";
 import type { ThreadStart } from "./thread.js";
 import { wasmFeatures } from "./features.js";
+import { kernelStore } from "./kernels.js";
 
 export const platform: Platform = {
   adapter,
   wasm: wasmFeatures,
   load,
+  kernels: kernelStore,
   warn: (message) => console.warn(message),
 };
 

@@ -14,21 +14,31 @@ interface Machine {
 function browser({ adapter, isolated = true, simd = true }: Machine) {
   const loaded: [Build, number][] = [];
   const warnings: string[] = [];
+  /** Kernels that the GPU build was opened with, and whether it was to measure. */
+  const opened: [string, boolean][] = [];
+  const kept = new Map<string, string>();
   const platform: Platform = {
     adapter: async () =>
       adapter ? { name: "fake", isFallback: adapter === "software", subgroupSize: 8, packedDot: true } : null,
     wasm: async () => ({ simd, relaxedSimd: true, threads: true, isolated, cores: 16 }),
     load: async (build, threads) => {
       loaded.push([build, threads]);
-      const open = async () => {
+      const open = async (options: string) => {
         if (build === "gpu" && adapter === "broken") throw new Error("no luck");
-        return new FakeRuntime({});
+        const { kernels, measure } = JSON.parse(options) as { kernels: string; measure: boolean };
+        if (build === "gpu") opened.push([kernels, measure]);
+        if (kernels === "of old") throw new Error("there are no such kernels");
+        return new FakeRuntime({ kernels: measure ? "fast" : kernels });
       };
       return { memory: new WebAssembly.Memory({ initial: 1 }), Runtime: { open } };
     },
+    kernels: {
+      get: async (name) => kept.get(name) ?? null,
+      put: async (name, kernels) => void kept.set(name, kernels),
+    },
     warn: (message) => warnings.push(message),
   };
-  return { platform, loaded, warnings };
+  return { platform, loaded, warnings, opened, kept };
 }
 
 test("auto takes WebGPU on a real adapter and loads nothing else", async () => {
@@ -119,4 +129,31 @@ test("a build that does not load is an error of its own", async () => {
   const { platform } = browser({});
   platform.load = () => Promise.reject(new Error("404"));
   await assert.rejects(openDevice({ device: "cpu", threads: null, kernels: "" }, platform), InternalError);
+});
+
+test("kernels are measured on an adapter's first use, then kept", async () => {
+  const { platform, opened, kept } = browser({ adapter: "real" });
+  const open = (kernels: string) => openDevice({ device: "auto", threads: null, kernels }, platform);
+  await open("");
+  await open("");
+  assert.deepEqual(opened, [
+    ["", true],
+    ["fast", false],
+  ]);
+  kept.set("fake", "of old");
+  await open("");
+  assert.deepEqual(opened.slice(2), [
+    ["of old", false],
+    ["", true],
+  ]);
+  assert.equal(kept.get("fake"), "fast");
+  await open("int8");
+  assert.deepEqual(opened.at(-1), ["int8", false]);
+});
+
+test("software adapters and named kernels are not measured", async () => {
+  const { platform, opened, kept } = browser({ adapter: "software" });
+  await openDevice({ device: "webgpu", threads: null, kernels: "" }, platform);
+  assert.deepEqual(opened, [["", false]]);
+  assert.equal(kept.size, 0);
 });

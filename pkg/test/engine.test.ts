@@ -24,7 +24,8 @@ class FakeWorker implements WorkerLike {
       adapter: async () => ({ name: "fake", isFallback: false, subgroupSize: 0, packedDot: false }),
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
       load: async () => module,
-      warn: () => {},
+      kernels: { get: async () => null, put: async () => undefined },
+    warn: () => {},
     };
     const post = (message: FromWorker) => {
       const copy = structuredClone(message);

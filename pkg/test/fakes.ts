@@ -79,6 +79,8 @@ export interface Script {
   header?: number;
   /** Tokens of every answer. */
   tokens?: string[];
+  /** What it says of its kernels. */
+  kernels?: string;
   /** Called before each `next`; throws what the runtime would. */
   onNext?: (generated: number) => void | Promise<void>;
   /** Sees each request. */
@@ -109,7 +111,7 @@ export class FakeRuntime implements Runtime {
       f16: false,
       subgroup_size: 0,
       packed_dot: false,
-      kernels: "",
+      kernels: this.script.kernels ?? "",
       max_buffer_size: 1,
     });
   }

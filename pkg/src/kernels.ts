@@ -1,0 +1,33 @@
+/** Which GPU kernels suit an adapter: measured once, then kept in the browser's storage. */
+
+/** Where the choice is kept; tests replace it. */
+export interface KernelStore {
+  /** What was kept for an adapter, or null. */
+  get(adapter: string): Promise<string | null>;
+  put(adapter: string, kernels: string): Promise<void>;
+}
+
+/** Another version of the kernels is measured anew. */
+const CACHE_NAME = "nomoat-kernels-v1";
+
+const address = (adapter: string) => `${location.origin}/.nomoat/kernels/${encodeURIComponent(adapter)}`;
+
+/** In Cache Storage, as models are; where there is none, nothing is kept. */
+export const kernelStore: KernelStore = {
+  async get(adapter) {
+    try {
+      const cache = await caches.open(CACHE_NAME);
+      return (await (await cache.match(address(adapter)))?.text()) ?? null;
+    } catch {
+      return null;
+    }
+  },
+  async put(adapter, kernels) {
+    try {
+      const cache = await caches.open(CACHE_NAME);
+      await cache.put(address(adapter), new Response(kernels));
+    } catch {
+      // Measured again the next time.
+    }
+  },
+};
