@@ -1,10 +1,8 @@
 /** The package's API, on a bare page in Chromium. */
 import type { Page } from "@playwright/test";
-import { readFileSync } from "node:fs";
 import { barePage, complete, open, textOf } from "../support/bare.ts";
 import { expect, fromSite, test } from "../support/fixtures.ts";
-import { agreement, type Golden } from "../support/golden.ts";
-import { places } from "../support/places.ts";
+import { agreement, goldenEntries, isFull } from "../support/golden.ts";
 
 declare global {
   interface Window {
@@ -18,15 +16,13 @@ declare global {
 const QUESTION = "What is the capital of France?";
 
 test("scores agree with llama.cpp's", async ({ smol }) => {
-  const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
-  const length = ({ prompt_ids, greedy_ids }: Golden) => prompt_ids.length + greedy_ids.length;
-  const short = all.filter((entry) => length(entry) <= 64);
-  const shortest = short.toSorted((a, b) => length(a) - length(b)).slice(0, 1);
-  for (const [how, entries] of [
-    ["prefill", short],
-    ["token by token", shortest],
+  if (isFull) test.setTimeout(3_600_000);
+  const entries = goldenEntries();
+  for (const [how, some] of [
+    ["prefill", entries],
+    ["token by token", isFull ? entries : entries.slice(0, 1)],
   ] as const) {
-    const result = await agreement(smol.page, entries, how !== "prefill");
+    const result = await agreement(smol.page, some, how !== "prefill");
     console.log(`score parity, ${how}:`, JSON.stringify(result));
     expect(result.steps).toBeGreaterThan(20);
     expect(result.top1).toBeGreaterThanOrEqual(0.99);

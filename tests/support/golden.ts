@@ -1,5 +1,7 @@
 /** Golden files: what llama.cpp says of known texts. */
 import type { Page } from "@playwright/test";
+import { readFileSync } from "node:fs";
+import { places } from "./places.ts";
 
 /** One entry of a golden file. */
 export interface Golden {
@@ -7,6 +9,18 @@ export interface Golden {
   greedy_ids: number[];
   /** Likeliest next tokens, best first. */
   steps: { ids: number[]; logprobs: number[] }[];
+}
+
+const length = ({ prompt_ids, greedy_ids }: Golden) => prompt_ids.length + greedy_ids.length;
+
+/** `cargo xtask test --full`: every entry instead of the short ones. */
+export const isFull = Boolean(process.env.NOMOAT_FULL);
+
+/** The real model's golden entries, shortest first; of them the short ones, unless all are asked for. */
+export function goldenEntries(): Golden[] {
+  const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
+  const entries = all.filter((entry) => isFull || length(entry) <= 64);
+  return entries.toSorted((a, b) => length(a) - length(b));
 }
 
 /** Agreement with golden steps, as `nomoat eval` computes it. */

@@ -142,22 +142,38 @@ fn golden(options: &Options) -> Result<()> {
     let nomoat = target().join("checked/nomoat");
     let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
     let golden = format!("tests/golden/{TEST_MODEL}.dev.json");
-    // Every way to compute that a browser may choose; f16 only where the adapter has it, as the usual software one does.
-    for kernels in ["exact,one,few", "exact,shared,tile,f32", "exact,subgroup,tile,f16"] {
-        let mut args = vec!["eval", model.as_ref(), "--golden", &golden, "--kernels", kernels];
+    for (how, top1, off) in WAYS {
+        let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
+        args.extend(how);
         if !options.full {
             args.extend(["--max-tokens", "64"]);
         }
+        println!("{}", how.join(" "));
         let report = tools::output(&nomoat, &args)?;
         println!("{report}");
         let report: serde_json::Value = serde_json::from_str(&report)?;
         let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
-        ensure!(number("top1_agreement")? >= 0.99, "top-1 agreement is below 0.99");
-        ensure!(number("mean_abs_dlogprob")? <= 0.01, "mean |Δ logprob| is above 0.01");
-        ensure!(report["greedy_exact"] == report["entries"], "a greedy text differs from the golden one");
+        ensure!(number("top1_agreement")? >= top1, "top-1 agreement is below {top1}");
+        ensure!(number("mean_abs_dlogprob")? <= off, "mean |Δ logprob| is above {off}");
+        // Of activations in 8 bits, near-ties may fall the other way.
+        ensure!(
+            top1 < 0.99 || report["greedy_exact"] == report["entries"],
+            "a greedy text differs from the golden one"
+        );
     }
     Ok(())
 }
+
+/// Every way to compute that a browser may choose, with the least top-1 agreement and the greatest mean |Δ logprob|: of exact kernels,
+/// then of those with activations in 8 bits. f16 is there only where the adapter has it, as the usual software one does.
+const WAYS: [(&[&str], f64, f64); 6] = [
+    (&["--kernels", "exact,one,few"], 0.99, 0.01),
+    (&["--kernels", "exact,shared,tile,f32,steps:4"], 0.99, 0.01),
+    (&["--kernels", "exact,subgroup,tile,f16,steps:2"], 0.99, 0.01),
+    (&["--kernels", "int8,one,few"], 0.97, 0.04),
+    (&["--kernels", "int8,shared,tile"], 0.97, 0.04),
+    (&["--device", "cpu"], 0.97, 0.04),
+];
 
 /// Ops one by one, then prefill and decode of the test model.
 pub fn bench_cpu(threads: Option<usize>) -> Result<()> {
@@ -213,7 +229,7 @@ fn unit(_: &Options) -> Result<()> {
     execute("npm", &["run", "--silent", "unit", "-w", "pkg"])
 }
 
-fn browser(_: &Options) -> Result<()> {
+fn browser(options: &Options) -> Result<()> {
     setup(&Options { full: false })?;
     let (models, tarball) = (model::folder()?, build::pack()?);
     let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
@@ -221,6 +237,7 @@ fn browser(_: &Options) -> Result<()> {
         ("NOMOAT_CHROMIUM", chromium.as_str()),
         ("NOMOAT_MODELS", &models.to_string_lossy()),
         ("NOMOAT_TARBALL", &tarball.to_string_lossy()),
+        ("NOMOAT_FULL", if options.full { "1" } else { "" }),
     ];
     run_with("npm", &["run", "--silent", "e2e", "-w", "tests"], &env)
 }

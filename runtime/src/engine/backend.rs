@@ -62,7 +62,7 @@ impl Device {
     pub(super) fn chunk(&self) -> u32 {
         match self {
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) if gpu.info().is_fallback => 32,
+            Device::Gpu(gpu) if !gpu.variants().tile => 32,
             #[cfg(feature = "gpu")]
             Device::Gpu(_) => 512,
             #[cfg(feature = "cpu")]

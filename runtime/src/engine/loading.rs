@@ -52,6 +52,9 @@ pub struct ModelInfo {
 /// Bytes that may wait in the device's queue before the loader lets it catch up.
 const QUEUED: u64 = 16 << 20;
 
+/// Rows of a step with logits at most: those of large vocabularies take half a megabyte each.
+const MAX_OUTPUTS: u32 = 64;
+
 /// A model on its way in.
 pub struct Loading {
     options: LoadOptions,
@@ -222,7 +225,8 @@ fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error
 
 fn capacity(device: &Device, context_length: usize) -> Capacity {
     let pages = context_length.div_ceil(PAGE as usize) as u32;
-    Capacity { tokens: device.chunk(), outputs: 32, sequences: 1, max_pages: pages, pages }
+    let tokens = device.chunk();
+    Capacity { tokens, outputs: tokens.min(MAX_OUTPUTS), sequences: 1, max_pages: pages, pages }
 }
 
 /// What the headers alone tell.

@@ -3,13 +3,14 @@
 
 use super::device::Mapping;
 use super::lower::{Extent, MANY, Plan, When, lower, n_splits};
+use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Best, Capacity, Choice, Feed, Graph, Output, Rows, Step, Token, ValueId, Want};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
 
 /// Steps that may be under way at once.
-pub const MAX_IN_FLIGHT: usize = 4;
+pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
 
 /// A graph ready to run on a device.
 #[derive(Debug)]
@@ -96,9 +97,9 @@ impl Executor {
         self.plan.buffers.bytes() + self.staging.iter().map(wgpu::Buffer::size).sum::<u64>()
     }
 
-    /// Steps that it pays to have under way: a software device gains nothing and loses what it computes in vain past an answer's end.
+    /// Steps that it pays to have under way.
     pub fn depth(&self) -> usize {
-        if self.gpu.info().is_fallback { 1 } else { MAX_IN_FLIGHT }
+        self.gpu.variants().steps as usize
     }
 
     /// Steps under way.

@@ -475,7 +475,7 @@ impl Lowering<'_> {
         // As many heads of the same keys as fit, and rows for the rest of the queries.
         let alike = n_heads / n_kv_heads;
         let heads = (1..=QUERIES).rev().find(|n| alike.is_multiple_of(*n)).unwrap_or(1);
-        let constants = |rows: usize| {
+        let constants = |heads: usize, rows: usize| {
             vec![
                 ("N_HEADS", n_heads as f64),
                 ("N_KV_HEADS", n_kv_heads as f64),
@@ -500,8 +500,10 @@ impl Lowering<'_> {
         ];
         let name = if head_dim <= 128 { "attention.1" } else { "attention.4" };
         let mut launches = Vec::new();
-        for (from, rows) in [(1, 1), (2, QUERIES / heads)] {
-            let kernel = self.gpu.kernel(name, constants(rows))?;
+        // A CPU has few threads to feed and no use for shared reads in a step of one row.
+        let heads_of_one = if self.gpu.info().is_fallback { 1 } else { heads };
+        for (from, heads, rows) in [(1, heads_of_one, 1), (2, heads, QUERIES / heads)] {
+            let kernel = self.gpu.kernel(name, constants(heads, rows))?;
             let y = Extent::Rows(Rows::Tokens, rows as u32);
             let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
             launches.push((from, Launch { kernel, grid }));
@@ -511,7 +513,7 @@ impl Lowering<'_> {
 
         let resources = [whole("partial", &partial), whole("y", self.value(out))];
         let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
-        self.push("attention_merge", constants(1), &resources, Rows::Tokens, grid)?;
+        self.push("attention_merge", constants(1, 1), &resources, Rows::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
             merge.when = When::Split;
         }

@@ -27,8 +27,11 @@ pub enum Lanes {
     Subgroup,
 }
 
-/// A choice of kernels. Written as words with commas between: `exact` or `int8`; `one`, `shared` or `subgroup`, the latter two with
-/// `:LANES` perhaps; `few` or `tile`; `f32` or `f16`.
+/// More steps ahead hide nothing more.
+pub(super) const MAX_STEPS: u32 = 4;
+
+/// A choice of kernels, and of how steps are scheduled. Written as words with commas between: `exact` or `int8`; `one`, `shared` or `subgroup`, the latter two with
+/// `:LANES` perhaps; `few` or `tile`; `f32` or `f16`; `steps:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Variants {
     /// Of projections.
@@ -41,6 +44,8 @@ pub struct Variants {
     pub tile: bool,
     /// Tiles are staged as f16.
     pub f16: bool,
+    /// Steps of an answer that may be under way at once, from 1 to 4.
+    pub steps: u32,
 }
 
 impl Variants {
@@ -52,7 +57,9 @@ impl Variants {
             (false, _) => Lanes::Shared,
         };
         let n_lanes = if lanes == Lanes::Subgroup { info.subgroup_size.min(32) } else { 32 };
-        Self { class: Class::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16 }
+        // Software gains nothing from steps ahead, and loses what it computes in vain past an answer's end.
+        let steps = if info.is_fallback { 1 } else { MAX_STEPS };
+        Self { class: Class::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16, steps }
     }
 
     /// The usual ones, changed by these words; an error says which word is wrong for this device, and why.
@@ -74,16 +81,22 @@ impl Variants {
                 "tile" => all.tile = true,
                 "f32" => all.f16 = false,
                 "f16" if info.f16 => all.f16 = true,
+                "steps" => {}
                 "f16" => return Err("f16: the device has no f16 arithmetic".into()),
                 _ => return Err(format!("{name}: there are no such kernels")),
             }
-            if let Some(number) = number {
-                let n = number.parse().unwrap_or(0);
-                let most = if all.lanes == Lanes::Subgroup { info.subgroup_size.min(64) } else { 64 };
-                if !u32::is_power_of_two(n) || n > most {
-                    return Err(format!("{word}: a power of two up to {most} is meant"));
+            match (name, number.map(|n| (n, n.parse().unwrap_or(0)))) {
+                ("steps", Some((_, n @ 1..=MAX_STEPS))) => all.steps = n,
+                ("steps", _) => return Err(format!("{word}: steps:1 to steps:{MAX_STEPS} are meant")),
+                ("shared" | "subgroup", Some((_, n))) => {
+                    let most = if all.lanes == Lanes::Subgroup { info.subgroup_size.min(64) } else { 64 };
+                    if !u32::is_power_of_two(n) || n > most {
+                        return Err(format!("{word}: a power of two up to {most} is meant"));
+                    }
+                    all.n_lanes = n;
                 }
-                all.n_lanes = n;
+                (_, Some((n, _))) => return Err(format!("{word}: {name} takes no {n}")),
+                (_, None) => {}
             }
         }
         Ok(all)
@@ -95,11 +108,12 @@ impl fmt::Display for Variants {
         let class = if self.class == Class::Int8 { "int8" } else { "exact" };
         let prefill = if self.tile { "tile" } else { "few" };
         let float = if self.f16 { "f16" } else { "f32" };
-        match self.lanes {
-            Lanes::One => write!(f, "{class},one,{prefill},{float}"),
-            Lanes::Shared => write!(f, "{class},shared:{},{prefill},{float}", self.n_lanes),
-            Lanes::Subgroup => write!(f, "{class},subgroup:{},{prefill},{float}", self.n_lanes),
-        }
+        let lanes = match self.lanes {
+            Lanes::One => "one".into(),
+            Lanes::Shared => format!("shared:{}", self.n_lanes),
+            Lanes::Subgroup => format!("subgroup:{}", self.n_lanes),
+        };
+        write!(f, "{class},{lanes},{prefill},{float},steps:{}", self.steps)
     }
 }
 
@@ -126,8 +140,12 @@ mod tests {
     #[test]
     fn words_change_the_usual_choice_and_are_read_back() {
         let usual = Variants::usual(&info());
-        assert_eq!(usual.to_string(), "exact,subgroup:16,tile,f32");
-        for words in ["int8,shared:8,few,f32", "exact,one,tile,f32", "exact,subgroup:4,tile,f32"] {
+        assert_eq!(usual.to_string(), "exact,subgroup:16,tile,f32,steps:4");
+        for words in [
+            "int8,shared:8,few,f32,steps:1",
+            "exact,one,tile,f32,steps:4",
+            "exact,subgroup:4,tile,f32,steps:2",
+        ] {
             assert_eq!(Variants::parse(words, &info()).unwrap().to_string(), words);
         }
         assert_eq!(Variants::parse("", &info()).unwrap(), usual);
@@ -135,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_a_device_has_not_is_refused() {
-        for words in ["f16", "quick", "subgroup:32", "shared:3", "shared:0"] {
+        for words in ["f16", "quick", "subgroup:32", "shared:3", "shared:0", "steps", "steps:5", "tile:2"] {
             assert!(Variants::parse(words, &info()).is_err(), "{words}");
         }
         let old = DeviceInfo { subgroup_size: 0, packed_dot: false, ..info() };
