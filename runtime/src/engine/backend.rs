@@ -82,9 +82,11 @@ impl Device {
 
     /// Gives the device up at once, with all its memory.
     pub fn destroy(&self) {
-        #[cfg(feature = "gpu")]
-        if let Device::Gpu(gpu) = self {
-            gpu.destroy();
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.destroy(),
+            #[cfg(feature = "cpu")]
+            Device::Cpu(_) => {}
         }
     }
 }
@@ -163,14 +165,14 @@ impl Backend {
 
     /// Before an answer whose tokens the device chooses, see [`gpu::Executor::adjust`].
     pub fn adjust(&self, sampler: &Sampler) {
+        let (seen, bias) = sampler.adjustments();
         match self {
             #[cfg(feature = "gpu")]
-            Backend::Gpu { executor, .. } => {
-                let (seen, bias) = sampler.adjustments();
-                executor.adjust(seen, bias);
-            }
+            Backend::Gpu { executor, .. } => executor.adjust(seen, bias),
             #[cfg(feature = "cpu")]
-            Backend::Cpu { .. } => {}
+            Backend::Cpu { .. } => {
+                let _ = (seen, bias);
+            }
         }
     }
 
@@ -180,7 +182,10 @@ impl Backend {
             #[cfg(feature = "gpu")]
             Backend::Gpu { executor, .. } => Ok(executor.submit(step, want, feed)?),
             #[cfg(feature = "cpu")]
-            Backend::Cpu { executor, weights } => Ok(executor.step(weights, step, want)?),
+            Backend::Cpu { executor, weights } => {
+                debug_assert_eq!(feed, Feed::Host, "the CPU has no step before that is under way");
+                Ok(executor.step(weights, step, want)?)
+            }
         }
     }
 
