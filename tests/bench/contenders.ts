@@ -61,33 +61,29 @@ function onCpu(threads: number): string {
   return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }
 
+/** `kernels` of the package's option. */
+async function loadNomoat(page: Page, how: How, kernels: string): Promise<string> {
+  const options: EngineOptions & { model: string } = {
+    model: paths.model,
+    contextLength: CONTEXT,
+    kernels,
+    ...how,
+  };
+  const device = await page.evaluate(
+    async ([url, given]) => {
+      const { createEngine } = (await import(url)) as typeof import("nomoat");
+      window.engine = await createEngine(given);
+      return window.engine.device;
+    },
+    [paths.nomoat, options] as const,
+  );
+  return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
+}
+
 const nomoat: Contender = {
   name: "Nomoat",
   version: nomoatPackage.version,
-  async load(page, how) {
-    // Packages before the CPU device ignore these two.
-    const options: Pick<EngineOptions, "contextLength"> & How & { model: string } = {
-      model: paths.model,
-      contextLength: CONTEXT,
-      ...how,
-    };
-    const device = await page.evaluate(
-      async ([url, given]) => {
-        const { createEngine, NoWebGpuError } = (await import(url)) as typeof import("nomoat");
-        try {
-          window.engine = await createEngine(given);
-          return window.engine.device;
-        } catch (error) {
-          if (given.device === "cpu" && error instanceof NoWebGpuError) return null;
-          throw error;
-        }
-      },
-      [paths.nomoat, options] as const,
-    );
-    if (device?.backend !== how.device)
-      throw new NotRun(`this build of the package has no device "${how.device}"`);
-    return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
-  },
+  load: (page, how) => loadNomoat(page, how, ""),
   ask: (page, messages, maxTokens) =>
     page.evaluate(
       async ([given, max]) => {
@@ -279,5 +275,18 @@ const transformers: Contender = {
     page.evaluate(() => window.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)),
 };
 
+/** The same with activations in 8 bits, as on the CPU: another class of accuracy, so a contender of its own. */
+const int8: Contender = {
+  ...nomoat,
+  name: "Nomoat, int8",
+  load: async (page, how) => `${await loadNomoat(page, how, "int8")}, int8`,
+};
+
 /** All of them; ours first. */
-export const contenders = [nomoat, wllama, transformers];
+export const contenders = [nomoat, int8, wllama, transformers];
+
+/** Whether a contender takes part on a device. On the CPU ours always has activations in 8 bits. */
+export function takesPart({ name }: Contender, { device }: How, peers: string[]): boolean {
+  if (name === int8.name) return device === "webgpu";
+  return name === nomoat.name || peers.includes(name);
+}

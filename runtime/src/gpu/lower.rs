@@ -18,8 +18,8 @@ pub(super) const MANY: u32 = 9;
 const TILE: u32 = 64;
 /// Rows of a weight that a unit of the other kernels works on.
 const UNIT: usize = 4;
-/// Queries of a workgroup of `attention`.
-const QUERIES: usize = 8;
+/// Queries of a workgroup of `attention` at most.
+const QUERIES: usize = 4;
 /// Workgroups of a dispatch, per dimension: WebGPU's limit everywhere.
 const MAX_GROUPS: u32 = 65_535;
 /// Positions of the context for which another workgroup is put on a head.
@@ -498,12 +498,13 @@ impl Lowering<'_> {
             whole("y", self.value(out)),
             whole("partial", &partial),
         ];
-        let name = if head_dim <= 128 { "attention.1" } else { "attention.4" };
+        let pairs = if head_dim <= 128 { 1 } else { 4 };
         let mut launches = Vec::new();
         // A CPU has few threads to feed and no use for shared reads in a step of one row.
         let heads_of_one = if self.gpu.info().is_fallback { 1 } else { heads };
         for (from, heads, rows) in [(1, heads_of_one, 1), (2, heads, QUERIES / heads)] {
-            let kernel = self.gpu.kernel(name, constants(heads, rows))?;
+            let queries = if heads * rows == 1 { 1 } else { QUERIES };
+            let kernel = self.gpu.kernel(&format!("attention.{pairs}.{queries}"), constants(heads, rows))?;
             let y = Extent::Rows(Rows::Tokens, rows as u32);
             let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
             launches.push((from, Launch { kernel, grid }));

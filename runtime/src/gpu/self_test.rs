@@ -665,6 +665,7 @@ mod tests {
             (shape(4, 4, 128, 0), 130),
             (shape(2, 1, 256, 0), 33),
             (shape(4, 2, 80, 40), 129),
+            (shape(12, 1, 16, 0), 7),
         ] {
             check(attention(shape, tokens));
         }

@@ -6,11 +6,11 @@
 //   k, v    the KV pool, eight halves and two halves an element: [n_cells, keys then values of N_KV_HEADS * HEAD_DIM f16]
 //   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32: sums, then their maximal score and total weight; two a vec2
 //
-// A workgroup of 64 threads computes up to 8 queries that share keys: HEADS neighbouring heads of ROWS rows. It walks the context in
-// chunks of 64 positions: a thread scores one position for all queries, then the threads turn to the dimensions, PAIRS pairs each, and
-// add up the chunk's weighted values. In steps of one row with much context it is split over step.n_splits workgroups, each of
-// which leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row sees positions
-// max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = N_HEADS / HEADS, y = t / ROWS, z = splits.
+// A workgroup of 64 threads computes a query, or up to four that share keys: HEADS neighbouring heads of ROWS rows, a lane of a vector
+// each. It walks the context in chunks of 64 positions: a thread scores one position for all queries, then the threads turn to the
+// dimensions, PAIRS pairs each, and add up the chunk's weighted values. In steps of one row with much context it is split over
+// step.n_splits workgroups, each of which leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row
+// sees positions max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = N_HEADS / HEADS, y = t / ROWS, z = splits.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -33,17 +33,76 @@ override ROWS: u32;
 const LOWEST = -3.0e38;
 const PAIRS = {PAIRS}u;
 
-// Element [query * 64 + i]: of position i of the chunk.
-var<workgroup> weights: array<f32, 512>;
-// Of thread i.
-var<workgroup> scratch: array<f32, 512>;
+// A number, and an integer, of each query.
+#if QUERIES=4
+alias Numbers = vec4<f32>;
+alias Integers = vec4<u32>;
+#else
+alias Numbers = f32;
+alias Integers = u32;
+#endif
+
+// Of each position of the chunk.
+var<workgroup> weights: array<Numbers, 64>;
 // Where a position's values begin, in words.
 var<workgroup> values: array<u32, 64>;
+// Of each thread.
+var<workgroup> scratch: array<Numbers, 64>;
+
+fn group_max(thread: u32, value: Numbers) -> Numbers {
+    scratch[thread] = value;
+    for (var stride = 32u; stride > 0u; stride /= 2u) {
+        workgroupBarrier();
+        if thread < stride {
+            scratch[thread] = max(scratch[thread], scratch[thread + stride]);
+        }
+    }
+    workgroupBarrier();
+    return scratch[0];
+}
+
+// Query `a`'s row of the step, from row t0 on, and its head, from `head` on.
+fn row_of(t0: u32, a: u32) -> u32 {
+    return min(t0 + min(a / HEADS, ROWS - 1u), step.n_tokens - 1u);
+}
+
+// Where it begins in q, and in y but for the element's size.
+fn place_of(t0: u32, head: u32, a: u32) -> u32 {
+    return (row_of(t0, a) * N_HEADS + head + a % HEADS) * HEAD_DIM;
+}
 
 // The first position that a row sees.
 fn first_of(token: Token) -> u32 {
     let end = token.position + 1u;
     return select(0u, end - min(end, WINDOW), WINDOW > 0u);
+}
+
+// Eight dimensions of the queries times those of a key.
+fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
+#if QUERIES=4
+    return vec4<f32>(
+        dot(q[x.x], low) + dot(q[x.x + 1u], high), dot(q[x.y], low) + dot(q[x.y + 1u], high),
+        dot(q[x.z], low) + dot(q[x.z + 1u], high), dot(q[x.w], low) + dot(q[x.w + 1u], high),
+    );
+#else
+    return dot(q[x], low) + dot(q[x + 1u], high);
+#endif
+}
+
+// Leaves a pair of a query's result or, of a part of the context, its sums and with the first pair what they count.
+fn store(i: u32, split: u32, head: u32, place: u32, sum: vec2<f32>, top: f32, total: f32) {
+    if i >= HEAD_DIM / 2u {
+        return;
+    }
+    if step.n_splits == 1u {
+        y[place / 2u + i] = sum / total;
+        return;
+    }
+    let part = (split * N_HEADS + head) * (HEAD_DIM / 2u + 1u);
+    partial[part + i] = sum;
+    if i == 0u {
+        partial[part + HEAD_DIM / 2u] = vec2<f32>(top, total);
+    }
 }
 
 @compute @workgroup_size(64)
@@ -54,10 +113,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let head = group.x * HEADS;
     let kv_head = head / (N_HEADS / N_KV_HEADS) * HEAD_DIM;
-    let n_rows = min(ROWS, step.n_tokens - t0);
-    let n_queries = n_rows * HEADS;
+#if QUERIES=4
+    let places = vec4<u32>(
+        place_of(t0, head, 0u), place_of(t0, head, 1u), place_of(t0, head, 2u), place_of(t0, head, 3u),
+    );
+#else
+    let places = place_of(t0, head, 0u);
+#endif
 
     // Rows of one sequence share its pages; those of another take their turn, so that barriers are met by all.
+    let n_rows = min(ROWS, step.n_tokens - t0);
     var done = 0u;
     for (var leader = 0u; leader < n_rows; leader++) {
         if ((done >> leader) & 1u) == 1u {
@@ -74,101 +139,91 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 end = max(end, token.position + 1u);
             }
         }
+        // What each query sees; of another sequence nothing.
+        var firsts = Integers();
+        var ends = Integers();
+#if QUERIES=4
+        for (var a = 0u; a < 4u; a++) {
+            let token = tokens[row_of(t0, a)];
+            firsts[a] = first_of(token);
+            ends[a] = select(0u, token.position + 1u, token.sequence == sequence);
+        }
+#else
+        firsts = first;
+        ends = end;
+#endif
         // This workgroup's share of the context, in whole chunks.
         let share = ((end - first) + 64u * step.n_splits - 1u) / (64u * step.n_splits) * 64u;
         first += share * group.z;
         end = min(end, first + share);
 
-        var tops: array<f32, 8>;
-        var totals: array<f32, 8>;
-        var sums: array<vec2<f32>, 8u * PAIRS>;
-        for (var a = 0u; a < n_queries; a++) {
-            tops[a] = LOWEST;
-        }
+        var top = Numbers() + LOWEST;
+        var total = Numbers();
+        // Of the pairs' first and second dimensions.
+        var sums_x: array<Numbers, PAIRS>;
+        var sums_y: array<Numbers, PAIRS>;
         for (var chunk = first; chunk < end; chunk += 64u) {
             let n = min(64u, end - chunk);
             let p = chunk + thread;
-            var scores: array<f32, 8>;
+            var score = Numbers() + LOWEST;
             if thread < n {
                 let cell = pages[sequence * step.max_pages + p / PAGE] * PAGE + p % PAGE;
                 let at = cell * (2u * N_KV_HEADS * HEAD_DIM) + kv_head;
                 values[thread] = (at + N_KV_HEADS * HEAD_DIM) / 2u;
+                var s = Numbers();
                 for (var i = 0u; i < HEAD_DIM / 8u; i++) {
                     let w = k[at / 8u + i];
                     let low = vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y));
                     let high = vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
-                    for (var a = 0u; a < n_queries; a++) {
-                        let x = ((t0 + a / HEADS) * N_HEADS + head + a % HEADS) * (HEAD_DIM / 4u) + 2u * i;
-                        scores[a] += dot(q[x], low) + dot(q[x + 1u], high);
-                    }
+                    s += products(places / 4u + 2u * i, low, high);
                 }
+                let is_seen = (Integers() + p >= firsts) & (Integers() + p < ends);
+                score = select(score, s * SCALE, is_seen);
             }
-            for (var a = 0u; a < n_queries; a++) {
-                let token = tokens[t0 + a / HEADS];
-                let is_seen = thread < n && token.sequence == sequence && p <= token.position && p >= first_of(token);
-                scores[a] = select(LOWEST, scores[a] * SCALE, is_seen);
-                scratch[a * 64u + thread] = scores[a];
-            }
-            for (var stride = 32u; stride > 0u; stride /= 2u) {
-                workgroupBarrier();
-                if thread < stride {
-                    for (var a = 0u; a < n_queries; a++) {
-                        let i = a * 64u + thread;
-                        scratch[i] = max(scratch[i], scratch[i + stride]);
-                    }
-                }
-            }
-            workgroupBarrier();
-            for (var a = 0u; a < n_queries; a++) {
-                let top = max(tops[a], scratch[a * 64u]);
-                // Of a query that has seen nothing yet, lowest minus lowest would count as one.
-                weights[a * 64u + thread] = select(0.0, exp(scores[a] - top), scores[a] > LOWEST);
-                let shrink = exp(tops[a] - top);
-                tops[a] = top;
-                totals[a] *= shrink;
-                for (var d = 0u; d < PAIRS; d++) {
-                    sums[a * PAIRS + d] *= shrink;
-                }
+            let new_top = max(top, group_max(thread, score));
+            // Of a query that has seen nothing yet, lowest minus lowest would count as one.
+            weights[thread] = select(Numbers(), exp(score - new_top), score > Numbers() + LOWEST);
+            let shrink = exp(top - new_top);
+            top = new_top;
+            total *= shrink;
+            for (var d = 0u; d < PAIRS; d++) {
+                sums_x[d] *= shrink;
+                sums_y[d] *= shrink;
             }
             workgroupBarrier();
             for (var j = 0u; j < n; j++) {
-                let value = values[j];
-                for (var a = 0u; a < n_queries; a++) {
-                    totals[a] += weights[a * 64u + j];
-                }
-                for (var d = 0u; d < PAIRS; d++) {
-                    let i = thread + 64u * d;
-                    if i < HEAD_DIM / 2u {
-                        let x = unpack2x16float(v[value + i]);
-                        for (var a = 0u; a < n_queries; a++) {
-                            sums[a * PAIRS + d] += weights[a * 64u + j] * x;
-                        }
+                total += weights[j];
+            }
+            for (var d = 0u; d < PAIRS; d++) {
+                let i = thread + 64u * d;
+                if i < HEAD_DIM / 2u {
+                    var x = Numbers();
+                    var y = Numbers();
+                    for (var j = 0u; j < n; j++) {
+                        let value = unpack2x16float(v[values[j] + i]);
+                        let weight = weights[j];
+                        x += weight * value.x;
+                        y += weight * value.y;
                     }
+                    sums_x[d] += x;
+                    sums_y[d] += y;
                 }
             }
             workgroupBarrier();
         }
 
-        for (var a = 0u; a < n_queries; a++) {
-            let row = t0 + a / HEADS;
-            if tokens[row].sequence != sequence {
-                continue;
-            }
-            let to = row * N_HEADS + head + a % HEADS;
-            let part = (group.z * N_HEADS + head + a % HEADS) * (HEAD_DIM / 2u + 1u);
-            for (var d = 0u; d < PAIRS; d++) {
-                let i = thread + 64u * d;
-                if i < HEAD_DIM / 2u {
-                    if step.n_splits == 1u {
-                        y[to * (HEAD_DIM / 2u) + i] = sums[a * PAIRS + d] / totals[a];
-                    } else {
-                        partial[part + i] = sums[a * PAIRS + d];
-                    }
+        for (var d = 0u; d < PAIRS; d++) {
+            let i = thread + 64u * d;
+#if QUERIES=4
+            for (var a = 0u; a < HEADS * n_rows; a++) {
+                if ends[a] > 0u {
+                    let sum = vec2<f32>(sums_x[d][a], sums_y[d][a]);
+                    store(i, group.z, head + a % HEADS, places[a], sum, top[a], total[a]);
                 }
             }
-            if step.n_splits > 1u && thread == 0u {
-                partial[part + HEAD_DIM / 2u] = vec2<f32>(tops[a], totals[a]);
-            }
+#else
+            store(i, group.z, head, places, vec2<f32>(sums_x[d], sums_y[d]), top, total);
+#endif
         }
     }
 }
