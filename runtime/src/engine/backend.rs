@@ -59,7 +59,7 @@ impl Device {
 
     /// Rows of a step of prefill: few enough that a step stays far below the seconds after which systems reset a device and
     /// people lose patience.
-    pub(super) fn chunk(&self) -> u32 {
+    pub fn chunk(&self) -> u32 {
         match self {
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) if gpu.info().is_fallback => 32,

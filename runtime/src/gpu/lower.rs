@@ -81,6 +81,9 @@ pub(super) struct Plan {
     pub one: Vec<Dispatch>,
     /// For steps of more: op by op.
     pub many: Vec<Dispatch>,
+    /// Where the dispatches of each fused op end in `one`, and of each op in `many`: for measurements.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub ends: [Vec<usize>; 2],
     pub buffers: Buffers,
     /// Values that steps of one row write.
     pub written_by_one: Vec<ValueId>,
@@ -108,18 +111,22 @@ pub(super) fn lower(
         shapes: HashMap::new(),
         dispatches: Vec::new(),
     };
+    let mut ends = [Vec::new(), Vec::new()];
     for op in &graph.ops {
         lowering.op(op)?;
+        ends[1].push(lowering.dispatches.len());
     }
     let many = lowering.next_list();
     lowering.is_one = true;
     for (_, fused) in &fused {
         lowering.fused(fused)?;
+        ends[0].push(lowering.dispatches.len());
     }
     let one = lowering.next_list();
     Ok(Plan {
         one,
         many,
+        ends,
         buffers: lowering.buffers,
         written_by_one: fused.iter().filter_map(|(_, fused)| fused.out()).collect(),
     })

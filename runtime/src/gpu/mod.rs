@@ -8,12 +8,18 @@ mod executor;
 mod fuse;
 mod kernels;
 mod lower;
+#[cfg(feature = "cli")]
+mod meter;
 pub mod self_test;
 mod variants;
 mod weights;
+#[cfg(feature = "cli")]
+mod work;
 
 pub use device::{DeviceInfo, Gpu, Options};
 pub use executor::Executor;
+#[cfg(feature = "cli")]
+pub use meter::{Arithmetic, Limits, Meter, OpTime, Subject};
 pub use variants::{Class, Lanes, Variants};
 pub use weights::Weights;
 
