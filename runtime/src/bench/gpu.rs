@@ -92,7 +92,6 @@ struct Report {
 struct Row {
     /// The format of its weights, where it has any.
     weights: Option<&'static str>,
-    rows: u32,
     /// Positions that the last row sees.
     context: u32,
     /// What bounds it: `memory`, or the arithmetic.
@@ -225,11 +224,11 @@ impl Bench<'_> {
         let shape = Shape { n_layers: layers, is_tied: true, ..*self.shape };
         let model = Model::new(self.gpu, &shape, format).await?;
         let is_chosen = format == self.format;
-        let mut parts: Vec<(u32, u32, &str)> = vec![(1, 128, "")];
+        // (rows, positions that the last one sees, beginning of the ops' names)
+        let mut parts: Vec<(u32, u32, &str)> = vec![(1, 128, ""), (128, 128, "")];
         if is_chosen {
             parts.extend([(1, LONG, "attention"), (128, LONG, "attention")]);
         }
-        parts.push((128, 128, ""));
         if !self.options.quick {
             parts.push((512, 512, ""));
         }
@@ -238,19 +237,19 @@ impl Bench<'_> {
         let mut all = Vec::new();
         for (rows, context, start) in parts {
             let step = Rows::new(context - rows..context, true);
-            let wanted = |op: &str| op.starts_with(start) && (is_chosen || reads_matrix(op));
+            let wanted = |op: &str, n| n == rows && op.starts_with(start) && (is_chosen || reads_matrix(op));
             let times = self.meter.ops(&mut executor, model.subject(), &step.step(), wanted).await?;
-            all.extend(times.into_iter().map(|time| self.row(time, format, rows, context)));
+            all.extend(times.into_iter().map(|time| self.row(time, format, context)));
         }
         Ok(all)
     }
 
-    fn row(&self, time: OpTime, format: Format, rows: u32, context: u32) -> Row {
+    fn row(&self, time: OpTime, format: Format, context: u32) -> Row {
         let floors = self.meter.limits().floors(time.bytes, time.macs, time.arithmetic);
         let limit = if floors[0] >= floors[1] { "memory" } else { time.arithmetic.name() };
         let share = floors[0].max(floors[1]) / time.seconds;
         let weights = (reads_matrix(&time.op) || time.op.starts_with("embed")).then(|| format.name());
-        Row { weights, rows, context, limit, share, time }
+        Row { weights, context, limit, share, time }
     }
 
     /// Prefill and decode of the whole model.
@@ -367,15 +366,17 @@ fn kernels_text(report: &Report) -> String {
     let header = ["op", "weights", "context", "kernels", "µs", "GB/s", "GMAC/s", "limit", "share"];
     let mut text = format!(
         "### Kernels\n\n\
-         At the shapes of {}. An op is timed in its place in a step, with all others of its shape, caches emptied first; the fastest of several \
-         passes counts. Share: of the limit that bounds the op by the bytes it must move and the multiply-adds it must do.\n",
+         At the shapes of {}. All ops of a shape are timed together, in a step's order, with its weights out of caches; the fastest of several \
+         passes counts. Share: of the copy's speed or the multiply-adds' rate, whichever bounds the bytes that the op must move and the \
+         multiply-adds that it must do; above 100 % where results stay in a cache.\n",
         report.shape
     );
-    let mut all_rows: Vec<u32> = report.kernels.iter().map(|row| row.rows).collect();
+    let mut all_rows: Vec<u32> = report.kernels.iter().map(|row| row.time.rows).collect();
     all_rows.sort_unstable();
     all_rows.dedup();
     for n in all_rows {
-        let rows: Vec<Vec<String>> = report.kernels.iter().filter(|row| row.rows == n).map(cells).collect();
+        let rows: Vec<Vec<String>> =
+            report.kernels.iter().filter(|row| row.time.rows == n).map(cells).collect();
         let title = if n == 1 { "Decode, one row".into() } else { format!("Prefill, {n} rows") };
         text += &format!("\n#### {title}\n\n{}", table(&header, &rows));
     }

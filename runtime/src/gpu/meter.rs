@@ -72,6 +72,8 @@ impl Limits {
 pub struct OpTime {
     /// What they compute, and the numbers of the shape.
     pub op: String,
+    /// Rows that it works on.
+    pub rows: u32,
     /// Names of the kernels that do it.
     pub kernels: Vec<&'static str>,
     /// How many the step has.
@@ -229,14 +231,14 @@ impl Meter {
         ops.iter().map(floors).fold([0.0; 2], |sum, floors| [sum[0] + floors[0], sum[1] + floors[1]])
     }
 
-    /// Times the ops of a step, all of one shape together; of those whose name is wanted. They run in the step's order on what the
+    /// Times the ops of a step, all of one shape together; of those that are wanted by name and number of rows. They run in the step's order on what the
     /// device happens to hold, after a copy that leaves caches with none of it.
     pub async fn ops(
         &self,
         executor: &mut Executor,
         subject: Subject<'_>,
         step: &Step<'_>,
-        wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&str, u32) -> bool,
     ) -> Result<Vec<OpTime>, GpuError> {
         executor.drain().await?;
         executor.write_step(step, Feed::Host);
@@ -254,8 +256,8 @@ impl Meter {
             if count > 1 {
                 ops.remove(0);
             }
-            let PlannedOp { what, work, shaders, .. } = &ops[0];
-            if shaders.is_empty() || !wanted(what) {
+            let PlannedOp { what, work, rows, shaders, .. } = &ops[0];
+            if shaders.is_empty() || !wanted(what, *rows) {
                 continue;
             }
             let arithmetic = ops[0].arithmetic();
@@ -265,6 +267,7 @@ impl Meter {
             let seconds = self.fastest(true, |pass| encode(executor, step, is_timed, pass)).await?;
             times.push(OpTime {
                 op: what.clone(),
+                rows: *rows,
                 kernels: shaders.iter().map(|shader| shader.name).collect(),
                 count,
                 timed,
@@ -362,6 +365,7 @@ fn encode(executor: &Executor, step: &Step, wanted: impl Fn(usize) -> bool, pass
 struct PlannedOp {
     what: String,
     work: Work,
+    rows: u32,
     /// What the step launches for it.
     shaders: Vec<&'static Shader>,
     /// Numbers of its dispatches in the plan's list.
@@ -401,7 +405,7 @@ fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp>
             while let Some((_, _, kernel, _)) = launches.next_if(|(i, ..)| *i < end) {
                 shaders.push(kernel.shader);
             }
-            PlannedOp { what, work, shaders, range }
+            PlannedOp { what, work, rows: counter.n_rows(op), shaders, range }
         })
         .collect()
 }

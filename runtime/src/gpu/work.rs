@@ -47,9 +47,18 @@ impl Counter<'_> {
                 format!("q, k, v {}", self.shape(weights)),
             ),
         };
-        let values = fused.inputs().into_iter().chain(fused.out());
-        work.bytes += values.map(|id| self.value_bytes(id)).sum::<u64>();
+        let read = match fused {
+            // Of what it selects from, it reads what it writes.
+            Fused::Op(Op::SelectRows { out, .. }) => vec![*out],
+            _ => fused.inputs(),
+        };
+        work.bytes += read.into_iter().chain(fused.out()).map(|id| self.value_bytes(id)).sum::<u64>();
         (work, what)
+    }
+
+    /// Rows that an op works on.
+    pub fn n_rows(&self, fused: &Fused) -> u32 {
+        self.rows(fused.out().map_or(Rows::Tokens, |id| self.graph.values[id.0].rows)) as u32
     }
 
     fn op(&self, op: &Op) -> (Work, String) {
@@ -215,6 +224,7 @@ mod tests {
         assert_has(&all, "attention, 4/2 heads of 16", 13 * 128 + 3 * 512, 36 * 4 * 16 * 2);
         assert_has(&all, "write keys, values 32", 3 * 128 + 3 * 256, 0);
         assert_has(&all, "swiglu 96", 3 * 3 * 384, 0);
+        assert_has(&all, "select rows of 64", 2 * 256, 0);
         // One output.
         assert_has(&all, "project 70 x 64", 70 * 36 + 256 + 280, 70 * 64);
     }
