@@ -1,5 +1,6 @@
 //! Composes every shader variant of `variants.txt`, validates it with naga, and writes what Rust must know of it: its bindings and
-//! its workgroup size. A shader that does not validate does not compile.
+//! its workgroup size. A shader that does not validate does not compile. What only benches run is validated always and kept where the
+//! feature `bench` is on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,7 +27,7 @@ fn generate() -> Result<()> {
     let mut sources = BTreeMap::new();
     read_folder(Path::new("wgsl"), &mut sources)?;
     let mut code = String::from("static SOURCES: &[(&str, &str)] = &[\n");
-    for (name, text) in &sources {
+    for (name, text) in sources.iter().filter(|(name, _)| is_kept(name)) {
         let _ = writeln!(code, "({name:?}, {text:?}),");
     }
     code.push_str("];\n/// Every variant that exists.\npub static SHADERS: &[Shader] = &[\n");
@@ -34,12 +35,20 @@ fn generate() -> Result<()> {
     for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
         for (name, settings) in combinations(line)? {
             let text = compose::compose(&settings, |name| sources.get(name).map(String::as_str))?;
-            describe(&mut code, &name, &settings, &text).map_err(|e| format!("{name}: {e}"))?;
+            let description = describe(&name, &settings, &text).map_err(|e| format!("{name}: {e}"))?;
+            if is_kept(line) {
+                code.push_str(&description);
+            }
         }
     }
     code.push_str("];\n");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?).join("shaders.rs");
     fs::write(out, code).map_err(|e| e.to_string())
+}
+
+/// Whether what is in this file, or made of it, belongs into the crate.
+fn is_kept(file: &str) -> bool {
+    !file.starts_with("bench/") || env::var_os("CARGO_FEATURE_BENCH").is_some()
 }
 
 /// The settings of every variant that a line of `variants.txt` stands for, with the variant's name.
@@ -82,8 +91,8 @@ fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// Validates one variant and appends its `Shader` value to the generated code.
-fn describe(code: &mut String, name: &str, settings: &compose::Settings, text: &str) -> Result<()> {
+/// Validates one variant and gives the code of its `Shader` value.
+fn describe(name: &str, settings: &compose::Settings, text: &str) -> Result<String> {
     // What the kernel enables for browsers is on in naga by capability.
     let plain = text.replace("enable subgroups;", "");
     let module = naga::front::wgsl::parse_str(&plain).map_err(|e| e.emit_to_string(&plain))?;
@@ -108,6 +117,7 @@ fn describe(code: &mut String, name: &str, settings: &compose::Settings, text: &
         }
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
+    let mut code = String::new();
     let _ = writeln!(code, "Shader {{ name: {name:?}, settings: &{settings:?},");
     let _ = writeln!(
         code,
@@ -121,5 +131,5 @@ fn describe(code: &mut String, name: &str, settings: &compose::Settings, text: &
         let _ = writeln!(code, "    Binding {{ index: {index}, name: {name:?}, access: Access::{access} }},");
     }
     code.push_str("  ] },\n");
-    Ok(())
+    Ok(code)
 }

@@ -59,12 +59,10 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
-    /// Measure the CPU's kernels.
-    #[command(hide = true)]
+    /// Measure a device: its limits, kernels and whole models.
     Bench {
-        /// Threads; default: one a core, at most 8.
-        #[arg(long)]
-        threads: Option<usize>,
+        #[command(subcommand)]
+        command: bench::Command,
     },
     /// Compare with golden logits and texts; prints JSON.
     Eval {
@@ -120,7 +118,7 @@ fn main() -> Result<()> {
             }
             pollster::block_on(answer(&mut engine, request))
         }
-        Command::Bench { threads } => bench::run(threads.unwrap_or_else(cpu::default_threads)),
+        Command::Bench { command } => bench::run(command),
         Command::Info { model, context_length } => info::print(&files(&model)?, context_length),
         Command::Eval { model, golden, max_tokens, load } => {
             let mut engine = open(&model, &load)?;

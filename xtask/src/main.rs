@@ -1,6 +1,7 @@
 //! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
 
 mod bench;
+mod bench_gpu;
 mod build;
 mod model;
 mod report;
@@ -64,6 +65,8 @@ enum Command {
 enum BenchCommand {
     /// Nomoat beside its peers in one browser, on one model.
     Web(bench::Web),
+    /// The GPU's limits, kernels and whole models of made-up weights, natively.
+    Gpu(bench_gpu::Options),
     /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
     Cpu {
         /// Default: one a core, at most 8.
@@ -94,6 +97,7 @@ fn main() -> Result<()> {
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
+        Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
         Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {

@@ -186,7 +186,7 @@ pub fn bench_cpu(threads: Option<usize>) -> Result<()> {
     let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
     let threads = threads.map(|n| n.to_string());
     let threads: Vec<&str> = threads.iter().flat_map(|n| ["--threads", n]).collect();
-    execute(&nomoat, &[&["bench"], threads.as_slice()].concat())?;
+    execute(&nomoat, &[&["bench", "cpu"], threads.as_slice()].concat())?;
     let prompt = "The quick brown fox jumps over the lazy dog while the sun sets. ".repeat(22);
     let run = ["run", model.as_ref(), "--device", "cpu", "-n", "64", "-p", prompt.as_str()];
     execute(&nomoat, &[run.as_slice(), &threads].concat())

@@ -58,8 +58,8 @@ impl Device {
         }
     }
 
-    /// Rows of a step of prefill at most. How many there are is a matter of the device's speed, see [`super::pace`].
-    pub(super) fn chunk(&self) -> u32 {
+    /// Rows of a step of prefill at most. How many there are is a matter of the device's speed, see `pace.rs`.
+    pub fn chunk(&self) -> u32 {
         match self {
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) if !gpu.variants().tile => 32,

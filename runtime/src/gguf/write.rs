@@ -53,6 +53,22 @@ impl Writer {
         out.flush()
     }
 
+    /// Everything before the data.
+    pub fn header(&self) -> io::Result<Vec<u8>> {
+        let mut out = Counter { inner: Vec::new(), written: 0 };
+        self.write_header(&mut out)?;
+        Ok(out.inner)
+    }
+
+    /// Bytes of all data, each tensor's padding included.
+    pub fn data_bytes(&self) -> io::Result<u64> {
+        let alignment = self.alignment()?;
+        let padded = |(name, shape, ty): &(String, Vec<u64>, TensorType)| {
+            Ok(tensor_bytes(name, shape, *ty)?.next_multiple_of(alignment))
+        };
+        self.tensors.iter().map(padded).sum()
+    }
+
     fn alignment(&self) -> io::Result<u64> {
         match self.metadata.get(ALIGNMENT_KEY) {
             None => Ok(DEFAULT_ALIGNMENT),

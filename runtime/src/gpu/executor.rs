@@ -2,7 +2,8 @@
 //! way, each fed by the one before without its token leaving the device.
 
 use super::device::Mapping;
-use super::lower::{Extent, MANY, Plan, When, lower, n_splits};
+use super::kernels::Kernel;
+use super::lower::{Dispatch, Extent, MANY, Plan, When, lower, n_splits};
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Best, Capacity, Choice, Feed, Graph, Output, Rows, Step, Token, ValueId, Want};
@@ -16,7 +17,7 @@ pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
 #[derive(Debug)]
 pub struct Executor {
     gpu: Gpu,
-    plan: Plan,
+    pub(super) plan: Plan,
     capacity: Capacity,
     n_vocab: usize,
     results: Option<(ValueId, ValueId)>,
@@ -193,14 +194,19 @@ impl Executor {
         Ok(())
     }
 
-    fn encode(&mut self, step: &Step, want: Want, feed: Feed, staging: usize) -> wgpu::SubmissionIndex {
-        let (queue, buffers) = (&self.gpu.queue, &self.plan.buffers.step);
-        let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
-        let n_splits = match step.tokens {
+    /// Workgroups that share a head's context.
+    fn n_splits(&self, step: &Step) -> u32 {
+        match step.tokens {
             [token] => n_splits(&self.gpu, token.position),
             _ => 1,
-        };
-        let parameters = [n_tokens, n_outputs, step.max_pages, n_splits];
+        }
+    }
+
+    /// Writes what kernels must know of a step.
+    pub(super) fn write_step(&self, step: &Step, want: Want, feed: Feed) {
+        let (queue, buffers) = (&self.gpu.queue, &self.plan.buffers.step);
+        let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
+        let parameters = [n_tokens, n_outputs, step.max_pages, self.n_splits(step)];
         queue.write_buffer(&buffers.step, 0, bytemuck::bytes_of(&parameters));
         let tokens: &[u8] = bytemuck::cast_slice(step.tokens);
         // The id comes first in a token; the device may have written it.
@@ -208,43 +214,59 @@ impl Executor {
         queue.write_buffer(&buffers.tokens, skip as u64, &tokens[skip..]);
         queue.write_buffer(&buffers.outputs, 0, bytemuck::cast_slice(step.outputs));
         queue.write_buffer(&buffers.pages, 0, bytemuck::cast_slice(step.pages));
+        if let (Want::Choice(choice), Some(buffers)) = (want, &self.plan.choice_buffers) {
+            queue.write_buffer(&buffers.choice, 0, bytemuck::bytes_of(&choice));
+        }
+    }
 
-        let is_truncated = match (want, &self.plan.choice_buffers) {
-            (Want::Choice(choice), Some(buffers)) => {
-                queue.write_buffer(&buffers.choice, 0, bytemuck::bytes_of(&choice));
-                choice.truncates()
-            }
-            _ => false,
+    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its kernel and workgroups. What finds or chooses tokens is
+    /// numbered after the rest.
+    pub(super) fn launches<'a>(
+        &'a self,
+        step: &Step,
+        want: Want,
+    ) -> impl Iterator<Item = (usize, &'a Dispatch, &'a Kernel, [u32; 3])> + use<'a> {
+        let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
+        let n_splits = self.n_splits(step);
+        let (last, is_truncated) = match want {
+            Want::Choice(choice) => (&self.plan.choice, choice.truncates()),
+            Want::Best | Want::Logits => (&self.plan.best, false),
         };
-
-        let count = |rows| match rows {
-            Rows::Tokens => n_tokens,
-            Rows::Outputs => n_outputs,
-        };
-        let extent = |extent: Extent| match extent {
-            Extent::Fixed(n) => n,
-            Extent::Rows(rows, at_a_time) => count(rows).div_ceil(at_a_time),
-            Extent::Splits => n_splits,
-        };
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        self.n_dispatches = 0;
-        let is = |when| match when {
+        let is = move |when| match when {
             When::Always => true,
             When::Split => n_splits > 1,
             When::Truncated => is_truncated,
         };
+        let count = move |rows| match rows {
+            Rows::Tokens => n_tokens,
+            Rows::Outputs => n_outputs,
+        };
+        let extent = move |extent: Extent| match extent {
+            Extent::Fixed(n) => n,
+            Extent::Rows(rows, at_a_time) => count(rows).div_ceil(at_a_time),
+            Extent::Splits => n_splits,
+        };
         let dispatches = if n_tokens == 1 { &self.plan.one } else { &self.plan.many };
-        let last = if matches!(want, Want::Choice(_)) { &self.plan.choice } else { &self.plan.best };
-        for dispatch in dispatches.iter().chain(last) {
-            let Some(launch) = dispatch.launch(count, is) else { continue };
-            let [x, y, z] = launch.grid.map(extent);
-            pass.set_pipeline(&launch.kernel.pipeline);
+        dispatches.iter().chain(last).enumerate().filter_map(move |(i, dispatch)| {
+            let launch = dispatch.launch(count, is)?;
+            Some((i, dispatch, launch.kernel.as_ref(), launch.grid.map(extent)))
+        })
+    }
+
+    fn encode(&mut self, step: &Step, want: Want, feed: Feed, staging: usize) -> wgpu::SubmissionIndex {
+        self.write_step(step, want, feed);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let mut n_dispatches = 0;
+        for (_, dispatch, kernel, [x, y, z]) in self.launches(step, want) {
+            pass.set_pipeline(&kernel.pipeline);
             pass.set_bind_group(0, &dispatch.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);
-            self.n_dispatches += 1;
+            n_dispatches += 1;
         }
+        self.n_dispatches = n_dispatches;
         drop(pass);
+        let n_outputs = step.outputs.len() as u32;
         if let (Some((logits, argmax)), 1..) = (self.results, n_outputs) {
             let staging = &self.staging[staging];
             let n_best = 16 * u64::from(n_outputs);
@@ -254,7 +276,7 @@ impl Executor {
                 encoder.copy_buffer_to_buffer(&values[logits.0], 0, staging, n_best, 4 * self.n_vocab as u64);
             }
         }
-        queue.submit([encoder.finish()])
+        self.gpu.queue.submit([encoder.finish()])
     }
 
     /// Whether steps of so many rows write a value; fused dispatches leave out what is between their ops.

@@ -107,6 +107,9 @@ pub(super) struct Plan {
     /// Or for a token chosen by chance.
     pub choice: Vec<Dispatch>,
     pub choice_buffers: Option<ChoiceBuffers>,
+    /// Where the dispatches of each fused op end in `one`, and of each op in `many`: for measurements.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub ends: [Vec<usize>; 2],
     pub buffers: Buffers,
     /// Values that steps of one row write.
     pub written_by_one: Vec<ValueId>,
@@ -134,13 +137,16 @@ pub(super) fn lower(
         shapes: HashMap::new(),
         dispatches: Vec::new(),
     };
+    let mut ends = [Vec::new(), Vec::new()];
     for op in &graph.ops {
         lowering.op(op)?;
+        ends[1].push(lowering.dispatches.len());
     }
     let many = lowering.next_list();
     lowering.is_one = true;
     for (_, fused) in &fused {
         lowering.fused(fused)?;
+        ends[0].push(lowering.dispatches.len());
     }
     let one = lowering.next_list();
     for op in &graph.ops {
@@ -149,6 +155,8 @@ pub(super) fn lower(
         }
     }
     let best = lowering.next_list();
+    // The op is the last one; what it takes is numbered after the lists.
+    ends.iter_mut().filter_map(|ends| ends.last_mut()).for_each(|end| *end += best.len());
     let choice_buffers = graph.logits.zip(graph.argmax).map(|(logits, out)| lowering.choice(logits, out));
     let choice_buffers = choice_buffers.transpose()?;
     let choice = lowering.next_list();
@@ -158,6 +166,7 @@ pub(super) fn lower(
         best,
         choice,
         choice_buffers,
+        ends,
         buffers: lowering.buffers,
         written_by_one: fused.iter().filter_map(|(_, fused)| fused.out()).collect(),
     })

@@ -8,13 +8,19 @@ mod executor;
 mod fuse;
 mod kernels;
 mod lower;
+#[cfg(feature = "cli")]
+mod meter;
 pub mod self_test;
 pub mod tune;
 mod variants;
 mod weights;
+#[cfg(feature = "cli")]
+mod work;
 
 pub use device::{DeviceInfo, Gpu, Options};
 pub use executor::Executor;
+#[cfg(feature = "cli")]
+pub use meter::{Arithmetic, Limits, Meter, OpTime, Subject};
 pub use variants::{Class, Lanes, Variants};
 pub use weights::Weights;
 

@@ -1,0 +1,30 @@
+//! `nomoat bench`: what devices reach of what they could.
+
+mod cpu;
+mod gpu;
+mod model;
+mod shape;
+mod table;
+
+use anyhow::Result;
+use clap::Subcommand;
+use nomoat_runtime::cpu::default_threads;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The CPU's kernels.
+    Cpu {
+        /// Threads; default: one a core, at most 8.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// The GPU's limits, its kernels, and whole models of made-up weights.
+    Gpu(gpu::Options),
+}
+
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Cpu { threads } => cpu::run(threads.unwrap_or_else(default_threads)),
+        Command::Gpu(options) => gpu::run(&options),
+    }
+}

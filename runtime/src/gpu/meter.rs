@@ -1,0 +1,411 @@
+//! Measures a device: what its memory and arithmetic give at most, and how long ops and steps take on it, by its own clock where it
+//! has one.
+
+use super::fuse::{Fused, fuse};
+use super::kernels::Kernel;
+use super::work::{Counter, Work};
+use super::{Executor, Gpu, GpuError, Weights};
+use crate::graph::{Feed, Graph, Step, Want};
+use crate::quant::Format;
+use nomoat_shaders::Shader;
+use serde::Serialize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a device gives at most, measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limits {
+    /// Bytes a second that a copy reads and writes, counted both.
+    pub copy: f64,
+    /// Bytes a second that are read where little is written.
+    pub read: f64,
+    /// Multiply-adds a second of f32.
+    pub f32: f64,
+    /// Of f16, where there is f16 arithmetic.
+    pub f16: Option<f64>,
+    /// Of 8-bit integers by packed dot products, where there are these.
+    pub int8: Option<f64>,
+}
+
+/// The numbers that a kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// Single precision.
+    F32,
+    /// Half precision, at least in part.
+    F16,
+    /// 8-bit integers.
+    Int8,
+}
+
+impl Arithmetic {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arithmetic::F32 => "f32",
+            Arithmetic::F16 => "f16",
+            Arithmetic::Int8 => "int8",
+        }
+    }
+}
+
+impl Limits {
+    /// Multiply-adds a second at most. Kernels of f16 may use f32 where that is faster.
+    pub fn rate(&self, arithmetic: Arithmetic) -> f64 {
+        match arithmetic {
+            Arithmetic::F32 => self.f32,
+            Arithmetic::F16 => self.f16.unwrap_or(0.0).max(self.f32),
+            Arithmetic::Int8 => self.int8.unwrap_or(0.0).max(self.f32),
+        }
+    }
+
+    /// Seconds that it takes at least to move so many bytes, and to do so many multiply-adds.
+    pub fn floors(&self, bytes: u64, macs: u64, arithmetic: Arithmetic) -> [f64; 2] {
+        [bytes as f64 / self.copy, macs as f64 / self.rate(arithmetic)]
+    }
+}
+
+/// How long the ops of one shape take in a step.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpTime {
+    /// What they compute, and the numbers of the shape.
+    pub op: String,
+    /// Rows that it works on.
+    pub rows: u32,
+    /// Names of the kernels that do it.
+    pub kernels: Vec<&'static str>,
+    /// How many the step has.
+    pub count: usize,
+    /// Of them, how many were timed, one after the other in one pass.
+    pub timed: usize,
+    /// Seconds of one.
+    pub seconds: f64,
+    /// Bytes that one must move.
+    pub bytes: u64,
+    /// Multiply-adds of one.
+    pub macs: u64,
+    /// What they are done in.
+    pub arithmetic: Arithmetic,
+}
+
+/// A graph on a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// Its weights.
+    pub weights: &'a Weights,
+    /// What each of them is stored in.
+    pub formats: &'a [Format],
+}
+
+/// Bytes that are copied to measure memory, and to drive everything else out of caches.
+const COPIED: u64 = 256 << 20;
+/// Of software devices, whose memory is slow and whose caches are no larger than that.
+const COPIED_BY_SOFTWARE: u64 = 64 << 20;
+/// Seconds that a pass should take at least when arithmetic is measured.
+const LONG: f64 = 0.02;
+/// Seconds that the ops of one pass may take together by their floor: far from where systems reset a device.
+const PASS: f64 = 0.05;
+/// Seconds spent on the ops of one shape.
+const BUDGET: f64 = 0.25;
+/// Passes of which the fastest counts, at most.
+const MOST_PASSES: usize = 100;
+/// Threads of a workgroup of the bench's own kernels.
+const GROUP: u32 = 256;
+/// Multiply-adds of a round of `multiply_add`.
+const ROUND: u64 = 32;
+
+/// An open device with what it takes to measure it.
+#[derive(Debug)]
+pub struct Meter {
+    gpu: Gpu,
+    /// Absent where the device has no clock: then the host's is used, and what lies between counts, too.
+    clock: Option<Clock>,
+    copy: Bound,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Clock {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    staging: wgpu::Buffer,
+}
+
+/// A kernel with its buffers and number of workgroups.
+#[derive(Debug)]
+struct Bound {
+    kernel: Arc<Kernel>,
+    bind_group: wgpu::BindGroup,
+    groups: u32,
+}
+
+impl Bound {
+    fn new(gpu: &Gpu, name: &str, buffers: &[&wgpu::Buffer], groups: u32) -> Result<Self, GpuError> {
+        let kernel = gpu.kernel(name, Vec::new())?;
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(name),
+            layout: &kernel.layout,
+            entries: &entries,
+        });
+        Ok(Self { kernel, bind_group, groups })
+    }
+
+    fn dispatch(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.kernel.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.groups, 1, 1);
+    }
+}
+
+impl Meter {
+    /// Measures the device's limits first, which takes a second or two.
+    pub async fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE;
+        let most = if gpu.info().is_fallback { COPIED_BY_SOFTWARE } else { COPIED };
+        let copied = most.min(gpu.info().max_binding_size) & !0xfff;
+        let [x, y] = ["copied", "copy"].map(|label| gpu.buffer(label, copied, usage));
+        let groups = |per_thread: u64| (copied / 16 / per_thread / u64::from(GROUP)).clamp(1, 65_535) as u32;
+        let copy = Bound::new(gpu, "memory.copy", &[&x, &y], groups(1))?;
+        let read = Bound::new(gpu, "memory.read", &[&x, &y], groups(16))?;
+        let nothing = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
+        let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, limits: nothing };
+        meter.limits = Limits {
+            copy: 2.0 * copied as f64 / meter.fastest(false, |pass| meter.copy.dispatch(pass)).await?,
+            read: copied as f64 / meter.fastest(false, |pass| read.dispatch(pass)).await?,
+            f32: meter.multiply_adds("f32", 1).await?,
+            f16: if gpu.info().f16 { Some(meter.multiply_adds("f16", 1).await?) } else { None },
+            int8: if gpu.info().packed_dot { Some(meter.multiply_adds("int8", 4).await?) } else { None },
+        };
+        Ok(meter)
+    }
+
+    /// What the device gives at most.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether times are the device's own.
+    pub fn has_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// Multiply-adds a second, of which an instruction has so many.
+    async fn multiply_adds(&self, number: &str, per_instruction: u64) -> Result<f64, GpuError> {
+        let gpu = &self.gpu;
+        let parameters = gpu.buffer("rounds", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let y = gpu.buffer("sums", 16, wgpu::BufferUsages::STORAGE);
+        let groups = if gpu.info().is_fallback { 64 } else { 4096 };
+        let kernel = Bound::new(gpu, &format!("multiply_add.{number}"), &[&parameters, &y], groups)?;
+        let mut rounds = 16_u32;
+        loop {
+            gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&[rounds, 1, 2, 3]));
+            if self.time(false, |pass| kernel.dispatch(pass)).await? > LONG || rounds > 1 << 24 {
+                break;
+            }
+            rounds *= 2;
+        }
+        let seconds = self.fastest(false, |pass| kernel.dispatch(pass)).await?;
+        let macs = u64::from(groups * GROUP) * u64::from(rounds) * ROUND * per_instruction;
+        Ok(macs as f64 / seconds)
+    }
+
+    /// Seconds that a whole step takes on the device.
+    pub async fn step(&self, executor: &mut Executor, step: &Step<'_>) -> Result<f64, GpuError> {
+        executor.drain().await?;
+        executor.write_step(step, Want::Best, Feed::Host);
+        self.fastest(false, |pass| encode(executor, step, |_| true, pass)).await
+    }
+
+    /// Seconds that a whole step takes at least to move its ops' bytes, and to do their multiply-adds; each op is counted by itself.
+    pub fn step_floors(&self, executor: &Executor, subject: Subject, step: &Step) -> [f64; 2] {
+        let floors = |op: &PlannedOp| self.limits.floors(op.work.bytes, op.work.macs, op.arithmetic());
+        let ops = planned(executor, subject, step);
+        ops.iter().map(floors).fold([0.0; 2], |sum, floors| [sum[0] + floors[0], sum[1] + floors[1]])
+    }
+
+    /// Times the ops of a step, all of one shape together; of those that are wanted by name and number of rows. They run in the step's order on what the
+    /// device happens to hold, after a copy that leaves caches with none of it.
+    pub async fn ops(
+        &self,
+        executor: &mut Executor,
+        subject: Subject<'_>,
+        step: &Step<'_>,
+        wanted: impl Fn(&str, u32) -> bool,
+    ) -> Result<Vec<OpTime>, GpuError> {
+        executor.drain().await?;
+        executor.write_step(step, Want::Best, Feed::Host);
+        let mut shapes: Vec<Vec<PlannedOp>> = Vec::new();
+        for op in planned(executor, subject, step) {
+            match shapes.iter_mut().find(|shape| shape[0].what == op.what && shape[0].work == op.work) {
+                Some(shape) => shape.push(op),
+                None => shapes.push(vec![op]),
+            }
+        }
+        let mut times = Vec::new();
+        for mut ops in shapes {
+            // The first op of a kind may do more than the others, for all of them.
+            let count = ops.len();
+            if count > 1 {
+                ops.remove(0);
+            }
+            let PlannedOp { what, work, rows, shaders, .. } = &ops[0];
+            if shaders.is_empty() || !wanted(what, *rows) {
+                continue;
+            }
+            let arithmetic = ops[0].arithmetic();
+            let floor = self.limits.floors(work.bytes, work.macs, arithmetic).into_iter().fold(0.0, f64::max);
+            let timed = ops.len().min(((PASS / floor) as usize).max(1));
+            let is_timed = |i| ops[..timed].iter().any(|op| op.range.contains(&i));
+            let seconds = self.fastest(true, |pass| encode(executor, step, is_timed, pass)).await?;
+            times.push(OpTime {
+                op: what.clone(),
+                rows: *rows,
+                kernels: shaders.iter().map(|shader| shader.name).collect(),
+                count,
+                timed,
+                seconds: seconds / timed as f64,
+                bytes: work.bytes,
+                macs: work.macs,
+                arithmetic,
+            });
+        }
+        Ok(times)
+    }
+
+    /// Seconds of the fastest of several passes of the same, the first left out unless it alone takes too long.
+    async fn fastest(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
+        let start = Instant::now();
+        let mut best = self.time(cold, &encode).await?;
+        for i in 0..MOST_PASSES {
+            if start.elapsed().as_secs_f64() > BUDGET {
+                break;
+            }
+            let seconds = self.time(cold, &encode).await?;
+            best = if i == 0 { seconds } else { best.min(seconds) };
+        }
+        Ok(best)
+    }
+
+    /// Seconds that one pass takes; `cold`: after a copy that drives what it reads out of caches.
+    async fn time(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
+        let gpu = &self.gpu;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        if cold {
+            // In a submit of its own, which ends before the next begins.
+            self.copy.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
+            gpu.queue.submit([encoder.finish()]);
+            encoder = gpu.device.create_command_encoder(&Default::default());
+        }
+        let Some(clock) = &self.clock else {
+            gpu.settle().await?;
+            encode(&mut encoder.begin_compute_pass(&Default::default()));
+            let start = Instant::now();
+            gpu.queue.submit([encoder.finish()]);
+            gpu.settle().await?;
+            return Ok(start.elapsed().as_secs_f64());
+        };
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                query_set: &clock.queries,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            }),
+            ..Default::default()
+        });
+        encode(&mut pass);
+        drop(pass);
+        encoder.resolve_query_set(&clock.queries, 0..2, &clock.resolved, 0);
+        encoder.copy_buffer_to_buffer(&clock.resolved, 0, &clock.staging, 0, 16);
+        gpu.queue.submit([encoder.finish()]);
+        let mut ticks = [0_u64; 2];
+        gpu.read(&clock.staging, bytemuck::cast_slice_mut(&mut ticks)).await?;
+        let seconds =
+            ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
+        match seconds > 0.0 {
+            true => Ok(seconds),
+            false => Err(GpuError::Internal("the device's clock does not move".into())),
+        }
+    }
+}
+
+impl Clock {
+    fn new(gpu: &Gpu) -> Option<Self> {
+        let has_clock = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let buffer = |label, usage| gpu.buffer(label, 16, usage | wgpu::BufferUsages::COPY_DST);
+        has_clock.then(|| Self {
+            queries: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("clock"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            }),
+            resolved: buffer("ticks", wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+            staging: buffer("ticks read", wgpu::BufferUsages::MAP_READ),
+        })
+    }
+}
+
+/// Encodes a step's dispatches, of those that are wanted by their number in the plan's list.
+fn encode(executor: &Executor, step: &Step, wanted: impl Fn(usize) -> bool, pass: &mut wgpu::ComputePass) {
+    for (_, dispatch, kernel, [x, y, z]) in executor.launches(step, Want::Best).filter(|(i, ..)| wanted(*i)) {
+        pass.set_pipeline(&kernel.pipeline);
+        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// An op of a step.
+struct PlannedOp {
+    what: String,
+    work: Work,
+    rows: u32,
+    /// What the step launches for it.
+    shaders: Vec<&'static Shader>,
+    /// Numbers of its dispatches in the plan's list.
+    range: Range<usize>,
+}
+
+impl PlannedOp {
+    fn arithmetic(&self) -> Arithmetic {
+        match self.shaders.as_slice() {
+            shaders if shaders.iter().any(|shader| shader.name.contains(".int8")) => Arithmetic::Int8,
+            shaders if shaders.iter().any(|shader| shader.needs_f16) => Arithmetic::F16,
+            _ => Arithmetic::F32,
+        }
+    }
+}
+
+/// The ops that a step runs, fused where it fuses.
+fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp> {
+    let is_one = step.tokens.len() == 1;
+    let ops: Vec<Fused> = match is_one {
+        true => {
+            let fused = fuse(subject.graph, |ids| subject.weights.are_stacked(ids));
+            fused.into_iter().map(|(_, fused)| fused).collect()
+        }
+        false => subject.graph.ops.iter().map(|op| Fused::Op(op.clone())).collect(),
+    };
+    let counter = Counter { graph: subject.graph, formats: subject.formats, step };
+    let mut launches = executor.launches(step, Want::Best).peekable();
+    let mut start = 0;
+    let ends = &executor.plan.ends[usize::from(!is_one)];
+    ops.iter()
+        .zip(ends)
+        .map(|(op, &end)| {
+            let (work, what) = counter.count(op);
+            let range = std::mem::replace(&mut start, end)..end;
+            let mut shaders = Vec::new();
+            while let Some((_, _, kernel, _)) = launches.next_if(|(i, ..)| *i < end) {
+                shaders.push(kernel.shader);
+            }
+            PlannedOp { what, work, rows: counter.n_rows(op), shaders, range }
+        })
+        .collect()
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask bench gpu`: builds and runs `nomoat bench gpu`, which measures and prints all by itself, and llama.cpp beside it.
+
+use crate::report::{command, machine, replace_section, table};
+use crate::tools::{once, output_of, root, run as execute, target};
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use std::path::Path;
+
+/// What to measure; `nomoat bench gpu --help` says more.
+#[derive(Args)]
+pub struct Options {
+    /// Whose dimensions the model has: smollm2-135m, llama-1b or llama-8b.
+    #[arg(long, default_value = "smollm2-135m")]
+    shape: String,
+    /// What its matrices are stored in: q4_0, q4_1, q8_0 or f16.
+    #[arg(long, default_value = "q4_0")]
+    format: String,
+    /// Less of everything, which leaves docs/benchmarks.md alone.
+    #[arg(long)]
+    quick: bool,
+    /// Which of the equivalent kernels to run, such as `int8`.
+    #[arg(long, env = "NOMOAT_KERNELS")]
+    kernels: Option<String>,
+    /// Another program to measure on the same GPU and a file of the same shape.
+    #[arg(long, value_enum)]
+    peer: Option<Peer>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Peer {
+    /// Its Vulkan backend, through node-llama-cpp; on Linux, x86-64.
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+/// Builds, measures, prints and writes the results.
+pub fn run(options: &Options) -> Result<()> {
+    let build =
+        ["build", "--quiet", "--release", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
+    execute("cargo", &build)?;
+    let (nomoat, folder) = (target().join("release/nomoat"), target().join("bench"));
+    std::fs::create_dir_all(&folder)?;
+    let json = folder.join("gpu.json");
+    let (nomoat, json) = (nomoat.to_string_lossy(), json.to_string_lossy());
+    let bench = ["bench", "gpu", "--shape", &options.shape, "--format", &options.format];
+    let mut args = [bench.as_slice(), &["--json", json.as_ref()]].concat();
+    if options.quick {
+        args.push("--quick");
+    }
+    if let Some(kernels) = &options.kernels {
+        args.extend(["--kernels", kernels]);
+    }
+    let measured = output_of(&nomoat, &args)?;
+    let mut section =
+        format!("## On the GPU, natively\n\n`{}`. {}.\n\n{}\n", command(), machine(), measured.trim());
+    if let Some(Peer::LlamaCpp) = options.peer {
+        let model = folder.join(format!("{}-{}.gguf", options.shape, options.format));
+        let path = model.to_string_lossy();
+        execute(&nomoat, &[bench.as_slice(), &["--write-model", path.as_ref()]].concat())?;
+        let result = llama_cpp(&model);
+        std::fs::remove_file(&model)?;
+        section += &format!("\n{}", result?);
+    }
+    println!("{section}\nEverything: {json}");
+    if options.quick { Ok(()) } else { replace_section("bench gpu", &section) }
+}
+
+/// What `tests/bench/llama.cpp/measure.mjs` prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Measured {
+    version: String,
+    backend: String,
+    devices: Vec<String>,
+    prefill: Speed,
+    decode: Speed,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Speed {
+    tokens: u32,
+    tokens_per_second: f64,
+}
+
+fn llama_cpp(model: &Path) -> Result<String> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "--peer llama.cpp is for Linux on x86-64"
+    );
+    let bench = root().join("tests/bench/llama.cpp");
+    let folder = bench.to_string_lossy();
+    once("bench-llama.cpp", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
+        // What is optional are its builds for all other devices.
+        let flags = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
+        execute("npm", &[["ci", "--prefix", folder.as_ref()].as_slice(), &flags].concat())
+    })?;
+    let script = bench.join("measure.mjs");
+    let printed = output_of("node", &[script.to_string_lossy().as_ref(), model.to_string_lossy().as_ref()])?;
+    let measured: Measured = serde_json::from_str(&printed).context("what llama.cpp's script prints")?;
+    let row = |name: &str, speed: &Speed| {
+        vec![name.into(), speed.tokens.to_string(), format!("{:.1}", speed.tokens_per_second)]
+    };
+    Ok(format!(
+        "### llama.cpp beside it\n\n\
+         node-llama-cpp {}, backend {}, {}, a file of the same shape and format, the best of three rounds.\n\n{}",
+        measured.version,
+        measured.backend,
+        measured.devices.join(", "),
+        table(
+            &["run", "tokens", "tokens/s"],
+            &[row("pp512", &measured.prefill), row("tg128 at 0", &measured.decode)]
+        )
+    ))
+}
