@@ -31,7 +31,7 @@ const PART: usize = 2048;
 
 /// How many workgroups share a head's context in a step of one row at this position.
 pub(super) fn n_splits(gpu: &Gpu, position: u32) -> u32 {
-    if gpu.info().is_fallback { 1 } else { (position + 1).div_ceil(SPLIT).min(MAX_SPLITS) }
+    if !gpu.variants().tile { 1 } else { (position + 1).div_ceil(SPLIT).min(MAX_SPLITS) }
 }
 
 /// One dimension of a grid.
@@ -484,7 +484,7 @@ impl Lowering<'_> {
         // As many heads of the same keys as fit, and rows for the rest of the queries.
         let alike = n_heads / n_kv_heads;
         let heads = (1..=QUERIES).rev().find(|n| alike.is_multiple_of(*n)).unwrap_or(1);
-        let constants = |heads: usize, rows: usize| {
+        let constants = |rows: usize| {
             vec![
                 ("N_HEADS", n_heads as f64),
                 ("N_KV_HEADS", n_kv_heads as f64),
@@ -496,6 +496,14 @@ impl Lowering<'_> {
                 ("ROWS", rows as f64),
             ]
         };
+        if !self.gpu.variants().tile {
+            let quads = [16, 32, 128].into_iter().find(|quads| head_dim <= 4 * quads).unwrap_or(128);
+            let kv = whole("k", &self.buffers.kv[layer]);
+            let resources = [whole("q", self.value(q)), kv, whole("y", self.value(out))];
+            let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Rows::Tokens, 1), SINGLE];
+            let name = format!("attention_few.{quads}");
+            return self.push(&name, constants(1), &resources, Rows::Tokens, grid);
+        }
         let splits = self.capacity.cells().div_ceil(SPLIT).min(MAX_SPLITS);
         let bytes = 4 * u64::from(splits) * (n_heads * (head_dim + 2)) as u64;
         let partial = self.scratch(Scratch::Partial(n_heads, head_dim), bytes);
@@ -509,11 +517,9 @@ impl Lowering<'_> {
         ];
         let pairs = if head_dim <= 128 { 1 } else { 4 };
         let mut launches = Vec::new();
-        // A CPU has few threads to feed and no use for shared reads in a step of one row.
-        let heads_of_one = if self.gpu.info().is_fallback { 1 } else { heads };
-        for (from, heads, rows) in [(1, heads_of_one, 1), (2, heads, QUERIES / heads)] {
+        for (from, rows) in [(1, 1), (2, QUERIES / heads)] {
             let queries = if heads * rows == 1 { 1 } else { QUERIES };
-            let kernel = self.gpu.kernel(&format!("attention.{pairs}.{queries}"), constants(heads, rows))?;
+            let kernel = self.gpu.kernel(&format!("attention.{pairs}.{queries}"), constants(rows))?;
             let y = Extent::Rows(Rows::Tokens, rows as u32);
             let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
             launches.push((from, Launch { kernel, grid }));
@@ -523,7 +529,7 @@ impl Lowering<'_> {
 
         let resources = [whole("partial", &partial), whole("y", self.value(out))];
         let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
-        self.push("attention_merge", constants(1, 1), &resources, Rows::Tokens, grid)?;
+        self.push("attention_merge", constants(1), &resources, Rows::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
             merge.when = When::Split;
         }

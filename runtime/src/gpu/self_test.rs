@@ -36,6 +36,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
 }
 
 /// One graph with its data.
+#[derive(Clone)]
 pub(crate) struct Case {
     pub name: String,
     pub graph: Graph,
@@ -413,8 +414,15 @@ mod tests {
     }
 
     fn check(case: Case) {
-        let error = pollster::block_on(case.deviation(&device())).unwrap();
-        assert!(error <= case.tolerance, "{}: {error}", case.name);
+        check_with("", case);
+    }
+
+    /// With kernels of these words.
+    fn check_with(words: &str, case: Case) {
+        let mut gpu = device();
+        gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
+        let error = pollster::block_on(case.deviation(&gpu)).unwrap();
+        assert!(error <= case.tolerance, "{} ({}): {error}", case.name, gpu.variants());
     }
 
     #[test]
@@ -469,7 +477,8 @@ mod tests {
 
     #[test]
     fn decoding_takes_few_dispatches() {
-        let gpu = device();
+        let mut gpu = device();
+        gpu.set_variants(Variants::parse("tile", gpu.info()).unwrap());
         let count = |n_layers, position| {
             let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
             let mut case = layers(Format::Q4_1, rope, &[1], n_layers);
@@ -667,7 +676,8 @@ mod tests {
             (shape(4, 2, 80, 40), 129),
             (shape(12, 1, 16, 0), 7),
         ] {
-            check(attention(shape, tokens));
+            check_with("tile", attention(shape, tokens));
+            check_with("few", attention(shape, tokens));
         }
     }
 
@@ -678,7 +688,7 @@ mod tests {
             let shape = Attention { n_heads: 6, n_kv_heads: 2, head_dim: 40, scale: 0.2, window };
             let mut case = attention(shape, n_tokens);
             case.steps = vec![n_tokens as usize - 2, 1, 1];
-            check(case);
+            check_with("tile", case);
         }
     }
 
@@ -693,7 +703,8 @@ mod tests {
             (token.sequence, token.position) = (i as u32 % 2, i as u32 / 2);
             token.cell = case.pages[(token.sequence * 2) as usize] * PAGE + token.position;
         }
-        check(case);
+        check_with("few", case.clone());
+        check_with("tile", case);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Variants {
     pub lanes: Lanes,
     /// Threads of a unit, a power of two, at most 64; fewer where rows are short.
     pub n_lanes: u32,
-    /// Prefill goes in tiles staged in workgroup memory; else a few rows at a time, which suits CPUs.
+    /// Prefill goes in tiles staged in workgroup memory; else a few rows at a time, and attention by a few threads, which suits CPUs.
     pub tile: bool,
     /// Tiles are staged as f16.
     pub f16: bool,

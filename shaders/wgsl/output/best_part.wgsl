@@ -3,7 +3,7 @@
 //   logits [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
 //   parts  [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
 //
-// The lowest index wins a tie. One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = output rows.
+// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output rows.
 #import common/step
 #if LOGIT=adjusted
 #import output/adjusted
@@ -17,8 +17,8 @@ override N_PARTS: u32;
 
 const PART = 2048u;
 
-var<workgroup> values: array<f32, 256>;
-var<workgroup> indices: array<u32, 256>;
+var<workgroup> values: array<f32, 64>;
+var<workgroup> indices: array<u32, 64>;
 
 fn logit(at: u32, i: u32) -> f32 {
 #if LOGIT=adjusted
@@ -28,7 +28,7 @@ fn logit(at: u32, i: u32) -> f32 {
 #endif
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     if group.y >= step.n_outputs {
         return;
@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let end = min(first + PART, N_VOCAB);
     var best = -3.4e38;
     var index = first;
-    for (var i = first + thread; i < end; i += 256u) {
+    for (var i = first + thread; i < end; i += 64u) {
         let v = logit(row, i);
         if v > best {
             best = v;
@@ -47,35 +47,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     values[thread] = best;
     indices[thread] = index;
-    for (var stride = 128u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            let v = values[thread + stride];
-            let i = indices[thread + stride];
-            if v > values[thread] || (v == values[thread] && i < indices[thread]) {
-                values[thread] = v;
-                indices[thread] = i;
-            }
+    workgroupBarrier();
+    // Each thread for itself: barriers cost more.
+    var top = values[0];
+    index = indices[0];
+    for (var i = 1u; i < 64u; i++) {
+        let v = values[i];
+        if v > top || (v == top && indices[i] < index) {
+            top = v;
+            index = indices[i];
         }
     }
-    workgroupBarrier();
-    let top = values[0];
-    workgroupBarrier();
     var sum = 0.0;
 #if LOGIT=plain
-    for (var i = first + thread; i < end; i += 256u) {
+    for (var i = first + thread; i < end; i += 64u) {
         sum += exp(logit(row, i) - top);
     }
+    workgroupBarrier();
     values[thread] = sum;
-    for (var stride = 128u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            values[thread] += values[thread + stride];
-        }
+    workgroupBarrier();
+    sum = 0.0;
+    for (var i = 0u; thread == 0u && i < 64u; i++) {
+        sum += values[i];
     }
-    sum = values[0];
 #endif
     if thread == 0u {
-        parts[group.y * N_PARTS + group.x] = vec4<f32>(bitcast<f32>(indices[0]), top, sum, 0.0);
+        parts[group.y * N_PARTS + group.x] = vec4<f32>(bitcast<f32>(index), top, sum, 0.0);
     }
 }
