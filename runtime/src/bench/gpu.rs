@@ -143,29 +143,32 @@ async fn measure(options: &Options, shape: &Shape, format: Format) -> Result<()>
     let start = Instant::now();
     let gpu = open(&options.kernels).await?;
     let meter = Meter::new(&gpu).await.context("measuring the device")?;
+    let mut failures = Vec::new();
+    let mut bench = Bench { gpu: &gpu, meter, shape, format, options };
+
+    // The format that was asked for comes first, with all ops.
+    let others = FORMATS.into_iter().filter(|other| *other != format && !options.quick);
+    let mut timed = Vec::new();
+    for format in std::iter::once(format).chain(others) {
+        match bench.kernels(format).await {
+            Ok(ops) => timed.extend(ops),
+            Err(error) => failures.push(format!("kernels on {}: {error:#}", format.name())),
+        }
+    }
+    bench.meter.measure_limits().await.context("measuring the device again")?;
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         device: gpu.info().clone(),
-        has_clock: meter.has_clock(),
-        limits: *meter.limits(),
+        has_clock: bench.meter.has_clock(),
+        limits: *bench.meter.limits(),
         shape: shape.name,
         format: format.name(),
-        kernels: Vec::new(),
+        kernels: timed.into_iter().map(|(op, format, context)| bench.row(op, format, context)).collect(),
         model: None,
-        failures: Vec::new(),
+        failures,
     };
-    println!("{}", limits_text(&report));
+    println!("{}\n{}", limits_text(&report), kernels_text(&report));
 
-    let mut bench = Bench { gpu: &gpu, meter: &meter, shape, format, options };
-    // The format that was asked for comes first, with all ops.
-    let others = FORMATS.into_iter().filter(|other| *other != format && !options.quick);
-    for format in std::iter::once(format).chain(others) {
-        match bench.kernels(format).await {
-            Ok(rows) => report.kernels.extend(rows),
-            Err(error) => report.failures.push(format!("kernels on {}: {error:#}", format.name())),
-        }
-    }
-    println!("{}", kernels_text(&report));
     match bench.whole().await {
         Ok(whole) => {
             println!("{}", whole_text(&report, &whole));
@@ -209,15 +212,15 @@ async fn open(kernels: &str) -> Result<Gpu> {
 
 struct Bench<'a> {
     gpu: &'a Gpu,
-    meter: &'a Meter,
+    meter: Meter,
     shape: &'a Shape,
     format: Format,
     options: &'a Options,
 }
 
 impl Bench<'_> {
-    /// Times ops, of the chosen format all, of others those that read weights.
-    async fn kernels(&mut self, format: Format) -> Result<Vec<Row>> {
+    /// Times ops, of the chosen format all, of others those that read weights; each with its format and context.
+    async fn kernels(&mut self, format: Format) -> Result<Vec<(OpTime, Format, u32)>> {
         let layers = (LAYERS / self.shape.layer_bytes(format)).clamp(2, self.shape.n_layers);
         eprintln!("[kernels on {}: {layers} layers]", format.name());
         // One matrix of words serves as both, to take less memory.
@@ -239,7 +242,7 @@ impl Bench<'_> {
             let step = Rows::new(context - rows..context, true);
             let wanted = |op: &str, n| n == rows && op.starts_with(start) && (is_chosen || reads_matrix(op));
             let times = self.meter.ops(&mut executor, model.subject(), &step.step(), wanted).await?;
-            all.extend(times.into_iter().map(|time| self.row(time, format, context)));
+            all.extend(times.into_iter().map(|time| (time, format, context)));
         }
         Ok(all)
     }

@@ -125,6 +125,9 @@ pub struct Meter {
     /// Absent where the device has no clock: then the host's is used, and what lies between counts, too.
     clock: Option<Clock>,
     copy: Bound,
+    read: Bound,
+    /// Bytes that `copy` and `read` read.
+    copied: u64,
     limits: Limits,
 }
 
@@ -175,16 +178,30 @@ impl Meter {
         let groups = |per_thread: u64| (copied / 16 / per_thread / u64::from(GROUP)).clamp(1, 65_535) as u32;
         let copy = Bound::new(gpu, "memory.copy", &[&x, &y], groups(1))?;
         let read = Bound::new(gpu, "memory.read", &[&x, &y], groups(16))?;
-        let nothing = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
-        let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, limits: nothing };
-        meter.limits = Limits {
-            copy: 2.0 * copied as f64 / meter.fastest(false, |pass| meter.copy.dispatch(pass)).await?,
-            read: copied as f64 / meter.fastest(false, |pass| read.dispatch(pass)).await?,
-            f32: meter.multiply_adds("f32", 1).await?,
-            f16: if gpu.info().f16 { Some(meter.multiply_adds("f16", 1).await?) } else { None },
-            int8: if gpu.info().packed_dot { Some(meter.multiply_adds("int8", 4).await?) } else { None },
-        };
+        let limits = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
+        let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, read, copied, limits };
+        meter.measure_limits().await?;
         Ok(meter)
+    }
+
+    /// Measures the limits again: the most that was seen counts, for a device may be slow at first, or busy with something else.
+    pub async fn measure_limits(&mut self) -> Result<(), GpuError> {
+        let copied = self.copied as f64;
+        let copy = 2.0 * copied / self.fastest(false, |pass| self.copy.dispatch(pass)).await?;
+        let read = copied / self.fastest(false, |pass| self.read.dispatch(pass)).await?;
+        let f32 = self.multiply_adds("f32", 1).await?;
+        let f16 = if self.gpu.info().f16 { Some(self.multiply_adds("f16", 1).await?) } else { None };
+        let int8 = if self.gpu.info().packed_dot { Some(self.multiply_adds("int8", 4).await?) } else { None };
+        let most = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+        let known = &mut self.limits;
+        *known = Limits {
+            copy: known.copy.max(copy),
+            read: known.read.max(read),
+            f32: known.f32.max(f32),
+            f16: most(known.f16, f16),
+            int8: most(known.int8, int8),
+        };
+        Ok(())
     }
 
     /// What the device gives at most.
