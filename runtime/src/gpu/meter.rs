@@ -426,3 +426,56 @@ fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp>
         })
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::self_test::layers;
+    use super::*;
+    use crate::gpu::{Options, Variants};
+    use crate::graph::Rope;
+
+    /// What is timed as an op are its dispatches, all of them, and no other op's.
+    #[test]
+    fn every_dispatch_is_counted_to_its_op() {
+        let mut gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
+        for words in ["exact,shared", "int8,one"] {
+            gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
+            for n_tokens in [1, 9] {
+                let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
+                let case = layers(Format::Q4_0, rope, &[n_tokens], 2);
+                let weights = case.upload(&gpu).unwrap();
+                let formats: Vec<Format> = case.weights.iter().map(|(format, _)| *format).collect();
+                let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
+                pollster::block_on(executor.step(&case.step(), crate::graph::Want::Best)).unwrap();
+                let subject = Subject { graph: &case.graph, weights: &weights, formats: &formats };
+                let ops = planned(&executor, subject, &case.step());
+                let n_shaders: usize = ops.iter().map(|op| op.shaders.len()).sum();
+                assert_eq!(n_shaders, executor.dispatches(), "{words}, {n_tokens} rows");
+                for op in &ops {
+                    let last = op.shaders.last().map_or("", |shader| shader.name);
+                    let kernels = match op.what.split([' ', ',']).next() {
+                        Some("q") => "matvec qkv",
+                        Some("gate") => "matvec gate_up",
+                        Some("project") if op.what.ends_with("add") => "matvec residual",
+                        Some("project") => "mat",
+                        Some("attention") => "attention",
+                        Some("argmax") => "argmax",
+                        _ => continue,
+                    };
+                    let fits = kernels.split(' ').all(|part| last.contains(part));
+                    assert!(fits, "{words}, {n_tokens} rows: {} is done by {last}", op.what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_floor_is_of_the_arithmetic_that_is_used() {
+        let limits = Limits { copy: 100.0, read: 120.0, f32: 10.0, f16: Some(5.0), int8: Some(40.0) };
+        assert_eq!(limits.floors(200, 20, Arithmetic::F32), [2.0, 2.0]);
+        // Slow f16 is no excuse.
+        assert_eq!(limits.floors(0, 20, Arithmetic::F16)[1], 2.0);
+        assert_eq!(limits.floors(0, 20, Arithmetic::Int8)[1], 0.5);
+    }
+}
