@@ -3,6 +3,7 @@
 mod cpu;
 mod gpu;
 mod model;
+mod report;
 mod shape;
 mod table;
 

@@ -54,8 +54,8 @@ impl Model {
             }
             let format = formats[i];
             let (mut quants, mut scales) = (Vec::new(), Vec::new());
-            format.repack(&blocks(format, weight.n_cols, i as u64), &mut quants, &mut scales);
             let n_blocks = weight.n_rows * weight.n_cols / BLOCK;
+            format.repack(&blocks(format, weight.n_cols, n_blocks, i as u64), &mut quants, &mut scales);
             for first in (0..n_blocks).step_by(RUN) {
                 let n = RUN.min(n_blocks - first);
                 let (quants, scales) =

@@ -180,8 +180,9 @@ impl Shape {
         self.writer(format).write(BufWriter::new(File::create(path)?), |i, out| {
             match tensors[i].1.as_slice() {
                 &[n_rows, n_cols] => {
-                    let mut left = (n_rows * n_cols) as usize / BLOCK * format.block_bytes();
-                    let blocks = blocks(format, n_cols as usize, i as u64);
+                    let n_blocks = (n_rows * n_cols) as usize / BLOCK;
+                    let blocks = blocks(format, n_cols as usize, n_blocks, i as u64);
+                    let mut left = n_blocks * format.block_bytes();
                     while left > 0 {
                         let n = left.min(blocks.len());
                         out.write_all(&blocks[..n])?;
@@ -195,12 +196,13 @@ impl Shape {
     }
 }
 
-/// Blocks that [`blocks`] makes.
-pub const RUN: usize = 8192;
+/// Blocks of a run at most.
+pub const RUN: usize = 1 << 16;
 
-/// A run of blocks as files have them, of random weights that leave activations as large as they were. A matrix is the same run over
-/// and over: nothing but speed is measured on it.
-pub fn blocks(format: Format, n_cols: usize, seed: u64) -> Vec<u8> {
+/// A run of blocks as files have them, of random weights that leave activations as large as they were. A matrix is the same
+/// run over and over: nothing but speed is measured on it.
+pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<u8> {
+    let n_blocks = n_blocks.min(RUN);
     let mut state = seed;
     // SplitMix64 (Steele, Lea and Flood 2014).
     let mut random = move || {
@@ -214,8 +216,8 @@ pub fn blocks(format: Format, n_cols: usize, seed: u64) -> Vec<u8> {
     let unit = deviation * 12_f32.sqrt();
     let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
     let uniform = |r: u64| unit * ((r >> 40) as f32 / (1 << 24) as f32 - 0.5);
-    let mut bytes = Vec::with_capacity(RUN * format.block_bytes());
-    for _ in 0..RUN {
+    let mut bytes = Vec::with_capacity(n_blocks * format.block_bytes());
+    for _ in 0..n_blocks {
         match format {
             Format::F32 => (0..BLOCK).for_each(|_| bytes.extend(uniform(random()).to_le_bytes())),
             Format::F16 => (0..BLOCK).for_each(|_| bytes.extend(half(uniform(random())))),
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn weights_leave_activations_as_large_as_they_were() {
         for format in Format::ALL {
-            let weights = format.dequantise(&blocks(format, 1024, 7));
+            let weights = format.dequantise(&blocks(format, 1024, 8192, 7));
             let mean_square = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;
             assert!((mean_square * 1024.0 - 1.0).abs() < 0.02, "{format:?}: {}", mean_square * 1024.0);
         }

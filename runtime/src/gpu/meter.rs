@@ -125,6 +125,9 @@ pub struct Meter {
     /// Absent where the device has no clock: then the host's is used, and what lies between counts, too.
     clock: Option<Clock>,
     copy: Bound,
+    read: Bound,
+    /// Bytes that `copy` and `read` read.
+    copied: u64,
     limits: Limits,
 }
 
@@ -175,16 +178,30 @@ impl Meter {
         let groups = |per_thread: u64| (copied / 16 / per_thread / u64::from(GROUP)).clamp(1, 65_535) as u32;
         let copy = Bound::new(gpu, "memory.copy", &[&x, &y], groups(1))?;
         let read = Bound::new(gpu, "memory.read", &[&x, &y], groups(16))?;
-        let nothing = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
-        let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, limits: nothing };
-        meter.limits = Limits {
-            copy: 2.0 * copied as f64 / meter.fastest(false, |pass| meter.copy.dispatch(pass)).await?,
-            read: copied as f64 / meter.fastest(false, |pass| read.dispatch(pass)).await?,
-            f32: meter.multiply_adds("f32", 1).await?,
-            f16: if gpu.info().f16 { Some(meter.multiply_adds("f16", 1).await?) } else { None },
-            int8: if gpu.info().packed_dot { Some(meter.multiply_adds("int8", 4).await?) } else { None },
-        };
+        let limits = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
+        let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, read, copied, limits };
+        meter.measure_limits().await?;
         Ok(meter)
+    }
+
+    /// Measures the limits again: the most that was seen counts, for a device may be slow at first, or busy with something else.
+    pub async fn measure_limits(&mut self) -> Result<(), GpuError> {
+        let copied = self.copied as f64;
+        let copy = 2.0 * copied / self.fastest(false, |pass| self.copy.dispatch(pass)).await?;
+        let read = copied / self.fastest(false, |pass| self.read.dispatch(pass)).await?;
+        let f32 = self.multiply_adds("f32", 1).await?;
+        let f16 = if self.gpu.info().f16 { Some(self.multiply_adds("f16", 1).await?) } else { None };
+        let int8 = if self.gpu.info().packed_dot { Some(self.multiply_adds("int8", 4).await?) } else { None };
+        let most = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+        let known = &mut self.limits;
+        *known = Limits {
+            copy: known.copy.max(copy),
+            read: known.read.max(read),
+            f32: known.f32.max(f32),
+            f16: most(known.f16, f16),
+            int8: most(known.int8, int8),
+        };
+        Ok(())
     }
 
     /// What the device gives at most.
@@ -408,4 +425,57 @@ fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp>
             PlannedOp { what, work, rows: counter.n_rows(op), shaders, range }
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::self_test::layers;
+    use super::*;
+    use crate::gpu::{Options, Variants};
+    use crate::graph::Rope;
+
+    /// What is timed as an op are its dispatches, all of them, and no other op's.
+    #[test]
+    fn every_dispatch_is_counted_to_its_op() {
+        let mut gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
+        for words in ["exact,shared", "int8,one"] {
+            gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
+            for n_tokens in [1, 9] {
+                let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
+                let case = layers(Format::Q4_0, rope, &[n_tokens], 2);
+                let weights = case.upload(&gpu).unwrap();
+                let formats: Vec<Format> = case.weights.iter().map(|(format, _)| *format).collect();
+                let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
+                pollster::block_on(executor.step(&case.step(), crate::graph::Want::Best)).unwrap();
+                let subject = Subject { graph: &case.graph, weights: &weights, formats: &formats };
+                let ops = planned(&executor, subject, &case.step());
+                let n_shaders: usize = ops.iter().map(|op| op.shaders.len()).sum();
+                assert_eq!(n_shaders, executor.dispatches(), "{words}, {n_tokens} rows");
+                for op in &ops {
+                    let last = op.shaders.last().map_or("", |shader| shader.name);
+                    let kernels = match op.what.split([' ', ',']).next() {
+                        Some("q") => "matvec qkv",
+                        Some("gate") => "matvec gate_up",
+                        Some("project") if op.what.ends_with("add") => "matvec residual",
+                        Some("project") => "mat",
+                        Some("attention") => "attention",
+                        Some("argmax") => "argmax",
+                        _ => continue,
+                    };
+                    let fits = kernels.split(' ').all(|part| last.contains(part));
+                    assert!(fits, "{words}, {n_tokens} rows: {} is done by {last}", op.what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_floor_is_of_the_arithmetic_that_is_used() {
+        let limits = Limits { copy: 100.0, read: 120.0, f32: 10.0, f16: Some(5.0), int8: Some(40.0) };
+        assert_eq!(limits.floors(200, 20, Arithmetic::F32), [2.0, 2.0]);
+        // Slow f16 is no excuse.
+        assert_eq!(limits.floors(0, 20, Arithmetic::F16)[1], 2.0);
+        assert_eq!(limits.floors(0, 20, Arithmetic::Int8)[1], 0.5);
+    }
 }

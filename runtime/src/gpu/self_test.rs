@@ -111,7 +111,7 @@ impl Case {
         Step { tokens: &self.tokens, outputs: &self.outputs, pages: &self.pages, max_pages: self.max_pages }
     }
 
-    fn upload(&self, gpu: &Gpu) -> Result<Weights, GpuError> {
+    pub(super) fn upload(&self, gpu: &Gpu) -> Result<Weights, GpuError> {
         let formats: Vec<Format> = self.weights.iter().map(|(format, _)| *format).collect();
         let weights = Weights::allocate(gpu, &self.graph, &formats)?;
         for (i, (format, bytes)) in self.weights.iter().enumerate() {

@@ -1,6 +1,7 @@
 // llama.cpp on a GGUF file, through node-llama-cpp: `node measure.mjs MODEL [vulkan|cpu]`. Prints JSON.
 // Prefill of 512 tokens; then, after a prompt of one token, 128 more, greedily. The best of three rounds.
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
 const [model, device = "vulkan"] = process.argv.slice(2);
@@ -20,6 +21,8 @@ const context = await loaded.createContext({
   contextSize: PROMPT + ANSWER + 1,
   batchSize: PROMPT,
   flashAttention: true,
+  // Its own choice may be more than there are cores, and they wait for each other by spinning.
+  threads: availableParallelism(),
 });
 const sequence = context.getSequence();
 const prompt = Array.from({ length: PROMPT }, (_, i) => 300 + (i % 50));
