@@ -12,7 +12,6 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-mod bench;
 mod eval;
 mod info;
 
@@ -59,7 +58,7 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
-    /// Measure the CPU's kernels.
+    /// Measure the CPU's kernels; prints JSON.
     #[command(hide = true)]
     Bench {
         /// Threads; default: one a core, at most 8.
@@ -120,7 +119,11 @@ fn main() -> Result<()> {
             }
             pollster::block_on(answer(&mut engine, request))
         }
-        Command::Bench { threads } => bench::run(threads.unwrap_or_else(cpu::default_threads)),
+        Command::Bench { threads } => {
+            let cpu = Cpu::open(threads.unwrap_or_else(cpu::default_threads))?;
+            println!("{}", serde_json::to_string(&cpu::bench::run(&cpu)?)?);
+            Ok(())
+        }
         Command::Info { model, context_length } => info::print(&files(&model)?, context_length),
         Command::Eval { model, golden, max_tokens, load } => {
             let mut engine = open(&model, &load)?;

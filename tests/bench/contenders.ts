@@ -5,6 +5,7 @@ import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transfor
 import type { EngineOptions } from "nomoat";
 import nomoatPackage from "../../pkg/package.json" with { type: "json" };
 import type {} from "../support/bare.ts";
+import { nativeLlama } from "./native/contender.ts";
 import manifest from "./package.json" with { type: "json" };
 import type { Message } from "./prompts.ts";
 import { paths } from "./site.ts";
@@ -37,11 +38,15 @@ export interface Answer {
 export interface Contender {
   name: string;
   version: string;
+  /** Runs on the CPU beside the browser, not in it. */
+  native?: true;
   /** Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot run so. */
   load(page: Page, how: How): Promise<string>;
   ask(page: Page, messages: Message[], maxTokens: number): Promise<Answer>;
   /** Bytes of its wasm memory, or null where it cannot be read. */
   wasmMemory(page: Page): Promise<number | null>;
+  /** Ends what the browser's end does not. */
+  close?(): Promise<void>;
 }
 
 /** A contender cannot be run as asked; the message says why. */
@@ -280,4 +285,4 @@ const transformers: Contender = {
 };
 
 /** All of them; ours first. */
-export const contenders = [nomoat, wllama, transformers];
+export const contenders = [nomoat, wllama, transformers, nativeLlama(CONTEXT)];

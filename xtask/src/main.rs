@@ -1,6 +1,7 @@
 //! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
 
 mod bench;
+mod bench_cpu;
 mod build;
 mod model;
 mod report;
@@ -64,12 +65,8 @@ enum Command {
 enum BenchCommand {
     /// Nomoat beside its peers in one browser, on one model.
     Web(bench::Web),
-    /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
-    Cpu {
-        /// Default: one a core, at most 8.
-        #[arg(long)]
-        threads: Option<usize>,
-    },
+    /// What the CPU's kernels reach of the memory's speed, natively and as wasm in Chromium.
+    Cpu(bench_cpu::Cpu),
 }
 
 #[derive(Subcommand)]
@@ -94,7 +91,7 @@ fn main() -> Result<()> {
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
-        Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
+        Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

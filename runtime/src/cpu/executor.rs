@@ -2,7 +2,7 @@
 
 use super::attention::{self, Scratch, attend};
 use super::lower::{Finish, MatMul, Plan, Stage, lower};
-use super::matmul::{Class, ROWS, product};
+use super::matmul::{Class, Dots, ROWS, product};
 use super::numbers;
 use super::pool::Pool;
 use super::weights::{TILE, zeroed};
@@ -173,6 +173,7 @@ impl Executor {
             weights,
             step,
             threads,
+            dots: Dots::best(),
             meet: &|| pool.team.meet(),
             taken: &self.taken,
             ropes: &self.ropes,
@@ -245,6 +246,7 @@ struct Run<'a> {
     weights: &'a Weights,
     step: &'a Step<'a>,
     threads: usize,
+    dots: Dots,
     meet: &'a (dyn Fn() + Sync),
     taken: &'a [[AtomicUsize; 2]],
     ropes: &'a [(WeightId, WeightId, Vec<[f32; 2]>)],
@@ -475,10 +477,10 @@ impl Run<'_> {
             std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..])
         };
         let matrix = self.weights.matrix(part.weight)?;
-        let mut sums = product(matrix, tile, input(Class::of(matrix.format)));
+        let mut sums = product(matrix, tile, input(Class::of(matrix.format)), self.dots);
         if let Finish::SwiGlu(up) = part.finish {
             let up = self.weights.matrix(up)?;
-            let up = product(up, tile, input(Class::of(up.format)));
+            let up = product(up, tile, input(Class::of(up.format)), self.dots);
             for (gate, up) in sums.iter_mut().zip(up) {
                 let g = *gate;
                 numbers::swiglu(&g, &up, gate);

@@ -1,13 +1,17 @@
 //! Rows of activations times tiles of weights.
 //!
 //! Activations are quantised by blocks of 32: to 8 bits against 4-bit weights (one multiplication of bytes and one addition for 16
-//! of them), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the byte
-//! multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//! of them, or both in one), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the
+//! byte multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//!
+//! A block is a loop over groups of columns whose number compilers do not know: they would unroll it, compute one sum after the
+//! other and keep all of the block's weights in between, for which there are not registers enough.
 
 use super::numbers::quantise;
 use super::simd::*;
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
+use std::hint::black_box;
 
 /// Rows of activations that meet a tile at once.
 pub(super) const ROWS: usize = 4;
@@ -76,22 +80,45 @@ impl Class {
     }
 }
 
+/// How products of bytes are added up. The sums are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dots {
+    /// Two at a time, in 16 bits.
+    Pairs,
+    /// Four at a time, in 32 bits.
+    Quads,
+}
+
+impl Dots {
+    /// What is faster here.
+    pub fn best() -> Self {
+        if is_dot_add_one() { Dots::Quads } else { Dots::Pairs }
+    }
+}
+
 /// `R` rows of prepared activations times the tiles of 8 rows: `[R, 8]`.
-pub(super) fn product<const R: usize>(matrix: &Matrix, tile: usize, x: [&[u8]; R]) -> [[f32; TILE]; R] {
+pub(super) fn product<const R: usize>(
+    matrix: &Matrix,
+    tile: usize,
+    x: [&[u8]; R],
+    dots: Dots,
+) -> [[f32; TILE]; R] {
     let tiles = matrix.tiles(tile);
     let class = Class::of(matrix.format);
     assert!(x.iter().all(|x| x.len() >= matrix.n_blocks * class.block_bytes()));
     let (w, n, x) = (tiles.as_ptr(), matrix.n_blocks, x.map(<[u8]>::as_ptr));
     // SAFETY: there are `n` tiles at `w`, and as many blocks of that class at each of `x`, as was just checked.
     let sums = unsafe {
-        match (matrix.format, class) {
-            (Format::F32, _) => columns::<R, false>(w, n, x),
-            (Format::F16, _) => columns::<R, true>(w, n, x),
-            (Format::Q4_0, Class::I8) => nibbles_i8::<R, false>(w, n, x),
-            (Format::Q4_1, Class::I8) => nibbles_i8::<R, true>(w, n, x),
-            (Format::Q4_0, _) => nibbles_i16::<R, false>(w, n, x),
-            (Format::Q4_1, _) => nibbles_i16::<R, true>(w, n, x),
-            (Format::Q8_0, _) => bytes_i16::<R>(w, n, x),
+        match (matrix.format, class, dots) {
+            (Format::F32, ..) => columns::<R, false>(w, n, x),
+            (Format::F16, ..) => columns::<R, true>(w, n, x),
+            (Format::Q4_0, Class::I8, Dots::Pairs) => nibbles_i8::<R, false, false>(w, n, x),
+            (Format::Q4_0, Class::I8, Dots::Quads) => nibbles_i8::<R, false, true>(w, n, x),
+            (Format::Q4_1, Class::I8, Dots::Pairs) => nibbles_i8::<R, true, false>(w, n, x),
+            (Format::Q4_1, Class::I8, Dots::Quads) => nibbles_i8::<R, true, true>(w, n, x),
+            (Format::Q4_0, ..) => nibbles_i16::<R, false>(w, n, x),
+            (Format::Q4_1, ..) => nibbles_i16::<R, true>(w, n, x),
+            (Format::Q8_0, ..) => bytes_i16::<R>(w, n, x),
         }
     };
     let mut out = [[0.0; TILE]; R];
@@ -143,34 +170,39 @@ unsafe fn scale<const MIN: bool, const OFFSET: bool>(
 /// # Safety
 /// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I8`] at each of `x`.
 #[inline(always)]
-unsafe fn nibbles_i8<const R: usize, const MIN: bool>(
+unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
 ) -> Sums<R> {
-    let (mask, ones) = (splat_u8(15), splat_i16(1));
+    let (mask, ones, groups) = (splat_u8(15), splat_i16(1), black_box(4));
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let q = w.add(if MIN { 32 } else { 16 });
-            // At most 8 times 2 * 15 * 127: that fits 16 bits.
+            // Of pairs at most 8 times 2 * 15 * 127: that fits 16 bits.
             let mut sums = [[zero(); 2]; R];
-            for g in 0..4 {
+            for g in 0..groups {
                 let quants = pair(q.add(32 * g));
                 let low = quants.map(|v| and(v, mask));
                 let high = quants.map(|v| and(shr_u16::<4>(v), mask));
                 for r in 0..R {
-                    let (a, b) = (splat_32(x[r].add(8 + 4 * g)), splat_32(x[r].add(24 + 4 * g)));
+                    let x = x[r].add(4 * g);
+                    let (a, b) = (splat_32(x.add(8)), splat_32(x.add(24)));
                     for h in 0..2 {
-                        sums[r][h] = add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])));
+                        sums[r][h] = if QUADS {
+                            dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
+                        } else {
+                            add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
+                        };
                     }
                 }
             }
             let d = widen_f16(load(w));
             let m = if MIN { widen_f16(load(w.add(16))) } else { d };
             for r in 0..R {
-                let i = sums[r].map(|sum| dot_i16(sum, ones));
+                let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
                 if MIN {
                     scale::<true, false>(&mut totals[r], i, d, m, x[r]);
                 } else {
@@ -192,14 +224,14 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
     n: usize,
     mut x: [*const u8; R],
 ) -> Sums<R> {
-    let mask = splat_i16(15);
+    let (mask, groups) = (splat_i16(15), black_box(4));
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let q = w.add(if MIN { 32 } else { 16 });
             let mut sums = [[zero(); 2]; R];
-            for g in 0..4 {
+            for g in 0..groups {
                 let quants = pair(q.add(32 * g));
                 // Columns 0 and 2 of a word's low nibbles, 1 and 3 of them, then of its high ones.
                 let parts = [
@@ -237,12 +269,13 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
 /// `n` tiles of Q8_0 at `w`; `n` blocks of [`Class::I16`] at each of `x`.
 #[inline(always)]
 unsafe fn bytes_i16<const R: usize>(mut w: *const u8, n: usize, mut x: [*const u8; R]) -> Sums<R> {
+    let groups = black_box(8);
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let mut sums = [[zero(); 2]; R];
-            for g in 0..8 {
+            for g in 0..groups {
                 let quants = pair(w.add(16 + 32 * g));
                 let even = quants.map(|v| shr_i16::<8>(shl_i16::<8>(v)));
                 let odd = quants.map(shr_i16::<8>);

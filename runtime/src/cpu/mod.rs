@@ -3,6 +3,8 @@
 //! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
 
 mod attention;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod executor;
 mod lower;
 mod matmul;
@@ -16,7 +18,7 @@ mod weights;
 
 pub use executor::Executor;
 pub use pool::Team;
-pub use weights::Weights;
+pub use weights::{Weights, check_memory};
 
 use pool::Pool;
 use serde::Serialize;
