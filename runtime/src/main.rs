@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+mod bench;
 mod eval;
 mod info;
 
@@ -58,12 +59,10 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
-    /// Measure the CPU's kernels; prints JSON.
-    #[command(hide = true)]
+    /// Measure a device: its limits, kernels and whole models.
     Bench {
-        /// Threads; default: one a core, at most 8.
-        #[arg(long)]
-        threads: Option<usize>,
+        #[command(subcommand)]
+        command: bench::Command,
     },
     /// Compare with golden logits and texts; prints JSON.
     Eval {
@@ -119,11 +118,7 @@ fn main() -> Result<()> {
             }
             pollster::block_on(answer(&mut engine, request))
         }
-        Command::Bench { threads } => {
-            let cpu = Cpu::open(threads.unwrap_or_else(cpu::default_threads))?;
-            println!("{}", serde_json::to_string(&cpu::bench::run(&cpu)?)?);
-            Ok(())
-        }
+        Command::Bench { command } => bench::run(command),
         Command::Info { model, context_length } => info::print(&files(&model)?, context_length),
         Command::Eval { model, golden, max_tokens, load } => {
             let mut engine = open(&model, &load)?;

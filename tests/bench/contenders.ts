@@ -5,7 +5,7 @@ import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transfor
 import type { EngineOptions } from "nomoat";
 import nomoatPackage from "../../pkg/package.json" with { type: "json" };
 import type {} from "../support/bare.ts";
-import { nativeLlama } from "./native/contender.ts";
+import { nativeLlama } from "./llama.cpp/contender.ts";
 import manifest from "./package.json" with { type: "json" };
 import type { Message } from "./prompts.ts";
 import { paths } from "./site.ts";
@@ -46,7 +46,7 @@ export interface Contender {
   /** Bytes of its wasm memory, or null where it cannot be read. */
   wasmMemory(page: Page): Promise<number | null>;
   /** Ends what the browser's end does not. */
-  close?(): Promise<void>;
+  close?(): void;
 }
 
 /** A contender cannot be run as asked; the message says why. */
@@ -66,33 +66,29 @@ function onCpu(threads: number): string {
   return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }
 
+/** `kernels` of the package's option. */
+async function loadNomoat(page: Page, how: How, kernels: string): Promise<string> {
+  const options: EngineOptions & { model: string } = {
+    model: paths.model,
+    contextLength: CONTEXT,
+    kernels,
+    ...how,
+  };
+  const device = await page.evaluate(
+    async ([url, given]) => {
+      const { createEngine } = (await import(url)) as typeof import("nomoat");
+      window.engine = await createEngine(given);
+      return window.engine.device;
+    },
+    [paths.nomoat, options] as const,
+  );
+  return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
+}
+
 const nomoat: Contender = {
   name: "Nomoat",
   version: nomoatPackage.version,
-  async load(page, how) {
-    // Packages before the CPU device ignore these two.
-    const options: Pick<EngineOptions, "contextLength"> & How & { model: string } = {
-      model: paths.model,
-      contextLength: CONTEXT,
-      ...how,
-    };
-    const device = await page.evaluate(
-      async ([url, given]) => {
-        const { createEngine, NoWebGpuError } = (await import(url)) as typeof import("nomoat");
-        try {
-          window.engine = await createEngine(given);
-          return window.engine.device;
-        } catch (error) {
-          if (given.device === "cpu" && error instanceof NoWebGpuError) return null;
-          throw error;
-        }
-      },
-      [paths.nomoat, options] as const,
-    );
-    if (device?.backend !== how.device)
-      throw new NotRun(`this build of the package has no device "${how.device}"`);
-    return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
-  },
+  load: (page, how) => loadNomoat(page, how, ""),
   ask: (page, messages, maxTokens) =>
     page.evaluate(
       async ([given, max]) => {
@@ -284,5 +280,19 @@ const transformers: Contender = {
     page.evaluate(() => window.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)),
 };
 
+/** The same with activations in 8 bits, as on the CPU: another class of accuracy, so a contender of its own. */
+const int8: Contender = {
+  ...nomoat,
+  name: "Nomoat, int8",
+  load: async (page, how) => `${await loadNomoat(page, how, "int8")}, int8`,
+};
+
 /** All of them; ours first. */
-export const contenders = [nomoat, wllama, transformers, nativeLlama(CONTEXT)];
+export const contenders = [nomoat, int8, wllama, transformers, nativeLlama(CONTEXT)];
+
+/** Whether a contender takes part on a device. On the CPU ours always has activations in 8 bits. */
+export function takesPart({ name, native }: Contender, { device }: How, peers: string[]): boolean {
+  if (native && device !== "cpu") return false;
+  if (name === int8.name) return device === "webgpu";
+  return name === nomoat.name || peers.includes(name);
+}

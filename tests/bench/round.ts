@@ -85,7 +85,7 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
       seconds: (performance.now() - began) / 1000,
     };
   } finally {
-    await contender.close?.();
+    contender.close?.();
     await browser.close();
   }
 }

@@ -1,7 +1,7 @@
 /** `cargo xtask bench web`: all contenders in alternating order, some rounds, everything into one JSON file. */
 import { test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
-import { contenders, NotRun, type Contender, type How } from "./contenders.ts";
+import { contenders, NotRun, takesPart, type Contender, type How } from "./contenders.ts";
 import { round, type Extent, type Round } from "./round.ts";
 import { startBenchSite } from "./site.ts";
 
@@ -74,14 +74,13 @@ function entriesOf({
   onnx,
   nativeMissing,
 }: Plan): { contender: Contender; entry: Entry }[] {
-  const chosen = contenders.filter(({ name }) => name === "Nomoat" || peers.includes(name));
   const hows: How[] = [
     ...(device === "cpu" ? [] : [{ device: "webgpu" } as const]),
     ...(device === "webgpu" ? [] : threads.map((n) => ({ device: "cpu", threads: n }) as const)),
   ];
   return hows.flatMap((how) =>
-    chosen
-      .filter(({ native }) => !native || how.device === "cpu")
+    contenders
+      .filter((contender) => takesPart(contender, how, peers))
       .map((contender) => {
         const { name, version, native } = contender;
         const missing = name === "transformers.js" && "missing" in onnx ? onnx.missing : null;

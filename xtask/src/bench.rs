@@ -3,7 +3,7 @@
 use crate::report::{command, cores, machine, median, replace_section, table};
 use crate::tools::{self, once, output, root, run, run_with, target};
 use crate::{build, model};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
@@ -163,14 +163,15 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
     })
 }
 
-/// Installs llama.cpp, built for this machine's kind.
+/// Installs llama.cpp as a program of this machine's.
 fn native_llama() -> Result<()> {
-    let native = root().join("tests/bench/native");
-    let folder = native.to_string_lossy();
-    once("bench-native", &[native.join("package-lock.json")], &[&native.join("node_modules")], || {
-        // Its optional parts are builds for GPUs, of hundreds of megabytes.
-        let options = ["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
-        run("npm", &[options.as_slice(), &["--prefix", folder.as_ref()]].concat())
+    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "it is for Linux on x86-64");
+    let bench = root().join("tests/bench/llama.cpp");
+    let folder = bench.to_string_lossy();
+    once("bench-llama.cpp", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
+        // What is optional are its builds for all other devices.
+        let flags = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
+        run("npm", &[["ci", "--prefix", folder.as_ref()].as_slice(), &flags].concat())
     })
 }
 
@@ -291,8 +292,8 @@ fn section(results: &Results, browser: &str) -> String {
     }
     if results.entries.iter().any(|entry| entry.name == "llama.cpp" && !entry.rounds.is_empty()) {
         notes.push(
-            "- llama.cpp is no peer in the browser but a reference: node-llama-cpp's build for this machine's kind, natively in Node, on \
-             the same file."
+            "- llama.cpp is no peer in the browser but a reference: node-llama-cpp's build, natively in a Node process, on the same \
+             file."
                 .into(),
         );
     }

@@ -1,8 +1,8 @@
 //! `cargo xtask bench cpu`: the CPU's kernels one by one against the memory's speed, natively and as wasm in Chromium.
 
+use crate::build;
 use crate::report::{command, cores, machine, replace_section, table};
-use crate::tools::{self, output, root, run, run_with, target};
-use crate::{build, test};
+use crate::tools::{self, output, output_of, root, run, run_with, target};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
@@ -41,12 +41,15 @@ pub fn run_all(options: &Cpu) -> Result<()> {
         threads = vec![1, cores()];
         threads.dedup();
     }
-    let nomoat = test::release_program()?;
+    let program = ["-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
+    run("cargo", &[["build", "--quiet", "--release"].as_slice(), &program].concat())?;
+    let nomoat = target().join("release/nomoat");
+    let nomoat = nomoat.to_string_lossy();
     let wasm = build::with_bench()?;
     tools::test_packages()?;
     let mut natively = Vec::new();
     for n in &threads {
-        let report = output(&nomoat, &["bench", "--threads", &n.to_string()])?;
+        let report = output_of(&nomoat, &["bench", "cpu", "--threads", &n.to_string()])?;
         natively.push(serde_json::from_str::<Report>(&report).context("the native results")?);
     }
 

@@ -121,60 +121,41 @@ fn native(_: &Options) -> Result<()> {
     )
 }
 
-/// The `nomoat` program, built in a profile.
-fn program(profile: &str) -> Result<String> {
-    let package = ["-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
-    execute("cargo", &[["build", "--quiet", "--profile", profile].as_slice(), &package].concat())?;
-    Ok(target().join(profile).join("nomoat").to_string_lossy().into_owned())
-}
-
-/// The same as people get it.
-pub fn release_program() -> Result<String> {
-    program("release")
-}
-
 /// Log-probabilities on the real model, with each kind of kernels.
 fn golden(options: &Options) -> Result<()> {
-    let nomoat = program("checked")?;
-    // Every way to compute that a browser may choose; f16 only where the adapter has it, as the usual software one does.
-    let exact = Bar { top1: 0.99, off: 0.01, greedy: true };
-    for kernels in ["exact,one,few", "exact,shared,tile,f32", "exact,subgroup,tile,f16"] {
-        evaluate(&nomoat, &["--kernels", kernels], exact, options)?;
-    }
-    // Activations of 8 bits.
-    evaluate(&nomoat, &["--device", "cpu"], Bar { top1: 0.97, off: 0.04, greedy: false }, options)
-}
-
-/// What golden files ask of a way to compute.
-#[derive(Clone, Copy)]
-struct Bar {
-    /// Share of places with the same likeliest token.
-    top1: f64,
-    /// Mean |Δ logprob|.
-    off: f64,
-    /// Whether greedy texts must be the same.
-    greedy: bool,
-}
-
-fn evaluate(nomoat: &str, how: &[&str], bar: Bar, options: &Options) -> Result<()> {
+    execute(
+        "cargo",
+        &[
+            "build",
+            "--quiet",
+            "--profile",
+            "checked",
+            "-p",
+            "nomoat-runtime",
+            "--features",
+            "cli",
+            "--bin",
+            "nomoat",
+        ],
+    )?;
     let model = model::fetch(TEST_MODEL)?.remove(0);
-    let model = model.to_string_lossy();
+    let nomoat = target().join("checked/nomoat");
+    let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
     let golden = format!("tests/golden/{TEST_MODEL}.dev.json");
-    let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
-    args.extend(how);
-    if !options.full {
-        args.extend(["--max-tokens", "64"]);
+    // Every way to compute that a browser may choose; f16 only where the adapter has it, as the usual software one does.
+    for kernels in ["exact,one,few", "exact,shared,tile,f32", "exact,subgroup,tile,f16"] {
+        let mut args = vec!["eval", model.as_ref(), "--golden", &golden, "--kernels", kernels];
+        if !options.full {
+            args.extend(["--max-tokens", "64"]);
+        }
+        let report = tools::output(&nomoat, &args)?;
+        println!("{report}");
+        let report: serde_json::Value = serde_json::from_str(&report)?;
+        let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
+        ensure!(number("top1_agreement")? >= 0.99, "top-1 agreement is below 0.99");
+        ensure!(number("mean_abs_dlogprob")? <= 0.01, "mean |Δ logprob| is above 0.01");
+        ensure!(report["greedy_exact"] == report["entries"], "a greedy text differs from the golden one");
     }
-    let report = tools::output(nomoat, &args)?;
-    println!("{}\n{report}", how.join(" "));
-    let report: serde_json::Value = serde_json::from_str(&report)?;
-    let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
-    ensure!(number("top1_agreement")? >= bar.top1, "top-1 agreement is below {}", bar.top1);
-    ensure!(number("mean_abs_dlogprob")? <= bar.off, "mean |Δ logprob| is above {}", bar.off);
-    ensure!(
-        !bar.greedy || report["greedy_exact"] == report["entries"],
-        "a greedy text differs from the golden one"
-    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -27,6 +27,15 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
     let status = command.status().with_context(|| missing(program))?;
     ensure!(status.success(), "{program} {} failed", args.join(" "));
     Ok(())
+}
+
+/// What a program prints, while what it says of its progress is shown.
+pub fn output_of(program: &str, args: &[&str]) -> Result<String> {
+    let mut command = command(program);
+    command.args(args).current_dir(root()).stderr(Stdio::inherit());
+    let output = command.output().with_context(|| missing(program))?;
+    ensure!(output.status.success(), "{program} {} failed", args.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// What a program prints.

@@ -1,18 +1,21 @@
 //! Runs steps of a lowered graph on all threads.
 
 use super::attention::{self, Scratch, attend};
-use super::lower::{Finish, MatMul, Plan, Stage, lower};
-use super::matmul::{Class, Dots, ROWS, product};
+use super::lower::{Finish, MatMul, Part, Plan, Stage, lower};
+use super::matmul::{Class, Dots, ROWS, products};
 use super::numbers;
 use super::pool::Pool;
-use super::weights::{TILE, zeroed};
+use super::weights::{Matrix, TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Attention, Best, Capacity, Graph, Op, Rope, Rows, Step, ValueId, Want, WeightId};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Rows of a task of attention.
 const ATTENTION_ROWS: usize = 16;
+/// Tiles of a task of products, at most.
+const MAX_TILES: usize = 64;
 /// Logits of a task of argmax: a number of its own, so that sums do not depend on the number of threads.
 const ARGMAX_RUN: usize = 4096;
 
@@ -46,6 +49,8 @@ pub struct Executor {
 struct Local {
     prepared: Vec<u8>,
     normed: Vec<f32>,
+    /// Products of a task's tiles, and those of the weights that they are fused with.
+    products: [Vec<f32>; 2],
     attention: Scratch,
 }
 
@@ -89,6 +94,10 @@ impl Executor {
             Ok(Local {
                 prepared: zeroed(row_bytes, "activations")?,
                 normed: zeroed(widest, "activations")?,
+                products: [
+                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
+                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
+                ],
                 attention: Scratch::default(),
             })
         };
@@ -388,7 +397,7 @@ impl Run<'_> {
         if rows == 0 {
             return Ok(());
         }
-        let Local { prepared, normed, .. } = local;
+        let Local { prepared, normed, products, .. } = local;
         let prepared: &[u8] = if rows == 1 {
             // One row each thread prepares for itself: that is faster than waiting for another to do it.
             self.prepare(matmul, 0, normed, &mut prepared[..matmul.row_bytes])?;
@@ -408,10 +417,16 @@ impl Run<'_> {
             n_tiles += self.weights.matrix(part.weight)?.n_tiles();
         }
         // Some tasks a thread, so that one that is held up leaves the rest to others.
-        let chunk = n_tiles.div_ceil(self.threads * 8);
+        let chunk = n_tiles.div_ceil(self.threads * 8).min(MAX_TILES);
         for task in self.tasks(&taken[1], n_tiles.div_ceil(chunk)) {
-            for tile in task * chunk..n_tiles.min((task + 1) * chunk) {
-                self.tile(matmul, tile, rows, prepared)?;
+            let mut tiles = task * chunk..n_tiles.min((task + 1) * chunk);
+            for part in &matmul.parts {
+                let n = self.weights.matrix(part.weight)?.n_tiles();
+                let own = tiles.start.min(n)..tiles.end.min(n);
+                if !own.is_empty() {
+                    self.tiles(matmul, part, own, rows, prepared, products)?;
+                }
+                tiles = tiles.start.saturating_sub(n)..tiles.end.saturating_sub(n);
             }
         }
         Ok(())
@@ -441,61 +456,62 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// All rows of one tile, counted through all parts.
-    fn tile(&self, matmul: &MatMul, mut tile: usize, rows: usize, prepared: &[u8]) -> Result<(), CpuError> {
-        for part in &matmul.parts {
-            let matrix = self.weights.matrix(part.weight)?;
-            if tile >= matrix.n_tiles() {
-                tile -= matrix.n_tiles();
-                continue;
+    /// All rows of some tiles.
+    fn tiles(
+        &self,
+        matmul: &MatMul,
+        part: &Part,
+        tiles: Range<usize>,
+        rows: usize,
+        prepared: &[u8],
+        room: &mut [Vec<f32>; 2],
+    ) -> Result<(), CpuError> {
+        let mut row = 0;
+        while row < rows {
+            if rows - row >= ROWS {
+                self.rows::<ROWS>(matmul, part, tiles.clone(), row, prepared, room)?;
+                row += ROWS;
+            } else {
+                self.rows::<1>(matmul, part, tiles.clone(), row, prepared, room)?;
+                row += 1;
             }
-            let mut row = 0;
-            while row < rows {
-                if rows - row >= ROWS {
-                    self.products::<ROWS>(matmul, part, tile, row, prepared)?;
-                    row += ROWS;
-                } else {
-                    self.products::<1>(matmul, part, tile, row, prepared)?;
-                    row += 1;
-                }
-            }
-            return Ok(());
         }
         Ok(())
     }
 
-    fn products<const R: usize>(
+    fn rows<const R: usize>(
         &self,
         matmul: &MatMul,
-        part: &super::lower::Part,
-        tile: usize,
+        part: &Part,
+        tiles: Range<usize>,
         row: usize,
         prepared: &[u8],
+        [sums, others]: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
-        let input = |class: Class| -> [&[u8]; R] {
+        let product = |matrix: &Matrix, out: &mut [f32]| {
+            let class = Class::of(matrix.format);
             let at = matmul.classes.iter().find(|(known, _)| *known == class).map_or(0, |(_, at)| *at);
-            std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..])
+            let x: [&[u8]; R] =
+                std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..]);
+            products(matrix, tiles.clone(), x, self.dots, out);
         };
         let matrix = self.weights.matrix(part.weight)?;
-        let mut sums = product(matrix, tile, input(Class::of(matrix.format)), self.dots);
+        product(matrix, sums);
         if let Finish::SwiGlu(up) = part.finish {
-            let up = self.weights.matrix(up)?;
-            let up = product(up, tile, input(Class::of(up.format)), self.dots);
-            for (gate, up) in sums.iter_mut().zip(up) {
-                let g = *gate;
-                numbers::swiglu(&g, &up, gate);
-            }
+            product(self.weights.matrix(up)?, others);
         }
-        let (first, n) = (tile * TILE, TILE.min(matrix.n_rows - tile * TILE));
-        for (r, sums) in sums.iter().enumerate() {
+        let (first, width) = (tiles.start * TILE, tiles.len() * TILE);
+        let n = width.min(matrix.n_rows - first);
+        for (r, (sums, others)) in sums.chunks(width).zip(others.chunks(width)).take(R).enumerate() {
             // SAFETY: these columns are this task's; what is added is only read.
             unsafe {
                 let out = self.columns(part.out, row + r, first, n);
                 match part.finish {
+                    Finish::Keep => out.copy_from_slice(&sums[..n]),
                     Finish::Add(other) => {
-                        numbers::add(&sums[..n], &self.input(other, row + r)[first..first + n], out);
+                        numbers::add(&sums[..n], &self.input(other, row + r)[first..][..n], out);
                     }
-                    _ => out.copy_from_slice(&sums[..n]),
+                    Finish::SwiGlu(_) => numbers::swiglu(&sums[..n], &others[..n], out),
                 }
             }
         }
@@ -517,10 +533,9 @@ impl Run<'_> {
         let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
         let pool = attention::Pool { keys, values, width: *width };
         let blocks = n.div_ceil(ATTENTION_ROWS);
-        // Heads of the same keys together, unless that leaves threads without work.
+        // Heads of the same keys together, since widening those takes longest, unless that leaves threads without work.
         let alike = shape.n_heads / shape.n_kv_heads;
-        let heads =
-            if blocks * shape.n_kv_heads >= 4 * self.threads || self.threads == 1 { alike } else { 1 };
+        let heads = if blocks * shape.n_kv_heads >= self.threads { alike } else { 1 };
         let groups = shape.n_heads / heads;
         for task in self.tasks(taken, blocks * groups) {
             // The last rows see most.

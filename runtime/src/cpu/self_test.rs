@@ -2,7 +2,7 @@
 //! more would compute wrongly and say nothing.
 
 use super::CpuError;
-use super::matmul::{Class, Dots, ROWS, product};
+use super::matmul::{Class, Dots, ROWS, products};
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
 
@@ -53,13 +53,15 @@ fn deviation(format: Format, dots: Dots) -> Result<f32, CpuError> {
         prepared.resize(class.row_bytes(COLS), 0);
         class.prepare(x, prepared);
     }
-    let found = product::<ROWS>(&matrix, 0, std::array::from_fn(|r| prepared[r].as_slice()), dots);
+    let mut found = [0.0; ROWS * TILE];
+    let inputs = std::array::from_fn(|r| prepared[r].as_slice());
+    products::<ROWS>(&matrix, 0..1, inputs, dots, &mut found);
     let mut worst = 0.0_f64;
-    for (x, found) in x.iter().zip(found) {
+    for (x, found) in x.iter().zip(found.chunks_exact(TILE)) {
         for (weights, found) in weights.chunks_exact(COLS).zip(found) {
             let terms = || x.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
             let size: f64 = terms().map(f64::abs).sum();
-            worst = worst.max((f64::from(found) - terms().sum::<f64>()).abs() / size);
+            worst = worst.max((f64::from(*found) - terms().sum::<f64>()).abs() / size);
         }
     }
     Ok(worst as f32)

@@ -21,7 +21,7 @@ export const nativeLlama = (context: number): Contender => ({
   version: `(node-llama-cpp ${manifest.devDependencies["node-llama-cpp"]})`,
   native: true,
   async load(_page, { threads = 1 }) {
-    const script = join(import.meta.dirname, "llama.mjs");
+    const script = join(import.meta.dirname, "serve.mjs");
     child = spawn(process.execPath, [script, places.model, String(context), String(threads)], {
       stdio: ["pipe", "pipe", "inherit"],
     });
@@ -34,10 +34,8 @@ export const nativeLlama = (context: number): Contender => ({
     child?.stdin?.write(`${JSON.stringify({ messages, maxTokens })}\n`);
     return heard<Answer>();
   },
-  async wasmMemory() {
-    return null;
-  },
-  async close() {
+  wasmMemory: () => Promise.resolve(null),
+  close() {
     child?.kill();
     child = null;
   },

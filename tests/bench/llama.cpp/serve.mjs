@@ -1,5 +1,5 @@
 /**
- * llama.cpp natively, for the bench in the browser to compare with: `node llama.mjs MODEL CONTEXT THREADS`. Answers each line of
+ * llama.cpp natively, for the bench in the browser to compare with: `node serve.mjs MODEL CONTEXT THREADS`. Answers each line of
  * JSON, `{messages, maxTokens}`, with one.
  */
 import { createInterface } from "node:readline";

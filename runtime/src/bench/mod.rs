@@ -1,0 +1,25 @@
+//! `nomoat bench`: what devices reach of what they could.
+
+use anyhow::Result;
+use clap::Subcommand;
+use nomoat_runtime::cpu::{Cpu, bench, default_threads};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The CPU's kernels; prints JSON.
+    Cpu {
+        /// Threads; default: one a core, at most 8.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+}
+
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Cpu { threads } => {
+            let cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
+            println!("{}", serde_json::to_string(&bench::run(&cpu)?)?);
+            Ok(())
+        }
+    }
+}
