@@ -10,6 +10,7 @@ mod lower;
 mod matmul;
 mod numbers;
 mod pool;
+mod run;
 mod self_test;
 mod simd;
 #[cfg(all(test, feature = "gpu"))]
