@@ -25,7 +25,7 @@ class FakeWorker implements WorkerLike {
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
       load: async () => module,
       kernels: { get: async () => null, put: async () => undefined },
-    warn: () => {},
+      warn: () => {},
     };
     const post = (message: FromWorker) => {
       const copy = structuredClone(message);

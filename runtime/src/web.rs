@@ -146,6 +146,22 @@ pub fn work(thread: usize) {
     }
 }
 
+/// What the CPU's kernels reach, as JSON; on the team, if there is one.
+#[cfg(feature = "bench")]
+#[wasm_bindgen]
+pub fn bench() -> Result<String, JsValue> {
+    let cpu = open_cpu().map_err(thrown)?;
+    json(&crate::cpu::bench::run(&cpu).map_err(thrown)?)
+}
+
+#[cfg(feature = "cpu")]
+fn open_cpu() -> Result<Cpu, crate::cpu::CpuError> {
+    match TEAM.get() {
+        Some(team) => Cpu::with_team(team.clone()),
+        None => Cpu::open(1),
+    }
+}
+
 async fn open_device(options: OpenOptions) -> Result<Device, Error> {
     match options.device.as_str() {
         #[cfg(feature = "gpu")]
@@ -167,10 +183,7 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
             Ok(Device::Gpu(gpu))
         }
         #[cfg(feature = "cpu")]
-        "cpu" => Ok(Device::Cpu(match TEAM.get() {
-            Some(team) => Cpu::with_team(team.clone())?,
-            None => Cpu::open(1)?,
-        })),
+        "cpu" => Ok(Device::Cpu(open_cpu()?)),
         other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),
     }
 }

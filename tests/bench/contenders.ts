@@ -5,6 +5,7 @@ import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transfor
 import type { EngineOptions } from "nomoat";
 import nomoatPackage from "../../pkg/package.json" with { type: "json" };
 import type {} from "../support/bare.ts";
+import { nativeLlama } from "./llama.cpp/contender.ts";
 import manifest from "./package.json" with { type: "json" };
 import type { Message } from "./prompts.ts";
 import { paths } from "./site.ts";
@@ -37,11 +38,15 @@ export interface Answer {
 export interface Contender {
   name: string;
   version: string;
+  /** Runs on the CPU beside the browser, not in it. */
+  native?: true;
   /** Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot run so. */
   load(page: Page, how: How): Promise<string>;
   ask(page: Page, messages: Message[], maxTokens: number): Promise<Answer>;
   /** Bytes of its wasm memory, or null where it cannot be read. */
   wasmMemory(page: Page): Promise<number | null>;
+  /** Ends what the browser's end does not. */
+  close?(): void;
 }
 
 /** A contender cannot be run as asked; the message says why. */
@@ -283,10 +288,11 @@ const int8: Contender = {
 };
 
 /** All of them; ours first. */
-export const contenders = [nomoat, int8, wllama, transformers];
+export const contenders = [nomoat, int8, wllama, transformers, nativeLlama(CONTEXT)];
 
 /** Whether a contender takes part on a device. On the CPU ours always has activations in 8 bits. */
-export function takesPart({ name }: Contender, { device }: How, peers: string[]): boolean {
+export function takesPart({ name, native }: Contender, { device }: How, peers: string[]): boolean {
+  if (native && device !== "cpu") return false;
   if (name === int8.name) return device === "webgpu";
   return name === nomoat.name || peers.includes(name);
 }

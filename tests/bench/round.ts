@@ -68,6 +68,7 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
     const fits = (first.firstMs / first.computedTokens) * LONG_TOKENS <= extent.prefillSeconds * 1000;
     const prefill = fits ? prefillOf(await contender.ask(page, LONG, 1)) : null;
 
+    const peakBytes = memory.stop();
     return {
       ran,
       adapter: how.device === "webgpu" ? await adapter(page) : null,
@@ -78,12 +79,13 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
       prefill,
       wasmBytes: wasmBytes(site, since),
       wasmMemoryBytes: await contender.wasmMemory(page),
-      peakBytes: memory.stop(),
+      peakBytes: contender.native ? null : peakBytes,
       blankBytes,
       text: long.text,
       seconds: (performance.now() - began) / 1000,
     };
   } finally {
+    contender.close?.();
     await browser.close();
   }
 }

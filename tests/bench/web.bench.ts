@@ -17,6 +17,8 @@ interface Plan {
   quick: boolean;
   /** Folder of the ONNX model, or why there is none. */
   onnx: { folder: string } | { missing: string };
+  /** Why native llama.cpp is not there, or null. */
+  nativeMissing: string | null;
   /** Where the results go. */
   out: string;
 }
@@ -65,7 +67,13 @@ test("bench web", async () => {
   writeFileSync(plan.out, JSON.stringify({ date, plan, entries }, null, 1));
 });
 
-function entriesOf({ device, threads, peers, onnx }: Plan): { contender: Contender; entry: Entry }[] {
+function entriesOf({
+  device,
+  threads,
+  peers,
+  onnx,
+  nativeMissing,
+}: Plan): { contender: Contender; entry: Entry }[] {
   const hows: How[] = [
     ...(device === "cpu" ? [] : [{ device: "webgpu" } as const]),
     ...(device === "webgpu" ? [] : threads.map((n) => ({ device: "cpu", threads: n }) as const)),
@@ -74,8 +82,9 @@ function entriesOf({ device, threads, peers, onnx }: Plan): { contender: Contend
     contenders
       .filter((contender) => takesPart(contender, how, peers))
       .map((contender) => {
-        const { name, version } = contender;
-        const notRun = name === "transformers.js" && "missing" in onnx ? onnx.missing : null;
+        const { name, version, native } = contender;
+        const missing = name === "transformers.js" && "missing" in onnx ? onnx.missing : null;
+        const notRun = native ? nativeMissing : missing;
         return { contender, entry: { name, version, how, rounds: [], notRun } };
       }),
   );

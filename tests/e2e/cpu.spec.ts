@@ -41,11 +41,10 @@ for (const isolated of [true, false]) {
     const device = await page.evaluate(() => window.engine.device);
     expect(device).toMatchObject({ backend: "cpu", threads: isolated ? 2 : 1 });
     expect(warnings.some((text) => text.includes("Cross-Origin-Opener-Policy"))).toBe(!isolated);
-    const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
-    const short = all.filter(({ prompt_ids, greedy_ids }) => prompt_ids.length + greedy_ids.length <= 64);
-    const result = await agreement(page, short, false);
+    const golden = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
+    const result = await agreement(page, golden, false);
     console.log(`score parity, ${device.driver}:`, JSON.stringify(result));
-    expect(result.steps).toBeGreaterThan(20);
+    expect(result.steps).toBeGreaterThan(100);
     expect(result.top1).toBeGreaterThanOrEqual(0.97);
     expect(result.meanOff).toBeLessThanOrEqual(isolated ? 0.04 : 0.02);
     await page.close();

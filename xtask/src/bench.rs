@@ -3,7 +3,7 @@
 use crate::report::{command, cores, machine, median, replace_section, table};
 use crate::tools::{self, once, output, root, run, run_with, target};
 use crate::{build, model};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +25,7 @@ pub struct Web {
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
     /// Contenders beside Nomoat; `none` for none.
-    #[arg(long, value_delimiter = ',', default_value = "wllama,transformers.js")]
+    #[arg(long, value_delimiter = ',', default_value = "wllama,transformers.js,llama.cpp")]
     peers: Vec<String>,
     /// One round of less of everything, which leaves docs/benchmarks.md alone.
     #[arg(long)]
@@ -118,7 +118,11 @@ pub fn web(options: &Web) -> Result<()> {
         ("NOMOAT_MODELS", models.to_string_lossy().into_owned()),
     ];
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    run_with("npx", &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts")], &env)?;
+    run_with(
+        "npx",
+        &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts"), "web.bench.ts"],
+        &env,
+    )?;
 
     let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
     let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
@@ -133,11 +137,16 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
         threads = vec![1, cores()];
         threads.dedup();
     }
-    let wants_onnx = options.peers.iter().any(|peer| peer == "transformers.js");
+    let wants = |name: &str| options.peers.iter().any(|peer| peer == name);
     let onnx = match &options.onnx {
         Some(folder) => Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
-        None if wants_onnx => onnx_model(model),
+        None if wants("transformers.js") => onnx_model(model),
         None => Err(anyhow::anyhow!("not asked for")),
+    };
+    let native = if wants("llama.cpp") && options.device != Device::Webgpu {
+        native_llama()
+    } else {
+        Err(anyhow::anyhow!("not asked for"))
     };
     json!({
         "device": match options.device { Device::Webgpu => "webgpu", Device::Cpu => "cpu", Device::All => "all" },
@@ -149,7 +158,20 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
             Ok(folder) => json!({ "folder": folder }),
             Err(error) => json!({ "missing": format!("there is no ONNX model: {error:#}") }),
         },
+        "nativeMissing": native.err().map(|error| format!("its package cannot be installed: {error:#}")),
         "out": out,
+    })
+}
+
+/// Installs llama.cpp as a program of this machine's.
+fn native_llama() -> Result<()> {
+    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "it is for Linux on x86-64");
+    let bench = root().join("tests/bench/llama.cpp");
+    let folder = bench.to_string_lossy();
+    once("bench-llama.cpp", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
+        // What is optional are its builds for all other devices.
+        let flags = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
+        run("npm", &[["ci", "--prefix", folder.as_ref()].as_slice(), &flags].concat())
     })
 }
 
@@ -200,7 +222,12 @@ const COLUMNS: [Column; 7] = [
         written: plain,
         more_is_better: true,
     },
-    Column { name: "wasm", value: |r| Some(r.wasm_bytes), written: megabytes, more_is_better: false },
+    Column {
+        name: "wasm",
+        value: |r| Some(r.wasm_bytes).filter(|bytes| *bytes > 0.0),
+        written: megabytes,
+        more_is_better: false,
+    },
     Column { name: "wasm memory", value: |r| r.wasm_memory_bytes, written: mebibytes, more_is_better: false },
     Column { name: "peak memory", value: |r| r.peak_bytes, written: mebibytes, more_is_better: false },
 ];
@@ -260,6 +287,13 @@ fn section(results: &Results, browser: &str) -> String {
         notes.push(
             "- transformers.js cannot read GGUF. It runs an ONNX model made from the same file by `tests/bench/onnx-from-gguf.py` \
              (or the one given): the same shapes, weights rounded again to 4 bits in blocks of 32 (`q4`), a float embedding."
+                .into(),
+        );
+    }
+    if results.entries.iter().any(|entry| entry.name == "llama.cpp" && !entry.rounds.is_empty()) {
+        notes.push(
+            "- llama.cpp is no peer in the browser but a reference: node-llama-cpp's build, natively in a Node process, on the same \
+             file."
                 .into(),
         );
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
 
 mod bench;
+mod bench_cpu;
 mod bench_gpu;
 mod build;
 mod model;
@@ -67,12 +68,8 @@ enum BenchCommand {
     Web(bench::Web),
     /// The GPU's limits, kernels and whole models of made-up weights, natively.
     Gpu(bench_gpu::Options),
-    /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
-    Cpu {
-        /// Default: one a core, at most 8.
-        #[arg(long)]
-        threads: Option<usize>,
-    },
+    /// What the CPU's kernels reach of the memory's speed, natively and as wasm in Chromium.
+    Cpu(bench_cpu::Cpu),
 }
 
 #[derive(Subcommand)]
@@ -98,7 +95,7 @@ fn main() -> Result<()> {
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
         Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
-        Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
+        Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

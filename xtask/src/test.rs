@@ -175,23 +175,6 @@ const WAYS: [(&[&str], f64, f64); 6] = [
     (&["--device", "cpu"], 0.97, 0.04),
 ];
 
-/// Ops one by one, then prefill and decode of the test model.
-pub fn bench_cpu(threads: Option<usize>) -> Result<()> {
-    execute(
-        "cargo",
-        &["build", "--quiet", "--release", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"],
-    )?;
-    let model = model::fetch(TEST_MODEL)?.remove(0);
-    let nomoat = target().join("release/nomoat");
-    let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
-    let threads = threads.map(|n| n.to_string());
-    let threads: Vec<&str> = threads.iter().flat_map(|n| ["--threads", n]).collect();
-    execute(&nomoat, &[&["bench", "cpu"], threads.as_slice()].concat())?;
-    let prompt = "The quick brown fox jumps over the lazy dog while the sun sets. ".repeat(22);
-    let run = ["run", model.as_ref(), "--device", "cpu", "-n", "64", "-p", prompt.as_str()];
-    execute(&nomoat, &[run.as_slice(), &threads].concat())
-}
-
 const MAX_WASM: usize = 1_500_000;
 const MAX_PAGE_JS: usize = 250_000;
 

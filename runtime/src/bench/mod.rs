@@ -1,6 +1,5 @@
 //! `nomoat bench`: what devices reach of what they could.
 
-mod cpu;
 mod gpu;
 mod model;
 mod report;
@@ -9,11 +8,11 @@ mod table;
 
 use anyhow::Result;
 use clap::Subcommand;
-use nomoat_runtime::cpu::default_threads;
+use nomoat_runtime::cpu::{Cpu, bench, default_threads};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// The CPU's kernels.
+    /// The CPU's kernels; prints JSON.
     Cpu {
         /// Threads; default: one a core, at most 8.
         #[arg(long)]
@@ -25,7 +24,11 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Cpu { threads } => cpu::run(threads.unwrap_or_else(default_threads)),
         Command::Gpu(options) => gpu::run(&options),
+        Command::Cpu { threads } => {
+            let cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
+            println!("{}", serde_json::to_string(&bench::run(&cpu)?)?);
+            Ok(())
+        }
     }
 }

@@ -1,20 +1,15 @@
-//! Runs steps of a lowered graph on all threads.
+//! A graph made ready, and its steps.
 
-use super::attention::{self, Scratch, attend};
-use super::lower::{Finish, MatMul, Plan, Stage, lower};
-use super::matmul::{Class, ROWS, product};
-use super::numbers;
+use super::attention::Scratch;
+use super::lower::{Plan, Stage, lower};
+use super::matmul::{Dots, ROWS};
 use super::pool::Pool;
+use super::run::{ARGMAX_RUN, Local, MAX_TILES, Run, Shared};
 use super::weights::{TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
-use crate::graph::{Attention, Best, Capacity, Graph, Op, Rope, Rows, Step, ValueId, Want, WeightId};
+use crate::graph::{Best, Capacity, Graph, Op, Step, ValueId, Want, WeightId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// Rows of a task of attention.
-const ATTENTION_ROWS: usize = 16;
-/// Logits of a task of argmax: a number of its own, so that sums do not depend on the number of threads.
-const ARGMAX_RUN: usize = 4096;
+use std::sync::atomic::AtomicUsize;
 
 /// A graph ready to run.
 #[derive(Debug)]
@@ -39,14 +34,6 @@ pub struct Executor {
     taken: Vec<[AtomicUsize; 2]>,
     /// Of each output row of the last step.
     pub best: Vec<Best>,
-}
-
-/// What a thread has for itself.
-#[derive(Debug, Default)]
-struct Local {
-    prepared: Vec<u8>,
-    normed: Vec<f32>,
-    attention: Scratch,
 }
 
 impl Executor {
@@ -89,6 +76,10 @@ impl Executor {
             Ok(Local {
                 prepared: zeroed(row_bytes, "activations")?,
                 normed: zeroed(widest, "activations")?,
+                products: [
+                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
+                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
+                ],
                 attention: Scratch::default(),
             })
         };
@@ -173,6 +164,7 @@ impl Executor {
             weights,
             step,
             threads,
+            dots: Dots::best(),
             meet: &|| pool.team.meet(),
             taken: &self.taken,
             ropes: &self.ropes,
@@ -204,373 +196,6 @@ fn fill(table: &mut [[f32; 2]], step: &Step, turns: &[f32], factors: &[f32]) {
             let turn = token.position as f32 * (turn / factor);
             let (sin, cos) = ((turn - turn.round()) * std::f32::consts::TAU).sin_cos();
             *out = [cos, sin];
-        }
-    }
-}
-
-/// Memory that threads write to at once, each in places of its own.
-#[derive(Clone, Copy)]
-struct Shared<T>(*mut T, usize);
-
-// SAFETY: which thread uses which part when is decided by tasks and barriers; see where parts are taken.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn of(memory: &mut [T]) -> Self {
-        Self(memory.as_mut_ptr(), memory.len())
-    }
-
-    /// # Safety
-    /// Nobody writes to this part before the next barrier.
-    unsafe fn read(&self, at: usize, n: usize) -> &[T] {
-        assert!(at <= self.1 && n <= self.1 - at);
-        // SAFETY: within the memory; the caller sees to the rest.
-        unsafe { std::slice::from_raw_parts(self.0.add(at), n) }
-    }
-
-    /// # Safety
-    /// Nobody else uses this part before the next barrier.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn part(&self, at: usize, n: usize) -> &mut [T] {
-        assert!(at <= self.1 && n <= self.1 - at);
-        // SAFETY: within the memory; the caller sees to the rest.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) }
-    }
-}
-
-/// A step under way, as its threads see it.
-struct Run<'a> {
-    plan: &'a Plan,
-    widths: &'a [usize],
-    weights: &'a Weights,
-    step: &'a Step<'a>,
-    threads: usize,
-    meet: &'a (dyn Fn() + Sync),
-    taken: &'a [[AtomicUsize; 2]],
-    ropes: &'a [(WeightId, WeightId, Vec<[f32; 2]>)],
-    values: Shared<f32>,
-    prepared: Shared<u8>,
-    runs: Shared<(usize, f32, f32)>,
-    locals: Shared<Local>,
-    kv: Vec<(Shared<u16>, Shared<u16>, usize)>,
-}
-
-impl Run<'_> {
-    fn all(&self, thread: usize) {
-        // SAFETY: each thread has its own.
-        let local = &mut unsafe { self.locals.part(thread, 1) }[0];
-        for (i, (stage, taken)) in self.plan.stages.iter().zip(self.taken).enumerate() {
-            if i > 0 {
-                (self.meet)();
-            }
-            // Of a weight of the wrong kind there is nothing to compute; lowering has made sure that there is none.
-            let _ = self.stage(stage, taken, local);
-        }
-    }
-
-    /// The numbers of tasks that this thread does, of `n`.
-    fn tasks(&self, taken: &AtomicUsize, n: usize) -> impl Iterator<Item = usize> {
-        std::iter::from_fn(move || Some(taken.fetch_add(1, Relaxed)).filter(|task| *task < n))
-    }
-
-    fn count(&self, rows: Rows) -> usize {
-        match rows {
-            Rows::Tokens => self.step.tokens.len(),
-            Rows::Outputs => self.step.outputs.len(),
-        }
-    }
-
-    /// Where a row of a value starts, and its width.
-    fn place(&self, id: ValueId, row: usize) -> (usize, usize) {
-        let width = self.widths[id.0];
-        (self.plan.places[id.0].unwrap_or(usize::MAX / 2) + row * width, width)
-    }
-
-    /// # Safety
-    /// As of [`Shared::read`].
-    unsafe fn input(&self, id: ValueId, row: usize) -> &[f32] {
-        let (at, width) = self.place(id, row);
-        // SAFETY: as promised by the caller.
-        unsafe { self.values.read(at, width) }
-    }
-
-    /// Columns of a row.
-    ///
-    /// # Safety
-    /// As of [`Shared::part`].
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn columns(&self, id: ValueId, row: usize, first: usize, n: usize) -> &mut [f32] {
-        // SAFETY: as promised by the caller.
-        unsafe { self.values.part(self.place(id, row).0 + first, n) }
-    }
-
-    /// # Safety
-    /// As of [`Shared::part`].
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn row(&self, id: ValueId, row: usize) -> &mut [f32] {
-        // SAFETY: as promised by the caller.
-        unsafe { self.columns(id, row, 0, self.widths[id.0]) }
-    }
-
-    fn stage(&self, stage: &Stage, taken: &[AtomicUsize; 2], local: &mut Local) -> Result<(), CpuError> {
-        match stage {
-            Stage::Rows { rows, ops } => {
-                for row in self.tasks(&taken[1], self.count(*rows)) {
-                    for op in ops {
-                        self.op(op, row)?;
-                    }
-                }
-            }
-            Stage::MatMul(matmul) => self.matmul(matmul, taken, local)?,
-            Stage::Attention { q, layer, attention, out } => {
-                self.attention(*q, *layer, *attention, *out, &taken[1], local);
-            }
-            Stage::SelectRows { x, out } => {
-                for row in self.tasks(&taken[1], self.step.outputs.len()) {
-                    // SAFETY: an output row is one task's; `x` is only read.
-                    unsafe {
-                        self.row(*out, row)
-                            .copy_from_slice(self.input(*x, self.step.outputs[row].row as usize));
-                    }
-                }
-            }
-            Stage::Argmax { logits, out } => self.argmax(*logits, *out, taken),
-        }
-        Ok(())
-    }
-
-    /// One row of an op that needs no other.
-    fn op(&self, op: &Op, row: usize) -> Result<(), CpuError> {
-        // SAFETY: a row of a value made here is this task's alone, and inputs are only read.
-        unsafe {
-            match *op {
-                Op::Embed { weight, out } => {
-                    let id = self.step.tokens[row].id as usize;
-                    self.row(out, row).copy_from_slice(&self.weights.matrix(weight)?.dequantise(id));
-                }
-                Op::RmsNorm { x, weight, eps, out } => {
-                    let weight = self.weights.vector(weight)?;
-                    numbers::rms_norm(self.input(x, row), weight, eps, self.row(out, row));
-                }
-                Op::Rope { x, turns, factors, rope, out } => {
-                    let out = self.row(out, row);
-                    out.copy_from_slice(self.input(x, row));
-                    let Rope { head_dim, n_rot, neox, .. } = rope;
-                    let known = self.ropes.iter().find(|known| (known.0, known.1) == (turns, factors));
-                    if let Some((.., table)) = known {
-                        let table = &table[row * (n_rot / 2)..][..n_rot / 2];
-                        numbers::rope(out, head_dim, neox, table);
-                    }
-                }
-                Op::KvWrite { k, v, layer } => {
-                    let cell = self.step.tokens[row].cell as usize;
-                    for (x, pool, transposed) in [(k, self.kv[layer].0, true), (v, self.kv[layer].1, false)] {
-                        let x = self.input(x, row);
-                        attention::write(x, cell, transposed, |at, half| pool.part(at, 1)[0] = half);
-                    }
-                }
-                Op::SwiGlu { gate, up, out } => {
-                    numbers::swiglu(self.input(gate, row), self.input(up, row), self.row(out, row));
-                }
-                Op::Add { a, b, out } => {
-                    numbers::add(self.input(a, row), self.input(b, row), self.row(out, row))
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn matmul(&self, matmul: &MatMul, taken: &[AtomicUsize; 2], local: &mut Local) -> Result<(), CpuError> {
-        let Some(rows) = matmul.parts.first().map(|part| self.rows_of(part.out)) else { return Ok(()) };
-        if rows == 0 {
-            return Ok(());
-        }
-        let Local { prepared, normed, .. } = local;
-        let prepared: &[u8] = if rows == 1 {
-            // One row each thread prepares for itself: that is faster than waiting for another to do it.
-            self.prepare(matmul, 0, normed, &mut prepared[..matmul.row_bytes])?;
-            &prepared[..matmul.row_bytes]
-        } else {
-            for row in self.tasks(&taken[0], rows) {
-                // SAFETY: the row is this task's.
-                let out = unsafe { self.prepared.part(row * matmul.row_bytes, matmul.row_bytes) };
-                self.prepare(matmul, row, normed, out)?;
-            }
-            (self.meet)();
-            // SAFETY: from here on it is only read.
-            unsafe { self.prepared.read(0, rows * matmul.row_bytes) }
-        };
-        let mut n_tiles = 0;
-        for part in &matmul.parts {
-            n_tiles += self.weights.matrix(part.weight)?.n_tiles();
-        }
-        // Some tasks a thread, so that one that is held up leaves the rest to others.
-        let chunk = n_tiles.div_ceil(self.threads * 8);
-        for task in self.tasks(&taken[1], n_tiles.div_ceil(chunk)) {
-            for tile in task * chunk..n_tiles.min((task + 1) * chunk) {
-                self.tile(matmul, tile, rows, prepared)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn rows_of(&self, id: ValueId) -> usize {
-        self.count(self.plan.rows[id.0])
-    }
-
-    fn prepare(
-        &self,
-        matmul: &MatMul,
-        row: usize,
-        normed: &mut [f32],
-        out: &mut [u8],
-    ) -> Result<(), CpuError> {
-        // SAFETY: no one writes it in this stage.
-        let mut x: &[f32] = unsafe { self.input(matmul.x, row) };
-        if let Some((weight, eps)) = matmul.norm {
-            let normed = &mut normed[..x.len()];
-            numbers::rms_norm(x, self.weights.vector(weight)?, eps, normed);
-            x = normed;
-        }
-        for (class, at) in &matmul.classes {
-            class.prepare(x, &mut out[*at..][..class.row_bytes(x.len())]);
-        }
-        Ok(())
-    }
-
-    /// All rows of one tile, counted through all parts.
-    fn tile(&self, matmul: &MatMul, mut tile: usize, rows: usize, prepared: &[u8]) -> Result<(), CpuError> {
-        for part in &matmul.parts {
-            let matrix = self.weights.matrix(part.weight)?;
-            if tile >= matrix.n_tiles() {
-                tile -= matrix.n_tiles();
-                continue;
-            }
-            let mut row = 0;
-            while row < rows {
-                if rows - row >= ROWS {
-                    self.products::<ROWS>(matmul, part, tile, row, prepared)?;
-                    row += ROWS;
-                } else {
-                    self.products::<1>(matmul, part, tile, row, prepared)?;
-                    row += 1;
-                }
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    fn products<const R: usize>(
-        &self,
-        matmul: &MatMul,
-        part: &super::lower::Part,
-        tile: usize,
-        row: usize,
-        prepared: &[u8],
-    ) -> Result<(), CpuError> {
-        let input = |class: Class| -> [&[u8]; R] {
-            let at = matmul.classes.iter().find(|(known, _)| *known == class).map_or(0, |(_, at)| *at);
-            std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..])
-        };
-        let matrix = self.weights.matrix(part.weight)?;
-        let mut sums = product(matrix, tile, input(Class::of(matrix.format)));
-        if let Finish::SwiGlu(up) = part.finish {
-            let up = self.weights.matrix(up)?;
-            let up = product(up, tile, input(Class::of(up.format)));
-            for (gate, up) in sums.iter_mut().zip(up) {
-                let g = *gate;
-                numbers::swiglu(&g, &up, gate);
-            }
-        }
-        let (first, n) = (tile * TILE, TILE.min(matrix.n_rows - tile * TILE));
-        for (r, sums) in sums.iter().enumerate() {
-            // SAFETY: these columns are this task's; what is added is only read.
-            unsafe {
-                let out = self.columns(part.out, row + r, first, n);
-                match part.finish {
-                    Finish::Add(other) => {
-                        numbers::add(&sums[..n], &self.input(other, row + r)[first..first + n], out);
-                    }
-                    _ => out.copy_from_slice(&sums[..n]),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn attention(
-        &self,
-        q: ValueId,
-        layer: usize,
-        shape: Attention,
-        out: ValueId,
-        taken: &AtomicUsize,
-        local: &mut Local,
-    ) {
-        let n = self.step.tokens.len();
-        let (keys, values, width) = &self.kv[layer];
-        // SAFETY: nobody writes to the pool in this stage.
-        let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
-        let pool = attention::Pool { keys, values, width: *width };
-        let blocks = n.div_ceil(ATTENTION_ROWS);
-        // Heads of the same keys together, unless that leaves threads without work.
-        let alike = shape.n_heads / shape.n_kv_heads;
-        let heads =
-            if blocks * shape.n_kv_heads >= 4 * self.threads || self.threads == 1 { alike } else { 1 };
-        let groups = shape.n_heads / heads;
-        for task in self.tasks(taken, blocks * groups) {
-            // The last rows see most.
-            let (block, group) = (blocks - 1 - task / groups, task % groups);
-            let rows = block * ATTENTION_ROWS..n.min((block + 1) * ATTENTION_ROWS);
-            // SAFETY: these heads of these rows are this task's; queries are only read.
-            let (query, result) = unsafe {
-                (
-                    |row, head: usize| self.input(q, row)[head * shape.head_dim..].as_ptr(),
-                    |row, head| self.columns(out, row, head * shape.head_dim, shape.head_dim).as_mut_ptr(),
-                )
-            };
-            attend(
-                shape,
-                pool,
-                self.step,
-                rows,
-                group * heads..(group + 1) * heads,
-                query,
-                result,
-                &mut local.attention,
-            );
-        }
-    }
-
-    fn argmax(&self, logits: ValueId, out: ValueId, taken: &[AtomicUsize; 2]) {
-        let (n, width) = (self.step.outputs.len(), self.widths[logits.0]);
-        let n_runs = width.div_ceil(ARGMAX_RUN);
-        for task in self.tasks(&taken[0], n * n_runs) {
-            let (row, run) = (task / n_runs, task % n_runs);
-            // SAFETY: logits are only read; the run's result is this task's.
-            unsafe {
-                let logits = &self.input(logits, row)[run * ARGMAX_RUN..];
-                let (index, top, sum) = numbers::best(&logits[..logits.len().min(ARGMAX_RUN)]);
-                self.runs.part(task, 1)[0] = (run * ARGMAX_RUN + index, top, sum);
-            }
-        }
-        (self.meet)();
-        for row in self.tasks(&taken[1], n) {
-            // SAFETY: what the runs gave is only read; the output row is this task's.
-            unsafe {
-                let runs = self.runs.read(row * n_runs, n_runs);
-                let mut best = runs[0];
-                for run in &runs[1..] {
-                    best = if run.1 > best.1 { *run } else { best };
-                }
-                let sum: f32 = runs.iter().map(|run| run.2 * (run.1 - best.1).exp()).sum();
-                let target = (self.step.outputs[row].target as usize).min(width - 1);
-                let target = self.input(logits, row)[target];
-                let best = [f32::from_bits(best.0 as u32), best.1, sum.ln(), target];
-                self.row(out, row).copy_from_slice(&best);
-            }
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Rows of activations times tiles of weights.
 //!
 //! Activations are quantised by blocks of 32: to 8 bits against 4-bit weights (one multiplication of bytes and one addition for 16
-//! of them), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the byte
-//! multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//! of them, or both in one), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the
+//! byte multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//!
+//! A block is a loop over groups of columns whose number compilers do not know: they would unroll it, compute one sum after the
+//! other and keep all of the block's weights in between, for which there are not registers enough.
 
 use super::numbers::quantise;
 use super::simd::*;
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
+use std::hint::black_box;
+use std::ops::Range;
 
 /// Rows of activations that meet a tile at once.
 pub(super) const ROWS: usize = 4;
@@ -76,33 +81,79 @@ impl Class {
     }
 }
 
-/// `R` rows of prepared activations times the tiles of 8 rows: `[R, 8]`.
-pub(super) fn product<const R: usize>(matrix: &Matrix, tile: usize, x: [&[u8]; R]) -> [[f32; TILE]; R] {
-    let tiles = matrix.tiles(tile);
+/// How products of bytes are added up. The sums are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dots {
+    /// Two at a time, in 16 bits.
+    Pairs,
+    /// Four at a time, in 32 bits.
+    Quads,
+}
+
+impl Dots {
+    /// What is faster here.
+    pub fn best() -> Self {
+        if is_dot_add_one() { Dots::Quads } else { Dots::Pairs }
+    }
+}
+
+/// `R` rows of prepared activations times some tiles of 8 rows: `[R, 8 tiles]` into `out`.
+pub(super) fn products<const R: usize>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [&[u8]; R],
+    dots: Dots,
+    out: &mut [f32],
+) {
+    let n = matrix.n_blocks;
     let class = Class::of(matrix.format);
-    assert!(x.iter().all(|x| x.len() >= matrix.n_blocks * class.block_bytes()));
-    let (w, n, x) = (tiles.as_ptr(), matrix.n_blocks, x.map(<[u8]>::as_ptr));
-    // SAFETY: there are `n` tiles at `w`, and as many blocks of that class at each of `x`, as was just checked.
-    let sums = unsafe {
-        match (matrix.format, class) {
-            (Format::F32, _) => columns::<R, false>(w, n, x),
-            (Format::F16, _) => columns::<R, true>(w, n, x),
-            (Format::Q4_0, Class::I8) => nibbles_i8::<R, false>(w, n, x),
-            (Format::Q4_1, Class::I8) => nibbles_i8::<R, true>(w, n, x),
-            (Format::Q4_0, _) => nibbles_i16::<R, false>(w, n, x),
-            (Format::Q4_1, _) => nibbles_i16::<R, true>(w, n, x),
-            (Format::Q8_0, _) => bytes_i16::<R>(w, n, x),
-        }
-    };
-    let mut out = [[0.0; TILE]; R];
-    for (out, [low, high]) in out.iter_mut().zip(sums) {
-        // SAFETY: `out` has room for two vectors.
-        unsafe {
-            store(out.as_mut_ptr(), low);
-            store(out.as_mut_ptr().add(4), high);
+    assert!(x.iter().all(|x| x.len() >= n * class.block_bytes()));
+    let (x, groups) = (x.map(<[u8]>::as_ptr), black_box(4));
+    // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that class at each of `x`, as was just checked.
+    unsafe {
+        match (matrix.format, class, dots) {
+            (Format::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
+            (Format::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
+            (Format::Q4_0, Class::I8, Dots::Pairs) => {
+                each(matrix, tiles, out, |w| nibbles_i8::<R, false, false>(w, n, x, groups));
+            }
+            (Format::Q4_0, Class::I8, Dots::Quads) => {
+                each(matrix, tiles, out, |w| nibbles_i8::<R, false, true>(w, n, x, groups));
+            }
+            (Format::Q4_1, Class::I8, Dots::Pairs) => {
+                each(matrix, tiles, out, |w| nibbles_i8::<R, true, false>(w, n, x, groups));
+            }
+            (Format::Q4_1, Class::I8, Dots::Quads) => {
+                each(matrix, tiles, out, |w| nibbles_i8::<R, true, true>(w, n, x, groups));
+            }
+            (Format::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
+            (Format::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
+            (Format::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
         }
     }
-    out
+}
+
+/// Calls `product` with the place of each row of tiles, and puts its sums where they belong.
+#[inline(always)]
+fn each<const R: usize>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    out: &mut [f32],
+    product: impl Fn(*const u8) -> Sums<R>,
+) {
+    let width = TILE * tiles.len();
+    assert!(out.len() >= R * width);
+    for (i, tile) in tiles.enumerate() {
+        let sums = product(matrix.tiles(tile).as_ptr());
+        for (r, [low, high]) in sums.into_iter().enumerate() {
+            // SAFETY: `out` has room for `R` rows of so many tiles, as was just checked.
+            unsafe {
+                let place = out.as_mut_ptr().add(r * width + TILE * i);
+                store(place, low);
+                store(place.add(4), high);
+            }
+        }
+    }
 }
 
 type Sums<const R: usize> = [[V; 2]; R];
@@ -141,12 +192,13 @@ unsafe fn scale<const MIN: bool, const OFFSET: bool>(
 }
 
 /// # Safety
-/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I8`] at each of `x`.
+/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I8`] at each of `x`; `groups` is 4.
 #[inline(always)]
-unsafe fn nibbles_i8<const R: usize, const MIN: bool>(
+unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
+    groups: usize,
 ) -> Sums<R> {
     let (mask, ones) = (splat_u8(15), splat_i16(1));
     let mut totals = [[zero(); 2]; R];
@@ -154,23 +206,28 @@ unsafe fn nibbles_i8<const R: usize, const MIN: bool>(
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let q = w.add(if MIN { 32 } else { 16 });
-            // At most 8 times 2 * 15 * 127: that fits 16 bits.
+            // Of pairs at most 8 times 2 * 15 * 127: that fits 16 bits.
             let mut sums = [[zero(); 2]; R];
-            for g in 0..4 {
+            for g in 0..groups {
                 let quants = pair(q.add(32 * g));
                 let low = quants.map(|v| and(v, mask));
                 let high = quants.map(|v| and(shr_u16::<4>(v), mask));
                 for r in 0..R {
-                    let (a, b) = (splat_32(x[r].add(8 + 4 * g)), splat_32(x[r].add(24 + 4 * g)));
+                    let x = x[r].add(4 * g);
+                    let (a, b) = (splat_32(x.add(8)), splat_32(x.add(24)));
                     for h in 0..2 {
-                        sums[r][h] = add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])));
+                        sums[r][h] = if QUADS {
+                            dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
+                        } else {
+                            add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
+                        };
                     }
                 }
             }
             let d = widen_f16(load(w));
             let m = if MIN { widen_f16(load(w.add(16))) } else { d };
             for r in 0..R {
-                let i = sums[r].map(|sum| dot_i16(sum, ones));
+                let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
                 if MIN {
                     scale::<true, false>(&mut totals[r], i, d, m, x[r]);
                 } else {
@@ -185,12 +242,13 @@ unsafe fn nibbles_i8<const R: usize, const MIN: bool>(
 }
 
 /// # Safety
-/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I16`] at each of `x`.
+/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I16`] at each of `x`; `groups` is 4.
 #[inline(always)]
 unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
+    groups: usize,
 ) -> Sums<R> {
     let mask = splat_i16(15);
     let mut totals = [[zero(); 2]; R];
@@ -199,7 +257,7 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
         unsafe {
             let q = w.add(if MIN { 32 } else { 16 });
             let mut sums = [[zero(); 2]; R];
-            for g in 0..4 {
+            for g in 0..groups {
                 let quants = pair(q.add(32 * g));
                 // Columns 0 and 2 of a word's low nibbles, 1 and 3 of them, then of its high ones.
                 let parts = [
@@ -234,15 +292,20 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
 }
 
 /// # Safety
-/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Class::I16`] at each of `x`.
+/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Class::I16`] at each of `x`; `groups` is 8.
 #[inline(always)]
-unsafe fn bytes_i16<const R: usize>(mut w: *const u8, n: usize, mut x: [*const u8; R]) -> Sums<R> {
+unsafe fn bytes_i16<const R: usize>(
+    mut w: *const u8,
+    n: usize,
+    mut x: [*const u8; R],
+    groups: usize,
+) -> Sums<R> {
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let mut sums = [[zero(); 2]; R];
-            for g in 0..8 {
+            for g in 0..groups {
                 let quants = pair(w.add(16 + 32 * g));
                 let even = quants.map(|v| shr_i16::<8>(shl_i16::<8>(v)));
                 let odd = quants.map(shr_i16::<8>);
@@ -267,25 +330,48 @@ unsafe fn bytes_i16<const R: usize>(mut w: *const u8, n: usize, mut x: [*const u
 /// # Safety
 /// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Class::F32`] at each of `x`.
 #[inline(always)]
-unsafe fn columns<const R: usize, const HALF: bool>(
+unsafe fn columns<const R: usize, const HALF: bool>(w: *const u8, n: usize, x: [*const u8; R]) -> Sums<R> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        // One row has too few sums to keep a processor busy that takes some cycles for each addition.
+        if R == 1 { strands::<R, HALF, 4>(w, n, x) } else { strands::<R, HALF, 1>(w, n, x) }
+    }
+}
+
+/// `S` columns at a time, each with sums of its own.
+///
+/// # Safety
+/// As of [`columns`]; `S` divides a block.
+#[inline(always)]
+unsafe fn strands<const R: usize, const HALF: bool, const S: usize>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
 ) -> Sums<R> {
-    let mut totals = [[zero(); 2]; R];
-    for _ in 0..n * BLOCK {
-        // SAFETY: all reads are within the tile and the blocks; both move on by one column.
+    let mut totals = [[[zero(); 2]; R]; S];
+    for _ in 0..n * BLOCK / S {
+        // SAFETY: all reads are within the tile and the blocks; both move on by as many columns.
         unsafe {
-            let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
-            for r in 0..R {
-                let x = splat_32(x[r]);
-                for h in 0..2 {
-                    totals[r][h] = madd_f32(column[h], x, totals[r][h]);
+            for (s, totals) in totals.iter_mut().enumerate() {
+                let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
+                for r in 0..R {
+                    let x = splat_32(x[r].add(4 * s));
+                    for h in 0..2 {
+                        totals[r][h] = madd_f32(column[h], x, totals[r][h]);
+                    }
                 }
+                w = w.add(if HALF { 16 } else { 32 });
             }
-            x = x.map(|x| x.add(4));
-            w = w.add(if HALF { 16 } else { 32 });
+            x = x.map(|x| x.add(4 * S));
         }
     }
-    totals
+    let mut sums = totals[0];
+    for strand in &totals[1..] {
+        for (sums, strand) in sums.iter_mut().zip(strand) {
+            for (sum, other) in sums.iter_mut().zip(strand) {
+                *sum = add_f32(*sum, *other);
+            }
+        }
+    }
+    sums
 }

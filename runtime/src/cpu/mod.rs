@@ -3,11 +3,14 @@
 //! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
 
 mod attention;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod executor;
 mod lower;
 mod matmul;
 mod numbers;
 mod pool;
+mod run;
 mod self_test;
 mod simd;
 #[cfg(all(test, feature = "gpu"))]
@@ -16,7 +19,7 @@ mod weights;
 
 pub use executor::Executor;
 pub use pool::Team;
-pub use weights::Weights;
+pub use weights::{Weights, check_memory};
 
 use pool::Pool;
 use serde::Serialize;

@@ -2,7 +2,7 @@
 //! more would compute wrongly and say nothing.
 
 use super::CpuError;
-use super::matmul::{Class, ROWS, product};
+use super::matmul::{Class, Dots, ROWS, products};
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
 
@@ -11,16 +11,18 @@ const COLS: usize = 3 * BLOCK;
 /// An error names the first format whose product is off.
 pub(super) fn run() -> Result<(), CpuError> {
     for format in Format::ALL {
-        let error = deviation(format)?;
-        if error.is_nan() || error > 1e-3 {
-            return Err(CpuError::Wrong { kernel: format.name().into(), error });
+        for dots in [Dots::Pairs, Dots::Quads] {
+            let error = deviation(format, dots)?;
+            if error.is_nan() || error > 1e-3 {
+                return Err(CpuError::Wrong { kernel: format.name().into(), error });
+            }
         }
     }
     Ok(())
 }
 
 /// Of one tile's products, in units of what the sums' terms amount to.
-fn deviation(format: Format) -> Result<f32, CpuError> {
+fn deviation(format: Format, dots: Dots) -> Result<f32, CpuError> {
     let mut file = Vec::new();
     for block in 0..TILE * COLS / BLOCK {
         match format {
@@ -51,13 +53,15 @@ fn deviation(format: Format) -> Result<f32, CpuError> {
         prepared.resize(class.row_bytes(COLS), 0);
         class.prepare(x, prepared);
     }
-    let found = product::<ROWS>(&matrix, 0, std::array::from_fn(|r| prepared[r].as_slice()));
+    let mut found = [0.0; ROWS * TILE];
+    let inputs = std::array::from_fn(|r| prepared[r].as_slice());
+    products::<ROWS>(&matrix, 0..1, inputs, dots, &mut found);
     let mut worst = 0.0_f64;
-    for (x, found) in x.iter().zip(found) {
+    for (x, found) in x.iter().zip(found.chunks_exact(TILE)) {
         for (weights, found) in weights.chunks_exact(COLS).zip(found) {
             let terms = || x.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
             let size: f64 = terms().map(f64::abs).sum();
-            worst = worst.max((f64::from(found) - terms().sum::<f64>()).abs() / size);
+            worst = worst.max((f64::from(*found) - terms().sum::<f64>()).abs() / size);
         }
     }
     Ok(worst as f32)

@@ -100,6 +100,18 @@ mod wasm {
         let even = i16x8_mul(i16x8_shr(i16x8_shl(a, 8), 8), v128_and(b, i16x8_splat(0xff)));
         i16x8_add(even, i16x8_mul(i16x8_shr(a, 8), u16x8_shr(b, 8)))
     }
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn dot_add_i8(a: V, b: V, sums: V) -> V {
+        i32x4_relaxed_dot_i8x16_i7x16_add(a, b, sums)
+    }
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn is_dot_add_one() -> bool {
+        // Engines may read a byte of 255 as they like: one that makes sums of pairs on the way caps them at 32767.
+        let sums = dot_add_i8(splat_u8(127), splat_u8(255), zero());
+        i32x4_extract_lane::<0>(sums) != 2 * 32767
+    }
     #[inline(always)]
     pub fn to_f32(a: V) -> V {
         f32x4_convert_i32x4(a)
@@ -158,6 +170,20 @@ mod wasm {
 }
 #[cfg(target_arch = "wasm32")]
 pub(super) use wasm::*;
+
+/// Adds to 4 sums of 32 bits: 4 products of bytes each, those of `b` below 128.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn dot_add_i8(a: V, b: V, sums: V) -> V {
+    add_i32(sums, dot_i16(dot_i8(a, b), splat_i16(1)))
+}
+
+/// Whether [`dot_add_i8`] is one instruction here; else [`dot_i8`] is faster.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn is_dot_add_one() -> bool {
+    false
+}
 
 /// Four floats.
 #[inline(always)]

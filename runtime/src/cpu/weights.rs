@@ -7,7 +7,7 @@
 //! numbers. A last tile is filled up with rows of zeros.
 
 use super::CpuError;
-use crate::graph::{Graph, Source, WeightId};
+use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::quant::{BLOCK, Format};
 
 /// Rows of a tile.
@@ -50,7 +50,6 @@ pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Resu
 impl Weights {
     /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
     pub fn allocate(graph: &Graph, formats: &[Format]) -> Result<Self, CpuError> {
-        check_size(graph, formats)?;
         let mut stored = Vec::new();
         for (weight, &format) in graph.weights.iter().zip(formats) {
             let name = match &weight.source {
@@ -96,28 +95,39 @@ impl Weights {
     }
 }
 
-/// Bytes of one wasm memory that a model and its context do not get: the runtime's own, and what is on its way in.
+/// Bytes that a model and its context do not get: the runtime's own, activations, and what is on its way in.
 const RESERVED: u64 = 64 << 20;
 
-/// An error for models that the address space cannot hold, before anything is allocated or the rest of the file fetched.
-fn check_size(graph: &Graph, formats: &[Format]) -> Result<(), CpuError> {
-    let bytes: u64 = graph
-        .weights
-        .iter()
-        .zip(formats)
-        .map(|(weight, format)| {
+/// An error for a model that, with its KV pool, the address space cannot hold: before anything is allocated or the rest of the file
+/// fetched.
+pub fn check_memory(graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<(), CpuError> {
+    check_fit(graph, formats, capacity, usize::MAX as u64)
+}
+
+fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) -> Result<(), CpuError> {
+    let bytes_of = |weight: &Weight, format: Format| match (&weight.source, weight.is_vector) {
+        (Source::Constant(numbers), _) => 4 * numbers.len() as u64,
+        (_, true) => 4 * weight.n_cols as u64,
+        _ => {
             let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / BLOCK) as u64;
             blocks * format.block_bytes() as u64
-        })
-        .sum();
-    if bytes + RESERVED > usize::MAX as u64 {
-        return Err(CpuError::OutOfMemory(format!(
-            "the model's weights take {:.1} GB, and WebAssembly has 4 GiB at most; on a GPU, with `device: \"webgpu\"`, there is no \
-             such limit",
-            bytes as f64 / 1e9
-        )));
+        }
+    };
+    let weights: u64 =
+        graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
+    let kv = graph.kv_widths.iter().map(|width| 4 * *width as u64).sum::<u64>() * u64::from(capacity.cells());
+    if weights + kv + RESERVED <= limit {
+        return Ok(());
     }
-    Ok(())
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let shorter = if weights + RESERVED < limit { "a shorter context takes less, and " } else { "" };
+    Err(CpuError::OutOfMemory(format!(
+        "the model's weights take {:.1} GB and a context of {} tokens {:.1} GB, and WebAssembly has 4 GiB at most; {shorter}on a GPU, \
+         with `device: \"webgpu\"`, there is no such limit",
+        gb(weights),
+        capacity.cells(),
+        gb(kv),
+    )))
 }
 
 impl Matrix {
@@ -198,6 +208,25 @@ impl Matrix {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::graph::Builder;
+
+    #[test]
+    fn what_one_memory_cannot_hold_is_refused() {
+        let mut g = Builder::default();
+        g.matrix("w", 1 << 18, 1 << 12);
+        g.kv_layer(1 << 10);
+        let graph = g.finish();
+        let check = |pages| {
+            let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: pages, pages };
+            check_fit(&graph, &[Format::Q8_0], capacity, u64::from(u32::MAX))
+        };
+        // The weights take 1.06 GiB, and a page 128 KiB: there is room for 23,500 of them or so.
+        assert_eq!(check(23_000), Ok(()));
+        let error = check(24_000).unwrap_err().to_string();
+        for part in ["1.1 GB", "768000 tokens 3.1 GB", "4 GiB at most", "a shorter context", "webgpu"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
 
     #[test]
     fn rows_come_back_as_they_were() {

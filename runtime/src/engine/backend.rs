@@ -117,6 +117,7 @@ impl Backend {
             }
             #[cfg(feature = "cpu")]
             Device::Cpu(cpu) => {
+                cpu::check_memory(graph, formats, capacity)?;
                 let weights = cpu::Weights::allocate(graph, formats)?;
                 Backend::Cpu { executor: cpu::Executor::new(cpu, graph, &weights, capacity)?, weights }
             }

@@ -1,0 +1,194 @@
+//! What the kernels reach of this machine's memory bandwidth, op by op, at SmolLM2-135M's shapes.
+
+use super::{Cpu, CpuError, Executor, Weights, weights::zeroed};
+use crate::graph::{
+    Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Step, Token, Want, WeightId,
+};
+use crate::quant::Format;
+use serde::Serialize;
+use std::hint::black_box;
+use web_time::{Duration, Instant};
+
+/// Each figure is the best of as many steps as fit in.
+const TIME: Duration = Duration::from_millis(400);
+/// More than caches hold.
+const MEMORY: usize = 128 << 20;
+const LAYERS: usize = 30;
+const CONTEXT: u32 = 346;
+/// Rows of decoding and of prefill.
+const ROWS: [u32; 2] = [1, 128];
+const WIDTH: usize = 576;
+const KV_WIDTH: usize = 192;
+const HIDDEN: usize = 1536;
+const N_VOCAB: usize = 49_152;
+const HEADS: Attention = Attention { n_heads: 9, n_kv_heads: 3, head_dim: 64, scale: 0.125, window: 0 };
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What the kernels are compiled to.
+    pub simd: String,
+    /// Threads.
+    pub threads: usize,
+    /// Bytes a second at which all threads together read memory.
+    pub bandwidth: f64,
+    /// By op and rows.
+    pub ops: Vec<Measured>,
+}
+
+/// An op, as often as the model has it.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    /// Op, format and shape.
+    pub op: String,
+    /// Rows of the step.
+    pub rows: u32,
+    /// Of a step.
+    pub seconds: f64,
+    /// Of weights or of the KV pool, that a step reads at least once; 0 where there are none.
+    pub bytes: f64,
+    /// Multiplications with an addition; 0 where they are not what the op does.
+    pub macs: f64,
+}
+
+/// Measures all ops on all threads.
+pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
+    let mut ops = Vec::new();
+    let products = [
+        ("gate", Format::Q4_1, HIDDEN, WIDTH, 2 * LAYERS),
+        ("down", Format::Q4_1, WIDTH, HIDDEN, 2 * LAYERS),
+        ("query", Format::Q4_1, WIDTH, WIDTH, 4 * LAYERS),
+        ("gate", Format::Q4_0, HIDDEN, WIDTH, 2 * LAYERS),
+        ("gate", Format::Q8_0, HIDDEN, WIDTH, 2 * LAYERS),
+        ("gate", Format::F16, HIDDEN, WIDTH, LAYERS),
+        ("vocabulary", Format::Q8_0, N_VOCAB, WIDTH, 1),
+    ];
+    for (name, format, n_rows, n_cols, copies) in products {
+        for rows in ROWS {
+            let mut g = Builder::default();
+            let x = g.value(Rows::Tokens, n_cols);
+            // One input times many weights, so that no cache holds them all.
+            for copy in 0..copies {
+                let weight = g.matrix(format!("{name} {copy}"), n_rows, n_cols);
+                g.matmul(x, weight);
+            }
+            let weights = (n_rows * n_cols * copies) as f64;
+            ops.push(Measured {
+                op: format!("{name} {n_rows}×{n_cols} {}, {copies}×", format.name()),
+                rows,
+                seconds: time(cpu, &g.finish(), format, rows, 0)?,
+                bytes: weights / 32.0 * format.block_bytes() as f64,
+                macs: weights * f64::from(rows),
+            });
+        }
+    }
+    for rows in ROWS {
+        let seen = f64::from(rows) * f64::from(2 * CONTEXT - rows + 1) / 2.0;
+        ops.push(Measured {
+            op: format!("attention at {CONTEXT}, {LAYERS}×"),
+            rows,
+            seconds: time(cpu, &attention(), Format::F32, rows, 0)?,
+            bytes: f64::from(CONTEXT) * (4 * KV_WIDTH * LAYERS) as f64,
+            macs: seen * (2 * HEADS.n_heads * HEADS.head_dim * LAYERS) as f64,
+        });
+    }
+    for (op, graph, outputs) in
+        [("norm, SwiGLU, RoPE, sum, 30×", row_ops(), false), ("argmax of 49152", argmax(), true)]
+    {
+        for rows in ROWS {
+            let outputs = if outputs { rows } else { 0 };
+            let seconds = time(cpu, &graph, Format::F32, rows, outputs)?;
+            ops.push(Measured { op: op.into(), rows, seconds, bytes: 0.0, macs: 0.0 });
+        }
+    }
+    let info = cpu.info();
+    Ok(Report { simd: info.simd, threads: info.threads, bandwidth: bandwidth(cpu)?, ops })
+}
+
+/// Bytes a second at which all threads together read more than caches hold.
+fn bandwidth(cpu: &Cpu) -> Result<f64, CpuError> {
+    let numbers: Vec<[u64; 8]> = zeroed(MEMORY / 64, "a measurement")?;
+    let team = &cpu.pool().team;
+    let share = numbers.len().div_ceil(team.threads());
+    let mut best = f64::INFINITY;
+    for _ in 0..8 {
+        let start = Instant::now();
+        team.run(&|thread| {
+            let part = numbers.chunks(share).nth(thread).unwrap_or_default();
+            let mut sums = [0_u64; 8];
+            for line in black_box(part) {
+                for (sum, number) in sums.iter_mut().zip(line) {
+                    *sum = sum.wrapping_add(*number);
+                }
+            }
+            black_box(sums);
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(MEMORY as f64 / best)
+}
+
+fn attention() -> Graph {
+    let mut g = Builder::default();
+    let (q, k) = (g.value(Rows::Tokens, WIDTH), g.value(Rows::Tokens, KV_WIDTH));
+    for _ in 0..LAYERS {
+        let layer = g.kv_layer(KV_WIDTH);
+        g.kv_write(k, k, layer);
+        g.attention(q, layer, HEADS);
+    }
+    g.finish()
+}
+
+/// What a layer does to its rows one by one.
+fn row_ops() -> Graph {
+    let mut g = Builder::default();
+    let (x, k) = (g.value(Rows::Tokens, WIDTH), g.value(Rows::Tokens, KV_WIDTH));
+    let hidden = g.value(Rows::Tokens, HIDDEN);
+    let norm = g.constant(vec![1.0; WIDTH]);
+    let (turns, factors) = (g.constant(vec![0.01; 32]), g.constant(vec![1.0; 32]));
+    let rope = |n_heads| Rope { n_heads, head_dim: 64, n_rot: 64, neox: false };
+    for _ in 0..LAYERS {
+        g.rms_norm(x, norm, 1e-5);
+        g.rope(x, turns, factors, rope(9));
+        g.rope(k, turns, factors, rope(3));
+        g.add(x, x);
+        g.rms_norm(x, norm, 1e-5);
+        g.swiglu(hidden, hidden);
+        g.add(x, x);
+    }
+    g.finish()
+}
+
+fn argmax() -> Graph {
+    let mut g = Builder::default();
+    let logits = g.value(Rows::Outputs, N_VOCAB);
+    g.argmax(logits);
+    g.finish()
+}
+
+/// Seconds of a step over the last `rows` positions of the context.
+fn time(cpu: &Cpu, graph: &Graph, format: Format, rows: u32, outputs: u32) -> Result<f64, CpuError> {
+    let mut weights = Weights::allocate(graph, &vec![format; graph.weights.len()])?;
+    for (i, weight) in graph.weights.iter().enumerate().filter(|(_, weight)| !weight.is_vector) {
+        let blocks = weight.n_rows * weight.n_cols / 32;
+        let quants: Vec<u8> = (0..blocks * format.quants_bytes()).map(|i| (i * 31 % 53) as u8).collect();
+        let scales = half::f16::from_f32(0.01).to_le_bytes().repeat(blocks * format.scales_bytes() / 2);
+        weights.write_blocks(WeightId(i), 0, &quants, &scales);
+    }
+    let pages = CONTEXT.div_ceil(PAGE);
+    let capacity = Capacity { tokens: rows, outputs: outputs.max(1), sequences: 1, max_pages: pages, pages };
+    let mut executor = Executor::new(cpu, graph, &weights, capacity)?;
+    let token = |position| Token { id: 0, position, sequence: 0, cell: position };
+    let tokens: Vec<Token> = (CONTEXT - rows..CONTEXT).map(token).collect();
+    let outputs: Vec<Output> = (0..outputs).map(|row| Output { row, target: 0 }).collect();
+    let page_table: Vec<u32> = (0..pages).collect();
+    let step = Step { tokens: &tokens, outputs: &outputs, pages: &page_table, max_pages: pages };
+    let mut best = f64::INFINITY;
+    let begin = Instant::now();
+    while begin.elapsed() < TIME {
+        let start = Instant::now();
+        executor.step(&weights, &step, Want::Best)?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}

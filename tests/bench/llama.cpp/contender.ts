@@ -1,0 +1,42 @@
+/** llama.cpp natively, in a Node process beside the browser: a reference, not a peer. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { places } from "../../support/places.ts";
+import type { Answer, Contender } from "../contenders.ts";
+import manifest from "./package.json" with { type: "json" };
+
+let child: ChildProcess | null = null;
+let lines: AsyncIterator<string>;
+
+async function heard<T>(): Promise<T> {
+  const { value, done } = await lines.next();
+  if (done) throw new Error("native llama.cpp has ended");
+  return JSON.parse(value as string) as T;
+}
+
+/** `context`: tokens that it may hold. */
+export const nativeLlama = (context: number): Contender => ({
+  name: "llama.cpp",
+  version: `(node-llama-cpp ${manifest.devDependencies["node-llama-cpp"]})`,
+  native: true,
+  async load(_page, { threads = 1 }) {
+    const script = join(import.meta.dirname, "serve.mjs");
+    child = spawn(process.execPath, [script, places.model, String(context), String(threads)], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    if (!child.stdout) throw new Error("the process has no output");
+    lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+    await heard();
+    return `CPU natively, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  },
+  async ask(_page, messages, maxTokens) {
+    child?.stdin?.write(`${JSON.stringify({ messages, maxTokens })}\n`);
+    return heard<Answer>();
+  },
+  wasmMemory: () => Promise.resolve(null),
+  close() {
+    child?.kill();
+    child = null;
+  },
+});

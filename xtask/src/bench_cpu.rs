@@ -1,0 +1,118 @@
+//! `cargo xtask bench cpu`: the CPU's kernels one by one against the memory's speed, natively and as wasm in Chromium.
+
+use crate::build;
+use crate::report::{command, cores, machine, replace_section, table};
+use crate::tools::{self, output, output_of, root, run, run_with, target};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+/// What is measured.
+#[derive(Args)]
+pub struct Cpu {
+    /// Threads, each number in turn; default: one and all.
+    #[arg(long, value_delimiter = ',')]
+    threads: Vec<usize>,
+}
+
+/// What `nomoat bench` and its twin in the browser say.
+#[derive(Deserialize)]
+struct Report {
+    simd: String,
+    threads: usize,
+    bandwidth: f64,
+    ops: Vec<Measured>,
+}
+
+#[derive(Deserialize)]
+struct Measured {
+    op: String,
+    rows: u32,
+    seconds: f64,
+    bytes: f64,
+    macs: f64,
+}
+
+/// Builds, measures, prints and writes the results.
+pub fn run_all(options: &Cpu) -> Result<()> {
+    let mut threads = options.threads.clone();
+    if threads.is_empty() {
+        threads = vec![1, cores()];
+        threads.dedup();
+    }
+    let program = ["-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
+    run("cargo", &[["build", "--quiet", "--release"].as_slice(), &program].concat())?;
+    let nomoat = target().join("release/nomoat");
+    let nomoat = nomoat.to_string_lossy();
+    let wasm = build::with_bench()?;
+    tools::test_packages()?;
+    let mut natively = Vec::new();
+    for n in &threads {
+        let report = output_of(&nomoat, &["bench", "cpu", "--threads", &n.to_string()])?;
+        natively.push(serde_json::from_str::<Report>(&report).context("the native results")?);
+    }
+
+    let out = target().join("bench/cpu.json");
+    let folder = root().join("tests/bench");
+    let folder = folder.to_string_lossy();
+    run("npx", &["tsc", "--noEmit", "-p", folder.as_ref()])?;
+    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    let plan = json!({ "threads": threads, "wasm": wasm, "out": out }).to_string();
+    let config = format!("{folder}/playwright.config.ts");
+    run_with(
+        "npx",
+        &["playwright", "test", "--config", &config, "cpu.bench.ts"],
+        &[("NOMOAT_BENCH", &plan), ("NOMOAT_CHROMIUM", &chromium)],
+    )?;
+    let in_browser: Vec<Report> =
+        serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results in the browser")?;
+
+    let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
+    let mut text = format!(
+        "## The CPU's kernels\n\n`{}`, {}. {}.\n\nShapes are SmolLM2-135M's; `30×` is how often a step does the op, each time with other \
+         weights, so that no cache holds them. Best of many steps, values and row operations in caches as in a model. GB/s counts \
+         weights, or keys and values, once; the share is that of what all threads together read of 128 MiB. GMAC/s: multiplications \
+         with an addition. At 1 row, as in decoding, memory is the limit; at 128, as in prefill, arithmetic is.\n",
+        command(),
+        machine(),
+        browser.trim(),
+    );
+    for report in natively.iter().zip(&in_browser).flat_map(|(native, wasm)| [native, wasm]) {
+        text += &section(report);
+    }
+    println!("{text}");
+    replace_section("bench cpu", &text)
+}
+
+fn section(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .ops
+        .iter()
+        .map(|Measured { op, rows, seconds, bytes, macs }| {
+            let of = |amount: f64, digits: usize| match amount {
+                0.0 => "-".into(),
+                _ => format!("{:.digits$}", amount / seconds / 1e9),
+            };
+            let share = match bytes {
+                0.0 => "-".into(),
+                _ => format!("{:.0} %", bytes / seconds / report.bandwidth * 100.0),
+            };
+            vec![
+                op.clone(),
+                rows.to_string(),
+                format!("{:.3}", seconds * 1e3),
+                of(*bytes, 2),
+                share,
+                of(*macs, 1),
+            ]
+        })
+        .collect();
+    let threads = if report.threads == 1 { "1 thread".into() } else { format!("{} threads", report.threads) };
+    format!(
+        "\n### {}, {threads}: memory is read at {:.1} GB/s\n\n{}",
+        report.simd,
+        report.bandwidth / 1e9,
+        table(&["op", "rows", "ms", "GB/s", "share", "GMAC/s"], &rows)
+    )
+}
