@@ -17,7 +17,7 @@ test("loading takes little wasm memory, for a file five times as large too", asy
   expect(statSync(big).size).toBeGreaterThanOrEqual(5 * statSync(places.model).size);
   bare.files.set("/models/big.gguf", big);
   const page = await barePage(shared, bare);
-  await open(page, { model: "/models/big.gguf", contextLength: 512 });
+  await open(page, { model: "/models/big.gguf", contextLength: 512, device: "webgpu" });
   const { wasmBytes } = await page.evaluate(() => window.engine.memory());
   console.log(`wasm memory: SmolLM2 ${smol.wasmBytes / MIB} MiB, five times as large ${wasmBytes / MIB} MiB`);
   expect(smol.wasmBytes).toBeGreaterThan(0);

@@ -42,7 +42,7 @@ export const places = {
     return join(root, "web/dist");
   },
   get package(): string {
-    there(join(root, "pkg/dist/wasm/nomoat_runtime_bg.wasm"), "run `cargo xtask build` first");
+    there(join(root, "pkg/dist/wasm/cpu-threads/nomoat_runtime_bg.wasm"), "run `cargo xtask build` first");
     return join(root, "pkg/dist");
   },
   get golden(): string {
