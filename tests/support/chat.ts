@@ -32,9 +32,9 @@ export type Device = "auto" | "webgpu" | "cpu";
 
 /** How the page describes a device that runs. */
 const DEVICES: Record<Device, RegExp> = {
-  auto: /CPU.* threads?.*SIMD – this browser/,
-  webgpu: /GPU \(WebGPU\).*swiftshader.* – chosen in Settings/i,
-  cpu: /CPU.* threads?.*SIMD – chosen in Settings/,
+  auto: /CPU.* threads?.*SIMD – no (real )?GPU found/,
+  webgpu: /swiftshader.*WebGPU.* – your choice/i,
+  cpu: /CPU.* threads?.*SIMD – your choice/,
 };
 
 /** The page with its parts, and everything on it that should not be. */

@@ -118,7 +118,11 @@ pub fn web(options: &Web) -> Result<()> {
         ("NOMOAT_MODELS", models.to_string_lossy().into_owned()),
     ];
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    run_with("npx", &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts")], &env)?;
+    run_with(
+        "npx",
+        &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts"), "web.bench"],
+        &env,
+    )?;
 
     let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
     let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());

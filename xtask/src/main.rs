@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod memory;
 mod model;
 mod report;
 mod serve;
@@ -64,6 +65,8 @@ enum Command {
 enum BenchCommand {
     /// Nomoat beside its peers in one browser, on one model.
     Web(bench::Web),
+    /// What the chat page takes on the CPU, in a browser held to a limit.
+    Memory(memory::Memory),
     /// What the CPU's kernels reach of the memory's speed, natively; then a whole model with a prompt of some 340 tokens.
     Cpu {
         /// Default: one a core, at most 8.
@@ -94,6 +97,7 @@ fn main() -> Result<()> {
         Command::Build => build::all(),
         Command::Pack => build::pack().map(|path| println!("{}", path.display())),
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
+        Command::Bench { command: BenchCommand::Memory(options) } => memory::run(&options),
         Command::Bench { command: BenchCommand::Cpu { threads } } => test::bench_cpu(threads),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {

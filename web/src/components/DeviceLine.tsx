@@ -5,9 +5,8 @@ import { engine } from "../state/engine";
 import { Icon } from "./Icon";
 
 function described(device: DeviceInfo, text: Dictionary): string {
-  if (device.backend === "cpu")
-    return joined([text.devices.cpu, text.threads(device.threads), device.driver]);
-  return joined([text.devices.webgpu, device.name, device.isFallback ? text.fallbackDevice : null]);
+  if (device.backend === "cpu") return joined(["CPU", text.threads(device.threads), device.driver]);
+  return joined([device.name, "WebGPU", device.isFallback ? text.fallbackDevice : null]);
 }
 
 /** Which device computes the answers, and why that one. */

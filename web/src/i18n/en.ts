@@ -100,10 +100,10 @@ export const en = {
   fallbackDevice: "software, slow",
   threads: (count: number) => (count === 1 ? "1 thread" : `${count} threads`),
   deviceReasons: {
-    asked: "chosen in Settings",
-    adapter: "this browser offers a GPU",
-    "no-adapter": "this browser offers no GPU",
-    "software-adapter": "this browser’s only GPU is software",
+    asked: "your choice",
+    adapter: "GPU found",
+    "no-adapter": "no GPU found",
+    "software-adapter": "no real GPU found",
     "webgpu-failed": "the GPU failed",
   },
 

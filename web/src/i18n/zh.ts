@@ -90,10 +90,10 @@ export const zh: Dictionary = {
   fallbackDevice: "软件模拟，速度较慢",
   threads: (count) => `${count} 个线程`,
   deviceReasons: {
-    asked: "在设置中选定",
-    adapter: "此浏览器提供 GPU",
-    "no-adapter": "此浏览器不提供 GPU",
-    "software-adapter": "此浏览器只有软件模拟的 GPU",
+    asked: "您的选择",
+    adapter: "已找到 GPU",
+    "no-adapter": "未找到 GPU",
+    "software-adapter": "未找到真正的 GPU",
     "webgpu-failed": "GPU 出现故障",
   },
 
