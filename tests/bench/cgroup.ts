@@ -7,8 +7,8 @@ export interface Cgroup {
   version: 1 | 2;
   /** A script that becomes the program, within the limit. */
   wrapper(program: string): string;
-  /** Most bytes charged so far, cached files among them, which go when memory is short. */
-  peak(): number;
+  /** Bytes of all processes, shared ones once, without the pages of files: those can be dropped and read again. */
+  residentBytes(): number;
   /** Processes that were ended because the limit was reached. */
   killed(): number;
   /** After all processes have ended. */
@@ -31,13 +31,13 @@ function unified(bytes: number): Cgroup {
   const folder = make(ROOT);
   writeFileSync(join(folder, "memory.max"), String(bytes));
   if (existsSync(join(folder, "memory.swap.max"))) writeFileSync(join(folder, "memory.swap.max"), "0");
-  return cgroup(2, folder, "memory.peak", "memory.events");
+  return cgroup(2, folder, ["anon", "shmem"], "memory.events");
 }
 
 function separate(bytes: number): Cgroup {
   const folder = make(join(ROOT, "memory"));
   writeFileSync(join(folder, "memory.limit_in_bytes"), String(bytes));
-  return cgroup(1, folder, "memory.max_usage_in_bytes", "memory.oom_control");
+  return cgroup(1, folder, ["rss", "shmem"], "memory.oom_control");
 }
 
 function make(parent: string): string {
@@ -46,13 +46,14 @@ function make(parent: string): string {
   return folder;
 }
 
-function cgroup(version: 1 | 2, folder: string, peak: string, events: string): Cgroup {
-  const read = (name: string) => readFileSync(join(folder, name), "utf8");
+function cgroup(version: 1 | 2, folder: string, kinds: string[], events: string): Cgroup {
+  const read = (name: string, key: string) =>
+    Number(new RegExp(`^${key} (\\d+)`, "m").exec(readFileSync(join(folder, name), "utf8"))?.[1] ?? 0);
   return {
     version,
     wrapper: (program) => `#!/bin/sh\necho $$ > ${folder}/cgroup.procs && exec ${program} "$@"\n`,
-    peak: () => Number(read(peak)),
-    killed: () => Number(/oom_kill (\d+)/.exec(read(events))?.[1] ?? 0),
+    residentBytes: () => kinds.reduce((sum, kind) => sum + read("memory.stat", kind), 0),
+    killed: () => read(events, "oom_kill"),
     remove: () => rmdirSync(folder),
   };
 }

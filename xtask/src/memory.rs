@@ -33,15 +33,8 @@ struct Results {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Limit {
-    #[serde(rename_all = "camelCase")]
-    Held {
-        version: u8,
-        peak_bytes: f64,
-        killed: u32,
-    },
-    Not {
-        missing: String,
-    },
+    Held { version: u8, killed: u32 },
+    Not { missing: String },
 }
 
 /// Builds, measures, prints and writes the results.
@@ -71,19 +64,23 @@ pub fn run(options: &Memory) -> Result<()> {
 fn section(results: &Results, browser: &str) -> String {
     let mib = |bytes: f64| format!("{:.0} MiB", bytes / 1024.0 / 1024.0);
     let known = |bytes: Option<f64>| bytes.map_or("unknown".into(), mib);
-    let limit = match &results.limit {
-        Limit::Held { version, peak_bytes, killed } => format!(
-            "The browser's processes were held to {} by a cgroup (v{version}): at most {} were charged to it, cached files among them; \
-             {killed} processes were ended for want of memory.",
-            mib(results.limit_bytes),
-            mib(*peak_bytes),
+    let (limit, counted) = match &results.limit {
+        Limit::Held { version, killed } => (
+            format!(
+                "The browser's processes were held to {} by a cgroup (v{version}), and {killed} were ended for want of memory.",
+                mib(results.limit_bytes),
+            ),
+            "shared memory once, the pages of files left out",
         ),
-        Limit::Not { missing } => format!("No cgroup could be made, so nothing was limited ({missing})."),
+        Limit::Not { missing } => (
+            format!("No cgroup could be made, so nothing was limited ({missing})."),
+            "shared memory once for each process, the pages of files left out",
+        ),
     };
     format!(
         "## Memory of the chat page on the CPU\n\n`{}`, {}, {browser}.\n\n\
          SmolLM2-135M-Instruct, Q4_1, on the page as it is built: a first visit with its download, an answer, and a second visit. It ran on \
-         {}, the answer: {}. {limit} Resident in all processes, the browser's own code left out: {} at the peak, {} with a blank page.",
+         {}, the answer: {}. {limit} Resident in all processes, {counted}: {} at the peak, {} with a blank page.",
         command(),
         machine(),
         results.device.replace('\u{2002}', " "),
