@@ -225,6 +225,17 @@ test("a device lost twice in one request is an error, and the next call works", 
   );
 });
 
+test("out of memory names the device that ran out", async () => {
+  const onNext = () => {
+    throw Object.assign(new Error("no room"), { code: "out_of_memory" });
+  };
+  const { engine } = await engineWith({ onNext });
+  await assert.rejects(engine.chat.completions.create({ messages }), {
+    name: "OutOfMemoryError",
+    backend: "webgpu",
+  });
+});
+
 test("a wasm trap fails its call only", async () => {
   const onNext = () => {
     throw new WebAssembly.RuntimeError("unreachable");
