@@ -34,6 +34,7 @@ class FakeWorker implements WorkerLike {
   }
 
   postMessage(message: ToWorker): void {
+    if (message.type === "close") this.terminate();
     // structuredClone would turn a File into a Blob here.
     setImmediate(() => !this.terminated && void this.#session.handle(message));
   }

@@ -79,6 +79,13 @@ export function cancelLoading(): void {
   engineState.value = { kind: "idle" };
 }
 
+// What comes after a reload begins beside the memory that is still held.
+addEventListener("pagehide", (event) => {
+  if (event.persisted) return;
+  loading?.abort();
+  void current?.dispose();
+});
+
 /** After another choice: drops the running model, and starts the new one where that needs no download. */
 export function followChoice(): void {
   loading?.abort();
