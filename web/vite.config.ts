@@ -17,6 +17,9 @@ export default defineConfig(({ mode }) => ({
   },
   plugins: [
     VitePWA({
+      strategies: "injectManifest",
+      srcDir: "sw",
+      filename: "sw.ts",
       registerType: "prompt",
       injectRegister: false,
       manifest: {
@@ -37,17 +40,12 @@ export default defineConfig(({ mode }) => ({
           { src: "/icon-maskable-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
         ],
       },
-      workbox: {
-        // The shell, the worker and the wasm only. Model shards live in the package's own cache, which nothing here
-        // reads, fills or cleans; there is no runtime caching.
+      injectManifest: {
+        // The shell, the workers and the wasm: every build, for without a server the CPU must be able to take over from a GPU.
         globPatterns: ["**/*.{js,css,html,svg,png,webmanifest,wasm,woff2}"],
         globIgnores: ["**/*-latin-ext-*"],
+        rollupFormat: "iife",
         maximumFileSizeToCacheInBytes: 32 * 1024 * 1024,
-        navigateFallback: "index.html",
-        navigateFallbackDenylist: [/^\/hub\//, /^\/models\//, /^\/config\.json$/],
-        clientsClaim: true,
-        inlineWorkboxRuntime: true,
-        sourcemap: false,
       },
     }),
   ],

@@ -28,6 +28,9 @@ export function spawnWorker(): WorkerLike {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
+/** What a worker has for letting everything go. */
+const GRACE_MS = 1000;
+
 /** Calls to one worker. */
 export class WorkerLink {
   readonly #worker: WorkerLike;
@@ -73,7 +76,9 @@ export class WorkerLink {
   close(reason: NomoatError): void {
     if (this.#end) return;
     this.#end = reason;
-    this.#worker.terminate();
+    // Its threads wait in wasm, where a browser ends them, and frees their memory, only seconds later. So it is asked first.
+    this.#worker.postMessage({ type: "close" });
+    setTimeout(() => this.#worker.terminate(), GRACE_MS);
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
   }

@@ -89,10 +89,11 @@ export interface Calls {
 /** Name of a call. */
 export type Method = keyof Calls;
 
-/** From page to worker. */
+/** From page to worker. `close` lets everything go; no answer comes. */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
-  | { type: "abort"; id: number };
+  | { type: "abort"; id: number }
+  | { type: "close" };
 
 /** What a running call reports. */
 export type Notice =

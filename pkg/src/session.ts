@@ -28,6 +28,10 @@ export class Session {
       this.#running.get(message.id)?.abort();
       return;
     }
+    if (message.type === "close") {
+      this.close();
+      return;
+    }
     const { id } = message;
     const controller = new AbortController();
     this.#running.set(id, controller);
@@ -42,6 +46,16 @@ export class Session {
     } finally {
       this.#running.delete(id);
     }
+  }
+
+  /** Frees the device and the model. */
+  close(): void {
+    try {
+      this.#device?.runtime.free();
+    } catch {
+      // In the middle of a step, or dead: the worker's end frees it.
+    }
+    this.#device = null;
   }
 
   async #serve(

@@ -8,7 +8,10 @@ import { Session } from "./session.js";
 const post = (message: FromWorker) => postMessage(message);
 const session = new Session(platform, browserEnv, post);
 
-addEventListener("message", (event: MessageEvent<ToWorker>) => void session.handle(event.data));
+addEventListener("message", (event: MessageEvent<ToWorker>) => {
+  void session.handle(event.data);
+  if (event.data.type === "close") close();
+});
 // A panic inside a future never settles its promise: it surfaces only here.
 addEventListener("error", (event) => crash(event.error ?? event.message));
 addEventListener("unhandledrejection", (event) => {

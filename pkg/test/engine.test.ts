@@ -35,6 +35,7 @@ class FakeWorker implements WorkerLike {
   }
 
   postMessage(message: ToWorker): void {
+    if (message.type === "close") this.terminate();
     // structuredClone would turn a File into a Blob here.
     setImmediate(() => !this.terminated && void this.#session.handle(message));
   }
@@ -224,6 +225,17 @@ test("a device lost twice in one request is an error, and the next call works", 
     (await engine.chat.completions.create({ messages })).choices[0]?.message.content,
     "Hello world!",
   );
+});
+
+test("out of memory names the device that ran out", async () => {
+  const onNext = () => {
+    throw Object.assign(new Error("no room"), { code: "out_of_memory" });
+  };
+  const { engine } = await engineWith({ onNext });
+  await assert.rejects(engine.chat.completions.create({ messages }), {
+    name: "OutOfMemoryError",
+    backend: "webgpu",
+  });
 });
 
 test("a wasm trap fails its call only", async () => {

@@ -45,11 +45,11 @@ function field(path: string, find: (text: string) => string | undefined): number
   }
 }
 
-/** Watches the memory until it is stopped. */
-export function watchMemory(): { stop(): number | null } {
-  let peak = residentBytes();
+/** Watches the memory until it is stopped, which gives the peak. */
+export function watchMemory(measure = residentBytes): { stop(): number | null } {
+  let peak = measure();
   const timer = setInterval(() => {
-    const now = residentBytes();
+    const now = measure();
     if (now !== null) peak = Math.max(peak ?? 0, now);
   }, INTERVAL_MS);
   return {

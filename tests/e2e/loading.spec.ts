@@ -11,7 +11,7 @@ import { corruptShard, SHARD, shardsOf, storedShards } from "../support/store.ts
 
 /** Loads a model of the site, takes its fingerprint, and frees it. */
 async function load(page: Page, model: Parameters<typeof open>[1]["model"]) {
-  await open(page, { model, contextLength: 512 });
+  await open(page, { model, contextLength: 512, device: "webgpu" });
   const print = await fingerprint(page);
   await dispose(page);
   return print;

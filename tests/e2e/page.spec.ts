@@ -170,12 +170,18 @@ test("everything has its name, in English and in Chinese, on a phone too", async
   await site.stop();
 });
 
-test("a browser without WebGPU is told so, before any download", async ({ small }) => {
+test("without the WebGPU that was chosen the page says so, before any download, and offers the CPU", async ({
+  small,
+}) => {
   const site = await startChatSite(small);
   const browser = await launch({ webgpu: false });
   const chat = await Chat.open(browser.context, site.origin);
   await expect(chat.alert).toContainText("This browser offers no WebGPU");
+  await chat.page.getByRole("button", { name: "Continue on the CPU" }).click();
+  await expect(chat.download).toBeVisible();
   expect(site.asked(MODEL_PATH)).toEqual([]);
+  await chat.download.click();
+  await chat.ready("cpu");
   await browser.close();
   await site.stop();
 });

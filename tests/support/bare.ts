@@ -15,7 +15,7 @@ declare global {
 }
 
 /** Keeps the worker's device where a test finds it. */
-const DEVICE_HOOK = `
+export const DEVICE_HOOK = `
 const request = GPUAdapter.prototype.requestDevice;
 GPUAdapter.prototype.requestDevice = async function (...args) {
   return (self.device = await request.apply(this, args));

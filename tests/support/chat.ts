@@ -1,7 +1,7 @@
 /** The chat page, as a person sees it. */
 import { expect, type BrowserContext, type Page } from "@playwright/test";
 import { statSync } from "node:fs";
-import { places } from "./places.ts";
+import { places, smol } from "./places.ts";
 import { Site } from "./server.ts";
 
 /** Where a chat site has its model. */
@@ -16,6 +16,27 @@ export async function startChatSite(model: string): Promise<Site> {
   return site;
 }
 
+/** Serves the page with SmolLM2 on a hub of its own. */
+export async function startHubSite(): Promise<Site> {
+  const site = await Site.start({ "/": places.page });
+  site.files.set(smol.hubPath, places.model);
+  site.texts.set(
+    "/config.json",
+    JSON.stringify({ hub_endpoint: "/hub", models: [], default_model: smol.id }),
+  );
+  return site;
+}
+
+/** A choice in the page's settings. */
+export type Device = "auto" | "webgpu" | "cpu";
+
+/** How the page describes a device that runs. */
+const DEVICES: Record<Device, RegExp> = {
+  auto: /CPU.* threads?.*SIMD – no (real )?GPU found/,
+  webgpu: /swiftshader.*WebGPU.* – your choice/i,
+  cpu: /CPU.* threads?.*SIMD – your choice/,
+};
+
 /** The page with its parts, and everything on it that should not be. */
 export class Chat {
   readonly page: Page;
@@ -26,7 +47,8 @@ export class Chat {
     this.page = page;
   }
 
-  static async open(context: BrowserContext, url: string): Promise<Chat> {
+  /** Opens the page; a device other than `auto` has been chosen on an earlier visit. */
+  static async open(context: BrowserContext, url: string, device: Device = "webgpu"): Promise<Chat> {
     const chat = new Chat(await context.newPage());
     const { origin } = new URL(url);
     const { page, faults } = chat;
@@ -43,6 +65,11 @@ export class Chat {
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`),
       ),
     );
+    if (device !== "auto")
+      await page.addInitScript((chosen) => {
+        const key = "nomoat-settings";
+        if (localStorage.getItem(key) === null) localStorage.setItem(key, JSON.stringify({ device: chosen }));
+      }, device);
     await page.goto(url);
     return chat;
   }
@@ -80,9 +107,13 @@ export class Chat {
     return this.log.locator("article:not([aria-label=You])").last().getByRole("paragraph");
   }
 
-  /** Waits until the model is on the device, which the page then names. */
-  async ready(): Promise<void> {
-    await expect(this.page.getByText(/swiftshader/i)).toBeVisible();
+  get device() {
+    return this.page.locator(".device");
+  }
+
+  /** Waits until the model is on the device, which the page then names; no other will do. */
+  async ready(device: Device = "webgpu"): Promise<void> {
+    await expect(this.device).toHaveText(DEVICES[device]);
   }
 
   /** Sets temperature 0 and the longest answer, in the dialog. */
@@ -93,6 +124,20 @@ export class Chat {
     await tokens.fill(String(maxTokens));
     await tokens.press("Tab");
     await this.page.keyboard.press("Escape");
+  }
+
+  /** Chooses a device in the dialog; the model is loaded anew. */
+  async choose(device: "Automatic" | "GPU (WebGPU)" | "CPU"): Promise<void> {
+    await this.page.getByRole("button", { name: "Settings" }).click();
+    await this.page.getByRole("combobox", { name: "Device" }).selectOption(device);
+    await this.page.keyboard.press("Escape");
+  }
+
+  /** Waits until the page is cross-origin isolated, over a reload. */
+  async isolated(): Promise<void> {
+    await expect(async () => {
+      expect(await this.page.evaluate(() => crossOriginIsolated)).toBe(true);
+    }).toPass();
   }
 
   /** Types a question and sends it with the button. */

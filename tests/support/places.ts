@@ -29,6 +29,12 @@ export const places = {
       "cargo xtask test` (it installs Chromium), or set NOMOAT_CHROMIUM and run `cargo xtask test",
     );
   },
+  get firefox(): string {
+    return there(
+      process.env.NOMOAT_FIREFOX ?? "/usr/bin/firefox-esr",
+      "run `cargo xtask test` (it installs Firefox), or set NOMOAT_FIREFOX",
+    );
+  },
   get model(): string {
     const folder = process.env.NOMOAT_MODELS ?? join(homedir(), ".cache/nomoat/models");
     return there(join(folder, smol.id, smol.file.path), `run \`cargo xtask model fetch ${smol.id}\` first`);

@@ -71,7 +71,7 @@ export class Site {
   readonly files = new Map<string, string>();
   /** Answers that are no files: path of the URL to text. */
   readonly texts = new Map<string, string>();
-  /** Pages that are not cross-origin isolated. */
+  /** Beginnings of paths whose answers have no headers that isolate a page. */
   readonly open = new Set<string>();
   readonly #folders: [prefix: string, folder: string][];
   readonly #server: Server;
@@ -143,8 +143,9 @@ export class Site {
     const file = text === undefined ? this.#find(path) : null;
     const head = (status: number, headers: Record<string, string | number> = {}) => {
       entry.status = status;
+      const isOpen = [...this.open].some((start) => path.startsWith(start));
       const { [COOP]: _coop, [COEP]: _coep, ...others } = HEADERS;
-      response.writeHead(status, { ...(this.open.has(path) ? others : HEADERS), ...headers });
+      response.writeHead(status, { ...(isOpen ? others : HEADERS), ...headers });
     };
     if (fault.status !== undefined || (text === undefined && file === null)) {
       head(fault.status ?? 404);

@@ -2,5 +2,13 @@
 import { places } from "./places.ts";
 
 export default function setup(): void {
-  void [places.chromium, places.model, places.tarball, places.page, places.package, places.golden];
+  void [
+    places.chromium,
+    places.firefox,
+    places.model,
+    places.tarball,
+    places.page,
+    places.package,
+    places.golden,
+  ];
 }

@@ -1,9 +1,17 @@
 /**
  * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a wasm build.
  * The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow downloads slowly,
- * ?stored starts with the model stored, ?answer-error=DeviceLostError fails in the middle of the first answer.
+ * ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError fails in the middle of the first answer.
  */
-import type { CatalogueEntry, Engine, EngineOptions, LoadProgress, StoredModel } from "nomoat";
+import type {
+  CatalogueEntry,
+  ChosenDevice,
+  DeviceChoice,
+  Engine,
+  EngineOptions,
+  LoadProgress,
+  StoredModel,
+} from "nomoat";
 
 export class NomoatError extends Error {
   code: string;
@@ -14,11 +22,14 @@ export class NomoatError extends Error {
   }
 }
 export class NoWebGpuError extends NomoatError {}
+export class NoSimdError extends NomoatError {}
 export class DeviceWrongError extends NomoatError {}
 export class ModelNotFoundError extends NomoatError {}
 export class CorruptFileError extends NomoatError {}
 export class UnsupportedModelError extends NomoatError {}
-export class OutOfMemoryError extends NomoatError {}
+export class OutOfMemoryError extends NomoatError {
+  backend = "webgpu";
+}
 export class QuotaError extends NomoatError {
   needed = 98_362_432;
   available = 41_000_000;
@@ -34,6 +45,7 @@ export class InternalError extends NomoatError {}
 
 const errors: Record<string, new (message: string) => Error> = {
   NoWebGpuError,
+  NoSimdError,
   DeviceWrongError,
   ModelNotFoundError,
   CorruptFileError,
@@ -99,7 +111,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   };
   report("device", 0, 0);
   await pause(200, signal);
-  failAs("error");
+  // Errors are the GPU's: they leave the CPU alone.
+  if (options.device !== "cpu") failAs("error");
   const before = bytesStored();
   for (let loaded = before; loaded < size;) {
     await pause(wish.has("slow") ? 400 : 20, signal);
@@ -126,18 +139,41 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       license: "apache-2.0",
     },
-    device: {
-      name: "SwiftShader Device (LLVM 10.0.0)",
-      backend: "webgpu",
-      driver: "",
-      isFallback: true,
-      f16: false,
-      subgroups: true,
-      maxBufferSize: 2 ** 30,
-    },
+    device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
+}
+
+export function chooseDevice(choice: DeviceChoice = "auto"): Promise<ChosenDevice> {
+  const isolationHelps = false;
+  if (choice !== "auto") return Promise.resolve({ backend: choice, reason: "asked", isolationHelps });
+  return Promise.resolve(
+    wish.has("adapter")
+      ? { backend: "webgpu", reason: "adapter", isolationHelps }
+      : { backend: "cpu", reason: "software-adapter", isolationHelps },
+  );
+}
+
+function device({ backend, reason }: ChosenDevice): Engine["device"] {
+  const shared = {
+    backend,
+    reason,
+    why: "as the package says it, in English",
+    f16: false,
+    subgroups: false,
+    kernels: "",
+  };
+  return backend === "cpu"
+    ? { ...shared, name: "CPU", driver: "wasm relaxed SIMD", isFallback: false, maxBufferSize: 0, threads: 4 }
+    : {
+        ...shared,
+        name: "Radeon RX 7600",
+        driver: "",
+        isFallback: false,
+        maxBufferSize: 2 ** 30,
+        threads: 0,
+      };
 }
 
 interface Options {

@@ -1,8 +1,9 @@
 import { render } from "preact";
 import { App } from "./components/App";
 import { restore } from "./state/chat";
-import { checkWebGpu, engineSettled, engineState, followChoice } from "./state/engine";
+import { checkDevice, engineSettled, engineState, followChoice, startModel } from "./state/engine";
 import { loadSummaries } from "./state/history";
+import { reloadOnceIsolated, wasLoading } from "./state/isolation";
 import { refreshStorage } from "./state/models";
 import { registerServiceWorker } from "./state/pwa";
 import { refocusMessage } from "./state/ui";
@@ -16,8 +17,12 @@ async function start(): Promise<void> {
   const root = document.getElementById("app");
   if (root) render(<App />, root);
   refocusMessage();
-  const [usable] = await Promise.all([checkWebGpu(), refreshStorage(), engineSettled()]);
-  if (usable && engineState.value.kind === "idle") followChoice();
+  const [device] = await Promise.all([checkDevice(), refreshStorage(), engineSettled()]);
+  if (device === null) return;
+  if (device.isolationHelps) reloadOnceIsolated();
+  if (engineState.value.kind !== "idle") return;
+  if (wasLoading()) void startModel();
+  else followChoice();
 }
 
 void start();

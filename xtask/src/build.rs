@@ -162,7 +162,7 @@ fn package() -> Result<()> {
 
 fn page() -> Result<()> {
     let web = root().join("web");
-    let inputs = ["src", "public", "index.html", "package.json", "tsconfig.json", "vite.config.ts"]
+    let inputs = ["src", "sw", "public", "index.html", "package.json", "tsconfig.json", "vite.config.ts"]
         .map(|name| web.join(name));
     // The package's stamp changes whenever its output does.
     let inputs = [inputs.as_slice(), &[target().join("xtask/pkg"), steps()]].concat();

@@ -4,6 +4,7 @@ mod bench;
 mod bench_cpu;
 mod bench_gpu;
 mod build;
+mod memory;
 mod model;
 mod report;
 mod serve;
@@ -70,6 +71,8 @@ enum BenchCommand {
     Gpu(bench_gpu::Options),
     /// What the CPU's kernels reach of the memory's speed, natively and as wasm in Chromium.
     Cpu(bench_cpu::Cpu),
+    /// What the chat page takes on the CPU, in a browser held to a limit.
+    Memory(memory::Memory),
 }
 
 #[derive(Subcommand)]
@@ -96,6 +99,7 @@ fn main() -> Result<()> {
         Command::Bench { command: BenchCommand::Web(options) } => bench::web(&options),
         Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
         Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
+        Command::Bench { command: BenchCommand::Memory(options) } => memory::run(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

@@ -184,7 +184,7 @@ fn sizes(_: &Options) -> Result<()> {
         .map(|build| gzipped(&root().join(format!("pkg/dist/wasm/{build}/nomoat_runtime_bg.wasm"))));
     let mut wasm = 0;
     for size in sizes {
-        // A visit downloads one of them.
+        // A first answer waits for one of them; the service worker fetches the others afterwards.
         wasm = wasm.max(size?);
     }
     let mut script = 0;

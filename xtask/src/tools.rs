@@ -90,14 +90,15 @@ pub fn npm_packages() -> Result<()> {
 }
 
 /// Debian packages that the tests need, each with a file that tells whether it is there.
-const DEBIAN: [(&str, &str); 4] = [
+const DEBIAN: [(&str, &str); 5] = [
     ("chromium", "/usr/bin/chromium"),
+    ("firefox-esr", "/usr/bin/firefox-esr"),
     ("libvulkan1", "/usr/lib/x86_64-linux-gnu/libvulkan.so.1"),
     ("mesa-vulkan-drivers", "/usr/share/vulkan/icd.d"),
     ("fonts-noto-cjk", "/usr/share/fonts/opentype/noto"),
 ];
 
-/// Installs a browser, a software Vulkan driver and Chinese fonts, or says what to install.
+/// Installs two browsers, a software Vulkan driver and Chinese fonts, or says what to install.
 pub fn test_packages() -> Result<()> {
     let absent: Vec<&str> =
         DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
@@ -107,8 +108,8 @@ pub fn test_packages() -> Result<()> {
     let is_root = output("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
     if !is_root || !Path::new("/usr/bin/apt-get").exists() {
         bail!(
-            "the tests need Chromium and a Vulkan driver: on Debian, `sudo apt-get install {}`; elsewhere, install them and set \
-             NOMOAT_CHROMIUM to the browser",
+            "the tests need Chromium, Firefox and a Vulkan driver: on Debian, `sudo apt-get install {}`; elsewhere, install them and set \
+             NOMOAT_CHROMIUM and NOMOAT_FIREFOX to the browsers",
             absent.join(" ")
         );
     }

@@ -1,8 +1,15 @@
-import { t } from "../i18n";
+import type { DeviceInfo } from "nomoat";
+import { t, type Dictionary } from "../i18n";
+import { joined } from "../lib/format";
 import { engine } from "../state/engine";
 import { Icon } from "./Icon";
 
-/** Which device computes the answers. */
+function described(device: DeviceInfo, text: Dictionary): string {
+  if (device.backend === "cpu") return joined(["CPU", text.threads(device.threads), device.driver]);
+  return joined([device.name, "WebGPU", device.isFallback ? text.fallbackDevice : null]);
+}
+
+/** Which device computes the answers, and why that one. */
 export function DeviceLine() {
   const text = t.value;
   const device = engine.value?.device;
@@ -10,10 +17,10 @@ export function DeviceLine() {
     <p class="device-line">
       <span>{text.private}</span>
       {device && (
-        <span class="device">
+        <span class="device" title={device.why}>
           <Icon name="chip" />
-          {device.name}
-          {device.isFallback && ` – ${text.fallbackDevice}`}
+          {described(device, text)}
+          {` – ${text.deviceReasons[device.reason]}`}
         </span>
       )}
     </p>

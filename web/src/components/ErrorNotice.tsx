@@ -1,6 +1,6 @@
 import { t } from "../i18n";
 import { explain, type Remedy } from "../lib/errors";
-import { newChat } from "../state/chat";
+import { continueOnCpu, newChat } from "../state/chat";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 
@@ -22,6 +22,7 @@ export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
     storage: { label: text.openStorage, act: () => (dialog.value = "storage") },
     settings: { label: text.openSettings, act: () => (dialog.value = "settings") },
     models: { label: text.chooseModel, act: focusModel },
+    cpu: { label: text.continueOnCpu, act: continueOnCpu },
     reload: { label: text.reload, act: () => location.reload() },
     newChat: { label: text.newChat, act: () => void newChat() },
   };

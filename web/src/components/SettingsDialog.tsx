@@ -1,9 +1,11 @@
+import type { DeviceChoice } from "nomoat";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
-import { engine, startModel } from "../state/engine";
+import { followSettings } from "../state/engine";
 import {
   contextLengths,
+  devices,
   limits,
   settings,
   updateSettings,
@@ -100,6 +102,20 @@ function Answers() {
           </Select>
         </Field>
       </div>
+      <Field id="device" label={text.device} help={text.deviceHelp}>
+        <Select
+          id="device"
+          aria-describedby="device-help"
+          value={now.device}
+          onChange={(event) => updateSettings({ device: event.currentTarget.value as DeviceChoice })}
+        >
+          {devices.map((device) => (
+            <option key={device} value={device}>
+              {text.devices[device]}
+            </option>
+          ))}
+        </Select>
+      </Field>
     </section>
   );
 }
@@ -142,12 +158,13 @@ function Appearance() {
   );
 }
 
-/** The context length is fixed when a model is loaded, so another one loads it anew when the dialog closes. */
+/** Context length and device are fixed when a model is loaded, so others load it anew when the dialog closes. */
 function ReloadOnClose() {
   useEffect(() => {
-    const before = settings.peek().contextLength;
+    const before = settings.peek();
     return () => {
-      if (settings.peek().contextLength !== before && engine.peek() !== null) void startModel();
+      const now = settings.peek();
+      if (now.contextLength !== before.contextLength || now.device !== before.device) followSettings();
     };
   }, []);
   return null;

@@ -87,7 +87,7 @@ export const en = {
   start: "Start",
   consent: "It is downloaded once, kept in this browser and then works offline.",
   loadingModel: (name: string) => `Loading ${name}`,
-  preparingDevice: "Preparing the GPU…",
+  preparingDevice: "Preparing the device…",
   downloading: (name: string) => `Downloading ${name}`,
   loadingOntoDevice: (name: string) => `Loading ${name} onto the device`,
   ofBytes: (loaded: string, total: string) => `${loaded} of ${total}`,
@@ -95,7 +95,17 @@ export const en = {
   secondsLeft: (seconds: number) =>
     seconds < 90 ? `${seconds} s left` : `${Math.round(seconds / 60)} min left`,
   modelReady: (name: string) => `${name} is ready`,
-  fallbackDevice: "no GPU found, software fallback: slow",
+
+  // Device
+  fallbackDevice: "software, slow",
+  threads: (count: number) => (count === 1 ? "1 thread" : `${count} threads`),
+  deviceReasons: {
+    asked: "your choice",
+    adapter: "GPU found",
+    "no-adapter": "no GPU found",
+    "software-adapter": "no real GPU found",
+    "webgpu-failed": "the GPU failed",
+  },
 
   // Settings
   answers: "Answers",
@@ -106,6 +116,10 @@ export const en = {
   contextLength: "Context length",
   contextLengthHelp:
     "How much of the conversation the model can hold. More needs more memory; the model is loaded anew.",
+  device: "Device",
+  deviceHelp:
+    "Automatic takes the GPU where there is a real one, else the CPU. Another one loads the model anew.",
+  devices: { auto: "Automatic", webgpu: "GPU (WebGPU)", cpu: "CPU" },
   systemPrompt: "System prompt",
   systemPromptHelp: "Sent before every conversation, for example “Answer briefly.”",
   appearance: "Appearance",
@@ -141,19 +155,24 @@ export const en = {
   openStorage: "Open storage",
   openSettings: "Open settings",
   chooseModel: "Choose another model",
+  continueOnCpu: "Continue on the CPU",
   details: "Details",
   errors: {
     insecure: {
       title: "This page needs a secure address",
-      help: "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these.",
+      help: "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these, or continue on the CPU, which is slower.",
     },
     noWebGpu: {
       title: "This browser offers no WebGPU",
-      help: "Use Chrome or Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox may need dom.webgpu.enabled in about:config.",
+      help: "Continue on the CPU, which is slower; Settings leads back. For WebGPU, use Chrome or Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox may need dom.webgpu.enabled in about:config.",
+    },
+    noSimd: {
+      title: "This browser cannot run models",
+      help: "Without WebGPU the CPU has to do it, and that needs WebAssembly SIMD, which this browser lacks. Update it, or use another one.",
     },
     deviceWrong: {
       title: "This graphics device computes wrongly",
-      help: "A short self-test gave wrong results, so the device is not used. Update the graphics driver and the browser, or try another browser.",
+      help: "A short self-test gave wrong results, so the device is not used. Continue on the CPU, which is slower, or update the graphics driver and the browser.",
     },
     modelNotFound: {
       title: "The model was not found",
@@ -179,7 +198,7 @@ export const en = {
     },
     deviceLost: {
       title: "The connection to the graphics device was lost",
-      help: "This can happen after sleep, a driver update, or when memory runs out. Your conversation is safe: try again.",
+      help: "This can happen after sleep, a driver update, or when memory runs out. Your conversation is safe: try again, or continue on the CPU, which is slower; Settings leads back.",
     },
     network: {
       title: "The connection failed",

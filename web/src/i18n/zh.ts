@@ -79,14 +79,23 @@ export const zh: Dictionary = {
   start: "开始",
   consent: "只需下载一次，保存在此浏览器中，之后可离线使用。",
   loadingModel: (name) => `正在加载 ${name}`,
-  preparingDevice: "正在准备 GPU……",
+  preparingDevice: "正在准备设备……",
   downloading: (name) => `正在下载 ${name}`,
   loadingOntoDevice: (name) => `正在将 ${name} 载入设备`,
   ofBytes: (loaded, total) => `${loaded} / ${total}`,
   perSecond: (amount) => `${amount}/秒`,
   secondsLeft: (seconds) => (seconds < 90 ? `还剩 ${seconds} 秒` : `还剩 ${Math.round(seconds / 60)} 分钟`),
   modelReady: (name) => `${name} 已就绪`,
-  fallbackDevice: "未找到 GPU，使用软件模拟，速度较慢",
+
+  fallbackDevice: "软件模拟，速度较慢",
+  threads: (count) => `${count} 个线程`,
+  deviceReasons: {
+    asked: "您的选择",
+    adapter: "已找到 GPU",
+    "no-adapter": "未找到 GPU",
+    "software-adapter": "未找到真正的 GPU",
+    "webgpu-failed": "GPU 出现故障",
+  },
 
   answers: "回答",
   temperature: "温度",
@@ -95,6 +104,9 @@ export const zh: Dictionary = {
   maxTokensHelp: "一个回答最多可以有多长。",
   contextLength: "上下文长度",
   contextLengthHelp: "模型能记住多长的对话。越长占用内存越多；更改后会重新加载模型。",
+  device: "设备",
+  deviceHelp: "“自动”在有真正的 GPU 时使用 GPU，否则使用 CPU；更改后会重新加载模型。",
+  devices: { auto: "自动", webgpu: "GPU（WebGPU）", cpu: "CPU" },
   systemPrompt: "系统提示词",
   systemPromptHelp: "放在每次对话之前，例如“请简短回答。”",
   appearance: "外观",
@@ -126,19 +138,24 @@ export const zh: Dictionary = {
   openStorage: "打开存储空间",
   openSettings: "打开设置",
   chooseModel: "选择其他模型",
+  continueOnCpu: "改用 CPU 继续",
   details: "详细信息",
   errors: {
     insecure: {
       title: "此页面需要通过安全地址打开",
-      help: "浏览器只在 https:// 和 localhost 上允许使用 WebGPU，请改用其中之一打开页面。",
+      help: "浏览器只在 https:// 和 localhost 上允许使用 WebGPU，请改用其中之一打开页面，或改用 CPU 继续（较慢）。",
     },
     noWebGpu: {
       title: "此浏览器不提供 WebGPU",
-      help: "请使用 Chrome 或 Edge 113 以上、Safari 26，或 Firefox 141 以上版本，并在浏览器设置中保持“图形加速”开启。在 Linux 上，Chrome 可能需要启用 chrome://flags/#enable-unsafe-webgpu，Firefox 可能需要在 about:config 中启用 dom.webgpu.enabled。",
+      help: "可以改用 CPU 继续，速度较慢，之后可在设置中改回。如需 WebGPU，请使用 Chrome 或 Edge 113 以上、Safari 26，或 Firefox 141 以上版本，并在浏览器设置中保持“图形加速”开启。在 Linux 上，Chrome 可能需要启用 chrome://flags/#enable-unsafe-webgpu，Firefox 可能需要在 about:config 中启用 dom.webgpu.enabled。",
+    },
+    noSimd: {
+      title: "此浏览器无法运行模型",
+      help: "没有 WebGPU 时需由 CPU 计算，而 CPU 需要 WebAssembly SIMD，此浏览器并不支持。请更新浏览器，或换一个浏览器。",
     },
     deviceWrong: {
       title: "此图形设备的计算结果有误",
-      help: "简短自检的结果不正确，因此不使用该设备。请更新显卡驱动和浏览器，或换一个浏览器。",
+      help: "简短自检的结果不正确，因此不使用该设备。可以改用 CPU 继续（较慢），或更新显卡驱动和浏览器。",
     },
     modelNotFound: {
       title: "找不到该模型",
@@ -164,7 +181,7 @@ export const zh: Dictionary = {
     },
     deviceLost: {
       title: "与图形设备的连接已断开",
-      help: "休眠、驱动更新或内存不足时可能发生。您的对话没有丢失，请重试。",
+      help: "休眠、驱动更新或内存不足时可能发生。您的对话没有丢失，请重试，或改用 CPU 继续（较慢，之后可在设置中改回）。",
     },
     network: {
       title: "连接失败",

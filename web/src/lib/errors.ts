@@ -7,6 +7,7 @@ import {
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  NoSimdError,
   NoWebGpuError,
   OutOfMemoryError,
   QuotaError,
@@ -16,7 +17,7 @@ import type { Dictionary } from "../i18n";
 import { bytes } from "./format";
 
 /** What a person can do about an error with one press. */
-export type Remedy = "retry" | "storage" | "settings" | "newChat" | "models" | "reload";
+export type Remedy = "retry" | "storage" | "settings" | "newChat" | "models" | "reload" | "cpu";
 
 /** An error in the person's language. `detail` is the technical message, in English. */
 export interface Explanation {
@@ -49,17 +50,21 @@ export function explain(error: unknown, t: Dictionary): Explanation {
     return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["models"] };
   }
   if (error instanceof NoWebGpuError) {
-    return window.isSecureContext ? say(errors.noWebGpu, "reload") : say(errors.insecure);
+    return window.isSecureContext ? say(errors.noWebGpu, "cpu", "reload") : say(errors.insecure, "cpu");
   }
-  if (error instanceof DeviceWrongError) return say(errors.deviceWrong, "reload");
+  if (error instanceof NoSimdError) return say(errors.noSimd, "reload");
+  if (error instanceof DeviceWrongError) return say(errors.deviceWrong, "cpu", "reload");
   if (error instanceof ModelNotFoundError) return say(errors.modelNotFound, "retry", "models");
   if (error instanceof CorruptFileError) return say(errors.corrupt, "retry", "storage");
   if (error instanceof UnsupportedModelError) return say(errors.unsupported, "models");
-  if (error instanceof OutOfMemoryError) return say(errors.outOfMemory, "retry", "settings");
+  if (error instanceof OutOfMemoryError) {
+    const onGpu: Remedy[] = error.backend === "webgpu" ? ["cpu"] : [];
+    return say(errors.outOfMemory, "retry", "settings", ...onGpu);
+  }
   if (error instanceof QuotaError) {
     return say({ title: errors.quota.title, help: quotaHelp(error, t) }, "storage", "retry");
   }
-  if (error instanceof DeviceLostError) return say(errors.deviceLost, "retry");
+  if (error instanceof DeviceLostError) return say(errors.deviceLost, "retry", "cpu");
   if (error instanceof NetworkError) return say(errors.network, "retry");
   if (error instanceof ContextLengthError) return say(errors.contextLength, "newChat", "settings");
   if (error instanceof InvalidRequestError) return say(errors.invalidRequest, "settings");

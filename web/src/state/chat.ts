@@ -3,8 +3,9 @@ import { t } from "../i18n";
 import { newId } from "../lib/id";
 import { persisted } from "../lib/persisted";
 import { generate, type Live } from "./generate";
-import { cancelLoading, engine, engineState, startModel } from "./engine";
+import { cancelLoading, engine, engineState, followChoice, startModel } from "./engine";
 import { deleteConversations, loadMessages, saveConversation, summaries, type Message } from "./history";
+import { updateSettings } from "./settings";
 import { announcement, draft, focusMessage, refocusMessage } from "./ui";
 
 /** The conversation that is shown; one without messages is not in the history yet. */
@@ -23,6 +24,9 @@ export const editing = signal(false);
 
 /** An answer is being written or waited for. */
 export const busy = computed(() => live.value !== null || waiting.value);
+
+/** Id of the answer that the engine's end cut off. */
+let cutOff: string | null = null;
 
 let running: { controller: AbortController; done: Promise<void> } | null = null;
 
@@ -58,6 +62,7 @@ function answer(): void {
     if (written !== null) show([...before, written]);
     live.value = null;
     chatError.value = error;
+    cutOff = written !== null && engineState.value.kind === "failed" ? written.id : null;
     if (controller.signal.aborted) announcement.value = t.value.answerStopped;
     else if (written !== null && written.ending !== "interrupted") announcement.value = t.value.answerDone;
   });
@@ -97,10 +102,23 @@ function lastQuestionIndex(): number {
   return messages.value.findLastIndex((message) => message.role === "user");
 }
 
-/** Loads the model again after a failure; a question without an answer gets one. */
+/** Answers a question that a failure left without a whole answer; false if there is none. */
+function answerAgain(): boolean {
+  const last = messages.value.at(-1);
+  if (last === undefined || (last.role === "assistant" && last.id !== cutOff)) return false;
+  regenerate();
+  return true;
+}
+
+/** Loads the model again after a failure. */
 export function retry(): void {
-  if (messages.value.at(-1)?.role === "user") requestAnswer();
-  else void startModel();
+  if (!answerAgain()) void startModel();
+}
+
+/** Leaves the GPU after a failure; a model that is not stored waits for consent to its download. */
+export function continueOnCpu(): void {
+  updateSettings({ device: "cpu" });
+  if (!answerAgain()) followChoice();
 }
 
 /** Answers the last question again. */

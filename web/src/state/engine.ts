@@ -1,6 +1,6 @@
 import { computed, signal } from "@preact/signals";
-import { createEngine, NoWebGpuError } from "nomoat";
-import type { Engine, LoadProgress } from "nomoat";
+import { chooseDevice, createEngine } from "nomoat";
+import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
 import { config, refreshConfig } from "./config";
 import { chosenModel, deleteModel, refreshStorage, storedCopy, type ModelChoice } from "./models";
 import { settings, updateSettings } from "./settings";
@@ -36,9 +36,11 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   try {
     const { hubEndpoint } = config.value;
+    const { contextLength, device } = settings.value;
     const created = await createEngine({
       model: model.source,
-      contextLength: settings.value.contextLength,
+      contextLength,
+      device,
       signal,
       ...(hubEndpoint === null ? {} : { hubEndpoint }),
       onProgress(progress) {
@@ -76,6 +78,13 @@ export function cancelLoading(): void {
   loading?.abort();
   engineState.value = { kind: "idle" };
 }
+
+// What comes after a reload begins beside the memory that is still held.
+addEventListener("pagehide", (event) => {
+  if (event.persisted) return;
+  loading?.abort();
+  void current?.dispose();
+});
 
 /** After another choice: drops the running model, and starts the new one where that needs no download. */
 export function followChoice(): void {
@@ -118,16 +127,19 @@ export function engineSettled(): Promise<void> {
   return queue;
 }
 
-interface GpuNavigator {
-  gpu?: { requestAdapter(): Promise<unknown> };
+/** Finds out what would compute, and says before any download if nothing could. */
+export async function checkDevice(): Promise<ChosenDevice | null> {
+  try {
+    return await chooseDevice(settings.value.device);
+  } catch (error) {
+    engineState.value = { kind: "failed", error };
+    return null;
+  }
 }
 
-/** Says before any download that there is no WebGPU, where there is none. */
-export async function checkWebGpu(): Promise<boolean> {
-  const { gpu } = navigator as GpuNavigator;
-  const adapter = await gpu?.requestAdapter().catch(() => null);
-  if (adapter) return true;
-  const why = gpu === undefined ? "navigator.gpu is missing" : "no GPU adapter was found";
-  engineState.value = { kind: "failed", error: new NoWebGpuError(why) };
-  return false;
+/** Loads the model anew after a change of settings that it was loaded with. */
+export function followSettings(): void {
+  const { kind } = engineState.value;
+  if (kind === "ready" || kind === "loading") void startModel();
+  else if (kind === "failed") followChoice();
 }

@@ -1,3 +1,4 @@
+import type { DeviceChoice } from "nomoat";
 import { isRecord, persisted } from "../lib/persisted";
 
 export type LanguageSetting = "auto" | "en" | "zh";
@@ -15,6 +16,8 @@ export interface Settings {
   maxTokens: number;
   /** Tokens of conversation the model keeps; takes effect when the model is loaded. */
   contextLength: number;
+  /** What computes; takes effect when the model is loaded. */
+  device: DeviceChoice;
   systemPrompt: string;
   language: LanguageSetting;
   theme: ThemeSetting;
@@ -24,12 +27,14 @@ export interface Settings {
 }
 
 export const contextLengths = [1024, 2048, 4096, 8192, 16384, 32768];
+export const devices: readonly DeviceChoice[] = ["auto", "webgpu", "cpu"];
 export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
 
 const defaults: Settings = {
   temperature: 0.3,
   maxTokens: 1024,
   contextLength: 4096,
+  device: "auto",
   systemPrompt: "",
   language: "auto",
   theme: "auto",
@@ -65,6 +70,7 @@ function parse(stored: unknown): Settings {
     ),
     maxTokens: numberIn(stored.maxTokens, limits.maxTokens.min, limits.maxTokens.max, defaults.maxTokens),
     contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
+    device: oneOf(stored.device, devices, defaults.device),
     systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
