@@ -418,8 +418,8 @@ impl Lowering<'_> {
     }
 
     fn is_int8(&self, format: Format) -> bool {
-        let is_quantised = matches!(format, Format::Q4_0 | Format::Q4_1 | Format::Q8_0);
-        is_quantised && self.gpu.variants().class == Class::Int8
+        // Of weights in 8 bits, activations in 8 bits would lose more than the format did.
+        matches!(format, Format::Q4_0 | Format::Q4_1) && self.gpu.variants().class == Class::Int8
     }
 
     /// The value in 8 bits, quantised now unless it just was.

@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Class {
     /// Activations are floats.
     Exact,
-    /// Activations are quantised to 8 bits in blocks of 32, so that integer dot products do the work. Weights that are not quantised
+    /// Activations that meet 4-bit weights are quantised to 8 bits in blocks of 32, so that integer dot products do the work. Other weights
     /// are computed exactly.
     Int8,
 }

@@ -1,5 +1,5 @@
-// Q8_0: w = d q, q signed bytes. Two vec4<u32> a block; scales are f16, two a word, numbered through all blocks of the part.
-@group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
+// Q8_0: w = d q, q signed bytes. Two vec4<u32> a block, an element; scales are f16, two a word, numbered through all blocks of the part.
+@group(0) @binding(2) var<storage, read> quants: array<array<vec4<u32>, 2>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 
 #import weight/block
@@ -14,24 +14,16 @@ fn signed_bytes(bytes: u32) -> vec4<f32> {
 }
 
 fn load_block(i: u32) -> Block {
-    let a = quants[2u * i];
-    let b = quants[2u * i + 1u];
+    let q = quants[i];
+    let a = q[0];
+    let b = q[1];
     return Block(array<vec4<f32>, 8>(
         signed_bytes(a.x), signed_bytes(a.y), signed_bytes(a.z), signed_bytes(a.w),
         signed_bytes(b.x), signed_bytes(b.y), signed_bytes(b.z), signed_bytes(b.w),
     ), scale_and_offset(i).x, 0.0);
 }
 
-fn load_packed(i: u32) -> Packed {
-    return Packed(quants[2u * i], quants[2u * i + 1u], scale_and_offset(i).x, 0.0);
-}
-
-// Integers 4j .. 4j + 4 of a block, as bytes.
-fn load_word(i: u32, j: u32) -> u32 {
-    return quants[2u * i + j / 4u][j % 4u];
-}
-
 // Weights 4j .. 4j + 4 of a block.
 fn load_quad(i: u32, j: u32) -> vec4<f32> {
-    return signed_bytes(load_word(i, j)) * scale_and_offset(i).x;
+    return signed_bytes(quants[i][j / 4u][j % 4u]) * scale_and_offset(i).x;
 }

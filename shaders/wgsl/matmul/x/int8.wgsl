@@ -1,6 +1,6 @@
-// Activations quantised in blocks of 32 (see norm/quantise): x: [n_rows, N_COLS] i8, sixteen a vec4; x_scales: a block's scale and
+// Activations quantised in blocks of 32 (see norm/quantise): x: [n_rows, N_COLS] i8, a block of 32 an element; x_scales: a block's scale and
 // the sum of its 32 numbers.
-@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> x: array<array<vec4<u32>, 2>>;
 @group(0) @binding(5) var<storage, read> x_scales: array<vec2<f32>>;
 
 #import weight/{WEIGHT}
@@ -16,7 +16,8 @@ struct X {
 fn load_x(t: u32, b: u32) -> X {
     let i = t * (shape.n_cols / 32u) + b;
     let s = x_scales[i];
-    return X(x[2u * i], x[2u * i + 1u], s.x, s.y);
+    let v = x[i];
+    return X(v[0], v[1], s.x, s.y);
 }
 
 fn product_of(w: Packed, x: X) -> f32 {
