@@ -104,7 +104,7 @@ fn llama_cpp(model: &Path) -> Result<String> {
     };
     Ok(format!(
         "### llama.cpp beside it\n\n\
-         node-llama-cpp {}, backend {}, {}, a file of the same shape and format, the best of three rounds.\n\n{}",
+         node-llama-cpp {}, backend {}, {}, a file of the same shape and format, the best of up to three rounds.\n\n{}",
         measured.version,
         measured.backend,
         measured.devices.join(", "),
