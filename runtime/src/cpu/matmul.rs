@@ -4,8 +4,8 @@
 //! of them, or both in one), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the
 //! byte multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
 //!
-//! A block is a loop over groups of columns whose number compilers do not know: they would unroll it, compute one sum after the
-//! other and keep all of the block's weights in between, for which there are not registers enough.
+//! In wasm, a block is a loop over groups of columns whose number the compiler does not know: it would unroll it, compute one sum
+//! after the other and keep all of the block's weights in between, for which there are not registers enough.
 
 use super::numbers::quantise;
 use super::simd::*;
@@ -108,7 +108,8 @@ pub(super) fn products<const R: usize>(
     let n = matrix.n_blocks;
     let class = Class::of(matrix.format);
     assert!(x.iter().all(|x| x.len() >= n * class.block_bytes()));
-    let (x, groups) = (x.map(<[u8]>::as_ptr), black_box(4));
+    let x = x.map(<[u8]>::as_ptr);
+    let groups = if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 };
     // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that class at each of `x`, as was just checked.
     unsafe {
         match (matrix.format, class, dots) {
@@ -330,48 +331,25 @@ unsafe fn bytes_i16<const R: usize>(
 /// # Safety
 /// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Class::F32`] at each of `x`.
 #[inline(always)]
-unsafe fn columns<const R: usize, const HALF: bool>(w: *const u8, n: usize, x: [*const u8; R]) -> Sums<R> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        // One row has too few sums to keep a processor busy that takes some cycles for each addition.
-        if R == 1 { strands::<R, HALF, 4>(w, n, x) } else { strands::<R, HALF, 1>(w, n, x) }
-    }
-}
-
-/// `S` columns at a time, each with sums of its own.
-///
-/// # Safety
-/// As of [`columns`]; `S` divides a block.
-#[inline(always)]
-unsafe fn strands<const R: usize, const HALF: bool, const S: usize>(
+unsafe fn columns<const R: usize, const HALF: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
 ) -> Sums<R> {
-    let mut totals = [[[zero(); 2]; R]; S];
-    for _ in 0..n * BLOCK / S {
-        // SAFETY: all reads are within the tile and the blocks; both move on by as many columns.
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n * BLOCK {
+        // SAFETY: all reads are within the tile and the blocks; both move on by one column.
         unsafe {
-            for (s, totals) in totals.iter_mut().enumerate() {
-                let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
-                for r in 0..R {
-                    let x = splat_32(x[r].add(4 * s));
-                    for h in 0..2 {
-                        totals[r][h] = madd_f32(column[h], x, totals[r][h]);
-                    }
+            let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
+            for r in 0..R {
+                let x = splat_32(x[r]);
+                for h in 0..2 {
+                    totals[r][h] = madd_f32(column[h], x, totals[r][h]);
                 }
-                w = w.add(if HALF { 16 } else { 32 });
             }
-            x = x.map(|x| x.add(4 * S));
+            x = x.map(|x| x.add(4));
+            w = w.add(if HALF { 16 } else { 32 });
         }
     }
-    let mut sums = totals[0];
-    for strand in &totals[1..] {
-        for (sums, strand) in sums.iter_mut().zip(strand) {
-            for (sum, other) in sums.iter_mut().zip(strand) {
-                *sum = add_f32(*sum, *other);
-            }
-        }
-    }
-    sums
+    totals
 }
