@@ -61,7 +61,7 @@ export interface DeviceOptions {
   device: DeviceChoice;
   /** On the CPU; null: `defaultThreads`. */
   threads: number | null;
-  /** Which of the equivalent GPU kernels run; empty: the fastest, as measured on the first use of an adapter. */
+  /** Which of the equivalent kernels run; empty: exact ones, on a GPU the fastest as measured on the first use of an adapter. */
   kernels: string;
 }
 
@@ -110,14 +110,14 @@ async function wasmWithSimd(features: Features): Promise<WasmFeatures> {
 
 /** Opens the device that is asked for or, if that is `auto`, the better one. */
 export async function openDevice(options: DeviceOptions, platform: Platform): Promise<OpenDevice> {
-  const { device, threads, kernels } = options;
+  const { device, kernels } = options;
   const { backend, reason } = await chooseDeviceOn(device, platform);
-  if (backend === "cpu") return openCpu(platform, threads, reason, WHY[reason]);
+  if (backend === "cpu") return openCpu(platform, options, reason, WHY[reason]);
   try {
     return await openGpu(platform, kernels, reason);
   } catch (error) {
     if (device === "webgpu") throw error;
-    return openCpu(platform, threads, "webgpu-failed", `WebGPU failed: ${(error as Error).message}`);
+    return openCpu(platform, options, "webgpu-failed", `WebGPU failed: ${(error as Error).message}`);
   }
 }
 
@@ -155,7 +155,7 @@ async function openGpu(platform: Platform, kernels: string, reason: DeviceReason
 
 async function openCpu(
   platform: Platform,
-  wanted: number | null,
+  { threads: wanted, kernels }: DeviceOptions,
   reason: DeviceReason,
   why: string,
 ): Promise<OpenDevice> {
@@ -168,7 +168,7 @@ async function openCpu(
         "`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp` to use more.",
     );
   const { memory, Runtime } = await load(platform, canShare ? "cpu-threads" : "cpu", count);
-  const runtime = await Runtime.open(JSON.stringify({ device: "cpu" }));
+  const runtime = await Runtime.open(JSON.stringify({ device: "cpu", kernels }));
   return { runtime, memory, backend: "cpu", reason, why };
 }
 

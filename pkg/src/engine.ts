@@ -27,8 +27,8 @@ export interface EngineOptions extends SourceOptions {
   /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core up to 4, then half of them, at most 8. */
   threads?: number;
   /**
-   * GPU kernels to run instead of those that suit the device, for tests and measurements. `int8` computes with activations in 8 bits:
-   * faster on some devices, less exact.
+   * `int8` computes with activations in 8 bits: faster on most devices, less exact. The default is `exact`. More words choose among
+   * a GPU's kernels, for tests and measurements.
    */
   kernels?: string;
   /** Called about ten times a second while the model loads. */
@@ -75,7 +75,7 @@ export interface DeviceInfo {
   isFallback: boolean;
   f16: boolean;
   subgroups: boolean;
-  /** Which of the equivalent GPU kernels run; empty on the CPU. */
+  /** Which of the equivalent kernels run: `exact` or `int8`, on a GPU with how. */
   kernels: string;
   /** Bytes; 0 on the CPU. */
   maxBufferSize: number;
@@ -383,7 +383,8 @@ function deviceInfo({ device, reason, why }: Loaded): DeviceInfo {
   const { name } = device;
   if ("threads" in device) {
     const { simd: driver, threads } = device;
-    const none = { isFallback: false, f16: false, subgroups: false, kernels: "", maxBufferSize: 0 };
+    const { kernels } = device;
+    const none = { isFallback: false, f16: false, subgroups: false, kernels, maxBufferSize: 0 };
     return { name, backend: "cpu", reason, why, driver, ...none, threads };
   }
   return {

@@ -73,6 +73,7 @@ export interface RuntimeCpuInfo {
   backend: "cpu";
   simd: string;
   threads: number;
+  kernels: string;
 }
 
 /** JSON of `device_info()`. */

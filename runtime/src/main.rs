@@ -90,7 +90,7 @@ struct Load {
     /// Positions that the context holds.
     #[arg(long)]
     context_length: Option<usize>,
-    /// Which of the equivalent GPU kernels to run, such as `int8` or `exact,shared:16,tile,f32`.
+    /// Which of the equivalent kernels to run: `exact` or `int8`; on a GPU such as `exact,shared:16,tile,f32`, too.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
 }
@@ -174,7 +174,11 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
             self_test::run(&gpu).await?;
             Ok::<_, nomoat_runtime::gpu::GpuError>(Device::Gpu(gpu))
         })?,
-        DeviceChoice::Cpu => Device::Cpu(Cpu::open(load.threads.unwrap_or_else(cpu::default_threads))?),
+        DeviceChoice::Cpu => {
+            let mut cpu = Cpu::open(load.threads.unwrap_or_else(cpu::default_threads))?;
+            cpu.set_int8(load.kernels.split(',').any(|word| word == "int8"));
+            Device::Cpu(cpu)
+        }
     };
     let opened = start.elapsed();
     let paths = files(model)?;
@@ -202,7 +206,9 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
         DeviceInfo::Gpu(gpu) => {
             format!("{} ({}), kernels {}", gpu.name, gpu.backend, gpu.kernels)
         }
-        DeviceInfo::Cpu(cpu) => format!("{} ({}, {} threads)", cpu.name, cpu.simd, cpu.threads),
+        DeviceInfo::Cpu(cpu) => {
+            format!("{} ({}, {} threads, {})", cpu.name, cpu.simd, cpu.threads, cpu.kernels)
+        }
     };
     eprintln!(
         "[{} on {device}, device ready in {:.1} s, model in {:.1} s]",

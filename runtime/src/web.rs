@@ -183,7 +183,11 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
             Ok(Device::Gpu(gpu))
         }
         #[cfg(feature = "cpu")]
-        "cpu" => Ok(Device::Cpu(open_cpu()?)),
+        "cpu" => {
+            let mut cpu = open_cpu()?;
+            cpu.set_int8(options.kernels.split(',').any(|word| word == "int8"));
+            Ok(Device::Cpu(cpu))
+        }
         other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),
     }
 }
@@ -200,7 +204,7 @@ struct OpenOptions {
     subgroup_size: u32,
     /// Whether the browser's WGSL has packed integer dot products.
     packed_dot: bool,
-    /// Which GPU kernels to run; empty: the usual ones.
+    /// Which kernels to run; empty: the usual ones. On the CPU `int8` counts, other words are a GPU's.
     kernels: String,
     /// Whether to measure which of them are the fastest.
     measure: bool,

@@ -280,7 +280,7 @@ const transformers: Contender = {
     page.evaluate(() => window.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)),
 };
 
-/** The same with activations in 8 bits, as on the CPU: another class of accuracy, so a contender of its own. */
+/** The same with activations in 8 bits: another class of accuracy, so a contender of its own. */
 const int8: Contender = {
   ...nomoat,
   name: "Nomoat, int8",
@@ -290,9 +290,8 @@ const int8: Contender = {
 /** All of them; ours first. */
 export const contenders = [nomoat, int8, wllama, transformers, nativeLlama(CONTEXT)];
 
-/** Whether a contender takes part on a device. On the CPU ours always has activations in 8 bits. */
+/** Whether a contender takes part on a device. */
 export function takesPart({ name, native }: Contender, { device }: How, peers: string[]): boolean {
   if (native && device !== "cpu") return false;
-  if (name === int8.name) return device === "webgpu";
-  return name === nomoat.name || peers.includes(name);
+  return [nomoat.name, int8.name].includes(name) || peers.includes(name);
 }

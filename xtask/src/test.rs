@@ -145,8 +145,10 @@ fn golden(options: &Options) -> Result<()> {
     for (how, top1, off) in WAYS {
         let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
         args.extend(how);
+        // Where a near-tie may fall the other way, a few steps say little.
+        let most = if top1 < 0.99 { "128" } else { "64" };
         if !options.full {
-            args.extend(["--max-tokens", "64"]);
+            args.extend(["--max-tokens", most]);
         }
         println!("{}", how.join(" "));
         let report = tools::output(&nomoat, &args)?;
@@ -155,7 +157,6 @@ fn golden(options: &Options) -> Result<()> {
         let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
         ensure!(number("top1_agreement")? >= top1, "top-1 agreement is below {top1}");
         ensure!(number("mean_abs_dlogprob")? <= off, "mean |Δ logprob| is above {off}");
-        // Of activations in 8 bits, near-ties may fall the other way.
         ensure!(
             top1 < 0.99 || report["greedy_exact"] == report["entries"],
             "a greedy text differs from the golden one"
@@ -166,13 +167,14 @@ fn golden(options: &Options) -> Result<()> {
 
 /// Every way to compute that a browser may choose, with the least top-1 agreement and the greatest mean |Δ logprob|: of exact kernels,
 /// then of those with activations in 8 bits. f16 is there only where the adapter has it, as the usual software one does.
-const WAYS: [(&[&str], f64, f64); 6] = [
+const WAYS: [(&[&str], f64, f64); 7] = [
+    (&["--device", "cpu"], 0.99, 0.01),
     (&["--kernels", "exact,one,few"], 0.99, 0.01),
     (&["--kernels", "exact,shared,tile,f32,steps:4"], 0.99, 0.01),
     (&["--kernels", "exact,subgroup,tile,f16,steps:2"], 0.99, 0.01),
+    (&["--device", "cpu", "--kernels", "int8"], 0.97, 0.04),
     (&["--kernels", "int8,one,few"], 0.97, 0.04),
     (&["--kernels", "int8,shared,tile"], 0.97, 0.04),
-    (&["--device", "cpu"], 0.97, 0.04),
 ];
 
 const MAX_WASM: usize = 1_500_000;

@@ -17,6 +17,9 @@ pub enum Command {
         /// Threads; default: one a core, at most 8.
         #[arg(long)]
         threads: Option<usize>,
+        /// Activations of 8 bits.
+        #[arg(long)]
+        int8: bool,
     },
     /// The GPU's limits, its kernels, and whole models of made-up weights.
     Gpu(gpu::Options),
@@ -25,8 +28,9 @@ pub enum Command {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Gpu(options) => gpu::run(&options),
-        Command::Cpu { threads } => {
-            let cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
+        Command::Cpu { threads, int8 } => {
+            let mut cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
+            cpu.set_int8(int8);
             println!("{}", serde_json::to_string(&bench::run(&cpu)?)?);
             Ok(())
         }

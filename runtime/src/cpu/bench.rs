@@ -26,7 +26,7 @@ const HEADS: Attention = Attention { n_heads: 9, n_kv_heads: 3, head_dim: 64, sc
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What the kernels are compiled to.
+    /// What the kernels are compiled to, and their class.
     pub simd: String,
     /// Threads.
     pub threads: usize,
@@ -102,7 +102,8 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
         }
     }
     let info = cpu.info();
-    Ok(Report { simd: info.simd, threads: info.threads, bandwidth: bandwidth(cpu)?, ops })
+    let simd = format!("{}, {}", info.simd, info.kernels);
+    Ok(Report { simd, threads: info.threads, bandwidth: bandwidth(cpu)?, ops })
 }
 
 /// Bytes a second at which all threads together read more than caches hold.
@@ -168,7 +169,7 @@ fn argmax() -> Graph {
 
 /// Seconds of a step over the last `rows` positions of the context.
 fn time(cpu: &Cpu, graph: &Graph, format: Format, rows: u32, outputs: u32) -> Result<f64, CpuError> {
-    let mut weights = Weights::allocate(graph, &vec![format; graph.weights.len()])?;
+    let mut weights = Weights::allocate(graph, &vec![format; graph.weights.len()], cpu.int8())?;
     for (i, weight) in graph.weights.iter().enumerate().filter(|(_, weight)| !weight.is_vector) {
         let blocks = weight.n_rows * weight.n_cols / 32;
         let quants: Vec<u8> = (0..blocks * format.quants_bytes()).map(|i| (i * 31 % 53) as u8).collect();

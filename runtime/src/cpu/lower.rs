@@ -162,7 +162,7 @@ impl Lowering<'_> {
         let mut classes: Vec<(Class, usize)> = Vec::new();
         let mut row_bytes = 0;
         for (weight, _) in &products {
-            let class = Class::of(self.weights.matrix(*weight)?.format);
+            let class = self.weights.matrix(*weight)?.class;
             if !classes.iter().any(|(known, _)| *known == class) {
                 classes.push((class, row_bytes));
                 row_bytes += class.row_bytes(self.graph.values[x.0].width);

@@ -1,8 +1,7 @@
 //! Rows of activations times tiles of weights.
 //!
-//! Activations are quantised by blocks of 32: to 8 bits against 4-bit weights (one multiplication of bytes and one addition for 16
-//! of them, or both in one), to 16 bits against 8-bit weights, where that costs no more, and everywhere where a build lacks the
-//! byte multiplication. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//! Activations are quantised by blocks of 32: to 16 bits, which is as good as floats, or where 8 bits are asked for, against 4-bit weights
+//! to these: one multiplication of bytes and one addition for 16 of them, or both in one, in builds that have it. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
 //!
 //! In wasm, a block is a loop over groups of columns whose number the compiler does not know: it would unroll it, compute one sum
 //! after the other and keep all of the block's weights in between, for which there are not registers enough.
@@ -26,10 +25,11 @@ pub(super) enum Class {
 }
 
 impl Class {
-    pub fn of(format: Format) -> Self {
+    /// Of a format's weights; with `int8`, 8 bits do.
+    pub fn of(format: Format, int8: bool) -> Self {
         match format {
             Format::F32 | Format::F16 => Class::F32,
-            Format::Q4_0 | Format::Q4_1 if HAS_DOT_I8 => Class::I8,
+            Format::Q4_0 | Format::Q4_1 if int8 && HAS_DOT_I8 => Class::I8,
             Format::Q4_0 | Format::Q4_1 | Format::Q8_0 => Class::I16,
         }
     }
@@ -106,7 +106,7 @@ pub(super) fn products<const R: usize>(
     out: &mut [f32],
 ) {
     let n = matrix.n_blocks;
-    let class = Class::of(matrix.format);
+    let class = matrix.class;
     assert!(x.iter().all(|x| x.len() >= n * class.block_bytes()));
     let x = x.map(<[u8]>::as_ptr);
     let groups = if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 };

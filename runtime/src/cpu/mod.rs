@@ -56,12 +56,15 @@ pub struct DeviceInfo {
     pub simd: String,
     /// How many threads work.
     pub threads: usize,
+    /// `exact`; or `int8` where activations have 8 bits.
+    pub kernels: String,
 }
 
 /// The processor, with its threads.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     pool: Arc<Pool>,
+    int8: bool,
 }
 
 impl Cpu {
@@ -70,13 +73,23 @@ impl Cpu {
         self_test::run()?;
         let pool = Pool::start(threads)
             .map_err(|e| CpuError::OutOfMemory(format!("a thread could not be started: {e}")))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self { pool: Arc::new(pool), int8: false })
     }
 
     /// The same with a team whose other threads have been started elsewhere.
     pub fn with_team(team: Arc<Team>) -> Result<Self, CpuError> {
         self_test::run()?;
-        Ok(Self { pool: Arc::new(Pool::of(team)) })
+        Ok(Self { pool: Arc::new(Pool::of(team)), int8: false })
+    }
+
+    /// From now on activations of 8 bits do for 4-bit weights, instead of 16, or not: faster, less exact.
+    pub fn set_int8(&mut self, int8: bool) {
+        self.int8 = int8;
+    }
+
+    /// Whether they do.
+    pub fn int8(&self) -> bool {
+        self.int8
     }
 
     fn pool(&self) -> &Arc<Pool> {
@@ -90,6 +103,7 @@ impl Cpu {
             backend: "cpu".into(),
             simd: simd::NAME.into(),
             threads: self.pool.team.threads(),
+            kernels: if self.int8 && simd::HAS_DOT_I8 { "int8" } else { "exact" }.into(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::attention::{self, Scratch, attend};
 use super::lower::{Finish, MatMul, Part, Plan, Stage};
-use super::matmul::{Class, Dots, ROWS, products};
+use super::matmul::{Dots, ROWS, products};
 use super::numbers;
 use super::weights::{Matrix, TILE};
 use super::{CpuError, Weights};
@@ -298,7 +298,7 @@ impl Run<'_> {
         [sums, others]: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
         let product = |matrix: &Matrix, out: &mut [f32]| {
-            let class = Class::of(matrix.format);
+            let class = matrix.class;
             let at = matmul.classes.iter().find(|(known, _)| *known == class).map_or(0, |(_, at)| *at);
             let x: [&[u8]; R] =
                 std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..]);

@@ -2,7 +2,7 @@
 //! more would compute wrongly and say nothing.
 
 use super::CpuError;
-use super::matmul::{Class, Dots, ROWS, products};
+use super::matmul::{Dots, ROWS, products};
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
 
@@ -11,8 +11,8 @@ const COLS: usize = 3 * BLOCK;
 /// An error names the first format whose product is off.
 pub(super) fn run() -> Result<(), CpuError> {
     for format in Format::ALL {
-        for dots in [Dots::Pairs, Dots::Quads] {
-            let error = deviation(format, dots)?;
+        for (int8, dots) in [(false, Dots::Pairs), (true, Dots::Pairs), (true, Dots::Quads)] {
+            let error = deviation(format, int8, dots)?;
             if error.is_nan() || error > 1e-3 {
                 return Err(CpuError::Wrong { kernel: format.name().into(), error });
             }
@@ -22,7 +22,7 @@ pub(super) fn run() -> Result<(), CpuError> {
 }
 
 /// Of one tile's products, in units of what the sums' terms amount to.
-fn deviation(format: Format, dots: Dots) -> Result<f32, CpuError> {
+fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
     let mut file = Vec::new();
     for block in 0..TILE * COLS / BLOCK {
         match format {
@@ -42,12 +42,12 @@ fn deviation(format: Format, dots: Dots) -> Result<f32, CpuError> {
     let weights = format.dequantise(&file);
     let (mut quants, mut scales) = (Vec::new(), Vec::new());
     format.repack(&file, &mut quants, &mut scales);
-    let mut matrix = Matrix::new(format, TILE, COLS, "the self-test")?;
+    let mut matrix = Matrix::new(format, int8, TILE, COLS, "the self-test")?;
     matrix.write_blocks(0, &quants, &scales);
 
     // Whole numbers up to 127 in each block, so that 8 bits hold them.
     let x: Vec<Vec<f32>> = (0..ROWS).map(|r| (0..COLS).map(|i| x(r, i)).collect()).collect();
-    let class = Class::of(format);
+    let class = matrix.class;
     let mut prepared = [const { Vec::new() }; ROWS];
     for (prepared, x) in prepared.iter_mut().zip(&x) {
         prepared.resize(class.row_bytes(COLS), 0);

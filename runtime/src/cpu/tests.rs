@@ -7,9 +7,9 @@ use crate::graph::interpreter::Interpreter;
 use crate::graph::{Attention, Builder, Graph, PAGE, Rope, Rows, ValueId, Want, WeightId};
 use crate::quant::Format;
 
-fn upload(case: &Case) -> Weights {
+fn upload(case: &Case, int8: bool) -> Weights {
     let formats: Vec<Format> = case.weights.iter().map(|(format, _)| *format).collect();
-    let mut weights = Weights::allocate(&case.graph, &formats).unwrap();
+    let mut weights = Weights::allocate(&case.graph, &formats, int8).unwrap();
     for (i, (format, bytes)) in case.weights.iter().enumerate() {
         let id = WeightId(i);
         if case.graph.weights[i].is_vector {
@@ -27,7 +27,7 @@ fn upload(case: &Case) -> Weights {
 
 /// The largest difference between the CPU's results and the interpreter's, in units of the results' root mean square, and the
 /// results. Values that fusion does away with are not compared.
-fn deviation(case: &Case, threads: usize, keep_values: bool) -> (f32, Vec<f32>) {
+fn deviation(case: &Case, int8: bool, threads: usize, keep_values: bool) -> (f32, Vec<f32>) {
     let weights = case.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
     let mut interpreter = Interpreter::new(&case.graph, weights, case.capacity());
     for (id, data) in &case.inputs {
@@ -35,7 +35,7 @@ fn deviation(case: &Case, threads: usize, keep_values: bool) -> (f32, Vec<f32>) 
     }
     interpreter.step(&case.step());
 
-    let weights = upload(case);
+    let weights = upload(case, int8);
     let cpu = Cpu::open(threads).unwrap();
     let mut executor = Executor::with(&cpu, &case.graph, &weights, case.capacity(), keep_values).unwrap();
     for (i, expected) in interpreter.values.iter().enumerate() {
@@ -59,10 +59,15 @@ fn deviation(case: &Case, threads: usize, keep_values: bool) -> (f32, Vec<f32>) 
 }
 
 fn check(case: Case, tolerance: f32) {
+    check_class(&case, false, tolerance);
+    check_class(&case, true, tolerance);
+}
+
+fn check_class(case: &Case, int8: bool, tolerance: f32) {
     let mut first: Option<Vec<f32>> = None;
     for threads in [1, 3] {
         for keep_values in [false, true] {
-            let (error, results) = deviation(&case, threads, keep_values);
+            let (error, results) = deviation(case, int8, threads, keep_values);
             assert!(error <= tolerance, "{}, {threads} threads, kept {keep_values}: {error}", case.name);
             if !keep_values {
                 let first = first.get_or_insert_with(|| results.clone());
@@ -219,7 +224,9 @@ fn fused_layers() {
         check(Case::new(format!("layer, {tokens} rows"), layer(exact), tokens, 0.0), 1e-3);
         // What 8 bits lose adds up from product to product, and yet is the same with fusion and without.
         let case = Case::new(String::new(), layer(["Q4_0", "Q4_1", "down", "q", "output"]), tokens, 0.0);
-        let ((off, fused), (_, kept)) = (deviation(&case, 2, false), deviation(&case, 2, true));
+        let ((off, fused), (_, kept)) = (deviation(&case, true, 2, false), deviation(&case, true, 2, true));
         assert!(off < 0.2 && kept.ends_with(&fused));
+        // 16 bits lose next to nothing.
+        check_class(&case, false, 1e-3);
     }
 }

@@ -7,6 +7,7 @@
 //! numbers. A last tile is filled up with rows of zeros.
 
 use super::CpuError;
+use super::matmul::Class;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::quant::{BLOCK, Format};
 
@@ -17,6 +18,8 @@ pub(super) const TILE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Matrix {
     pub format: Format,
+    /// How activations meet it.
+    pub class: Class,
     pub n_rows: usize,
     /// Blocks of a row.
     pub n_blocks: usize,
@@ -49,7 +52,8 @@ pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Resu
 
 impl Weights {
     /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
-    pub fn allocate(graph: &Graph, formats: &[Format]) -> Result<Self, CpuError> {
+    /// With `int8`, activations of 8 bits do for 4-bit weights.
+    pub fn allocate(graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
         let mut stored = Vec::new();
         for (weight, &format) in graph.weights.iter().zip(formats) {
             let name = match &weight.source {
@@ -59,7 +63,7 @@ impl Weights {
             stored.push(match &weight.source {
                 Source::Constant(numbers) => Stored::Vector(numbers.clone()),
                 _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
-                _ => Stored::Matrix(Matrix::new(format, weight.n_rows, weight.n_cols, name)?),
+                _ => Stored::Matrix(Matrix::new(format, int8, weight.n_rows, weight.n_cols, name)?),
             });
         }
         Ok(Self { stored })
@@ -131,10 +135,17 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
 }
 
 impl Matrix {
-    pub fn new(format: Format, n_rows: usize, n_cols: usize, name: &str) -> Result<Self, CpuError> {
+    pub fn new(
+        format: Format,
+        int8: bool,
+        n_rows: usize,
+        n_cols: usize,
+        name: &str,
+    ) -> Result<Self, CpuError> {
         let n_blocks = n_cols / BLOCK;
         let bytes = (n_rows.div_ceil(TILE) * TILE).saturating_mul(n_blocks * format.block_bytes());
-        Ok(Self { format, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
+        let class = Class::of(format, int8);
+        Ok(Self { format, class, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
     }
 
     /// Bytes of a tile.
@@ -234,7 +245,7 @@ mod tests {
             let (n_rows, n_blocks) = (13, 3);
             let file: Vec<u8> =
                 (0..n_rows * n_blocks * format.block_bytes()).map(|i| (i * 7 % 59) as u8).collect();
-            let mut matrix = Matrix::new(format, n_rows, n_blocks * BLOCK, "test").unwrap();
+            let mut matrix = Matrix::new(format, true, n_rows, n_blocks * BLOCK, "test").unwrap();
             for (piece, blocks) in file.chunks(10 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);

@@ -118,7 +118,7 @@ impl Backend {
             #[cfg(feature = "cpu")]
             Device::Cpu(cpu) => {
                 cpu::check_memory(graph, formats, capacity)?;
-                let weights = cpu::Weights::allocate(graph, formats)?;
+                let weights = cpu::Weights::allocate(graph, formats, cpu.int8())?;
                 Backend::Cpu { executor: cpu::Executor::new(cpu, graph, &weights, capacity)?, weights }
             }
         })
