@@ -130,7 +130,9 @@ impl Executor {
             return Ok(());
         }
         let choice = Choice { temperature: 1.0, top_p: 0.5, ..Choice::zeroed() };
-        for (n, want) in [(1, Want::Best), (1, Want::Choice(choice)), (2, Want::Best), (MANY, Want::Best)] {
+        let tiles = self.gpu.variants().tile.then_some((MANY, Want::Best));
+        let steps = [(1, Want::Best), (1, Want::Choice(choice)), (2, Want::Best)];
+        for (n, want) in steps.into_iter().chain(tiles) {
             let n = n.min(self.capacity.tokens).min(self.capacity.cells());
             let tokens: Vec<Token> =
                 (0..n).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
@@ -148,6 +150,7 @@ impl Executor {
             || n_outputs > self.capacity.outputs as usize
             || step.pages.len() > (self.capacity.sequences * self.capacity.max_pages) as usize
             || (want != Want::Best && n_outputs != 1)
+            || (matches!(want, Want::Choice(_)) && self.plan.choice_buffers.is_none())
             || (want == Want::Logits && !self.in_flight.is_empty())
             || (feed == Feed::Previous && step.tokens.len() != 1)
         {

@@ -157,7 +157,9 @@ pub(super) fn lower(
     let best = lowering.next_list();
     // The op is the last one; what it takes is numbered after the lists.
     ends.iter_mut().filter_map(|ends| ends.last_mut()).for_each(|end| *end += best.len());
-    let choice_buffers = graph.logits.zip(graph.argmax).map(|(logits, out)| lowering.choice(logits, out));
+    // Where values are looked at, none is chosen.
+    let results = graph.logits.zip(graph.argmax).filter(|_| !keep_values);
+    let choice_buffers = results.map(|(logits, out)| lowering.choice(logits, out));
     let choice_buffers = choice_buffers.transpose()?;
     let choice = lowering.next_list();
     Ok(Plan {
