@@ -82,7 +82,7 @@ async function loadNomoat(page: Page, how: How, kernels: string): Promise<string
     },
     [paths.nomoat, options] as const,
   );
-  return `${how.device === "cpu" ? "CPU" : "WebGPU"}, ${device.name}`;
+  return device.backend === "cpu" ? onCpu(device.threads) : `WebGPU, ${device.name}`;
 }
 
 const nomoat: Contender = {
