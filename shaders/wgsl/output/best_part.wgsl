@@ -15,7 +15,7 @@
 override N_VOCAB: u32;
 override N_PARTS: u32;
 
-const PART = 2048u;
+#import output/part
 
 var<workgroup> values: array<f32, 64>;
 var<workgroup> indices: array<u32, 64>;

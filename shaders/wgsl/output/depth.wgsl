@@ -6,7 +6,7 @@
 override N_VOCAB: u32;
 override N_PARTS: u32;
 
-const PART = 2048u;
+#import output/part
 const BINS = 2048u;
 // Nats of a bin.
 const BIN = 0.01;

@@ -1,0 +1,2 @@
+// Logits that a workgroup looks at where tokens are found or chosen.
+const PART = 2048u;
