@@ -1,6 +1,6 @@
 //! `nomoat bench gpu`: a device's limits, what kernels reach of them at a model's shapes, and whole models.
 
-use super::model::{Model, Rows, Times, executor, prompt, run as run_steps};
+use super::model::{Model, OwnedStep, Times, executor, prompt, run as run_steps};
 use super::report::{Report, Row, Run, Whole, kernels_text, limits_text, whole_text};
 use super::shape::{Name, Shape};
 use anyhow::{Context, Result, bail};
@@ -187,7 +187,7 @@ impl Bench<'_> {
         let mut executor = executor(self.gpu, &model, most, LONG)?;
         let mut all = Vec::new();
         for (rows, context, start) in parts {
-            let step = Rows::new(context - rows..context, true);
+            let step = OwnedStep::new(context - rows..context, true);
             let wanted = |op: &str, n| n == rows && op.starts_with(start) && (is_chosen || reads_matrix(op));
             let times = self.meter.ops(&mut executor, model.subject(), &step.step(), wanted).await?;
             all.extend(times.into_iter().map(|time| (time, format, context)));
@@ -232,7 +232,8 @@ impl Bench<'_> {
             whole.runs.push(self.run(format!("pp{n_tokens}"), times, floors, None));
         }
         for context in [0, LONG] {
-            let steps: Vec<Rows> = (context..).take(TOKENS).map(|at| Rows::new(at..at + 1, true)).collect();
+            let steps: Vec<OwnedStep> =
+                (context..).take(TOKENS).map(|at| OwnedStep::new(at..at + 1, true)).collect();
             let feed = |i| if i == 0 { Feed::Host } else { Feed::Previous };
             let times = fastest(&mut executor, |i| steps.get(i).map(|rows| (rows, feed(i))), seconds).await?;
             let middle = steps[times.tokens / 2].step();
@@ -270,7 +271,7 @@ const ROUNDS: u32 = 4;
 /// its time is over.
 async fn fastest<'r>(
     executor: &mut Executor,
-    next: impl Fn(usize) -> Option<(&'r Rows, Feed)>,
+    next: impl Fn(usize) -> Option<(&'r OwnedStep, Feed)>,
     seconds: f64,
 ) -> Result<Times> {
     let start = Instant::now();

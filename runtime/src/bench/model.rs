@@ -79,13 +79,13 @@ impl Model {
 }
 
 /// The rows of a step of one sequence.
-pub struct Rows {
+pub struct OwnedStep {
     tokens: Vec<Token>,
     outputs: Vec<Output>,
     pages: Vec<u32>,
 }
 
-impl Rows {
+impl OwnedStep {
     /// Tokens at these positions; the last has an output, where there is to be one.
     pub fn new(positions: std::ops::Range<u32>, has_output: bool) -> Self {
         let pages = (0..positions.end.div_ceil(PAGE)).collect();
@@ -113,10 +113,10 @@ pub fn executor(gpu: &Gpu, model: &Model, tokens: u32, context: u32) -> Result<E
 }
 
 /// The steps of a prompt.
-pub fn prompt(n_tokens: u32, chunk: u32) -> Vec<Rows> {
+pub fn prompt(n_tokens: u32, chunk: u32) -> Vec<OwnedStep> {
     let end = |start: u32| (start + chunk).min(n_tokens);
     let starts = (0..n_tokens).step_by(chunk as usize);
-    starts.map(|start| Rows::new(start..end(start), end(start) == n_tokens)).collect()
+    starts.map(|start| OwnedStep::new(start..end(start), end(start) == n_tokens)).collect()
 }
 
 /// How long steps took.
@@ -134,7 +134,7 @@ pub struct Times {
 /// Runs steps as the engine does, several under way at once. `next` gives a step and where its token comes from, or ends the run.
 pub async fn run<'r>(
     executor: &mut Executor,
-    mut next: impl FnMut(usize) -> Option<(&'r Rows, Feed)>,
+    mut next: impl FnMut(usize) -> Option<(&'r OwnedStep, Feed)>,
 ) -> Result<Times> {
     executor.drain().await?;
     let mut times = Times::default();

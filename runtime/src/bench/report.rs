@@ -1,7 +1,7 @@
 //! What `nomoat bench gpu` has measured, as JSON and as tables.
 
 use super::table::{mebibytes, number, percent, table};
-use nomoat_runtime::gpu::{DeviceInfo, Limits, OpTime};
+use nomoat_runtime::gpu::{GpuInfo, Limits, OpTime};
 use serde::Serialize;
 
 /// All that was measured.
@@ -10,7 +10,7 @@ pub struct Report {
     pub version: &'static str,
     /// Of the measurement, in UTC.
     pub date: String,
-    pub device: DeviceInfo,
+    pub device: GpuInfo,
     /// Whether kernels are timed by the device's own clock.
     pub has_clock: bool,
     pub limits: Limits,

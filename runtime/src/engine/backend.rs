@@ -31,7 +31,7 @@ pub enum Device {
 pub enum DeviceInfo {
     /// A GPU.
     #[cfg(feature = "gpu")]
-    Gpu(gpu::DeviceInfo),
+    Gpu(gpu::GpuInfo),
     /// The CPU.
     #[cfg(feature = "cpu")]
     Cpu(cpu::DeviceInfo),

@@ -27,7 +27,7 @@ impl Default for Options {
 
 /// What a device is and can.
 #[derive(Clone, Debug, Serialize)]
-pub struct DeviceInfo {
+pub struct GpuInfo {
     /// The adapter's own description.
     pub name: String,
     /// The API beneath: `webgpu` in browsers, else `vulkan`, `metal` or `dx12`.
@@ -65,7 +65,7 @@ pub(super) type Mapping = oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>;
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    info: DeviceInfo,
+    info: GpuInfo,
     variants: Variants,
     pub(super) kernels: Arc<Compiled>,
     faults: Arc<Mutex<Faults>>,
@@ -104,7 +104,7 @@ impl Gpu {
             (false, false) => 0,
         };
         let name = if about.name.is_empty() { options.name } else { about.name };
-        let mut info = DeviceInfo {
+        let mut info = GpuInfo {
             name,
             kernels: String::new(),
             backend: match about.backend {
@@ -140,7 +140,7 @@ impl Gpu {
     }
 
     /// What the device is and can.
-    pub fn info(&self) -> &DeviceInfo {
+    pub fn info(&self) -> &GpuInfo {
         &self.info
     }
 
@@ -157,7 +157,7 @@ impl Gpu {
 
     /// Changes what the device is taken for.
     #[cfg(test)]
-    pub(super) fn pretend(&mut self, change: impl FnOnce(&mut DeviceInfo)) {
+    pub(super) fn pretend(&mut self, change: impl FnOnce(&mut GpuInfo)) {
         change(&mut self.info);
     }
 

@@ -8,7 +8,7 @@ use super::buffers::Buffers;
 use super::fuse::{Fused, Norm, Qkv, fuse};
 use super::kernels::{Constants, Kernel};
 use super::weights::{Part, Stored, Weights};
-use super::{Class, Gpu, GpuError, Lanes};
+use super::{Accuracy, Gpu, GpuError, Lanes};
 use crate::graph::{Attention, BINS, Capacity, Choice, Graph, Op, PAGE, Rows, Value, ValueId, WeightId};
 use crate::quant::{BLOCK, Format, PLANE_ALIGN};
 use std::collections::HashMap;

@@ -17,11 +17,11 @@ mod weights;
 #[cfg(feature = "cli")]
 mod work;
 
-pub use device::{DeviceInfo, Gpu, Options};
+pub use device::{Gpu, GpuInfo, Options};
 pub use executor::Executor;
 #[cfg(feature = "cli")]
 pub use meter::{Arithmetic, Limits, Meter, OpTime, Subject};
-pub use variants::{Class, Lanes, Variants};
+pub use variants::{Accuracy, Lanes, Variants};
 pub use weights::Weights;
 
 use thiserror::Error;

@@ -3,7 +3,7 @@
 //! [`run`] is the self-test that every device passes before it is used: some devices and drivers compute wrongly, and say nothing.
 //! The unit tests below run the same cases at many more shapes, and every kernel variant.
 
-use super::{Class, Executor, Gpu, GpuError, Weights};
+use super::{Accuracy, Executor, Gpu, GpuError, Weights};
 use crate::graph::interpreter::Interpreter;
 use crate::graph::{
     Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Source, Step, Token, Value, ValueId, Want,
@@ -24,7 +24,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
     ];
     for mut case in cases {
         // Activations of several layers are no whole numbers.
-        if case.steps.len() > 1 && gpu.variants().class == Class::Int8 {
+        if case.steps.len() > 1 && gpu.variants().accuracy == Accuracy::Int8 {
             (case.tolerance, case.same_argmax) = (0.2, false);
         }
         let error = case.deviation(gpu).await?;

@@ -106,18 +106,18 @@ async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::gpu::{Class, Options};
+    use crate::gpu::{Accuracy, Options};
 
     /// Whatever is found to be the fastest computes rightly and is of the class that was asked for.
     #[test]
     fn what_is_chosen_computes_rightly() {
-        for (words, class) in [("exact", Class::Exact), ("int8", Class::Int8)] {
+        for (words, accuracy) in [("exact", Accuracy::Exact), ("int8", Accuracy::Int8)] {
             pollster::block_on(async {
                 let options = Options { kernels: words.into(), ..Default::default() };
                 let mut gpu = Gpu::open(options).await.unwrap();
                 gpu.pretend(|info| info.is_fallback = false);
                 measure(&mut gpu).await.unwrap();
-                assert_eq!(gpu.variants().class, class);
+                assert_eq!(gpu.variants().accuracy, accuracy);
                 let words = gpu.variants().to_string();
                 assert_eq!(Variants::parse(&words, gpu.info()).map(|v| v.to_string()), Ok(words));
                 self_test::run(&gpu).await.unwrap();

@@ -1,13 +1,13 @@
 //! Which of the equivalent kernels a device runs.
 
-use super::DeviceInfo;
+use super::GpuInfo;
 use serde::Serialize;
 use std::fmt;
 
 /// How exactly projections are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Class {
+pub enum Accuracy {
     /// Activations are floats.
     Exact,
     /// Activations that meet 4-bit weights are quantised to 8 bits in blocks of 32, so that integer dot products do the work. Other weights
@@ -35,7 +35,7 @@ pub(super) const MAX_STEPS: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Variants {
     /// Of projections.
-    pub class: Class,
+    pub accuracy: Accuracy,
     /// Of matrix-vector kernels.
     pub lanes: Lanes,
     /// Threads of a unit, a power of two, at most 64; fewer where rows are short.
@@ -50,7 +50,7 @@ pub struct Variants {
 
 impl Variants {
     /// What suits a device before anything is measured.
-    pub fn usual(info: &DeviceInfo) -> Self {
+    pub fn usual(info: &GpuInfo) -> Self {
         let lanes = match (info.is_fallback, info.subgroup_size) {
             (true, _) => Lanes::One,
             (false, 8..) => Lanes::Subgroup,
@@ -59,17 +59,17 @@ impl Variants {
         let n_lanes = if lanes == Lanes::Subgroup { info.subgroup_size.min(32) } else { 32 };
         // Software gains nothing from steps ahead, and loses what it computes in vain past an answer's end.
         let steps = if info.is_fallback { 1 } else { MAX_STEPS };
-        Self { class: Class::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16, steps }
+        Self { accuracy: Accuracy::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16, steps }
     }
 
     /// The usual ones, changed by these words; an error says which word is wrong for this device, and why.
-    pub fn parse(words: &str, info: &DeviceInfo) -> Result<Self, String> {
+    pub fn parse(words: &str, info: &GpuInfo) -> Result<Self, String> {
         let mut all = Self::usual(info);
         for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let (name, number) = word.split_once(':').map_or((word, None), |(name, n)| (name, Some(n)));
             match name {
-                "exact" => all.class = Class::Exact,
-                "int8" if info.packed_dot => all.class = Class::Int8,
+                "exact" => all.accuracy = Accuracy::Exact,
+                "int8" if info.packed_dot => all.accuracy = Accuracy::Int8,
                 "int8" => return Err("int8: the device has no packed integer dot product".into()),
                 "one" => all.lanes = Lanes::One,
                 "shared" => (all.lanes, all.n_lanes) = (Lanes::Shared, 32),
@@ -105,7 +105,7 @@ impl Variants {
 
 impl fmt::Display for Variants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let class = if self.class == Class::Int8 { "int8" } else { "exact" };
+        let accuracy = if self.accuracy == Accuracy::Int8 { "int8" } else { "exact" };
         let prefill = if self.tile { "tile" } else { "few" };
         let float = if self.f16 { "f16" } else { "f32" };
         let lanes = match self.lanes {
@@ -113,7 +113,7 @@ impl fmt::Display for Variants {
             Lanes::Shared => format!("shared:{}", self.n_lanes),
             Lanes::Subgroup => format!("subgroup:{}", self.n_lanes),
         };
-        write!(f, "{class},{lanes},{prefill},{float},steps:{}", self.steps)
+        write!(f, "{accuracy},{lanes},{prefill},{float},steps:{}", self.steps)
     }
 }
 
@@ -122,8 +122,8 @@ impl fmt::Display for Variants {
 mod tests {
     use super::*;
 
-    fn info() -> DeviceInfo {
-        DeviceInfo {
+    fn info() -> GpuInfo {
+        GpuInfo {
             name: "a GPU".into(),
             kernels: String::new(),
             backend: "vulkan".into(),
@@ -156,7 +156,7 @@ mod tests {
         for words in ["f16", "quick", "subgroup:32", "shared:3", "shared:0", "steps", "steps:5", "tile:2"] {
             assert!(Variants::parse(words, &info()).is_err(), "{words}");
         }
-        let old = DeviceInfo { subgroup_size: 0, packed_dot: false, ..info() };
+        let old = GpuInfo { subgroup_size: 0, packed_dot: false, ..info() };
         assert_eq!(Variants::usual(&old).lanes, Lanes::Shared);
         assert!(Variants::parse("subgroup", &old).is_err());
         assert!(Variants::parse("int8", &old).is_err());

@@ -107,7 +107,7 @@ impl Lowering<'_> {
 
     pub(super) fn is_int8(&self, format: Format) -> bool {
         // Of weights in 8 bits, activations in 8 bits would lose more than the format did.
-        matches!(format, Format::Q4_0 | Format::Q4_1) && self.gpu.variants().class == Class::Int8
+        matches!(format, Format::Q4_0 | Format::Q4_1) && self.gpu.variants().accuracy == Accuracy::Int8
     }
 
     /// The value in 8 bits, quantised now unless it just was.

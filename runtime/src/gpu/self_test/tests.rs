@@ -93,7 +93,7 @@ fn matmuls() {
 fn fused_layers() {
     let rope = |head_dim, n_rot, neox| Rope { n_heads: 4, head_dim, n_rot, neox };
     for (gpu, tolerance) in choices() {
-        let is_int8 = gpu.variants().class == Class::Int8;
+        let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         for format in Format::ALL {
             for rope in [rope(16, 16, false), rope(16, 16, true), rope(24, 16, true)] {
                 let mut case = layers(format, rope, &[11, 1, 1, 3, 1], 2);
