@@ -1,44 +1,45 @@
-//! `nomoat eval`: teacher-forced log-probabilities and greedy texts against golden ones of another implementation.
+//! `nomoat eval`: compares teacher-forced log-probabilities and greedy texts with those of another implementation.
 
 use anyhow::{Context, Result};
 use nomoat_runtime::engine::{Engine, Event, Request, Sampling};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// One prompt with its known continuation; other fields of the format are not needed here.
+/// A prompt with its known continuation; the fields of a golden file that are used here.
 #[derive(Deserialize)]
 struct Entry {
     text: String,
     prompt_ids: Vec<u32>,
     greedy_ids: Vec<u32>,
     greedy_text: String,
-    steps: Vec<Likeliest>,
+    steps: Vec<GoldenStep>,
 }
 
-/// The likeliest next tokens in one place, best first.
+/// The most likely next tokens of one step, best first.
 #[derive(Deserialize)]
-struct Likeliest {
+struct GoldenStep {
     ids: Vec<u32>,
     logprobs: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Serialize)]
 struct Scores {
-    /// Share of steps whose likeliest token is the golden one.
+    /// Share of steps whose most likely token is the golden file's.
     top1_agreement: f64,
-    /// Of the golden next token, over all steps, in natural logarithm.
+    /// Mean absolute difference of the golden token's log-probability (natural logarithm), over all steps.
     mean_abs_dlogprob: f64,
-    /// Entries whose own greedy text equals the golden one.
+    /// Entries whose greedy text equals the golden one.
     greedy_exact: usize,
 }
 
 pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) -> Result<()> {
     let text =
         std::fs::read_to_string(golden).with_context(|| format!("cannot read {}", golden.display()))?;
-    let mut entries: Vec<Entry> = serde_json::from_str(&text).context("not a golden file")?;
+    let mut entries: Vec<Entry> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a golden file", golden.display()))?;
     let limit = max_tokens.unwrap_or(usize::MAX);
     entries.retain(|entry| entry.prompt_ids.len() + entry.greedy_ids.len() <= limit);
-    anyhow::ensure!(!entries.is_empty(), "no entry has as few as {limit} tokens");
+    anyhow::ensure!(!entries.is_empty(), "all entries have more than {limit} tokens: raise --max-tokens");
 
     let mut exact = 0;
     for entry in &entries {
@@ -64,7 +65,7 @@ pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) 
     Ok(())
 }
 
-/// Feeds `prompt_ids + greedy_ids[..-1]` and looks at each golden step.
+/// Scores `prompt_ids + greedy_ids` and compares each golden step.
 async fn score(
     engine: &mut Engine,
     entries: &[Entry],
@@ -78,7 +79,7 @@ async fn score(
         let first = entry.prompt_ids.len() - 1;
         for (i, (step, golden)) in entry.steps.iter().zip(&entry.greedy_ids).enumerate() {
             let at =
-                step.ids.iter().position(|id| id == golden).context("a golden token is not in its step")?;
+                step.ids.iter().position(|id| id == golden).context("a golden step lacks its own token")?;
             agreed += f64::from(u8::from(score.top[first + i] == step.ids[0]));
             off += (f64::from(score.logprobs[first + i]) - step.logprobs[at]).abs();
             n += 1.0;
@@ -102,7 +103,7 @@ async fn greedy(engine: &mut Engine, entry: &Entry) -> Result<String> {
     }
 }
 
-/// The golden text as an answer shows it: without the end-of-turn token.
+/// The golden text without its end-of-turn token, as answers show it.
 fn without_end(engine: &Engine, entry: &Entry) -> String {
     match entry.greedy_ids.split_last() {
         Some((last, rest)) if engine.tokenizer().stop_ids().contains(last) => engine.tokenizer().decode(rest),

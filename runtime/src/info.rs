@@ -1,13 +1,16 @@
-//! `nomoat info`: what a file holds and what running it takes.
+//! `nomoat info`: what a model's files hold, and the memory that it needs.
 
 use anyhow::Result;
 use nomoat_runtime::engine::{LoadOptions, Loading};
+use nomoat_runtime::gguf::Header;
 use nomoat_runtime::graph::Graph;
 use nomoat_runtime::load::formats;
 use nomoat_runtime::model::{Config, Tensors, build};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub fn print(paths: &[PathBuf], context_length: Option<usize>) -> Result<()> {
+/// Prints metadata and memory, and each tensor where they are asked for.
+pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize>) -> Result<()> {
     let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
     let mut loading = Loading::new(&sizes, LoadOptions { context_length });
     for (i, path) in paths.iter().enumerate() {
@@ -15,11 +18,11 @@ pub fn print(paths: &[PathBuf], context_length: Option<usize>) -> Result<()> {
     }
     let headers = loading.headers()?;
     for (header, path) in headers.iter().zip(paths) {
-        println!("{}: GGUF v{}, {} tensors", path.display(), header.version, header.tensors.len());
+        println!("{}: GGUF v{}, {}", path.display(), header.version, count(header));
         for (key, value) in header.metadata.iter() {
             println!("  {key} = {}", summary(&format!("{value:?}")));
         }
-        for tensor in &header.tensors {
+        for tensor in header.tensors.iter().filter(|_| with_tensors) {
             println!(
                 "  {:<40} {:>6} {:?}, {} bytes",
                 tensor.name,
@@ -40,6 +43,16 @@ pub fn print(paths: &[PathBuf], context_length: Option<usize>) -> Result<()> {
     Ok(())
 }
 
+/// How many tensors there are, by type.
+fn count(header: &Header) -> String {
+    let mut types: BTreeMap<String, usize> = BTreeMap::new();
+    for tensor in &header.tensors {
+        *types.entry(tensor.ty.name()).or_default() += 1;
+    }
+    let types: Vec<String> = types.iter().map(|(ty, n)| format!("{n} {ty}")).collect();
+    format!("{} tensors ({})", header.tensors.len(), types.join(", "))
+}
+
 fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64 {
     let of = graph.weights.iter().zip(formats);
     of.map(|(w, format)| match w.is_vector {
@@ -53,7 +66,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
-/// Arrays and templates in one line.
+/// The beginning of a long value, such as an array or a template.
 fn summary(text: &str) -> String {
     match text.char_indices().nth(120) {
         Some((at, _)) => format!("{}…", &text[..at]),

@@ -1,6 +1,6 @@
-//! `nomoat`: the runtime on this machine's GPU or CPU, without a browser.
+//! `nomoat`: runs models on this machine's GPU or CPU, without a browser.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
@@ -10,6 +10,7 @@ use nomoat_runtime::gpu::{Gpu, Options, self_test};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 mod bench;
@@ -28,50 +29,53 @@ struct Cli {
 enum Command {
     /// Answer a prompt.
     Run {
-        /// GGUF file; of a split model, the first.
+        /// GGUF file; the first one of a split model.
         model: PathBuf,
-        /// What to say to the model.
+        /// The user's message.
         #[arg(short, long)]
         prompt: String,
-        /// Go on with the prompt as raw text instead of answering it as a chat message.
+        /// Continue the prompt as plain text, without the chat template.
         #[arg(long)]
         raw: bool,
-        /// What the model is told before the prompt.
+        /// The system message.
         #[arg(long)]
         system: Option<String>,
-        /// 0 takes the likeliest token always.
+        /// Sampling temperature; 0 always takes the most likely token.
         #[arg(short, long, default_value_t = 0.0)]
         temperature: f32,
-        /// Tokens of the answer at most.
+        /// Maximum number of tokens in the answer.
         #[arg(short = 'n', long)]
         max_tokens: Option<usize>,
-        /// Makes the choice of tokens repeatable.
+        /// Seed for sampling; the same seed gives the same answer.
         #[arg(long)]
         seed: Option<u64>,
         #[command(flatten)]
         load: Load,
     },
-    /// Show metadata, tensors and the memory that the model needs.
+    /// Show a model's metadata and the memory that it needs.
     Info {
-        /// GGUF file; of a split model, the first.
+        /// GGUF file; the first one of a split model.
         model: PathBuf,
-        /// Positions of the context to reckon with.
+        /// List the tensors, too.
+        #[arg(long)]
+        tensors: bool,
+        /// Context length to compute the memory for, in tokens.
         #[arg(long)]
         context_length: Option<usize>,
     },
-    /// Measure a device: its limits, kernels and whole models.
+    /// Measure a device: its limits, its kernels, whole models.
     Bench {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Compare with golden logits and texts; prints JSON.
+    /// Compare log-probabilities and greedy texts with a golden file; prints JSON.
     Eval {
-        /// GGUF file; of a split model, the first.
+        /// GGUF file; the first one of a split model.
         model: PathBuf,
         /// Golden file.
         #[arg(long)]
         golden: PathBuf,
-        /// Leave out entries whose prompt and answer together have more tokens.
+        /// Skip entries whose prompt and answer have more tokens than this.
         #[arg(long)]
         max_tokens: Option<usize>,
         #[command(flatten)]
@@ -81,30 +85,42 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Load {
-    /// Where to compute.
+    /// Device to run on.
     #[arg(long, default_value = "webgpu")]
     device: DeviceChoice,
-    /// Threads on the CPU; default: one a core, at most 8.
+    /// Threads on the CPU [default: one per core, at most 8].
     #[arg(long)]
     threads: Option<usize>,
-    /// Positions that the context holds.
+    /// Context length, in tokens.
     #[arg(long)]
     context_length: Option<usize>,
-    /// Which of the equivalent kernels to run: `exact` or `int8`; on a GPU such as `exact,shared:16,tile,f32`, too.
+    /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DeviceChoice {
-    /// Any GPU that wgpu finds.
+    /// The GPU, through wgpu.
     Webgpu,
-    /// The processor.
+    /// The CPU.
     Cpu,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    // A closed pipe ends the program quietly, as in `nomoat info MODEL | head -1`, instead of as a panic in `println!`.
+    sigpipe::reset();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, load } => {
             let mut engine = open(&model, &load)?;
             let mut request = Request { max_tokens, ..Default::default() };
@@ -119,7 +135,9 @@ fn main() -> Result<()> {
             pollster::block_on(answer(&mut engine, request))
         }
         Command::Bench { command } => bench::run(command),
-        Command::Info { model, context_length } => info::print(&files(&model)?, context_length),
+        Command::Info { model, tensors, context_length } => {
+            info::print(&files(&model)?, tensors, context_length)
+        }
         Command::Eval { model, golden, max_tokens, load } => {
             let mut engine = open(&model, &load)?;
             pollster::block_on(eval::run(&mut engine, &golden, max_tokens))
@@ -144,7 +162,8 @@ async fn answer(engine: &mut Engine, request: Request) -> Result<()> {
                 }
                 let computed = usage.prompt_tokens - usage.cached_tokens;
                 eprintln!(
-                    "[{computed} prompt tokens, {:.1} tokens/s; {} tokens, {:.1} tokens/s; {} dispatches a token]",
+                    "[prompt: {computed} tokens, {:.1} tokens/s; answer: {} tokens, {:.1} tokens/s, \
+                     {} dispatches per token]",
                     computed as f64 / timings.prefill_ms * 1e3,
                     usage.completion_tokens,
                     usage.completion_tokens.saturating_sub(1) as f64 / timings.decode_ms * 1e3,
@@ -156,13 +175,15 @@ async fn answer(engine: &mut Engine, request: Request) -> Result<()> {
     }
 }
 
-/// The files of a model: the one named or, if its name ends in `-00001-of-0000N.gguf`, all N.
+/// The files of a model: the given one, or all N if its name ends in `-00001-of-0000N.gguf`.
 fn files(model: &Path) -> Result<Vec<PathBuf>> {
     let name = model.to_string_lossy();
     let Some((stem, count)) = name.strip_suffix(".gguf").and_then(|s| s.split_once("-00001-of-")) else {
         return Ok(vec![model.to_path_buf()]);
     };
-    let n: usize = count.parse().with_context(|| format!("{name} does not end in a number of files"))?;
+    let n: usize = count
+        .parse()
+        .with_context(|| format!("{name}: the name of a split model ends in -00001-of-NNNNN.gguf"))?;
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
@@ -190,10 +211,10 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
     let engine = pollster::block_on(async {
         loading.prepare(&device).await?;
         for (i, path) in paths.iter().enumerate() {
-            let mut file = File::open(path)?;
+            let mut file = open_file(path)?;
             let mut piece = vec![0; 1 << 20];
             loop {
-                let n = file.read(&mut piece).with_context(|| format!("reading {}", path.display()))?;
+                let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
                 if n == 0 {
                     break;
                 }
@@ -211,7 +232,7 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
         }
     };
     eprintln!(
-        "[{} on {device}, device ready in {:.1} s, model in {:.1} s]",
+        "[{} on {device}; device opened in {:.1} s, model loaded in {:.1} s]",
         engine.info().name,
         opened.as_secs_f64(),
         (start.elapsed() - opened).as_secs_f64(),
@@ -223,15 +244,19 @@ fn size(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.len())
 }
 
-/// Feeds a file's header, and no more of it than that.
+fn open_file(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Reads a file until its header is complete.
 fn push_header(loading: &mut Loading, file: usize, path: &Path) -> Result<()> {
-    let mut reader = File::open(path)?;
+    let mut reader = open_file(path)?;
     let mut piece = vec![0; 64 << 10];
     loop {
-        let n = reader.read(&mut piece)?;
-        if loading.push_header(file, &piece[..n])? == 0 {
+        let n = reader.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
+        if loading.push_header(file, &piece[..n]).with_context(|| path.display().to_string())? == 0 {
             return Ok(());
         }
-        anyhow::ensure!(n > 0, "{} ends within its header", path.display());
+        ensure!(n > 0, "{} ends inside its header: download it again", path.display());
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod bench_cpu;
 mod bench_gpu;
 mod build;
+mod lines;
 mod memory;
 mod model;
 mod report;

@@ -1,12 +1,17 @@
-//! What benches share: the machine's description, medians, tables, and `docs/benchmarks.md`, which commands alone write.
+//! What benches share: the machine's description, medians, tables, and `docs/benchmarks.md`, which only commands
+//! write.
 
+use crate::lines::MARKDOWN;
 use crate::tools::root;
 use anyhow::{Context, Result};
+use textwrap::{Options, WordSplitter};
 
 /// A new `docs/benchmarks.md`.
-const TITLE: &str = "# Benchmarks\n\nEach section is written by the command it names, on the machine it names. No figure is set by hand.\n";
+const TITLE: &str = "# Benchmarks\n\n\
+    Each section is written by the command that it names, on the machine that it names. \
+    No figure is edited by hand.\n";
 
-/// Puts a section into `docs/benchmarks.md`, in place of the one of this name or at the end.
+/// Puts a section into `docs/benchmarks.md`: it replaces the one of this name, or goes to the end.
 pub fn replace_section(name: &str, body: &str) -> Result<()> {
     let path = root().join("docs/benchmarks.md");
     let document = if path.exists() { std::fs::read_to_string(&path)? } else { TITLE.into() };
@@ -15,12 +20,24 @@ pub fn replace_section(name: &str, body: &str) -> Result<()> {
 
 fn replaced(document: &str, name: &str, body: &str) -> String {
     let (start, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
-    let section = format!("{start}\n\n{}\n\n{end}", body.trim());
+    let section = format!("{start}\n\n{}\n\n{end}", wrapped(body.trim()));
     let found = document.find(&start).zip(document.find(&end).map(|at| at + end.len()));
     match found {
         Some((from, to)) if from < to => format!("{}{section}{}", &document[..from], &document[to..]),
         _ => format!("{}\n\n{section}\n", document.trim_end()),
     }
+}
+
+/// Markdown with its paragraphs and list items wrapped; tables stay as they are.
+fn wrapped(text: &str) -> String {
+    let wrap = |line: &str| {
+        if line.starts_with('|') {
+            return line.to_string();
+        }
+        let options = Options::new(MARKDOWN).break_words(false).word_splitter(WordSplitter::NoHyphenation);
+        textwrap::fill(line, options.subsequent_indent(if line.starts_with("- ") { "  " } else { "" }))
+    };
+    text.lines().map(wrap).collect::<Vec<_>>().join("\n")
 }
 
 /// The command that was given.
@@ -90,6 +107,17 @@ mod tests {
             three,
             "# Title\n\n<!-- a -->\n\nsecond\n\n<!-- /a -->\n\n<!-- b -->\n\nother\n\n<!-- /b -->\n"
         );
+    }
+
+    #[test]
+    fn paragraphs_and_list_items_wrap_and_tables_do_not() {
+        let (words, row) = ("word-word ".repeat(20), format!("| {} |", "cell ".repeat(40)));
+        let text = wrapped(&format!("{}\n\n- {}\n\n{row}", words.trim(), words.trim()));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 7);
+        assert!(lines[..6].iter().all(|line| line.len() <= MARKDOWN && !line.ends_with('-')));
+        assert!(lines[3].starts_with("- word") && lines[4].starts_with("  word"));
+        assert_eq!(lines[6], row);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, installed, built and run from nothing.
 
 use crate::tools::{self, npm_packages, root, run as execute, run_with, target};
-use crate::{build, model};
+use crate::{build, lines, model};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write as _;
 use std::path::Path;
@@ -63,6 +63,7 @@ pub fn check() -> Result<()> {
 
 fn format(_: &Options) -> Result<()> {
     npm_packages()?;
+    lines::check()?;
     execute("cargo", &["fmt", "--all", "--check"])?;
     execute("npx", &["prettier", "--check", "--log-level", "warn", "pkg", "web", "tests"])
 }

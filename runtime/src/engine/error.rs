@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a file and an answer, by cause.
+//! The runtime's errors, by cause.
 
 #[cfg(feature = "cpu")]
 use crate::cpu::CpuError;
@@ -13,37 +13,41 @@ use thiserror::Error;
 /// An error of the runtime.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The container is malformed.
-    #[error("the file is not a valid GGUF model: {0}")]
+    /// The file is damaged, or not a GGUF file.
+    #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// The model cannot be run.
+    /// The model is not supported, or its metadata is inconsistent.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Its data cannot be loaded.
+    /// The file's data cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Its vocabulary or template cannot be used.
+    /// The vocabulary, the chat template or a text cannot be used.
     #[error(transparent)]
     Text(#[from] TextError),
     /// The GPU failed.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// The CPU cannot run it.
+    /// The CPU failed.
     #[cfg(feature = "cpu")]
     #[error(transparent)]
     Cpu(#[from] CpuError),
-    /// The context is too long for the device.
-    #[error("a context of {wanted} needs a larger buffer than the device has; ask for {limit} or fewer")]
+    /// The KV pool of a context this long does not fit into the device's buffers.
+    #[error(
+        "a context of {wanted} tokens needs a larger buffer than the device allows; \
+         set the context length to {limit} or less"
+    )]
     ContextMemory {
-        /// Positions that were asked for.
+        /// Tokens that were asked for.
         wanted: usize,
-        /// Positions that a buffer holds.
+        /// Tokens that the largest buffer holds.
         limit: usize,
     },
-    /// More tokens than the context holds.
+    /// The prompt is longer than the context.
     #[error(
-        "{needed} tokens do not fit the context of {limit}; shorten the conversation or load the model with a longer one"
+        "the prompt has {needed} tokens, the context holds {limit}; \
+         shorten the conversation, or load the model with a longer context"
     )]
     ContextLength {
         /// Tokens of the prompt.
@@ -51,13 +55,13 @@ pub enum Error {
         /// Tokens of the context.
         limit: usize,
     },
-    /// The caller asked for what cannot be.
+    /// The caller's request is invalid.
     #[error("{0}")]
     InvalidRequest(String),
 }
 
 impl Error {
-    /// The cause, as the package's error classes know it.
+    /// The code by which the package chooses its error class.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Gguf(_)
