@@ -1,4 +1,4 @@
-//! `nomoat eval`: compares teacher-forced log-probabilities and greedy texts with those of another implementation.
+//! `nomoat eval`: compares teacher-forced log-probabilities and greedy texts with another implementation's.
 
 use anyhow::{Context, Result};
 use nomoat_runtime::engine::{Engine, Event, Request, Sampling};

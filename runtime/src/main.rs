@@ -108,7 +108,7 @@ enum DeviceChoice {
 }
 
 fn main() -> ExitCode {
-    // A closed pipe ends the program quietly, as in `nomoat info MODEL | head -1`, instead of as a panic in `println!`.
+    // In `nomoat info MODEL | head -1` the closed pipe ends the program, where `println!` would panic.
     sigpipe::reset();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

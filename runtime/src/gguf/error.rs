@@ -1,40 +1,43 @@
-//! What can be wrong with a GGUF file.
+//! Errors in GGUF files.
 
 use thiserror::Error;
 
-/// A file that is not a sound GGUF file, with the place that says so.
+/// Why a file cannot be read as GGUF.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GgufError {
     /// The first four bytes are not `GGUF`.
-    #[error("not a GGUF file: it starts with {0:02x?} instead of \"GGUF\"")]
+    #[error("this is not a GGUF file: it begins with the bytes {0:02x?} instead of \"GGUF\"")]
     NotGguf([u8; 4]),
-    /// Written on a big-endian machine.
-    #[error("this GGUF file is big-endian; only little-endian files are supported: convert it again")]
+    /// The file was written for big-endian machines.
+    #[error("the GGUF file is big-endian; convert the model again as little-endian")]
     BigEndian,
     /// A version other than 2 or 3.
-    #[error("GGUF version {0} is not supported, only 2 and 3: convert the model again with a current tool")]
+    #[error("GGUF version {0} is not supported, only 2 and 3; convert the model again with a current tool")]
     UnsupportedVersion(u32),
     /// The file ends inside its header.
-    #[error("the file is cut off: its header needs byte {needed}, the file has {file_size} bytes")]
+    #[error(
+        "the GGUF file is incomplete: it has {file_size} bytes, and its header alone needs {needed}; \
+         download it again"
+    )]
     Truncated {
-        /// The least size the file would need.
+        /// The smallest size the file could have.
         needed: u64,
         /// The size it has.
         file_size: u64,
     },
-    /// A limit on the header as a whole.
-    #[error("unreasonable GGUF header: {0}")]
+    /// The header as a whole exceeds a limit or contradicts itself.
+    #[error("invalid GGUF header: {0}")]
     Header(String),
-    /// A metadata entry is unsound.
-    #[error("GGUF metadata {key:?}: {problem}")]
+    /// A metadata entry is invalid.
+    #[error("invalid GGUF metadata {key:?}: {problem}")]
     Metadata {
         /// The entry's key, shortened.
         key: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// An entry of the tensor directory is unsound.
-    #[error("GGUF tensor {name:?}: {problem}")]
+    /// An entry of the tensor directory is invalid.
+    #[error("invalid GGUF tensor {name:?}: {problem}")]
     Tensor {
         /// The tensor's name, shortened.
         name: String,
@@ -53,7 +56,7 @@ impl GgufError {
     }
 }
 
-/// At most 80 characters of a name from the file.
+/// The first 80 characters of a name.
 fn shorten(name: &str) -> String {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),

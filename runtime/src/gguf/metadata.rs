@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// A metadata value, as the file types it.
+/// A metadata value, with the type that the file gives it.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)] // The variants are the format's types.
 pub enum Value {
@@ -21,7 +21,7 @@ pub enum Value {
     Array(Array),
 }
 
-/// A metadata array: all elements of one type.
+/// A metadata array. All elements have one type.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Array {
@@ -40,7 +40,7 @@ pub enum Array {
     Arrays(Vec<Array>),
 }
 
-/// Applies one expression to whichever vector the array holds.
+/// Evaluates an expression on the vector that the array holds.
 macro_rules! each_array {
     ($array:expr, $v:ident => $e:expr) => {
         match $array {
@@ -72,7 +72,7 @@ impl Array {
         self.len() == 0
     }
 
-    /// Each element of an integer array through `convert`; `None` for other arrays or where one does not fit.
+    /// Converts the elements of an integer array; `None` for other arrays, or if an element does not fit.
     fn integers<T>(&self, convert: impl Fn(i128) -> Option<T>) -> Option<Vec<T>> {
         match self {
             Array::U8(v) => v.iter().map(|&x| convert(x.into())).collect(),
@@ -105,7 +105,7 @@ impl Value {
     }
 }
 
-/// `From` for the Rust types that stand for one value type each.
+/// `From` for each Rust type that corresponds to one value type.
 macro_rules! value_from {
     ($($t:ty => $variant:expr),* $(,)?) => {$(
         impl From<$t> for Value {
@@ -136,7 +136,7 @@ impl From<&[&str]> for Value {
     }
 }
 
-/// A file's key-value pairs in their order. Getters answer `None` where the key is absent or has another type.
+/// A file's key-value pairs, in its order. Getters return `None` if the key is absent or of another type.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,
@@ -168,13 +168,13 @@ impl Metadata {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// Takes an entry out, so that a large array need not be held twice.
+    /// Removes an entry and returns its value, so that a large array is not copied.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         let index = self.entries.iter().position(|(k, _)| k == key)?;
         Some(self.entries.remove(index).1)
     }
 
-    /// Sets `key`, in place where it exists.
+    /// Sets `key`; an existing entry keeps its place.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.entries.iter_mut().find(|(k, _)| *k == key) {
@@ -183,12 +183,12 @@ impl Metadata {
         }
     }
 
-    /// Appends an entry whose key is known to be new.
+    /// Appends an entry. The caller knows that the key is new.
     pub(super) fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));
     }
 
-    /// A string.
+    /// The value, if it is a string.
     pub fn str(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Value::String(s) => Some(s),
@@ -196,17 +196,17 @@ impl Metadata {
         }
     }
 
-    /// An integer of any type that fits.
+    /// The value, if it is an integer that fits.
     pub fn u32(&self, key: &str) -> Option<u32> {
         self.get(key)?.integer()?.try_into().ok()
     }
 
-    /// An integer of any type that fits.
+    /// The value, if it is an integer that fits.
     pub fn u64(&self, key: &str) -> Option<u64> {
         self.get(key)?.integer()?.try_into().ok()
     }
 
-    /// A float of either width, rounded to f32.
+    /// The value, if it is a float; rounded to f32.
     pub fn f32(&self, key: &str) -> Option<f32> {
         match *self.get(key)? {
             Value::F32(x) => Some(x),
@@ -215,7 +215,7 @@ impl Metadata {
         }
     }
 
-    /// A boolean.
+    /// The value, if it is a boolean.
     pub fn bool(&self, key: &str) -> Option<bool> {
         match *self.get(key)? {
             Value::Bool(x) => Some(x),
@@ -223,7 +223,7 @@ impl Metadata {
         }
     }
 
-    /// An array of any type.
+    /// The value, if it is an array.
     pub fn array(&self, key: &str) -> Option<&Array> {
         match self.get(key)? {
             Value::Array(array) => Some(array),
@@ -231,7 +231,7 @@ impl Metadata {
         }
     }
 
-    /// An array of strings.
+    /// The value, if it is an array of strings.
     pub fn strings(&self, key: &str) -> Option<&[String]> {
         match self.array(key)? {
             Array::Strings(v) => Some(v),
@@ -239,7 +239,7 @@ impl Metadata {
         }
     }
 
-    /// An array of booleans.
+    /// The value, if it is an array of booleans.
     pub fn bools(&self, key: &str) -> Option<&[bool]> {
         match self.array(key)? {
             Array::Bool(v) => Some(v),
@@ -247,7 +247,7 @@ impl Metadata {
         }
     }
 
-    /// An array of integers of any type, where all of them fit.
+    /// The value, if it is an array of integers that all fit.
     pub fn i32s(&self, key: &str) -> Option<Cow<'_, [i32]>> {
         match self.array(key)? {
             Array::I32(v) => Some(Cow::Borrowed(v)),
@@ -255,7 +255,7 @@ impl Metadata {
         }
     }
 
-    /// An array of integers of any type, where all of them fit.
+    /// The value, if it is an array of integers that all fit.
     pub fn u32s(&self, key: &str) -> Option<Cow<'_, [u32]>> {
         match self.array(key)? {
             Array::U32(v) => Some(Cow::Borrowed(v)),
@@ -263,7 +263,7 @@ impl Metadata {
         }
     }
 
-    /// An array of floats of either width, rounded to f32, or of integers.
+    /// The value, if it is an array of floats or integers; rounded to f32.
     pub fn f32s(&self, key: &str) -> Option<Cow<'_, [f32]>> {
         match self.array(key)? {
             Array::F32(v) => Some(Cow::Borrowed(v)),

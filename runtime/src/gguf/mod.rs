@@ -1,9 +1,9 @@
 //! The GGUF container: header, metadata and tensor directory. Knows nothing of models or devices.
 //!
-//! [`HeaderReader`] takes a file's first bytes as they arrive and never asks for more than the header. Files are
-//! taken as hostile: every count and length is held against the bytes the file has left before anything is
-//! allocated for it. Shapes come out row-major, last index fastest (GGUF stores them the other way round); that
-//! conversion happens here and nowhere else.
+//! [`HeaderReader`] parses a file's first bytes as they arrive and never asks for more than the header. Files
+//! may be hostile: every count and length is checked against the bytes left in the file before memory is
+//! allocated for it. Shapes are row-major, last index fastest. GGUF stores them the other way round; they are
+//! converted here and nowhere else.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
@@ -22,11 +22,11 @@ pub use read::HeaderReader;
 pub use tensor::{TensorInfo, TensorType};
 pub use write::Writer;
 
-/// The four bytes every GGUF file starts with.
+/// The first four bytes of every GGUF file.
 const MAGIC: [u8; 4] = *b"GGUF";
-/// The alignment of tensor data where `general.alignment` is absent.
+/// The alignment of tensor data in a file without `general.alignment`.
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// The key of a file's own alignment.
+/// The metadata key of the alignment.
 const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// Everything before the tensor data.
@@ -40,6 +40,6 @@ pub struct Header {
     pub metadata: Metadata,
     /// The tensor directory, in the file's order.
     pub tensors: Vec<TensorInfo>,
-    /// Where tensor data begins, in bytes from the file's start.
+    /// Where tensor data begins, in bytes from the start of the file.
     pub data_offset: u64,
 }

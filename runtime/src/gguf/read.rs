@@ -1,8 +1,8 @@
 //! The incremental header reader.
 //!
-//! A state machine that parses one item at a time (a key with its scalar, a run of array elements, a tensor's
-//! entry) and keeps only the bytes of the item that is not whole yet. An item is attempted again only once as many
-//! bytes are there as the last attempt found missing, so no byte is parsed twice for nothing.
+//! A state machine that parses one item at a time: a key with its scalar, a run of array elements, a tensor's
+//! entry. It keeps only the bytes of the item that is still incomplete. An item that lacks bytes is parsed
+//! again once that many have arrived, not before.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::{
     Value,
 };
 
-/// The largest header taken. The largest known are about 20 MiB.
+/// The largest known headers are about 20 MiB.
 const MAX_HEADER_BYTES: u64 = 256 << 20;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// ggml itself allows 64.
@@ -19,29 +19,29 @@ const MAX_NAME_BYTES: u64 = 255;
 const MAX_STRING_BYTES: u64 = 16 << 20;
 const MAX_METADATA: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 16;
-/// Strings and nested arrays of all metadata together: in memory they are several times their size in the file.
+/// Strings and nested arrays in all metadata: in memory they take several times their size in the file.
 const MAX_BOXED_ELEMENTS: u64 = 4 << 20;
 const MAX_ARRAY_DEPTH: usize = 3;
 const MAX_ALIGNMENT: u64 = 64 << 10;
-/// Bytes taken over from a push at a time.
+/// Bytes of a push that are copied and parsed at a time.
 const PIECE: usize = 64 << 10;
 
-/// The least an entry takes in the file: an empty key, a type and one byte.
+/// The smallest metadata entry: an empty key, a type and one byte.
 const MIN_METADATA_BYTES: u64 = 8 + 4 + 1;
-/// The least a tensor's entry takes: an empty name, one dimension, type and offset.
+/// The smallest tensor entry: an empty name, one dimension, a type and an offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 8 + 4 + 8;
 /// Magic, version and the two counts.
 const PREAMBLE_BYTES: u64 = 24;
 
-/// Reads a header from consecutive bytes, however they are cut.
+/// Reads a header from consecutive pieces of any size.
 #[derive(Debug)]
 pub struct HeaderReader {
     file_size: u64,
-    /// Bytes taken over and not parsed yet.
+    /// Bytes received and not parsed yet.
     pending: Vec<u8>,
     /// Bytes of `pending` that the next item is known to need.
     wanted: usize,
-    /// Bytes parsed.
+    /// Bytes parsed so far.
     consumed: u64,
     state: State,
     version: u32,
@@ -49,10 +49,11 @@ pub struct HeaderReader {
     alignment: u64,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
-    /// Keys, then tensor names.
+    /// Metadata keys, later tensor names.
     seen: HashSet<String>,
-    /// Arrays begun and not ended, outermost first, and the key they belong to.
+    /// Arrays that are not complete yet, outermost first.
     arrays: Vec<PartialArray>,
+    /// The key of these arrays.
     key: String,
     boxed_elements: u64,
 }
@@ -72,9 +73,9 @@ struct PartialArray {
     left: u64,
 }
 
-/// Why an item could not be parsed.
+/// Why an item was not parsed.
 enum Stop {
-    /// It needs this many bytes from its start.
+    /// It needs so many bytes, counted from its start.
     Need(u64),
     Bad(GgufError),
 }
@@ -87,11 +88,11 @@ impl From<GgufError> for Stop {
 
 type Parsed<T> = Result<T, Stop>;
 
-/// What an item is read from: the pending bytes, from the item's start.
+/// The pending bytes, from the start of an item.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Bytes the file has from the item's start.
+    /// Bytes of the file from the start of the item.
     file_left: u64,
 }
 
@@ -121,16 +122,18 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.fixed()?))
     }
 
-    /// Bytes the file has after what was taken.
+    /// Bytes of the file after the cursor.
     fn left(&self) -> u64 {
         self.file_left.saturating_sub(self.at as u64)
     }
 
-    /// A string of at most `max` bytes; `bad` names the place in an error.
+    /// A string of at most `max` bytes; `bad` makes an error that names the place.
     fn string(&mut self, max: u64, bad: impl Fn(String) -> GgufError) -> Parsed<String> {
         let n = self.u64()?;
         if n > self.left() {
-            return Err(bad(format!("a string of {n} bytes where the file has {} left", self.left())).into());
+            let problem =
+                format!("a string of {n} bytes, but only {} bytes of the file are left", self.left());
+            return Err(bad(problem).into());
         }
         if n > max {
             return Err(bad(format!("a string of {n} bytes; at most {max} are allowed")).into());
@@ -141,7 +144,7 @@ impl<'a> Cursor<'a> {
 }
 
 impl HeaderReader {
-    /// For a file of `file_size` bytes.
+    /// A reader for a file of `file_size` bytes.
     pub fn new(file_size: u64) -> Self {
         Self {
             file_size,
@@ -161,8 +164,9 @@ impl HeaderReader {
         }
     }
 
-    /// The file's next bytes. Answers 0 when the header is complete (further bytes are ignored), else the least
-    /// number of bytes still wanted. After an error the reader is of no more use.
+    /// Takes the file's next bytes. Returns 0 when the header is complete and further bytes are ignored;
+    /// otherwise the smallest number of bytes that are still needed. After an error the reader cannot be
+    /// used.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, GgufError> {
         let mut missing = self.advance()?;
         for piece in bytes.chunks(PIECE) {
@@ -190,7 +194,7 @@ impl HeaderReader {
         })
     }
 
-    /// Parses what is whole; answers how many bytes are missing.
+    /// Parses all complete items; returns how many bytes the next one lacks.
     fn advance(&mut self) -> Result<usize, GgufError> {
         let pending = std::mem::take(&mut self.pending);
         let mut parsed = 0;
@@ -214,12 +218,12 @@ impl HeaderReader {
                     if needed > self.file_size {
                         return Err(GgufError::Truncated { needed, file_size: self.file_size });
                     }
-                    self.wanted = n as usize; // At most a string, an entry or a run: far below u32.
+                    self.wanted = n as usize; // At most a string, an entry or a run, far less than 4 GiB.
                 }
                 Err(Stop::Bad(error)) => return Err(error),
             }
             if self.consumed.saturating_add(self.wanted as u64) > MAX_HEADER_BYTES {
-                return Err(GgufError::Header(format!("it is larger than {MAX_HEADER_BYTES} bytes")));
+                return Err(GgufError::Header(format!("larger than {MAX_HEADER_BYTES} bytes")));
             }
         };
         self.pending = pending;
@@ -227,7 +231,7 @@ impl HeaderReader {
         Ok(missing)
     }
 
-    /// Parses one item and moves to the next state. Changes nothing where it answers `Need`.
+    /// Parses one item and moves to the next state. On [`Stop::Need`] nothing has changed.
     fn item(&mut self, cursor: &mut Cursor<'_>) -> Parsed<()> {
         match self.state {
             State::Preamble => self.preamble(cursor),
@@ -261,7 +265,7 @@ impl HeaderReader {
             ("tensors", n_tensors, MAX_TENSORS, MIN_TENSOR_BYTES),
         ] {
             if n > left / min_bytes {
-                let problem = format!("{n} {what} do not fit in a file of {} bytes", self.file_size);
+                let problem = format!("{n} {what} do not fit into a file of {} bytes", self.file_size);
                 return Err(GgufError::Header(problem).into());
             }
             if n > max {
@@ -274,10 +278,10 @@ impl HeaderReader {
         Ok(())
     }
 
-    /// A key with its scalar, or with the head of its array.
+    /// A key with its scalar, or with the type and length of its array.
     fn entry(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
         let key = cursor
-            .string(MAX_KEY_BYTES, |problem| GgufError::Header(format!("a metadata key is {problem}")))?;
+            .string(MAX_KEY_BYTES, |problem| GgufError::Header(format!("the metadata key is {problem}")))?;
         let bad = |problem: String| GgufError::metadata(&key, problem);
         let value = match cursor.u32()? {
             0 => Value::U8(u8::from_le_bytes(cursor.fixed()?)),
@@ -289,7 +293,7 @@ impl HeaderReader {
             6 => Value::F32(f32::from_le_bytes(cursor.fixed()?)),
             7 => {
                 let [byte] = cursor.fixed()?;
-                Value::Bool(boolean(byte).ok_or_else(|| bad(format!("{byte} is no boolean")))?)
+                Value::Bool(boolean(byte).ok_or_else(|| bad(format!("{byte} is not a boolean")))?)
             }
             8 => Value::String(cursor.string(MAX_STRING_BYTES, bad)?),
             9 => {
@@ -313,20 +317,20 @@ impl HeaderReader {
 
     fn check_new(&mut self, key: &str) -> Result<(), GgufError> {
         if !self.seen.insert(key.to_owned()) {
-            return Err(GgufError::metadata(key, "the key occurs twice"));
+            return Err(GgufError::metadata(key, "the key appears twice"));
         }
         Ok(())
     }
 
     fn begin_array(&mut self, array: PartialArray) -> Result<(), GgufError> {
         if self.arrays.len() == MAX_ARRAY_DEPTH {
-            let problem = format!("arrays nested deeper than {MAX_ARRAY_DEPTH}");
+            let problem = format!("arrays are nested more than {MAX_ARRAY_DEPTH} deep");
             return Err(GgufError::metadata(&self.key, problem));
         }
         if matches!(array.values, Array::Strings(_) | Array::Arrays(_)) {
             self.boxed_elements = self.boxed_elements.saturating_add(array.left);
             if self.boxed_elements > MAX_BOXED_ELEMENTS {
-                let problem = format!("more than {MAX_BOXED_ELEMENTS} strings in all arrays");
+                let problem = format!("all arrays together hold more than {MAX_BOXED_ELEMENTS} strings");
                 return Err(GgufError::metadata(&self.key, problem));
             }
         }
@@ -334,7 +338,7 @@ impl HeaderReader {
         Ok(())
     }
 
-    /// As many elements of the innermost open array as are there, at least one; or its end.
+    /// The complete elements of the innermost open array, at least one; or the end of that array.
     fn elements(&mut self, cursor: &mut Cursor<'_>, entries_left: u64) -> Parsed<()> {
         let key = &self.key;
         let bad = |problem: String| GgufError::metadata(key, problem);
@@ -366,7 +370,7 @@ impl HeaderReader {
             Array::F64(v) => run(cursor, array.left, v, f64::from_le_bytes)?,
             Array::Bool(v) => {
                 let [byte] = cursor.fixed()?;
-                v.push(boolean(byte).ok_or_else(|| bad(format!("{byte} is no boolean")))?);
+                v.push(boolean(byte).ok_or_else(|| bad(format!("{byte} is not a boolean")))?);
                 1
             }
             Array::Strings(v) => {
@@ -387,7 +391,8 @@ impl HeaderReader {
             let alignment = self.metadata.u64(ALIGNMENT_KEY);
             let sound = alignment.filter(|a| a.is_power_of_two() && *a <= MAX_ALIGNMENT);
             self.alignment = sound.ok_or_else(|| {
-                GgufError::metadata(ALIGNMENT_KEY, format!("not a power of two up to {MAX_ALIGNMENT}"))
+                let problem = format!("the alignment is not a power of two up to {MAX_ALIGNMENT}");
+                GgufError::metadata(ALIGNMENT_KEY, problem)
             })?;
         }
         self.seen.clear();
@@ -397,11 +402,11 @@ impl HeaderReader {
 
     fn tensor(&mut self, cursor: &mut Cursor<'_>, left: u64) -> Parsed<()> {
         let name = cursor
-            .string(MAX_NAME_BYTES, |problem| GgufError::Header(format!("a tensor's name is {problem}")))?;
+            .string(MAX_NAME_BYTES, |problem| GgufError::Header(format!("the tensor name is {problem}")))?;
         let bad = |problem: String| Stop::Bad(GgufError::tensor(&name, problem));
         let n_dims = cursor.u32()?;
         if !(1..=4).contains(&n_dims) {
-            return Err(bad(format!("{n_dims} dimensions; only 1 to 4 are supported")));
+            return Err(bad(format!("it has {n_dims} dimensions; only 1 to 4 are supported")));
         }
         let mut shape = (0..n_dims).map(|_| cursor.u64()).collect::<Parsed<Vec<u64>>>()?;
         shape.reverse();
@@ -412,15 +417,15 @@ impl HeaderReader {
             return Err(bad(format!("its offset {offset} is not a multiple of {}", self.alignment)));
         }
         if !self.seen.insert(name.clone()) {
-            return Err(bad("the name occurs twice".into()));
+            return Err(bad("the name appears twice".into()));
         }
         self.tensors.push(TensorInfo { name, shape, ty, offset, n_bytes });
         self.state = State::Tensors { left };
         Ok(())
     }
 
-    /// Turns offsets within the data into offsets within the file and checks that the tensors lie inside it, apart
-    /// from each other. Answers where the data begins.
+    /// Turns offsets in the data into offsets in the file, and checks that tensors lie inside the file and do
+    /// not overlap. Returns where the data begins.
     fn place_tensors(&mut self) -> Result<u64, GgufError> {
         let data_offset = self.consumed.next_multiple_of(self.alignment);
         for tensor in &mut self.tensors {
@@ -428,7 +433,8 @@ impl HeaderReader {
             let end = offset.and_then(|offset| offset.checked_add(tensor.n_bytes));
             let (Some(offset), Some(end)) = (offset, end.filter(|&end| end <= self.file_size)) else {
                 let problem = format!(
-                    "its {} bytes at offset {} reach beyond the file's {} bytes: the file is cut off or damaged",
+                    "its {} bytes at offset {} end after the file's {} bytes; the file is incomplete \
+                     or damaged, download it again",
                     tensor.n_bytes, tensor.offset, self.file_size
                 );
                 return Err(GgufError::tensor(&tensor.name, problem));
@@ -442,7 +448,7 @@ impl HeaderReader {
             if let [a, b] = pair
                 && a.offset + a.n_bytes > b.offset
             {
-                return Err(GgufError::tensor(&b.name, format!("its data overlaps that of {:?}", a.name)));
+                return Err(GgufError::tensor(&b.name, format!("its data overlaps with {:?}", a.name)));
             }
         }
         self.seen = HashSet::new();
@@ -458,7 +464,7 @@ fn boolean(byte: u8) -> Option<bool> {
     }
 }
 
-/// An array's element type and length, held against the bytes left.
+/// An array's element type and length, which is checked against the bytes that are left.
 fn array_head(cursor: &mut Cursor<'_>, bad: impl Fn(String) -> GgufError) -> Parsed<PartialArray> {
     let (values, min_bytes) = match cursor.u32()? {
         0 => (Array::U8(Vec::new()), 1),
@@ -479,16 +485,14 @@ fn array_head(cursor: &mut Cursor<'_>, bad: impl Fn(String) -> GgufError) -> Par
     let left = cursor.u64()?;
     let room = cursor.left().min(MAX_HEADER_BYTES);
     if left > room / min_bytes {
-        return Err(bad(format!(
-            "an array of {left} elements where the file has {} bytes left",
-            cursor.left()
-        ))
-        .into());
+        let problem =
+            format!("an array of {left} elements, but only {} bytes of the file are left", cursor.left());
+        return Err(bad(problem).into());
     }
     Ok(PartialArray { values, left })
 }
 
-/// Reads the elements that are whole, at most `left` and at least one; answers how many.
+/// Reads the complete elements, at most `left` and at least one; returns how many.
 fn run<T, const N: usize>(
     cursor: &mut Cursor<'_>,
     left: u64,

@@ -1,4 +1,4 @@
-//! The tensor directory's entries and the types tensors are stored in.
+//! Entries of the tensor directory, and the types of tensors.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// How the elements are stored.
     pub ty: TensorType,
-    /// The data's place in bytes from the file's start.
+    /// Where the data begins, in bytes from the start of the file.
     pub offset: u64,
-    /// The data's size in bytes; 0 where the type is unknown.
+    /// Size of the data in bytes; 0 if the type is unknown.
     pub n_bytes: u64,
 }
 
 impl TensorInfo {
-    /// The number of elements. The reader has checked that it fits.
+    /// The number of elements. The reader has checked that it fits into a `u64`.
     pub fn n_elements(&self) -> u64 {
         self.shape.iter().product()
     }
@@ -26,17 +26,17 @@ impl TensorInfo {
 
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $len:literal, $bytes:literal;)*) => {
-        /// A ggml type: how a row's elements are stored, in blocks.
+        /// A ggml type: how elements are stored, in blocks along a row.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(missing_docs, non_camel_case_types)] // The variants are ggml's types.
         pub enum TensorType {
             $($variant,)*
-            /// A type this reader does not know: its size is unknown too.
+            /// A type that this reader does not know, nor its size.
             Unknown(u32),
         }
 
         impl TensorType {
-            /// The type of a file's number.
+            /// The type with this number in files.
             pub fn from_id(id: u32) -> Self {
                 match id {
                     $($id => Self::$variant,)*
@@ -44,7 +44,7 @@ macro_rules! tensor_types {
                 }
             }
 
-            /// The number that stands for the type in files.
+            /// The type's number in files.
             pub fn id(self) -> u32 {
                 match self {
                     $(Self::$variant => $id,)*
@@ -52,7 +52,7 @@ macro_rules! tensor_types {
                 }
             }
 
-            /// Elements in a block; 0 where the type is unknown.
+            /// Elements per block; 0 if the type is unknown.
             pub fn block_len(self) -> u64 {
                 match self {
                     $(Self::$variant => $len,)*
@@ -60,7 +60,7 @@ macro_rules! tensor_types {
                 }
             }
 
-            /// Bytes in a block; 0 where the type is unknown.
+            /// Bytes per block; 0 if the type is unknown.
             pub fn block_bytes(self) -> u64 {
                 match self {
                     $(Self::$variant => $bytes,)*
@@ -119,28 +119,28 @@ tensor_types! {
 }
 
 impl TensorType {
-    /// ggml's name, or "type 99" where unknown.
+    /// ggml's name for the type, or a text such as "type 99" if it is unknown.
     pub fn name(self) -> String {
         self.to_string()
     }
 
-    /// The size in bytes of a tensor of this type and shape (row-major): `Ok(0)` where the type is unknown, `Err`
-    /// says what is wrong with the shape.
+    /// Bytes of a tensor of this type and row-major shape; 0 if the type is unknown. An error says what is
+    /// wrong with the shape.
     pub fn tensor_bytes(self, shape: &[u64]) -> Result<u64, String> {
         if shape.is_empty() || shape.len() > 4 {
-            return Err(format!("{} dimensions; only 1 to 4 are supported", shape.len()));
+            return Err(format!("it has {} dimensions; only 1 to 4 are supported", shape.len()));
         }
         if shape.contains(&0) {
-            return Err(format!("a dimension of zero in {shape:?}"));
+            return Err(format!("its shape {shape:?} has a dimension of zero"));
         }
         let n_elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-        let too_large = || format!("{shape:?} elements are more than any file can hold");
+        let too_large = || format!("its shape {shape:?} is larger than any file");
         let n_elements = n_elements.ok_or_else(too_large)?;
         let (Some(&row), block_len @ 1..) = (shape.last(), self.block_len()) else {
             return Ok(0);
         };
         if row % block_len != 0 {
-            return Err(format!("rows of {row} elements do not divide into {self} blocks of {block_len}"));
+            return Err(format!("its rows of {row} elements are not whole {self} blocks of {block_len}"));
         }
         (n_elements / block_len).checked_mul(self.block_bytes()).ok_or_else(too_large)
     }

@@ -37,7 +37,7 @@ impl Raw {
     }
 }
 
-/// Reads a whole file and holds the reader to its promise to be quick.
+/// Reads a whole file, within a second.
 fn read(bytes: &[u8]) -> Result<Header, GgufError> {
     let start = Instant::now();
     let mut reader = HeaderReader::new(bytes.len() as u64);
@@ -46,9 +46,9 @@ fn read(bytes: &[u8]) -> Result<Header, GgufError> {
     result
 }
 
-/// The message a file is refused with.
+/// The message with which a file fails.
 fn refused(raw: Raw) -> String {
-    read(&raw.0).expect_err("a hostile file was taken").to_string()
+    read(&raw.0).expect_err("a hostile file was accepted").to_string()
 }
 
 #[track_caller]
@@ -207,11 +207,11 @@ fn writer_refuses_wrong_data() {
 #[test]
 fn every_truncation_is_an_error() {
     let (_, bytes) = sample();
-    let padding = 256 - 210; // After the last tensor: nobody misses it.
+    let padding = 256 - 210; // After the last tensor, where it may be missing.
     for n in 0..bytes.len() - padding {
-        assert!(read(&bytes[..n]).is_err(), "{n} of {} bytes were taken", bytes.len());
+        assert!(read(&bytes[..n]).is_err(), "{n} of {} bytes were accepted", bytes.len());
     }
-    // The reader of a whole file that is fed only a part says so as well.
+    // A reader that receives only a part of the file fails, too.
     let mut reader = HeaderReader::new(bytes.len() as u64);
     assert!(reader.push(&bytes[..100]).unwrap() > 0);
     assert!(matches!(reader.finish(), Err(GgufError::Truncated { .. })));
@@ -238,16 +238,14 @@ fn huge_counts() {
     assert_refused(Raw::new(3, 1, 0).u64(1 << 40).data(64), &["name", "string of"]);
 }
 
-/// Counts that the claimed file size allows are still not allocated ahead of the bytes.
+/// Memory is not allocated ahead of the bytes, even for counts that the claimed file size allows.
 #[test]
 fn claimed_sizes_allocate_nothing() {
     let raw = Raw::new(3, 0, 1).string("k").u32(9).u32(8).u64(4 << 20);
     let mut reader = HeaderReader::new(1 << 40);
     reader.push(&raw.0).unwrap();
     let raw = Raw::new(3, 0, 1).string("k").u32(9).u32(8).u64(1 << 25);
-    assert!(
-        HeaderReader::new(1 << 40).push(&raw.0).unwrap_err().to_string().contains("strings in all arrays")
-    );
+    assert!(HeaderReader::new(1 << 40).push(&raw.0).unwrap_err().to_string().contains("all arrays together"));
     let raw = Raw::new(3, 0, 1).string("k").u32(9).u32(0).u64(1 << 30);
     assert!(HeaderReader::new(1 << 40).push(&raw.0).is_err());
     let raw = Raw::new(3, 0, 1).string("k").u32(8).u64(17 << 20);
@@ -258,7 +256,7 @@ fn claimed_sizes_allocate_nothing() {
 
 #[test]
 fn header_size_is_bounded() {
-    // Seventeen strings of 16 MiB: each allowed, together more than a header may be.
+    // Seventeen strings of 16 MiB: each is allowed, together they exceed the limit of a header.
     let mut reader = HeaderReader::new(1 << 40);
     reader.push(&Raw::new(3, 0, 17).0).unwrap();
     let body = vec![b'x'; 16 << 20];
@@ -283,12 +281,12 @@ fn bad_metadata() {
         Raw::new(3, 0, 1).string("k").u32(9).u32(99).u64(1).data(64),
         &["unknown array element type 99"],
     );
-    assert_refused(Raw::new(3, 0, 1).string("k").u32(7).bytes(&[2]).data(64), &["no boolean"]);
+    assert_refused(Raw::new(3, 0, 1).string("k").u32(7).bytes(&[2]).data(64), &["not a boolean"]);
     assert_refused(Raw::new(3, 0, 1).string("k").u32(8).u64(2).bytes(&[0xff, 0xfe]).data(64), &["UTF-8"]);
     let twice = Raw::new(3, 0, 2).string("k").u32(4).u32(1).string("k").u32(4).u32(2);
     assert_refused(twice.data(64), &["\"k\"", "twice"]);
     let deep = (0..5).fold(Raw::new(3, 0, 1).string("k").u32(9), |raw, _| raw.u32(9).u64(1));
-    assert_refused(deep.data(256), &["nested deeper"]);
+    assert_refused(deep.data(256), &["nested more than 3 deep"]);
     for alignment in [0, 3, 48, 1 << 20] {
         let raw = Raw::new(3, 0, 1).string("general.alignment").u32(4).u32(alignment).data(64);
         assert_refused(raw, &["general.alignment", "power of two"]);
@@ -304,17 +302,17 @@ fn bad_tensors() {
     assert_refused(one().tensor("t", &[], 0, 0).data(4), &["\"t\"", "0 dimensions"]);
     assert_refused(one().tensor("t", &[1; 5], 0, 0).data(4), &["5 dimensions"]);
     assert_refused(one().tensor("t", &[4, 0], 0, 0).data(4), &["dimension of zero"]);
-    assert_refused(one().tensor("t", &[1 << 32, 1 << 32, 2], 0, 0).data(4), &["more than any file"]);
-    assert_refused(one().tensor("t", &[1 << 62], 0, 0).data(4), &["more than any file"]);
+    assert_refused(one().tensor("t", &[1 << 32, 1 << 32, 2], 0, 0).data(4), &["larger than any file"]);
+    assert_refused(one().tensor("t", &[1 << 62], 0, 0).data(4), &["larger than any file"]);
     assert_refused(one().tensor("t", &[33], 2, 0).data(64), &["33", "Q4_0 blocks of 32"]);
     assert_refused(one().tensor("t", &[4], 0, 16).data(64), &["not a multiple of 32"]);
-    assert_refused(one().tensor("t", &[64], 0, 0).data(255), &["\"t\"", "beyond the file"]);
-    assert_refused(one().tensor("t", &[4], 0, u64::MAX - 31).data(64), &["beyond the file"]);
-    assert_refused(one().tensor("t", &[4], 99, 1 << 40).data(64), &["beyond the file"]);
+    assert_refused(one().tensor("t", &[64], 0, 0).data(255), &["\"t\"", "end after the file"]);
+    assert_refused(one().tensor("t", &[4], 0, u64::MAX - 31).data(64), &["end after the file"]);
+    assert_refused(one().tensor("t", &[4], 99, 1 << 40).data(64), &["end after the file"]);
     let twice = Raw::new(3, 2, 0).tensor("t", &[4], 0, 0).tensor("t", &[4], 0, 32);
     assert_refused(twice.data(64), &["\"t\"", "twice"]);
     let overlap = Raw::new(3, 2, 0).tensor("b", &[4], 0, 32).tensor("a", &[16], 0, 0);
-    assert_refused(overlap.data(64), &["\"b\"", "overlaps that of \"a\""]);
+    assert_refused(overlap.data(64), &["\"b\"", "overlaps with \"a\""]);
     let same = Raw::new(3, 2, 0).tensor("a", &[4], 0, 0).tensor("b", &[4], 0, 0);
     assert_refused(same.data(64), &["overlaps"]);
 }
@@ -333,7 +331,7 @@ fn messages_stay_short() {
     assert!(message.len() < 400, "{} bytes", message.len());
 }
 
-/// Damaged files never panic, whatever byte is hit; time is bounded by `read`.
+/// Damaged files never panic, whichever byte is hit; `read` bounds the time.
 #[test]
 fn random_mutations() {
     let (_, bytes) = sample();
@@ -344,7 +342,7 @@ fn random_mutations() {
         state ^= state << 17;
         state
     };
-    let (mut taken, mut refused) = (0, 0);
+    let (mut accepted, mut refused) = (0, 0);
     for _ in 0..20_000 {
         let mut damaged = bytes.clone();
         for _ in 0..1 + random() % 3 {
@@ -358,7 +356,7 @@ fn random_mutations() {
         }
         match read(&damaged) {
             Ok(header) => {
-                taken += 1;
+                accepted += 1;
                 for tensor in header.tensors {
                     assert!(tensor.offset + tensor.n_bytes <= damaged.len() as u64);
                 }
@@ -366,5 +364,5 @@ fn random_mutations() {
             Err(_) => refused += 1,
         }
     }
-    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
+    assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
 }

@@ -1,4 +1,4 @@
-//! A small GGUF writer: for adapters, and for tests that need files.
+//! A small GGUF writer, for adapters and for the files that tests need.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, MAGIC, Metadata, TensorType
 
 const VERSION: u32 = 3;
 
-/// What a file will hold. The data itself streams through [`Writer::write`].
+/// The header of a file to write. The data itself is streamed by [`Writer::write`].
 #[derive(Debug, Default)]
 pub struct Writer {
     metadata: Metadata,
@@ -25,14 +25,14 @@ impl Writer {
         self
     }
 
-    /// Adds a tensor; `shape` is row-major, last index fastest. Data follows in the order of these calls.
+    /// Adds a tensor; `shape` is row-major, last index fastest. Data is written in the order of these calls.
     pub fn tensor(mut self, name: impl Into<String>, shape: &[u64], ty: TensorType) -> Self {
         self.tensors.push((name.into(), shape.to_vec(), ty));
         self
     }
 
-    /// Writes the file. `data(index, out)` writes the bytes of the tensor added `index`-th: exactly as many as its
-    /// type and shape take, else the file fails with [`io::ErrorKind::InvalidData`].
+    /// Writes the file. `data(index, out)` writes the bytes of one tensor; if these are not as many as its
+    /// type and shape take, the call fails with [`io::ErrorKind::InvalidData`].
     pub fn write<W: Write>(
         &self,
         out: W,
@@ -46,7 +46,8 @@ impl Writer {
             data(index, &mut out)?;
             let got = out.written - before;
             if got != expected {
-                return Err(invalid(format!("tensor {name:?} takes {expected} bytes, {got} were written")));
+                let problem = format!("tensor {name:?} takes {expected} bytes, but {got} were written");
+                return Err(invalid(problem));
             }
             out.pad(alignment)?;
         }
@@ -60,7 +61,7 @@ impl Writer {
         Ok(out.inner)
     }
 
-    /// Bytes of all data, each tensor's padding included.
+    /// Bytes of all tensors' data with its padding.
     pub fn data_bytes(&self) -> io::Result<u64> {
         let alignment = self.alignment()?;
         let padded = |(name, shape, ty): &(String, Vec<u64>, TensorType)| {
@@ -80,7 +81,7 @@ impl Writer {
         }
     }
 
-    /// Everything before the data, padded to where it begins.
+    /// Everything before the data, with the padding between.
     fn write_header<W: Write>(&self, out: &mut Counter<W>) -> io::Result<()> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
@@ -114,7 +115,7 @@ fn invalid(problem: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// Counts what passes through.
+/// Counts the bytes that are written through it.
 struct Counter<W> {
     inner: W,
     written: u64,
