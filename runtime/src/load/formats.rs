@@ -1,11 +1,11 @@
-//! Which weight format each of a graph's weights is stored in.
+//! The formats of a graph's weights.
 
 use super::LoadError;
 use crate::graph::{Graph, Source};
 use crate::model::Tensors;
 use crate::quant::Format;
 
-/// The format of each of the graph's weights; an error names the first tensor of a type without kernels.
+/// The format of each weight of the graph. An error names the first tensor whose type has no kernels.
 pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadError> {
     graph
         .weights

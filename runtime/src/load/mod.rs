@@ -1,5 +1,5 @@
-//! From a file's bytes, as they arrive, to weights on a device: hashed, repacked and handed on piece by piece. No tensor is ever
-//! whole in memory.
+//! Hashes and repacks a file's bytes as they arrive, and passes weights to the device piece by piece. No
+//! tensor is ever complete in memory.
 
 mod formats;
 
@@ -15,33 +15,36 @@ use thiserror::Error;
 /// Why a file cannot be loaded.
 #[derive(Debug, Error, PartialEq)]
 pub enum LoadError {
-    /// A tensor that the model needs is in a format without kernels.
-    #[error("tensor {tensor} is of type {ty}; supported are {}", Format::ALL.map(Format::name).join(", "))]
+    /// A tensor that the model needs has a type without kernels.
+    #[error(
+        "tensor {tensor} has the type {ty}, which is not supported; supported are {}",
+        Format::ALL.map(Format::name).join(", ")
+    )]
     TensorType {
-        /// Its name.
+        /// The tensor's name.
         tensor: String,
-        /// Its type's name.
+        /// The name of its type.
         ty: String,
     },
-    /// Bytes came beyond the file's end, or the file ended early.
-    #[error("the file has {expected} bytes, not {found}")]
+    /// There are more or fewer bytes than the file should have.
+    #[error("the file should have {expected} bytes, but has {found}; download it again")]
     Size {
-        /// What the directory was read for.
+        /// The size with which loading began.
         expected: u64,
-        /// What came.
+        /// Bytes that arrived.
         found: u64,
     },
 }
 
-/// Where repacked weights go.
+/// Receives repacked weights.
 pub trait Sink {
-    /// Blocks of a matrix from its block `first_block` on, which is even; as many as `quants` holds.
+    /// Writes blocks of a matrix from block `first_block` on, which is even; as many as `quants` holds.
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
-    /// A whole vector.
+    /// Writes a whole vector.
     fn write_vector(&mut self, weight: WeightId, numbers: &[f32]);
 }
 
-/// Bytes of a file that are handed on at once, at most: what the loader holds besides the caller's own piece.
+/// Most bytes of a file that are repacked at once. The loader keeps no more than that.
 const PIECE: usize = 256 << 10;
 
 /// One tensor's place in the file.
@@ -54,25 +57,25 @@ struct Placed {
     n_bytes: u64,
 }
 
-/// Takes one file's bytes in order, from its first.
+/// Takes the bytes of one file, in order.
 #[derive(Debug)]
 pub struct FileLoader {
     size: u64,
     position: u64,
     hash: Sha256,
-    /// What is still to come, the next one last.
+    /// Tensors still to come, the next one last.
     placed: Vec<Placed>,
-    /// Bytes of the current tensor that do not make a piece yet.
+    /// Bytes of the current tensor's next piece.
     carry: Vec<u8>,
-    /// Blocks of the current tensor that have been handed on.
+    /// Blocks of the current tensor that have been passed on.
     done_blocks: usize,
     quants: Vec<u8>,
     scales: Vec<u8>,
 }
 
 impl FileLoader {
-    /// A loader for the file of `size` bytes with this header, of whose tensors those count that the graph names. `formats` are
-    /// the graph's weights' as [`formats`] gives them.
+    /// A loader for a file of `size` bytes with this header. Tensors that the graph does not use are skipped.
+    /// `formats` come from [`formats`].
     pub fn new(size: u64, header: &Header, graph: &Graph, formats: &[Format]) -> Self {
         let wanted: HashMap<&str, usize> = graph
             .weights
@@ -110,7 +113,7 @@ impl FileLoader {
         }
     }
 
-    /// The next bytes of the file.
+    /// Takes the next bytes of the file.
     pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), LoadError> {
         let end = self.position + bytes.len() as u64;
         if end > self.size {
@@ -163,7 +166,7 @@ impl FileLoader {
         }
     }
 
-    /// After the last byte: the SHA-256 of the whole file, in hexadecimal.
+    /// Call this after the last byte. Returns the SHA-256 of the whole file, in hexadecimal.
     pub fn finish(self) -> Result<String, LoadError> {
         if self.position != self.size {
             return Err(LoadError::Size { expected: self.size, found: self.position });
@@ -172,7 +175,7 @@ impl FileLoader {
     }
 }
 
-/// Bytes of a tensor's pieces but the last: an even number of blocks; all of a vector.
+/// Bytes of a tensor's pieces except the last: an even number of blocks, or all of a vector.
 fn piece_bytes(tensor: &Placed) -> u64 {
     let two_blocks = 2 * tensor.format.block_bytes();
     if tensor.is_vector { tensor.n_bytes } else { (PIECE / two_blocks * two_blocks) as u64 }

@@ -6,7 +6,7 @@ use crate::model::Tensors;
 /// Quants and scales.
 type Planes = (Vec<u8>, Vec<u8>);
 
-/// Puts what comes where it belongs, as a device does.
+/// Stores weights as a device does.
 #[derive(Default)]
 struct Memory {
     matrices: HashMap<usize, Planes>,
@@ -69,7 +69,7 @@ fn load(bytes: &[u8], piece: usize, memory: &mut Memory) -> Result<String, LoadE
 }
 
 #[test]
-fn any_cut_of_the_file_gives_the_same_weights() {
+fn pieces_of_any_size_give_the_same_weights() {
     let (bytes, matrix, vector) = file();
     let (mut quants, mut scales) = (Vec::new(), Vec::new());
     Format::Q4_0.repack(&matrix, &mut quants, &mut scales);

@@ -1,4 +1,4 @@
-//! GPT-2's kind of vocabulary: BPE over bytes written as characters, on the `tokenizers` crate.
+//! Byte-level BPE vocabularies, as GPT-2 introduced them, on the `tokenizers` crate.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::TextError;
 use super::bytes::{byte_to_char, char_to_byte};
 use super::pretokenize::PreTokenizer;
 
-/// Words whose merges are remembered.
+/// Words whose tokens are cached.
 const CACHED_WORDS: usize = 1000;
 
 /// A byte-level BPE vocabulary with its merges.
@@ -20,7 +20,7 @@ pub(super) struct ByteLevel {
 }
 
 impl ByteLevel {
-    /// `merges` are pairs of tokens with a space between, the first to merge first.
+    /// `merges` are pairs of tokens, separated by a space, in order of priority.
     pub(super) fn new(
         tokens: Vec<String>,
         merges: Vec<String>,
@@ -30,7 +30,7 @@ impl ByteLevel {
         vocab.reserve(tokens.len());
         for (id, token) in (0..).zip(tokens) {
             if let Some(first) = vocab.insert(token, id) {
-                return Err(TextError::Vocabulary(format!("tokens {first} and {id} are the same")));
+                return Err(TextError::Vocabulary(format!("tokens {first} and {id} are equal")));
             }
         }
         let merges = checked_merges(&vocab, merges)?;
@@ -64,29 +64,29 @@ impl ByteLevel {
     }
 }
 
-/// The merges as pairs, once it is sure that the crate, which slices without asking, can take them.
+/// Splits the merges into pairs. The crate slices strings without checks, so the merges are checked here.
 fn checked_merges(vocab: &Vocab, merges: Vec<String>) -> Result<Vec<(String, String)>, TextError> {
     let mut seen = HashSet::with_capacity(merges.len());
     let mut pairs = Vec::with_capacity(merges.len());
     let mut merged = String::new();
     for merge in merges {
         let bad = |problem| TextError::Vocabulary(format!("merge {merge:?} {problem}"));
-        let (left, right) = merge.split_once(' ').ok_or_else(|| bad("is no pair of tokens"))?;
+        let (left, right) = merge.split_once(' ').ok_or_else(|| bad("is not a pair of tokens"))?;
         merged.clear();
         merged.extend([left, right]);
         let ids = (vocab.get(left), vocab.get(right), vocab.get(&merged));
         let (Some(&a), Some(&b), Some(_)) = ids else {
-            return Err(bad("names a token that the vocabulary does not have"));
+            return Err(bad("uses or makes a token that is not in the vocabulary"));
         };
         if !seen.insert((a, b)) {
-            return Err(bad("occurs twice"));
+            return Err(bad("appears twice"));
         }
         pairs.push((left.to_owned(), right.to_owned()));
     }
     Ok(pairs)
 }
 
-/// The bytes that a token stands for; a token outside the byte alphabet stands for itself.
+/// The bytes of a token; one with characters outside the byte alphabet is taken literally.
 pub(super) fn bytes(token: &str) -> Vec<u8> {
     token.chars().map(char_to_byte).collect::<Option<_>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }

@@ -1,14 +1,14 @@
-//! GPT-2's byte alphabet: every byte as one printable character, so that BPE works on text.
+//! GPT-2's byte alphabet: one printable character for each byte, so that BPE can work on text.
 
-/// The first character that stands for a byte without a printable one of its own.
+/// The first of the characters for bytes that are not printable.
 const SHIFTED: u32 = 256;
 
-/// Whether the byte stands for itself: printable in Latin-1 and no space.
+/// Whether the byte's character is its own: it is printable in Latin-1 and not a space.
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-/// The bytes that are not plain, in order; the n-th is written as character 256 + n.
+/// The other bytes, in order; the n-th is written as character 256 + n.
 const SHIFTED_BYTES: [u8; 68] = {
     let mut bytes = [0; 68];
     let (mut n, mut byte) = (0, 0u8);
@@ -25,7 +25,7 @@ const SHIFTED_BYTES: [u8; 68] = {
     bytes
 };
 
-/// The character that stands for a byte.
+/// The character for a byte.
 pub(super) fn byte_to_char(byte: u8) -> char {
     if is_plain(byte) {
         return char::from(byte);
@@ -34,7 +34,7 @@ pub(super) fn byte_to_char(byte: u8) -> char {
     char::from_u32(SHIFTED + n).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The byte that a character stands for.
+/// The byte of a character.
 pub(super) fn char_to_byte(c: char) -> Option<u8> {
     match u8::try_from(c) {
         Ok(byte) => is_plain(byte).then_some(byte),

@@ -1,4 +1,4 @@
-//! Conversations to prompts: the model's own chat template, run within limits.
+//! Conversations to prompts, by the model's own chat template, which runs within limits.
 
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
@@ -15,26 +15,29 @@ use std::io;
 /// One message of a conversation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`, or what else the template knows.
+    /// `system`, `user`, `assistant`, or another role that the template knows.
     pub role: String,
-    /// What was said.
+    /// The message's text.
     pub content: String,
 }
 
-/// A template's instructions, nesting and output are bounded: it comes from a stranger. What minijinja 3.1 does not
-/// charge for stays open: lists doubled by `+`, and lists in lists a hundred thousand deep. They end the worker.
+/// Limits on a template's instructions, nesting and output, because templates may be hostile. Two attacks
+/// that minijinja 3.1 does not count remain: a list doubled by `+`, and lists nested a hundred thousand deep.
+/// They end the worker.
 const FUEL: u64 = 2_000_000;
 const MAX_RECURSION: usize = 64;
 const MAX_OUTPUT: usize = 16 << 20;
 const MAX_TEMPLATE: usize = 1 << 20;
-/// Templates in use have at most 60 tokens in a tag.
+/// Published templates have at most 60 tokens in a tag.
 const MAX_TAG_TOKENS: usize = 1000;
 const MAX_ELIFS: usize = 500;
 
-/// Stands within a control token that a message spells out, so that it does not count as one. Not a character: no text has it.
+/// Breaks up a control token that is spelled out in a message, so that it stays text. It is a noncharacter,
+/// which no text contains.
 const MARK: char = '\u{fdd0}';
 
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
+const CHATML: &str = "{% for message in messages %}\
+    {{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// A model's chat template.
@@ -46,7 +49,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The file's template; ChatML where it has none but the tokens for it; none for base models.
+    /// The file's template; without one, ChatML if the vocabulary has its tokens; otherwise none, as for base
+    /// models.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
         let source = match metadata.str("tokenizer.chat_template") {
             Some(source) => source,
@@ -56,7 +60,8 @@ impl ChatTemplate {
             None => return Ok(None),
         };
         if source.len() > MAX_TEMPLATE {
-            return Err(TextError::Template(format!("it has {} bytes", source.len())));
+            let problem = format!("it has {} bytes; at most {MAX_TEMPLATE} are allowed", source.len());
+            return Err(TextError::Template(problem));
         }
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -76,7 +81,7 @@ impl ChatTemplate {
         Ok(Some(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) }))
     }
 
-    /// The prompt that the template makes of a conversation, ready for the model's answer.
+    /// The prompt for a conversation, up to where the model's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
         let template = self.environment.get_template("chat").map_err(|e| failed(&e))?;
         let mut out = Bounded(Vec::new());
@@ -93,8 +98,8 @@ impl ChatTemplate {
         String::from_utf8(out.0).map_err(|e| TextError::Template(e.to_string()))
     }
 
-    /// Token ids of that prompt. Control tokens that the template writes count; the same strings within a message are text, so
-    /// that no message can pass for another's turn.
+    /// The token ids of that prompt. Control tokens count only where the template writes them. In messages
+    /// they are text, so that no message can forge a turn.
     pub fn encode_chat(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         let marked: Vec<Message> = messages
             .iter()
@@ -108,7 +113,7 @@ impl ChatTemplate {
     }
 }
 
-/// Breaks up the control tokens in a text.
+/// Breaks up the control tokens in a text with [`MARK`].
 fn mark(tokenizer: &Tokenizer, text: &str) -> String {
     let mut marked = String::with_capacity(text.len());
     let mut from = 0;
@@ -128,8 +133,8 @@ fn failed(error: &minijinja::Error) -> TextError {
     TextError::Template(format!("{}{detail}{line}", error.kind()))
 }
 
-/// Bounds what the parser's own nesting limit does not: chains of operators, filters and `elif`, each of which becomes
-/// a level of the syntax tree, and of the stack.
+/// Limits chains of operators, filters and `elif`. Each link is a level of the syntax tree, and of the stack,
+/// that the parser's own nesting limit does not count.
 fn check_chains(source: &str, syntax: &SyntaxConfig) -> Result<(), TextError> {
     let (mut in_tag, mut elifs) = (0, 0);
     for token in tokenize(source, false, syntax.clone()) {
@@ -139,13 +144,13 @@ fn check_chains(source: &str, syntax: &SyntaxConfig) -> Result<(), TextError> {
             _ => in_tag += 1,
         }
         if in_tag > MAX_TAG_TOKENS || elifs > MAX_ELIFS {
-            return Err(TextError::Template("its expressions are too long".into()));
+            return Err(TextError::Template("an expression or a chain of elif is too long".into()));
         }
     }
     Ok(())
 }
 
-/// The tags by which transformers finds the model's own turns in training mean nothing here.
+/// Replaces the `generation` tags, which mark the model's own turns for training.
 fn without_generation_tags(source: &str) -> Result<String, TextError> {
     let failed = |e: fancy_regex::Error| TextError::Template(e.to_string());
     let opening = Regex::new(r"\{%([-+]?)\s*generation\s*([-+]?)%\}").map_err(failed)?;
@@ -154,7 +159,7 @@ fn without_generation_tags(source: &str) -> Result<String, TextError> {
     Ok(closing.try_replacen(&source, 0, "{%$1 endif $2%}").map_err(failed)?.into_owned())
 }
 
-/// JSON as Python writes it, and templates were made for: spaces after commas and colons, nothing escaped for HTML.
+/// JSON as Python writes it, which templates expect: spaces after commas and colons, no HTML escapes.
 fn tojson(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent = options.get::<Option<usize>>("indent")?.map(|n| " ".repeat(n.min(16)));
     let mut json = Vec::new();
@@ -170,7 +175,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     String::from_utf8(json).map_err(|e| failed(e.to_string()))
 }
 
-/// One line, spaces after commas and colons.
+/// JSON on one line, with spaces after commas and colons.
 struct PythonFormatter;
 
 impl Formatter for PythonFormatter {
@@ -187,24 +192,24 @@ impl Formatter for PythonFormatter {
     }
 }
 
-/// Today in a format of C's strftime, as templates of Llama 3's kind ask for.
+/// Today's date in a strftime format, for templates such as Llama 3's.
 fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
     let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).unwrap_or_default();
     let now = chrono::DateTime::from_timestamp(now.as_secs() as i64, 0).unwrap_or_default();
     let mut text = String::new();
     write!(text, "{}", now.format(format)).map_err(|_| {
-        minijinja::Error::new(ErrorKind::InvalidOperation, format!("no date format: {format}"))
+        minijinja::Error::new(ErrorKind::InvalidOperation, format!("{format:?} is not a date format"))
     })?;
     Ok(text)
 }
 
-/// Output that ends before it fills the memory.
+/// Output of at most [`MAX_OUTPUT`] bytes.
 struct Bounded(Vec<u8>);
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(io::Error::other(format!("its output passes {MAX_OUTPUT} bytes")));
+            return Err(io::Error::other(format!("its output is longer than {MAX_OUTPUT} bytes")));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

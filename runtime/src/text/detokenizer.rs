@@ -1,27 +1,27 @@
-//! Tokens to text as they come: a token may end in the middle of a character.
+//! Tokens to text, one by one. A token may end in the middle of a character.
 
 use super::Tokenizer;
 
-/// Turns one answer's tokens into text.
+/// Turns the tokens of one answer into text.
 #[derive(Debug, Default)]
 pub struct Detokenizer {
-    /// Bytes of a character that is not complete.
+    /// Bytes of an incomplete character.
     held: Vec<u8>,
     begun: bool,
 }
 
 impl Detokenizer {
-    /// For a new text: the space that SentencePiece puts before its first word is left out.
+    /// Starts a new text, without the space that SentencePiece puts before the first word.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For text that goes on from a raw prompt: nothing is left out.
+    /// Continues a raw prompt: that space is kept.
     pub fn continuing() -> Self {
         Self { begun: true, ..Self::default() }
     }
 
-    /// The text that is certain after this token. Bytes that can never become UTF-8 turn into U+FFFD.
+    /// The text that is complete after this token. Invalid UTF-8 becomes U+FFFD.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let bytes = tokenizer.token_bytes(id);
         let drop = !self.begun && tokenizer.drops_first_space() && bytes.first() == Some(&b' ');
@@ -43,7 +43,7 @@ impl Detokenizer {
                     let valid = error.valid_up_to();
                     text.push_str(&String::from_utf8_lossy(&self.held[..valid]));
                     self.held.drain(..valid);
-                    // None: the bytes may yet become a character.
+                    // Without a length, the bytes may be the beginning of a character.
                     let Some(bad) = error.error_len() else { return text };
                     text.push(char::REPLACEMENT_CHARACTER);
                     self.held.drain(..bad);
@@ -52,7 +52,7 @@ impl Detokenizer {
         }
     }
 
-    /// What is left at the end: nothing, or U+FFFD for an incomplete character.
+    /// The rest at the end of the text: U+FFFD if a character is incomplete, otherwise nothing.
     pub fn flush(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();

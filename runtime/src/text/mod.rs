@@ -1,4 +1,5 @@
-//! Text to tokens and back: tokenizers built from GGUF vocabularies, chat templates, the streaming detokeniser, stop strings.
+//! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
+//! stop strings.
 
 mod byte_level;
 mod bytes;
@@ -21,14 +22,14 @@ pub use tokenizer::Tokenizer;
 
 use thiserror::Error;
 
-/// Why a vocabulary or a template cannot be used.
+/// Why a vocabulary, a chat template or a text cannot be used.
 #[derive(Debug, Error)]
 pub enum TextError {
-    /// The vocabulary is of a kind without support.
-    #[error("the file's tokenizer is {0}, which is not supported yet")]
+    /// The kind of vocabulary is not supported.
+    #[error("the model's tokenizer is not supported: {0}")]
     Unsupported(String),
-    /// The vocabulary is absent or contradicts itself.
-    #[error("the file's vocabulary is inconsistent: {0}")]
+    /// The vocabulary is missing or inconsistent.
+    #[error("the model's vocabulary is invalid: {0}")]
     Vocabulary(String),
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
@@ -39,7 +40,7 @@ pub enum TextError {
 }
 
 impl TextError {
-    /// The cause, as the package's error classes know it.
+    /// The code by which the package chooses its error class.
     pub fn code(&self) -> &'static str {
         match self {
             TextError::Unsupported(_) => "unsupported_feature",

@@ -1,17 +1,17 @@
-//! How byte-level BPE vocabularies cut text into words before merging. Merges never cross a word's edge.
+//! Pre-tokenizers: how byte-level BPE vocabularies split text into words. Merges never cross words.
 
 use fancy_regex::{Regex, RegexBuilder};
 
 use super::TextError;
 
-/// A vocabulary's way of cutting text, by its `tokenizer.ggml.pre`.
+/// How a vocabulary splits text, by its `tokenizer.ggml.pre`.
 #[derive(Debug)]
 pub(super) struct PreTokenizer {
-    /// Applied in turn, each to the pieces that those before it left.
+    /// Applied one after the other, each to the pieces that the previous ones made.
     regexes: Vec<Regex>,
-    /// Whether a word that is in the vocabulary is one token, whatever the merges say.
+    /// Whether a word in the vocabulary is one token even if no merges lead to it.
     pub(super) ignore_merges: bool,
-    /// Whether prompts begin with BOS where the file does not say.
+    /// Whether prompts begin with BOS if the file does not say.
     pub(super) add_bos: bool,
 }
 
@@ -28,7 +28,7 @@ const fn known(names: &'static [&'static str], regexes: &'static [&'static str])
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// The pattern of tiktoken's cl100k and its descendants; they differ in how digits and marks group.
+/// The pattern of tiktoken's cl100k and its variants, which group digits and marks differently.
 macro_rules! cl100k {
     ($letters:literal, $digits:literal, $not_punctuation:literal) => {
         concat!(
@@ -47,7 +47,7 @@ const LLAMA3: &str = cl100k!(r"\p{L}", r"\p{N}{1,3}", r"\p{L}\p{N}");
 const QWEN2: &str = cl100k!(r"\p{L}", r"\p{N}", r"\p{L}\p{N}");
 const QWEN35: &str = cl100k!(r"[\p{L}\p{M}]", r"\p{N}", r"\p{L}\p{M}\p{N}");
 
-/// The pattern of tiktoken's o200k: words in capitals end where lower case begins.
+/// The pattern of tiktoken's o200k: a word of capitals ends where lower case begins.
 macro_rules! o200k {
     ($contraction:literal, $digits:literal) => {
         concat!(
@@ -115,18 +115,16 @@ const KNOWN: &[Known] = &[
     known(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"]),
 ];
 
-/// Steps back that one match may take. The stack for them gives out before, near half a million spaces in a row.
+/// Backtracking steps of one match. Half a million spaces in a row overflow the engine's stack before that.
 const BACKTRACK_LIMIT: usize = 10_000_000;
 
 impl PreTokenizer {
-    /// The pre-tokenizer that files call `name`.
+    /// The pre-tokenizer with this name in files.
     pub(super) fn by_name(name: &str) -> Result<Self, TextError> {
         let known = KNOWN.iter().find(|known| known.names.contains(&name)).ok_or_else(|| {
             let names: Vec<&str> = KNOWN.iter().flat_map(|known| known.names).copied().collect();
             let names = names.join(", ");
-            TextError::Unsupported(format!(
-                "byte-level BPE with the pre-tokenizer {name:?} (supported: {names})"
-            ))
+            TextError::Unsupported(format!("its pre-tokenizer is {name:?}; supported are {names}"))
         })?;
         let compile = |regex: &&str| RegexBuilder::new(regex).backtrack_limit(BACKTRACK_LIMIT).build();
         let regexes = known.regexes.iter().map(compile).collect::<Result<_, _>>();
@@ -147,7 +145,8 @@ impl PreTokenizer {
     }
 }
 
-/// Cuts at the first regex's matches (matches and gaps are pieces alike), and each piece by the other regexes.
+/// Splits text into the first regex's matches and the gaps between them, and each of these by the other
+/// regexes.
 fn split<'t>(
     regexes: &[Regex],
     text: &'t str,
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn all_compile_and_lose_nothing() {
+    fn all_patterns_compile_and_keep_all_text() {
         let text = "I'LL pay 12345 €, naïve  Größe\r\n\n\t x=[1];  日本語🙂 ٣٤٥   ";
         for name in KNOWN.iter().flat_map(|known| known.names) {
             assert_eq!(words(name, text).concat(), text, "{name}");
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_group_as_the_vocabulary_wants() {
+    fn digits_are_grouped_by_pre_tokenizer() {
         assert_eq!(words("gpt-2", "a 1234"), ["a", " 1234"]);
         assert_eq!(words("smollm", "a 12"), ["a", " ", "1", "2"]);
         assert_eq!(words("llama-bpe", "a 1234"), ["a", " ", "123", "4"]);
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_name_lists_the_known() {
+    fn an_unknown_name_lists_the_supported_ones() {
         let message = PreTokenizer::by_name("klingon").unwrap_err().to_string();
         assert!(message.contains("klingon") && message.contains("llama-bpe"));
     }
@@ -211,7 +210,7 @@ mod tests {
         let text = " ".repeat(1 << 18) + "x";
         assert_eq!(words("gpt-2", &text).len(), 2);
         assert_eq!(words("llama-bpe", &text).len(), 2);
-        // Beyond what the regex engine can take back, an error rather than other words.
+        // Past the regex engine's limit this is an error, not a different split.
         let text = " ".repeat(1 << 20) + "x";
         let result = PreTokenizer::by_name("gpt-2").and_then(|p| p.split(&text, &mut |_| Ok(())));
         assert!(matches!(result, Err(TextError::Encode(_))));

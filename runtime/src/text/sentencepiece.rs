@@ -1,14 +1,14 @@
-//! SentencePiece vocabularies (arXiv 1808.06226): pieces with scores, ▁ for a space, and tokens for single bytes.
+//! SentencePiece vocabularies (arXiv 1808.06226): pieces with scores, ▁ for a space, tokens for single bytes.
 //!
-//! Neighbours merge as long as the result is in the vocabulary, the best score first. No
-//! merge list is needed, and the vocabulary is held once: its texts in one string, its ids in a hash table.
+//! Neighbours merge while the result is in the vocabulary, the best score first. There is no list of merges.
+//! The vocabulary is stored once: all texts in one string, the ids in a hash table.
 
 use std::{cmp::Ordering, collections::BinaryHeap, hash::BuildHasher};
 
 use super::TextError;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// What stands for a space in the vocabulary's texts.
+/// The character for a space in the vocabulary's texts.
 const SPACE: char = '▁';
 
 /// A SentencePiece vocabulary.
@@ -19,29 +19,29 @@ pub(super) struct SentencePiece {
     /// Where each text ends in `texts`.
     ends: Vec<usize>,
     scores: Vec<f32>,
-    /// Whether plain text may become the token: control, unknown and byte tokens it may not.
+    /// Whether plain text can become the token. It cannot become a control, unknown or byte token.
     mergeable: Vec<bool>,
     ids: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// The tokens of single bytes, or the unknown token where there are none.
+    /// The tokens of single bytes, or the unknown token for bytes without one.
     bytes: [Option<u32>; 256],
 }
 
-/// A piece of the text: a list linked both ways.
+/// A piece of the text, in a doubly linked list.
 struct Symbol {
     start: usize,
-    /// Empty once it was merged into its left neighbour.
+    /// Equal to `start` once the piece has been merged into its left neighbour.
     end: usize,
     previous: Option<usize>,
     next: Option<usize>,
 }
 
-/// Two neighbours that could merge.
+/// Two neighbours that can merge.
 struct Candidate {
     score: f32,
     left: usize,
     right: usize,
-    /// The merged length, by which a candidate shows that it is out of date.
+    /// The merged length; if it no longer matches, the candidate is out of date.
     len: usize,
 }
 
@@ -84,7 +84,7 @@ impl SentencePiece {
         };
         for (id, text) in (0..).zip(tokens) {
             if spm.id_of(&text).is_some() {
-                return Err(TextError::Vocabulary(format!("token {id} occurs twice: {text:?}")));
+                return Err(TextError::Vocabulary(format!("token {id} appears twice: {text:?}")));
             }
             spm.texts.push_str(&text);
             spm.ends.push(spm.texts.len());
@@ -109,7 +109,7 @@ impl SentencePiece {
         self.ends.get(id as usize).map(|_| text_of(&self.texts, &self.ends, id))
     }
 
-    /// Appends the tokens of `text`, after a space where `add_space_prefix` says so.
+    /// Appends the tokens of `text`, with a space before it if `add_space_prefix` is set.
     pub(super) fn encode(
         &self,
         text: &str,
@@ -130,7 +130,7 @@ impl SentencePiece {
         while let Some(Candidate { left, right, len, .. }) = candidates.pop() {
             let (Some(a), Some(b)) = (symbols.get(left), symbols.get(right)) else { continue };
             let (end, next) = (b.end, b.next);
-            // Either was merged meanwhile: with something else, or away.
+            // One of the two has been merged in the meantime.
             if a.start == a.end || b.start == b.end || end - a.start != len {
                 continue;
             }
@@ -189,14 +189,14 @@ fn text_of<'a>(texts: &'a str, ends: &[usize], id: u32) -> &'a str {
     texts.get(start..end).unwrap_or_default()
 }
 
-/// A text as pieces spell it.
+/// A text with ▁ for spaces.
 fn escape(text: &str, add_space_prefix: bool) -> String {
     let mut escaped = if add_space_prefix { SPACE.to_string() } else { String::new() };
     escaped.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
     escaped
 }
 
-/// The bytes that a piece stands for.
+/// The bytes of a piece.
 pub(super) fn bytes(piece: &str) -> Vec<u8> {
     let hex = piece.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')).filter(|hex| hex.len() == 2);
     match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {

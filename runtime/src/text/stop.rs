@@ -1,6 +1,6 @@
-//! Stop strings in a stream of text: what may be the beginning of one is held back.
+//! Stop strings in a stream of text. Text that may be the beginning of one is held back.
 
-/// Watches for stop strings.
+/// Finds stop strings.
 #[derive(Debug, Default)]
 pub struct StopMatcher {
     stops: Vec<String>,
@@ -8,12 +8,13 @@ pub struct StopMatcher {
 }
 
 impl StopMatcher {
-    /// Watches for these; empty ones are ignored.
+    /// A matcher for these strings; empty ones are ignored.
     pub fn new(stops: Vec<String>) -> Self {
         Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), held: String::new() }
     }
 
-    /// Takes more text. Returns what can be shown now and whether a stop string has come, before which it then ends.
+    /// Takes more text. Returns the text that can be shown, and whether a stop string was found; the text
+    /// then ends before it.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
@@ -28,7 +29,7 @@ impl StopMatcher {
         (std::mem::replace(&mut self.held, rest), false)
     }
 
-    /// What was held back, at the end of the text.
+    /// The text that is still held back, at the end.
     pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

@@ -1,4 +1,4 @@
-//! Against known vectors: golden texts of a real model, and templates whose output the specification tells.
+//! Tests on golden texts of a real model, and on templates whose output was worked out by hand.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -179,7 +179,7 @@ fn plain_text_never_becomes_a_control_token() {
     let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
     let id = |token: &str| tokenizer.id_of(token).unwrap();
     assert_eq!(tokenizer.encode("<s>", false).unwrap(), [1, id("▁<s"), id(">")]);
-    // Nor does a byte's name become the byte.
+    // The name of a byte does not become the byte token.
     assert!(!tokenizer.encode("<0x41>", false).unwrap().contains(&id("<0x41>")));
 }
 
@@ -208,7 +208,7 @@ fn special_tokens_by_type() {
     let starts = |text: &str, special| tokenizer.encode(text, special).unwrap()[0];
     assert_eq!(starts("<|im_end|>", true), id("<|im_end|>"));
     assert_eq!(starts("<|im_end|>", false), id("<"));
-    // User-defined tokens always count, save for those that look like a turn's marker.
+    // User-defined tokens always count, except those that look like markers.
     assert_eq!(tokenizer.encode("a  bc<think>", false).unwrap(), [id("a  b"), id("c"), id("<think>")]);
     assert_eq!(starts("<|user|>", true), id("<|user|>"));
     assert_eq!(starts("<|user|>", false), id("<"));
@@ -234,7 +234,7 @@ fn the_beginning_is_not_doubled() {
 }
 
 #[test]
-fn chatml_stands_in_where_its_tokens_are() {
+fn chatml_is_used_where_its_tokens_exist() {
     let mut metadata = words();
     let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
     let template = ChatTemplate::from_metadata(&metadata, &tokenizer).unwrap().unwrap();
@@ -245,8 +245,8 @@ fn chatml_stands_in_where_its_tokens_are() {
 }
 
 #[test]
-fn a_message_keeps_what_is_no_marker() {
-    // The template takes the thoughts out of an answer by a user-defined token, which must not be hidden from it.
+fn messages_keep_tokens_that_are_not_markers() {
+    // This template cuts thoughts off at a user-defined token, so messages must show it that token unbroken.
     let mut metadata = words();
     let source = "{% for m in messages %}{{ m.content.split('<think>')[-1] }}{% endfor %}";
     metadata.insert("tokenizer.chat_template", source);
@@ -279,20 +279,25 @@ fn hostile_vocabularies_are_errors() {
     refused(words(), "tokenizer.ggml.eos_token_id", 1_000_000u32.into(), "eos_token_id");
     refused(words(), "tokenizer.ggml.pre", "of my own".into(), "of my own");
     refused(words(), "tokenizer.ggml.merges", 1u32.into(), "merges");
-    refused(words(), "tokenizer.ggml.merges", strings(&["no such"]), "does not have");
-    refused(words(), "tokenizer.ggml.merges", strings(&["ab"]), "no pair");
+    refused(words(), "tokenizer.ggml.merges", strings(&["no such"]), "not in the vocabulary");
+    refused(words(), "tokenizer.ggml.merges", strings(&["ab"]), "not a pair");
     refused(words(), "tokenizer.ggml.merges", strings(&["a b", "a b"]), "twice");
-    // Both sides exist, what they make does not, and is longer than any token.
-    refused(words(), "tokenizer.ggml.merges", strings(&["<|im_start|> <|im_start|>"]), "does not have");
+    // Both parts exist; the merged token does not, and would be longer than any other.
+    refused(
+        words(),
+        "tokenizer.ggml.merges",
+        strings(&["<|im_start|> <|im_start|>"]),
+        "not in the vocabulary",
+    );
     let twice = |mut metadata: Metadata, words: &str| {
         let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap();
         let tokens: Vec<String> = tokens.iter().map(|_| "same".to_string()).collect();
         metadata.insert("tokenizer.ggml.tokens", tokens);
         refused(metadata, "x", 0u32.into(), words);
     };
-    twice(words(), "are the same");
-    twice(pieces(), "occurs twice");
-    // Empty strings, several of them, are tokens that no text makes.
+    twice(words(), "are equal");
+    twice(pieces(), "appears twice");
+    // A vocabulary may have several empty tokens, which no text contains.
     let mut metadata = words();
     let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
     (tokens[0], tokens[1]) = (String::new(), String::new());
@@ -310,34 +315,41 @@ fn render(template: &str, messages: &[Message]) -> Result<String, TextError> {
 #[test]
 fn templates_in_the_wild() {
     let talk = [message("user", " Hi "), message("assistant", "Hello"), message("user", "Bye")];
-    // Mistral's manner.
-    let mistral = "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+    // Like Mistral's.
+    let mistral = "{{ bos_token }}{% for m in messages %}\
+        {% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}\
         {{ raise_exception('Roles must alternate') }}{% endif %}{% if m['role'] == 'user' %}\
-        {{ '[INST] ' + m['content'].strip() + ' [/INST]' }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}";
+        {{ '[INST] ' + m['content'].strip() + ' [/INST]' }}{% else %}\
+        {{ m['content'] + eos_token }}{% endif %}{% endfor %}";
     assert_eq!(render(mistral, &talk).unwrap(), "<s>[INST] Hi [/INST]Hello</s>[INST] Bye [/INST]");
     let error = render(mistral, &talk[1..]).unwrap_err().to_string();
     assert!(error.contains("Roles must alternate"), "{error}");
-    // Gemma's manner: another name for the assistant, blocks on lines of their own.
-    let gemma = "{% for message in messages %}\n  {% set role = 'model' if message.role == 'assistant' else message.role %}\n\
+    // Like Gemma's: another name for the assistant, blocks on separate lines.
+    let gemma = "{% for message in messages %}\n  \
+        {% set role = 'model' if message.role == 'assistant' else message.role %}\n\
         {{ '<start_of_turn>' + role + '\\n' + message.content | trim + '<end_of_turn>\\n' }}\n{% endfor %}\n\
         {% if add_generation_prompt %}\n{{ '<start_of_turn>model\\n' }}\n{% endif %}";
     let expected = "<start_of_turn>user\nHi<end_of_turn>\n\n<start_of_turn>model\nHello<end_of_turn>\n\n\
         <start_of_turn>user\nBye<end_of_turn>\n\n<start_of_turn>model\n\n";
     assert_eq!(render(gemma, &talk).unwrap(), expected);
-    // Llama 3's manner: a date, tojson, namespaces.
+    // Like Llama 3's: a date, tojson, namespaces.
     let llama = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}\
         {{ ns.n }} {{ {'a': [1, true]} | tojson }} {{ strftime_now('%Y') | length }}";
     assert_eq!(render(llama, &talk).unwrap(), "3 {\"a\": [1, true]} 4");
 }
 
 #[test]
-fn templates_of_llama_3() {
-    let source = "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- set date_string = strftime_now('%d %b %Y') %}\n\
-        {%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content']|trim %}\n    \
+fn llama_3_template() {
+    let source = "{{- bos_token }}\n{%- if not date_string is defined %}\n    \
+        {%- set date_string = strftime_now('%d %b %Y') %}\n\
+        {%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    \
+        {%- set system_message = messages[0]['content']|trim %}\n    \
         {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' %}\n{%- endif %}\n\
-        {{- '<|start_header_id|>system<|end_header_id|>\n\n' }}\n{{- 'Today Date: ' + date_string + '\n\n' }}\n\
+        {{- '<|start_header_id|>system<|end_header_id|>\n\n' }}\n\
+        {{- 'Today Date: ' + date_string + '\n\n' }}\n\
         {{- system_message }}\n{{- '<|eot_id|>' }}\n{%- for message in messages %}\n    \
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}\n\
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim \
+        + '<|eot_id|>' }}\n\
         {%- endfor %}\n{%- if add_generation_prompt %}\n    \
         {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}\n{%- endif %}\n";
     let text = render(source, &[message("system", " Be brief. "), message("user", "Hi\n")]).unwrap();
@@ -358,7 +370,7 @@ fn json_is_as_python_writes_it() {
 }
 
 #[test]
-fn training_tags_are_passed_over() {
+fn generation_tags_are_ignored() {
     let source = "{% for m in messages %}{%- generation -%} {{ m.content }} {% endgeneration %};{% endfor %}";
     assert_eq!(render(source, &[message("assistant", "Hi")]).unwrap(), "Hi ;");
 }
@@ -422,7 +434,7 @@ fn broken_utf8_is_replaced_and_text_after_it_kept() {
 }
 
 #[test]
-fn a_prompt_is_gone_on_from_with_its_space() {
+fn text_that_continues_a_prompt_keeps_its_space() {
     let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
     let a = tokenizer.id_of("▁a").unwrap();
     assert_eq!(Detokenizer::new().push(&tokenizer, a), "a");

@@ -1,7 +1,7 @@
 //! Tokenizers from GGUF metadata.
 //!
-//! What is special here is where text is cut: control tokens count only where the caller says so, and plain text
-//! never becomes one.
+//! Control tokens in a text count only if the caller asks for it. Otherwise they are text: plain text never
+//! becomes a control token.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -11,7 +11,7 @@ use super::sentencepiece::{self, SentencePiece};
 use super::{Detokenizer, TextError};
 use crate::gguf::{Array, Metadata, Value};
 
-/// What `tokenizer.ggml.token_type` says of a token.
+/// Values of `tokenizer.ggml.token_type`.
 mod token_type {
     pub const UNKNOWN: i32 = 2;
     pub const CONTROL: i32 = 3;
@@ -19,7 +19,7 @@ mod token_type {
     pub const BYTE: i32 = 6;
 }
 
-/// Names by which models end a turn, whatever their metadata says.
+/// Tokens that end a turn in many models, even if the metadata does not name them.
 const TURN_ENDS: &[&str] = &[
     "<|im_end|>",
     "<|eot_id|>",
@@ -32,9 +32,9 @@ const TURN_ENDS: &[&str] = &[
     "</s>",
 ];
 
-/// Longest vocabulary that is taken; the largest published ones have some 260,000 words.
+/// The largest published vocabularies have about 260,000 tokens.
 const MAX_VOCABULARY: usize = 1 << 20;
-/// Bytes of all special tokens together: the automata that find them are several times as large.
+/// Bytes of all special tokens together; the automata that find them are several times as large.
 const MAX_SPECIAL_BYTES: usize = 1 << 20;
 
 /// A model's tokenizer.
@@ -42,11 +42,11 @@ const MAX_SPECIAL_BYTES: usize = 1 << 20;
 pub struct Tokenizer {
     model: Model,
     vocab_size: usize,
-    /// Every token that is not made by merging: control, unknown and user-defined ones.
+    /// All tokens that are not made by merging: control, unknown and user-defined ones.
     special: Cutter,
-    /// Of those, the ones that count in plain text too: user-defined ones that do not look like markers.
+    /// The special tokens that count in plain text, too: user-defined ones that do not look like markers.
     plain: Cutter,
-    /// Of those, the ones that do not.
+    /// The other special tokens.
     markers: Cutter,
     kinds: Vec<Kind>,
     stop_ids: Vec<u32>,
@@ -62,18 +62,18 @@ enum Model {
     SentencePiece(Box<SentencePiece>),
 }
 
-/// What a token is for.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
-    /// Stands for itself, in plain text too.
+    /// Its text is literal. It counts in plain text, too.
     UserDefined,
-    /// Control and unknown: no text.
+    /// Control and unknown tokens, which have no text.
     Control,
     Byte,
 }
 
-/// Finds tokens that are taken whole wherever they stand.
+/// Finds special tokens in text.
 #[derive(Debug)]
 struct Cutter {
     automaton: AhoCorasick,
@@ -87,7 +87,9 @@ impl Cutter {
             tokens.map(|(id, token)| (id as u32, token.as_str())).unzip();
         let bytes: usize = names.iter().map(|name| name.len()).sum();
         if bytes > MAX_SPECIAL_BYTES {
-            return Err(TextError::Vocabulary(format!("its special tokens have {bytes} bytes together")));
+            let problem =
+                format!("its special tokens have {bytes} bytes; at most {MAX_SPECIAL_BYTES} are allowed");
+            return Err(TextError::Vocabulary(problem));
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -96,7 +98,7 @@ impl Cutter {
         Ok(Self { automaton, ids })
     }
 
-    /// Calls `piece` with the plain stretches and the tokens between them, in order.
+    /// Calls `piece` with each token and each stretch of plain text between them, in order.
     fn cut<'t>(
         &self,
         text: &'t str,
@@ -120,17 +122,21 @@ enum Piece<'t> {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer that a file describes, and takes the vocabulary's long arrays out of the metadata.
+    /// Builds a file's tokenizer. Takes the vocabulary's long arrays out of the metadata.
     pub fn from_metadata(metadata: &mut Metadata) -> Result<Self, TextError> {
-        let kind = metadata.str("tokenizer.ggml.model").unwrap_or("absent").to_string();
+        let kind = metadata.str("tokenizer.ggml.model").unwrap_or_default().to_string();
         let pre_tokenizer = match kind.as_str() {
             "gpt2" => Some(PreTokenizer::by_name(metadata.str("tokenizer.ggml.pre").unwrap_or("default"))?),
             "llama" => None,
-            other => return Err(TextError::Unsupported(format!("\"{other}\" (supported: gpt2, llama)"))),
+            other => {
+                let problem = format!("its tokenizer.ggml.model is {other:?}; supported are gpt2 and llama");
+                return Err(TextError::Unsupported(problem));
+            }
         };
         let mut tokens = take_strings(metadata, "tokenizer.ggml.tokens")?;
         if tokens.is_empty() || tokens.len() > MAX_VOCABULARY {
-            return Err(TextError::Vocabulary(format!("{} tokens", tokens.len())));
+            let problem = format!("it has {} tokens; 1 to {MAX_VOCABULARY} are allowed", tokens.len());
+            return Err(TextError::Vocabulary(problem));
         }
         for (id, token) in tokens.iter_mut().enumerate().filter(|(_, token)| token.is_empty()) {
             *token = format!("[EMPTY_{id}]");
@@ -167,7 +173,7 @@ impl Tokenizer {
                 pre_tokenizer.as_ref().is_none_or(|pre_tokenizer| pre_tokenizer.add_bos),
             ),
             add_space_prefix: flag("tokenizer.ggml.add_space_prefix", is_spm),
-            // Last, for it takes the vocabulary itself.
+            // Last, because it takes the vocabulary.
             model: match pre_tokenizer {
                 Some(pre_tokenizer) => {
                     let merges = take_strings(metadata, "tokenizer.ggml.merges")?;
@@ -176,7 +182,7 @@ impl Tokenizer {
                 None => {
                     let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned());
                     let scores = scores.filter(|scores| scores.len() == tokens.len()).ok_or_else(|| {
-                        TextError::Vocabulary("tokenizer.ggml.scores has not a number for each token".into())
+                        TextError::Vocabulary("tokenizer.ggml.scores must have one number per token".into())
                     })?;
                     let mergeable = |kind: &Kind| matches!(kind, Kind::Text | Kind::UserDefined);
                     let mergeable = kinds.iter().map(mergeable).collect();
@@ -188,7 +194,7 @@ impl Tokenizer {
         })
     }
 
-    /// Words of the vocabulary.
+    /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -198,7 +204,7 @@ impl Tokenizer {
         &self.stop_ids
     }
 
-    /// Whether the token is for control, and no text.
+    /// Whether this is a control token, which has no text.
     pub fn is_control(&self, id: u32) -> bool {
         self.kinds.get(id as usize) == Some(&Kind::Control)
     }
@@ -224,7 +230,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The string of a token, as the vocabulary spells it.
+    /// A token's string in the vocabulary.
     pub(super) fn spelled(&self, id: u32) -> Option<String> {
         match &self.model {
             Model::ByteLevel(model) => model.spelled(id),
@@ -232,9 +238,9 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of a text, after the beginning-of-sequence token where the model wants one and the text does not
-    /// bring its own. With `parse_special`, control tokens that are written out count as such; without, they are
-    /// text.
+    /// Token ids of a text. They begin with the beginning-of-sequence token if the model wants it; a text
+    /// that begins with it does not get a second one. With `parse_special`, control tokens in the text count;
+    /// otherwise they are text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
         if parse_special {
@@ -245,7 +251,7 @@ impl Tokenizer {
         Ok(self.after_bos(ids))
     }
 
-    /// As [`Self::encode`] with control tokens, `restore` being applied to the plain stretches between them.
+    /// As [`Self::encode`] with control tokens. `restore` is applied to each stretch of plain text.
     pub(super) fn encode_marked(
         &self,
         text: &str,
@@ -263,7 +269,7 @@ impl Tokenizer {
         ids
     }
 
-    /// Where tokens stand in a text that must not count when a person writes them, and their ends.
+    /// Start and end of each token in a text that must not count if it is in a message.
     pub(super) fn markers_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
         self.markers.automaton.find_iter(text).map(|found| (found.start(), found.end()))
     }
@@ -283,7 +289,7 @@ impl Tokenizer {
         })
     }
 
-    /// The model takes each stretch as the beginning of a text, as llama.cpp does.
+    /// Each stretch between tokens is encoded like the beginning of a text, as in llama.cpp.
     fn append_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
         self.plain.cut(text, |piece| match (piece, &self.model) {
             (Piece::Token(id), _) => {
@@ -297,7 +303,7 @@ impl Tokenizer {
         })
     }
 
-    /// The bytes that a token stands for; none for control tokens.
+    /// The bytes of a token; control tokens have none.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         let token = self.spelled(id).unwrap_or_default();
         match (self.kinds.get(id as usize), &self.model) {
@@ -308,12 +314,12 @@ impl Tokenizer {
         }
     }
 
-    /// Whether a text's first token brings a space that the text did not have.
+    /// Whether the first token of a text adds a space that is not in the text.
     pub(super) fn drops_first_space(&self) -> bool {
         self.add_space_prefix
     }
 
-    /// The text of tokens, control tokens left out.
+    /// The text of tokens, without control tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut detokenizer = Detokenizer::new();
         let mut text: String = ids.iter().map(|id| detokenizer.push(self, *id)).collect();
@@ -325,11 +331,11 @@ impl Tokenizer {
 fn take_strings(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, TextError> {
     match metadata.take(key) {
         Some(Value::Array(Array::Strings(strings))) => Ok(strings),
-        _ => Err(TextError::Vocabulary(format!("{key} is no array of strings"))),
+        _ => Err(TextError::Vocabulary(format!("{key} is not an array of strings"))),
     }
 }
 
-/// Each token's kind; all text where the file does not say.
+/// Each token's kind; without types in the file, all are text.
 fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TextError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     if metadata.get(KEY).is_none() {
@@ -337,7 +343,7 @@ fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TextError> {
     }
     let types = metadata.i32s(KEY).filter(|types| types.len() == n_tokens);
     let types =
-        types.ok_or_else(|| TextError::Vocabulary(format!("{KEY} has not a number for each token")))?;
+        types.ok_or_else(|| TextError::Vocabulary(format!("{KEY} must have one integer per token")))?;
     Ok(types
         .iter()
         .map(|ty| match *ty {
@@ -349,11 +355,11 @@ fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TextError> {
         .collect())
 }
 
-/// A token that the metadata names by its id.
+/// A token id in the metadata.
 fn token_id(metadata: &Metadata, key: &str, n_tokens: usize) -> Result<Option<u32>, TextError> {
     match metadata.u32(key) {
         Some(id) if id as usize >= n_tokens => {
-            Err(TextError::Vocabulary(format!("{key} is {id}, of {n_tokens} tokens")))
+            Err(TextError::Vocabulary(format!("{key} is {id}, but there are only {n_tokens} tokens")))
         }
         id => Ok(id),
     }

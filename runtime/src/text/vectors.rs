@@ -1,4 +1,4 @@
-//! Token vectors made by llama.cpp and Hugging Face's tokenizers: every vocabulary in `tests/vocab`.
+//! Tests every vocabulary in `tests/vocab` on token vectors from llama.cpp and Hugging Face's tokenizers.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
@@ -65,7 +65,7 @@ fn published_vectors_decode_to_their_texts() {
     for name in ["gpt-2", "llama-spm"] {
         let tokenizer = tokenizer(name);
         for (text, ids) in vectors(name) {
-            // ▁ and a space are one to SentencePiece: such texts do not come back.
+            // SentencePiece does not distinguish ▁ from a space, so texts with ▁ do not come back.
             if !text.contains('▁') {
                 assert_eq!(tokenizer.decode(&ids), text, "{name}");
             }
