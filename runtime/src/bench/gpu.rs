@@ -1,4 +1,4 @@
-//! `nomoat bench gpu`: a device's limits, what kernels reach of them at a model's shapes, and whole models.
+//! `nomoat bench gpu`: measures a device's limits, its kernels at a model's shapes, and the whole model.
 
 use super::model::{Model, OwnedStep, Times, executor, prompt, run as run_steps};
 use super::report::{Report, Row, Run, Whole, kernels_text, limits_text, whole_text};
@@ -15,25 +15,25 @@ use std::time::{Instant, SystemTime};
 /// What to measure.
 #[derive(Args)]
 pub struct Options {
-    /// Whose dimensions the model has; its weights are made up.
+    /// The model whose dimensions are used; weights are random.
     #[arg(long, value_enum, default_value = "smollm2-135m")]
     shape: Name,
-    /// What its matrices are stored in.
+    /// Format of its matrices.
     #[arg(long, value_enum, default_value = "q4_0")]
     format: FormatChoice,
-    /// Less of everything: kernels of one weight format, shorter runs.
+    /// Measure less: the kernels of one weight format, and shorter runs.
     #[arg(long)]
     quick: bool,
-    /// Seconds that each of the runs of a whole model may take.
+    /// Most seconds for each run of the whole model.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Which of the equivalent kernels to run, such as `int8` or `exact,shared:16,tile,f32`.
+    /// Kernels to run, such as `int8` or `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
-    /// Write all that was measured to this file, as JSON.
+    /// Write all measurements to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Measure nothing; write the model to this file, as GGUF, for other programs.
+    /// Measure nothing; write the model to this GGUF file, for other programs.
     #[arg(long)]
     write_model: Option<PathBuf>,
 }
@@ -63,11 +63,11 @@ impl FormatChoice {
 
 /// Formats whose kernels are measured.
 const FORMATS: [Format; 4] = [Format::F16, Format::Q4_0, Format::Q4_1, Format::Q8_0];
-/// Bytes of layers that kernels are measured on, or two layers.
+/// Bytes of the layers on which kernels are measured, but at least two layers.
 const LAYERS: u64 = 256 << 20;
 /// Positions of the longer context.
 const LONG: u32 = 4096;
-/// Tokens that decode makes.
+/// Tokens of a decode run.
 const TOKENS: usize = 128;
 
 pub fn run(options: &Options) -> Result<()> {
@@ -85,7 +85,7 @@ async fn measure(options: &Options, shape: &Shape, format: Format) -> Result<()>
     let mut failures = Vec::new();
     let mut bench = Bench { gpu: &gpu, meter, shape, format, options };
 
-    // The format that was asked for comes first, with all ops.
+    // The chosen format comes first, with all ops.
     let others = FORMATS.into_iter().filter(|other| *other != format && !options.quick);
     let mut timed = Vec::new();
     for format in std::iter::once(format).chain(others) {
@@ -95,7 +95,7 @@ async fn measure(options: &Options, shape: &Shape, format: Format) -> Result<()>
         }
     }
     if let Err(error) = bench.meter.measure_limits().await {
-        failures.push(format!("the limits for a second time: {error}"));
+        failures.push(format!("the limits, the second time: {error}"));
     }
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -127,7 +127,7 @@ async fn measure(options: &Options, shape: &Shape, format: Format) -> Result<()>
             .with_context(|| path.display().to_string())?;
     }
     if report.kernels.is_empty() && report.model.is_none() {
-        bail!("nothing could be measured");
+        bail!("nothing could be measured; the reasons are above");
     }
     Ok(())
 }
@@ -138,16 +138,16 @@ fn today() -> String {
     date.format("%Y-%m-%d").to_string()
 }
 
-/// A device that computes rightly, or what to do about having none.
+/// Opens a device that passes the self-test. Without one, the error says what to install.
 async fn open(kernels: &str) -> Result<Gpu> {
     let options = gpu::Options { kernels: kernels.into(), ..Default::default() };
     let gpu = match Gpu::open(options).await {
         Err(error @ GpuError::NoAdapter(_)) => {
             let needs = if cfg!(target_os = "linux") {
-                "Nomoat needs a Vulkan driver: the loader (libvulkan.so.1) and the GPU maker's part, which lists itself in \
-                 /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; or Mesa's lavapipe, in software"
+                "Install a Vulkan driver: the loader (libvulkan.so.1) and the GPU vendor's driver, which has a \
+                 file in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; or Mesa's lavapipe, a software driver"
             } else {
-                "Nomoat needs a GPU driver with Vulkan, Metal or Direct3D 12"
+                "Install a GPU driver with Vulkan, Metal or Direct3D 12"
             };
             bail!("there is no GPU to measure: {error}. {needs}.");
         }
@@ -167,15 +167,16 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Times ops, of the chosen format all, of others those that read weights; each with its format and context.
+    /// Times all ops with the chosen format, with other formats only those that read matrices. Returns each
+    /// with its format and context.
     async fn kernels(&mut self, format: Format) -> Result<Vec<(OpTime, Format, u32)>> {
         let layers = (LAYERS / self.shape.layer_bytes(format)).clamp(2, self.shape.n_layers);
         eprintln!("[kernels on {}: {layers} layers]", format.name());
-        // One matrix of words serves as both, to take less memory.
+        // The embedding is the output projection, too, to save memory.
         let shape = Shape { n_layers: layers, is_tied: true, ..*self.shape };
         let model = Model::new(self.gpu, &shape, format).await?;
         let is_chosen = format == self.format;
-        // (rows, positions that the last one sees, beginning of the ops' names)
+        // (rows, positions that the last one attends to, beginning of the ops' descriptions)
         let mut parts: Vec<(u32, u32, &str)> = vec![(1, 128, ""), (128, 128, "")];
         if is_chosen {
             parts.extend([(1, LONG, "attention"), (128, LONG, "attention")]);
@@ -203,7 +204,7 @@ impl Bench<'_> {
         Row { weights, context, limit, share, time }
     }
 
-    /// Prefill and decode of the whole model.
+    /// Measures prefill and decode of the whole model.
     async fn whole(&mut self) -> Result<Whole> {
         eprintln!("[{} in {}]", self.shape.name, self.format.name());
         let model = Model::new(self.gpu, self.shape, self.format).await?;
@@ -264,18 +265,18 @@ impl Bench<'_> {
     }
 }
 
-/// Rounds of a run, of which the first warms up.
+/// Rounds of a run. The first one only warms up.
 const ROUNDS: u32 = 4;
 
-/// The fastest of several rounds of a run, after one that does not count, or one round alone where it takes long; that is cut off when
-/// its time is over.
+/// The fastest of several rounds of a run. A run that takes long has only one round, which ends when the time
+/// is over.
 async fn fastest<'r>(
     executor: &mut Executor,
     next: impl Fn(usize) -> Option<(&'r OwnedStep, Feed)>,
     seconds: f64,
 ) -> Result<Times> {
     let start = Instant::now();
-    // Its pipelines are there; what else is done at first use is done here.
+    // Pipelines are compiled by now; this does whatever else happens at first use.
     run_steps(executor, |i| next(i).filter(|_| i < 2)).await?;
     let is_over = || start.elapsed().as_secs_f64() > seconds;
     let mut best = run_steps(executor, |i| next(i).filter(|_| i == 0 || !is_over())).await?;
@@ -291,7 +292,7 @@ async fn fastest<'r>(
     Ok(best)
 }
 
-/// Whether an op is a projection.
+/// Whether an op is a projection, by its description.
 fn reads_matrix(op: &str) -> bool {
     ["q, k, v ", "gate, up ", "project ", "norm, project "].iter().any(|start| op.starts_with(start))
 }

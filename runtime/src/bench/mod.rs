@@ -1,4 +1,4 @@
-//! `nomoat bench`: what devices reach of what they could.
+//! `nomoat bench`: measures devices, and how close kernels come to their limits.
 
 mod gpu;
 mod model;
@@ -12,16 +12,16 @@ use nomoat_runtime::cpu::{Cpu, bench, default_threads};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// The CPU's kernels; prints JSON.
+    /// Measure the CPU's kernels; prints JSON.
     Cpu {
-        /// Threads; default: one a core, at most 8.
+        /// Threads [default: one per core, at most 8].
         #[arg(long)]
         threads: Option<usize>,
-        /// Activations of 8 bits.
+        /// Quantise activations to 8 bits.
         #[arg(long)]
         int8: bool,
     },
-    /// The GPU's limits, its kernels, and whole models of made-up weights.
+    /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
 }
 

@@ -1,4 +1,4 @@
-//! Whole models of made-up weights on a GPU, built as real files are, and steps of them.
+//! Models with random weights on a GPU, built in the same way as from files, and steps on them.
 
 use super::shape::{RUN, Shape, blocks};
 use anyhow::{Result, ensure};
@@ -11,7 +11,7 @@ use nomoat_runtime::quant::{BLOCK, Format};
 use nomoat_runtime::text::Tokenizer;
 use std::time::Instant;
 
-/// Bytes that may wait in the device's queue.
+/// Most bytes waiting in the device's queue.
 const QUEUED: usize = 64 << 20;
 
 /// A model on a device.
@@ -19,11 +19,11 @@ pub struct Model {
     pub graph: Graph,
     pub formats: Vec<Format>,
     pub weights: Weights,
-    /// Bytes of the tensors in a file.
+    /// Bytes that its tensors would take in a file.
     pub tensor_bytes: u64,
 }
 
-/// The header of a file of this shape, read as that of any file, and the graph that it describes.
+/// The header of a file with this shape, its configuration and its graph.
 pub fn read_header(shape: &Shape, format: Format) -> Result<(Header, Config, Graph)> {
     let writer = shape.writer(format);
     let bytes = writer.header()?;
@@ -46,7 +46,7 @@ impl Model {
         let mut queued = 0;
         for (i, weight) in graph.weights.iter().enumerate() {
             if weight.is_vector {
-                // Constants are there already and write_vector would undo them.
+                // Constants are written already; write_vector would overwrite them.
                 if matches!(weight.source, nomoat_runtime::graph::Source::Tensor(_)) {
                     weights.write_vector(WeightId(i), &vec![1.0; weight.n_cols]);
                 }
@@ -78,7 +78,7 @@ impl Model {
     }
 }
 
-/// The rows of a step of one sequence.
+/// A step of one sequence that owns its rows.
 pub struct OwnedStep {
     tokens: Vec<Token>,
     outputs: Vec<Output>,
@@ -86,7 +86,7 @@ pub struct OwnedStep {
 }
 
 impl OwnedStep {
-    /// Tokens at these positions; the last has an output, where there is to be one.
+    /// A step of tokens at these positions; the last one may have an output.
     pub fn new(positions: std::ops::Range<u32>, has_output: bool) -> Self {
         let pages = (0..positions.end.div_ceil(PAGE)).collect();
         let output = positions.len() as u32 - 1;
@@ -105,33 +105,34 @@ impl OwnedStep {
     }
 }
 
-/// An executor of steps of so many rows, within so many positions.
+/// An executor for steps of at most `tokens` rows, in a context of `context` positions.
 pub fn executor(gpu: &Gpu, model: &Model, tokens: u32, context: u32) -> Result<Executor> {
     let pages = context.div_ceil(PAGE);
     let capacity = Capacity { tokens, outputs: 1, sequences: 1, max_pages: pages, pages };
     Ok(Executor::new(gpu, &model.graph, &model.weights, capacity)?)
 }
 
-/// The steps of a prompt.
+/// The steps of a prompt, with at most `chunk` rows each.
 pub fn prompt(n_tokens: u32, chunk: u32) -> Vec<OwnedStep> {
     let end = |start: u32| (start + chunk).min(n_tokens);
     let starts = (0..n_tokens).step_by(chunk as usize);
     starts.map(|start| OwnedStep::new(start..end(start), end(start) == n_tokens)).collect()
 }
 
-/// How long steps took.
+/// How long a run of steps took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     pub tokens: usize,
     pub submits: usize,
     pub dispatches: usize,
-    /// From the first step's beginning to the last one's result.
+    /// From the start of the first step to the result of the last one.
     pub seconds: f64,
-    /// Of them, those that the host spent on encoding and submitting.
+    /// The part of them that the host spent encoding and submitting.
     pub host_seconds: f64,
 }
 
-/// Runs steps as the engine does, several under way at once. `next` gives a step and where its token comes from, or ends the run.
+/// Runs steps as the engine does, with several in flight. `next` returns a step and where its token comes
+/// from, or `None` at the end.
 pub async fn run<'r>(
     executor: &mut Executor,
     mut next: impl FnMut(usize) -> Option<(&'r OwnedStep, Feed)>,

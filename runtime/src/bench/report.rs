@@ -1,17 +1,17 @@
-//! What `nomoat bench gpu` has measured, as JSON and as tables.
+//! The results of `nomoat bench gpu`, as JSON and as tables.
 
 use super::table::{mebibytes, number, percent, table};
 use nomoat_runtime::gpu::{GpuInfo, Limits, OpTime};
 use serde::Serialize;
 
-/// All that was measured.
+/// All measurements.
 #[derive(Serialize)]
 pub struct Report {
     pub version: &'static str,
-    /// Of the measurement, in UTC.
+    /// Date of the measurement, in UTC.
     pub date: String,
     pub device: GpuInfo,
-    /// Whether kernels are timed by the device's own clock.
+    /// Whether times of kernels are from the device's own clock.
     pub has_clock: bool,
     pub limits: Limits,
     pub shape: &'static str,
@@ -22,16 +22,16 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
-/// An op at a number of rows.
+/// An op, for a number of rows.
 #[derive(Serialize)]
 pub struct Row {
-    /// The format of its weights, where it has any.
+    /// The format of its weights, if it has any.
     pub weights: Option<&'static str>,
-    /// Positions that the last row sees.
+    /// Positions that the last row attends to.
     pub context: u32,
-    /// What bounds it: `memory`, or the arithmetic.
+    /// What bounds it: `memory` or a kind of arithmetic.
     pub limit: &'static str,
-    /// Of the limit: the time that the limit allows, by the time taken.
+    /// Share of the limit that it reaches: the least possible time divided by the measured time.
     pub share: f64,
     #[serde(flatten)]
     pub time: OpTime,
@@ -42,7 +42,7 @@ pub struct Row {
 pub struct Whole {
     pub tensor_bytes: u64,
     pub weight_bytes: u64,
-    /// Values, the KV pool and what else is computed on.
+    /// Buffers of activations, the KV pool and the rest.
     pub other_bytes: u64,
     pub context_length: u32,
     /// Rows of a prefill step.
@@ -50,15 +50,15 @@ pub struct Whole {
     pub runs: Vec<Run>,
 }
 
-/// Tokens through a whole model.
+/// A run of tokens through the whole model.
 #[derive(Serialize)]
 pub struct Run {
     pub name: String,
     pub tokens: usize,
     pub tokens_per_second: f64,
-    /// Seconds of the device's own clock that a step takes, of decode.
+    /// Seconds of a decode step, by the device's own clock.
     pub device_seconds: Option<f64>,
-    /// Spent by the host on encoding and submitting, a token.
+    /// Seconds per token that the host spends encoding and submitting.
     pub host_seconds: f64,
     pub dispatches: f64,
     pub submits: f64,
@@ -71,8 +71,8 @@ pub fn limits_text(report: &Report) -> String {
     let bytes = |value: f64| format!("{} GB/s", number(value / 1e9));
     let macs = |value: f64| format!("{} GMAC/s", number(value / 1e9));
     let mut rows = vec![
-        vec!["copy, read and written bytes".into(), bytes(limits.copy)],
-        vec!["reading".into(), bytes(limits.read)],
+        vec!["copy, bytes read and written".into(), bytes(limits.copy)],
+        vec!["read".into(), bytes(limits.read)],
         vec!["multiply-adds, f32".into(), macs(limits.f32)],
     ];
     rows.extend(limits.f16.map(|value| vec!["multiply-adds, f16".into(), macs(value)]));
@@ -87,8 +87,8 @@ pub fn limits_text(report: &Report) -> String {
         if device.driver.is_empty() { "unknown driver" } else { &device.driver },
         device.kernels,
         match report.has_clock {
-            true => "Times of kernels are by the device's clock.",
-            false => "The device has no clock: times of kernels include submitting and waiting.",
+            true => "Kernel times are from the device's clock.",
+            false => "The device has no clock: kernel times include submitting and waiting.",
         },
         table(&["limit", "measured"], &rows)
     )
@@ -98,9 +98,11 @@ pub fn kernels_text(report: &Report) -> String {
     let header = ["op", "weights", "context", "kernels", "µs", "GB/s", "GMAC/s", "limit", "share"];
     let mut text = format!(
         "### Kernels\n\n\
-         At the shapes of {}. All ops of a shape are timed together, in a step's order, with its weights out of caches; the fastest of several \
-         passes counts. Share: of the copy's speed or the multiply-adds' rate, whichever bounds the bytes that the op must move and the \
-         multiply-adds that it must do; above 100 % where results stay in a cache.\n",
+         Shapes are those of {}. All ops of a shape are timed together, in the order of a step, after the \
+         caches have been cleared; the fastest of several passes counts. GB/s and GMAC/s count the bytes \
+         that an op must move and its multiply-adds. Limit: which of the two takes longer at the peak rates \
+         above. Share: that least time, divided by the measured time; more than 100 % if results stay in a \
+         cache.\n",
         report.shape
     );
     let mut all_rows: Vec<u32> = report.kernels.iter().map(|row| row.time.rows).collect();
@@ -158,10 +160,11 @@ pub fn whole_text(report: &Report, whole: &Whole) -> String {
     let rows: Vec<_> = whole.runs.iter().map(row).collect();
     format!(
         "### Whole model\n\n\
-         {}, {}, made-up weights. pp: a prompt, in steps of {} rows. tg: tokens one by one, each fed to the next step on the device, after \
-         so many positions, whose keys and values are zeros. The fastest of up to three rounds; a run that takes long is made once, and cut \
-         off. Host: encoding and submitting. Weights take {} on the GPU, {:.3} times the file's tensors; values, KV pool for {} positions \
-         and the rest {}.\n\n{}",
+         {}, {}, random weights. `pp512`: prefill of 512 tokens, in steps of {} rows. `tg128 at 4096`: decode \
+         of 128 tokens after 4096 positions, whose keys and values are zeros; each token is passed to the \
+         next step on the device. The fastest of up to three rounds counts; a run that takes too long has one \
+         round and ends early. Host: encoding and submitting. Weights take {} on the GPU, {:.3} times as much \
+         as in the file; activations, the KV pool for {} positions and the rest take {}.\n\n{}",
         report.shape,
         report.format,
         whole.chunk,

@@ -1,4 +1,4 @@
-//! Models by shape alone: the header that a file of such a model has, and data that nothing was learned for.
+//! Models by their dimensions: the header of such a file, and random weights.
 
 use clap::ValueEnum;
 use nomoat_runtime::gguf::{TensorType, Writer};
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-/// Which model's shape.
+/// The models whose dimensions can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
     /// Llama-3.2-1B.
@@ -32,14 +32,14 @@ pub struct Shape {
     pub n_kv_heads: u64,
     pub head_dim: u64,
     pub n_vocab: u64,
-    /// The embedding is the output projection, too.
+    /// Whether the embedding is the output projection, too.
     pub is_tied: bool,
     pub rope_base: f32,
     pub context_length: u64,
 }
 
 impl Name {
-    /// The dimensions, as the models' own configurations have them.
+    /// The dimensions, from the model's published configuration.
     pub fn shape(self) -> Shape {
         match self {
             Name::Llama1b => Shape {
@@ -85,12 +85,12 @@ impl Name {
     }
 }
 
-/// The first words of a SentencePiece vocabulary: unknown, beginning and end, then one for each byte.
+/// A SentencePiece vocabulary begins with the unknown token, beginning and end, then one token for each byte.
 const CONTROL: [&str; 3] = ["<unk>", "<s>", "</s>"];
 const BYTES: usize = 256;
 
 impl Shape {
-    /// Tensors of a file of this shape; those of two dimensions are matrices.
+    /// The tensors of a file with this shape. Those with two dimensions are matrices.
     fn tensors(&self) -> Vec<(String, Vec<u64>)> {
         let n_q = self.n_heads * self.head_dim;
         let n_kv = self.n_kv_heads * self.head_dim;
@@ -118,7 +118,7 @@ impl Shape {
         tensors
     }
 
-    /// A file of this shape, all matrices in one format.
+    /// A writer for a file with this shape, and all matrices in one format.
     pub fn writer(&self, format: Format) -> Writer {
         self.tensors().iter().fold(self.described(), |file, (name, shape)| {
             file.tensor(name, shape, if shape.len() == 1 { TensorType::F32 } else { tensor_type(format) })
@@ -133,7 +133,7 @@ impl Shape {
         weights / BLOCK as u64 * format.block_bytes() as u64
     }
 
-    /// A file with all metadata and no tensor yet. The vocabulary has the right number of words and means nothing.
+    /// A writer with all metadata and no tensors yet. The vocabulary has the right size, but no meaning.
     fn described(&self) -> Writer {
         let n_vocab = self.n_vocab as usize;
         let n_control = CONTROL.len();
@@ -143,7 +143,7 @@ impl Shape {
             .chain((0..BYTES).map(|byte| format!("<0x{byte:02X}>")))
             .chain((n_control + BYTES..n_vocab).map(|id| format!("▁{id}")))
             .collect();
-        // Unknown, control, bytes, text; see `tokenizer.ggml.token_type` in GGUF's description.
+        // Unknown, control, byte, text: see `tokenizer.ggml.token_type` in the GGUF specification.
         let kind = |id: usize| match id {
             0 => 2,
             _ if id < n_control => 3,
@@ -153,7 +153,7 @@ impl Shape {
         let number = |n: u64| n as u32;
         Writer::new()
             .metadata("general.architecture", "llama")
-            .metadata("general.name", format!("{} by shape, not trained", self.name))
+            .metadata("general.name", format!("{} (random weights)", self.name))
             .metadata("general.quantization_version", 2_u32)
             .metadata("llama.vocab_size", number(self.n_vocab))
             .metadata("llama.context_length", number(self.context_length))
@@ -174,7 +174,7 @@ impl Shape {
             .metadata("tokenizer.ggml.eos_token_id", 2_u32)
     }
 
-    /// Writes a whole file, for programs that load models from nowhere else.
+    /// Writes the whole file, for other programs.
     pub fn write(&self, format: Format, path: &Path) -> io::Result<()> {
         let tensors = self.tensors();
         self.writer(format).write(BufWriter::new(File::create(path)?), |i, out| {
@@ -196,11 +196,11 @@ impl Shape {
     }
 }
 
-/// Blocks of a run at most.
+/// Most blocks in a run.
 pub const RUN: usize = 1 << 16;
 
-/// A run of blocks as files have them, of random weights that leave activations as large as they were. A matrix is the same
-/// run over and over: nothing but speed is measured on it.
+/// A run of blocks in the format of files. The weights are random, of a size that keeps the size of
+/// activations. A matrix repeats this run: it is only used to measure speed.
 pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<u8> {
     let n_blocks = n_blocks.min(RUN);
     let mut state = seed;
@@ -211,7 +211,8 @@ pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    // Of uniform numbers, the deviation is 1 / sqrt(12) of their range: 16 for four bits, 256 for eight.
+    // Uniform numbers have a standard deviation of 1 / sqrt(12) of their range, which is 16 for 4 bits and
+    // 256 for 8.
     let deviation = 1.0 / (n_cols as f32).sqrt();
     let unit = deviation * 12_f32.sqrt();
     let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
@@ -250,9 +251,9 @@ mod tests {
     use nomoat_runtime::gguf::HeaderReader;
     use nomoat_runtime::graph::{Graph, Op};
 
-    /// What the published models have in all, and what of it decode reads.
+    /// Compares with the parameter counts and dimensions of the published models.
     #[test]
-    fn headers_are_read_back_as_the_shapes_they_name() {
+    fn headers_have_the_published_dimensions() {
         // (parameters, layers, n_embd, n_ff, heads, kv heads, head length, vocabulary)
         for (name, expected) in [
             (Name::Llama1b, (1_235_814_400, 16, 2048, 8192, 32, 8, 64, 128_256)),
@@ -282,12 +283,11 @@ mod tests {
 
     #[test]
     fn bytes_of_a_layer() {
-        // 4096 x (4096 + 4096 + 1024 + 1024 + 3 * 14336) weights of 18 bytes for 32.
+        // 4096 x (4096 + 4096 + 1024 + 1024 + 3 * 14336) weights of 18 bytes per 32.
         assert_eq!(Name::Llama8b.shape().layer_bytes(Format::Q4_0), 122_683_392);
         assert_eq!(Name::Smollm2.shape().layer_bytes(Format::F16), 7_077_888);
     }
 
-    /// A file of one layer, whole.
     #[test]
     fn a_written_file_has_the_size_that_its_header_says() {
         let folder = tempfile::tempdir().unwrap();
@@ -309,9 +309,9 @@ mod tests {
         }
     }
 
-    /// Then a projection of activations of root mean square 1 has the same again.
+    /// A projection keeps the root mean square of activations.
     #[test]
-    fn weights_leave_activations_as_large_as_they_were() {
+    fn weights_keep_the_size_of_activations() {
         for format in Format::ALL {
             let weights = format.dequantise(&blocks(format, 1024, 8192, 7));
             let mean_square = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;

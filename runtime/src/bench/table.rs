@@ -1,6 +1,6 @@
-//! Markdown tables whose columns line up in a terminal, too.
+//! Markdown tables that also line up in a terminal.
 
-/// The table of a header and rows.
+/// A table with a header and rows.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|cell| cell.to_string()).collect();
     let all = || std::iter::once(&header).chain(rows);
@@ -17,7 +17,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     std::iter::once(&header).chain([&rule]).chain(rows).map(line).collect()
 }
 
-/// A number with three digits or so.
+/// A number with about three digits.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         ..0.995 => 3,

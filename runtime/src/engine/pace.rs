@@ -1,15 +1,15 @@
-//! How many rows of a prompt go into a step: so few that a step takes a fraction of a second. Systems reset devices whose work takes
-//! seconds, and between two steps people can stop an answer.
+//! How many rows of a prompt go into a step. A step should take a fraction of a second: systems reset a
+//! device that is busy for seconds, and an answer can be stopped only between steps.
 
 use web_time::{Duration, Instant};
 
-/// A step that takes longer is too long.
+/// After a step that takes longer, the next one has half the rows.
 const LONG: Duration = Duration::from_millis(600);
-/// After a step that takes less, the next may be twice as large.
+/// After a step that takes less, the next one has twice the rows.
 const SHORT: Duration = Duration::from_millis(150);
-/// Fewer rows gain nothing.
+/// Rows of the smallest steps; smaller ones are no faster.
 const LEAST: usize = 16;
-/// What is tried first.
+/// Rows of the first step.
 const FIRST: usize = 128;
 
 /// The pace of a device with one model.
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Steps of at most so many rows.
+    /// A pace with at most this many rows per step.
     pub fn new(most: usize) -> Self {
         Self { rows: FIRST.min(most), most, last: Instant::now() }
     }
@@ -32,7 +32,8 @@ impl Pace {
         self.rows
     }
 
-    /// A step of so many rows, begun then, has ended now. Steps follow one another on the device without a gap.
+    /// Records that a step has ended. The device runs steps one after the other, so a step that was submitted
+    /// early began when the previous one ended.
     pub fn ended(&mut self, rows: usize, begun: Instant) {
         let now = Instant::now();
         self.took(rows, now - begun.max(self.last));
@@ -60,7 +61,7 @@ mod tests {
             assert_eq!(pace.rows(), rows);
             pace.took(rows, short);
         }
-        // The end of a prompt tells little.
+        // The last, short step of a prompt does not count.
         pace.took(3, short);
         assert_eq!(pace.rows(), 512);
         for rows in [512, 256, 128, 64, 32, 16, 16] {

@@ -1,4 +1,4 @@
-//! Finding an adapter, opening its device with all that it offers, and hearing of its errors.
+//! Finds an adapter, opens its device with all features and limits, and collects its errors.
 
 use super::kernels::Compiled;
 use super::{GpuError, Variants};
@@ -6,16 +6,16 @@ use futures_channel::oneshot;
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
 
-/// How to choose and use an adapter.
+/// Options for opening a device.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which kernels to run, in the words of [`Variants`]; empty: the usual ones.
+    /// Kernels to run, in the words of [`Variants`]; an empty string means the defaults.
     pub kernels: String,
-    /// Whether browsers take WGSL's packed integer dot product; natively it always is there.
+    /// Whether the browser supports WGSL's packed integer dot product. Native builds always do.
     pub packed_dot: bool,
-    /// Size of the adapter's smallest subgroups where the browser gives the feature to the device; 0: it has none.
+    /// Threads of the adapter's smallest subgroups, in a browser that has the feature; 0 without it.
     pub subgroup_size: u32,
-    /// What to call an adapter that wgpu knows no name of, as in browsers.
+    /// The name of an adapter for which wgpu has none, as in browsers.
     pub name: String,
 }
 
@@ -25,39 +25,39 @@ impl Default for Options {
     }
 }
 
-/// What a device is and can.
+/// What a device is and what it supports.
 #[derive(Clone, Debug, Serialize)]
 pub struct GpuInfo {
-    /// The adapter's own description.
+    /// The adapter's description of itself.
     pub name: String,
-    /// The API beneath: `webgpu` in browsers, else `vulkan`, `metal` or `dx12`.
+    /// The API below wgpu: `webgpu` in browsers, otherwise `vulkan`, `metal` or `dx12`.
     pub backend: String,
-    /// Driver and its version, where told.
+    /// Driver and version, where known.
     pub driver: String,
-    /// Software on the CPU.
+    /// Whether this is a software adapter, which runs on the CPU.
     pub is_fallback: bool,
-    /// f16 arithmetic is there.
+    /// Whether it supports f16 arithmetic.
     pub f16: bool,
-    /// Threads of the smallest subgroups; 0: there are none.
+    /// Threads of the smallest subgroups; 0 without subgroups.
     pub subgroup_size: u32,
-    /// Packed integer dot products are there.
+    /// Whether it supports packed integer dot products.
     pub packed_dot: bool,
-    /// Which kernels run, in the words of [`Variants`].
+    /// The kernels that run, in the words of [`Variants`].
     pub kernels: String,
-    /// Largest buffer, in bytes.
+    /// Bytes of the largest buffer.
     pub max_buffer_size: u64,
-    /// Largest part of a buffer that a kernel can see, in bytes.
+    /// Bytes of the largest range of a buffer that a kernel can bind.
     pub max_binding_size: u64,
 }
 
-/// Errors that arrive outside of any call.
+/// Errors that are reported outside of calls.
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
     first: Option<GpuError>,
 }
 
-/// A buffer's bytes on their way to the host.
+/// A pending request to map a buffer.
 pub(super) type Mapping = oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
 /// An open device.
@@ -96,7 +96,7 @@ impl Gpu {
 
         let about = adapter.get_info();
         let limits = device.limits();
-        // wgpu knows no subgroups in browsers; there the page says what it has asked for.
+        // In browsers wgpu does not know subgroups, so the caller passes their size.
         let is_browser = about.backend == wgpu::Backend::BrowserWebGpu;
         let subgroup_size = match (is_browser, features.contains(wgpu::Features::SUBGROUP)) {
             (true, _) => options.subgroup_size,
@@ -139,29 +139,29 @@ impl Gpu {
         Ok(Self { device, queue, info, variants, kernels: Arc::default(), faults })
     }
 
-    /// What the device is and can.
+    /// What the device is and what it supports.
     pub fn info(&self) -> &GpuInfo {
         &self.info
     }
 
-    /// Which kernels run.
+    /// The kernels that run.
     pub fn variants(&self) -> &Variants {
         &self.variants
     }
 
-    /// Has other kernels run from now on.
+    /// Changes the kernels for executors that are made from now on.
     pub fn set_variants(&mut self, variants: Variants) {
         self.variants = variants;
         self.info.kernels = variants.to_string();
     }
 
-    /// Changes what the device is taken for.
+    /// Pretends that the device is another one.
     #[cfg(test)]
     pub(super) fn pretend(&mut self, change: impl FnOnce(&mut GpuInfo)) {
         change(&mut self.info);
     }
 
-    /// The first error that has arrived since the last call, a lost device before any other.
+    /// Returns the first error since the last call. A lost device comes before any other error.
     pub fn check(&self) -> Result<(), GpuError> {
         let Ok(mut faults) = self.faults.lock() else {
             return Err(GpuError::Internal("the error handler panicked".into()));
@@ -174,7 +174,7 @@ impl Gpu {
         }
     }
 
-    /// A zeroed buffer. Whether there was memory for it shows in [`Self::settle`].
+    /// A zeroed buffer. If there was no memory for it, [`Self::settle`] returns the error.
     pub(super) fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -184,9 +184,9 @@ impl Gpu {
         })
     }
 
-    /// Waits until the device has done all that was submitted, so that its errors and memory are known.
+    /// Waits until the device has done all submitted work, and returns its errors.
     pub async fn settle(&self) -> Result<(), GpuError> {
-        // Writes are only begun by a submit.
+        // A submit starts the writes that are queued.
         self.queue.submit([]);
         let (sender, receiver) = oneshot::channel();
         self.queue.on_submitted_work_done(move || {
@@ -197,7 +197,7 @@ impl Gpu {
         self.check()
     }
 
-    /// Asks for the first bytes of a mappable buffer; they come once what was submitted before is done.
+    /// Requests the first bytes of a mappable buffer. They arrive when the work submitted before is done.
     pub(super) fn request(&self, buffer: &wgpu::Buffer, size: u64) -> Mapping {
         let (sender, receiver) = oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
@@ -206,7 +206,7 @@ impl Gpu {
         receiver
     }
 
-    /// Fills `data` with what was asked for, as soon as it is there, and gives the buffer free.
+    /// Waits for requested bytes, copies them into `data` and unmaps the buffer.
     pub(super) async fn receive(
         &self,
         buffer: &wgpu::Buffer,
@@ -226,18 +226,19 @@ impl Gpu {
                 buffer.unmap();
                 result
             }
-            // A lost device rejects the mapping, perhaps before it says that it is lost.
+            // A lost device rejects the mapping, perhaps before it reports that it is lost.
             _ => Err(GpuError::Lost("a result could not be read".into())),
         }
     }
 
-    /// Fills `data` from the start of a mappable buffer, once what was submitted is done.
+    /// Fills `data` from the start of a mappable buffer, when all submitted work is done.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
         let mapping = self.request(buffer, data.len() as u64);
         self.receive(buffer, mapping, None, data).await
     }
 
-    /// Native devices make progress only when polled, up to a submission or to the last; browsers do by themselves.
+    /// Polls a native device until a submission, or the last one, is done; without polling nothing arrives.
+    /// Browsers need no polling.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
         #[cfg(not(target_arch = "wasm32"))]
         let _ = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });
@@ -245,7 +246,7 @@ impl Gpu {
         let _ = submission;
     }
 
-    /// Gives the device up at once, with all its memory.
+    /// Destroys the device at once and frees its memory.
     pub fn destroy(&self) {
         self.device.destroy();
     }
@@ -253,7 +254,7 @@ impl Gpu {
 
 fn convert(error: wgpu::Error) -> GpuError {
     match error {
-        wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory("a buffer was refused".into()),
+        wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory("a buffer could not be allocated".into()),
         other => GpuError::Internal(other.to_string()),
     }
 }

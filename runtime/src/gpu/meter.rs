@@ -1,5 +1,5 @@
-//! Measures a device: what its memory and arithmetic give at most, and how long ops and steps take on it, by its own clock where it
-//! has one.
+//! Measures a device: the peak rates of its memory and arithmetic, and the times of ops and steps, with the
+//! device's own clock if it has one.
 
 use super::fuse::{Fused, fuse};
 use super::kernels::Kernel;
@@ -13,28 +13,28 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What a device gives at most, measured.
+/// The measured peak rates of a device.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// Bytes a second that a copy reads and writes, counted both.
+    /// Bytes per second of a copy, read and written ones together.
     pub copy: f64,
-    /// Bytes a second that are read where little is written.
+    /// Bytes per second of reading.
     pub read: f64,
-    /// Multiply-adds a second of f32.
+    /// Multiply-adds per second in f32.
     pub f32: f64,
-    /// Of f16, where there is f16 arithmetic.
+    /// Multiply-adds per second in f16, if the device has it.
     pub f16: Option<f64>,
-    /// Of 8-bit integers by packed dot products, where there are these.
+    /// Multiply-adds per second of packed 8-bit dot products, if the device has them.
     pub int8: Option<f64>,
 }
 
-/// The numbers that a kernel multiplies.
+/// The type of the numbers that a kernel multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arithmetic {
     /// Single precision.
     F32,
-    /// Half precision, at least in part.
+    /// Half precision, at least for some of them.
     F16,
     /// 8-bit integers.
     Int8,
@@ -52,7 +52,8 @@ impl Arithmetic {
 }
 
 impl Limits {
-    /// Multiply-adds a second at most. Kernels of f16 may use f32 where that is faster.
+    /// The peak rate in multiply-adds per second. That of f16 is at least that of f32, which a kernel could
+    /// use instead.
     pub fn rate(&self, arithmetic: Arithmetic) -> f64 {
         match arithmetic {
             Arithmetic::F32 => self.f32,
@@ -61,32 +62,32 @@ impl Limits {
         }
     }
 
-    /// Seconds that it takes at least to move so many bytes, and to do so many multiply-adds.
+    /// The least seconds that it takes to move these bytes, and to do these multiply-adds.
     pub fn floors(&self, bytes: u64, macs: u64, arithmetic: Arithmetic) -> [f64; 2] {
         [bytes as f64 / self.copy, macs as f64 / self.rate(arithmetic)]
     }
 }
 
-/// How long the ops of one shape take in a step.
+/// The time of a step's ops of one shape.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpTime {
-    /// What they compute, and the numbers of the shape.
+    /// What they compute, with the shape.
     pub op: String,
-    /// Rows that it works on.
+    /// Rows of the step that they compute.
     pub rows: u32,
-    /// Names of the kernels that do it.
+    /// The names of their kernels.
     pub kernels: Vec<&'static str>,
-    /// How many the step has.
+    /// Number of these ops in the step.
     pub count: usize,
-    /// Of them, how many were timed, one after the other in one pass.
+    /// Number of them that were timed, one after the other in one pass.
     pub timed: usize,
-    /// Seconds of one.
+    /// Seconds per op.
     pub seconds: f64,
-    /// Bytes that one must move.
+    /// Bytes that each op must move.
     pub bytes: u64,
-    /// Multiply-adds of one.
+    /// Multiply-adds per op.
     pub macs: u64,
-    /// What they are done in.
+    /// Type of the multiplied numbers.
     pub arithmetic: Arithmetic,
 }
 
@@ -97,32 +98,32 @@ pub struct Subject<'a> {
     pub graph: &'a Graph,
     /// Its weights.
     pub weights: &'a Weights,
-    /// What each of them is stored in.
+    /// The format of each weight.
     pub formats: &'a [Format],
 }
 
-/// Bytes that are copied to measure memory, and to drive everything else out of caches.
+/// Bytes that are copied to measure memory, and to clear the caches.
 const COPIED: u64 = 256 << 20;
-/// Of software devices, whose memory is slow and whose caches are no larger than that.
+/// The same for software adapters, which have less bandwidth and no larger caches.
 const COPIED_BY_SOFTWARE: u64 = 64 << 20;
-/// Seconds that a pass should take at least when arithmetic is measured.
+/// The least seconds of a pass that measures arithmetic.
 const LONG: f64 = 0.02;
-/// Seconds that the ops of one pass may take together by their floor: far from where systems reset a device.
+/// The seconds that the ops of one pass should take at most: systems reset a device that is busy for seconds.
 const PASS: f64 = 0.05;
 /// Seconds spent on the ops of one shape.
 const BUDGET: f64 = 0.25;
-/// Passes of which the fastest counts, at most.
+/// Most passes over the same ops; the fastest counts.
 const MOST_PASSES: usize = 100;
-/// Threads of a workgroup of the bench's own kernels.
+/// Threads in a workgroup of the bench's own kernels.
 const GROUP: u32 = 256;
-/// Multiply-adds of a round of `multiply_add`.
+/// Multiply-adds in a round of `multiply_add`.
 const ROUND: u64 = 32;
 
-/// An open device with what it takes to measure it.
+/// An open device, with the kernels and buffers to measure it.
 #[derive(Debug)]
 pub struct Meter {
     gpu: Gpu,
-    /// Absent where the device has no clock: then the host's is used, and what lies between counts, too.
+    /// Without a clock on the device, times are the host's and include submitting and waiting.
     clock: Option<Clock>,
     copy: Bound,
     read: Bound,
@@ -138,7 +139,7 @@ struct Clock {
     staging: wgpu::Buffer,
 }
 
-/// A kernel with its buffers and number of workgroups.
+/// A kernel with its buffers and its number of workgroups.
 #[derive(Debug)]
 struct Bound {
     kernel: Arc<Kernel>,
@@ -169,7 +170,7 @@ impl Bound {
 }
 
 impl Meter {
-    /// Measures the device's limits first, which takes a second or two.
+    /// A meter for this device. It measures the device's limits, which takes a second or two.
     pub async fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE;
         let most = if gpu.info().is_fallback { COPIED_BY_SOFTWARE } else { COPIED };
@@ -184,7 +185,8 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Measures the limits again: the most that was seen counts, for a device may be slow at first, or busy with something else.
+    /// Measures the limits again and keeps the higher values: a device may be slow at first, or busy with
+    /// something else.
     pub async fn measure_limits(&mut self) -> Result<(), GpuError> {
         let copied = self.copied as f64;
         let copy = 2.0 * copied / self.fastest(false, |pass| self.copy.dispatch(pass)).await?;
@@ -204,17 +206,17 @@ impl Meter {
         Ok(())
     }
 
-    /// What the device gives at most.
+    /// The measured limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Whether times are the device's own.
+    /// Whether times are from the device's own clock.
     pub fn has_clock(&self) -> bool {
         self.clock.is_some()
     }
 
-    /// Multiply-adds a second, of which an instruction has so many.
+    /// Multiply-adds per second; each instruction does `per_instruction` of them.
     async fn multiply_adds(&self, number: &str, per_instruction: u64) -> Result<f64, GpuError> {
         let gpu = &self.gpu;
         let parameters = gpu.buffer("rounds", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
@@ -241,15 +243,16 @@ impl Meter {
         self.fastest(false, |pass| encode(executor, step, |_| true, pass)).await
     }
 
-    /// Seconds that a whole step takes at least to move its ops' bytes, and to do their multiply-adds; each op is counted by itself.
+    /// The least seconds that a whole step takes to move its ops' bytes, and to do their multiply-adds. Each
+    /// op counts for itself.
     pub fn step_floors(&self, executor: &Executor, subject: Subject, step: &Step) -> [f64; 2] {
         let floors = |op: &PlannedOp| self.limits.floors(op.work.bytes, op.work.macs, op.arithmetic());
         let ops = planned(executor, subject, step);
         ops.iter().map(floors).fold([0.0; 2], |sum, floors| [sum[0] + floors[0], sum[1] + floors[1]])
     }
 
-    /// Times the ops of a step, all of one shape together; of those that are wanted by name and number of rows. They run in the step's order on what the
-    /// device happens to hold, after a copy that leaves caches with none of it.
+    /// Times a step's ops, all ops of one shape together; `wanted` chooses by description and number of rows.
+    /// They run in the step's order on whatever data is on the device, after a copy that clears the caches.
     pub async fn ops(
         &self,
         executor: &mut Executor,
@@ -268,7 +271,7 @@ impl Meter {
         }
         let mut times = Vec::new();
         for mut ops in shapes {
-            // The first op of a kind may do more than the others, for all of them.
+            // The first op of a shape may prepare data for the others.
             let count = ops.len();
             if count > 1 {
                 ops.remove(0);
@@ -297,7 +300,7 @@ impl Meter {
         Ok(times)
     }
 
-    /// Seconds of the fastest of several passes of the same, the first left out unless it alone takes too long.
+    /// Seconds of the fastest of several equal passes. The first one only warms up, unless it takes too long.
     async fn fastest(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
         let start = Instant::now();
         let mut best = self.time(cold, &encode).await?;
@@ -311,12 +314,12 @@ impl Meter {
         Ok(best)
     }
 
-    /// Seconds that one pass takes; `cold`: after a copy that drives what it reads out of caches.
+    /// Seconds of one pass. If `cold`, a copy clears the caches first.
     async fn time(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
         let gpu = &self.gpu;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         if cold {
-            // In a submit of its own, which ends before the next begins.
+            // A submit of its own ends before the next one begins.
             self.copy.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
             gpu.queue.submit([encoder.finish()]);
             encoder = gpu.device.create_command_encoder(&Default::default());
@@ -348,7 +351,7 @@ impl Meter {
             ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         match seconds > 0.0 {
             true => Ok(seconds),
-            false => Err(GpuError::Internal("the device's clock does not move".into())),
+            false => Err(GpuError::Internal("the device's clock stands still".into())),
         }
     }
 }
@@ -369,7 +372,7 @@ impl Clock {
     }
 }
 
-/// Encodes a step's dispatches, of those that are wanted by their number in the plan's list.
+/// Encodes the dispatches of a step that `wanted` chooses by their index in the plan.
 fn encode(executor: &Executor, step: &Step, wanted: impl Fn(usize) -> bool, pass: &mut wgpu::ComputePass) {
     for (_, dispatch, kernel, [x, y, z]) in executor.launches(step, Want::Best).filter(|(i, ..)| wanted(*i)) {
         pass.set_pipeline(&kernel.pipeline);
@@ -383,9 +386,9 @@ struct PlannedOp {
     what: String,
     work: Work,
     rows: u32,
-    /// What the step launches for it.
+    /// The kernels that it launches.
     shaders: Vec<&'static Shader>,
-    /// Numbers of its dispatches in the plan's list.
+    /// Its dispatches' indices in the plan.
     range: Range<usize>,
 }
 
@@ -399,7 +402,7 @@ impl PlannedOp {
     }
 }
 
-/// The ops that a step runs, fused where it fuses.
+/// The ops that a step runs, fused in steps of one row.
 fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp> {
     let is_one = step.tokens.len() == 1;
     let ops: Vec<Fused> = match is_one {
@@ -435,9 +438,9 @@ mod tests {
     use crate::gpu::{Options, Variants};
     use crate::graph::Rope;
 
-    /// What is timed as an op are its dispatches, all of them, and no other op's.
+    /// The time of an op is that of all its dispatches, and of no others.
     #[test]
-    fn every_dispatch_is_counted_to_its_op() {
+    fn every_dispatch_belongs_to_its_op() {
         let mut gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
         for words in ["exact,shared", "int8,one"] {
             gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
@@ -471,10 +474,10 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_of_the_arithmetic_that_is_used() {
+    fn floors_depend_on_the_arithmetic() {
         let limits = Limits { copy: 100.0, read: 120.0, f32: 10.0, f16: Some(5.0), int8: Some(40.0) };
         assert_eq!(limits.floors(200, 20, Arithmetic::F32), [2.0, 2.0]);
-        // Slow f16 is no excuse.
+        // The rate of f16 is at least that of f32.
         assert_eq!(limits.floors(0, 20, Arithmetic::F16)[1], 2.0);
         assert_eq!(limits.floors(0, 20, Arithmetic::Int8)[1], 0.5);
     }

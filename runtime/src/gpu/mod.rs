@@ -26,7 +26,7 @@ pub use weights::Weights;
 
 use thiserror::Error;
 
-/// What goes wrong on a GPU.
+/// Errors of a GPU.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum GpuError {
     /// No adapter.
@@ -34,7 +34,8 @@ pub enum GpuError {
     NoAdapter(String),
     /// A kernel's result differs from the known answer.
     #[error(
-        "{device} computes wrongly ({kernel}: off by {error:.2e}); it is not used. A newer browser or driver may help."
+        "{device} gave a wrong result in the self-test ({kernel}: off by {error:.2e}) and is not used; \
+         a newer browser or driver may help"
     )]
     Wrong {
         /// The adapter's name.
@@ -44,19 +45,19 @@ pub enum GpuError {
         /// Largest deviation from the reference.
         error: f32,
     },
-    /// Kernels were asked for that the device cannot run.
-    #[error("kernels cannot be chosen so: {0}")]
+    /// The words for kernels are wrong, or the device cannot run these kernels.
+    #[error("invalid kernels option: {0}")]
     Kernels(String),
     /// A shape that no kernel covers.
     #[error("the GPU's kernels do not support {0}")]
     Unsupported(String),
-    /// A buffer could not be had.
-    #[error("the GPU has not enough memory: {0}")]
+    /// A buffer could not be allocated.
+    #[error("the GPU does not have enough memory: {0}")]
     OutOfMemory(String),
-    /// The device is gone: reset, unplugged, or taken by the system.
+    /// The device was reset, unplugged, or taken away by the system.
     #[error("the GPU device was lost: {0}")]
     Lost(String),
-    /// A fault of ours or of the driver.
+    /// A bug in Nomoat or in the driver.
     #[error("GPU error: {0}")]
     Internal(String),
 }

@@ -1,4 +1,4 @@
-//! Which of the equivalent kernels are the fastest on a device, by a short measurement.
+//! Finds the fastest variants of the kernels on a device, by a short measurement.
 
 use super::{Executor, Gpu, GpuError, Lanes, Variants, Weights, self_test};
 use crate::graph::{Builder, Capacity, Feed, Graph, PAGE, Rows, Step, Token, Want};
@@ -7,13 +7,13 @@ use web_time::{Duration, Instant};
 
 /// Columns of the measured projections.
 const COLS: usize = 2048;
-/// Rows of a step of prefill.
+/// Rows of a prefill step.
 const PREFILL: u32 = 128;
-/// A candidate is measured for so long, or for one round if that takes longer.
+/// How long a candidate is measured, unless one round takes longer.
 const TIME: Duration = Duration::from_millis(25);
 
-/// Has the device run the fastest kernels of its accuracy class from now on. Takes about a second; software devices keep the usual ones, for
-/// which a second is not enough.
+/// Chooses the fastest kernels of the device's accuracy, in about a second. Software adapters keep the
+/// defaults: they are too slow for this measurement.
 pub async fn measure(gpu: &mut Gpu) -> Result<(), GpuError> {
     if gpu.info().is_fallback {
         return Ok(());
@@ -23,13 +23,13 @@ pub async fn measure(gpu: &mut Gpu) -> Result<(), GpuError> {
     let now = *gpu.variants();
     fastest(gpu, prefill_candidates(gpu, now), PREFILL, &projections(2048, 2)).await?;
     if let Err(GpuError::Wrong { .. }) = self_test::run(gpu).await {
-        // Fast and wrong: the usual ones may be right.
+        // The fastest kernels give wrong results; the defaults may not.
         gpu.set_variants(usual);
     }
     Ok(())
 }
 
-/// Which threads share a row of weights.
+/// How many threads share a row of weights, and how.
 fn decode_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     let of = |lanes, n_lanes| Variants { lanes, n_lanes, ..now };
     let shared = [8, 16, 32, 64].map(|n| of(Lanes::Shared, n));
@@ -37,7 +37,7 @@ fn decode_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     let subgroup = [4, 8, 16, 32, 64].into_iter().filter(|n| *n <= most).map(|n| of(Lanes::Subgroup, n));
     let mut all: Vec<Variants> = shared.into_iter().chain(subgroup).collect();
     all.retain(|variants| *variants != now);
-    // What is there stays where others are no faster.
+    // The current variants come first and stay unless others are clearly faster.
     all.insert(0, now);
     all
 }
@@ -51,7 +51,7 @@ fn prefill_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     all
 }
 
-/// The same rows times `copies` matrices, of which caches hold few at a time.
+/// Multiplies the same rows with `copies` matrices, so many that caches do not hold them.
 fn projections(n_rows: usize, copies: usize) -> Graph {
     let mut g = Builder::default();
     let x = g.value(Rows::Tokens, COLS);
@@ -69,7 +69,7 @@ async fn fastest(gpu: &mut Gpu, candidates: Vec<Variants>, rows: u32, graph: &Gr
     for variants in candidates {
         gpu.set_variants(variants);
         let time = time(gpu, graph, &weights, rows).await?;
-        // Less than a tenth is noise.
+        // A gain of less than a tenth is noise.
         if best.0 == Duration::MAX || time < best.0.mul_f32(0.9) {
             best = (time, variants);
         }
@@ -86,7 +86,7 @@ async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<
     let tokens: Vec<Token> = (0..rows).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
     let page_table: Vec<u32> = (0..pages).collect();
     let step = Step { tokens: &tokens, outputs: &[], pages: &page_table, max_pages: pages };
-    // Compiles.
+    // The first step compiles the kernels.
     executor.step(&step, Want::Best).await?;
     let (start, mut shortest) = (Instant::now(), Duration::MAX);
     loop {
@@ -108,9 +108,9 @@ mod tests {
     use super::*;
     use crate::gpu::{Accuracy, Options};
 
-    /// Whatever is found to be the fastest computes rightly and is of the class that was asked for.
+    /// The fastest kernels pass the self-test and have the accuracy that was asked for.
     #[test]
-    fn what_is_chosen_computes_rightly() {
+    fn the_fastest_kernels_are_correct() {
         for (words, accuracy) in [("exact", Accuracy::Exact), ("int8", Accuracy::Int8)] {
             pollster::block_on(async {
                 let options = Options { kernels: words.into(), ..Default::default() };

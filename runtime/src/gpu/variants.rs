@@ -1,4 +1,4 @@
-//! Which of the equivalent kernels a device runs.
+//! Which variants of the kernels a device runs.
 
 use super::GpuInfo;
 use serde::Serialize;
@@ -10,46 +10,51 @@ use std::fmt;
 pub enum Accuracy {
     /// Activations are floats.
     Exact,
-    /// Activations that meet 4-bit weights are quantised to 8 bits in blocks of 32, so that integer dot products do the work. Other weights
-    /// are computed exactly.
+    /// For 4-bit weights, activations are quantised to 8 bits in blocks of 32, so that kernels can use
+    /// integer dot products. Other weights are computed as in `Exact`.
     Int8,
 }
 
-/// How the threads that share a unit of rows add up their parts.
+/// How the threads that share a row of weights add up their sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lanes {
-    /// A thread has a unit to itself.
+    /// They are not shared: each thread computes whole rows.
     One,
-    /// Through workgroup memory.
+    /// In workgroup memory.
     Shared,
     /// By subgroup operations.
     Subgroup,
 }
 
-/// More steps ahead hide nothing more.
+/// Most steps in flight at once; more of them hide no more latency.
 pub(super) const MAX_STEPS: u32 = 4;
 
-/// A choice of kernels, and of how steps are scheduled. Written as words with commas between: `exact` or `int8`; `one`, `shared` or `subgroup`, the latter two with
-/// `:LANES` perhaps; `few` or `tile`; `f32` or `f16`; `steps:N`.
+/// The words of [`Variants`], for error messages.
+const WORDS: &str = "exact, int8, one, shared, subgroup, few, tile, f32, f16 and steps:N";
+
+/// The kernels to run, and how steps are scheduled. Written as words, separated by commas: `exact` or `int8`;
+/// `one`, `shared` or `subgroup`, the last two optionally with `:LANES`; `few` or `tile`; `f32` or `f16`;
+/// `steps:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Variants {
-    /// Of projections.
+    /// The accuracy of projections.
     pub accuracy: Accuracy,
-    /// Of matrix-vector kernels.
+    /// How threads share rows in matrix-vector kernels.
     pub lanes: Lanes,
-    /// Threads of a unit, a power of two, at most 64; fewer where rows are short.
+    /// Threads that share a row: a power of two, at most 64. Short rows use fewer.
     pub n_lanes: u32,
-    /// Prefill goes in tiles staged in workgroup memory; else a few rows at a time, and attention by a few threads, which suits CPUs.
+    /// Prefill stages tiles in workgroup memory. Otherwise kernels compute a few rows at a time and use no
+    /// barriers, which is faster on software adapters.
     pub tile: bool,
     /// Tiles are staged as f16.
     pub f16: bool,
-    /// Steps of an answer that may be under way at once, from 1 to 4.
+    /// Most steps of an answer in flight at once, from 1 to 4.
     pub steps: u32,
 }
 
 impl Variants {
-    /// What suits a device before anything is measured.
+    /// The defaults for a device, before anything is measured.
     pub fn usual(info: &GpuInfo) -> Self {
         let lanes = match (info.is_fallback, info.subgroup_size) {
             (true, _) => Lanes::One,
@@ -57,12 +62,13 @@ impl Variants {
             (false, _) => Lanes::Shared,
         };
         let n_lanes = if lanes == Lanes::Subgroup { info.subgroup_size.min(32) } else { 32 };
-        // Software gains nothing from steps ahead, and loses what it computes in vain past an answer's end.
+        // On a software adapter, steps in flight hide no latency, and those past an answer's end are wasted
+        // time.
         let steps = if info.is_fallback { 1 } else { MAX_STEPS };
         Self { accuracy: Accuracy::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16, steps }
     }
 
-    /// The usual ones, changed by these words; an error says which word is wrong for this device, and why.
+    /// The defaults, changed by these words. An error names the wrong word and says what is possible.
     pub fn parse(words: &str, info: &GpuInfo) -> Result<Self, String> {
         let mut all = Self::usual(info);
         for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
@@ -83,19 +89,19 @@ impl Variants {
                 "f16" if info.f16 => all.f16 = true,
                 "steps" => {}
                 "f16" => return Err("f16: the device has no f16 arithmetic".into()),
-                _ => return Err(format!("{name}: there are no such kernels")),
+                _ => return Err(format!("{name}: unknown; use {WORDS}")),
             }
-            match (name, number.map(|n| (n, n.parse().unwrap_or(0)))) {
-                ("steps", Some((_, n @ 1..=MAX_STEPS))) => all.steps = n,
-                ("steps", _) => return Err(format!("{word}: steps:1 to steps:{MAX_STEPS} are meant")),
-                ("shared" | "subgroup", Some((_, n))) => {
+            match (name, number.map(|n| n.parse().unwrap_or(0))) {
+                ("steps", Some(n @ 1..=MAX_STEPS)) => all.steps = n,
+                ("steps", _) => return Err(format!("{word}: use steps:1 to steps:{MAX_STEPS}")),
+                ("shared" | "subgroup", Some(n)) => {
                     let most = if all.lanes == Lanes::Subgroup { info.subgroup_size.min(64) } else { 64 };
                     if !u32::is_power_of_two(n) || n > most {
-                        return Err(format!("{word}: a power of two up to {most} is meant"));
+                        return Err(format!("{word}: the number must be a power of two, at most {most}"));
                     }
                     all.n_lanes = n;
                 }
-                (_, Some((n, _))) => return Err(format!("{word}: {name} takes no {n}")),
+                (_, Some(_)) => return Err(format!("{word}: {name} takes no number")),
                 (_, None) => {}
             }
         }
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn words_change_the_usual_choice_and_are_read_back() {
+    fn words_change_the_defaults_and_are_parsed_back() {
         let usual = Variants::usual(&info());
         assert_eq!(usual.to_string(), "exact,subgroup:16,tile,f32,steps:4");
         for words in [
@@ -152,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_has_not_is_refused() {
+    fn words_that_a_device_does_not_support_are_errors() {
         for words in ["f16", "quick", "subgroup:32", "shared:3", "shared:0", "steps", "steps:5", "tile:2"] {
             assert!(Variants::parse(words, &info()).is_err(), "{words}");
         }

@@ -1,4 +1,5 @@
-//! What ops must move and multiply, whatever their kernels: the floor that measured times are held against.
+//! Counts the bytes that an op must move and its multiply-adds, whatever the kernel. Measured times are
+//! compared with the time that these take at least.
 
 use super::fuse::{Fused, Qkv};
 use crate::graph::{Graph, Op, Rows, Step, Token, Value, ValueId, WeightId};
@@ -7,22 +8,22 @@ use crate::quant::{BLOCK, Format};
 /// Bytes and multiply-adds of an op, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// Weights once, activations in and out, keys and values of the positions that are seen, once a sequence.
+    /// Weights once; activations in and out; keys and values of all visible positions, once per sequence.
     pub bytes: u64,
-    /// Of projections and attention; what norms and the like multiply is left out.
+    /// Multiply-adds of projections and attention; those of norms and the like are not counted.
     pub macs: u64,
 }
 
 /// Counts the work of a step's ops.
 pub(super) struct Counter<'a> {
     pub graph: &'a Graph,
-    /// Of each weight.
+    /// The format of each weight.
     pub formats: &'a [Format],
     pub step: &'a Step<'a>,
 }
 
 impl Counter<'_> {
-    /// The work of one op, and what it computes in words and numbers, the same for all ops of a shape.
+    /// The work of an op, and a description of it with its shape.
     pub fn count(&self, fused: &Fused) -> (Work, String) {
         let (mut work, what) = match fused {
             Fused::Op(op) => self.op(op),
@@ -48,7 +49,7 @@ impl Counter<'_> {
             ),
         };
         let read = match fused {
-            // Of what it selects from, it reads what it writes.
+            // It reads only the rows that it writes.
             Fused::Op(Op::SelectRows { out, .. }) => vec![*out],
             _ => fused.inputs(),
         };
@@ -56,7 +57,7 @@ impl Counter<'_> {
         (work, what)
     }
 
-    /// Rows that an op works on.
+    /// Rows that an op computes.
     pub fn n_rows(&self, fused: &Fused) -> u32 {
         self.rows(fused.out().map_or(Rows::Tokens, |id| self.graph.values[id.0].rows)) as u32
     }
@@ -120,7 +121,7 @@ impl Counter<'_> {
         Work { bytes: 4 * self.graph.weights[id.0].n_cols as u64, macs: 0 }
     }
 
-    /// Matrices times each row, activations left out.
+    /// The matrices, each multiplied with every row; activations are not counted.
     fn projection(&self, ids: &[WeightId], rows: Rows) -> Work {
         let rows = self.rows(rows);
         ids.iter().fold(Work::default(), |work, id| {
@@ -130,12 +131,12 @@ impl Counter<'_> {
         })
     }
 
-    /// Keys and values, in f16.
+    /// Keys and values of `n` positions, in f16.
     fn kv_cells(&self, layer: usize, n: u64) -> Work {
         Work { bytes: 4 * self.graph.kv_widths[layer] as u64 * n, macs: 0 }
     }
 
-    /// Positions that a sequence's rows see between them, of all sequences.
+    /// Positions that at least one row of a sequence attends to, summed over all sequences.
     fn seen_cells(&self, window: u32) -> u64 {
         let n_sequences = self.step.pages.len() as u32 / self.step.max_pages.max(1);
         (0..n_sequences)
@@ -149,7 +150,7 @@ impl Counter<'_> {
             .sum()
     }
 
-    /// Rows of all together, by columns.
+    /// The sum of the matrices' rows, and their columns.
     fn shape(&self, ids: &[WeightId]) -> String {
         let weights = || ids.iter().map(|id| &self.graph.weights[id.0]);
         let n_rows: usize = weights().map(|weight| weight.n_rows).sum();
@@ -172,7 +173,8 @@ mod tests {
     use crate::gpu::self_test::layers;
     use crate::graph::{Output, Rope};
 
-    /// A layer of 64 floats, 4 heads of 16 over 2, 96 inner ones, 70 words, Q4_0: 18 bytes for 32 weights.
+    /// A layer with an embedding of 64, 4 heads of 16, 2 KV heads, a feed-forward of 96 and 70 tokens, in
+    /// Q4_0: 18 bytes per 32 weights.
     fn count(positions: std::ops::Range<u32>, are_stacked: bool) -> Vec<(String, Work)> {
         let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
         let graph = layers(Format::Q4_0, rope, &[1], 1).graph;
@@ -202,16 +204,16 @@ mod tests {
     #[test]
     fn decode_is_counted_as_by_hand() {
         let all = count(100..101, true);
-        // 128 rows of 2 blocks; norm and input 64 floats each, 64 out; a cell of 2 x 32 f16.
+        // 128 rows of 2 blocks; norm, input and output of 64 floats; a KV cell of 2 x 32 f16.
         assert_has(&all, "q, k, v 128 x 64", 128 * 36 + 2 * 256 + 256 + 128, 128 * 64);
-        // 101 cells; queries and results 64 floats each; 101 x 4 heads x 16, for keys and for values.
+        // 101 cells; queries and results of 64 floats; 101 x 4 heads x 16, for keys and for values.
         assert_has(&all, "attention, 4/2 heads of 16", 101 * 128 + 512, 101 * 4 * 16 * 2);
         // Input, residual and sum.
         assert_has(&all, "project 64 x 64, add", 64 * 36 + 3 * 256, 64 * 64);
         assert_has(&all, "gate, up 192 x 64", 192 * 36 + 2 * 256 + 384, 192 * 64);
         assert_has(&all, "project 64 x 96, add", 64 * 54 + 384 + 2 * 256, 64 * 96);
         assert_has(&all, "norm, project 70 x 64", 70 * 36 + 2 * 256 + 280, 70 * 64);
-        // Logits, and four numbers.
+        // The logits and four result numbers.
         assert_has(&all, "argmax of 70", 280 + 16, 0);
     }
 
@@ -220,7 +222,7 @@ mod tests {
         let all = count(10..13, false);
         assert_has(&all, "project 64 x 64", 64 * 36 + 3 * 512, 3 * 64 * 64);
         assert_has(&all, "norm 64", 256 + 3 * 512, 0);
-        // Positions 0 to 12 once; 11 + 12 + 13 pairs.
+        // Positions 0 to 12 once; 11 + 12 + 13 pairs of positions.
         assert_has(&all, "attention, 4/2 heads of 16", 13 * 128 + 3 * 512, 36 * 4 * 16 * 2);
         assert_has(&all, "write keys, values 32", 3 * 128 + 3 * 256, 0);
         assert_has(&all, "swiglu 96", 3 * 3 * 384, 0);
