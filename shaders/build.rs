@@ -1,6 +1,6 @@
-//! Composes every shader variant of `variants.txt`, validates it with naga, and writes what Rust must know of it: its bindings and
-//! its workgroup size. A shader that does not validate does not compile. What only benches run is validated always and kept where the
-//! feature `bench` is on.
+//! Composes every shader variant of `variants.txt`, validates it with naga, and writes its bindings,
+//! overrides and workgroup size as Rust code. An invalid shader fails the build. Shaders of the benches are
+//! always validated, but only included with the feature `bench`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -46,15 +46,15 @@ fn generate() -> Result<()> {
     fs::write(out, code).map_err(|e| e.to_string())
 }
 
-/// Whether what is in this file, or made of it, belongs into the crate.
+/// Whether this file and its variants are included in the crate.
 fn is_kept(file: &str) -> bool {
     !file.starts_with("bench/") || env::var_os("CARGO_FEATURE_BENCH").is_some()
 }
 
-/// The settings of every variant that a line of `variants.txt` stands for, with the variant's name.
+/// The name and the settings of every variant in a line of `variants.txt`.
 fn combinations(line: &str) -> Result<Vec<(String, compose::Settings<'_>)>> {
     let mut words = line.split_whitespace();
-    let file = words.next().ok_or("variants.txt: a line without a kernel")?;
+    let file = words.next().ok_or("variants.txt: a line names no kernel")?;
     let mut all = vec![(file.rsplit('/').next().unwrap_or(file).to_string(), vec![("FILE", file)])];
     for word in words {
         let (name, values) =
@@ -73,7 +73,8 @@ fn combinations(line: &str) -> Result<Vec<(String, compose::Settings<'_>)>> {
     Ok(all)
 }
 
-/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay behind.
+/// Reads all files, without comments and empty lines. Their names are paths below `wgsl/` without the
+/// extension.
 fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()> {
     let problem = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in fs::read_dir(folder).map_err(problem)? {
@@ -91,16 +92,16 @@ fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// Validates one variant and gives the code of its `Shader` value.
+/// Validates a variant and returns the Rust code of its `Shader`.
 fn describe(name: &str, settings: &compose::Settings, text: &str) -> Result<String> {
-    // What the kernel enables for browsers is on in naga by capability.
+    // Browsers need this line; naga has a capability instead and does not know it.
     let plain = text.replace("enable subgroups;", "");
     let module = naga::front::wgsl::parse_str(&plain).map_err(|e| e.emit_to_string(&plain))?;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&plain))?;
     let [entry] = module.entry_points.as_slice() else {
-        return Err("a kernel has exactly one entry point".into());
+        return Err("a kernel must have exactly one entry point".into());
     };
     let mut bindings = BTreeMap::new();
     for (_, variable) in module.global_variables.iter() {
@@ -109,11 +110,13 @@ fn describe(name: &str, settings: &compose::Settings, text: &str) -> Result<Stri
             naga::AddressSpace::Uniform => "Uniform",
             naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => "Write",
             naga::AddressSpace::Storage { .. } => "Read",
-            space => return Err(format!("a binding in {space:?}")),
+            space => {
+                return Err(format!("a binding is in the address space {space:?}; use uniform or storage"));
+            }
         };
         let value = (variable.name.clone().unwrap_or_default(), access);
         if let Some((other, _)) = bindings.insert(binding.binding, value) {
-            return Err(format!("binding {} is {other} and something else", binding.binding));
+            return Err(format!("two variables have the binding {}, one of them {other}", binding.binding));
         }
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();

@@ -1,13 +1,14 @@
-//! From files of WGSL to the text of one variant: `{NAME}` stands for a setting's value, `#import` brings in another file once, and
-//! `#if NAME=value`, `#else` and `#endif` keep or leave out lines. The build script uses this to validate every variant, hosts use it
-//! to get a variant's text, so that a host carries each line once.
+//! Composes the text of a variant from WGSL files: `{NAME}` is replaced by a setting's value, `#import`
+//! includes another file once, and `#if NAME=value`, `#else` and `#endif` keep or drop lines. The build
+//! script validates every variant with it. Hosts compose variants when they run, so that they store each line
+//! only once.
 
 use std::collections::BTreeSet;
 
-/// Values of settings, by name.
+/// Names and values of settings.
 pub type Settings<'a> = Vec<(&'a str, &'a str)>;
 
-/// The text of the variant with these settings; `source` gives the files.
+/// The text of the variant with these settings; `source` returns a file's text by its name.
 pub fn compose<'s>(settings: &Settings, source: impl Fn(&str) -> Option<&'s str>) -> Result<String, String> {
     let mut composer = Composer { settings, source, imported: BTreeSet::new(), text: String::new() };
     composer.file("{FILE}")?;
@@ -41,12 +42,12 @@ impl<'s, F: Fn(&str) -> Option<&'s str>> Composer<'_, F> {
         for line in source.lines() {
             if let Some(condition) = line.strip_prefix("#if ") {
                 let (setting, wanted) =
-                    condition.split_once('=').ok_or_else(|| format!("{name}: {line} compares nothing"))?;
+                    condition.split_once('=').ok_or_else(|| format!("{name}: {line} has no = sign"))?;
                 let value = self
                     .settings
                     .iter()
                     .find(|(known, _)| *known == setting)
-                    .ok_or_else(|| format!("{name}: no setting {setting}"))?;
+                    .ok_or_else(|| format!("{name}: there is no setting {setting}"))?;
                 kept.push(wanted.split('|').any(|wanted| wanted == value.1));
             } else if line == "#else" {
                 let last = kept.last_mut().ok_or_else(|| format!("{name}: #else without #if"))?;

@@ -1,7 +1,8 @@
-//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, and what a host must know to run them.
+//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, with the bindings
+//! and constants that a host needs to run them.
 //!
-//! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and how workgroups map
-//! onto the output. `variants.txt` lists the variants that exist.
+//! Each kernel is a file in `wgsl/`, which describes what it computes, the layout of its buffers and how
+//! workgroups map to the output. `variants.txt` lists the variants.
 
 mod compose;
 
@@ -10,20 +11,20 @@ mod compose;
 pub enum Access {
     /// A uniform buffer.
     Uniform,
-    /// A storage buffer that is read.
+    /// A storage buffer that is only read.
     Read,
-    /// A storage buffer that is written, and perhaps read.
+    /// A storage buffer that is written.
     Write,
 }
 
 /// One binding of a kernel, in group 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
-    /// `@binding` number.
+    /// The `@binding` number.
     pub index: u32,
-    /// The variable's name in WGSL, by which hosts bind.
+    /// The variable's name in WGSL, by which hosts find it.
     pub name: &'static str,
-    /// Kind and direction.
+    /// How the kernel uses it.
     pub access: Access,
 }
 
@@ -42,24 +43,24 @@ pub struct Shader {
     pub workgroup_size: [u32; 3],
     /// Names of the `override` constants.
     pub overrides: &'static [&'static str],
-    /// Bindings, by rising number.
+    /// Bindings, in order of their number.
     pub bindings: &'static [Binding],
 }
 
 impl Shader {
-    /// The whole text, valid WGSL as browsers take it; the entry point is `main`.
+    /// The complete WGSL, as browsers accept it. The entry point is `main`.
     pub fn wgsl(&self) -> String {
         let source = |name: &str| {
             SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
         };
-        // The build script has composed every variant already, so none fails.
+        // The build script has composed every variant, so this cannot fail.
         compose::compose(&self.settings.to_vec(), source).unwrap_or_default()
     }
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 
-/// The variant of this name.
+/// The variant with this name.
 pub fn find(name: &str) -> Option<&'static Shader> {
     SHADERS.iter().find(|shader| shader.name == name)
 }
@@ -72,7 +73,7 @@ mod tests {
     fn names_are_unique_and_limits_hold() {
         for (i, shader) in SHADERS.iter().enumerate() {
             assert!(SHADERS[..i].iter().all(|s| s.name != shader.name), "{} twice", shader.name);
-            // What every WebGPU device offers: 8 storage buffers a stage, 256 threads a workgroup.
+            // Every WebGPU device supports 8 storage buffers per stage and 256 threads per workgroup.
             let storage = shader.bindings.iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 8, "{}: {storage} storage buffers", shader.name);
             assert!(shader.workgroup_size.iter().product::<u32>() <= 256, "{}", shader.name);

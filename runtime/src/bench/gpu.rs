@@ -144,8 +144,9 @@ async fn open(kernels: &str) -> Result<Gpu> {
     let gpu = match Gpu::open(options).await {
         Err(error @ GpuError::NoAdapter(_)) => {
             let needs = if cfg!(target_os = "linux") {
-                "Install a Vulkan driver: the loader (libvulkan.so.1) and the GPU vendor's driver, which has a \
-                 file in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; or Mesa's lavapipe, a software driver"
+                "Install a Vulkan driver: the loader (libvulkan.so.1) and the GPU vendor's driver, which has \
+                 a file in /usr/share/vulkan/icd.d or /etc/vulkan/icd.d; or Mesa's lavapipe, a software \
+                 driver"
             } else {
                 "Install a GPU driver with Vulkan, Metal or Direct3D 12"
             };

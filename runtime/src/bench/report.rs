@@ -160,11 +160,12 @@ pub fn whole_text(report: &Report, whole: &Whole) -> String {
     let rows: Vec<_> = whole.runs.iter().map(row).collect();
     format!(
         "### Whole model\n\n\
-         {}, {}, random weights. `pp512`: prefill of 512 tokens, in steps of {} rows. `tg128 at 4096`: decode \
-         of 128 tokens after 4096 positions, whose keys and values are zeros; each token is passed to the \
-         next step on the device. The fastest of up to three rounds counts; a run that takes too long has one \
-         round and ends early. Host: encoding and submitting. Weights take {} on the GPU, {:.3} times as much \
-         as in the file; activations, the KV pool for {} positions and the rest take {}.\n\n{}",
+         {}, {}, random weights. `pp512`: prefill of 512 tokens, in steps of {} rows. `tg128 at 4096`: \
+         decode of 128 tokens after 4096 positions, whose keys and values are zeros; each token is passed to \
+         the next step on the device. The fastest of up to three rounds counts; a run that takes too long \
+         has one round and ends early. Host: encoding and submitting. Weights take {} on the GPU, {:.3} \
+         times as much as in the file; activations, the KV pool for {} positions and the rest take \
+         {}.\n\n{}",
         report.shape,
         report.format,
         whole.chunk,
