@@ -1,4 +1,5 @@
-//! `cargo xtask bench web`: Nomoat beside its peers in one browser. `tests/bench` measures; this prepares and reports.
+//! `cargo xtask bench web`: compares Nomoat with other runtimes in one browser. `tests/bench` measures; this
+//! file prepares and reports.
 
 use crate::report::{command, cores, machine, median, replace_section, table};
 use crate::tools::{self, once, output, root, run, run_with, target};
@@ -12,25 +13,26 @@ use std::path::{Path, PathBuf};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
-/// What the bench in the browser measures.
+/// What to measure.
 #[derive(Args)]
 pub struct Web {
-    /// Device that the contenders are asked to use.
+    /// Device that the contenders should use.
     #[arg(long, value_enum, default_value = "all")]
     device: Device,
-    /// Rounds; slow contenders take part in fewer.
+    /// Number of rounds; slow contenders run fewer.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Threads on the CPU, each in turn; default: one and all.
+    /// Numbers of threads to measure with on the CPU [default: 1 and the number of cores].
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
-    /// Contenders beside Nomoat; `none` for none.
+    /// Contenders besides Nomoat, or `none`.
     #[arg(long, value_delimiter = ',', default_value = "wllama,transformers.js,llama.cpp")]
     peers: Vec<String>,
-    /// One round of less of everything, which leaves docs/benchmarks.md alone.
+    /// Run one short round, and do not write docs/benchmarks.md.
     #[arg(long)]
     quick: bool,
-    /// An ONNX model for transformers.js with its tokenizer and configuration; default: one made from the GGUF.
+    /// Folder with an ONNX model, its tokenizer and configuration for transformers.js [default: made from the
+    /// GGUF].
     #[arg(long)]
     onnx: Option<PathBuf>,
 }
@@ -42,7 +44,7 @@ enum Device {
     All,
 }
 
-/// What `tests/bench` writes.
+/// The output of `tests/bench`.
 #[derive(Deserialize)]
 struct Results {
     date: String,
@@ -127,7 +129,7 @@ pub fn web(options: &Web) -> Result<()> {
     let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
     let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
     let section = section(&results, browser.trim());
-    println!("{section}\nEverything: {}", out.display());
+    println!("{section}\nAll measurements: {}", out.display());
     if options.quick { Ok(()) } else { replace_section("bench web", &section) }
 }
 
@@ -141,15 +143,19 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
     let onnx = match &options.onnx {
         Some(folder) => Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
         None if wants("transformers.js") => onnx_model(model),
-        None => Err(anyhow::anyhow!("not asked for")),
+        None => Err(anyhow::anyhow!("it is not in --peers")),
     };
     let native = if wants("llama.cpp") && options.device != Device::Webgpu {
         native_llama()
     } else {
-        Err(anyhow::anyhow!("not asked for"))
+        Err(anyhow::anyhow!("it is not in --peers, or the CPU is not measured"))
     };
     json!({
-        "device": match options.device { Device::Webgpu => "webgpu", Device::Cpu => "cpu", Device::All => "all" },
+        "device": match options.device {
+            Device::Webgpu => "webgpu",
+            Device::Cpu => "cpu",
+            Device::All => "all",
+        },
         "rounds": if options.quick { 1 } else { options.rounds },
         "threads": threads,
         "peers": options.peers,
@@ -163,13 +169,13 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
     })
 }
 
-/// Installs llama.cpp as a program of this machine's.
+/// Installs native llama.cpp.
 fn native_llama() -> Result<()> {
-    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "it is for Linux on x86-64");
+    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "it needs Linux on x86-64");
     let bench = root().join("tests/bench/llama.cpp");
     let folder = bench.to_string_lossy();
     once("bench-llama.cpp", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
-        // What is optional are its builds for other devices. Not all of them are published, so `npm ci` refuses the lock file.
+        // The optional packages are builds for other devices. Some are not published, so `npm ci` would fail.
         let flags = ["--no-save", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
         run("npm", &[["install", "--prefix", folder.as_ref()].as_slice(), &flags].concat())
     })
@@ -178,7 +184,7 @@ fn native_llama() -> Result<()> {
 /// Python packages that `onnx-from-gguf.py` uses.
 const PYTHON: [&str; 3] = ["gguf==0.19.0", "numpy==2.4.6", "onnx==1.23.2"];
 
-/// The GGUF as an ONNX model, made when it or the script has changed.
+/// Converts the GGUF to an ONNX model, if it or the script has changed.
 fn onnx_model(model: &Path) -> Result<PathBuf> {
     let script = root().join("tests/bench/onnx-from-gguf.py");
     let (folder, env) = (target().join("bench/onnx"), target().join("bench/python"));
@@ -194,10 +200,12 @@ fn onnx_model(model: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A column: its name, its value in a round, how it is written, whether more is better.
+/// A column of the tables.
 struct Column {
     name: &'static str,
+    /// Its value in a round.
     value: fn(&Round) -> Option<f64>,
+    /// How the value is written.
     written: fn(f64) -> String,
     more_is_better: bool,
 }
@@ -251,20 +259,22 @@ fn mebibytes(bytes: f64) -> String {
 /// The report, as a section of `docs/benchmarks.md`.
 fn section(results: &Results, browser: &str) -> String {
     let rounds = || results.entries.iter().flat_map(|entry| &entry.rounds);
-    let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("not asked for");
+    let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("none");
     let blank = median(rounds().filter_map(|round| round.blank_bytes)).map_or("unknown".into(), mebibytes);
     let question = counts(rounds().map(|round| round.first_prompt_tokens));
     let prompt = counts(rounds().filter_map(|round| Some(round.prefill.as_ref()?.tokens)));
     let mut text = format!(
-        "## In the browser, beside its peers\n\n\
+        "## In the browser, compared with other runtimes\n\n\
          `{}`, {}. {}. {browser}; WebGPU adapter: {adapter}.\n\n\
-         SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature 0. Contenders take turns \
-         in one run, each round in a browser of its own with an empty profile; figures are medians over the rounds. Load: from the \
-         library's import to a model that can be asked. First token: of a first question of {question} tokens. Prefill: a prompt of \
-         {prompt} computed tokens, to its first token; left out where it would take minutes. Decode: the tokens after the first one. Wasm: bytes of the wasm files, \
-         uncompressed. Wasm memory: at the end, where it can be read. Peak memory: resident in all processes of the browser, its own \
-         code left out; with a blank page it is {blank}. In brackets: how many times better Nomoat is on the same device. Runs on: \
-         what the contender really used.\n",
+         SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature \
+         0. Contenders take turns in one run. Each round has a new browser with an empty profile; figures \
+         are medians over the rounds. Runs on: what the contender really used. Load: from the import of the \
+         library to a loaded model. First token: the time to the first token of the first question, which \
+         has {question} tokens. Prefill: a prompt of {prompt} tokens, without those found in a cache, up to \
+         the first token of the answer; skipped where it would take minutes. Decode: the tokens after the \
+         first one. Wasm: uncompressed bytes of the wasm files. Wasm memory: at the end, where it can be \
+         read. Peak memory: resident memory of all processes of the browser, without its code; with a blank \
+         page it is {blank}. In brackets: how many times better Nomoat is on the same device.\n",
         command(),
         results.date,
         machine(),
@@ -280,20 +290,21 @@ fn section(results: &Results, browser: &str) -> String {
         text += &format!("\n### {}\n\n{}", heading(how), group_table(&group));
         notes.extend(group.iter().filter_map(|entry| {
             let (why, rounds) = (entry.not_run.as_ref()?, entry.rounds.len());
-            Some(format!("- {}, {}: not run after {rounds} rounds: {why}.", entry.name, heading(how)))
+            Some(format!("- {}, {}: stopped after {rounds} rounds: {why}.", entry.name, heading(how)))
         }));
     }
     if results.entries.iter().any(|entry| entry.name == "transformers.js" && !entry.rounds.is_empty()) {
         notes.push(
-            "- transformers.js cannot read GGUF. It runs an ONNX model made from the same file by `tests/bench/onnx-from-gguf.py` \
-             (or the one given): the same shapes, weights rounded again to 4 bits in blocks of 32 (`q4`), a float embedding."
+            "- transformers.js cannot read GGUF. It runs an ONNX model that `tests/bench/onnx-from-gguf.py` \
+             makes from the same file (or the one given): the same shapes, weights quantised again to 4 bits \
+             in blocks of 32 (`q4`), a float embedding."
                 .into(),
         );
     }
     if results.entries.iter().any(|entry| entry.name == "llama.cpp" && !entry.rounds.is_empty()) {
         notes.push(
-            "- llama.cpp is no peer in the browser but a reference: node-llama-cpp's build, natively in a Node process, on the same \
-             file."
+            "- llama.cpp is a native reference, not a contender in the browser: node-llama-cpp's build in a \
+             Node process, on the same file."
                 .into(),
         );
     }
@@ -303,7 +314,7 @@ fn section(results: &Results, browser: &str) -> String {
     text
 }
 
-/// The different ones of some counts of tokens.
+/// The distinct values of some counts, in words.
 fn counts(tokens: impl Iterator<Item = u32>) -> String {
     let different: BTreeSet<u32> = tokens.collect();
     let words: Vec<String> = different.iter().map(u32::to_string).collect();

@@ -1,4 +1,5 @@
-//! `cargo xtask bench cpu`: the CPU's kernels one by one against the memory's speed, natively and as wasm in Chromium.
+//! `cargo xtask bench cpu`: measures the CPU's kernels and the memory's bandwidth, natively and as wasm in
+//! Chromium.
 
 use crate::build;
 use crate::report::{command, cores, machine, replace_section, table};
@@ -8,15 +9,15 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-/// What is measured.
+/// What to measure.
 #[derive(Args)]
 pub struct Cpu {
-    /// Threads, each number in turn; default: one and all.
+    /// Numbers of threads to measure with [default: 1 and the number of cores].
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
 }
 
-/// What `nomoat bench` and its twin in the browser say.
+/// The output of `nomoat bench cpu`, and of the same measurement in the browser.
 #[derive(Deserialize)]
 struct Report {
     simd: String,
@@ -70,10 +71,12 @@ pub fn run_all(options: &Cpu) -> Result<()> {
 
     let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
     let mut text = format!(
-        "## The CPU's kernels\n\n`{}`, {}. {}.\n\nShapes are SmolLM2-135M's; `30×` is how often a step does the op, each time with other \
-         weights, so that no cache holds them. Best of many steps, values and row operations in caches as in a model. GB/s counts \
-         weights, or keys and values, once; the share is that of what all threads together read of 128 MiB. GMAC/s: multiplications \
-         with an addition. At 1 row, as in decoding, memory is the limit; at 128, as in prefill, arithmetic is.\n",
+        "## The CPU's kernels\n\n`{}`, {}. {}.\n\n\
+         Shapes are those of SmolLM2-135M. `30×`: a step does the op 30 times, each time with different \
+         weights, so that they are not in a cache; activations are, as in a model. The fastest of many steps \
+         counts. GB/s: weights, or keys and values, each counted once. Share: of the bandwidth at which all \
+         threads together read 128 MiB. GMAC/s: multiply-adds. With 1 row, as in decode, memory is the \
+         limit; with 128 rows, as in prefill, arithmetic is.\n",
         command(),
         machine(),
         browser.trim(),
@@ -110,7 +113,7 @@ fn section(report: &Report) -> String {
         .collect();
     let threads = if report.threads == 1 { "1 thread".into() } else { format!("{} threads", report.threads) };
     format!(
-        "\n### {}, {threads}: memory is read at {:.1} GB/s\n\n{}",
+        "\n### {}, {threads}: memory bandwidth {:.1} GB/s\n\n{}",
         report.simd,
         report.bandwidth / 1e9,
         table(&["op", "rows", "ms", "GB/s", "share", "GMAC/s"], &rows)

@@ -1,4 +1,5 @@
-//! `cargo xtask bench gpu`: builds and runs `nomoat bench gpu`, which measures and prints all by itself, and llama.cpp beside it.
+//! `cargo xtask bench gpu`: builds and runs `nomoat bench gpu`, which measures and prints everything, and
+//! llama.cpp for comparison.
 
 use crate::report::{command, machine, replace_section, table};
 use crate::tools::{once, output_of, root, run as execute, target};
@@ -10,26 +11,26 @@ use std::path::Path;
 /// What to measure; `nomoat bench gpu --help` says more.
 #[derive(Args)]
 pub struct Options {
-    /// Whose dimensions the model has: smollm2-135m, llama-1b or llama-8b.
+    /// The model whose dimensions are used: smollm2-135m, llama-1b or llama-8b.
     #[arg(long, default_value = "smollm2-135m")]
     shape: String,
-    /// What its matrices are stored in: q4_0, q4_1, q8_0 or f16.
+    /// Format of its matrices: q4_0, q4_1, q8_0 or f16.
     #[arg(long, default_value = "q4_0")]
     format: String,
-    /// Less of everything, which leaves docs/benchmarks.md alone.
+    /// Measure less, and do not write docs/benchmarks.md.
     #[arg(long)]
     quick: bool,
-    /// Which of the equivalent kernels to run, such as `int8`.
+    /// Kernels to run, such as `int8`.
     #[arg(long, env = "NOMOAT_KERNELS")]
     kernels: Option<String>,
-    /// Another program to measure on the same GPU and a file of the same shape.
+    /// Another program to measure on the same GPU, on a file with the same shape.
     #[arg(long, value_enum)]
     peer: Option<Peer>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Peer {
-    /// Its Vulkan backend, through node-llama-cpp; on Linux, x86-64.
+    /// llama.cpp's Vulkan backend, through node-llama-cpp; on Linux, x86-64.
     #[value(name = "llama.cpp")]
     LlamaCpp,
 }
@@ -62,11 +63,11 @@ pub fn run(options: &Options) -> Result<()> {
         std::fs::remove_file(&model)?;
         section += &format!("\n{}", result?);
     }
-    println!("{section}\nEverything: {json}");
+    println!("{section}\nAll measurements: {json}");
     if options.quick { Ok(()) } else { replace_section("bench gpu", &section) }
 }
 
-/// What `tests/bench/llama.cpp/measure.mjs` prints.
+/// The output of `tests/bench/llama.cpp/measure.mjs`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Measured {
@@ -85,14 +86,11 @@ struct Speed {
 }
 
 fn llama_cpp(model: &Path) -> Result<String> {
-    ensure!(
-        cfg!(all(target_os = "linux", target_arch = "x86_64")),
-        "--peer llama.cpp is for Linux on x86-64"
-    );
+    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "--peer llama.cpp needs Linux on x86-64");
     let bench = root().join("tests/bench/llama.cpp");
     let folder = bench.to_string_lossy();
     once("bench-llama.cpp", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
-        // What is optional are its builds for other devices. Not all of them are published, so `npm ci` refuses the lock file.
+        // The optional packages are builds for other devices. Some are not published, so `npm ci` would fail.
         let flags = ["--no-save", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
         execute("npm", &[["install", "--prefix", folder.as_ref()].as_slice(), &flags].concat())
     })?;
@@ -103,8 +101,9 @@ fn llama_cpp(model: &Path) -> Result<String> {
         vec![name.into(), speed.tokens.to_string(), format!("{:.1}", speed.tokens_per_second)]
     };
     Ok(format!(
-        "### llama.cpp beside it\n\n\
-         node-llama-cpp {}, backend {}, {}, a file of the same shape and format, the best of up to three rounds.\n\n{}",
+        "### llama.cpp, for comparison\n\n\
+         node-llama-cpp {}, backend {}, {}, on a file with the same shape and format. The fastest of up to \
+         three rounds counts.\n\n{}",
         measured.version,
         measured.backend,
         measured.devices.join(", "),

@@ -1,4 +1,4 @@
-//! The runtime as wasm, the npm package, the page.
+//! Builds the runtime as wasm, the npm package and the page.
 
 use crate::tools::{npm_packages, once, root, run, run_with, rust_source, target, wasm_target};
 use anyhow::{Context, Result, ensure};
@@ -12,22 +12,22 @@ pub fn all() -> Result<()> {
     page()
 }
 
-/// This file: what it does differently makes old outputs stale.
+/// This file is an input of all steps: a change to it makes their outputs stale.
 fn steps() -> PathBuf {
     root().join("xtask/src/build.rs")
 }
 
-/// One way to build the runtime for browsers.
+/// A build of the runtime for browsers.
 struct Build {
     /// Its folder in `pkg/wasm`.
     name: &'static str,
-    /// Of the crate.
+    /// Features of the crate.
     features: &'static str,
-    /// Instructions beyond what browsers have had for years.
+    /// Wasm instructions besides rustc's defaults.
     target_features: &'static str,
-    /// Threads on one memory, for which the standard library is built, too.
+    /// Whether threads share its memory. The standard library is then compiled, too.
     threads: bool,
-    /// What wasm-opt is to do.
+    /// Optimisation level of wasm-opt.
     optimise: &'static str,
 }
 
@@ -43,21 +43,23 @@ const BUILDS: [Build; 3] = [
     Build { name: "gpu", features: "gpu", target_features: "", threads: false, optimise: "-Os" },
 ];
 
-/// The build with threads once more, with the measurements of its kernels.
+/// The build with threads, and with the measurements of its kernels.
 const BENCH: Build = Build { name: "bench", features: "bench", ..BUILDS[0] };
 
-/// What the linker needs for a memory that threads share, 4 GiB of it at most, and wasm-bindgen for starting them.
-const SHARED_MEMORY: &str = "-Clink-arg=--shared-memory -Clink-arg=--max-memory=4294967296 -Clink-arg=--import-memory \
-                             -Clink-arg=--export=__wasm_init_tls -Clink-arg=--export=__tls_size \
-                             -Clink-arg=--export=__tls_align -Clink-arg=--export=__tls_base";
+/// Linker arguments for a memory of up to 4 GiB that threads share; wasm-bindgen needs the exports to start
+/// them.
+const SHARED_MEMORY: &str = "-Clink-arg=--shared-memory -Clink-arg=--max-memory=4294967296 \
+                             -Clink-arg=--import-memory -Clink-arg=--export=__wasm_init_tls \
+                             -Clink-arg=--export=__tls_size -Clink-arg=--export=__tls_align \
+                             -Clink-arg=--export=__tls_base";
 
-/// Rust to wasm, and the JavaScript that loads it, in `pkg/wasm`.
+/// Compiles Rust to wasm in `pkg/wasm`, with the JavaScript that loads it.
 fn wasm() -> Result<()> {
     wasm_target()?;
     BUILDS.iter().try_for_each(|build| build.make(&root().join("pkg/wasm").join(build.name)))
 }
 
-/// Makes everything, and the build that measures itself; returns where that is.
+/// Builds everything, and the build that measures its kernels; returns the folder of that.
 pub fn with_bench() -> Result<PathBuf> {
     all()?;
     let out = target().join("bench/wasm");
@@ -66,7 +68,7 @@ pub fn with_bench() -> Result<PathBuf> {
 }
 
 impl Build {
-    /// Where cargo puts its outputs: each build has other flags and would undo the others' work.
+    /// The build's own target folder: builds have different flags, and would overwrite each other's outputs.
     fn target(&self) -> PathBuf {
         target().join("wasm").join(self.name)
     }
@@ -86,7 +88,7 @@ impl Build {
             rust_source()?;
             args.push("-Zbuild-std=std,panic_abort");
             flags = format!("{flags} {SHARED_MEMORY}");
-            // One compiler for all builds: the pinned one, with the one unstable option that threads need.
+            // All builds use the pinned compiler. This allows the one unstable option that threads need.
             env.push(("RUSTC_BOOTSTRAP", "1"));
         }
         env.push(("RUSTFLAGS", &flags));
@@ -114,7 +116,8 @@ impl Build {
             args.push("--enable-simd");
         }
         if self.optimise == "-O3" {
-            // Constant offsets go into loads: the lowest KiB, where the stack ends, is never in use.
+            // Lets wasm-opt fold constant offsets into loads: the lowest KiB is the end of the stack, never
+            // used.
             args.push("--low-memory-unused");
         }
         if self.threads {
@@ -124,7 +127,7 @@ impl Build {
     }
 }
 
-/// What rustc may emit for wasm32-unknown-unknown.
+/// The features that rustc uses by default for wasm32-unknown-unknown.
 const WASM_FEATURES: [&str; 6] = [
     "--enable-bulk-memory",
     "--enable-multivalue",
@@ -134,7 +137,7 @@ const WASM_FEATURES: [&str; 6] = [
     "--enable-sign-ext",
 ];
 
-/// TypeScript to `pkg/dist`, with the wasm beside it.
+/// Compiles TypeScript to `pkg/dist` and copies the wasm there.
 fn package() -> Result<()> {
     let pkg = root().join("pkg");
     let dist = pkg.join("dist");
@@ -170,7 +173,7 @@ fn page() -> Result<()> {
     once("web", &inputs, &[&dist], || run("npm", &["run", "--silent", "build", "-w", "web"]))
 }
 
-/// The npm tarball.
+/// Packs the npm tarball.
 pub fn pack() -> Result<PathBuf> {
     all()?;
     let (pkg, out) = (root().join("pkg"), target().join("npm"));
@@ -183,7 +186,7 @@ pub fn pack() -> Result<PathBuf> {
     let tarball = out.join(format!("nomoat-{}.tgz", env!("CARGO_PKG_VERSION")));
     ensure!(
         tarball.exists(),
-        "npm packed no {}; pkg/package.json has another version than Cargo.toml",
+        "npm did not make {}; the versions in pkg/package.json and Cargo.toml must be the same",
         tarball.display()
     );
     Ok(tarball)

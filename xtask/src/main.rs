@@ -1,4 +1,4 @@
-//! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. The only build script there is.
+//! `cargo xtask`: sets up, builds, serves, tests and packs Nomoat. It is the only build script.
 
 mod bench;
 mod bench_cpu;
@@ -27,26 +27,26 @@ struct Cli {
 enum Command {
     /// Build everything, fetch a model and serve the chat page.
     Chat {
-        /// A model of the catalogue, or a GGUF file.
+        /// A model of the catalogue, or the path of a GGUF file.
         #[arg(long, default_value = "smollm2-135m-instruct")]
         model: String,
-        /// Port on localhost; default: the first free one from 8080 on.
+        /// Port on localhost [default: the first free one from 8080].
         #[arg(long)]
         port: Option<u16>,
         /// Do not open the browser.
         #[arg(long)]
         no_open: bool,
     },
-    /// Run all checks and tests, installing what they need.
+    /// Install what the tests need, then run all checks and tests.
     Test {
-        /// Run only the step of this name.
+        /// Run only this step.
         #[arg(long)]
         only: Option<String>,
-        /// Evaluate on all golden entries instead of the short ones.
+        /// Evaluate all golden entries instead of the short ones.
         #[arg(long)]
         full: bool,
     },
-    /// Run the fast part of the tests: formatting, lints, unit tests.
+    /// Run the fast part of the tests: formatting, lints, native tests.
     Check,
     /// Build the runtime, the package and the page.
     Build,
@@ -57,7 +57,7 @@ enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
-    /// Models of the catalogue.
+    /// List or download models of the catalogue.
     Model {
         #[command(subcommand)]
         command: ModelCommand,
@@ -66,23 +66,23 @@ enum Command {
 
 #[derive(Subcommand)]
 enum BenchCommand {
-    /// Nomoat beside its peers in one browser, on one model.
+    /// Compare Nomoat with other runtimes, in one browser and on one model.
     Web(bench::Web),
-    /// The GPU's limits, kernels and whole models of made-up weights, natively.
+    /// Measure the GPU's limits, the kernels and a whole model with random weights, natively.
     Gpu(bench_gpu::Options),
-    /// What the CPU's kernels reach of the memory's speed, natively and as wasm in Chromium.
+    /// Measure the CPU's kernels, natively and as wasm in Chromium.
     Cpu(bench_cpu::Cpu),
-    /// What the chat page takes on the CPU, in a browser held to a limit.
+    /// Measure the memory of the chat page on the CPU, in a browser with a memory limit.
     Memory(memory::Memory),
 }
 
 #[derive(Subcommand)]
 enum ModelCommand {
-    /// List the catalogue and what of it is here.
+    /// List the models, and which are downloaded.
     List,
     /// Download a model and verify it.
     Fetch {
-        /// Its id in the catalogue.
+        /// The model's id in the catalogue.
         id: String,
     },
 }

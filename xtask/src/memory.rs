@@ -1,4 +1,5 @@
-//! `cargo xtask bench memory`: what the page with the test model on the CPU takes, in a browser held to a limit.
+//! `cargo xtask bench memory`: the memory of the page with the test model on the CPU, in a browser with a
+//! limit.
 
 use crate::report::{command, machine, replace_section};
 use crate::tools::{self, output, root, run_with, target};
@@ -10,15 +11,15 @@ use serde_json::json;
 
 const MODEL: &str = "smollm2-135m-instruct";
 
-/// How much the browser may take.
+/// The limit of the browser's memory.
 #[derive(Args)]
 pub struct Memory {
-    /// MiB for all processes of the browser, where a cgroup can be made.
+    /// Limit in MiB for all processes of the browser; it needs a cgroup.
     #[arg(long, default_value_t = 1024)]
     limit: u64,
 }
 
-/// What `tests/bench/footprint.bench.ts` writes.
+/// The output of `tests/bench/footprint.bench.ts`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Results {
@@ -67,20 +68,22 @@ fn section(results: &Results, browser: &str) -> String {
     let (limit, counted) = match &results.limit {
         Limit::Held { version, killed } => (
             format!(
-                "The browser's processes were held to {} by a cgroup (v{version}), and {killed} were ended for want of memory.",
+                "A cgroup (v{version}) limited all processes of the browser to {}; {killed} were killed for \
+                 lack of memory.",
                 mib(results.limit_bytes),
             ),
-            "shared memory once, the pages of files left out",
+            "with shared memory counted once",
         ),
         Limit::Not { missing } => (
-            format!("No cgroup could be made, so nothing was limited ({missing})."),
-            "shared memory once for each process, the pages of files left out",
+            format!("There was no limit, because no cgroup could be made ({missing})."),
+            "with shared memory counted once per process",
         ),
     };
     format!(
         "## Memory of the chat page on the CPU\n\n`{}`, {}, {browser}.\n\n\
-         SmolLM2-135M-Instruct, Q4_1, on the page as it is built: a first visit with its download, an answer, and a second visit. It ran on \
-         {}, the answer: {}. {limit} Resident in all processes, {counted}: {} at the peak, {} with a blank page.",
+         SmolLM2-135M-Instruct, Q4_1, in the built page: a first visit with the download, an answer, and a \
+         second visit. Device: {}. Answer: {}. {limit} Resident memory of all processes, {counted} and \
+         without pages of files: {} at the peak, {} with a blank page.",
         command(),
         machine(),
         results.device.replace('\u{2002}', " "),

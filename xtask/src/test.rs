@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change lands, installed, built and run from nothing.
+//! `cargo xtask test`: installs what the tests need, builds everything, and runs all checks and tests.
 
 use crate::tools::{self, npm_packages, root, run as execute, run_with, target};
 use crate::{build, lines, model};
@@ -13,7 +13,7 @@ struct Options {
     full: bool,
 }
 
-/// In order: what fails fastest comes first.
+/// The steps, in order: those that fail fastest come first.
 const STEPS: [Step; 9] = [
     ("format", format),
     ("lint", lint),
@@ -46,17 +46,17 @@ fn run_steps(steps: &[Step], options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs all steps, or the one of this name.
+/// Runs all steps, or the one with this name.
 pub fn run(only: Option<&str>, full: bool) -> Result<()> {
     let options = Options { full };
     let Some(name) = only else { return run_steps(&STEPS, &options) };
     let Some(step) = STEPS.iter().find(|(known, _)| *known == name) else {
-        bail!("there is no step `{name}`; there are {}", STEPS.map(|(known, _)| known).join(", "));
+        bail!("there is no step `{name}`; use one of {}", STEPS.map(|(known, _)| known).join(", "));
     };
     run_steps(&[*step], &options)
 }
 
-/// The fast part.
+/// Runs the first, fast steps.
 pub fn check() -> Result<()> {
     run_steps(&STEPS[..4], &Options { full: false })
 }
@@ -104,7 +104,7 @@ fn setup(_: &Options) -> Result<()> {
 const TEST_MODEL: &str = "smollm2-135m-instruct";
 
 fn native(_: &Options) -> Result<()> {
-    // In the profile that this very program was built in.
+    // In the profile that this program was built with.
     execute("cargo", &["test", "-p", "xtask"])?;
     execute(
         "cargo",
@@ -122,7 +122,7 @@ fn native(_: &Options) -> Result<()> {
     )
 }
 
-/// Log-probabilities on the real model, with each kind of kernels.
+/// Compares log-probabilities and texts of the real model with golden ones, for all kinds of kernels.
 fn golden(options: &Options) -> Result<()> {
     execute(
         "cargo",
@@ -146,7 +146,7 @@ fn golden(options: &Options) -> Result<()> {
     for (how, top1, off) in WAYS {
         let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
         args.extend(how);
-        // Where a near-tie may fall the other way, a few steps say little.
+        // With int8, tokens that are almost equally likely may swap, so more steps are needed.
         let most = if top1 < 0.99 { "128" } else { "64" };
         if !options.full {
             args.extend(["--max-tokens", most]);
@@ -155,7 +155,7 @@ fn golden(options: &Options) -> Result<()> {
         let report = tools::output(&nomoat, &args)?;
         println!("{report}");
         let report: serde_json::Value = serde_json::from_str(&report)?;
-        let number = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in the report"));
+        let number = |name: &str| report[name].as_f64().with_context(|| format!("the report has no {name}"));
         ensure!(number("top1_agreement")? >= top1, "top-1 agreement is below {top1}");
         ensure!(number("mean_abs_dlogprob")? <= off, "mean |Δ logprob| is above {off}");
         ensure!(
@@ -166,8 +166,9 @@ fn golden(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Every way to compute that a browser may choose, with the least top-1 agreement and the greatest mean |Δ logprob|: of exact kernels,
-/// then of those with activations in 8 bits. f16 is there only where the adapter has it, as the usual software one does.
+/// The kinds of kernels that a browser may choose, with the least top-1 agreement and the largest mean |Δ
+/// logprob|: first exact ones, then those with 8-bit activations. f16 needs an adapter that supports it;
+/// lavapipe does.
 const WAYS: [(&[&str], f64, f64); 7] = [
     (&["--device", "cpu"], 0.99, 0.01),
     (&["--kernels", "exact,one,few"], 0.99, 0.01),
@@ -181,13 +182,13 @@ const WAYS: [(&[&str], f64, f64); 7] = [
 const MAX_WASM: usize = 1_500_000;
 const MAX_PAGE_JS: usize = 250_000;
 
-/// What a first visit downloads, gzipped.
+/// Checks the gzipped sizes of what a first visit downloads.
 fn sizes(_: &Options) -> Result<()> {
     let sizes = ["gpu", "cpu", "cpu-threads"]
         .map(|build| gzipped(&root().join(format!("pkg/dist/wasm/{build}/nomoat_runtime_bg.wasm"))));
     let mut wasm = 0;
     for size in sizes {
-        // A first answer waits for one of them; the service worker fetches the others afterwards.
+        // The first answer needs only one of them; the service worker fetches the others later.
         wasm = wasm.max(size?);
     }
     let mut script = 0;
@@ -199,8 +200,9 @@ fn sizes(_: &Options) -> Result<()> {
     println!(
         "runtime wasm {wasm} bytes gzipped (limit {MAX_WASM}), page JavaScript {script} (limit {MAX_PAGE_JS})"
     );
-    ensure!(wasm <= MAX_WASM, "the runtime is too large");
-    ensure!(script > 0 && script <= MAX_PAGE_JS, "the page's JavaScript is too large, or missing");
+    ensure!(wasm <= MAX_WASM, "the runtime is larger than its limit");
+    ensure!(script > 0, "web/dist/assets has no JavaScript: run `cargo xtask build`");
+    ensure!(script <= MAX_PAGE_JS, "the page's JavaScript is larger than its limit");
     Ok(())
 }
 

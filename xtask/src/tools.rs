@@ -1,4 +1,4 @@
-//! Running other programs, and having them there.
+//! Runs other programs, and installs those that are missing.
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -10,12 +10,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Where build outputs go; cargo's own choice, so that `CARGO_TARGET_DIR` is heeded.
+/// Where build outputs go: cargo's target folder, which `CARGO_TARGET_DIR` may change.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| root().join("target"))
 }
 
-/// Runs a program in the root and fails if it does.
+/// Runs a program in the repository's root; fails if the program does.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     run_with(program, args, &[])
 }
@@ -29,7 +29,7 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
     Ok(())
 }
 
-/// What a program prints, while what it says of its progress is shown.
+/// What a program prints. Its errors and progress are shown meanwhile.
 pub fn output_of(program: &str, args: &[&str]) -> Result<String> {
     let mut command = command(program);
     command.args(args).current_dir(root()).stderr(Stdio::inherit());
@@ -58,12 +58,12 @@ fn command(program: &str) -> Command {
 
 fn missing(program: &str) -> String {
     match program {
-        "npm" | "node" => format!("{program} is not installed; Nomoat needs Node.js 20 or later"),
-        _ => format!("{program} is not installed"),
+        "npm" | "node" => format!("{program} is not installed: install Node.js 20 or later"),
+        _ => format!("{program} is not installed: install it and try again"),
     }
 }
 
-/// Adds the wasm target to the toolchain that builds this.
+/// Adds the wasm target to the Rust toolchain.
 pub fn wasm_target() -> Result<()> {
     let have = output("rustup", &["target", "list", "--installed"])?;
     if have.lines().any(|line| line == "wasm32-unknown-unknown") {
@@ -72,7 +72,7 @@ pub fn wasm_target() -> Result<()> {
     run("rustup", &["target", "add", "wasm32-unknown-unknown"])
 }
 
-/// Adds the standard library's source, which builds with threads need.
+/// Adds the source of the standard library, which the build with threads compiles.
 pub fn rust_source() -> Result<()> {
     let have = output("rustup", &["component", "list", "--installed"])?;
     if have.lines().any(|line| line.starts_with("rust-src")) {
@@ -81,7 +81,7 @@ pub fn rust_source() -> Result<()> {
     run("rustup", &["component", "add", "rust-src"])
 }
 
-/// Installs the npm packages that package-lock.json pins.
+/// Installs the npm packages in package-lock.json.
 pub fn npm_packages() -> Result<()> {
     let inputs = [root().join("package-lock.json")];
     once("npm", &inputs, &[&root().join("node_modules")], || {
@@ -89,7 +89,7 @@ pub fn npm_packages() -> Result<()> {
     })
 }
 
-/// Debian packages that the tests need, each with a file that tells whether it is there.
+/// Debian packages that the tests need, each with a file that exists if it is installed.
 const DEBIAN: [(&str, &str); 5] = [
     ("chromium", "/usr/bin/chromium"),
     ("firefox-esr", "/usr/bin/firefox-esr"),
@@ -98,7 +98,8 @@ const DEBIAN: [(&str, &str); 5] = [
     ("fonts-noto-cjk", "/usr/share/fonts/opentype/noto"),
 ];
 
-/// Installs two browsers, a software Vulkan driver and Chinese fonts, or says what to install.
+/// Installs two browsers, a software Vulkan driver and Chinese fonts. Where it cannot, the error says what to
+/// install.
 pub fn test_packages() -> Result<()> {
     let absent: Vec<&str> =
         DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
@@ -108,8 +109,8 @@ pub fn test_packages() -> Result<()> {
     let is_root = output("id", &["-u"]).is_ok_and(|id| id.trim() == "0");
     if !is_root || !Path::new("/usr/bin/apt-get").exists() {
         bail!(
-            "the tests need Chromium, Firefox and a Vulkan driver: on Debian, `sudo apt-get install {}`; elsewhere, install them and set \
-             NOMOAT_CHROMIUM and NOMOAT_FIREFOX to the browsers",
+            "the tests need Chromium, Firefox and a Vulkan driver; on Debian, run `sudo apt-get install {}`; \
+             elsewhere, install them and set NOMOAT_CHROMIUM and NOMOAT_FIREFOX to the paths of the browsers",
             absent.join(" ")
         );
     }
@@ -122,7 +123,8 @@ pub fn test_packages() -> Result<()> {
     )
 }
 
-/// Does something unless it was done for the same inputs before and its outputs are still there. Inputs are files and folders.
+/// Runs an action, unless it has run for the same inputs before and its outputs still exist. Inputs are files
+/// and folders.
 pub fn once(
     name: &str,
     inputs: &[PathBuf],
@@ -137,11 +139,11 @@ pub fn once(
     }
     action()?;
     std::fs::create_dir_all(target().join("xtask"))?;
-    // The action may have written among its own inputs.
+    // The action may have written into the folders of its inputs.
     Ok(std::fs::write(stamp, fingerprint(inputs)?)?)
 }
 
-/// Folders that hold outputs, not inputs.
+/// Folders of outputs, which do not count as inputs.
 const GENERATED: [&str; 4] = ["node_modules", "dist", "target", "results"];
 
 fn fingerprint(inputs: &[PathBuf]) -> Result<String> {
