@@ -4,9 +4,9 @@ export default defineConfig({
   testDir: "e2e",
   outputDir: "results",
   globalSetup: "./support/setup.ts",
-  // One browser at a time: each computes on all cores.
+  // One browser at a time, because each computes on all cores.
   workers: 1,
-  // A software device reads some tokens a second. No test asserts a time.
+  // A software adapter computes a few tokens per second. No test asserts a time.
   timeout: 180_000,
   expect: { timeout: 90_000 },
   reporter: [["list", { printSteps: false }]],

@@ -1,23 +1,23 @@
-/** A limit for the memory of a browser and all its processes, by a cgroup. */
+/** Limits the memory of a browser with all its processes, by a cgroup. */
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** A cgroup with a limit. */
 export interface Cgroup {
   version: 1 | 2;
-  /** A script that becomes the program, within the limit. */
+  /** A shell script that starts the program in the cgroup. */
   wrapper(program: string): string;
-  /** Bytes of all processes, shared ones once, without the pages of files: those can be dropped and read again. */
+  /** Bytes of all processes. Shared memory counts once; pages of files do not, as they can be read again. */
   residentBytes(): number;
-  /** Processes that were ended because the limit was reached. */
+  /** Number of processes that were killed because the limit was reached. */
   killed(): number;
-  /** After all processes have ended. */
+  /** Removes the cgroup. All its processes must have ended. */
   remove(): void;
 }
 
 const ROOT = "/sys/fs/cgroup";
 
-/** Makes a cgroup, or returns why there is none: it takes Linux and, as a rule, root. */
+/** Makes a cgroup, or returns why it cannot: it needs Linux and usually root. */
 export function limitMemory(bytes: number): Cgroup | string {
   try {
     return existsSync(join(ROOT, "cgroup.controllers")) ? unified(bytes) : separate(bytes);

@@ -1,4 +1,4 @@
-/** The runtimes that are compared: how each is loaded in a page and asked, with its own API and its own defaults. */
+/** The runtimes that are compared. Each is loaded in a page and used by its own API, with its defaults. */
 import type { Page } from "@playwright/test";
 import type { ChatCompletionChunk as WllamaChunk, Wllama } from "@wllama/wllama";
 import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transformers";
@@ -10,26 +10,26 @@ import manifest from "./package.json" with { type: "json" };
 import type { Message } from "./prompts.ts";
 import { paths } from "./site.ts";
 
-/** Context that every contender may allocate, in tokens. */
+/** Context length of all contenders, in tokens. */
 const CONTEXT = 1024;
 
-/** Where a contender is to run. */
+/** The device on which a contender should run. */
 export interface How {
   device: "webgpu" | "cpu";
-  /** On the CPU; on WebGPU what the contender takes by itself. */
+  /** On the CPU. On WebGPU, contenders choose by themselves. */
   threads?: number;
 }
 
-/** An answer, with times from the question on. */
+/** An answer. Times begin with the question. */
 export interface Answer {
   /** Milliseconds to the first token. */
   firstMs: number;
   /** Milliseconds to the end. */
   endMs: number;
   promptTokens: number;
-  /** Of the prompt, tokens that were computed and not found in a cache. */
+  /** Tokens of the prompt that were computed, not found in a cache. */
   computedTokens: number;
-  /** Tokens that were generated. */
+  /** Generated tokens. */
   tokens: number;
   text: string;
 }
@@ -38,18 +38,22 @@ export interface Answer {
 export interface Contender {
   name: string;
   version: string;
-  /** Runs on the CPU beside the browser, not in it. */
+  /** It runs on the CPU in a process of its own, not in the browser. */
   native?: true;
-  /** Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot run so. */
+  /**
+   * Downloads, compiles and loads everything. Returns what it really runs on. Throws `NotRun` if it cannot
+   * run on
+   * this device.
+   */
   load(page: Page, how: How): Promise<string>;
   ask(page: Page, messages: Message[], maxTokens: number): Promise<Answer>;
-  /** Bytes of its wasm memory, or null where it cannot be read. */
+  /** Bytes of its wasm memory, or null if it cannot be read. */
   wasmMemory(page: Page): Promise<number | null>;
-  /** Ends what the browser's end does not. */
+  /** Ends processes outside the browser. */
   close?(): void;
 }
 
-/** A contender cannot be run as asked; the message says why. */
+/** A contender cannot run on this device; the message says why. */
 export class NotRun extends Error {}
 
 declare global {
@@ -57,7 +61,7 @@ declare global {
     wllama: Wllama;
     pipe: TextGenerationPipeline;
     TextStreamer: typeof TextStreamer;
-    /** Wasm memories that transformers.js has made. */
+    /** Wasm memories of transformers.js. */
     memories: WebAssembly.Memory[];
   }
 }
@@ -66,7 +70,7 @@ function onCpu(threads: number): string {
   return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }
 
-/** `kernels` of the package's option. */
+/** `kernels` is the package's option. */
 async function loadNomoat(page: Page, how: How, kernels: string): Promise<string> {
   const options: EngineOptions & { model: string } = {
     model: paths.model,
@@ -148,7 +152,7 @@ const wllama: Contender = {
         threads ?? null,
       ] as const,
     );
-    // llama.cpp says which device holds its weights, and nothing if there is no device but the CPU.
+    // llama.cpp logs which device holds its weights, but not if it is the CPU.
     const isOnGpu = device === "webgpu" && log.some((line) => /WebGPU model buffer size/i.test(line));
     return isOnGpu ? "WebGPU" : onCpu(ran.shared ? ran.threads : 1);
   },
@@ -184,7 +188,7 @@ const wllama: Contender = {
       [messages, maxTokens] as const,
     ),
   async wasmMemory(page) {
-    // A global variable of its workers, which share the memory. Those that wait for work do not answer.
+    // The memory is a global variable of its workers, which share it. Idle ones do not answer.
     const sizes = page
       .workers()
       .map((worker) =>
@@ -210,7 +214,7 @@ const transformers: Contender = {
           pipeline,
           TextStreamer: Streamer,
         } = (await import(library)) as typeof import("@huggingface/transformers");
-        // It makes its memory itself, to share it with its threads.
+        // It makes its own memory, which it shares with its threads.
         window.memories = [];
         const Plain = WebAssembly.Memory;
         WebAssembly.Memory = class extends Plain {
@@ -236,7 +240,7 @@ const transformers: Contender = {
         threads ?? null,
       ] as const,
     );
-    // It refuses a device that it cannot use.
+    // Loading fails on a device that it cannot use.
     return device === "webgpu" ? "WebGPU" : onCpu(ran);
   },
   ask: (page, messages, maxTokens) =>
@@ -280,17 +284,17 @@ const transformers: Contender = {
     page.evaluate(() => window.memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)),
 };
 
-/** The same with activations in 8 bits: another class of accuracy, so a contender of its own. */
+/** Nomoat with 8-bit activations. It is a contender of its own because it is less accurate. */
 const int8: Contender = {
   ...nomoat,
   name: "Nomoat, int8",
   load: async (page, how) => `${await loadNomoat(page, how, "int8")}, int8`,
 };
 
-/** All of them; ours first. */
+/** All contenders. */
 export const contenders = [nomoat, int8, wllama, transformers, nativeLlama(CONTEXT)];
 
-/** Whether a contender takes part on a device. */
+/** Whether a contender runs on a device. */
 export function takesPart({ name, native }: Contender, { device }: How, peers: string[]): boolean {
   if (native && device !== "cpu") return false;
   return [nomoat.name, int8.name].includes(name) || peers.includes(name);

@@ -1,4 +1,4 @@
-/** `cargo xtask bench cpu`: the CPU's kernels one by one, as wasm on threads, everything into one JSON file. */
+/** `cargo xtask bench cpu`: measures the CPU's kernels as wasm with threads. Writes one JSON file. */
 import { test } from "@playwright/test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,17 +6,17 @@ import { launch } from "../support/browser.ts";
 import { places } from "../support/places.ts";
 import { Site } from "../support/server.ts";
 
-/** What `cargo xtask` asks for, as JSON in `NOMOAT_BENCH`. */
+/** The plan of `cargo xtask`, as JSON in `NOMOAT_BENCH`. */
 interface Plan {
-  /** Each in turn. */
+  /** Numbers of threads to measure with. */
   threads: number[];
-  /** Folder of the build that measures itself. */
+  /** Folder of the wasm build with the measurements. */
   wasm: string;
-  /** Where the results go. */
+  /** Path of the results. */
   out: string;
 }
 
-/** The package starts the threads; only the wasm is another one. */
+/** The package's own code starts the threads, with another wasm file. */
 const WORKER = `
 import { platform } from "./platform.js";
 import { bench } from "./wasm/cpu-threads/nomoat_runtime.js";

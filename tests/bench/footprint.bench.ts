@@ -1,4 +1,4 @@
-/** `cargo xtask bench memory`: the chat page with SmolLM2 on the CPU, its browser held to a limit. One JSON file of figures. */
+/** `cargo xtask bench memory`: the memory of the chat page on the CPU, with a limit. Writes one JSON file. */
 import { expect, test } from "@playwright/test";
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,10 +8,10 @@ import { places } from "../support/places.ts";
 import { limitMemory } from "./cgroup.ts";
 import { residentBytes, watchMemory } from "./memory.ts";
 
-/** What `cargo xtask` asks for, as JSON in `NOMOAT_BENCH`. */
+/** The plan of `cargo xtask`, as JSON in `NOMOAT_BENCH`. */
 interface Plan {
   limitBytes: number;
-  /** Where the results go. */
+  /** Path of the results. */
   out: string;
 }
 
@@ -41,7 +41,7 @@ test("bench memory", async () => {
   await chat.ask("Explain photosynthesis to a ten-year-old");
   await expect(chat.answer.first()).toContainText(/\S{2}/);
   await chat.answered();
-  // A second visit reads the model from the browser's storage.
+  // The second visit reads the model from the browser's storage.
   await chat.page.reload();
   await chat.ready("auto");
   const peakBytes = memory.stop();

@@ -1,11 +1,11 @@
-/** Memory of the browser: all processes that this one has started, and theirs. Known on Linux alone. */
+/** Memory of the browser: all processes that descend from this one. Only Linux tells. */
 import { readdirSync, readFileSync } from "node:fs";
 
 const INTERVAL_MS = 200;
 
 /**
- * Bytes resident in all descendants of this process, without the pages of files: those are the browser's own code, which all its
- * processes share. Null where `/proc` is not there.
+ * Resident bytes of all descendants of this process, without pages of files: those are the browser's code,
+ * which all its processes share. Null without `/proc`.
  */
 export function residentBytes(): number | null {
   const parents = new Map<number, number>();
@@ -13,7 +13,7 @@ export function residentBytes(): number | null {
     for (const name of readdirSync("/proc")) {
       const pid = Number(name);
       if (!Number.isInteger(pid)) continue;
-      // After the name, which may hold anything but is in brackets: state, parent.
+      // The name may contain anything, but is in brackets. State and parent follow.
       const parent = field(
         `/proc/${pid}/stat`,
         (text) => text.slice(text.lastIndexOf(")") + 2).split(" ")[1],
@@ -36,7 +36,7 @@ export function residentBytes(): number | null {
   return bytes;
 }
 
-/** A number in a file of a process, or null if the process has ended. */
+/** A number in a file of `/proc`, or null if the process has ended. */
 function field(path: string, find: (text: string) => string | undefined): number | null {
   try {
     return Number(find(readFileSync(path, "utf8")) ?? 0);
@@ -45,7 +45,7 @@ function field(path: string, find: (text: string) => string | undefined): number
   }
 }
 
-/** Watches the memory until it is stopped, which gives the peak. */
+/** Watches the memory until it is stopped; returns the peak. */
 export function watchMemory(measure = residentBytes): { stop(): number | null } {
   let peak = measure();
   const timer = setInterval(() => {

@@ -1,10 +1,12 @@
-"""Makes what transformers.js needs to run the same model: an ONNX graph, its tokenizer and its configuration, from a GGUF file.
+"""Converts a GGUF file for transformers.js: to an ONNX graph, a tokenizer and a configuration.
 
-The published q4 files of such models have this layout: every matrix as 4-bit blocks of 32 with one scale (MatMulNBits), the
-embedding as floats, attention and norms as ONNX Runtime's fused operators. The GGUF's weights are dequantised and rounded again
-to that format, so texts differ a little from those of the GGUF; the work does not.
+The graph has the layout of published q4 models: matrices in 4-bit blocks of 32 with one scale (MatMulNBits),
+a float embedding, and ONNX Runtime's fused operators for attention and norms. Weights are dequantised and
+quantised again to that format. Texts therefore differ a little from those of the GGUF; the work is the same.
 
-Usage: onnx-from-gguf.py MODEL.gguf FOLDER    (llama family with tied embeddings and a byte-level BPE vocabulary)
+Usage: onnx-from-gguf.py MODEL.gguf FOLDER
+
+The model must be of the llama family, with tied embeddings and a byte-level BPE vocabulary.
 """
 
 import json
@@ -17,19 +19,20 @@ from gguf import GGUFReader, dequantize
 from onnx import TensorProto, helper, numpy_helper
 
 BLOCK = 32
-# Positions in the tables of the rotary embedding; enough for the bench.
+# Positions in the tables for the rotary embedding; more than the bench needs.
 MAX_POSITIONS = 2048
 CONTROL_TOKEN = 3
 
 
 class Graph:
-    """Nodes and weights as they are added."""
+    """Collects nodes and weights."""
 
     def __init__(self):
         self.nodes, self.weights = [], []
 
     def add(self, op, inputs, outputs, domain="", **attributes):
-        self.nodes.append(helper.make_node(op, inputs, outputs, f"{op}.{len(self.nodes)}", domain=domain, **attributes))
+        name = f"{op}.{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, outputs, name, domain=domain, **attributes))
         return outputs[0]
 
     def weight(self, name, array):
@@ -37,7 +40,7 @@ class Graph:
         return name
 
     def matmul(self, x, name, w):
-        """`w` is (rows out, columns in)."""
+        """Multiplies `x` with the matrix `w`, whose shape is (outputs, inputs)."""
         rows, columns = w.shape
         blocks = w.reshape(rows, columns // BLOCK, BLOCK)
         largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
@@ -45,18 +48,21 @@ class Graph:
         quants = np.round(np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales != 0)) + 8
         quants = np.clip(quants, 0, 15).astype(np.uint8)
         packed = quants[..., 0::2] | quants[..., 1::2] << 4
-        inputs = [x, self.weight(f"{name}.quants", packed), self.weight(f"{name}.scales", scales.astype(np.float32).ravel())]
-        return self.add("MatMulNBits", inputs, [f"{name}.out"], "com.microsoft", K=columns, N=rows, bits=4, block_size=BLOCK)
+        scales = scales.astype(np.float32).ravel()
+        inputs = [x, self.weight(f"{name}.quants", packed), self.weight(f"{name}.scales", scales)]
+        attributes = {"K": columns, "N": rows, "bits": 4, "block_size": BLOCK}
+        return self.add("MatMulNBits", inputs, [f"{name}.out"], "com.microsoft", **attributes)
 
 
 def unpermuted(w, heads):
-    """GGUF has the rotary pairs of llama's queries and keys side by side; ONNX Runtime wants them half a head apart."""
+    """Moves rotary pairs of queries and keys, neighbours in GGUF, half a head apart for ONNX Runtime."""
     rows, columns = w.shape
     return w.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def model(reader, field):
-    tensors = {t.name: dequantize(t.data, t.tensor_type).reshape(t.shape[::-1]).astype(np.float32) for t in reader.tensors}
+    floats = lambda t: dequantize(t.data, t.tensor_type).reshape(t.shape[::-1]).astype(np.float32)
+    tensors = {t.name: floats(t) for t in reader.tensors}
     layers, width = field("llama.block_count"), field("llama.embedding_length")
     heads, kv_heads = field("llama.attention.head_count"), field("llama.attention.head_count_kv")
     epsilon, theta = field("llama.attention.layer_norm_rms_epsilon"), field("llama.rope.freq_base")
@@ -77,12 +83,13 @@ def model(reader, field):
     g.add("Cast", ["mask.length"], ["total_length"], to=TensorProto.INT32)
 
     def norm(x, skip, name):
-        """Adds `skip`, if there is one, and normalises; returns the normed and the sum."""
+        """Adds `skip`, unless it is None, and normalises. Returns the normalised values and the sum."""
         weight = g.weight(name, tensors[f"{name}.weight"])
         if skip is None:
-            return g.add("SimplifiedLayerNormalization", [x, weight], [f"{name}.out"], axis=-1, epsilon=epsilon), x
-        outputs = [f"{name}.out", "", "", f"{name}.sum"]
-        g.add("SkipSimplifiedLayerNormalization", [x, skip, weight], outputs, "com.microsoft", epsilon=epsilon)
+            op = "SimplifiedLayerNormalization"
+            return g.add(op, [x, weight], [f"{name}.out"], axis=-1, epsilon=epsilon), x
+        op, outputs = "SkipSimplifiedLayerNormalization", [f"{name}.out", "", "", f"{name}.sum"]
+        g.add(op, [x, skip, weight], outputs, "com.microsoft", epsilon=epsilon)
         return outputs[0], outputs[3]
 
     x = g.add("Gather", [g.weight("embedding", tensors["token_embd.weight"]), "input_ids"], ["embedded"])
@@ -94,13 +101,16 @@ def model(reader, field):
             return g.matmul(x, f"blk.{i}.{part}", w if unpermute is None else unpermuted(w, unpermute))
 
         normed, x = norm(x, branch, f"blk.{i}.attn_norm")
-        qkv = [project(normed, "attn_q", heads), project(normed, "attn_k", kv_heads), project(normed, "attn_v")]
+        query, key = project(normed, "attn_q", heads), project(normed, "attn_k", kv_heads)
+        qkv = [query, key, project(normed, "attn_v")]
         past = [f"past_key_values.{i}.{kind}" for kind in ("key", "value")]
         present = [f"present.{i}.{kind}" for kind in ("key", "value")]
         cache_in += past
         cache_out += present
         attended = g.add(
-            "GroupQueryAttention", [*qkv, *past, "seqlens_k", "total_length", "cos", "sin"], [f"blk.{i}.attended", *present],
+            "GroupQueryAttention",
+            [*qkv, *past, "seqlens_k", "total_length", "cos", "sin"],
+            [f"blk.{i}.attended", *present],
             "com.microsoft", num_heads=heads, kv_num_heads=kv_heads, do_rotary=1, rotary_interleaved=0,
         )
         normed, x = norm(x, project(attended, "attn_output"), f"blk.{i}.ffn_norm")
@@ -110,7 +120,7 @@ def model(reader, field):
         branch = project(g.add("Mul", [silu, up], [f"blk.{i}.swiglu"]), "ffn_down")
 
     normed, _ = norm(x, branch, "output_norm")
-    # transformers.js asks for the last position's logits alone.
+    # transformers.js asks only for the logits of the last position.
     g.add("Neg", ["num_logits_to_keep"], ["start.scalar"])
     g.weight("flat", np.array([-1], np.int64))
     g.add("Reshape", ["start.scalar", "flat"], ["start"])
@@ -118,7 +128,7 @@ def model(reader, field):
     g.add("Identity", [g.matmul(kept, "lm_head", tensors["token_embd.weight"])], ["logits"])
 
     info = helper.make_tensor_value_info
-    # transformers.js knows some of these names and makes empty caches by them.
+    # transformers.js finds caches by these names, and makes empty ones.
     batch, past, total = "batch_size", "past_sequence_length", "total_sequence_length"
     cache = lambda names, length: [info(n, TensorProto.FLOAT, [batch, kv_heads, length, head]) for n in names]
     inputs = [
@@ -127,7 +137,8 @@ def model(reader, field):
         info("num_logits_to_keep", TensorProto.INT64, []),
         *cache(cache_in, past),
     ]
-    outputs = [info("logits", TensorProto.FLOAT, [batch, "kept", field("llama.vocab_size")]), *cache(cache_out, total)]
+    logits = info("logits", TensorProto.FLOAT, [batch, "kept", field("llama.vocab_size")])
+    outputs = [logits, *cache(cache_out, total)]
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph(g.nodes, "model", inputs, outputs, g.weights)
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
@@ -158,17 +169,34 @@ def configuration(field):
 def tokenizer(field):
     tokens, types = field("tokenizer.ggml.tokens"), field("tokenizer.ggml.token_type")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    control = [{"id": i, "content": t, **flags} for i, (t, kind) in enumerate(zip(tokens, types)) if kind == CONTROL_TOKEN]
+    control = [
+        {"id": i, "content": t, **flags}
+        for i, (t, kind) in enumerate(zip(tokens, types))
+        if kind == CONTROL_TOKEN
+    ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     split = [{"type": "Digits", "individual_digits": True}, byte_level]
     bpe = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": False, "byte_fallback": False, "vocab": {t: i for i, t in enumerate(tokens)},
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": {t: i for i, t in enumerate(tokens)},
         "merges": field("tokenizer.ggml.merges"),
     }
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": control, "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": split}, "post_processor": None, "decoder": byte_level, "model": bpe,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": control,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": split},
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": bpe,
     }
 
 
@@ -188,7 +216,7 @@ def main(source, folder):
     reader = GGUFReader(source)
     field = lambda name: reader.fields[name].contents()
     if field("general.architecture") != "llama" or field("tokenizer.ggml.pre") != "smollm":
-        sys.exit("only models of the llama family with SmolLM's vocabulary")
+        sys.exit("this model cannot be converted: only llama models with SmolLM's vocabulary can")
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     config = configuration(field)
     parts = {

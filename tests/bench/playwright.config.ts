@@ -5,7 +5,7 @@ export default defineConfig({
   testMatch: "*.bench.ts",
   outputDir: "../results",
   workers: 1,
-  // `cargo xtask bench` plans how long it takes.
+  // `cargo xtask bench` limits the time by its plan.
   timeout: 0,
   reporter: [["line"]],
 });

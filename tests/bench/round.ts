@@ -1,4 +1,4 @@
-/** One round of one contender, in a browser of its own. */
+/** One round of one contender, in a new browser. */
 import type { Page } from "@playwright/test";
 import { launch } from "../support/browser.ts";
 import type { Site } from "../support/server.ts";
@@ -9,39 +9,40 @@ import { wasmBytes } from "./site.ts";
 
 /** How much is measured. */
 export interface Extent {
-  /** Seconds that decoding may take, by the speed of the first tokens; at most `maxTokens`. */
+  /** Seconds that decoding should take, estimated from the first tokens; at most `maxTokens` are decoded. */
   decodeSeconds: number;
   maxTokens: number;
-  /** The long prompt is left out if it would take longer, by the speed of the first one. */
+  /** The long prompt is skipped if it would take longer, estimated from the first prompt. */
   prefillSeconds: number;
 }
 
-/** What one round measured. */
+/** The measurements of a round. */
 export interface Round {
   /** What the contender really ran on. */
   ran: string;
-  /** The browser's WebGPU adapter; null where there is none. */
+  /** The browser's WebGPU adapter; null without one. */
   adapter: string | null;
-  /** From the library's import to a model that can be asked, with an empty cache, from a server on this machine. */
+  /** From the import of the library to a loaded model, with an empty cache, from a server on this machine. */
   loadMs: number;
-  /** From the first question after loading to its first token. */
+  /** From the first question to the first token of its answer. */
   firstTokenMs: number;
   firstPromptTokens: number;
-  /** After the first token. */
+  /** The tokens after the first one. */
   decode: { tokens: number; ms: number };
-  /** Of the long prompt, to its first token; null if it was left out. */
+  /** The long prompt, to the first token of its answer; null if it was skipped. */
   prefill: { tokens: number; ms: number } | null;
   wasmBytes: number;
-  /** The wasm memory at the end, which is its peak: it never shrinks. Null where it cannot be read. */
+  /** The wasm memory at the end, which is its peak because it never shrinks. Null if it cannot be read. */
   wasmMemoryBytes: number | null;
-  /** Highest of all browser processes, and with a blank page before; null where unknown. */
+  /** Peak memory of all processes of the browser; null if unknown. */
   peakBytes: number | null;
+  /** Their memory before, with a blank page. */
   blankBytes: number | null;
   text: string;
   seconds: number;
 }
 
-/** Tokens of the first answer: its speed decides how much is measured. */
+/** Tokens of the first answer. Its speed decides how much is measured. */
 const FIRST_TOKENS = 3;
 const MIN_TOKENS = 4;
 
@@ -90,7 +91,7 @@ export async function round(site: Site, contender: Contender, how: How, extent: 
   }
 }
 
-/** Of the long prompt, nearly. */
+/** Tokens of the long prompt, approximately. */
 const LONG_TOKENS = 346;
 
 function prefillOf({ computedTokens, firstMs }: Answer): Round["prefill"] {

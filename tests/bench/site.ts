@@ -5,19 +5,19 @@ import { Site } from "../support/server.ts";
 
 const ORT = "ort-wasm-simd-threaded.asyncify";
 
-/** On the bench's site. */
+/** Paths on the bench's site. */
 export const paths = {
   model: "/model.gguf",
   nomoat: "/nomoat/index.js",
   wllama: "/wllama/index.js",
   wllamaWasm: "/wllama/wasm/wllama.wasm",
   transformers: "/transformers/transformers.min.js",
-  /** Without `.mjs` and `.wasm`: the build that transformers.js itself takes. */
+  /** The build that transformers.js uses; `.mjs` and `.wasm` are added to this. */
   ort: `/ort/${ORT}`,
   onnx: "/onnx/",
 };
 
-/** `onnx`: folder of the ONNX model, or null if there is none. */
+/** Starts the site. `onnx` is the folder of the ONNX model, or null. */
 export async function startBenchSite(onnx: string | null): Promise<Site> {
   const modules = join(import.meta.dirname, "node_modules");
   const site = await Site.start({
@@ -32,7 +32,7 @@ export async function startBenchSite(onnx: string | null): Promise<Site> {
   return site;
 }
 
-/** Bytes of wasm files that were sent, from the `since`-th request on. */
+/** Bytes of all wasm files that were sent since request number `since`. */
 export function wasmBytes(site: Site, since: number): number {
   const sent = site.log.slice(since).filter(({ path }) => path.endsWith(".wasm"));
   return sent.reduce((sum, entry) => sum + entry.sent, 0);

@@ -1,25 +1,25 @@
-/** `cargo xtask bench web`: all contenders in alternating order, some rounds, everything into one JSON file. */
+/** `cargo xtask bench web`: rounds of all contenders, in alternating order. Writes one JSON file. */
 import { test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
 import { contenders, NotRun, takesPart, type Contender, type How } from "./contenders.ts";
 import { round, type Extent, type Round } from "./round.ts";
 import { startBenchSite } from "./site.ts";
 
-/** What `cargo xtask` asks for, as JSON in `NOMOAT_BENCH`. */
+/** The plan of `cargo xtask`, as JSON in `NOMOAT_BENCH`. */
 interface Plan {
   device: "webgpu" | "cpu" | "all";
   rounds: number;
-  /** Of the CPU device, each in turn. */
+  /** Numbers of threads to measure with on the CPU. */
   threads: number[];
-  /** Contenders beside Nomoat, by name. */
+  /** Names of the contenders besides Nomoat. */
   peers: string[];
-  /** Less of everything. */
+  /** Whether to measure less. */
   quick: boolean;
-  /** Folder of the ONNX model, or why there is none. */
+  /** Folder of the ONNX model, or why it is missing. */
   onnx: { folder: string } | { missing: string };
-  /** Why native llama.cpp is not there, or null. */
+  /** Why native llama.cpp is missing, or null. */
   nativeMissing: string | null;
-  /** Where the results go. */
+  /** Path of the results. */
   out: string;
 }
 
@@ -29,13 +29,13 @@ interface Entry {
   version: string;
   how: How;
   rounds: Round[];
-  /** Why there are no rounds. */
+  /** Why it did not run, or stopped; otherwise null. */
   notRun: string | null;
 }
 
 const FULL: Extent = { decodeSeconds: 12, maxTokens: 48, prefillSeconds: 200 };
 const QUICK: Extent = { decodeSeconds: 5, maxTokens: 32, prefillSeconds: 90 };
-/** A contender that has taken so long takes part in no further round. */
+/** A contender runs no further round if it would exceed this time. */
 const BUDGET_SECONDS = 110;
 
 const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
@@ -45,7 +45,7 @@ test("bench web", async () => {
   const site = await startBenchSite("folder" in plan.onnx ? plan.onnx.folder : null);
   const pairs = entriesOf(plan);
   for (let i = 0; i < plan.rounds; i++) {
-    // Back and forth, so that a machine that grows slower or faster favours nobody.
+    // The order alternates, so that a machine that slows down or speeds up favours nobody.
     for (const { contender, entry } of i % 2 === 0 ? pairs : pairs.toReversed()) {
       const spent = entry.rounds.reduce((sum, { seconds }) => sum + seconds, 0);
       const next = entry.rounds.at(-1)?.seconds ?? 0;
@@ -96,6 +96,7 @@ function summary(result: Round | undefined): string {
   const rate = (part: { tokens: number; ms: number }) => ((1000 * part.tokens) / part.ms).toFixed(2);
   return (
     `  ${ran}: load ${(loadMs / 1000).toFixed(1)} s, first token ${(firstTokenMs / 1000).toFixed(1)} s, ` +
-    `prefill ${prefill ? rate(prefill) : "-"}/s, decode ${rate(decode)}/s (${decode.tokens}); ${seconds.toFixed(0)} s in all`
+    `prefill ${prefill ? rate(prefill) : "-"}/s, decode ${rate(decode)}/s (${decode.tokens} tokens); ` +
+    `${seconds.toFixed(0)} s in all`
   );
 }

@@ -15,7 +15,8 @@ import { createEngine, type Engine } from "nomoat";
 
 const engine: Engine = await createEngine({ model: "${SMALL_PATH}", contextLength: 512, device: "webgpu" });
 const messages = [{ role: "user" as const, content: "What is the capital of France?" }];
-const stream = await engine.chat.completions.create({ messages, stream: true, temperature: 0, max_tokens: 4 });
+const options = { stream: true as const, temperature: 0, max_tokens: 4 };
+const stream = await engine.chat.completions.create({ messages, ...options });
 let text = "";
 for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
 const answer = document.createElement("pre");

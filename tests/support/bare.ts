@@ -1,4 +1,4 @@
-/** A page with nothing on it but the built package, as `window.nomoat`. */
+/** A bare page with only the built package, as `window.nomoat`. */
 import type { BrowserContext, Page } from "@playwright/test";
 import type { ChatCompletionWholeParams, Engine, EngineOptions } from "nomoat";
 import { places, smol } from "./places.ts";
@@ -14,7 +14,7 @@ declare global {
   }
 }
 
-/** Keeps the worker's device where a test finds it. */
+/** Stores the worker's GPU device where a test can find it. */
 export const DEVICE_HOOK = `
 const request = GPUAdapter.prototype.requestDevice;
 GPUAdapter.prototype.requestDevice = async function (...args) {
@@ -22,7 +22,7 @@ GPUAdapter.prototype.requestDevice = async function (...args) {
 };
 `;
 
-/** Counts what workers say. */
+/** Counts messages from workers. */
 const WORKER_HOOK = `
 window.heard = 0;
 const Plain = Worker;
@@ -34,7 +34,7 @@ window.Worker = class extends Plain {
 };
 `;
 
-/** Serves a bare page at `/`, and SmolLM2 at its place on a hub. The worker of the page at `/lossy/` gives its device away. */
+/** Serves a bare page at `/`, and a hub with SmolLM2. A test can lose the GPU of the page at `/lossy/`. */
 export async function startBareSite(): Promise<Site> {
   const site = await Site.start({ "/pkg/": places.package, "/lossy/": places.package });
   addBarePage(site, "/", "/pkg/");
@@ -46,7 +46,7 @@ export async function startBareSite(): Promise<Site> {
   return site;
 }
 
-/** Adds a bare page that takes the package from a folder of the site. */
+/** Adds a bare page that loads the package from a folder of the site. */
 function addBarePage(site: Site, path: string, folder: string): void {
   const script = `${folder}bare.js`;
   site.texts.set(
@@ -82,7 +82,7 @@ export async function dispose(page: Page): Promise<void> {
   await page.evaluate(() => window.engine.dispose());
 }
 
-/** What `createEngine` throws; fails if it does not. */
+/** The error that `createEngine` throws; fails if there is none. */
 export function openingError(page: Page, options: PlainOptions) {
   return page.evaluate(async (given) => {
     const { createEngine, NomoatError, QuotaError } = window.nomoat;
@@ -112,18 +112,18 @@ export function complete(page: Page, question: string, params: Partial<ChatCompl
   );
 }
 
-/** Log-probabilities of some tokens: equal for equal weights, and quicker to have than text. */
+/** Log-probabilities of some tokens: they are equal for equal weights, and faster to compute than a text. */
 export function fingerprint(page: Page) {
   return page.evaluate(() => window.engine.score([1, 2683, 198, 504]));
 }
 
-/** Text of `complete`. */
+/** The text of `complete`. */
 export async function textOf(page: Page, question: string, maxTokens: number): Promise<string> {
   const { choices } = await complete(page, question, { max_tokens: maxTokens });
   return choices[0]?.message.content ?? "";
 }
 
-/** The SmolLM2 of the site's own hub. */
+/** Options to load SmolLM2 from the site's hub. */
 export const fromHub: PlainOptions = {
   model: smol.id,
   hubEndpoint: "/hub",

@@ -1,4 +1,4 @@
-/** Chromium with WebGPU on the software device. */
+/** Chromium with WebGPU on a software adapter. */
 import { chromium, type BrowserContext, type BrowserContextOptions } from "@playwright/test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,13 +1,13 @@
-/** The chat page, as a person sees it. */
+/** The chat page, as a user sees it. */
 import { expect, type BrowserContext, type Page } from "@playwright/test";
 import { statSync } from "node:fs";
 import { places, smol } from "./places.ts";
 import { Site } from "./server.ts";
 
-/** Where a chat site has its model. */
+/** Path of the model on a chat site. */
 export const MODEL_PATH = "/models/small.gguf";
 
-/** Serves the page with one model of its own, chosen from the start. */
+/** Serves the page with one model, which is selected by default. */
 export async function startChatSite(model: string): Promise<Site> {
   const site = await Site.start({ "/": places.page });
   site.files.set(MODEL_PATH, model);
@@ -16,7 +16,7 @@ export async function startChatSite(model: string): Promise<Site> {
   return site;
 }
 
-/** Serves the page with SmolLM2 on a hub of its own. */
+/** Serves the page, and a hub with SmolLM2. */
 export async function startHubSite(): Promise<Site> {
   const site = await Site.start({ "/": places.page });
   site.files.set(smol.hubPath, places.model);
@@ -30,24 +30,24 @@ export async function startHubSite(): Promise<Site> {
 /** A choice in the page's settings. */
 export type Device = "auto" | "webgpu" | "cpu";
 
-/** How the page describes a device that runs. */
+/** How the page describes the device that it uses. */
 const DEVICES: Record<Device, RegExp> = {
   auto: /CPU.* threads?.*SIMD – no (real )?GPU found/,
   webgpu: /swiftshader.*WebGPU.* – your choice/i,
   cpu: /CPU.* threads?.*SIMD – your choice/,
 };
 
-/** The page with its parts, and everything on it that should not be. */
+/** The page with its elements and its faults. */
 export class Chat {
   readonly page: Page;
-  /** Errors on the console, breaches of the content security policy, requests to elsewhere. */
+  /** Errors on the console, violations of the content security policy, requests to other origins. */
   readonly faults: string[] = [];
 
   private constructor(page: Page) {
     this.page = page;
   }
 
-  /** Opens the page; a device other than `auto` has been chosen on an earlier visit. */
+  /** Opens the page. A device other than `auto` is set as if it were chosen on an earlier visit. */
   static async open(context: BrowserContext, url: string, device: Device = "webgpu"): Promise<Chat> {
     const chat = new Chat(await context.newPage());
     const { origin } = new URL(url);
@@ -98,11 +98,11 @@ export class Chat {
   get alert() {
     return this.page.getByRole("alert");
   }
-  /** The button that starts a download, or goes on with one. */
+  /** The button that starts or continues a download. */
   get download() {
     return this.page.getByRole("button", { name: /^(Download and start|Continue download)/ });
   }
-  /** The last answer's text: its paragraphs. */
+  /** The paragraphs of the last answer. */
   get answer() {
     return this.log.locator("article:not([aria-label=You])").last().getByRole("paragraph");
   }
@@ -111,12 +111,12 @@ export class Chat {
     return this.page.locator(".device");
   }
 
-  /** Waits until the model is on the device, which the page then names; no other will do. */
+  /** Waits until the page says that the model runs on this device. */
   async ready(device: Device = "webgpu"): Promise<void> {
     await expect(this.device).toHaveText(DEVICES[device]);
   }
 
-  /** Sets temperature 0 and the longest answer, in the dialog. */
+  /** Sets temperature 0 and the maximum length of answers in the dialog. */
   async settings({ maxTokens }: { maxTokens: number }): Promise<void> {
     await this.page.getByRole("button", { name: "Settings" }).click();
     await this.page.getByRole("slider", { name: "Temperature" }).fill("0");
@@ -126,14 +126,14 @@ export class Chat {
     await this.page.keyboard.press("Escape");
   }
 
-  /** Chooses a device in the dialog; the model is loaded anew. */
+  /** Chooses a device in the dialog; the page loads the model again. */
   async choose(device: "Automatic" | "GPU (WebGPU)" | "CPU"): Promise<void> {
     await this.page.getByRole("button", { name: "Settings" }).click();
     await this.page.getByRole("combobox", { name: "Device" }).selectOption(device);
     await this.page.keyboard.press("Escape");
   }
 
-  /** Waits until the page is cross-origin isolated, over a reload. */
+  /** Waits until the page is cross-origin isolated, perhaps after a reload. */
   async isolated(): Promise<void> {
     await expect(async () => {
       expect(await this.page.evaluate(() => crossOriginIsolated)).toBe(true);
@@ -146,7 +146,7 @@ export class Chat {
     await this.send.click();
   }
 
-  /** Waits for the running answer's end. */
+  /** Waits for the end of the current answer. */
   async answered(): Promise<void> {
     await expect(this.stop).toBeHidden();
   }

@@ -1,4 +1,4 @@
-/** Firefox, driven by WebDriver BiDi, which it speaks itself. */
+/** Firefox, driven through WebDriver BiDi. */
 import { rmSync } from "node:fs";
 import puppeteer, { type Page } from "puppeteer-core";
 import { temporaryFolder } from "./browser.ts";

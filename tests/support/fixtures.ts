@@ -1,4 +1,4 @@
-/** What the tests share: one browser, models made for them, and pages with a loaded engine. */
+/** Playwright fixtures: one browser, models made for the tests, and pages with a loaded engine. */
 import { test as base, type BrowserContext, type Page } from "@playwright/test";
 import { rmSync } from "node:fs";
 import { barePage, fromHub, open, startBareSite } from "./bare.ts";
@@ -7,17 +7,17 @@ import * as models from "./models.ts";
 import { Site } from "./server.ts";
 
 interface Shared {
-  /** Of files made for the tests. */
+  /** Folder of files made for the tests. */
   folder: string;
   /** Path of the small model. */
   small: string;
-  /** One browser profile for all tests; each site is an origin with a storage of its own. */
+  /** One browser profile for all tests. Each site is a separate origin with its own storage. */
   shared: BrowserContext;
   /** Serves bare pages, the small model at `/models/small.gguf` and SmolLM2 on a hub. */
   bare: Site;
   /** A bare page whose engine runs the small model. */
   smallPage: Page;
-  /** A bare page whose engine runs SmolLM2, and the wasm memory its loading took, in bytes. */
+  /** A bare page whose engine runs SmolLM2, and the bytes of wasm memory after loading. */
   smol: { page: Page; wasmBytes: number };
 }
 
@@ -71,8 +71,8 @@ export const test = base.extend<object, Shared>({
 
 export { expect } from "@playwright/test";
 
-/** Where a site has the small model. */
+/** Path of the small model on a site. */
 export const SMALL_PATH = "/models/small.gguf";
 
-/** The small model of the site. */
+/** Options to load the small model from the site. */
 export const fromSite = { model: SMALL_PATH, contextLength: 512, device: "webgpu" } as const;

@@ -1,7 +1,7 @@
-/** Reads and writes GGUF v3 files, for models that no one publishes: cut, split, blown up, broken. Little-endian. */
+/** Reads and writes little-endian GGUF v3 files, for models that tests need: cut, split, large, broken. */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 
-/** Block formats: id in the file, numbers per block, bytes per block. */
+/** Block formats: the id in files, numbers per block, bytes per block. */
 export const FORMATS = {
   F32: { id: 0, numbers: 1, bytes: 4 },
   Q4_1: { id: 3, numbers: 32, bytes: 20 },
@@ -10,15 +10,15 @@ export const FORMATS = {
 
 export type Format = keyof typeof FORMATS;
 
-/** A tensor's line in the header. */
+/** A tensor's entry in the header. */
 export interface Tensor {
   name: string;
-  /** GGUF's order: `ne[0]`, the fastest, first. */
+  /** In GGUF's order: `ne[0]`, the fastest dimension, comes first. */
   shape: number[];
   format: Format;
 }
 
-/** A metadata entry; `value` is its type and value as they lie in a file. */
+/** A metadata entry; `value` holds the bytes of its type and value in a file. */
 export interface Entry {
   key: string;
   value: Buffer;
@@ -26,7 +26,7 @@ export interface Entry {
 
 /** A tensor with its place in the file. */
 export interface Placed extends Tensor {
-  /** Of its data, from the file's start. */
+  /** Where its data begins, from the start of the file. */
   offset: number;
 }
 
@@ -51,7 +51,7 @@ const VALUE_SIZES: Record<number, number> = {
   12: 8,
 };
 const [U16, U32, I32, STRING, ARRAY] = [2, 4, 5, 8, 9];
-/** More than the header of any model the tests read. */
+/** More bytes than the header of any model that tests read. */
 const HEADER_LIMIT = 8 << 20;
 
 export function tensorBytes({ shape, format }: Tensor): number {
@@ -63,7 +63,7 @@ function aligned(offset: number): number {
   return Math.ceil(offset / ALIGNMENT) * ALIGNMENT;
 }
 
-/** Reads the header of a sound file. */
+/** Reads the header of a valid file. */
 export function readHeader(path: string): Header {
   const bytes = Buffer.alloc(HEADER_LIMIT);
   const file = openSync(path, "r");
@@ -96,14 +96,14 @@ export function readHeader(path: string): Header {
     const shape = Array.from({ length: u32() }, u64);
     const id = u32();
     const format = (Object.keys(FORMATS) as Format[]).find((candidate) => FORMATS[candidate].id === id);
-    if (!format) throw new Error(`${name} is of type ${id}`);
+    if (!format) throw new Error(`${name} has the type ${id}, which is not in FORMATS`);
     return { name, shape, format, offset: u64() };
   });
   const data = aligned(at);
   return { entries, tensors: tensors.map((tensor) => ({ ...tensor, offset: data + tensor.offset })) };
 }
 
-/** Writes a file; `data` gives each tensor's bytes, in pieces. */
+/** Writes a file; `data` returns the bytes of each tensor, in pieces. */
 export function writeFile(
   path: string,
   entries: Entry[],
@@ -133,7 +133,7 @@ export function writeFile(
   closeSync(file);
 }
 
-/** The bytes of a tensor of a file, in pieces. */
+/** The bytes of a tensor in a file, in pieces. */
 export function* copied(path: string, tensor: Placed): Iterable<Buffer> {
   const file = openSync(path, "r");
   try {
@@ -165,7 +165,7 @@ function string(value: string): Buffer {
   return Buffer.concat([u64(bytes.length), bytes]);
 }
 
-/** Entries of one type. */
+/** Makes metadata entries, by type. */
 export const entry = {
   u16: (key: string, value: number): Entry => {
     const bytes = Buffer.alloc(2);

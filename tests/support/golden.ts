@@ -1,4 +1,4 @@
-/** Golden files: what llama.cpp says of known texts. */
+/** Golden files: llama.cpp's results for known texts. */
 import type { Page } from "@playwright/test";
 import { readFileSync } from "node:fs";
 import { places } from "./places.ts";
@@ -7,7 +7,7 @@ import { places } from "./places.ts";
 export interface Golden {
   prompt_ids: number[];
   greedy_ids: number[];
-  /** Likeliest next tokens, best first. */
+  /** The most likely next tokens, best first. */
   steps: { ids: number[]; logprobs: number[] }[];
 }
 
@@ -16,7 +16,7 @@ const length = ({ prompt_ids, greedy_ids }: Golden) => prompt_ids.length + greed
 /** `cargo xtask test --full`: every entry instead of the short ones. */
 export const isFull = Boolean(process.env.NOMOAT_FULL);
 
-/** The real model's golden entries, shortest first; of them the short ones, unless all are asked for. */
+/** The golden entries of the real model, shortest first. Without `--full`, only the short ones. */
 export function goldenEntries(): Golden[] {
   const all = JSON.parse(readFileSync(places.golden, "utf8")) as Golden[];
   const entries = all.filter((entry) => isFull || length(entry) <= 64);

@@ -1,4 +1,4 @@
-/** Models made from SmolLM2 for the tests, in a folder of theirs. */
+/** Makes models for the tests from SmolLM2, in a given folder. */
 import { createHash } from "node:crypto";
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,8 +10,8 @@ const SMALL_LAYERS = 2;
 const SPLIT_COUNT = 3;
 
 /**
- * SmolLM2 with its first layers only: nonsense, but the same nonsense every time, several times faster and of a third
- * of the size.
+ * SmolLM2 with only its first layers. Its answers are nonsense, but always the same. It is several times
+ * faster and a third of the size.
  */
 export function small(folder: string, name = "Small"): string {
   const { entries, tensors } = gguf.readHeader(places.model);
@@ -28,7 +28,7 @@ export function small(folder: string, name = "Small"): string {
   return path;
 }
 
-/** Cuts a model into files with a share of the tensors each. Returns their paths. */
+/** Splits a model into files, each with a part of the tensors. Returns their paths. */
 export function split(path: string): string[] {
   const { entries, tensors } = gguf.readHeader(path);
   const numbers = Array.from({ length: SPLIT_COUNT }, (_, number) => number);
@@ -44,14 +44,14 @@ export function split(path: string): string[] {
     ];
     const five = (value: number) => String(value).padStart(5, "0");
     const part = path.replace(".gguf", `-${five(number + 1)}-of-${five(SPLIT_COUNT)}.gguf`);
-    // All metadata is in the first file, as llama.cpp's splitter has it.
+    // Like llama.cpp's splitter, this puts all metadata into the first file.
     const metadata = number === 0 ? gguf.withEntries(entries, place) : place;
     gguf.writeFile(part, metadata, own, (_, index) => gguf.copied(path, own[index] as gguf.Placed));
     return part;
   });
 }
 
-/** A llama-family file with SmolLM2's vocabulary and at least five times its size. Its weights are one block, repeated. */
+/** A llama model with SmolLM2's vocabulary and five times its size. Its weights repeat one block. */
 export function big(folder: string): string {
   const { entries } = gguf.readHeader(places.model);
   const [width, heads, kvHeads, hidden] = [1280, 20, 5, 5120];
@@ -100,7 +100,7 @@ export function big(folder: string): string {
   return path;
 }
 
-/** One block, repeated: numbers around zero, of a size that keeps activations finite. */
+/** The repeated blocks: numbers around zero, of a size that keeps activations finite. */
 const BLOCKS: Record<gguf.Format, Buffer> = {
   // 1.0
   F32: Buffer.from([0x00, 0x00, 0x80, 0x3f]),
@@ -117,7 +117,7 @@ function* repeated(tensor: gguf.Tensor): Iterable<Buffer> {
     yield piece.subarray(0, Math.min(left, piece.length));
 }
 
-/** A sound file of an architecture that nobody implements. */
+/** A valid file of an unknown architecture. */
 export function unknownArchitecture(folder: string): string {
   const path = join(folder, "unknown.gguf");
   const entries = [gguf.entry.string("general.architecture", "moatnet")];
@@ -126,7 +126,7 @@ export function unknownArchitecture(folder: string): string {
   return path;
 }
 
-/** The first part of a file. */
+/** The first `bytes` bytes of a file. */
 export function truncated(path: string, folder: string, bytes: number): string {
   const cut = join(folder, `cut-${bytes}.gguf`);
   copyFileSync(path, cut);
@@ -134,7 +134,7 @@ export function truncated(path: string, folder: string, bytes: number): string {
   return cut;
 }
 
-/** No GGUF at all. */
+/** A file that is not GGUF. */
 export function notGguf(folder: string): string {
   const path = join(folder, "page.gguf");
   writeFileSync(path, "<!doctype html><title>Sign in</title>".padEnd(4096));

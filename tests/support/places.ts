@@ -1,4 +1,4 @@
-/** Where the builds, the browser and the model are. A thing that is not there fails with the command that makes it. */
+/** Paths of builds, browsers and the model. If one is missing, the error names the command that makes it. */
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
@@ -12,21 +12,20 @@ function there(path: string, remedy: string): string {
   return path;
 }
 
-/** The catalogue's entry of the model the tests run. */
+/** The catalogue's entry of the model that tests run. */
 export const smol = (() => {
   const [entry] = catalogue;
   const [file] = entry?.files ?? [];
   if (!entry || !file || entry.id !== "smollm2-135m-instruct")
-    throw new Error("pkg/src/catalogue.json does not begin with SmolLM2.");
+    throw new Error("the first model in pkg/src/catalogue.json must be SmolLM2");
   return { ...entry, file, hubPath: `/hub/${entry.repo}/resolve/${entry.revision}/${file.path}` };
 })();
 
 export const places = {
   get chromium(): string {
-    const path = process.env.NOMOAT_CHROMIUM ?? "/usr/bin/chromium";
     return there(
-      path,
-      "cargo xtask test` (it installs Chromium), or set NOMOAT_CHROMIUM and run `cargo xtask test",
+      process.env.NOMOAT_CHROMIUM ?? "/usr/bin/chromium",
+      "run `cargo xtask test` (it installs Chromium), or set NOMOAT_CHROMIUM",
     );
   },
   get firefox(): string {

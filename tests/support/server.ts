@@ -1,4 +1,4 @@
-/** A production-like server that writes down what it is asked for, and fails on demand. */
+/** A server like one in production. It logs all requests, and fails on demand. */
 import { createReadStream, existsSync, readFileSync, statSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -6,26 +6,26 @@ import { extname, join, normalize } from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
-/** One request that was answered, or cut. */
+/** A request that was answered, or whose connection was cut. */
 export interface Logged {
   method: string;
   path: string;
-  /** `Range` header. */
+  /** The `Range` header. */
   range: string | null;
   status: number;
   /** Bytes of the body that were sent. */
   sent: number;
 }
 
-/** How a path misbehaves. */
+/** How a path fails. */
 export interface Fault {
-  /** After so many bytes of body, over all requests, connections are cut. */
+  /** Connections are cut after this number of body bytes, over all requests. */
   cutAfter?: number;
   /** Range headers are ignored. */
   noRanges?: boolean;
-  /** In place of the file's own. */
+  /** This ETag replaces the file's own. */
   etag?: string;
-  /** Answers this status without a body. */
+  /** This status is answered without a body. */
   status?: number;
   /** Milliseconds before an answer. */
   delay?: number;
@@ -51,8 +51,8 @@ const COEP = "Cross-Origin-Embedder-Policy";
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
-    "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; object-src 'none'; " +
-    "base-uri 'none'; frame-ancestors 'none'",
+    "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; " +
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
   [COOP]: "same-origin",
   [COEP]: "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
@@ -61,17 +61,17 @@ const HEADERS = {
   "Cache-Control": "no-cache",
 };
 
-/** A site on its own port of localhost. */
+/** A site on a port of its own on localhost. */
 export class Site {
   /** Every request, oldest first. */
   readonly log: Logged[] = [];
-  /** By path of the URL. */
+  /** Faults by URL path. */
   readonly faults = new Map<string, Fault>();
-  /** Files beside the folders: path of the URL to path on disk. */
+  /** Files besides those in folders: URL path to path on disk. */
   readonly files = new Map<string, string>();
-  /** Answers that are no files: path of the URL to text. */
+  /** Answers that are not files: URL path to text. */
   readonly texts = new Map<string, string>();
-  /** Beginnings of paths whose answers have no headers that isolate a page. */
+  /** Prefixes of paths whose answers lack the headers that isolate a page. */
   readonly open = new Set<string>();
   readonly #folders: [prefix: string, folder: string][];
   readonly #server: Server;
@@ -86,19 +86,19 @@ export class Site {
     });
   }
 
-  /** Serves folders under prefixes such as `/`; the first prefix that fits wins. */
+  /** Serves folders under prefixes such as `/`; the first matching prefix counts. */
   static async start(folders: Record<string, string>): Promise<Site> {
     const site = new Site(Object.entries(folders));
     await new Promise<void>((resolve) => site.#server.listen(0, "127.0.0.1", resolve));
     return site;
   }
 
-  /** `http://localhost:port`, without a slash. */
+  /** `http://localhost:port`, without a slash at the end. */
   get origin(): string {
     return `http://localhost:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** Cuts all connections and takes no more. */
+  /** Closes all connections and stops the server. */
   async stop(): Promise<void> {
     if (!this.#server.listening) return;
     const closed = new Promise((resolve) => this.#server.close(resolve));
@@ -106,7 +106,7 @@ export class Site {
     await closed;
   }
 
-  /** Requests for a path, from the `since`-th request on. */
+  /** Requests for a path since request number `since`. */
   asked(path: string, since = 0): Logged[] {
     return this.log.slice(since).filter((entry) => entry.path === path);
   }
@@ -180,14 +180,14 @@ export class Site {
         const part = chunk.subarray(0, Math.min(chunk.length, left));
         entry.sent += part.length;
         if (part.length < chunk.length) {
-          // Let what was counted go out before the cut.
+          // The counted bytes are sent before the connection is cut.
           response.write(part, () => request.socket.destroy());
           return;
         }
         done(null, part);
       },
     });
-    // A browser that gives up in the middle is no failure of the server's.
+    // A browser may cancel a request.
     await pipeline(createReadStream(file, { start, end }), counter, response).catch(() => undefined);
   }
 
@@ -196,13 +196,13 @@ export class Site {
   }
 }
 
-/** Ranges of shards that were asked for, as `first-last` byte: not the question how large the file is. */
+/** Requested ranges of shards, as `first-last` byte, without the request for the size of the file. */
 export function shardRanges(asked: Logged[]): string[] {
   const ranges = asked.map(({ range }) => range?.replace("bytes=", "") ?? "all");
   return ranges.filter((range) => range !== "0-0").sort();
 }
 
-/** Reads a text file of a folder. */
+/** The text of a file in a folder. */
 export function fileText(folder: string, name: string): string {
   return readFileSync(join(folder, name), "utf8");
 }

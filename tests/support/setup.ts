@@ -1,4 +1,4 @@
-/** Before all tests: everything they need is there, or the run fails with what to do. */
+/** Before all tests: checks that everything they need exists. If not, the error says what to do. */
 import { places } from "./places.ts";
 
 export default function setup(): void {

@@ -1,22 +1,22 @@
-/** The package's store, seen from outside: Cache Storage of the page's origin. */
+/** The package's store, seen from outside: the Cache Storage of the page's origin. */
 import type { Page } from "@playwright/test";
 import { statSync } from "node:fs";
 
-/** Bytes of a shard. */
+/** Bytes per shard. */
 export const SHARD = 8 * 1024 * 1024;
 
-/** Shards of a file. */
+/** The number of a file's shards. */
 export function shardsOf(file: string): number {
   return Math.ceil(statSync(file).size / SHARD);
 }
 
-/** Stored shards as `first-last` byte, of the file that was fetched from this path, or of all. */
+/** Stored shards as `first-last` byte, of the file from this path or of all files. */
 export async function storedShards(page: Page, path?: string): Promise<string[]> {
   const urls = await shardUrls(page, path);
   return urls.map((url) => url.slice(url.lastIndexOf("/") + 1));
 }
 
-/** Changes one bit of a stored shard. */
+/** Flips one bit of a stored shard. */
 export async function corruptShard(page: Page, path: string, index: number): Promise<void> {
   const url = (await shardUrls(page, path)).find((candidate) => candidate.includes(`/${index * SHARD}-`));
   if (url === undefined) throw new Error(`shard ${index} of ${path} is not stored`);
@@ -28,7 +28,7 @@ export async function corruptShard(page: Page, path: string, index: number): Pro
   }, url);
 }
 
-/** Addresses of the stored shards. */
+/** URLs of the stored shards. */
 function shardUrls(page: Page, path?: string): Promise<string[]> {
   return page.evaluate(async (wanted) => {
     const cache = await caches.open("nomoat-models-v1");

@@ -1,4 +1,4 @@
-/** The real server, as a person starts it. */
+/** The real server, as a user starts it. */
 import { spawn } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
 import { root } from "./places.ts";
@@ -6,13 +6,13 @@ import { root } from "./places.ts";
 /** A running `cargo xtask chat`. */
 export interface ChatServer {
   url: string;
-  /** Kills it and waits for its end. */
+  /** Kills it and waits until it has ended. */
   kill(): Promise<void>;
 }
 
 export async function startChat(): Promise<ChatServer> {
   const port = String(await freePort());
-  // Its own process group: cargo runs the server as a child.
+  // A process group of its own, because cargo runs the server as a child.
   const cargo = spawn("cargo", ["xtask", "chat", "--no-open", "--port", port], { cwd: root, detached: true });
   const ended = new Promise<void>((resolve) => cargo.on("close", () => resolve()));
   let output = "";

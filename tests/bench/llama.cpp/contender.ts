@@ -1,4 +1,4 @@
-/** llama.cpp natively, in a Node process beside the browser: a reference, not a peer. */
+/** llama.cpp natively, in a Node process: a reference for the runtimes in the browser. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -15,7 +15,7 @@ async function heard<T>(): Promise<T> {
   return JSON.parse(value as string) as T;
 }
 
-/** `context`: tokens that it may hold. */
+/** `context` is the context length in tokens. */
 export const nativeLlama = (context: number): Contender => ({
   name: "llama.cpp",
   version: `(node-llama-cpp ${manifest.devDependencies["node-llama-cpp"]})`,

@@ -1,11 +1,12 @@
 // llama.cpp on a GGUF file, through node-llama-cpp: `node measure.mjs MODEL [vulkan|cpu]`. Prints JSON.
-// Prefill of 512 tokens; then, after a prompt of one token, 128 more, greedily. The best of up to three rounds.
+// Measures prefill of 512 tokens, and greedy decode of 128 tokens after one. The fastest of up to three
+// rounds counts.
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
 const [model, device = "vulkan"] = process.argv.slice(2);
-if (!model) throw new Error("which model?");
+if (!model) throw new Error("usage: node measure.mjs MODEL [vulkan|cpu]");
 
 const PROMPT = 512;
 const ANSWER = 128;
@@ -22,7 +23,7 @@ const context = await loaded.createContext({
   contextSize: PROMPT + ANSWER + 1,
   batchSize: PROMPT,
   flashAttention: true,
-  // Its own choice may be more than there are cores, and they wait for each other by spinning.
+  // By default it may use more threads than there are cores, which then spin while they wait.
   threads: availableParallelism(),
 });
 const sequence = context.getSequence();
@@ -46,7 +47,7 @@ const decode = () =>
     throw new Error(`the answer ended ${left} tokens early`);
   });
 
-// The first round warms up, unless it takes so long that it is the only one.
+// The first round only warms up, unless it takes so long that there is no other.
 const start = performance.now();
 let best = [Infinity, Infinity];
 for (let round = 0; round <= ROUNDS; round++) {

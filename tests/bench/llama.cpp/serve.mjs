@@ -1,6 +1,6 @@
 /**
- * llama.cpp natively, for the bench in the browser to compare with: `node serve.mjs MODEL CONTEXT THREADS`. Answers each line of
- * JSON, `{messages, maxTokens}`, with one.
+ * llama.cpp natively, as a reference for the bench in the browser: `node serve.mjs MODEL CONTEXT THREADS`.
+ * Reads lines of JSON, `{messages, maxTokens}`, and answers each with one line.
  */
 import { createInterface } from "node:readline";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
@@ -25,7 +25,7 @@ for await (const line of createInterface(process.stdin)) {
   const { messages, maxTokens } = JSON.parse(line);
   await sequence.clearHistory();
   const start = performance.now();
-  // ChatML, which the model's template writes.
+  // ChatML, the format of the model's chat template.
   const text = messages.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`).join("");
   const prompt = model.tokenize(`${text}<|im_start|>assistant\n`, true);
   const ids = [];
