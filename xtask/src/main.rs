@@ -14,6 +14,7 @@ mod tools;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Nomoat's build, test and serve commands.
 #[derive(Parser)]
@@ -87,8 +88,18 @@ enum ModelCommand {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Chat { model, port, no_open } => {
             build::all()?;
             serve::chat(&model, port, !no_open)

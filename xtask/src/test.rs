@@ -62,8 +62,8 @@ pub fn check() -> Result<()> {
 }
 
 fn format(_: &Options) -> Result<()> {
-    npm_packages()?;
     lines::check()?;
+    npm_packages()?;
     execute("cargo", &["fmt", "--all", "--check"])?;
     execute("npx", &["prettier", "--check", "--log-level", "warn", "pkg", "web", "tests"])
 }
