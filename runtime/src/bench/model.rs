@@ -47,7 +47,7 @@ impl Model {
         for (i, weight) in graph.weights.iter().enumerate() {
             if weight.is_vector {
                 // Constants are written already; write_vector would overwrite them.
-                if matches!(weight.source, nomoat_runtime::graph::Source::Tensor(_)) {
+                if matches!(weight.source, nomoat_runtime::graph::Source::Tensor { .. }) {
                     weights.write_vector(WeightId(i), &vec![1.0; weight.n_cols]);
                 }
                 continue;

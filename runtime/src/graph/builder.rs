@@ -15,19 +15,32 @@ impl Builder {
     }
 
     /// A value that no op writes: an input.
-    pub fn value(&mut self, rows: Rows, width: usize) -> ValueId {
-        self.graph.values.push(Value { rows, width });
+    pub fn value(&mut self, domain: Domain, width: usize) -> ValueId {
+        self.graph.values.push(Value { domain, width });
         ValueId(self.graph.values.len() - 1)
     }
 
     /// A matrix tensor `[n_rows, n_cols]`; naming a tensor again gives the same weight (tied embeddings).
     pub fn matrix(&mut self, tensor: impl Into<String>, n_rows: usize, n_cols: usize) -> WeightId {
-        self.weight(Weight { source: Source::Tensor(tensor.into()), is_vector: false, n_rows, n_cols })
+        self.rows_of(tensor, 0, n_rows, n_cols)
+    }
+
+    /// Rows of a matrix tensor of `n_cols` columns, from `first_row` on.
+    pub fn rows_of(
+        &mut self,
+        tensor: impl Into<String>,
+        first_row: usize,
+        n_rows: usize,
+        n_cols: usize,
+    ) -> WeightId {
+        let source = Source::Tensor { name: tensor.into(), first_row };
+        self.weight(Weight { source, is_vector: false, n_rows, n_cols })
     }
 
     /// A vector tensor `[n]`.
     pub fn vector(&mut self, tensor: impl Into<String>, n: usize) -> WeightId {
-        self.weight(Weight { source: Source::Tensor(tensor.into()), is_vector: true, n_rows: 1, n_cols: n })
+        let source = Source::Tensor { name: tensor.into(), first_row: 0 };
+        self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n })
     }
 
     /// A vector of computed numbers; the same numbers give the same weight.
@@ -37,68 +50,109 @@ impl Builder {
     }
 
     fn weight(&mut self, weight: Weight) -> WeightId {
-        let known = self.graph.weights.iter().position(|w| w.source == weight.source);
+        let is_same = |w: &Weight| (&w.source, w.n_rows, w.is_vector) == (&weight.source, weight.n_rows, weight.is_vector);
+        let known = self.graph.weights.iter().position(is_same);
         WeightId(known.unwrap_or_else(|| {
             self.graph.weights.push(weight);
             self.graph.weights.len() - 1
         }))
     }
 
-    /// A layer of the KV pool with keys and values of `width` floats; returns its number.
-    pub fn kv_layer(&mut self, width: usize) -> usize {
-        self.graph.kv_widths.push(width);
-        self.graph.kv_widths.len() - 1
+    /// A layer of the KV pool with keys and values of `width` floats.
+    pub fn cache(&mut self, width: usize) -> CacheId {
+        self.graph.caches.push(Cache { width });
+        CacheId(self.graph.caches.len() - 1)
     }
 
     fn like(&mut self, x: ValueId) -> ValueId {
-        let Value { rows, width } = self.graph.values[x.0];
-        self.value(rows, width)
+        let Value { domain, width } = self.graph.value(x);
+        self.value(domain, width)
     }
 
     /// Embedding lookup, `[tokens, n_embd]`.
     pub fn embed(&mut self, weight: WeightId) -> ValueId {
-        let out = self.value(Rows::Tokens, self.graph.weights[weight.0].n_cols);
+        let out = self.value(Domain::Tokens, self.graph.weight(weight).n_cols);
         self.graph.ops.push(Op::Embed { weight, out });
         out
     }
 
-    /// RMSNorm by row.
+    /// Root mean square norm by rows, or by runs of the weight's length.
     pub fn rms_norm(&mut self, x: ValueId, weight: WeightId, eps: f32) -> ValueId {
         let out = self.like(x);
-        self.graph.ops.push(Op::RmsNorm { x, weight, eps, out });
+        self.graph.ops.push(Op::Norm { x, norm: Norm { weight, eps }, out });
         out
     }
 
     /// `x · weightᵀ`, `[rows of x, n_rows of weight]`.
     pub fn matmul(&mut self, x: ValueId, weight: WeightId) -> ValueId {
-        let out = self.value(self.graph.values[x.0].rows, self.graph.weights[weight.0].n_rows);
+        let out = self.value(self.graph.value(x).domain, self.graph.weight(weight).n_rows);
         self.graph.ops.push(Op::MatMul { x, weight, out });
         out
     }
 
-    /// Rotary embedding; `turns` and `factors` have `n_rot / 2` numbers.
-    pub fn rope(&mut self, x: ValueId, turns: WeightId, factors: WeightId, rope: Rope) -> ValueId {
+    /// `x + bias`.
+    pub fn bias(&mut self, x: ValueId, bias: WeightId) -> ValueId {
         let out = self.like(x);
-        self.graph.ops.push(Op::Rope { x, turns, factors, rope, out });
+        self.graph.ops.push(Op::Bias { x, bias, out });
         out
     }
 
-    /// Stores keys and values.
-    pub fn kv_write(&mut self, k: ValueId, v: ValueId, layer: usize) {
-        self.graph.ops.push(Op::KvWrite { k, v, layer });
+    /// Rotary embedding.
+    pub fn rope(&mut self, x: ValueId, rope: Rope) -> ValueId {
+        let out = self.like(x);
+        self.graph.ops.push(Op::Rope { x, rope, out });
+        out
     }
 
-    /// Attention of `q` over a KV layer.
-    pub fn attention(&mut self, q: ValueId, layer: usize, attention: Attention) -> ValueId {
+    /// Attention of `q` over a cache, in which keys and values are put first.
+    pub fn attention(
+        &mut self,
+        q: ValueId,
+        k: ValueId,
+        v: ValueId,
+        cache: CacheId,
+        shape: Attention,
+    ) -> ValueId {
+        self.graph.ops.push(Op::KvWrite { x: k, cache, half: Half::Keys });
+        self.graph.ops.push(Op::KvWrite { x: v, cache, half: Half::Values });
+        self.attend(q, k, v, Some(cache), shape)
+    }
+
+    /// Attention of `q` over the step's own keys and values.
+    pub fn attention_without_cache(
+        &mut self,
+        q: ValueId,
+        k: ValueId,
+        v: ValueId,
+        shape: Attention,
+    ) -> ValueId {
+        self.attend(q, k, v, None, shape)
+    }
+
+    fn attend(
+        &mut self,
+        q: ValueId,
+        k: ValueId,
+        v: ValueId,
+        cache: Option<CacheId>,
+        shape: Attention,
+    ) -> ValueId {
         let out = self.like(q);
-        self.graph.ops.push(Op::Attention { q, layer, attention, out });
+        self.graph.ops.push(Op::Attention { q, k, v, cache, shape, out });
         out
     }
 
-    /// SwiGLU.
-    pub fn swiglu(&mut self, gate: ValueId, up: ValueId) -> ValueId {
+    /// `f(x)`.
+    pub fn activate(&mut self, x: ValueId, f: Activation) -> ValueId {
+        let out = self.like(x);
+        self.graph.ops.push(Op::Activate { x, f, out });
+        out
+    }
+
+    /// `f(gate) * up`.
+    pub fn gated(&mut self, gate: ValueId, up: ValueId, f: Activation) -> ValueId {
         let out = self.like(gate);
-        self.graph.ops.push(Op::SwiGlu { gate, up, out });
+        self.graph.ops.push(Op::Gated { gate, up, f, out });
         out
     }
 
@@ -111,21 +165,13 @@ impl Builder {
 
     /// The rows of `x` that have outputs.
     pub fn select_rows(&mut self, x: ValueId) -> ValueId {
-        let out = self.value(Rows::Outputs, self.graph.values[x.0].width);
+        let out = self.value(Domain::Outputs, self.graph.value(x).width);
         self.graph.ops.push(Op::SelectRows { x, out });
         out
     }
 
-    /// Argmax and log-probability parts, `[outputs, 4]`.
-    pub fn argmax(&mut self, logits: ValueId) -> ValueId {
-        let out = self.value(Rows::Outputs, 4);
-        self.graph.ops.push(Op::Argmax { logits, out });
-        out
-    }
-
-    /// Names the results of a language model.
-    pub fn results(&mut self, logits: ValueId, argmax: ValueId) {
+    /// Names the logits of a language model, `[outputs, n_vocab]`.
+    pub fn logits(&mut self, logits: ValueId) {
         self.graph.logits = Some(logits);
-        self.graph.argmax = Some(argmax);
     }
 }

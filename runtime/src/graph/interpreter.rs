@@ -9,99 +9,115 @@ pub struct Interpreter<'g> {
     graph: &'g Graph,
     weights: Vec<Vec<f32>>,
     /// Keys and values of each layer, `[cells, width]`.
-    pool: Vec<(Vec<f16>, Vec<f16>)>,
+    pool: Vec<[Vec<f16>; 2]>,
     /// `[rows, width]` of each value after the last step; inputs are set here.
     pub values: Vec<Vec<f32>>,
+    /// The likeliest token of each slot's last output.
+    slots: Vec<u32>,
 }
 
 impl<'g> Interpreter<'g> {
     /// `weights[i]` holds the dequantised numbers of `graph.weights[i]`, row-major.
     pub fn new(graph: &'g Graph, weights: Vec<Vec<f32>>, capacity: Capacity) -> Self {
         let cells = capacity.cells() as usize;
-        let pool = graph
-            .kv_widths
-            .iter()
-            .map(|w| (vec![f16::ZERO; cells * w], vec![f16::ZERO; cells * w]))
-            .collect();
-        Self { graph, weights, pool, values: vec![Vec::new(); graph.values.len()] }
+        let pool = |cache: &Cache| [(); 2].map(|()| vec![f16::ZERO; cells * cache.width]);
+        Self {
+            graph,
+            weights,
+            pool: graph.caches.iter().map(pool).collect(),
+            values: vec![Vec::new(); graph.values.len()],
+            slots: vec![0; capacity.sequences as usize],
+        }
     }
 
-    /// Runs all ops. Afterwards [`Self::values`] holds every value.
-    pub fn step(&mut self, step: &Step) {
+    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output: choices are
+    /// not looked at.
+    pub fn step(&mut self, step: &Step) -> Vec<Chosen> {
         for op in &self.graph.ops {
             let result = self.run(op, step);
             if let Some(out) = op.out() {
                 self.values[out.0] = result;
             }
         }
-    }
-
-    /// The likeliest token of each output row, after a step.
-    pub fn best(&self) -> Vec<Best> {
-        let rows = self.graph.argmax.map(|id| self.values[id.0].as_slice()).unwrap_or_default();
-        rows.chunks_exact(4)
-            .map(|r| Best { id: r[0].to_bits(), logit: r[1], log_sum: r[2], target_logit: r[3] })
-            .collect()
+        let Some(logits) = self.graph.logits else { return Vec::new() };
+        let rows = self.values[logits.0].chunks_exact(self.graph.n_vocab());
+        let chosen: Vec<Chosen> = rows.zip(step.outputs).map(|(row, output)| likeliest(row, output.target)).collect();
+        for (output, chosen) in step.outputs.iter().zip(&chosen) {
+            if let Some(slot) = self.slots.get_mut(output.slot as usize) {
+                *slot = chosen.id;
+            }
+        }
+        chosen
     }
 
     fn run(&mut self, op: &Op, step: &Step) -> Vec<f32> {
         let weights = &self.weights;
         let value = |id: ValueId| self.values[id.0].as_slice();
-        let width = |id: ValueId| self.graph.values[id.0].width;
+        let width = |id: ValueId| self.graph.value(id).width;
         match *op {
             Op::Embed { weight, .. } => {
-                let n = self.graph.weights[weight.0].n_cols;
-                step.tokens
-                    .iter()
-                    .flat_map(|t| &weights[weight.0][t.id as usize * n..][..n])
-                    .copied()
-                    .collect()
+                let n = self.graph.weight(weight).n_cols;
+                let id = |token: &Token| match token.id & Token::FROM_SLOT {
+                    0 => token.id as usize,
+                    bit => self.slots[(token.id - bit) as usize] as usize,
+                };
+                step.tokens.iter().flat_map(|t| &weights[weight.0][id(t) * n..][..n]).copied().collect()
             }
-            Op::RmsNorm { x, weight, eps, .. } => value(x)
-                .chunks_exact(width(x))
+            Op::Norm { x, norm, .. } => value(x)
+                .chunks_exact(self.graph.weight(norm.weight).n_cols)
                 .flat_map(|row| {
                     let mean = row.iter().map(|v| v * v).sum::<f32>() / row.len() as f32;
-                    let scale = 1.0 / (mean + eps).sqrt();
-                    row.iter().zip(&weights[weight.0]).map(move |(v, w)| v * scale * w)
+                    let scale = 1.0 / (mean + norm.eps).sqrt();
+                    row.iter().zip(&weights[norm.weight.0]).map(move |(v, w)| v * scale * w)
                 })
                 .collect(),
             Op::MatMul { x, weight, .. } => value(x)
                 .chunks_exact(width(x))
                 .flat_map(|row| weights[weight.0].chunks_exact(row.len()).map(|w| dot(row, w)))
                 .collect(),
-            Op::Rope { x, turns, factors, rope, .. } => {
-                self.rope(value(x), &weights[turns.0], &weights[factors.0], rope, step)
+            Op::Bias { x, bias, .. } => {
+                value(x).iter().zip(weights[bias.0].iter().cycle()).map(|(x, b)| x + b).collect()
             }
-            Op::KvWrite { k, v, layer } => {
-                let n = width(k);
-                let (keys, values) = (value(k).to_vec(), value(v).to_vec());
-                let (k_pool, v_pool) = &mut self.pool[layer];
-                for (t, token) in step.tokens.iter().enumerate() {
-                    let cell = token.cell as usize * n;
-                    for i in 0..n {
-                        k_pool[cell + i] = to_f16(keys[t * n + i]);
-                        v_pool[cell + i] = to_f16(values[t * n + i]);
-                    }
+            Op::Rope { x, rope, .. } => self.rope(value(x), rope, step),
+            Op::KvWrite { x, cache, half } => {
+                let (n, rows) = (width(x), value(x).to_vec());
+                let pool = &mut self.pool[cache.0][half as usize];
+                for (token, row) in step.tokens.iter().zip(rows.chunks_exact(n)) {
+                    let cell = &mut pool[token.cell as usize * n..][..n];
+                    cell.iter_mut().zip(row).for_each(|(cell, x)| *cell = to_f16(*x));
                 }
                 Vec::new()
             }
-            Op::Attention { q, layer, attention, .. } => self.attention(value(q), layer, attention, step),
-            Op::SwiGlu { gate, up, .. } => {
-                value(gate).iter().zip(value(up)).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect()
+            Op::Attention { q, k, v, cache, shape, .. } => match cache {
+                Some(cache) => {
+                    let [keys, values] = &self.pool[cache.0];
+                    let cell = |sequence, position: u32| {
+                        let page = step.pages[(sequence * step.max_pages + position / PAGE) as usize];
+                        Some((page * PAGE + position % PAGE) as usize)
+                    };
+                    attention(value(q), (keys, values), cell, f16::to_f32, shape, step)
+                }
+                None => {
+                    let row = |sequence, position| {
+                        step.tokens.iter().position(|t| (t.sequence, t.position) == (sequence, position))
+                    };
+                    attention(value(q), (value(k), value(v)), row, |x| x, shape, step)
+                }
+            },
+            Op::Activate { x, f, .. } => value(x).iter().map(|x| activate(f, *x)).collect(),
+            Op::Gated { gate, up, f, .. } => {
+                value(gate).iter().zip(value(up)).map(|(g, u)| activate(f, *g) * u).collect()
             }
             Op::Add { a, b, .. } => value(a).iter().zip(value(b)).map(|(a, b)| a + b).collect(),
             Op::SelectRows { x, .. } => {
                 let n = width(x);
                 step.outputs.iter().flat_map(|o| &value(x)[o.row as usize * n..][..n]).copied().collect()
             }
-            Op::Argmax { logits, .. } => {
-                let rows = value(logits).chunks_exact(width(logits));
-                rows.zip(step.outputs).flat_map(|(row, output)| best(row, output.target)).collect()
-            }
         }
     }
 
-    fn rope(&self, x: &[f32], turns: &[f32], factors: &[f32], rope: Rope, step: &Step) -> Vec<f32> {
+    fn rope(&self, x: &[f32], rope: Rope, step: &Step) -> Vec<f32> {
+        let (turns, factors) = (&self.weights[rope.turns.0], &self.weights[rope.factors.0]);
         let mut y = x.to_vec();
         let half = rope.n_rot / 2;
         for (head, out) in y.chunks_exact_mut(rope.head_dim).enumerate() {
@@ -115,39 +131,49 @@ impl<'g> Interpreter<'g> {
         }
         y
     }
+}
 
-    fn attention(&self, q: &[f32], layer: usize, shape: Attention, step: &Step) -> Vec<f32> {
-        let (k_pool, v_pool) = &self.pool[layer];
-        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
-        let mut y = vec![0.0; q.len()];
-        for (i, out) in y.chunks_exact_mut(head_dim).enumerate() {
-            let (t, head) = (i / n_heads, i % n_heads);
-            let Token { position, sequence, .. } = step.tokens[t];
-            let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
-            // Where the head's keys and values of each visible position start in the pool.
-            let cells: Vec<usize> = (first..=position)
-                .map(|p| {
-                    let page = step.pages[(sequence * step.max_pages + p / PAGE) as usize];
-                    let cell = (page * PAGE + p % PAGE) as usize;
-                    (cell * n_kv_heads + head / (n_heads / n_kv_heads)) * head_dim
-                })
-                .collect();
-            let query = &q[i * head_dim..][..head_dim];
-            let scores: Vec<f32> = cells
-                .iter()
-                .map(|&at| scale * query.iter().zip(&k_pool[at..]).map(|(q, k)| q * k.to_f32()).sum::<f32>())
-                .collect();
-            let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();
-            let total: f32 = weights.iter().sum();
-            for (weight, &at) in weights.iter().zip(&cells) {
-                for (o, v) in out.iter_mut().zip(&v_pool[at..]) {
-                    *o += weight / total * v.to_f32();
-                }
+/// A function's value.
+pub fn activate(f: Activation, x: f32) -> f32 {
+    match f {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
+    }
+}
+
+/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's position are.
+fn attention<T: Copy>(
+    q: &[f32],
+    (keys, values): (&[T], &[T]),
+    place: impl Fn(u32, u32) -> Option<usize>,
+    number: impl Fn(T) -> f32,
+    shape: Attention,
+    step: &Step,
+) -> Vec<f32> {
+    let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
+    let mut y = vec![0.0; q.len()];
+    for (i, out) in y.chunks_exact_mut(head_dim).enumerate() {
+        let Token { position, sequence, .. } = step.tokens[i / n_heads];
+        let kv_head = i % n_heads / (n_heads / n_kv_heads);
+        let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
+        // Where the head's keys and values of each visible position start.
+        let places = (first..=position).filter_map(|position| place(sequence, position));
+        let places: Vec<usize> = places.map(|place| (place * n_kv_heads + kv_head) * head_dim).collect();
+        let query = &q[i * head_dim..][..head_dim];
+        let score = |at: &usize| {
+            scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>()
+        };
+        let scores: Vec<f32> = places.iter().map(score).collect();
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();
+        let total: f32 = weights.iter().sum();
+        for (weight, &at) in weights.iter().zip(&places) {
+            for (o, v) in out.iter_mut().zip(&values[at..]) {
+                *o += weight / total * number(*v);
             }
         }
-        y
     }
+    y
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -159,14 +185,16 @@ fn to_f16(x: f32) -> f16 {
     f16::from_f32(x.clamp(-65504.0, 65504.0))
 }
 
-fn best(row: &[f32], target: u32) -> [f32; 4] {
+/// The likeliest token, the first of equals.
+fn likeliest(row: &[f32], target: u32) -> Chosen {
     let mut index = 0;
     for (i, v) in row.iter().enumerate() {
         if *v > row[index] {
             index = i;
         }
     }
-    let top = row[index];
-    let sum: f32 = row.iter().map(|v| (v - top).exp()).sum();
-    [f32::from_bits(index as u32), top, sum.ln(), row[(target as usize).min(row.len() - 1)]]
+    let logit = row[index];
+    let sum: f32 = row.iter().map(|v| (v - logit).exp()).sum();
+    let target_logit = row[(target as usize).min(row.len() - 1)];
+    Chosen { id: index as u32, logit, log_sum: sum.ln(), target_logit }
 }

@@ -11,7 +11,7 @@ pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadErro
         .weights
         .iter()
         .map(|weight| {
-            let Source::Tensor(name) = &weight.source else { return Ok(Format::F32) };
+            let Source::Tensor { name, .. } = &weight.source else { return Ok(Format::F32) };
             let ty = tensors.get(name).map(|tensor| tensor.ty.name()).unwrap_or_default();
             let format = Format::from_name(&ty);
             let is_plain = matches!(format, Some(Format::F32 | Format::F16));

@@ -5,7 +5,7 @@ mod formats;
 
 pub use formats::formats;
 
-use crate::gguf::Header;
+use crate::gguf::{Header, TensorInfo};
 use crate::graph::{Graph, Source, WeightId};
 use crate::quant::Format;
 use sha2::{Digest, Sha256};
@@ -47,7 +47,7 @@ pub trait Sink {
 /// Most bytes of a file that are repacked at once. The loader keeps no more than that.
 const PIECE: usize = 256 << 10;
 
-/// One tensor's place in the file.
+/// A weight's place in the file.
 #[derive(Debug)]
 struct Placed {
     weight: WeightId,
@@ -77,29 +77,22 @@ impl FileLoader {
     /// A loader for a file of `size` bytes with this header. Tensors that the graph does not use are skipped.
     /// `formats` come from [`formats`].
     pub fn new(size: u64, header: &Header, graph: &Graph, formats: &[Format]) -> Self {
-        let wanted: HashMap<&str, usize> = graph
-            .weights
-            .iter()
-            .enumerate()
-            .filter_map(|(i, weight)| match &weight.source {
-                Source::Tensor(name) => Some((name.as_str(), i)),
-                Source::Constant(_) => None,
-            })
-            .collect();
-        let mut placed: Vec<Placed> = header
-            .tensors
-            .iter()
-            .filter_map(|tensor| {
-                let &i = wanted.get(tensor.name.as_str())?;
-                Some(Placed {
-                    weight: WeightId(i),
-                    is_vector: graph.weights[i].is_vector,
-                    format: formats[i],
-                    offset: tensor.offset,
-                    n_bytes: tensor.n_bytes,
-                })
-            })
-            .collect();
+        let tensors: HashMap<&str, &TensorInfo> =
+            header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let mut placed = Vec::new();
+        for (i, (weight, &format)) in graph.weights.iter().zip(formats).enumerate() {
+            let Source::Tensor { name, first_row } = &weight.source else { continue };
+            let Some(tensor) = tensors.get(name.as_str()) else { continue };
+            let n_rows = tensor.n_elements() / weight.n_cols.max(1) as u64;
+            let row_bytes = tensor.n_bytes / n_rows.max(1);
+            placed.push(Placed {
+                weight: WeightId(i),
+                is_vector: weight.is_vector,
+                format,
+                offset: tensor.offset + *first_row as u64 * row_bytes,
+                n_bytes: weight.n_rows as u64 * row_bytes,
+            });
+        }
         placed.sort_by_key(|p| std::cmp::Reverse(p.offset));
         Self {
             size,

@@ -1,23 +1,18 @@
 //! Hyperparameters of a model, read from GGUF metadata and checked before anything is sized by them.
 
-use super::{FAMILIES, ModelError};
+use super::{ModelError, family};
 use crate::gguf::Metadata;
+use crate::quant::BLOCK;
 
 /// A transformer's dimensions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `general.architecture`.
     pub architecture: String,
-    /// Layers.
-    pub n_layers: usize,
+    /// What may differ from layer to layer.
+    pub layers: Vec<LayerConfig>,
     /// Floats of the residual stream.
     pub n_embd: usize,
-    /// Floats of the feed-forward layer.
-    pub n_ff: usize,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads.
-    pub n_kv_heads: usize,
     /// Floats of a head.
     pub head_dim: usize,
     /// Leading floats of a head that rotary embedding turns.
@@ -34,17 +29,29 @@ pub struct Config {
     pub context_length: usize,
 }
 
+/// The dimensions of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerConfig {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Floats of the feed-forward layer.
+    pub n_ff: usize,
+    /// Positions that a row sees, its own included; 0: all.
+    pub window: u32,
+}
+
 /// Far above any published model, far below what overflows.
 const MAX_DIMENSION: u64 = 1 << 20;
+const MAX_LAYERS: usize = 1024;
 
 impl Config {
     /// Reads the dimensions; `n_vocab` is the length of the file's vocabulary.
     pub fn from_metadata(metadata: &Metadata, n_vocab: usize) -> Result<Self, ModelError> {
         let architecture =
             metadata.str("general.architecture").ok_or_else(|| missing("general.architecture"))?.to_string();
-        if !FAMILIES.contains(&architecture.as_str()) {
-            return Err(ModelError::Architecture(architecture));
-        }
+        family(&architecture)?;
         let key = |name: &str| format!("{architecture}.{name}");
         let optional = |name: &str| -> Result<Option<usize>, ModelError> {
             let name = key(name);
@@ -75,12 +82,14 @@ impl Config {
         if optional("attention.sliding_window")?.is_some() {
             return Err(ModelError::Feature("sliding-window attention".into()));
         }
+        let n_layers = required("block_count")?;
+        if n_layers > MAX_LAYERS {
+            return Err(ModelError::Inconsistent(format!("{n_layers} layers")));
+        }
+        let layer = LayerConfig { n_heads, n_kv_heads, n_ff: required("feed_forward_length")?, window: 0 };
         let config = Self {
-            n_layers: required("block_count")?,
+            layers: vec![layer; n_layers],
             n_embd,
-            n_ff: required("feed_forward_length")?,
-            n_heads,
-            n_kv_heads,
             head_dim,
             n_rot: optional("rope.dimension_count")?.unwrap_or(head_dim),
             rope_base: f64::from(metadata.f32(&key("rope.freq_base")).unwrap_or(10_000.0)),
@@ -98,30 +107,27 @@ impl Config {
 
     fn check(&self) -> Result<(), ModelError> {
         let bad = |what: String| Err(ModelError::Inconsistent(what));
-        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return bad(format!("{} key/value heads do not divide {} heads", self.n_kv_heads, self.n_heads));
-        }
         if !self.head_dim.is_multiple_of(2) || self.head_dim > 512 {
             return Err(ModelError::Feature(format!("heads of {} floats", self.head_dim)));
         }
         if !self.n_rot.is_multiple_of(2) || self.n_rot > self.head_dim {
             return bad(format!("rotary embedding of {} of {} floats", self.n_rot, self.head_dim));
         }
-        if self.n_layers > 1024 {
-            return bad(format!("{} layers", self.n_layers));
-        }
         if self.n_vocab == 0 {
             return bad("the vocabulary is empty".into());
         }
-        for (name, n) in [
-            ("embedding_length", self.n_embd),
-            ("feed_forward_length", self.n_ff),
-            ("heads times head length", self.n_heads * self.head_dim),
-            ("key/value heads times head length", self.n_kv_heads * self.head_dim),
-        ] {
-            if n % 32 != 0 {
-                return Err(ModelError::Feature(format!("{name} of {n}, not a multiple of 32")));
+        let is_whole = |name: &str, n: usize| match n.is_multiple_of(BLOCK) {
+            true => Ok(()),
+            false => Err(ModelError::Feature(format!("{name} of {n}, not a multiple of {BLOCK}"))),
+        };
+        is_whole("embedding_length", self.n_embd)?;
+        for &LayerConfig { n_heads, n_kv_heads, n_ff, .. } in &self.layers {
+            if !n_heads.is_multiple_of(n_kv_heads) {
+                return bad(format!("{n_kv_heads} key/value heads do not divide {n_heads} heads"));
             }
+            is_whole("feed_forward_length", n_ff)?;
+            is_whole("heads times head length", n_heads * self.head_dim)?;
+            is_whole("key/value heads times head length", n_kv_heads * self.head_dim)?;
         }
         if !(self.rope_base.is_finite()
             && self.rope_base > 0.0
@@ -131,11 +137,6 @@ impl Config {
             return bad("rope.freq_base or layer_norm_rms_epsilon is out of range".into());
         }
         Ok(())
-    }
-
-    /// Floats of a position's keys (and of its values) in one layer.
-    pub fn kv_width(&self) -> usize {
-        self.n_kv_heads * self.head_dim
     }
 
     /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section 3.2.2).

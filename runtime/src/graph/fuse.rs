@@ -1,0 +1,412 @@
+//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a tail of
+//! small parts after each. A group computes what its ops compute one by one; fusion is speed, never meaning.
+
+use super::uses::Uses;
+use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
+
+/// Ops that run as one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// What is computed.
+    pub work: Work,
+    /// Number of the last of the ops: the group runs in its place.
+    pub last_op: usize,
+}
+
+/// What a group computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// An op by itself.
+    Op(Op),
+    /// Products of the same rows.
+    Products(Products),
+}
+
+/// `x`, normed first where there is a norm, times some weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Products {
+    /// The rows.
+    pub x: ValueId,
+    /// Applied to the rows before they are multiplied.
+    pub norm: Option<Norm>,
+    /// In the order of the graph.
+    pub products: Vec<Product>,
+}
+
+/// `x · weightᵀ` and what becomes of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    /// The matrix.
+    pub weight: WeightId,
+    /// Applied one after the other.
+    pub tail: Vec<Part>,
+    /// The value at the tail's end; none where the tail ends in a cache or in another product's tail.
+    pub out: Option<ValueId>,
+}
+
+/// A part of a tail: what it does to the running result `y`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// `y + bias`.
+    Bias(WeightId),
+    /// The norm of each head.
+    HeadNorm(Norm),
+    /// Rotary embedding.
+    Rope(Rope),
+    /// `f(y)`.
+    Activate(Activation),
+    /// The end of a gate: another product's tail takes it up with [`Part::GatedBy`].
+    Gate,
+    /// `f(gate) * y`, where the gate is what that product of the group gives.
+    GatedBy(usize, Activation),
+    /// `y + residual`.
+    Add(ValueId),
+    /// `y` goes to a cache.
+    KvWrite(CacheId, Half),
+}
+
+impl Group {
+    fn op(i: usize, op: &Op) -> Self {
+        Self { work: Work::Op(op.clone()), last_op: i }
+    }
+
+    /// The values that it reads.
+    pub fn inputs(&self) -> Vec<ValueId> {
+        match &self.work {
+            Work::Op(op) => op.inputs(),
+            Work::Products(products) => {
+                let tails = products.products.iter().flat_map(|product| &product.tail);
+                let added = tails.filter_map(|part| match part {
+                    Part::Add(residual) => Some(*residual),
+                    _ => None,
+                });
+                std::iter::once(products.x).chain(added).collect()
+            }
+        }
+    }
+
+    /// The values that it writes.
+    pub fn outs(&self) -> Vec<ValueId> {
+        match &self.work {
+            Work::Op(op) => op.out().into_iter().collect(),
+            Work::Products(products) => products.products.iter().filter_map(|product| product.out).collect(),
+        }
+    }
+}
+
+/// What a device runs as one.
+pub trait Fuses {
+    /// Whether it can take the products together, each with its tail. A single product with an empty tail is never
+    /// asked for: what a device declines runs op by op.
+    fn accepts(&self, graph: &Graph, products: &Products) -> bool;
+}
+
+/// Every op by itself.
+pub fn unfused(graph: &Graph) -> Vec<Group> {
+    graph.ops.iter().enumerate().map(|(i, op)| Group::op(i, op)).collect()
+}
+
+/// The graph's ops in groups that the device accepts, in an order in which they can run.
+pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
+    let mut fuser = Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; graph.ops.len()] };
+    let mut groups: Vec<Group> = Vec::new();
+    for i in 0..graph.ops.len() {
+        if let Op::MatMul { x, .. } = graph.ops[i]
+            && !fuser.taken[i]
+        {
+            groups.extend(fuser.group(x, i));
+        }
+    }
+    let alone = graph.ops.iter().enumerate().filter(|(i, _)| !fuser.taken[*i]);
+    groups.extend(alone.map(|(i, op)| Group::op(i, op)));
+    groups.sort_by_key(|group| group.last_op);
+    groups
+}
+
+struct Fuser<'a, D> {
+    graph: &'a Graph,
+    uses: Uses,
+    device: &'a D,
+    /// Ops that are part of a group.
+    taken: Vec<bool>,
+}
+
+/// A product with the numbers of its ops: its own, then its tail's.
+#[derive(Clone)]
+struct Candidate {
+    weight: WeightId,
+    ops: Vec<usize>,
+    tail: Vec<Part>,
+    /// After the product, then after each part of the tail.
+    values: Vec<Option<ValueId>>,
+}
+
+impl Candidate {
+    /// The same with a tail of so many parts.
+    fn cut(&self, n_parts: usize) -> Self {
+        Self {
+            weight: self.weight,
+            ops: self.ops[..=n_parts].to_vec(),
+            tail: self.tail[..n_parts].to_vec(),
+            values: self.values[..=n_parts].to_vec(),
+        }
+    }
+
+    fn product(&self) -> Product {
+        let is_gate = self.tail.last() == Some(&Part::Gate);
+        let out = self.values.last().copied().flatten().filter(|_| !is_gate);
+        Product { weight: self.weight, tail: self.tail.clone(), out }
+    }
+}
+
+impl<D: Fuses> Fuser<'_, D> {
+    /// The largest group that the device accepts and that begins with the product of op `first`.
+    fn group(&mut self, x: ValueId, first: usize) -> Option<Group> {
+        let products = self.uses.readers(x).iter().copied();
+        let products = products.filter(|i| !self.taken[*i] && *i >= first);
+        let mut all: Vec<Candidate> = products.filter_map(|i| self.candidate(i)).collect();
+        all.dedup_by(|a, b| a.ops[0] == b.ops[0]);
+        self.pair(&mut all);
+        // All products together, or fewer, the first one always among them; a pair counts as one.
+        for n in (1..=all.len()).rev() {
+            if n < all.len() && all[n - 1].tail.last() == Some(&Part::Gate) {
+                continue;
+            }
+            if let Some(group) = self.take(x, &all[..n]) {
+                return Some(group);
+            }
+        }
+        // A gate whose pair is declined, or a tail that is too much: less of the first one's tail.
+        let mut alone = all.first()?.clone();
+        if alone.tail.last() == Some(&Part::Gate) {
+            alone = alone.cut(alone.tail.len() - 1);
+        }
+        (0..=alone.tail.len()).rev().find_map(|n| self.take(x, &[alone.cut(n)]))
+    }
+
+    /// The product of an op with as long a tail as the graph has for it.
+    fn candidate(&self, op: usize) -> Option<Candidate> {
+        let Op::MatMul { weight, out, .. } = self.graph.ops[op] else { return None };
+        let mut found = Candidate { weight, ops: vec![op], tail: Vec::new(), values: vec![Some(out)] };
+        let mut y = out;
+        while let [reader] = *self.uses.readers(y) {
+            if self.taken[reader] || self.graph.logits == Some(y) {
+                break;
+            }
+            let next = &self.graph.ops[reader];
+            let part = match *next {
+                Op::Bias { bias, .. } => Part::Bias(bias),
+                Op::Norm { norm, .. } if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width => {
+                    Part::HeadNorm(norm)
+                }
+                Op::Rope { rope, .. } => Part::Rope(rope),
+                Op::Activate { f, .. } => Part::Activate(f),
+                Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
+                Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
+                Op::Gated { gate, up, .. } if gate != up => match gate == y {
+                    true => Part::Gate,
+                    // Which product the gate is, is found out when products are put together.
+                    false => Part::GatedBy(usize::MAX, Activation::Silu),
+                },
+                _ => break,
+            };
+            found.ops.push(reader);
+            found.tail.push(part);
+            found.values.push(next.out());
+            match (part, next.out()) {
+                (Part::Gate, _) | (_, None) => break,
+                (_, Some(out)) => y = out,
+            }
+        }
+        Some(found)
+    }
+
+    /// Joins gates with the products that they gate, where both are there; cuts off what has no partner.
+    fn pair(&self, all: &mut [Candidate]) {
+        let gated = |candidate: &Candidate, part: Part| {
+            let at = candidate.tail.iter().position(|p| {
+                std::mem::discriminant(p) == std::mem::discriminant(&part)
+            })?;
+            Some((at, candidate.ops[at + 1]))
+        };
+        let by = Part::GatedBy(usize::MAX, Activation::Silu);
+        for i in 0..all.len() {
+            let pair = gated(&all[i], by).map(|(at, op)| {
+                (at, op, (0..i).find(|gate| gated(&all[*gate], Part::Gate).is_some_and(|(_, g)| g == op)))
+            });
+            match pair {
+                None => {}
+                Some((at, op, Some(gate))) => {
+                    if let Op::Gated { f, .. } = self.graph.ops[op] {
+                        all[i].tail[at] = Part::GatedBy(gate, f);
+                    }
+                }
+                Some((at, _, None)) => all[i] = all[i].cut(at),
+            }
+        }
+        let paired: Vec<usize> = all
+            .iter()
+            .flat_map(|candidate| &candidate.tail)
+            .filter_map(|part| if let Part::GatedBy(gate, _) = part { Some(*gate) } else { None })
+            .collect();
+        for (i, candidate) in all.iter_mut().enumerate() {
+            if candidate.tail.last() == Some(&Part::Gate) && !paired.contains(&i) {
+                *candidate = candidate.cut(candidate.tail.len() - 1);
+            }
+        }
+    }
+
+    /// Makes a group of candidates, with the norm before them if it can be had, and takes their ops.
+    fn take(&mut self, x: ValueId, candidates: &[Candidate]) -> Option<Group> {
+        let mut ops: Vec<usize> = candidates.iter().flat_map(|candidate| &candidate.ops).copied().collect();
+        let products: Vec<Product> = candidates.iter().map(Candidate::product).collect();
+        let n_readers = self.uses.readers(x).len();
+        let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && n_readers == candidates.len());
+        let norm = norm.and_then(|i| match self.graph.ops[i] {
+            Op::Norm { x: before, norm, .. }
+                if self.graph.weight(norm.weight).n_cols == self.graph.value(x).width =>
+            {
+                Some((i, before, norm))
+            }
+            _ => None,
+        });
+        let with_norm = norm.map(|(i, before, norm)| {
+            (Some(i), Products { x: before, norm: Some(norm), products: products.clone() })
+        });
+        let without = (None, Products { x, norm: None, products });
+        for (norm_op, work) in with_norm.into_iter().chain([without]) {
+            let is_plain = matches!(work.products.as_slice(), [one] if one.tail.is_empty());
+            if (is_plain && work.norm.is_none()) || !self.device.accepts(self.graph, &work) {
+                continue;
+            }
+            ops.extend(norm_op);
+            let last_op = ops.iter().copied().max()?;
+            if !self.can_run_at(&ops, &work, last_op) {
+                return None;
+            }
+            ops.iter().for_each(|i| self.taken[*i] = true);
+            return Some(Group { work: Work::Products(work), last_op });
+        }
+        None
+    }
+
+    /// Whether nobody needs a result of the group before its last op's turn.
+    fn can_run_at(&self, ops: &[usize], work: &Products, last_op: usize) -> bool {
+        let outs = work.products.iter().filter_map(|product| product.out);
+        let is_late = |out: ValueId| {
+            self.uses.readers(out).iter().all(|reader| *reader > last_op || ops.contains(reader))
+        };
+        let caches = work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
+            Part::KvWrite(cache, _) => Some(*cache),
+            _ => None,
+        });
+        let is_read_late = |cache: CacheId| {
+            let reads = |op: &Op| matches!(op, Op::Attention { cache: Some(read), .. } if *read == cache);
+            self.graph.ops.iter().position(reads).is_none_or(|reader| reader > last_op)
+        };
+        let mut outs = outs;
+        let mut caches = caches;
+        outs.all(is_late) && caches.all(is_read_late)
+    }
+}
+
+/// The products whose weights lie best below each other in one buffer, so that the device can take them together.
+pub fn stacks(graph: &Graph, device: &impl Fuses) -> Vec<Products> {
+    let groups = fuse(graph, device).into_iter().filter_map(|group| match group.work {
+        Work::Products(products) if products.products.len() > 1 => Some(products),
+        _ => None,
+    });
+    groups.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::{Layers, layers};
+    use crate::quant::Format;
+
+    /// A device that takes whatever `F` allows.
+    struct Device<F>(F);
+
+    impl<F: Fn(&Products) -> bool> Fuses for Device<F> {
+        fn accepts(&self, _: &Graph, products: &Products) -> bool {
+            (self.0)(products)
+        }
+    }
+
+    fn graph() -> Graph {
+        layers(Layers::of(Format::Q4_0), &[1]).graph
+    }
+
+    fn tails(groups: &[Group]) -> Vec<String> {
+        let name = |part: &Part| match part {
+            Part::Bias(_) => "bias",
+            Part::HeadNorm(_) => "norm",
+            Part::Rope(_) => "rope",
+            Part::Activate(_) => "activate",
+            Part::Gate => "gate",
+            Part::GatedBy(..) => "gated",
+            Part::Add(_) => "add",
+            Part::KvWrite(_, Half::Keys) => "keys",
+            Part::KvWrite(_, Half::Values) => "values",
+        };
+        let tail = |product: &Product| product.tail.iter().map(name).collect::<Vec<_>>().join(" ");
+        groups
+            .iter()
+            .map(|group| match &group.work {
+                Work::Op(_) => "op".into(),
+                Work::Products(products) => {
+                    let tails: Vec<String> = products.products.iter().map(tail).collect();
+                    format!("{}[{}]", if products.norm.is_some() { "norm " } else { "" }, tails.join(", "))
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_layer_is_five_groups_where_all_is_accepted() {
+        let groups = fuse(&graph(), &Device(|_: &Products| true));
+        let layer = ["norm [rope, rope keys, values]", "op", "[add]", "norm [gate, gated]", "[add]"];
+        assert_eq!(tails(&groups), [&layer[..], &["op", "norm []"]].concat());
+        // Queries, then nothing of keys and values, which are in the cache.
+        assert_eq!(groups[0].outs().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_fused_where_nothing_is_accepted() {
+        let graph = graph();
+        assert_eq!(fuse(&graph, &Device(|_: &Products| false)), unfused(&graph));
+    }
+
+    #[test]
+    fn every_op_is_in_one_group_whatever_is_accepted() {
+        let graph = graph();
+        let n_ops = graph.ops.len();
+        for declined in [Part::Gate, Part::KvWrite(CacheId(0), Half::Keys)] {
+            let accepts = |products: &Products| {
+                products.products.iter().flat_map(|product| &product.tail).all(|part| *part != declined)
+            };
+            let groups = fuse(&graph, &Device(accepts));
+            let in_groups: usize = groups
+                .iter()
+                .map(|group| match &group.work {
+                    Work::Op(_) => 1,
+                    Work::Products(Products { norm, products, .. }) => {
+                        // A pair is one op, which both tails have a part for.
+                        let parts = products.iter().flat_map(|product| &product.tail);
+                        let n_parts = parts.filter(|part| **part != Part::Gate).count();
+                        usize::from(norm.is_some()) + products.len() + n_parts
+                    }
+                })
+                .sum();
+            assert_eq!(in_groups, n_ops, "{:?}", tails(&groups));
+            assert!(groups.is_sorted_by_key(|group| group.last_op));
+        }
+    }
+
+    #[test]
+    fn products_of_which_two_go_together_leave_the_third_alone() {
+        let groups = fuse(&graph(), &Device(|products: &Products| products.products.len() < 3));
+        assert_eq!(tails(&groups)[..3], ["op", "[rope, rope keys]", "[values]"]);
+    }
+}

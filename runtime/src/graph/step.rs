@@ -1,0 +1,288 @@
+//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and values.
+
+use super::{Choice, Domain, Graph};
+use thiserror::Error;
+
+/// Positions of a page of the KV pool.
+pub const PAGE: u32 = 32;
+
+/// How much a plan can hold. Steps may use less, and pay for what they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Rows of a step.
+    pub tokens: u32,
+    /// Rows of a step with logits.
+    pub outputs: u32,
+    /// Sequences in the page table, and slots.
+    pub sequences: u32,
+    /// Pages of a sequence.
+    pub max_pages: u32,
+    /// Pages of the KV pool.
+    pub pages: u32,
+}
+
+impl Capacity {
+    /// Positions that the KV pool holds.
+    pub fn cells(&self) -> u32 {
+        self.pages * PAGE
+    }
+
+    /// How many rows a value of this domain can have.
+    pub fn rows(&self, domain: Domain) -> u32 {
+        match domain {
+            Domain::Tokens => self.tokens,
+            Domain::Outputs => self.outputs,
+        }
+    }
+}
+
+/// One row of a step, as kernels read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Token {
+    /// Vocabulary index; or [`Token::FROM_SLOT`] and a slot, for the token that an earlier step chose there.
+    pub id: u32,
+    /// Place in its sequence.
+    pub position: u32,
+    /// Row of the page table.
+    pub sequence: u32,
+    /// Where its keys and values go in the KV pool.
+    pub cell: u32,
+}
+
+impl Token {
+    /// The bit of an id that marks the number of a slot.
+    pub const FROM_SLOT: u32 = 1 << 31;
+}
+
+/// A row of a step whose logits are wanted, as kernels read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Output {
+    /// Row of the step.
+    pub row: u32,
+    /// The token whose logit is reported along with the chosen one's.
+    pub target: u32,
+    /// Where the chosen token is kept for later steps; [`Output::NO_SLOT`]: nowhere.
+    pub slot: u32,
+    /// 1: the token is chosen by the slot's [`Choice`]; 0: the likeliest is taken.
+    pub by_choice: u32,
+}
+
+impl Output {
+    /// The slot of an output whose token feeds no step.
+    pub const NO_SLOT: u32 = u32::MAX;
+
+    /// The likeliest token of a row, which feeds no step.
+    pub fn likeliest(row: u32, target: u32) -> Self {
+        Self { row, target, slot: Self::NO_SLOT, by_choice: 0 }
+    }
+}
+
+/// One execution of a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The rows.
+    pub tokens: &'a [Token],
+    /// Those with logits.
+    pub outputs: &'a [Output],
+    /// One for each output; read where [`Output::by_choice`] is set.
+    pub choices: &'a [Choice],
+    /// `[sequences, max_pages]`: page p of sequence s is pool page `pages[s * max_pages + p]`.
+    pub pages: &'a [u32],
+    /// Row length of the page table.
+    pub max_pages: u32,
+}
+
+/// What a step says of an output row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Chosen {
+    /// The token.
+    pub id: u32,
+    /// Its logit. This and what follows are 0 where the token was chosen by a [`Choice`].
+    pub logit: f32,
+    /// ln Σ exp(logit − that).
+    pub log_sum: f32,
+    /// Logit of the target.
+    pub target_logit: f32,
+}
+
+impl Chosen {
+    /// Natural-log probability of the target.
+    pub fn target_logprob(&self) -> f32 {
+        self.target_logit - self.logit - self.log_sum
+    }
+}
+
+/// Why a step cannot run.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StepError {
+    /// More rows than the plan was made for.
+    #[error("the step has {rows} rows, the plan holds {most}")]
+    Rows {
+        /// Rows of the step.
+        rows: usize,
+        /// Rows of the plan.
+        most: u32,
+    },
+    /// More outputs than the plan was made for.
+    #[error("the step has {outputs} outputs, the plan holds {most}")]
+    Outputs {
+        /// Outputs of the step.
+        outputs: usize,
+        /// Outputs of the plan.
+        most: u32,
+    },
+    /// The page table is larger than the plan's, or not a whole number of rows.
+    #[error("the page table has {entries} entries in rows of {row}, the plan holds {most}")]
+    Pages {
+        /// Its entries.
+        entries: usize,
+        /// Entries of a row.
+        row: u32,
+        /// Entries of the plan.
+        most: u32,
+    },
+    /// A page outside of the pool.
+    #[error("page {page} is outside of the pool of {pages} pages")]
+    Page {
+        /// The page.
+        page: u32,
+        /// Pages of the pool.
+        pages: u32,
+    },
+    /// A row whose keys and values would go outside of the pool.
+    #[error("row {row} writes to cell {cell}, the pool has {cells}")]
+    Cell {
+        /// The row.
+        row: usize,
+        /// Its cell.
+        cell: u32,
+        /// Cells of the pool.
+        cells: u32,
+    },
+    /// A row whose position or sequence has no entry in the page table.
+    #[error("row {row} is at position {position} of sequence {sequence}, which the page table does not have")]
+    Position {
+        /// The row.
+        row: usize,
+        /// Its position.
+        position: u32,
+        /// Its sequence.
+        sequence: u32,
+    },
+    /// A row of a token that the vocabulary does not have, or of a slot that the plan does not have.
+    #[error("row {row} has token id {id:#x}, which neither the vocabulary nor the slots have")]
+    TokenId {
+        /// The row.
+        row: usize,
+        /// Its id.
+        id: u32,
+    },
+    /// An output of a row that the step does not have.
+    #[error("output {output} is of row {row}, the step has {rows}")]
+    OutputRow {
+        /// The output.
+        output: usize,
+        /// Its row.
+        row: u32,
+        /// Rows of the step.
+        rows: usize,
+    },
+    /// An output with a slot that the plan does not have, or by choice without a slot or a choice.
+    #[error("output {output} has slot {slot}, the plan has {slots} slots")]
+    Slot {
+        /// The output.
+        output: usize,
+        /// Its slot.
+        slot: u32,
+        /// Slots of the plan.
+        slots: u32,
+    },
+    /// Two outputs with the same slot.
+    #[error("two outputs have slot {slot}")]
+    SlotTwice {
+        /// The slot.
+        slot: u32,
+    },
+}
+
+impl Step<'_> {
+    /// Checks that a plan of this capacity can run the step: both devices read and write without looking again.
+    pub fn check(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
+        self.check_pages(capacity)?;
+        let Capacity { tokens, outputs, .. } = capacity;
+        if self.tokens.len() > tokens as usize {
+            return Err(StepError::Rows { rows: self.tokens.len(), most: tokens });
+        }
+        if self.outputs.len() > outputs as usize {
+            return Err(StepError::Outputs { outputs: self.outputs.len(), most: outputs });
+        }
+        self.check_tokens(graph, capacity)?;
+        self.check_outputs(capacity)
+    }
+
+    fn check_pages(&self, capacity: Capacity) -> Result<(), StepError> {
+        let Capacity { sequences, max_pages, pages, .. } = capacity;
+        let most = sequences * max_pages;
+        let entries = self.pages.len();
+        let is_whole = entries == 0 || (self.max_pages > 0 && entries.is_multiple_of(self.max_pages as usize));
+        if entries > most as usize || !is_whole {
+            return Err(StepError::Pages { entries, row: self.max_pages, most });
+        }
+        match self.pages.iter().find(|page| **page >= pages) {
+            Some(&page) => Err(StepError::Page { page, pages }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_tokens(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
+        let embeds = graph.ops.iter().filter_map(|op| match op {
+            super::Op::Embed { weight, .. } => Some(graph.weight(*weight).n_rows),
+            _ => None,
+        });
+        let n_vocab = embeds.min().unwrap_or(usize::MAX);
+        let n_entries = self.pages.len() as u64;
+        for (row, token) in self.tokens.iter().enumerate() {
+            let &Token { id, position, sequence, cell } = token;
+            let is_known = match id & Token::FROM_SLOT {
+                0 => (id as usize) < n_vocab,
+                bit => id - bit < capacity.sequences,
+            };
+            if !is_known {
+                return Err(StepError::TokenId { row, id });
+            }
+            if graph.caches.is_empty() {
+                continue;
+            }
+            if cell >= capacity.cells() {
+                return Err(StepError::Cell { row, cell, cells: capacity.cells() });
+            }
+            let page = position / PAGE;
+            let entry = u64::from(sequence) * u64::from(self.max_pages) + u64::from(page);
+            if page >= self.max_pages || entry >= n_entries {
+                return Err(StepError::Position { row, position, sequence });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_outputs(&self, capacity: Capacity) -> Result<(), StepError> {
+        let slots = capacity.sequences;
+        for (i, output) in self.outputs.iter().enumerate() {
+            let &Output { row, slot, by_choice, .. } = output;
+            if row as usize >= self.tokens.len() {
+                return Err(StepError::OutputRow { output: i, row, rows: self.tokens.len() });
+            }
+            let is_none = slot == Output::NO_SLOT;
+            if (!is_none && slot >= slots) || (by_choice != 0 && (is_none || i >= self.choices.len())) {
+                return Err(StepError::Slot { output: i, slot, slots });
+            }
+            if !is_none && self.outputs[..i].iter().any(|other| other.slot == slot) {
+                return Err(StepError::SlotTwice { slot });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,425 @@
+//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the scalar
+//! interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so some of this is
+//! part of every build for GPUs.
+
+use super::interpreter::Interpreter;
+use super::{
+    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token, Value,
+    ValueId, WeightId,
+};
+use crate::quant::{BLOCK, Format};
+use std::future::Future;
+
+/// A graph on a device, ready to run, whose values can be looked at.
+pub trait Subject {
+    /// What goes wrong on the device.
+    type Error;
+    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does not
+    /// keep are left out.
+    fn write(&mut self, id: ValueId, data: &[f32]);
+    /// Runs a step.
+    fn run(&mut self, step: &Step<'_>) -> impl Future<Output = Result<Vec<Chosen>, Self::Error>>;
+    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not write.
+    fn read(
+        &mut self,
+        id: ValueId,
+        n: usize,
+        n_tokens: usize,
+    ) -> impl Future<Output = Result<Option<Vec<f32>>, Self::Error>>;
+}
+
+/// A graph with its data.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// For messages.
+    pub name: String,
+    /// What is computed.
+    pub graph: Graph,
+    /// Of each weight: its format and its bytes as a GGUF file has them.
+    pub weights: Vec<(Format, Vec<u8>)>,
+    /// Values that no op makes.
+    pub inputs: Vec<(ValueId, Vec<f32>)>,
+    /// The rows of all steps.
+    pub tokens: Vec<Token>,
+    /// Rows with logits, numbered through all steps.
+    pub outputs: Vec<Output>,
+    /// The page table.
+    pub pages: Vec<u32>,
+    /// Entries of a sequence in the page table.
+    pub max_pages: u32,
+    /// Tokens of each step.
+    pub steps: Vec<usize>,
+    /// Largest deviation allowed, in units of the result's root mean square.
+    pub tolerance: f32,
+    /// Whether the chosen token must be the same, too.
+    pub same_choice: bool,
+}
+
+impl Case {
+    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins with.
+    pub fn new(name: impl Into<String>, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
+        let tokens =
+            (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
+        let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output::likeliest(row, row * 11)).collect();
+        let max_pages = n_tokens.div_ceil(PAGE);
+        let mut case = Self {
+            name: name.into(),
+            graph,
+            weights: vec![],
+            inputs: vec![],
+            tokens,
+            outputs,
+            pages: (0..max_pages).collect(),
+            max_pages,
+            steps: vec![n_tokens as usize],
+            tolerance,
+            same_choice: true,
+        };
+        let mut random = Random(0x9e37_79b9);
+        for weight in &case.graph.weights {
+            case.weights.push(match &weight.source {
+                Source::Constant(numbers) => (Format::F32, bytemuck::cast_slice(numbers).to_vec()),
+                Source::Tensor { name, .. } => {
+                    let format = format_of(name);
+                    (format, random.weights(format, weight.n_rows * weight.n_cols))
+                }
+            });
+        }
+        let is_made = |id| case.graph.ops.iter().any(|op| op.out() == Some(id));
+        for (i, value) in case.graph.values.iter().enumerate().filter(|(i, _)| !is_made(ValueId(*i))) {
+            let rows = if value.domain == Domain::Tokens { case.tokens.len() } else { case.outputs.len() };
+            case.inputs.push((ValueId(i), (0..rows * value.width).map(|_| random.normal()).collect()));
+        }
+        case
+    }
+
+    /// What a plan for the case must hold.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            tokens: self.tokens.len() as u32,
+            outputs: self.outputs.len() as u32,
+            sequences: self.pages.len() as u32 / self.max_pages,
+            max_pages: self.max_pages,
+            pages: self.pages.len() as u32,
+        }
+    }
+
+    /// All tokens in one step.
+    pub fn step(&self) -> Step<'_> {
+        let Self { tokens, outputs, pages, max_pages, .. } = self;
+        Step { tokens, outputs, choices: &[], pages, max_pages: *max_pages }
+    }
+
+    /// The format of each weight.
+    pub fn formats(&self) -> Vec<Format> {
+        self.weights.iter().map(|(format, _)| *format).collect()
+    }
+
+    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of blocks.
+    pub fn load(&self, sink: &mut impl crate::load::Sink) {
+        for (i, (format, bytes)) in self.weights.iter().enumerate() {
+            let id = WeightId(i);
+            if self.graph.weights[i].is_vector {
+                sink.write_vector(id, &floats(*format, bytes));
+                continue;
+            }
+            for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
+                let (mut quants, mut scales) = (Vec::new(), Vec::new());
+                format.repack(blocks, &mut quants, &mut scales);
+                sink.write_blocks(id, piece * 38, &quants, &scales);
+            }
+        }
+    }
+
+    /// The largest difference between the device's results and the interpreter's, in units of the results' root mean
+    /// square; infinite where a token differs that must not.
+    pub async fn deviation<S: Subject>(&self, subject: &mut S) -> Result<f32, S::Error> {
+        let weights = self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
+        let mut interpreter = Interpreter::new(&self.graph, weights, self.capacity());
+        let mut worst = 0.0_f32;
+        let mut first = 0;
+        for &n in &self.steps {
+            let rows = first as u32..(first + n) as u32;
+            let outputs = self.outputs.iter().filter(|output| rows.contains(&output.row));
+            let outputs: Vec<Output> =
+                outputs.map(|output| Output { row: output.row - rows.start, ..*output }).collect();
+            let step = Step { tokens: &self.tokens[first..first + n], outputs: &outputs, ..self.step() };
+            let inputs = self.inputs.iter().map(|(id, data)| {
+                let Value { domain, width } = self.graph.value(*id);
+                let all = domain == Domain::Outputs;
+                (*id, if all { data.as_slice() } else { &data[first * width..(first + n) * width] })
+            });
+            inputs.clone().for_each(|(id, data)| interpreter.values[id.0] = data.to_vec());
+            let expected = interpreter.step(&step);
+            for (i, expected) in interpreter.values.iter().enumerate() {
+                subject.write(ValueId(i), &vec![f32::NAN; expected.len()]);
+            }
+            inputs.for_each(|(id, data)| subject.write(id, data));
+            let found = subject.run(&step).await?;
+            for (i, expected) in interpreter.values.iter().enumerate() {
+                let id = ValueId(i);
+                if expected.is_empty() || self.inputs.iter().any(|(input, _)| *input == id) {
+                    continue;
+                }
+                if let Some(found) = subject.read(id, expected.len(), n).await? {
+                    worst = worst.max(distance(&found, expected));
+                }
+            }
+            worst = worst.max(self.chosen_distance(&found, &expected));
+            first += n;
+        }
+        Ok(worst)
+    }
+
+    fn chosen_distance(&self, found: &[Chosen], expected: &[Chosen]) -> f32 {
+        let is_same = |(f, e): (&Chosen, &Chosen)| f.id == e.id;
+        if found.len() != expected.len() || (self.same_choice && !found.iter().zip(expected).all(is_same)) {
+            return f32::INFINITY;
+        }
+        let numbers = |all: &[Chosen]| -> Vec<f32> {
+            all.iter().flat_map(|c| [c.logit, c.log_sum, c.target_logit]).collect()
+        };
+        distance(&numbers(found), &numbers(expected))
+    }
+}
+
+/// Largest difference by root mean square; infinite if anything is not a number.
+pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    let squares: f32 = expected.iter().map(|e| e * e).sum();
+    let rms = (squares / expected.len().max(1) as f32).sqrt().max(1e-20);
+    found.iter().zip(expected).fold(0.0_f32, |worst, (f, e)| {
+        let off = (f - e).abs() / rms;
+        if off.is_finite() { worst.max(off) } else { f32::INFINITY }
+    })
+}
+
+/// A file's numbers.
+pub fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
+    match format {
+        Format::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        _ => format.dequantise(bytes),
+    }
+}
+
+/// The format that a test's tensor is named after.
+fn format_of(tensor: &str) -> Format {
+    tensor.split(':').next().and_then(Format::from_name).unwrap_or(Format::F32)
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Nearly normal: the sum of four uniform numbers, of variance 1.
+    pub fn normal(&mut self) -> f32 {
+        let sum: f32 = (0..4).map(|_| (self.bits() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
+        sum * 3.0_f32.sqrt()
+    }
+
+    /// Weights in a file's format: floats around 1/8, or any quants, with scales that make them no larger.
+    fn weights(&mut self, format: Format, n: usize) -> Vec<u8> {
+        let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
+        let scale = if format == Format::Q8_0 { 1024.0 } else { 64.0 };
+        match format {
+            Format::F32 => (0..n).flat_map(|_| (self.normal() / 8.0).to_le_bytes()).collect(),
+            Format::F16 => (0..n).flat_map(|_| half(self.normal() / 8.0)).collect(),
+            _ => (0..n / BLOCK)
+                .flat_map(|_| {
+                    let mut block: Vec<u8> =
+                        (0..format.block_bytes()).map(|_| (self.bits() >> 32) as u8).collect();
+                    for at in (0..format.scales_bytes()).step_by(2) {
+                        block[at..at + 2].copy_from_slice(&half(self.normal() / scale));
+                    }
+                    block
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A product with activations that 8 bits hold exactly: whole numbers of which each block has one of 127.
+pub fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, n_cols);
+    let w = g.matrix(format.name(), n_rows, n_cols);
+    g.matmul(x, w);
+    let name = format!("matmul {} {n_rows}x{n_cols}, {n_tokens} rows", format.name());
+    // f16 staging rounds weights and activations to 11 bits; float32 sums err by far less.
+    let mut case = Case::new(name, g.finish(), n_tokens, 4e-3);
+    for block in case.inputs.iter_mut().flat_map(|(_, data)| data.chunks_mut(BLOCK)) {
+        block.iter_mut().for_each(|v| *v = (*v * 40.0).round().clamp(-127.0, 127.0) / 64.0);
+        block[5] = 127.0 / 64.0;
+    }
+    case
+}
+
+/// The norm of whole rows.
+pub fn rms_norm(width: usize, n_tokens: u32) -> Case {
+    head_norm(width, 1, n_tokens)
+}
+
+/// The norm of each of some heads.
+pub fn head_norm(head_dim: usize, n_heads: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, head_dim * n_heads);
+    let w = g.vector("F32", head_dim);
+    g.rms_norm(x, w, 1e-5);
+    Case::new(format!("norm of {n_heads} x {head_dim}"), g.finish(), n_tokens, 1e-4)
+}
+
+/// The shape of rotary embeddings.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeShape {
+    /// Heads in a row.
+    pub n_heads: usize,
+    /// Floats of a head.
+    pub head_dim: usize,
+    /// Floats that turn.
+    pub n_rot: usize,
+    /// Which make a pair.
+    pub neox: bool,
+}
+
+impl RopeShape {
+    /// With frequencies from this base, and divisors of them.
+    fn build(self, g: &mut Builder, base: f32, divisor: impl Fn(usize) -> f32) -> Rope {
+        let Self { n_heads, head_dim, n_rot, neox } = self;
+        let half = n_rot / 2;
+        let turn = |i: usize| base.powf(-(i as f32) / half as f32) / std::f32::consts::TAU;
+        let turns = g.constant((0..half).map(turn).collect());
+        let factors = g.constant((0..half).map(divisor).collect());
+        Rope { n_heads, head_dim, n_rot, neox, turns, factors }
+    }
+}
+
+/// At positions far into a context, where sines and cosines of large angles go wrong first.
+pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, shape.n_heads * shape.head_dim);
+    let rope = shape.build(&mut g, 10_000.0, |i| 1.0 + i as f32 / 8.0);
+    g.rope(x, rope);
+    let mut case = Case::new(format!("{shape:?}"), g.finish(), n_tokens, 1e-3);
+    case.tokens.iter_mut().for_each(|token| token.position *= 1000);
+    case
+}
+
+/// The pool's pages are in reverse order, so that page tables matter.
+pub fn attention(shape: Attention, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let n_kv = shape.n_kv_heads * shape.head_dim;
+    let q = g.value(Domain::Tokens, shape.n_heads * shape.head_dim);
+    let (k, v) = (g.value(Domain::Tokens, n_kv), g.value(Domain::Tokens, n_kv));
+    let cache = g.cache(n_kv);
+    g.attention(q, k, v, cache, shape);
+    let mut case = Case::new(format!("attention {shape:?}, {n_tokens} rows"), g.finish(), n_tokens, 1e-3);
+    case.pages.reverse();
+    for token in &mut case.tokens {
+        token.cell = case.pages[(token.position / PAGE) as usize] * PAGE + token.position % PAGE;
+    }
+    case
+}
+
+/// What the layers of a small language model have.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers {
+    /// Of matrices.
+    pub format: Format,
+    /// Of queries; keys have two heads.
+    pub rope: RopeShape,
+    /// How many layers there are.
+    pub n_layers: usize,
+    /// Whether queries, keys, values and the way back have biases.
+    pub biases: bool,
+    /// Whether each head of queries and keys is normed.
+    pub head_norms: bool,
+    /// How many positions a row sees; 0: all.
+    pub window: u32,
+}
+
+impl Layers {
+    /// One plain layer of four heads of 16.
+    pub fn of(format: Format) -> Self {
+        let rope = RopeShape { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
+        Self { format, rope, n_layers: 1, biases: false, head_norms: false, window: 0 }
+    }
+}
+
+/// Inputs of a layer, floats of its feed-forward part, words of its vocabulary.
+const N_EMBD: usize = 64;
+const N_FF: usize = 96;
+const N_VOCAB: usize = 70;
+
+/// A small language model on an input, in steps of so many tokens: what is fused is tested by it.
+pub fn layers(shape: Layers, steps: &[usize]) -> Case {
+    let Layers { format, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
+    let RopeShape { n_heads, head_dim, .. } = rope_shape;
+    let (n_kv_heads, scale) = (2, 1.0 / (head_dim as f32).sqrt());
+    let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let attention = Attention { n_heads, n_kv_heads, head_dim, scale, window };
+    let mut g = Builder::default();
+    let mut x = g.value(Domain::Tokens, N_EMBD);
+    let rope = rope_shape.build(&mut g, 100.0, |_| 1.0);
+    for i in 0..n_layers {
+        // Names tell tensors apart; what comes before the colon is the format.
+        let project = |g: &mut Builder, x, part: &str, n_rows, n_cols| {
+            let weight = g.matrix(format!("{}:{part}{i}", format.name()), n_rows, n_cols);
+            let y = g.matmul(x, weight);
+            if !biases {
+                return y;
+            }
+            let bias = g.vector(format!("F32:{part}{i} bias"), n_rows);
+            g.bias(y, bias)
+        };
+        let norm = |g: &mut Builder, x, part: &str, n| {
+            let weight = g.vector(format!("F32:{part}{i}"), n);
+            g.rms_norm(x, weight, 1e-5)
+        };
+        let h = norm(&mut g, x, "n", N_EMBD);
+        let mut q = project(&mut g, h, "q", n_q, N_EMBD);
+        let mut k = project(&mut g, h, "k", n_kv, N_EMBD);
+        let v = project(&mut g, h, "v", n_kv, N_EMBD);
+        if head_norms {
+            (q, k) = (norm(&mut g, q, "qn", head_dim), norm(&mut g, k, "kn", head_dim));
+        }
+        q = g.rope(q, rope);
+        k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
+        let cache = g.cache(n_kv);
+        let a = g.attention(q, k, v, cache, attention);
+        let a = project(&mut g, a, "o", N_EMBD, n_q);
+        x = g.add(x, a);
+        let h = norm(&mut g, x, "m", N_EMBD);
+        let gate = project(&mut g, h, "g", N_FF, N_EMBD);
+        let up = project(&mut g, h, "u", N_FF, N_EMBD);
+        let f = g.gated(gate, up, Activation::Silu);
+        let f = project(&mut g, f, "d", N_EMBD, N_FF);
+        x = g.add(x, f);
+    }
+    let x = g.select_rows(x);
+    let weight = g.vector("F32:last", N_EMBD);
+    let x = g.rms_norm(x, weight, 1e-5);
+    let output = g.matrix(format!("{}:output", format.name()), N_VOCAB, N_EMBD);
+    let logits = g.matmul(x, output);
+    g.logits(logits);
+    let n_tokens: usize = steps.iter().sum();
+    let mut case = Case::new(format!("{shape:?} {steps:?}"), g.finish(), n_tokens as u32, 4e-3);
+    case.steps = steps.to_vec();
+    case
+}
+
+/// The likeliest of the logits that are the input.
+pub fn likeliest(n_vocab: usize, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, n_vocab);
+    let logits = g.select_rows(x);
+    g.logits(logits);
+    Case::new(format!("likeliest of {n_vocab}"), g.finish(), n_tokens, 1e-4)
+}
