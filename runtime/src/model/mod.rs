@@ -102,14 +102,19 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
             *used.entry(name).or_default() += n_rows;
         }
     }
-    let is_whole = |name: &str, tensor: &TensorInfo| {
+    for (name, tensor) in &tensors.0 {
         let n_rows = tensor.n_elements() / tensor.shape.last().copied().unwrap_or(1).max(1);
-        used.get(name).is_some_and(|used| *used == n_rows)
-    };
-    match tensors.0.iter().find(|(name, tensor)| !is_whole(name, tensor)) {
-        Some((name, _)) => Err(ModelError::Feature(format!("tensor {name}"))),
-        None => Ok(graph),
+        match used.get(name) {
+            Some(used) if *used == n_rows => {}
+            Some(used) => {
+                let found = &tensor.shape;
+                let message = format!("tensor {name} has shape {found:?}, but the metadata asks for {used} rows");
+                return Err(ModelError::Inconsistent(message));
+            }
+            None => return Err(ModelError::Feature(format!("tensor {name}"))),
+        }
     }
+    Ok(graph)
 }
 
 /// Rows of the tensor that the weight uses.
@@ -129,6 +134,6 @@ fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -
     }
     let expected = if weight.is_vector { vec![n_cols] } else { vec![first_row + n_rows, n_cols] };
     let found = &tensor.shape;
-    let message = format!("tensor {name} has shape {found:?} where the metadata asks for {expected:?}");
+    let message = format!("tensor {name} has shape {found:?} but the metadata asks for {expected:?}");
     Err(ModelError::Inconsistent(message))
 }

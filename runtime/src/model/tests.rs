@@ -81,12 +81,17 @@ fn the_embedding_is_the_output_where_the_file_has_none() {
 fn every_shape_is_checked() {
     let model = TestModel::new();
     for (name, shape) in model.tensors.clone() {
-        let mut larger = shape.clone();
-        larger[0] += 32;
-        let message = inconsistent(model.clone().with_tensor(&name, &larger).graph());
-        assert!(message.contains(&name) && message.contains(&format!("{larger:?}")), "{message}");
-        assert!(message.contains(&format!("{shape:?}")), "{message}");
-
+        for n in [shape[0] - 1, shape[0] + 32] {
+            let mut other = shape.clone();
+            other[0] = n;
+            let message = inconsistent(model.clone().with_tensor(&name, &other).graph());
+            assert!(message.contains(&format!("{name} has shape {other:?}")), "{message}");
+            assert!(message.contains(&shape[0].to_string()), "{message}");
+        }
+        if let [n_rows, n_cols] = shape[..] {
+            let message = inconsistent(model.clone().with_tensor(&name, &[n_rows, 2 * n_cols]).graph());
+            assert!(message.contains(&format!("{shape:?}")), "{message}");
+        }
         let message = inconsistent(model.clone().without_tensor(&name).graph());
         assert!(message.contains(&name) && message.contains("missing"), "{message}");
     }
