@@ -2,10 +2,10 @@
 //!
 //! [`Gpu`] is a device, [`Weights`] a model's numbers on it, [`Executor`] a graph ready to run over them.
 
+mod accepts;
 mod buffers;
 mod device;
 mod executor;
-mod fuse;
 mod kernels;
 mod lower;
 #[cfg(feature = "cli")]
@@ -24,6 +24,7 @@ pub use meter::{Arithmetic, Limits, Meter, OpTime, Subject};
 pub use variants::{Accuracy, Lanes, Variants};
 pub use weights::Weights;
 
+use crate::graph::step::StepError;
 use thiserror::Error;
 
 /// Errors of a GPU.
@@ -48,6 +49,9 @@ pub enum GpuError {
     /// The words for kernels are wrong, or the device cannot run these kernels.
     #[error("invalid kernels option: {0}")]
     Kernels(String),
+    /// A step that the plan cannot run.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// A shape that no kernel covers.
     #[error("the GPU's kernels do not support {0}")]
     Unsupported(String),

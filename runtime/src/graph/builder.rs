@@ -50,7 +50,9 @@ impl Builder {
     }
 
     fn weight(&mut self, weight: Weight) -> WeightId {
-        let is_same = |w: &Weight| (&w.source, w.n_rows, w.is_vector) == (&weight.source, weight.n_rows, weight.is_vector);
+        let is_same = |w: &Weight| {
+            (&w.source, w.n_rows, w.is_vector) == (&weight.source, weight.n_rows, weight.is_vector)
+        };
         let known = self.graph.weights.iter().position(is_same);
         WeightId(known.unwrap_or_else(|| {
             self.graph.weights.push(weight);

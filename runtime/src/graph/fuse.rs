@@ -196,7 +196,9 @@ impl<D: Fuses> Fuser<'_, D> {
             let next = &self.graph.ops[reader];
             let part = match *next {
                 Op::Bias { bias, .. } => Part::Bias(bias),
-                Op::Norm { norm, .. } if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width => {
+                Op::Norm { norm, .. }
+                    if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width =>
+                {
                     Part::HeadNorm(norm)
                 }
                 Op::Rope { rope, .. } => Part::Rope(rope),
@@ -224,9 +226,10 @@ impl<D: Fuses> Fuser<'_, D> {
     /// Joins gates with the products that they gate, where both are there; cuts off what has no partner.
     fn pair(&self, all: &mut [Candidate]) {
         let gated = |candidate: &Candidate, part: Part| {
-            let at = candidate.tail.iter().position(|p| {
-                std::mem::discriminant(p) == std::mem::discriminant(&part)
-            })?;
+            let at = candidate
+                .tail
+                .iter()
+                .position(|p| std::mem::discriminant(p) == std::mem::discriminant(&part))?;
             Some((at, candidate.ops[at + 1]))
         };
         let by = Part::GatedBy(usize::MAX, Activation::Silu);

@@ -41,7 +41,8 @@ impl<'g> Interpreter<'g> {
         }
         let Some(logits) = self.graph.logits else { return Vec::new() };
         let rows = self.values[logits.0].chunks_exact(self.graph.n_vocab());
-        let chosen: Vec<Chosen> = rows.zip(step.outputs).map(|(row, output)| likeliest(row, output.target)).collect();
+        let chosen: Vec<Chosen> =
+            rows.zip(step.outputs).map(|(row, output)| likeliest(row, output.target)).collect();
         for (output, chosen) in step.outputs.iter().zip(&chosen) {
             if let Some(slot) = self.slots.get_mut(output.slot as usize) {
                 *slot = chosen.id;
@@ -160,9 +161,8 @@ fn attention<T: Copy>(
         let places = (first..=position).filter_map(|position| place(sequence, position));
         let places: Vec<usize> = places.map(|place| (place * n_kv_heads + kv_head) * head_dim).collect();
         let query = &q[i * head_dim..][..head_dim];
-        let score = |at: &usize| {
-            scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>()
-        };
+        let score =
+            |at: &usize| scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>();
         let scores: Vec<f32> = places.iter().map(score).collect();
         let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();

@@ -227,7 +227,8 @@ impl Step<'_> {
         let Capacity { sequences, max_pages, pages, .. } = capacity;
         let most = sequences * max_pages;
         let entries = self.pages.len();
-        let is_whole = entries == 0 || (self.max_pages > 0 && entries.is_multiple_of(self.max_pages as usize));
+        let is_whole =
+            entries == 0 || (self.max_pages > 0 && entries.is_multiple_of(self.max_pages as usize));
         if entries > most as usize || !is_whole {
             return Err(StepError::Pages { entries, row: self.max_pages, most });
         }

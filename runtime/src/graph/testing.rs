@@ -4,8 +4,8 @@
 
 use super::interpreter::Interpreter;
 use super::{
-    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token, Value,
-    ValueId, WeightId,
+    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token,
+    Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, Format};
 use std::future::Future;

@@ -56,6 +56,22 @@ impl Format {
         self.quants_bytes() + self.scales_bytes()
     }
 
+    /// Weights of a block.
+    pub fn block_len(self) -> usize {
+        BLOCK
+    }
+
+    /// The device layout.
+    pub fn layout(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::F16 => "f16",
+            Format::Q4_0 => "q4_0",
+            Format::Q4_1 => "q4_1",
+            Format::Q8_0 => "q8_0",
+        }
+    }
+
     /// Bytes of a block in the quants plane.
     pub fn quants_bytes(self) -> usize {
         match self {
