@@ -96,6 +96,11 @@ impl Group {
 
 /// What a device runs as one.
 pub trait Fuses {
+    /// Whether it has this part at all; a tail ends before a part that it has not.
+    fn takes(&self, _part: &Part) -> bool {
+        true
+    }
+
     /// Whether it can take the products together, each with its tail. A single product with an empty tail is never
     /// asked for: what a device declines runs op by op.
     fn accepts(&self, graph: &Graph, products: &Products) -> bool;
@@ -212,6 +217,9 @@ impl<D: Fuses> Fuser<'_, D> {
                 },
                 _ => break,
             };
+            if !self.device.takes(&part) {
+                break;
+            }
             found.ops.push(reader);
             found.tail.push(part);
             found.values.push(next.out());
@@ -379,6 +387,26 @@ mod tests {
     fn nothing_is_fused_where_nothing_is_accepted() {
         let graph = graph();
         assert_eq!(fuse(&graph, &Device(|_: &Products| false)), unfused(&graph));
+    }
+
+    /// A device that has column-wise parts only.
+    struct Columns;
+
+    impl Fuses for Columns {
+        fn takes(&self, part: &Part) -> bool {
+            !matches!(part, Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..))
+        }
+
+        fn accepts(&self, _: &Graph, _: &Products) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn tails_end_before_a_part_that_the_device_has_not() {
+        let graph = layers(Layers { biases: true, ..Layers::of(Format::Q4_0) }, &[1]).graph;
+        let layer = ["norm [bias, bias, bias]", "op", "op", "op", "op", "op", "[bias add]"];
+        assert_eq!(tails(&fuse(&graph, &Columns))[..7], layer);
     }
 
     #[test]
