@@ -143,6 +143,11 @@ impl Accepts<'_> {
 }
 
 impl Fuses for Accepts<'_> {
+    fn takes(&self, part: &Part) -> bool {
+        // A head's floats are spread over workgroups.
+        !matches!(part, Part::HeadNorm(_))
+    }
+
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
         let Some((tail, biases)) = tail(graph, products) else { return false };
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
