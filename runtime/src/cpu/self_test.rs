@@ -1,5 +1,5 @@
-//! Products of known numbers, computed once before the CPU is used: relaxed SIMD leaves engines some freedom, and one that took
-//! more would compute wrongly and say nothing.
+//! Products of known numbers, computed once before the CPU is used. Relaxed SIMD leaves engines some freedom;
+//! one that takes more of it gives wrong results without an error.
 
 use super::CpuError;
 use super::matmul::{Dots, ROWS, products};
@@ -8,7 +8,7 @@ use crate::quant::{BLOCK, Format};
 
 const COLS: usize = 3 * BLOCK;
 
-/// An error names the first format whose product is off.
+/// An error names the first format whose products are wrong.
 pub(super) fn run() -> Result<(), CpuError> {
     for format in Format::ALL {
         for (int8, dots) in [(false, Dots::Pairs), (true, Dots::Pairs), (true, Dots::Quads)] {
@@ -21,7 +21,7 @@ pub(super) fn run() -> Result<(), CpuError> {
     Ok(())
 }
 
-/// Of one tile's products, in units of what the sums' terms amount to.
+/// The error of one tile's products, relative to the sums of their terms' magnitudes.
 fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
     let mut file = Vec::new();
     for block in 0..TILE * COLS / BLOCK {
@@ -34,7 +34,7 @@ fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
                     let scale = (block + 1) as f32 / if scale == 0 { 64.0 } else { -16.0 };
                     file.extend(half::f16::from_f32(scale).to_le_bytes());
                 }
-                // All bits set, which is the greatest nibble, among the first.
+                // The first byte has all bits set: the greatest nibbles.
                 (0..format.quants_bytes()).for_each(|i| file.push(255 - number(block, i / 3) as u8));
             }
         }
@@ -47,11 +47,11 @@ fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
 
     // Whole numbers up to 127 in each block, so that 8 bits hold them.
     let x: Vec<Vec<f32>> = (0..ROWS).map(|r| (0..COLS).map(|i| x(r, i)).collect()).collect();
-    let class = matrix.class;
+    let form = matrix.activations;
     let mut prepared = [const { Vec::new() }; ROWS];
     for (prepared, x) in prepared.iter_mut().zip(&x) {
-        prepared.resize(class.row_bytes(COLS), 0);
-        class.prepare(x, prepared);
+        prepared.resize(form.row_bytes(COLS), 0);
+        form.prepare(x, prepared);
     }
     let mut found = [0.0; ROWS * TILE];
     let inputs = std::array::from_fn(|r| prepared[r].as_slice());
@@ -73,7 +73,7 @@ fn number(block: usize, i: usize) -> usize {
 
 fn x(row: usize, i: usize) -> f32 {
     match i % BLOCK {
-        // The greatest, of one sign next to each other: sums of products are at their limit.
+        // The greatest, with neighbours of the same sign, so that sums of products are at their limit.
         0..6 => 127.0,
         6..10 => -127.0,
         _ => ((row * 7 + i * 11) % 255) as f32 - 127.0,

@@ -1,13 +1,14 @@
 //! A model's numbers in memory, laid out for [`super::matmul`].
 //!
-//! A matrix is cut into tiles of 8 rows by 32 columns, the tiles of 8 rows lying one after another. A tile holds, of its 8 blocks,
-//! first the scales (8 × f16), then the minima where the format has them, then the quants in words of 4 bytes, word w of row r at
-//! `(8 w + r) * 4`: so a vector holds the same 4 columns of 4 rows, and sums build up in lanes that are rows. Of 4-bit formats a
-//! word holds columns 4w .. 4w+4 in its low nibbles and 16 more in its high ones, as GGUF has them. Words of F32 and F16 are single
-//! numbers. A last tile is filled up with rows of zeros.
+//! A matrix is cut into tiles of 8 rows by one block of columns; the tiles of the same rows lie one after
+//! another. A tile holds the scales of its 8 blocks (8 × f16), then their minima where the format has them,
+//! then their quants in words of 4 bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4
+//! columns of 4 rows, and the lanes in which sums add up are rows. In 4-bit formats a word holds columns 4w
+//! .. 4w+4 in its low nibbles and 16 more in its high ones, as in GGUF. Words of F32 and F16 are single
+//! numbers. The last tile is filled up with rows of zeros.
 
 use super::CpuError;
-use super::matmul::Class;
+use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::quant::{BLOCK, Format};
 
@@ -18,12 +19,12 @@ pub(super) const TILE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Matrix {
     pub format: Format,
-    /// How activations meet it.
-    pub class: Class,
+    /// The form that activations need for it.
+    pub activations: Activations,
     pub n_rows: usize,
     /// Blocks of a row.
     pub n_blocks: usize,
-    /// Of 16 bytes each, for alignment.
+    /// In units of 16 bytes, for alignment.
     data: Vec<u128>,
 }
 
@@ -43,23 +44,18 @@ pub struct Weights {
 pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Result<Vec<T>, CpuError> {
     let mut numbers = Vec::new();
     let bytes = n.saturating_mul(size_of::<T>());
-    numbers
-        .try_reserve_exact(n)
-        .map_err(|_| CpuError::OutOfMemory(format!("{bytes} bytes for {what} could not be had")))?;
+    numbers.try_reserve_exact(n).map_err(|_| CpuError::OutOfMemory(format!("{bytes} bytes for {what}")))?;
     numbers.resize(n, T::zeroed());
     Ok(numbers)
 }
 
 impl Weights {
-    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
-    /// With `int8`, activations of 8 bits do for 4-bit weights.
+    /// Allocates every weight of the graph; `formats[i]` is the format of the matrix `graph.weights[i]`. With
+    /// `int8`, activations have 8 bits for 4-bit weights.
     pub fn allocate(graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
         let mut stored = Vec::new();
         for (weight, &format) in graph.weights.iter().zip(formats) {
-            let name = match &weight.source {
-                Source::Tensor(name) => name.as_str(),
-                Source::Constant(_) => "a constant",
-            };
+            let name = weight.source.name();
             stored.push(match &weight.source {
                 Source::Constant(numbers) => Stored::Vector(numbers.clone()),
                 _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
@@ -87,23 +83,23 @@ impl Weights {
     pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
         match self.stored.get(weight.0) {
             Some(Stored::Matrix(matrix)) => Ok(matrix),
-            _ => Err(CpuError::Internal("a vector where a matrix is meant".into())),
+            _ => Err(CpuError::Internal("a vector in place of a matrix".into())),
         }
     }
 
     pub(super) fn vector(&self, weight: WeightId) -> Result<&[f32], CpuError> {
         match self.stored.get(weight.0) {
             Some(Stored::Vector(vector)) => Ok(vector),
-            _ => Err(CpuError::Internal("a matrix where a vector is meant".into())),
+            _ => Err(CpuError::Internal("a matrix in place of a vector".into())),
         }
     }
 }
 
-/// Bytes that a model and its context do not get: the runtime's own, activations, and what is on its way in.
+/// Bytes that a model and its context do not get: for the runtime, activations, and data that is being
+/// loaded.
 const RESERVED: u64 = 64 << 20;
 
-/// An error for a model that, with its KV pool, the address space cannot hold: before anything is allocated or the rest of the file
-/// fetched.
+/// An error if the address space cannot hold a model and its KV pool. It needs the file's headers only.
 pub fn check_memory(graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<(), CpuError> {
     check_fit(graph, formats, capacity, usize::MAX as u64)
 }
@@ -119,15 +115,16 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     };
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
-    let kv = graph.kv_widths.iter().map(|width| 4 * *width as u64).sum::<u64>() * u64::from(capacity.cells());
+    let kv =
+        graph.caches.iter().map(|cache| 4 * cache.width as u64).sum::<u64>() * u64::from(capacity.cells());
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }
     let gb = |bytes: u64| bytes as f64 / 1e9;
     let shorter = if weights + RESERVED < limit { "a shorter context takes less, and " } else { "" };
     Err(CpuError::OutOfMemory(format!(
-        "the model's weights take {:.1} GB and a context of {} tokens {:.1} GB, and WebAssembly has 4 GiB at most; {shorter}on a GPU, \
-         with `device: \"webgpu\"`, there is no such limit",
+        "the model's weights take {:.1} GB and a context of {} tokens {:.1} GB, and WebAssembly has 4 GiB at \
+         most; {shorter}on a GPU, with `device: \"webgpu\"`, there is no such limit",
         gb(weights),
         capacity.cells(),
         gb(kv),
@@ -144,8 +141,8 @@ impl Matrix {
     ) -> Result<Self, CpuError> {
         let n_blocks = n_cols / BLOCK;
         let bytes = (n_rows.div_ceil(TILE) * TILE).saturating_mul(n_blocks * format.block_bytes());
-        let class = Class::of(format, int8);
-        Ok(Self { format, class, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
+        let activations = Activations::of(format, int8);
+        Ok(Self { format, activations, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
     }
 
     /// Bytes of a tile.
@@ -222,16 +219,16 @@ mod tests {
     use crate::graph::Builder;
 
     #[test]
-    fn what_one_memory_cannot_hold_is_refused() {
+    fn a_model_that_one_memory_cannot_hold_is_an_error() {
         let mut g = Builder::default();
         g.matrix("w", 1 << 18, 1 << 12);
-        g.kv_layer(1 << 10);
+        g.cache(1 << 10);
         let graph = g.finish();
         let check = |pages| {
             let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: pages, pages };
             check_fit(&graph, &[Format::Q8_0], capacity, u64::from(u32::MAX))
         };
-        // The weights take 1.06 GiB, and a page 128 KiB: there is room for 23,500 of them or so.
+        // The weights take 1.06 GiB and a page 128 KiB, so there is room for about 23,500 pages.
         assert_eq!(check(23_000), Ok(()));
         let error = check(24_000).unwrap_err().to_string();
         for part in ["1.1 GB", "768000 tokens 3.1 GB", "4 GiB at most", "a shorter context", "webgpu"] {
