@@ -1,6 +1,6 @@
-//! Composes every kernel with every setting, validates it with naga, and compares naga's view of its bindings and
-//! overrides with what hosts read from its text. An invalid shader fails the build. Kernels of benches are always
-//! validated, but only included with the feature `bench`.
+//! Composes every kernel with every setting, validates it with naga, and compares naga's view of its bindings
+//! and overrides with what hosts read from its text. An invalid shader fails the build. Kernels of benches
+//! are always validated, but only included with the feature `bench`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -65,7 +65,8 @@ fn layouts(sources: &BTreeMap<String, String>) -> Vec<Layout> {
     layouts.collect()
 }
 
-/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay behind.
+/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay
+/// behind.
 fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()> {
     let problem = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in fs::read_dir(folder).map_err(problem)? {

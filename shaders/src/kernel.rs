@@ -1,5 +1,5 @@
-//! The kernels and their variants, as types: a variant that cannot be written down does not exist, and every one
-//! that can is composed and validated when the crate is built.
+//! The kernels and their variants, as types: a variant that cannot be written down does not exist, and every
+//! one that can is composed and validated when the crate is built.
 
 use std::fmt;
 

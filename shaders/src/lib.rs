@@ -1,8 +1,8 @@
-//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, and what a host must know
-//! to run them.
+//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, and what a host
+//! must know to run them.
 //!
-//! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and how
-//! workgroups map onto the output. [`Kernel`] names them with their settings.
+//! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and
+//! how workgroups map onto the output. [`Kernel`] names them with their settings.
 
 mod compose;
 mod kernel;

@@ -1,5 +1,5 @@
-//! What a host must know of a kernel, read from its text. Kernels keep a declaration on one line; the build script
-//! compares what is found here with what naga finds.
+//! What a host must know of a kernel, read from its text. Kernels keep a declaration on one line; the build
+//! script compares what is found here with what naga finds.
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

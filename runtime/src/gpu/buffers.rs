@@ -22,7 +22,8 @@ pub(super) struct StepBuffers {
 
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// The buffer of each value; none where no list writes it. Values that live at different times share buffers.
+    /// The buffer of each value; none where no list writes it. Values that live at different times share
+    /// buffers.
     pub values: Vec<Option<wgpu::Buffer>>,
     /// The KV pool of each layer: a cell's keys, then its values.
     pub kv: Vec<wgpu::Buffer>,

@@ -1,5 +1,5 @@
-//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so that
-//! several steps may be in flight, each fed by the one before without its tokens leaving the device.
+//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so
+//! that several steps may be in flight, each fed by the one before without its tokens leaving the device.
 
 use super::device::Mapping;
 use super::kernels::Pipeline;
@@ -105,8 +105,8 @@ impl Executor {
         self.result().await
     }
 
-    /// Before an answer whose tokens are chosen in this slot: for each token whether it is seen, and its bias. Both
-    /// are empty where no logit is adjusted.
+    /// Before an answer whose tokens are chosen in this slot: for each token whether it is seen, and its
+    /// bias. Both are empty where no logit is adjusted.
     pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {
         if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
             let n = self.graph.n_vocab();
@@ -117,8 +117,8 @@ impl Executor {
         }
     }
 
-    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they are
-    /// needed: while weights are still on their way. The results are of no use.
+    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they
+    /// are needed: while weights are still on their way. The results are of no use.
     pub fn warm_up(&mut self) -> Result<(), GpuError> {
         if self.graph.logits.is_none() {
             return Ok(());
@@ -223,8 +223,8 @@ impl Executor {
         if n_tokens < MANY as usize { &self.plan.few } else { &self.plan.many }
     }
 
-    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its pipeline and workgroups.
-    /// What finds or chooses tokens is numbered after the rest.
+    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its pipeline and
+    /// workgroups. What finds or chooses tokens is numbered after the rest.
     pub(super) fn launches<'a>(
         &'a self,
         step: &Step,

@@ -23,8 +23,8 @@ pub(super) struct Pipeline {
 pub(super) type Compiled = Mutex<HashMap<Key, Arc<Pipeline>>>;
 
 impl Gpu {
-    /// The kernel with these constants, compiled on first use. Constants that it does not have are left out: callers
-    /// give all that its relatives have, too.
+    /// The kernel with these constants, compiled on first use. Constants that it does not have are left out:
+    /// callers give all that its relatives have, too.
     pub(super) fn kernel(&self, kernel: Kernel, constants: &Constants) -> Result<Arc<Pipeline>, GpuError> {
         let key = (kernel, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
         let Ok(mut compiled) = self.kernels.lock() else {

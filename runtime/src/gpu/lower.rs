@@ -23,7 +23,8 @@ use std::sync::Arc;
 const FEW: u32 = 4;
 /// Rows of a step from which on it runs op by op, and tiles pay.
 pub(super) const MANY: u32 = FEW_ROWS + 1;
-/// Rows of the weight in a tile of `matmul`; of the step there are as many, or half as many where that holds all.
+/// Rows of the weight in a tile of `matmul`; of the step there are as many, or half as many where that holds
+/// all.
 const TILE: u32 = 64;
 /// Rows of a weight that a unit of the other kernels works on.
 const UNIT: usize = 4;
@@ -349,7 +350,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Binds by the names that the kernel's WGSL gives its buffers; the step's own buffers need not be listed.
+    /// Binds by the names that the kernel's WGSL gives its buffers; the step's own buffers need not be
+    /// listed.
     fn bind(&self, pipeline: &Pipeline, resources: &[Resource]) -> Result<wgpu::BindGroup, GpuError> {
         let step = &self.buffers.step;
         let common = [

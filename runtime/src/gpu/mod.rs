@@ -1,4 +1,5 @@
-//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs steps of them.
+//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs steps of
+//! them.
 //!
 //! [`Gpu`] is a device, [`Weights`] a model's numbers on it, [`Executor`] a graph ready to run over them.
 

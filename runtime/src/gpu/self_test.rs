@@ -1,6 +1,6 @@
-//! A few small kernels against the scalar interpreter, run on every device before it is used: some devices and drivers
-//! compute wrongly and do not say so. The unit tests run the same kinds of cases at many more shapes, with every
-//! kernel that the device can run.
+//! A few small kernels against the scalar interpreter, run on every device before it is used: some devices
+//! and drivers compute wrongly and do not say so. The unit tests run the same kinds of cases at many more
+//! shapes, with every kernel that the device can run.
 
 use super::{Accuracy, Executor, Gpu, GpuError, Weights};
 use crate::graph::testing::{

@@ -1,8 +1,9 @@
 //! A model's numbers on the device.
 //!
-//! A matrix is cut by rows into as many pieces as the device's binding limit asks for; a piece is one buffer with the
-//! format's two planes. Matrices that are read together (query, key and value; gate and up) lie in one buffer, one
-//! below the other, where they have one format and fit a binding; their biases do likewise. Vectors are plain f32.
+//! A matrix is cut by rows into as many pieces as the device's binding limit asks for; a piece is one buffer
+//! with the format's two planes. Matrices that are read together (query, key and value; gate and up) lie in
+//! one buffer, one below the other, where they have one format and fit a binding; their biases do likewise.
+//! Vectors are plain f32.
 
 use super::accepts::{Accepts, tail};
 use super::{Gpu, GpuError};
@@ -52,8 +53,8 @@ pub struct Weights {
 const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 
 impl Weights {
-    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for
-    /// vectors).
+    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no
+    /// meaning for vectors).
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self {
             gpu: gpu.clone(),
@@ -196,8 +197,8 @@ impl Weights {
         self.bytes
     }
 
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`, an even number, as must be the
-    /// number of blocks unless they are the matrix's last.
+    /// Writes repacked blocks of a matrix, beginning with its block `first_block`, an even number, as must be
+    /// the number of blocks unless they are the matrix's last.
     pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
@@ -258,8 +259,9 @@ impl Drop for Weights {
     }
 }
 
-/// Cuts a matrix into (first row, rows) runs that fit a binding. Runs start at multiples of four rows, so that two
-/// scales of a word never belong to two pieces, and kernels store whole vectors. None where four rows do not fit.
+/// Cuts a matrix into (first row, rows) runs that fit a binding. Runs start at multiples of four rows, so
+/// that two scales of a word never belong to two pieces, and kernels store whole vectors. None where four
+/// rows do not fit.
 fn piece_rows(
     format: Format,
     n_rows: usize,

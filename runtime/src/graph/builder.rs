@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A graph under construction. Shapes are the caller's duty; [`crate::model`] checks them against the file's tensors.
+/// A graph under construction. Shapes are the caller's duty; [`crate::model`] checks them against the file's
+/// tensors.
 #[derive(Debug, Default)]
 pub struct Builder {
     graph: Graph,

@@ -1,5 +1,6 @@
-//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a tail of
-//! small parts after each. A group computes what its ops compute one by one; fusion is speed, never meaning.
+//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a
+//! tail of small parts after each. A group computes what its ops compute one by one; fusion is speed, never
+//! meaning.
 
 use super::uses::Uses;
 use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
@@ -101,8 +102,8 @@ pub trait Fuses {
         true
     }
 
-    /// Whether it can take the products together, each with its tail. A single product with an empty tail is never
-    /// asked for: what a device declines runs op by op.
+    /// Whether it can take the products together, each with its tail. A single product with an empty tail is
+    /// never asked for: what a device declines runs op by op.
     fn accepts(&self, graph: &Graph, products: &Products) -> bool;
 }
 
@@ -321,7 +322,8 @@ impl<D: Fuses> Fuser<'_, D> {
     }
 }
 
-/// The products whose weights lie best below each other in one buffer, so that the device can take them together.
+/// The products whose weights lie best below each other in one buffer, so that the device can take them
+/// together.
 pub fn stacks(graph: &Graph, device: &impl Fuses) -> Vec<Products> {
     let groups = fuse(graph, device).into_iter().filter_map(|group| match group.work {
         Work::Products(products) if products.products.len() > 1 => Some(products),

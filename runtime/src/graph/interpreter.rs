@@ -1,4 +1,5 @@
-//! The scalar interpreter: what every op means, written as plainly as possible. The reference for kernels on all devices.
+//! The scalar interpreter: what every op means, written as plainly as possible. The reference for kernels on
+//! all devices.
 
 use super::*;
 use half::f16;
@@ -30,8 +31,8 @@ impl<'g> Interpreter<'g> {
         }
     }
 
-    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output: choices are
-    /// not looked at.
+    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output:
+    /// choices are not looked at.
     pub fn step(&mut self, step: &Step) -> Vec<Chosen> {
         for op in &self.graph.ops {
             let result = self.run(op, step);
@@ -142,7 +143,8 @@ pub fn activate(f: Activation, x: f32) -> f32 {
     }
 }
 
-/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's position are.
+/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's
+/// position are.
 fn attention<T: Copy>(
     q: &[f32],
     (keys, values): (&[T], &[T]),

@@ -1,4 +1,5 @@
-//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and values.
+//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and
+//! values.
 
 use super::{Choice, Domain, Graph};
 use thiserror::Error;
@@ -209,7 +210,8 @@ pub enum StepError {
 }
 
 impl Step<'_> {
-    /// Checks that a plan of this capacity can run the step: both devices read and write without looking again.
+    /// Checks that a plan of this capacity can run the step: both devices read and write without looking
+    /// again.
     pub fn check(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
         self.check_pages(capacity)?;
         let Capacity { tokens, outputs, .. } = capacity;

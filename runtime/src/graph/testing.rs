@@ -1,6 +1,6 @@
-//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the scalar
-//! interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so some of this is
-//! part of every build for GPUs.
+//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the
+//! scalar interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so
+//! some of this is part of every build for GPUs.
 
 use super::interpreter::Interpreter;
 use super::{
@@ -14,12 +14,13 @@ use std::future::Future;
 pub trait Subject {
     /// What goes wrong on the device.
     type Error;
-    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does not
-    /// keep are left out.
+    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does
+    /// not keep are left out.
     fn write(&mut self, id: ValueId, data: &[f32]);
     /// Runs a step.
     fn run(&mut self, step: &Step<'_>) -> impl Future<Output = Result<Vec<Chosen>, Self::Error>>;
-    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not write.
+    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not
+    /// write.
     fn read(
         &mut self,
         id: ValueId,
@@ -56,7 +57,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins with.
+    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins
+    /// with.
     pub fn new(name: impl Into<String>, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
         let tokens =
             (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
@@ -115,7 +117,8 @@ impl Case {
         self.weights.iter().map(|(format, _)| *format).collect()
     }
 
-    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of blocks.
+    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of
+    /// blocks.
     pub fn load(&self, sink: &mut impl crate::load::Sink) {
         for (i, (format, bytes)) in self.weights.iter().enumerate() {
             let id = WeightId(i);
@@ -131,8 +134,8 @@ impl Case {
         }
     }
 
-    /// The largest difference between the device's results and the interpreter's, in units of the results' root mean
-    /// square; infinite where a token differs that must not.
+    /// The largest difference between the device's results and the interpreter's, in units of the results'
+    /// root mean square; infinite where a token differs that must not.
     pub async fn deviation<S: Subject>(&self, subject: &mut S) -> Result<f32, S::Error> {
         let weights = self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
         let mut interpreter = Interpreter::new(&self.graph, weights, self.capacity());

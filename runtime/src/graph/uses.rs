@@ -44,9 +44,10 @@ pub struct Places {
     pub shapes: Vec<Value>,
 }
 
-/// Finds places for the values that `lists` of groups read and write. Each list is a way to run the whole graph, and
-/// the places serve all of them. A place is taken over by a later value of the same shape once the last reader is
-/// past; a group never reads and writes one place. With `keep`, every value has a place of its own.
+/// Finds places for the values that `lists` of groups read and write. Each list is a way to run the whole
+/// graph, and the places serve all of them. A place is taken over by a later value of the same shape once the
+/// last reader is past; a group never reads and writes one place. With `keep`, every value has a place of its
+/// own.
 pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
     // Times are numbers of ops: a group runs at its last one.
     let mut made = vec![usize::MAX; graph.values.len()];

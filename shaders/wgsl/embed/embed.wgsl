@@ -5,7 +5,8 @@
 //   quants, scales: w [N_ROWS, N_COLS], the vocabulary's rows FIRST_ROW .. FIRST_ROW + N_ROWS (see weight/)
 //   y       [n_tokens, N_COLS] f32, four a vec4
 //
-// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks / 64, y = t.
+// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks /
+// 64, y = t.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;

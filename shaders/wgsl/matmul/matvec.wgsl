@@ -1,11 +1,13 @@
 // Matrix times vector, for steps of one row, with what follows it: y[t] = OUTPUT(w · x[t]).
 //
 //   x               [step rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
+//           W_ROW
 //   y               see output/
 //
-// LANES threads compute a unit of four rows, so that activations are read once for four weights: each takes every LANES-th block, so that
-// neighbours read neighbouring blocks. Grid: x strides over units, as many workgroups as there may be; y is t.
+// LANES threads compute a unit of four rows, so that activations are read once for four weights: each takes
+// every LANES-th block, so that neighbours read neighbouring blocks. Grid: x strides over units, as many
+// workgroups as there may be; y is t.
 #if LANES=subgroup
 enable subgroups;
 #endif
@@ -42,7 +44,8 @@ fn main(
             squares += block_squares;
 #endif
             sums += vec4<f32>(
-                product(rows.x + b, xb), product(rows.y + b, xb), product(rows.z + b, xb), product(rows.w + b, xb),
+                product(rows.x + b, xb), product(rows.y + b, xb),
+                product(rows.z + b, xb), product(rows.w + b, xb),
             );
         }
         sums = sum_lanes(thread, sums);

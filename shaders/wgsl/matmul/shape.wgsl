@@ -1,4 +1,5 @@
-// What a projection looks like; not `override` constants, so that all projections of a model share their pipelines.
+// What a projection looks like; not `override` constants, so that all projections of a model share their
+// pipelines.
 struct Shape {
     n_cols: u32,     // columns of the weight, a multiple of 32
     w_row: u32,      // the first row in the buffer that is meant

@@ -1,8 +1,10 @@
-// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed time over its weight, and
-// the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT 9(3), 2020) of seed, counter and token.
+// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed
+// time over its weight, and the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT
+// 9(3), 2020) of seed, counter and token.
 //
 //   logits, choice, seen, bias, parts   see output/depth
-//   histogram [n_slots, 2048], see output/choice_count; only looked at where tokens are cut off by number or by mass
+//   histogram [n_slots, 2048], see output/choice_count; only looked at where tokens are cut off by number or
+//             by mass
 //   winners   [n_outputs, N_PARTS] (token as bits, score)
 //
 // One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = outputs.

@@ -1,9 +1,11 @@
-// The likeliest token of each output row, and what its target token's log-probability needs, of what the row's parts gave.
+// The likeliest token of each output row, and what its target token's log-probability needs, of what the
+// row's parts gave.
 //
 //   logits  [n_outputs, N_VOCAB] f32
 //   outputs [n_outputs]; those whose token is chosen otherwise are left out
 //   parts   [n_outputs, N_PARTS], see output/likeliest_part
-//   y       [n_outputs]: (token as u32 bits, its logit, ln of the sum of exp(logit - that), the target's logit)
+//   y       [n_outputs]: (token as u32 bits, its logit, ln of the sum of exp(logit - that), the target's
+//           logit)
 //   chosen  [n_slots] the token, where the output has a slot
 //
 // One thread a row: parts are few. Grid: x = output rows / 64.

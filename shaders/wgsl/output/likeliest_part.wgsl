@@ -1,11 +1,14 @@
-// The likeliest token of each part of the outputs' logits, and of plain ones what the row's log-probabilities need.
+// The likeliest token of each part of the outputs' logits, and of plain ones what the row's log-probabilities
+// need.
 //
-//   outputs [n_outputs]; plain logits are looked at where the likeliest token is taken, adjusted ones where it is
+//   outputs [n_outputs]; plain logits are looked at where the likeliest token is taken, adjusted ones where
+//           it is
 //           chosen otherwise
 //   logits  [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
 //   parts   [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
 //
-// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output rows.
+// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output
+// rows.
 #import common/step
 #if LOGIT=adjusted
 #import output/adjusted

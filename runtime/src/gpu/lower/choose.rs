@@ -41,7 +41,8 @@ impl Lowering<'_> {
         Ok(SlotBuffers { seen, bias })
     }
 
-    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work on parts.
+    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work
+    /// on parts.
     fn parts(&mut self, logits: ValueId) -> (wgpu::Buffer, Constants, Grid) {
         let n_vocab = self.graph.value(logits).width;
         let n_parts = n_vocab.div_ceil(LOGITS);

@@ -182,8 +182,8 @@ impl Lowering<'_> {
         whole("shape", buffer)
     }
 
-    /// The layout for integer products, where activations get 8 bits: for weights of 4 bits alone, because with
-    /// others activations in 8 bits would lose more than the format did.
+    /// The layout for integer products, where activations get 8 bits: for weights of 4 bits alone, because
+    /// with others activations in 8 bits would lose more than the format did.
     fn int8(&self, weight: WeightId, layout: Layout) -> Option<Packed> {
         let format = self.weights.formats[weight.0];
         let is_small = format.quants_bytes() * 8 <= 4 * format.block_len();

@@ -1,4 +1,5 @@
-//! The self-test's cases at many more shapes, with every kernel variant, and what only a whole executor shows.
+//! The self-test's cases at many more shapes, with every kernel variant, and what only a whole executor
+//! shows.
 
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
@@ -8,7 +9,8 @@ use crate::graph::{Activation, BIN, Builder, Choice, Domain, IN_PROMPT, Output, 
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
-/// The device of these tests. It is not taken for the software that it may be, which gets other kernels unless told.
+/// The device of these tests. It is not taken for the software that it may be, which gets other kernels
+/// unless told.
 fn device() -> Gpu {
     static DEVICE: OnceLock<Gpu> = OnceLock::new();
     let open = || {

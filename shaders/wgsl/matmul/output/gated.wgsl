@@ -1,6 +1,6 @@
 // The weight's rows are those of a gate, then those of what it gates, OUT_WIDTH (even) each. A unit is two
-// neighbouring rows of the gate and the same two of the other; the gated pair (arXiv 2002.05202) makes two outputs
-// of their four sums.
+// neighbouring rows of the gate and the same two of the other; the gated pair (arXiv 2002.05202) makes two
+// outputs of their four sums.
 //   y  [step rows, OUT_WIDTH] f32, two a vec2
 #import matmul/bias
 #import common/activation

@@ -1,6 +1,6 @@
-// The weight's rows are those of query, key and value heads, in this order; there may be none of a kind. A unit is
-// four rows of one head, chosen so that rotary pairs (see attention/rope) are together and two of them make whole
-// words of the KV pool: queries and keys are turned, keys and values go to the pool as f16.
+// The weight's rows are those of query, key and value heads, in this order; there may be none of a kind. A
+// unit is four rows of one head, chosen so that rotary pairs (see attention/rope) are together and two of
+// them make whole words of the KV pool: queries and keys are turned, keys and values go to the pool as f16.
 //   tokens [8] rows of the step
 //   table  [step rows, N_ROT / 2] (cosine, sine), see attention/rope_table
 //   y      [step rows, N_Q * HEAD_DIM] f32, the turned queries

@@ -1,5 +1,5 @@
-// A unit is four neighbouring rows of the weight; the residual stream is added to their sums. OUT_WIDTH, the number
-// of rows and the first row are multiples of 4.
+// A unit is four neighbouring rows of the weight; the residual stream is added to their sums. OUT_WIDTH, the
+// number of rows and the first row are multiples of 4.
 //   residual, y  [step rows, OUT_WIDTH] f32, four a vec4
 #import matmul/bias
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
