@@ -17,6 +17,7 @@ export default defineConfig(({ mode }) => ({
   },
   plugins: [
     VitePWA({
+      disable: mode === "fake",
       strategies: "injectManifest",
       srcDir: "sw",
       filename: "sw.ts",

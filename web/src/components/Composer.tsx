@@ -1,9 +1,13 @@
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { busy, cancelEdit, editing, send, stop } from "../state/chat";
-import { draft, focusRequest } from "../state/ui";
+import { draft, focusRequest, notice } from "../state/ui";
+import { ContextMeter } from "./ContextMeter";
 import { DeviceLine } from "./DeviceLine";
 import { Icon } from "./Icon";
+
+/** Characters that the textbox takes: more than any context holds, and few enough to lay out while typing. */
+const LIMIT = 200_000;
 
 /** The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own Enter. */
 export function Composer() {
@@ -36,7 +40,7 @@ export function Composer() {
         submit();
       }}
     >
-      {editing.value && (
+      {editing.value !== null && (
         <p class="editing">
           <span>{text.editing}</span>
           <button type="button" class="quiet-button" onClick={cancelEdit}>
@@ -55,6 +59,15 @@ export function Composer() {
           value={value}
           enterkeyhint="send"
           onInput={(event) => (draft.value = event.currentTarget.value)}
+          onBeforeInput={(event) => {
+            // A paste or a drop: refused before the browser lays it out.
+            const added = event.data ?? event.dataTransfer?.getData("text/plain") ?? "";
+            const { selectionStart, selectionEnd, value } = event.currentTarget;
+            const characters = value.length - (selectionEnd - selectionStart) + added.length;
+            if (added.length < 2 || characters <= LIMIT) return;
+            event.preventDefault();
+            notice.value = { kind: "tooLong", characters };
+          }}
           onKeyDown={(event) => {
             // keyCode 229: Safari ends a composition before the key event that ended it.
             if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -87,6 +100,7 @@ export function Composer() {
           </button>
         )}
       </div>
+      <ContextMeter />
       <DeviceLine />
     </form>
   );

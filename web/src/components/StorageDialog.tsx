@@ -1,10 +1,11 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { requestPersistentStorage } from "nomoat";
 import type { StoredModel } from "nomoat";
 import { t } from "../i18n";
 import { bytes, joined } from "../lib/format";
 import { deleteStored } from "../state/engine";
 import { chosenModel, estimate, refreshStorage, storedCopy, storedModels } from "../state/models";
+import { exportConversations, importConversations } from "../state/transfer";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 
@@ -68,6 +69,40 @@ function Row({ stored }: { stored: StoredModel }) {
   );
 }
 
+function Transfer() {
+  const text = t.value;
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <section>
+      <h3>{text.storedConversations}</h3>
+      <div class="buttons">
+        <button type="button" class="button" onClick={() => void exportConversations("json")}>
+          {text.exportAll}
+        </button>
+        <button type="button" class="button" onClick={() => void exportConversations("markdown")}>
+          {text.exportMarkdown}
+        </button>
+        <button type="button" class="button" onClick={() => input.current?.click()}>
+          {text.importAll}
+        </button>
+        <input
+          ref={input}
+          type="file"
+          accept=".json,application/json"
+          hidden
+          aria-label={text.importAll}
+          onChange={(event) => {
+            const [file] = event.currentTarget.files ?? [];
+            event.currentTarget.value = "";
+            if (file !== undefined) void importConversations(file);
+          }}
+        />
+      </div>
+      <p class="help">{text.exportHelp}</p>
+    </section>
+  );
+}
+
 function Contents() {
   const text = t.value;
   const room = estimate.value;
@@ -93,6 +128,7 @@ function Contents() {
           </ul>
         )}
       </section>
+      <Transfer />
     </>
   );
 }

@@ -1,5 +1,5 @@
 import DOMPurify from "dompurify";
-import { Marked, type Token, type TokensList } from "marked";
+import { Marked, Tokenizer, type Token, type TokenizerObject, type TokensList } from "marked";
 import type { Dictionary } from "../i18n";
 
 /**
@@ -35,8 +35,38 @@ const allowed = {
   ALLOW_DATA_ATTR: false,
 };
 
+/** Quotes, lists and emphasis within each other; what is deeper stays as it was typed. */
+const DEEPEST = 20;
+
+/** Tokenizers that bound the nesting: the parser, the sanitiser and the browser's layout all recurse. */
+function bounded(): Pick<TokenizerObject, "blockquote" | "list" | "emStrong"> {
+  let depth = 0;
+  // Without a token the text is that of a paragraph.
+  const nested = <T>(read: () => T | undefined): T | undefined => {
+    if (depth >= DEEPEST) return undefined;
+    depth += 1;
+    try {
+      return read();
+    } finally {
+      depth -= 1;
+    }
+  };
+  return {
+    blockquote(src) {
+      return nested(() => Tokenizer.prototype.blockquote.call(this, src));
+    },
+    list(src) {
+      return nested(() => Tokenizer.prototype.list.call(this, src));
+    },
+    emStrong(...given) {
+      return nested(() => Tokenizer.prototype.emStrong.apply(this, given));
+    },
+  };
+}
+
 function renderer(t: Dictionary): Marked {
   return new Marked({
+    tokenizer: bounded(),
     gfm: true,
     breaks: false,
     renderer: {

@@ -137,7 +137,7 @@ export async function checkDevice(): Promise<ChosenDevice | null> {
   }
 }
 
-/** Loads the model anew after a change of settings that it was loaded with. */
+/** Loads the model again after a change of settings that it was loaded with. */
 export function followSettings(): void {
   const { kind } = engineState.value;
   if (kind === "ready" || kind === "loading") void startModel();

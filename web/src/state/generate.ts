@@ -1,8 +1,9 @@
-import { AbortedError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
+/** One answer, from the conversation that fits into the context to the last token. */
+import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
 import type { Engine } from "nomoat";
-import { newId } from "../lib/id";
+import type { Answer, Ending, Message } from "../history/records";
+import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
-import type { Answer, Ending, Message } from "./history";
 import { settings } from "./settings";
 
 /** An answer that is being written, for the screen. */
@@ -23,12 +24,6 @@ export interface Sink {
 /** Milliseconds between two updates of the screen, and of the history. */
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
-
-function request(list: readonly Message[]) {
-  const { systemPrompt } = settings.value;
-  const system = systemPrompt.trim() === "" ? [] : [{ role: "system" as const, content: systemPrompt }];
-  return [...system, ...list.map(({ role, content }) => ({ role, content }))];
-}
 
 /** Runs `act` at most once per interval, the last call never lost unless cancelled. */
 function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
@@ -52,11 +47,12 @@ export async function generate(
   engine: Engine,
   model: string,
   list: readonly Message[],
+  place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
   signal: AbortSignal,
   sink: Sink,
 ): Promise<{ answer: Answer | null; error: unknown }> {
   const answer: Answer = {
-    id: newId(),
+    ...place,
     role: "assistant",
     content: "",
     model,
@@ -65,11 +61,14 @@ export async function generate(
     cachedTokens: 0,
     completionTokens: 0,
     tokensPerSecond: null,
+    omitted: 0,
   };
   let prefill: Live["prefill"] = { done: 0, total: 0 };
   const screen = throttle(SCREEN_INTERVAL, () => sink.update({ answer: { ...answer }, prefill }));
   const history = throttle(HISTORY_INTERVAL, () => sink.save({ ...answer }));
-  const saveNow = () => sink.save({ ...answer });
+  const saveNow = () => {
+    if (answer.content !== "") sink.save({ ...answer });
+  };
   addEventListener("pagehide", saveNow);
   sink.update({ answer: { ...answer }, prefill });
 
@@ -77,23 +76,36 @@ export async function generate(
   let firstTokenAt = 0;
   let error: unknown = null;
   try {
-    const { temperature, maxTokens } = settings.value;
-    const stream = await engine.chat.completions.create(
-      {
-        messages: request(list),
-        stream: true,
-        stream_options: { include_usage: true },
-        temperature,
-        max_tokens: maxTokens,
-      },
-      {
-        signal,
-        onPrefill(done, total) {
-          prefill = { done, total };
-          screen.call();
+    const { temperature, maxTokens, systemPrompt } = settings.value;
+    const ask = (start: number) =>
+      engine.chat.completions.create(
+        {
+          messages: turns(list.slice(start), systemPrompt),
+          stream: true,
+          stream_options: { include_usage: true },
+          temperature,
+          max_tokens: maxTokens,
         },
-      },
-    );
+        {
+          signal,
+          onPrefill(done, total) {
+            prefill = { done, total };
+            screen.call();
+          },
+        },
+      );
+    answer.omitted = await firstThatFits(engine, list, { systemPrompt, maxTokens });
+    let stream;
+    while (stream === undefined) {
+      try {
+        stream = await ask(answer.omitted);
+      } catch (reason) {
+        // The count was an estimate: the template adds tokens of its own.
+        const later = laterStart(list, answer.omitted);
+        if (!(reason instanceof ContextLengthError) || later === null) throw reason;
+        answer.omitted = later;
+      }
+    }
     for await (const chunk of stream) {
       const choice = chunk.choices[0];
       if (choice?.delta.content) {
@@ -102,7 +114,9 @@ export async function generate(
         answer.completionTokens += 1;
         if (firstTokenAt === 0) firstTokenAt = performance.now();
         const seconds = (performance.now() - firstTokenAt) / 1000;
-        if (answer.completionTokens > 1) answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
+        // Not every browser's clock only goes forwards.
+        if (answer.completionTokens > 1 && seconds > 0)
+          answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
         screen.call();
         history.call();
       }
@@ -113,7 +127,8 @@ export async function generate(
         answer.cachedTokens = chunk.usage.prompt_tokens_details?.cached_tokens ?? 0;
         answer.completionTokens = chunk.usage.completion_tokens;
       }
-      if (chunk.timings) answer.tokensPerSecond = chunk.timings.decode_tokens_per_second;
+      const rate = chunk.timings?.decode_tokens_per_second ?? 0;
+      if (rate > 0) answer.tokensPerSecond = rate;
     }
   } catch (reason) {
     // Aborted without the signal: the model was replaced in the middle of the answer, which its note says.

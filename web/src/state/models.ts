@@ -85,7 +85,7 @@ export function storedCopy(choice: ModelChoice): StoredModel | undefined {
   );
 }
 
-/** Reads anew what is stored and how much room there is. */
+/** Reads what is stored and how much room there is. */
 export async function refreshStorage(): Promise<void> {
   const [stored, room] = await Promise.allSettled([listStoredModels(), storageEstimate()]);
   if (stored.status === "fulfilled") storedModels.value = stored.value;

@@ -1,11 +1,26 @@
 import { computed, effect, signal } from "@preact/signals";
+import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
 export const dialog = signal<"settings" | "storage" | "addModel" | "conversations" | null>(null);
 
-/** What the textbox holds: kept here because suggestions, edits and cancelled messages put text into it. */
-export const draft = signal("");
+/** What the textbox holds. It survives a reload of the tab. */
+export const draft = persisted<string>(
+  "nomoat-draft",
+  (stored) => (typeof stored === "string" ? stored : ""),
+  () => sessionStorage,
+);
+
+/** Something that went wrong and left everything else as it was; it goes when it is dismissed or the next question is asked. */
+export const notice = signal<
+  | { kind: "deletedElsewhere" }
+  | { kind: "tooLong"; characters: number }
+  | { kind: "file"; error: unknown }
+  | { kind: "imported"; conversations: number }
+  | { kind: "importFailed"; error: unknown }
+  | null
+>(null);
 
 /** Bumped to move the focus into the textbox. */
 export const focusRequest = signal(0);

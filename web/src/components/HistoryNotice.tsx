@@ -1,0 +1,116 @@
+import type { ComponentChildren } from "preact";
+import { t } from "../i18n";
+import { access, isUnsaved, listError, saveError, tryAgain } from "../state/history";
+import { exportConversations } from "../state/transfer";
+import { dialog, notice } from "../state/ui";
+import { explain } from "../lib/errors";
+import { Icon } from "./Icon";
+
+interface BarProps {
+  text: string;
+  detail?: unknown;
+  children?: ComponentChildren;
+}
+
+function Bar({ text, detail, children }: BarProps) {
+  return (
+    <div class="bar" role="status">
+      <Icon name="alert" />
+      <p title={detail instanceof Error ? `${detail.name}: ${detail.message}` : undefined}>{text}</p>
+      <div class="buttons">{children}</div>
+    </div>
+  );
+}
+
+function Action({ label, act }: { label: string; act: () => void }) {
+  return (
+    <button type="button" class="button small" onClick={act}>
+      {label}
+    </button>
+  );
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "QuotaExceededError";
+}
+
+/** What keeps conversations from being read or stored, for as long as it does, and the ways on. */
+export function HistoryNotice() {
+  const text = t.value;
+  const again = <Action label={text.tryAgain} act={() => void tryAgain()} />;
+  const save = <Action label={text.exportAll} act={() => void exportConversations("json")} />;
+  const kept = isUnsaved.value ? save : null;
+  switch (access.value.kind) {
+    case "waiting":
+      return (
+        <Bar text={text.history.waiting}>
+          {again}
+          {kept}
+        </Bar>
+      );
+    case "blocked":
+      return <Bar text={text.history.blocked}>{kept}</Bar>;
+    case "newer":
+      return (
+        <Bar text={text.history.newer}>
+          <Action label={text.reload} act={() => location.reload()} />
+          {kept}
+        </Bar>
+      );
+    case "failed":
+      return (
+        <Bar text={text.history.failed} detail={access.value.error}>
+          {again}
+          {kept}
+        </Bar>
+      );
+    case "opening":
+    case "open":
+      break;
+  }
+  if (isUnsaved.value)
+    return (
+      <Bar text={isFull(saveError.value) ? text.history.full : text.history.unsaved} detail={saveError.value}>
+        {again}
+        {save}
+        {isFull(saveError.value) && (
+          <Action label={text.openStorage} act={() => (dialog.value = "storage")} />
+        )}
+      </Bar>
+    );
+  if (listError.value !== null)
+    return (
+      <Bar text={text.history.unreadable} detail={listError.value}>
+        {again}
+      </Bar>
+    );
+  return null;
+}
+
+/** Something that went wrong by the way and left everything as it was. */
+export function PassingNotice() {
+  const text = t.value;
+  const now = notice.value;
+  if (now === null) return null;
+  const words = () => {
+    switch (now.kind) {
+      case "deletedElsewhere":
+        return text.deletedElsewhere;
+      case "tooLong":
+        return text.pasteTooLong(now.characters);
+      case "imported":
+        return text.imported(now.conversations);
+      case "importFailed":
+        return text.importFailed;
+      case "file": {
+        const { title, help } = explain(now.error, text);
+        return `${title} ${help}`;
+      }
+    }
+  };
+  return (
+    <Bar text={words()} detail={"error" in now ? now.error : undefined}>
+      <Action label={text.close} act={() => (notice.value = null)} />
+    </Bar>
+  );
+}

@@ -1,0 +1,118 @@
+/** The conversation that is shown: its messages, the branch that is shown of them, and how they are read. */
+import { batch, computed, effect, signal } from "@preact/signals";
+import type { Message } from "../history/records";
+import { isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
+import { newId } from "../lib/id";
+import { persisted } from "../lib/persisted";
+import { conversations, onNews, readStored, access } from "./history";
+
+/** The conversation of the last visit, for the next tab. A tab that is reloaded keeps its own. */
+const lastConversation = persisted<string | null>("nomoat-conversation", (stored) =>
+  typeof stored === "string" ? stored : null,
+);
+
+/** Id of the conversation that is shown; one without messages is not in the history yet. */
+export const conversationId = persisted<string>(
+  "nomoat-conversation",
+  (stored) => (typeof stored === "string" ? stored : (lastConversation.value ?? newId())),
+  () => sessionStorage,
+);
+/** Whether the conversation's messages are known. Until they are, nothing is written to it. */
+export const reading = signal<{ kind: "done" } | { kind: "reading" } | { kind: "failed"; error: unknown }>({
+  kind: "reading",
+});
+
+/** All messages of the conversation, every branch of them. */
+export const tree = signal<Messages>(new Map());
+/** The end of the branch that is shown. */
+export const leaf = signal<string | null>(null);
+/** The branch stays where it is: an answer is being written at its end. */
+export const isHeld = signal(false);
+/** The messages that are shown. */
+export const messages = computed<readonly Message[]>(() => pathTo(tree.value, leaf.value));
+
+effect(() => {
+  if (leaf.value !== null) lastConversation.value = conversationId.value;
+});
+
+/** The conversation's line in the list. */
+export const current = computed(() => conversations.value.find((item) => item.id === conversationId.value));
+
+/** Shows a conversation that has no messages yet. */
+export function showNew(): void {
+  batch(() => {
+    conversationId.value = newId();
+    tree.value = new Map();
+    leaf.value = null;
+    reading.value = { kind: "done" };
+  });
+}
+
+/** Shows a conversation once its messages are read. */
+export async function show(id: string): Promise<void> {
+  batch(() => {
+    if (conversationId.value !== id) {
+      conversationId.value = id;
+      tree.value = new Map();
+      leaf.value = null;
+    }
+    reading.value = { kind: "reading" };
+  });
+  try {
+    const stored = await readStored(id);
+    if (conversationId.value !== id) return;
+    batch(() => {
+      tree.value = new Map(stored.messages.map((message) => [message.id, message]));
+      leaf.value = leafFrom(tree.value, stored.leaf);
+      reading.value = { kind: "done" };
+    });
+  } catch (error) {
+    if (conversationId.value === id) reading.value = { kind: "failed", error };
+  }
+}
+
+/** Adds a message to what is shown, or a newer state of it. */
+export function put(message: Message): void {
+  tree.value = new Map(tree.value).set(message.id, message);
+}
+
+/** Takes a message away. */
+export function take(id: string): void {
+  const rest = new Map(tree.value);
+  rest.delete(id);
+  tree.value = rest;
+}
+
+/** Reads what other tabs changed. A branch that grew behind the shown one is followed. */
+async function follow(id: string): Promise<void> {
+  if (reading.value.kind !== "done") return;
+  let stored;
+  try {
+    stored = await readStored(id);
+  } catch {
+    return; // What is shown stays. Nothing that is written from here depends on what was not read.
+  }
+  if (conversationId.value !== id || reading.value.kind !== "done") return;
+  batch(() => {
+    const known = new Map(stored.messages.map((message) => [message.id, message]));
+    tree.value = known;
+    const isGone = leaf.value !== null && !known.has(leaf.value);
+    if (isGone || (!isHeld.value && isBefore(known, leaf.value, stored.leaf)))
+      leaf.value = leafFrom(known, stored.leaf);
+  });
+}
+
+/** The same for what happened while the branch was held. */
+export function catchUp(): void {
+  void follow(conversationId.value);
+}
+
+onNews((news) => {
+  if (news.kind === "changed" && (news.conversation ?? conversationId.value) === conversationId.value)
+    void follow(conversationId.value);
+});
+
+// What could not be read while the history was not open can be read now.
+effect(() => {
+  if (access.value.kind === "open" && reading.peek().kind === "failed") void show(conversationId.peek());
+});
