@@ -8,7 +8,13 @@ import {
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice, DeviceReason } from "./devices.js";
-import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "./errors.js";
+import {
+  AbortedError,
+  DeviceLostError,
+  InternalError,
+  InvalidRequestError,
+  WorkerLostError,
+} from "./errors.js";
 import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
@@ -333,14 +339,14 @@ class WorkerEngine implements Engine {
     });
   }
 
-  /** Runs `act`; after a lost device once more on a new worker. */
+  /** Runs `act`; after the loss of the device or of the worker once more, on a new worker. */
   async #recovering<T>(signal: AbortSignal | undefined, act: (link: WorkerLink) => Promise<T>): Promise<T> {
     for (let rebuilt = false; ; rebuilt = true) {
       const link = await this.#worker(signal);
       try {
         return await act(link);
       } catch (error) {
-        if (!(error instanceof DeviceLostError)) throw error;
+        if (!(error instanceof DeviceLostError || error instanceof WorkerLostError)) throw error;
         link.close(error);
         if (rebuilt) throw error;
       }

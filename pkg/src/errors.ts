@@ -165,6 +165,13 @@ export class InternalError extends NomoatError {
   }
 }
 
+/** The worker is gone without a word. The engine starts another one; callers see this only if that one goes, too. */
+export class WorkerLostError extends InternalError {
+  constructor() {
+    super("The worker ended unexpectedly.");
+  }
+}
+
 /** An error as it crosses from the worker to the page. */
 export interface WireError extends ErrorDetails {
   code: string;

@@ -16,7 +16,13 @@ export interface Probe {
   ranges: boolean;
 }
 
-/** The file on the server is another than when loading began: loading starts anew. */
+/** What has arrived of a shard. */
+interface Arrival {
+  bytes: Bytes;
+  received: number;
+}
+
+/** The file on the server has changed since loading began: loading starts again. */
 export class FileChangedError extends Error {
   constructor(
     url: string,
@@ -34,6 +40,7 @@ export class Fetcher {
   readonly #signal: AbortSignal;
   readonly #onBytes: (delta: number) => void;
   readonly #keepStream: boolean;
+  readonly #arrivals = new Map<number, Arrival>();
   #probe: Promise<Probe> | null = null;
   #ranges = true;
   #stream: ShardStream | null = null;
@@ -64,12 +71,23 @@ export class Fetcher {
     return this.#probe;
   }
 
-  /** Fetches shard `index`. */
-  async shard(index: number): Promise<Bytes> {
+  /** Fetches shard `index`, or what is missing behind `start`, its first bytes. */
+  async shard(index: number, start: Bytes | null = null): Promise<Bytes> {
     const probe = await this.probe();
     if (this.#ranges) {
-      const bytes = await retrying(this.#env, this.#file.url, this.#signal, () => this.#range(probe, index));
-      if (bytes) return bytes;
+      const bytes = new Uint8Array(shardLength(probe.size, index));
+      const arrival = { bytes, received: 0 };
+      if (start && start.length < bytes.length) {
+        bytes.set(start);
+        arrival.received = start.length;
+      }
+      this.#arrivals.set(index, arrival);
+      const whole = await retrying(this.#env, this.#file.url, this.#signal, () =>
+        this.#range(probe, index, arrival),
+      );
+      this.#arrivals.delete(index);
+      if (whole) return bytes;
+      this.#onBytes(-arrival.received);
       this.#ranges = false;
     }
     const shard = this.#streaming.then(() =>
@@ -77,6 +95,12 @@ export class Fetcher {
     );
     this.#streaming = shard.catch(() => undefined);
     return shard;
+  }
+
+  /** The first bytes of a shard whose fetching failed; null if there are none. */
+  arrived(index: number): Bytes | null {
+    const arrival = this.#arrivals.get(index);
+    return arrival && arrival.received > 0 ? arrival.bytes.subarray(0, arrival.received) : null;
   }
 
   #open(method: string, range?: string): Promise<Exchange> {
@@ -145,38 +169,34 @@ export class Fetcher {
     if (changed) throw new FileChangedError(this.#file.url);
   }
 
-  /** One Range request; null if the server has stopped to answer them. */
-  async #range(probe: Probe, index: number): Promise<Bytes | null> {
-    const start = index * SHARD_SIZE;
-    const length = shardLength(probe.size, index);
-    const exchange = await this.#open("GET", `bytes=${start}-${start + length - 1}`);
-    let received = 0;
+  /** One Range request for what is missing of a shard; false if the server has stopped answering them. */
+  async #range(probe: Probe, index: number, arrival: Arrival): Promise<boolean> {
+    const { bytes } = arrival;
+    const start = index * SHARD_SIZE + arrival.received;
+    const end = index * SHARD_SIZE + bytes.length;
+    const exchange = await this.#open("GET", `bytes=${start}-${end - 1}`);
     try {
       this.#checkSame(probe, exchange.response);
-      if (exchange.response.status === 200) return null;
+      if (exchange.response.status === 200) return false;
       const from = /^bytes (\d+)-/.exec(exchange.response.headers.get("Content-Range") ?? "")?.[1];
       if (from !== undefined && Number(from) !== start)
         throw new TransientError("the server sent another range than asked for");
-      const bytes = new Uint8Array(length);
       for (let chunk; (chunk = await exchange.read(this.#signal));) {
-        if (received + chunk.length > length)
+        if (arrival.received + chunk.length > bytes.length)
           throw new TransientError("the server sent more bytes than asked for");
-        bytes.set(chunk, received);
-        received += chunk.length;
+        bytes.set(chunk, arrival.received);
+        arrival.received += chunk.length;
         this.#onBytes(chunk.length);
       }
-      if (received < length)
-        throw new TransientError(`the answer was cut after ${received} of ${length} bytes`);
-      return bytes;
-    } catch (error) {
-      this.#onBytes(-received);
-      throw error;
+      if (arrival.received < bytes.length)
+        throw new TransientError(`the answer was cut after ${arrival.received} of ${bytes.length} bytes`);
+      return true;
     } finally {
       exchange.close();
     }
   }
 
-  /** A shard of the stream, which is opened anew where it has gone past. */
+  /** A shard of the stream, which is opened again if it has gone past it. */
   async #streamed(probe: Probe, index: number): Promise<Bytes> {
     let counted = 0;
     try {

@@ -49,7 +49,7 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
   return sha256Hex(new TextEncoder().encode(names.join("\n")));
 }
 
-/** Loads a model into the runtime. A file that changes on the server meanwhile is loaded anew, once. */
+/** Loads a model into the runtime. If a file changes on the server meanwhile, loading starts again, once. */
 export async function loadModel(
   runtime: Runtime,
   request: LoadRequest,
@@ -159,7 +159,7 @@ class Load {
     for (const file of files) {
       const fetcher = this.#fetcher(file);
       const { size } = await fetcher.probe();
-      sized.push(new FetchedFile(file, size, fetcher, null));
+      sized.push(new FetchedFile(file, size, fetcher, null, () => undefined));
     }
     return sized;
   }
@@ -200,7 +200,8 @@ class Load {
       manifest.model = { key, name: this.#request.name, index, count: files.length };
       manifest.lastUsed = Date.now();
       const shelf: Shelf = { store, manifest, full: () => this.#full(remaining()) };
-      shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf));
+      const resumed = (bytes: number) => this.#progress.resumed(bytes);
+      shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf, resumed));
     }
     const remaining = () => shelved.reduce((sum, { shelf, size }) => sum + size - bytesOn(shelf), 0);
     await this.#checkQuota(remaining());

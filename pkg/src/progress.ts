@@ -5,6 +5,9 @@ const INTERVAL_MS = 100;
 /** Time constant of the smoothed speed. */
 const SMOOTHING_MS = 2000;
 
+/** Without a byte for so long a download stands still. */
+const STALLED_MS = 3000;
+
 /** Progress of one load. */
 export class ProgressMeter {
   #phase: LoadProgress["phase"] = "device";
@@ -37,6 +40,18 @@ export class ProgressMeter {
   fetched(delta: number): void {
     this.#downloaded += delta;
     if (this.#phase === "download") this.#add(delta);
+  }
+
+  /** Bytes of an earlier download are there. */
+  resumed(bytes: number): void {
+    if (this.#phase === "download") this.#add(bytes);
+  }
+
+  /** Nothing need have happened: a download that stands still says so. */
+  tick(): void {
+    if (this.#phase !== "download" || this.#now() - this.#reportedAt < STALLED_MS) return;
+    this.#speed = 0;
+    this.#send();
   }
 
   /** Bytes went to the GPU. */

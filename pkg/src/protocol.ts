@@ -89,10 +89,14 @@ export interface Calls {
 /** Name of a call. */
 export type Method = keyof Calls;
 
-/** From page to worker. `close` lets everything go; no answer comes. */
+/**
+ * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` lets everything go; no answer
+ * comes.
+ */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
   | { type: "abort"; id: number }
+  | { type: "hold"; lock: string }
   | { type: "close" };
 
 /** What a running call reports. */
@@ -101,8 +105,9 @@ export type Notice =
   | { kind: "start"; start: RuntimeStart }
   | { kind: "event"; event: RuntimeEvent };
 
-/** From worker to page. `crash` ends every call: the wasm instance is dead. */
+/** From worker to page. `crash` ends every call: the wasm instance is dead. `held`: the lock is the worker's. */
 export type FromWorker =
+  | { type: "held" }
   | { type: "notice"; id: number; notice: Notice }
   | { type: "result"; id: number; result: unknown }
   | { type: "error"; id: number; error: WireError }

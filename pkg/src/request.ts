@@ -110,8 +110,13 @@ function messages(value: unknown): { role: string; content: string }[] {
   });
 }
 
+/** Halves of characters, such as half an emoji, are no text that a model could read. */
+function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\uFFFD");
+}
+
 function content(value: unknown, at: string): string {
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return wellFormed(value);
   if (!Array.isArray(value))
     throw new InvalidRequestError(`\`${at}\` must be a string or a list of text parts.`, at);
   return value
@@ -122,7 +127,7 @@ function content(value: unknown, at: string): string {
           `\`${at}[${index}]\` must be { type: "text", text }.`,
           `${at}[${index}]`,
         );
-      return part["text"];
+      return wellFormed(part["text"]);
     })
     .join("");
 }
@@ -135,7 +140,7 @@ function stops(value: unknown): string[] {
       `\`stop\` must be a text or up to ${MAX_STOPS} texts, none of them empty.`,
       "stop",
     );
-  return list as string[];
+  return (list as string[]).map(wellFormed);
 }
 
 function logitBias(value: unknown): Record<string, number> | undefined {

@@ -9,8 +9,8 @@ const post = (message: FromWorker) => postMessage(message);
 const session = new Session(platform, browserEnv, post);
 
 addEventListener("message", (event: MessageEvent<ToWorker>) => {
-  void session.handle(event.data);
-  if (event.data.type === "close") close();
+  const handled = session.handle(event.data);
+  if (event.data.type === "close") void handled.finally(() => close());
 });
 // A panic inside a future never settles its promise: it surfaces only here.
 addEventListener("error", (event) => crash(event.error ?? event.message));

@@ -111,9 +111,13 @@ export class Tab {
   get alert() {
     return this.page.getByRole("alert");
   }
-  /** Notices that last. */
+  /** Notices above the conversation. */
   get bar() {
     return this.page.locator(".bar");
+  }
+  /** Those of them that last as long as their reason. */
+  get lasting() {
+    return this.page.locator(".bar:not(.passing)");
   }
   get titles() {
     return this.page.locator(".conversation-open");

@@ -10,7 +10,7 @@ import { refocusMessage } from "./state/ui";
 import "./styles/index.css";
 
 async function start(): Promise<void> {
-  registerServiceWorker();
+  void registerServiceWorker();
   // Nothing is waited for: whatever holds the history up, the page is there and says so.
   void refreshList();
   void restore();

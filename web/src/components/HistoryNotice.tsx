@@ -9,12 +9,14 @@ import { Icon } from "./Icon";
 interface BarProps {
   text: string;
   detail?: unknown;
+  /** It goes when it is dismissed. */
+  passing?: boolean;
   children?: ComponentChildren;
 }
 
-function Bar({ text, detail, children }: BarProps) {
+function Bar({ text, detail, passing = false, children }: BarProps) {
   return (
-    <div class="bar" role="status">
+    <div class={passing ? "bar passing" : "bar"} role="status">
       <Icon name="alert" />
       <p title={detail instanceof Error ? `${detail.name}: ${detail.message}` : undefined}>{text}</p>
       <div class="buttons">{children}</div>
@@ -109,7 +111,7 @@ export function PassingNotice() {
     }
   };
   return (
-    <Bar text={words()} detail={"error" in now ? now.error : undefined}>
+    <Bar passing text={words()} detail={"error" in now ? now.error : undefined}>
       <Action label={text.close} act={() => (notice.value = null)} />
     </Bar>
   );

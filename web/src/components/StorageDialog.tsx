@@ -39,27 +39,28 @@ function Persistence({ persisted }: { persisted: boolean }) {
 function Row({ stored }: { stored: StoredModel }) {
   const text = t.value;
   const [failed, setFailed] = useState(false);
+  const name = stored.name || text.unknownModel;
   const chosen = chosenModel.value;
   const inUse = chosen !== null && storedCopy(chosen)?.key === stored.key;
   const percent = Math.floor((100 * stored.bytes) / Math.max(1, stored.totalBytes));
   const facts = [bytes(stored.bytes)];
-  if (!stored.complete) facts.push(text.partly(percent));
+  if (!stored.complete && stored.name !== "") facts.push(text.partly(percent));
   if (inUse) facts.push(text.inUse);
   return (
     <li class="stored">
       <div>
-        <strong>{stored.name}</strong>
+        <strong>{name}</strong>
         <span class="help">{joined(facts)}</span>
         {failed && (
           <span class="help" role="alert">
-            {text.deleteFailed(stored.name)}
+            {text.deleteFailed(name)}
           </span>
         )}
       </div>
       <button
         type="button"
         class="button danger"
-        aria-label={text.deleteModel(stored.name)}
+        aria-label={text.deleteModel(name)}
         onClick={() => void deleteStored(stored.key).catch(() => setFailed(true))}
       >
         <Icon name="trash" />

@@ -279,6 +279,7 @@ export async function newChat(): Promise<void> {
 }
 
 export async function openConversation(id: string): Promise<void> {
+  if (id === conversationId.value && reading.value.kind === "done") return;
   await leave();
   await show(id);
 }

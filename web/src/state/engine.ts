@@ -1,5 +1,5 @@
 import { computed, signal } from "@preact/signals";
-import { chooseDevice, createEngine } from "nomoat";
+import { chooseDevice, createEngine, NetworkError } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
 import { config, refreshConfig } from "./config";
 import { chosenModel, deleteModel, refreshStorage, storedCopy, type ModelChoice } from "./models";
@@ -121,6 +121,12 @@ export async function forgetAdded(model: ModelChoice): Promise<void> {
   updateSettings({ addedModels: settings.value.addedModels.filter((added) => added.urls[0] !== model.id) });
   if (wasChosen) followChoice();
 }
+
+// A download that the network cut goes on when it is back: the person has agreed to it.
+addEventListener("online", () => {
+  const state = engineState.value;
+  if (state.kind === "failed" && state.error instanceof NetworkError) void startModel();
+});
 
 /** Settles when all loading and unloading that was asked for so far is done; at the start: when the configuration is in. */
 export function engineSettled(): Promise<void> {

@@ -1,3 +1,4 @@
+import { InvalidRequestError } from "nomoat";
 import { NotGgufError } from "../lib/errors";
 import { followChoice } from "./engine";
 import { openFiles } from "./models";
@@ -5,18 +6,30 @@ import { dialog, notice } from "./ui";
 
 /** The first bytes of every GGUF file. */
 const MAGIC = "GGUF";
+/** A part of a split model: its number and how many there are. */
+const PART = /-(\d{5})-of-(\d{5})\.gguf$/i;
 
-async function check(file: File): Promise<void> {
+async function checkFile(file: File): Promise<void> {
   const isNamed = /\.gguf$/i.test(file.name);
   if (!isNamed || (await file.slice(0, MAGIC.length).text()) !== MAGIC) throw new NotGgufError(file.name);
 }
 
-/** Opens the person's own GGUF files and loads them at once. Files that are none leave the running model alone. */
+/** Several files are one model only if they are all of its parts. */
+function checkParts(files: readonly File[]): void {
+  const names = new Set(files.map(({ name }) => name.replace(PART, "-of-$2.gguf")));
+  const count =
+    files.length === 1 && !PART.test(files[0]?.name ?? "") ? 1 : Number(PART.exec(files[0]?.name ?? "")?.[2]);
+  if (names.size !== 1 || files.length !== count)
+    throw new InvalidRequestError(files.map(({ name }) => name).join(", "), "model");
+}
+
+/** Opens the person's own GGUF files and loads them at once. Files that are no model leave the running one alone. */
 export async function openAndStart(files: readonly File[]): Promise<void> {
   dialog.value = null;
   notice.value = null;
   try {
-    await Promise.all(files.map(check));
+    await Promise.all(files.map(checkFile));
+    checkParts(files);
     openFiles(files);
   } catch (error) {
     notice.value = { kind: "file", error };
