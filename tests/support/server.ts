@@ -44,17 +44,14 @@ const TYPES: Record<string, string> = {
   ".woff2": "font/woff2",
 };
 
-const COOP = "Cross-Origin-Opener-Policy";
-const COEP = "Cross-Origin-Embedder-Policy";
-
 /** The headers of `cargo xtask chat`. */
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
     "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; object-src 'none'; " +
     "base-uri 'none'; frame-ancestors 'none'",
-  [COOP]: "same-origin",
-  [COEP]: "require-corp",
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",
   "X-Content-Type-Options": "nosniff",
@@ -71,7 +68,7 @@ export class Site {
   readonly files = new Map<string, string>();
   /** Answers that are no files: path of the URL to text. */
   readonly texts = new Map<string, string>();
-  /** Beginnings of paths whose answers have no headers that isolate a page. */
+  /** Beginnings of paths whose answers have none of those headers, as on a plain host. */
   readonly open = new Set<string>();
   readonly #folders: [prefix: string, folder: string][];
   readonly #server: Server;
@@ -144,8 +141,7 @@ export class Site {
     const head = (status: number, headers: Record<string, string | number> = {}) => {
       entry.status = status;
       const isOpen = [...this.open].some((start) => path.startsWith(start));
-      const { [COOP]: _coop, [COEP]: _coep, ...others } = HEADERS;
-      response.writeHead(status, { ...(isOpen ? others : HEADERS), ...headers });
+      response.writeHead(status, { ...(isOpen ? {} : HEADERS), ...headers });
     };
     if (fault.status !== undefined || (text === undefined && file === null)) {
       head(fault.status ?? 404);

@@ -41,7 +41,14 @@ export class AbortedError extends NomoatError {
 }
 export class NetworkError extends NomoatError {}
 export class ContextLengthError extends NomoatError {}
-export class InvalidRequestError extends NomoatError {}
+export class InvalidRequestError extends NomoatError {
+  constructor(
+    message: string,
+    readonly param?: string,
+  ) {
+    super(message, "invalid_request");
+  }
+}
 export class InternalError extends NomoatError {}
 
 const errors: Record<string, new (message: string) => Error> = {

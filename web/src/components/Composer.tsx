@@ -9,6 +9,14 @@ import { Icon } from "./Icon";
 /** Characters that the textbox takes: more than any context holds, and few enough to lay out while typing. */
 const LIMIT = 200_000;
 
+/** Refuses a text that is too long before the browser lays it out. */
+function refuseLong(event: Event, given: DataTransfer | null): void {
+  const characters = draft.peek().length + (given?.getData("text/plain").length ?? 0);
+  if (characters <= LIMIT) return;
+  event.preventDefault();
+  notice.value = { kind: "tooLong", characters };
+}
+
 /** The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own Enter. */
 export function Composer() {
   const textbox = useRef<HTMLTextAreaElement>(null);
@@ -59,15 +67,8 @@ export function Composer() {
           value={value}
           enterkeyhint="send"
           onInput={(event) => (draft.value = event.currentTarget.value)}
-          onBeforeInput={(event) => {
-            // A paste or a drop: refused before the browser lays it out.
-            const added = event.data ?? event.dataTransfer?.getData("text/plain") ?? "";
-            const { selectionStart, selectionEnd, value } = event.currentTarget;
-            const characters = value.length - (selectionEnd - selectionStart) + added.length;
-            if (added.length < 2 || characters <= LIMIT) return;
-            event.preventDefault();
-            notice.value = { kind: "tooLong", characters };
-          }}
+          onPaste={(event) => refuseLong(event, event.clipboardData)}
+          onDrop={(event) => refuseLong(event, event.dataTransfer)}
           onKeyDown={(event) => {
             // keyCode 229: Safari ends a composition before the key event that ended it.
             if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
