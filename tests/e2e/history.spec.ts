@@ -229,7 +229,7 @@ test("a database that does not open leaves the page usable, says why, and is use
   await expect(tab.bar).toHaveCount(0);
   await expect
     .poll(async () => (await tab.stored()).messages.map(({ content }) => content).sort())
-    .toEqual(["Answer to still in memory", "still in memory"]);
+    .toEqual(["Answer to in memory", "Answer to still in memory", "in memory", "still in memory"]);
   expect(tab.errors).toEqual([]);
   await newer.page.close();
   await tab.page.close();
@@ -275,6 +275,10 @@ test("what cannot be stored is said, stays in the tab, and can be exported", asy
   await without.keyboard.press("Enter");
   await expect(without.locator(".answer")).toContainText("Answer to in memory");
   await expect(without.locator(".bar").getByRole("button", { name: "Export" })).toBeVisible();
+  // It survives the page, too, as far as localStorage goes.
+  without.on("dialog", (dialog) => void dialog.accept());
+  await without.reload();
+  await expect(without.locator(".answer")).toContainText("Answer to in memory");
   await without.close();
   expect(tab.errors).toEqual([]);
   await tab.page.close();

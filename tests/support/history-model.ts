@@ -31,10 +31,6 @@ export class Model {
     this.views = Array.from({ length: tabs }, () => ({ talk: null, leaf: null }));
   }
 
-  copy(): Model {
-    return structuredCloneOf(this);
-  }
-
   view(tab: number): View {
     const view = this.views[tab];
     if (view === undefined) throw new Error(`there is no tab ${tab}`);
@@ -140,11 +136,6 @@ function newest(node: Node): Node {
 /** `text(what followed)`, versions sorted. */
 export function textOf({ text, children }: { text: string; children: Node[] }): string {
   return children.length === 0 ? text : `${text}(${children.map(textOf).sort().join(" ")})`;
-}
-
-function structuredCloneOf(model: Model): Model {
-  const { talks, views } = structuredClone({ talks: model.talks, views: model.views });
-  return Object.assign(new Model(0), { talks, views });
 }
 
 /** Numbers that look random and are the same every time: mulberry32. */

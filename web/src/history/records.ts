@@ -83,7 +83,8 @@ const answer = v.object({
   omitted: v.fallback(count, 0),
 });
 
-const message = v.variant("role", [question, answer]);
+/** A message that this page understands. */
+export const knownMessage = v.variant("role", [question, answer]);
 
 const conversation = v.object({
   id: v.string(),
@@ -108,7 +109,7 @@ function asText(value: unknown): string {
 
 /** A message from the store or from a file. Null without an id or a conversation: then it has no place. */
 export function readMessage(stored: unknown): Message | null {
-  const read = v.safeParse(message, stored);
+  const read = v.safeParse(knownMessage, stored);
   if (read.success) return read.output;
   const where = v.safeParse(
     v.object({
@@ -156,7 +157,7 @@ export function fromVersion1(
     const own = v.safeParse(v.object({ id: v.pipe(v.string(), v.nonEmpty()) }), item);
     // Ids were random; one that occurs twice would overwrite the other.
     if (own.success && !messages.some((other) => other.id === own.output.id)) at.id = own.output.id;
-    const read = v.safeParse(message, typeof item === "object" ? { ...item, ...at } : item);
+    const read = v.safeParse(knownMessage, typeof item === "object" ? { ...item, ...at } : item);
     messages.push(read.success ? read.output : ({ ...at, unreadable: item } as { id: string }));
     parent = at.id;
   }

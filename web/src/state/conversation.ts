@@ -4,7 +4,7 @@ import type { Message } from "../history/records";
 import { isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
 import { newId } from "../lib/id";
 import { persisted } from "../lib/persisted";
-import { conversations, onNews, readStored, access } from "./history";
+import { access, conversations, listError, onNews, readStored } from "./history";
 
 /** The conversation of the last visit, for the next tab. A tab that is reloaded keeps its own. */
 const lastConversation = persisted<string | null>("nomoat-conversation", (stored) =>
@@ -112,7 +112,8 @@ onNews((news) => {
     void follow(conversationId.value);
 });
 
-// What could not be read while the history was not open can be read now.
+// What could not be read is read once the history is open, or its list can be read again.
 effect(() => {
-  if (access.value.kind === "open" && reading.peek().kind === "failed") void show(conversationId.peek());
+  const isReadable = access.value.kind === "open" && listError.value === null;
+  if (isReadable && reading.peek().kind === "failed") void show(conversationId.peek());
 });

@@ -69,7 +69,8 @@ export async function generate(
   const saveNow = () => {
     if (answer.content !== "") sink.save({ ...answer });
   };
-  addEventListener("pagehide", saveNow);
+  // Before the history keeps what it could not store any more.
+  addEventListener("pagehide", saveNow, { capture: true });
   sink.update({ answer: { ...answer }, prefill });
 
   let ending: Ending = "interrupted";
@@ -136,7 +137,7 @@ export async function generate(
   } finally {
     screen.cancel();
     history.cancel();
-    removeEventListener("pagehide", saveNow);
+    removeEventListener("pagehide", saveNow, { capture: true });
   }
   const fatal =
     error instanceof DeviceLostError || error instanceof OutOfMemoryError || error instanceof InternalError;

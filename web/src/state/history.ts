@@ -2,6 +2,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { listen, tell, type News } from "../history/channel";
 import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
+import { keepUnsaved, takeUnsaved } from "../history/journal";
 import { readConversation, readMessage, type Conversation, type Message } from "../history/records";
 
 /** Whether the history is open, and if not, why. */
@@ -256,7 +257,17 @@ export function isWrittenElsewhere(answer: string): boolean {
   return writers.value.has(answer);
 }
 
-// A person is asked before a page closes with something that is stored nowhere.
+// What the last page could not store any more.
+const left = takeUnsaved();
+for (const id of left.unstored) begin(id);
+waiting.value = left.writes;
+if (left.writes.length > 0) void save();
+
+// What this one cannot store any more. A page that comes back from the browser's cache has it still.
+addEventListener("pagehide", () => keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] }));
+addEventListener("pageshow", () => keepUnsaved({ writes: [], unstored: [] }));
+
+// A person is asked before a page closes with something that could not be stored.
 addEventListener("beforeunload", (event) => {
   if (isUnsaved.value) event.preventDefault();
 });
