@@ -5,8 +5,8 @@ import { VitePWA } from "vite-plugin-pwa";
 const fake = new URL("./dev/fake-nomoat.ts", import.meta.url).pathname;
 
 /**
- * What the page may load, for hosts that send no such header; `frame-ancestors` works in a header only. Models come from any
- * address that the person gives. Not in development, where vite adds scripts of its own.
+ * What the page may load, for hosts that send no such header; `frame-ancestors` works in a header only.
+ * Models come from any address that the person gives. Not in development, where vite adds scripts of its own.
  */
 const POLICY = [
   "default-src 'self'",
@@ -72,7 +72,8 @@ export default defineConfig(({ mode }) => ({
         ],
       },
       injectManifest: {
-        // The shell, the workers and the wasm: every build, for without a server the CPU must be able to take over from a GPU.
+        // The shell, the workers and the wasm: every build, for without a server the CPU must be able to take
+        // over from a GPU.
         globPatterns: ["**/*.{js,css,html,svg,png,webmanifest,wasm,woff2}"],
         globIgnores: ["**/*-latin-ext-*"],
         rollupFormat: "iife",

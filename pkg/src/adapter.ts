@@ -28,7 +28,10 @@ export async function adapter(): Promise<Adapter | null> {
 
 let granted = false;
 
-/** wgpu cannot ask for subgroups in browsers, so every device that this worker opens gets them where its adapter has them. */
+/**
+ * wgpu cannot ask for subgroups in browsers, so every device that this worker opens gets them where its
+ * adapter has them.
+ */
 export function grantSubgroups(): void {
   if (granted) return;
   granted = true;

@@ -49,8 +49,8 @@ export async function listStoredModels(): Promise<StoredModel[]> {
 }
 
 /**
- * Deletes a stored model; `key` is from `listStoredModels`. A loaded engine keeps working. Throws InvalidRequestError
- * while the model is being downloaded.
+ * Deletes a stored model; `key` is from `listStoredModels`. A loaded engine keeps working. Throws
+ * InvalidRequestError while the model is being downloaded.
  */
 export async function deleteStoredModel(key: string): Promise<void> {
   const store = await ShardStore.open();

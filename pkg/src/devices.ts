@@ -61,22 +61,26 @@ export interface DeviceOptions {
   device: DeviceChoice;
   /** On the CPU; null: `defaultThreads`. */
   threads: number | null;
-  /** Which of the equivalent kernels run; empty: exact ones, on a GPU the fastest as measured on the first use of an adapter. */
+  /**
+   * Which of the equivalent kernels run; empty: exact ones, on a GPU the fastest as measured on the first use
+   * of an adapter.
+   */
   kernels: string;
 }
 
 const WHY: Record<DeviceReason, string> = {
   asked: "asked for",
   adapter: "this browser has a WebGPU adapter",
-  "no-adapter": "this browser offers no WebGPU adapter",
+  "no-adapter": "this browser has no WebGPU adapter",
   "software-adapter": "this browser's only WebGPU adapter is software, which is slower",
   "webgpu-failed": "WebGPU failed",
 };
 
 /**
- * Threads for a number of logical cores, which is all that browsers tell. Beyond four it is half of them: with two threads a core
- * that is the physical cores, on chips with large and small cores about the large ones, and the slowest thread is what a step waits
- * for. Machines of up to four have mostly equal ones. More than eight wait for memory.
+ * Threads for a number of logical cores, which is all that browsers tell. Beyond four it is half of them:
+ * with two threads a core that is the physical cores, on chips with large and small cores about the large
+ * ones, and the slowest thread is what a step waits for. Machines of up to four have mostly equal ones. More
+ * than eight wait for memory.
  */
 export function defaultThreads(cores: number): number {
   return cores <= 4 ? cores : Math.min(Math.max(4, Math.floor(cores / 2)), 8);
@@ -93,7 +97,7 @@ export async function chooseDeviceOn(choice: DeviceChoice, features: Features): 
   if (choice === "cpu") return cpu("asked");
   const adapter = await features.adapter();
   if (choice === "webgpu") {
-    if (!adapter) throw new NoWebGpuError("This browser offers no WebGPU adapter.");
+    if (!adapter) throw new NoWebGpuError("This browser has no WebGPU adapter.");
     return { backend: "webgpu", reason: "asked", isolationHelps: false };
   }
   if (!adapter) return cpu("no-adapter");
@@ -136,7 +140,7 @@ async function openGpu(platform: Platform, kernels: string, reason: DeviceReason
       }),
     );
   const found = { memory, backend: "webgpu", reason, why: WHY[reason] } as const;
-  // Whoever names kernels measures by themselves; software gains nothing from it.
+  // Named kernels are used as they are, and a software adapter gains nothing from measuring.
   if (kernels !== "" || !adapter || adapter.isFallback)
     return { runtime: await open(kernels, false), ...found };
   const kept = await platform.kernels.get(adapter.name);
@@ -144,7 +148,7 @@ async function openGpu(platform: Platform, kernels: string, reason: DeviceReason
     try {
       return { runtime: await open(kept, false), ...found };
     } catch {
-      // Of another driver or browser, perhaps: what was kept runs no more.
+      // The kept kernels no longer run, after a driver or browser update for example.
     }
   }
   const runtime = await open("", true);
@@ -164,8 +168,9 @@ async function openCpu(
   const canShare = relaxedSimd && threads && isolated;
   if (count > 1 && !isolated)
     platform.warn(
-      "nomoat: this page is not cross-origin isolated, so the model runs on one thread of the CPU. Serve the page with " +
-        "`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp` to use more.",
+      "nomoat: this page is not cross-origin isolated, so the model runs on one thread of the CPU. " +
+        "Serve the page with `Cross-Origin-Opener-Policy: same-origin` and " +
+        "`Cross-Origin-Embedder-Policy: require-corp` to use more.",
     );
   const { memory, Runtime } = await load(platform, canShare ? "cpu-threads" : "cpu", count);
   const runtime = await Runtime.open(JSON.stringify({ device: "cpu", kernels }));
@@ -177,8 +182,8 @@ async function load(platform: Platform, build: Build, threads: number): Promise<
     return await platform.load(build, threads);
   } catch (error) {
     throw new InternalError(
-      `The runtime's wasm could not be loaded: ${String(error)}. It must lie beside the worker script, and a ` +
-        "Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+      `The runtime's wasm could not be loaded: ${String(error)}. It must be next to the worker script, ` +
+        "and a Content-Security-Policy must allow 'wasm-unsafe-eval'.",
     );
   }
 }

@@ -1,4 +1,7 @@
-/** The engine as the page sees it: a queue of calls to a worker that is replaced when its device or its wasm dies. */
+/**
+ * The engine as the page sees it: a queue of calls to a worker that is replaced when its device or its wasm
+ * dies.
+ */
 import {
   Answer,
   type ChatCompletion,
@@ -30,11 +33,14 @@ export interface EngineOptions extends SourceOptions {
   contextLength?: number;
   /** Where to compute. Default `auto`: WebGPU on a real adapter, else the CPU. */
   device?: DeviceChoice;
-  /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core up to 4, then half of them, at most 8. */
+  /**
+   * Threads on the CPU, where the page is cross-origin isolated. Default: one a core up to 4, then half of
+   * them, at most 8.
+   */
   threads?: number;
   /**
-   * `int8` computes with activations in 8 bits: faster on most devices, less exact. The default is `exact`. More words choose among
-   * a GPU's kernels, for tests and measurements.
+   * `int8` computes with activations in 8 bits: faster on most devices, less exact. The default is `exact`.
+   * More words choose among a GPU's kernels, for tests and measurements.
    */
   kernels?: string;
   /** Called about ten times a second while the model loads. */
@@ -118,7 +124,7 @@ export interface Engine {
     ids: ArrayLike<number>,
     options?: { oneByOne?: boolean; signal?: AbortSignal },
   ): Promise<{ logprobs: number[]; top: number[] }>;
-  /** Token ids of a text. `special` reads control tokens such as `<|im_end|>` in it as such. */
+  /** Token ids of a text. `special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
   /** The text of token ids. */
   detokenize(ids: ArrayLike<number>): Promise<string>;
@@ -288,7 +294,7 @@ class WorkerEngine implements Engine {
     return stream;
   }
 
-  /** One generation; after a lost device it goes on behind the tokens that came. */
+  /** One generation. After the device or the worker is lost, it continues after the tokens it already has. */
   #generate(
     request: RuntimeRequest,
     signal: AbortSignal | undefined,

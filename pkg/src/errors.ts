@@ -1,6 +1,6 @@
 /** Error classes by cause, and their form on the wire between worker and page. */
 
-/** What an error carries besides its message; which members are set depends on the class. */
+/** Data of an error; which members are set depends on its class. */
 export interface ErrorDetails {
   /** HTTP status, where there was an answer. */
   status?: number;
@@ -13,7 +13,10 @@ export interface ErrorDetails {
   backend?: "webgpu" | "cpu";
 }
 
-/** Base of every error this package throws on purpose. Used itself for `template`: the model's chat template failed. */
+/**
+ * Base of every error this package throws on purpose. Used itself for `template`: the model's chat template
+ * failed.
+ */
 export class NomoatError extends Error {
   /** A stable word for the cause, such as `corrupt_file`. */
   readonly code: string;
@@ -25,7 +28,7 @@ export class NomoatError extends Error {
   }
 }
 
-/** The browser or the machine offers no WebGPU adapter. */
+/** The browser or the machine has no WebGPU adapter. */
 export class NoWebGpuError extends NomoatError {
   constructor(message: string) {
     super("no_webgpu", message);
@@ -41,7 +44,7 @@ export class NoSimdError extends NomoatError {
   }
 }
 
-/** The device failed the self-test: it computes wrongly and is not used. */
+/** The device failed the self-test: it gives wrong results and is not used. */
 export class DeviceWrongError extends NomoatError {
   constructor(message: string) {
     super("device_wrong", message);
@@ -165,7 +168,10 @@ export class InternalError extends NomoatError {
   }
 }
 
-/** The worker is gone without a word. The engine starts another one; callers see this only if that one goes, too. */
+/**
+ * The worker is gone without a word. The engine starts another one; callers see this only if that one goes,
+ * too.
+ */
 export class WorkerLostError extends InternalError {
   constructor() {
     super("The worker ended unexpectedly.");

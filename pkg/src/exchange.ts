@@ -1,4 +1,4 @@
-/** One HTTP request with a watch on stalls, and retries with backoff around it. */
+/** One HTTP request with a stall timeout, and retries with backoff. */
 import { AbortedError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { Bytes } from "./runtime.js";
 
@@ -12,12 +12,12 @@ export interface NetworkEnv {
 const MAX_TRIES = 5;
 const FIRST_DELAY_MS = 500;
 const MAX_DELAY_MS = 60_000;
-/** A connection that gives no byte for so long is given up and tried again. */
+/** A connection without a byte for this long is closed and tried again. */
 const STALL_MS = 30_000;
-/** Answers worth another try, besides 5xx. */
+/** Statuses that are retried, besides 5xx. */
 const RETRIED_STATUS = new Set([408, 425, 429]);
 
-/** A failure that may go away by itself. */
+/** A failure that another try may not have. */
 export class TransientError extends Error {
   constructor(
     message: string,
@@ -127,7 +127,8 @@ function statusError(response: Response, url: string): Error {
     return new ModelNotFoundError(`There is no file at ${url} (${status}).`, status);
   if (status === 401 || status === 403)
     return new ModelNotFoundError(
-      `The server does not give out ${url} (${status}): check the address, and the token if the model is private or gated.`,
+      `The server refuses ${url} (${status}): check the address, and the token if the model is private or ` +
+        "gated.",
       status,
     );
   return new NetworkError(`${url} was answered with status ${status}.`, status);

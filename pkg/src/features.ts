@@ -26,8 +26,8 @@ export async function wasmFeatures(): Promise<WasmFeatures> {
 }
 
 /**
- * The device that `createEngine` would take, found out without a download. Opening it may still fail; `auto` takes the CPU then.
- * Throws NoWebGpuError or NoSimdError where there is none.
+ * The device that `createEngine` would take, found out without a download. Opening it may still fail; `auto`
+ * takes the CPU then. Throws NoWebGpuError or NoSimdError where there is none.
  */
 export function chooseDevice(device: DeviceChoice = "auto"): Promise<ChosenDevice> {
   return chooseDeviceOn(device, { adapter, wasm: wasmFeatures });

@@ -48,8 +48,8 @@ export class Fetcher {
   #streaming: Promise<unknown> = Promise.resolve();
 
   /**
-   * `onBytes` counts bytes as they arrive, negatively where they must be fetched again. `keepStream` keeps the answer
-   * of a server without ranges to the probe for reading; it holds a connection.
+   * `onBytes` counts bytes as they arrive, negatively where they must be fetched again. `keepStream` keeps
+   * the answer of a server without ranges to the probe for reading; it holds a connection.
    */
   constructor(
     file: RemoteFile,
@@ -124,13 +124,15 @@ export class Fetcher {
     if (size === null) {
       exchange.close();
       throw new NetworkError(
-        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, or expose Content-Range.`,
+        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, ` +
+          "or expose Content-Range.",
       );
     }
     if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {
       exchange.close();
       throw new CorruptFileError(
-        `${this.#file.url} has ${size} bytes${this.#file.size === null ? "" : `, not the ${this.#file.size} it should have`}.`,
+        `${this.#file.url} has ${size} bytes` +
+          (this.#file.size === null ? "." : `, not the ${this.#file.size} it should have.`),
       );
     }
     const probe = {

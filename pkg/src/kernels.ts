@@ -7,12 +7,12 @@ export interface KernelStore {
   put(adapter: string, kernels: string): Promise<void>;
 }
 
-/** Another version of the kernels is measured anew. */
+/** Kernels are measured again after this changes. */
 const CACHE_NAME = "nomoat-kernels-v1";
 
 const address = (adapter: string) => `${location.origin}/.nomoat/kernels/${encodeURIComponent(adapter)}`;
 
-/** In Cache Storage, as models are; where there is none, nothing is kept. */
+/** In Cache Storage, like models. Without it nothing is kept. */
 export const kernelStore: KernelStore = {
   async get(adapter) {
     try {

@@ -93,7 +93,8 @@ export class WorkerLink {
     if (this.#end) return;
     this.#end = reason;
     this.#watching.abort();
-    // Its threads wait in wasm, where a browser ends them, and frees their memory, only seconds later. So it is asked first.
+    // Its threads wait in wasm, where a browser ends them, and frees their memory, only seconds later. So it
+    // is asked first.
     this.#worker.postMessage({ type: "close" });
     setTimeout(() => this.#worker.terminate(), GRACE_MS);
     for (const { reject } of this.#pending.values()) reject(reason);
@@ -101,8 +102,8 @@ export class WorkerLink {
   }
 
   /**
-   * A browser that ends a worker, for want of memory for example, tells nobody. But it frees the worker's locks: whoever waits
-   * for one of them gets it then. A worker that is only busy keeps it.
+   * A browser that ends a worker, for want of memory for example, tells nobody. But it frees the worker's
+   * locks: whoever waits for one of them gets it then. A worker that is only busy keeps it.
    */
   #watch(): void {
     const { signal } = this.#watching;

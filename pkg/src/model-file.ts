@@ -119,13 +119,15 @@ export class FetchedFile implements ModelFile {
       if (!manifest.sha256 && identity !== manifest.identity) throw new FileChangedError(this.#file.url);
       if (size !== manifest.size)
         throw new CorruptFileError(
-          `${this.#file.url} has ${size} bytes now, not ${manifest.size}: part ${index + 1} of the stored file, which is ` +
-            "damaged or missing, cannot be downloaded again. Delete the stored model.",
+          `${this.#file.url} has ${size} bytes now, not ${manifest.size}: shard ${index + 1} of the stored ` +
+            "file is damaged or missing and cannot be downloaded again. Delete the stored model.",
         );
       return await this.#fetcher.shard(index);
     } catch (error) {
       // The file is sound as far as anyone knows: what fails is the network, or the server.
-      const what = `Part ${index + 1} of the stored ${this.label} is damaged or missing, and downloading it again failed`;
+      const what =
+        `Shard ${index + 1} of the stored ${this.label} is damaged or missing, and downloading it again ` +
+        "failed";
       if (error instanceof NetworkError)
         throw new NetworkError(`${what}: ${error.message}`, error.status, { cause: error });
       if (error instanceof ModelNotFoundError)

@@ -60,7 +60,7 @@ export class Prefetcher {
       if (!place || this.#pending.has(at)) continue;
       const pending = this.#files[place.file]?.read(place.index);
       if (!pending) continue;
-      // Whoever takes the shard sees the failure; until then it is not unhandled.
+      // `take` reports the failure; until then it must not count as unhandled.
       pending.catch(() => undefined);
       this.#pending.set(at, pending);
     }

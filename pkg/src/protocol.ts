@@ -90,8 +90,8 @@ export interface Calls {
 export type Method = keyof Calls;
 
 /**
- * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` lets everything go; no answer
- * comes.
+ * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` lets everything
+ * go; no answer comes.
  */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
@@ -105,7 +105,9 @@ export type Notice =
   | { kind: "start"; start: RuntimeStart }
   | { kind: "event"; event: RuntimeEvent };
 
-/** From worker to page. `crash` ends every call: the wasm instance is dead. `held`: the lock is the worker's. */
+/**
+ * From worker to page. `crash` ends every call: the wasm instance is dead. `held`: the lock is the worker's.
+ */
 export type FromWorker =
   | { type: "held" }
   | { type: "notice"; id: number; notice: Notice }

@@ -19,7 +19,10 @@ export type ModelSource =
 
 /** How model files are asked for. */
 export interface SourceOptions {
-  /** Address of the hub or of a mirror of it, absolute or relative to the page. Default: https://huggingface.co */
+  /**
+   * Address of the hub or of a mirror of it, absolute or relative to the page. Default:
+   * https://huggingface.co
+   */
   hubEndpoint?: string;
   /** Access token; sent to the hub endpoint's origin only. */
   hubToken?: string;

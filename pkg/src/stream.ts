@@ -3,8 +3,8 @@ import type { ChatCompletionChunk } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
 
 /**
- * A streamed answer, for `for await`. It can be read once; leaving the loop early stops the generation. After an
- * abort the loop throws AbortedError.
+ * A streamed answer, for `for await`. It can be read once; leaving the loop early stops the generation. After
+ * an abort the loop throws AbortedError.
  */
 export class ChatStream implements AsyncIterable<ChatCompletionChunk> {
   /** `controller.abort()` stops the generation. */

@@ -1,4 +1,7 @@
-/** Entry of a worker that is one thread of the CPU build: it works on the runtime's memory until that is freed. */
+/**
+ * Entry of a worker that is one thread of the CPU build: it works on the runtime's memory until that is
+ * freed.
+ */
 import { initSync, work } from "./wasm/cpu-threads/nomoat_runtime.js";
 
 /** What a thread is sent once. */

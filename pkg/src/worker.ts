@@ -1,4 +1,7 @@
-/** Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between them. */
+/**
+ * Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between
+ * them.
+ */
 import { browserEnv } from "./browser.js";
 import { toWire } from "./errors.js";
 import { platform } from "./platform.js";

@@ -10,7 +10,9 @@ import type { RuntimeRequest } from "../src/runtime.js";
 import { Session } from "../src/session.js";
 import { FakeLockManager, FakeRuntime, fakeEnv, type Script } from "./fakes.js";
 
-/** A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are. */
+/**
+ * A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are.
+ */
 class FakeWorker implements WorkerLike {
   onmessage: WorkerLike["onmessage"] = null;
   onerror: WorkerLike["onerror"] = null;

@@ -205,7 +205,7 @@ test("a damaged shard is fetched again, alone", async (t) => {
   await server.stop();
   await assert.rejects(load(env, [remote(server)]), (error) => {
     assert.ok(error instanceof NetworkError);
-    assert.match(error.message, /Part 3 .* downloading it again failed/);
+    assert.match(error.message, /Shard 3 .* downloading it again failed/);
     return true;
   });
 });

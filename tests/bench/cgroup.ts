@@ -7,7 +7,10 @@ export interface Cgroup {
   version: 1 | 2;
   /** A script that becomes the program, within the limit. */
   wrapper(program: string): string;
-  /** Bytes of all processes, shared ones once, without the pages of files: those can be dropped and read again. */
+  /**
+   * Bytes of all processes, shared ones once, without the pages of files: those can be dropped and read
+   * again.
+   */
   residentBytes(): number;
   /** Processes that were ended because the limit was reached. */
   killed(): number;

@@ -1,4 +1,7 @@
-/** The runtimes that are compared: how each is loaded in a page and asked, with its own API and its own defaults. */
+/**
+ * The runtimes that are compared: how each is loaded in a page and asked, with its own API and its own
+ * defaults.
+ */
 import type { Page } from "@playwright/test";
 import type { ChatCompletionChunk as WllamaChunk, Wllama } from "@wllama/wllama";
 import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transformers";
@@ -40,7 +43,10 @@ export interface Contender {
   version: string;
   /** Runs on the CPU beside the browser, not in it. */
   native?: true;
-  /** Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot run so. */
+  /**
+   * Downloads, compiles and loads everything; says what it really runs on. Throws `NotRun` where it cannot
+   * run so.
+   */
   load(page: Page, how: How): Promise<string>;
   ask(page: Page, messages: Message[], maxTokens: number): Promise<Answer>;
   /** Bytes of its wasm memory, or null where it cannot be read. */

@@ -1,4 +1,6 @@
-/** `cargo xtask bench cpu`: the CPU's kernels one by one, as wasm on threads, everything into one JSON file. */
+/**
+ * `cargo xtask bench cpu`: the CPU's kernels one by one, as wasm on threads, everything into one JSON file.
+ */
 import { test } from "@playwright/test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,7 @@
-/** `cargo xtask bench memory`: the chat page with SmolLM2 on the CPU, its browser held to a limit. One JSON file of figures. */
+/**
+ * `cargo xtask bench memory`: the chat page with SmolLM2 on the CPU, its browser held to a limit. One JSON
+ * file of figures.
+ */
 import { expect, test } from "@playwright/test";
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

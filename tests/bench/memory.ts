@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from "node:fs";
 const INTERVAL_MS = 200;
 
 /**
- * Bytes resident in all descendants of this process, without the pages of files: those are the browser's own code, which all its
- * processes share. Null where `/proc` is not there.
+ * Bytes resident in all descendants of this process, without the pages of files: those are the browser's own
+ * code, which all its processes share. Null where `/proc` is not there.
  */
 export function residentBytes(): number | null {
   const parents = new Map<number, number>();

@@ -22,7 +22,10 @@ export interface Round {
   ran: string;
   /** The browser's WebGPU adapter; null where there is none. */
   adapter: string | null;
-  /** From the library's import to a model that can be asked, with an empty cache, from a server on this machine. */
+  /**
+   * From the library's import to a model that can be asked, with an empty cache, from a server on this
+   * machine.
+   */
   loadMs: number;
   /** From the first question after loading to its first token. */
   firstTokenMs: number;

@@ -1,4 +1,6 @@
-/** `cargo xtask bench web`: all contenders in alternating order, some rounds, everything into one JSON file. */
+/**
+ * `cargo xtask bench web`: all contenders in alternating order, some rounds, everything into one JSON file.
+ */
 import { test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
 import { contenders, NotRun, takesPart, type Contender, type How } from "./contenders.ts";

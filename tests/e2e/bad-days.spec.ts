@@ -1,4 +1,7 @@
-/** What goes wrong around the page: workers that vanish, files that are no models, networks, updates, long texts. */
+/**
+ * What goes wrong around the page: workers that vanish, files that are no models, networks, updates, long
+ * texts.
+ */
 import { statSync } from "node:fs";
 import type { Page } from "@playwright/test";
 import { launch } from "../support/browser.ts";

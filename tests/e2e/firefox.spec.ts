@@ -7,7 +7,8 @@ const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";
 
 for (const isolated of [true, false]) {
-  test(`Firefox answers on the CPU${isolated ? "" : ", on a host without isolating headers, too"}`, async () => {
+  const where = isolated ? "" : ", on a host without isolating headers, too";
+  test(`Firefox answers on the CPU${where}`, async () => {
     const site = await startHubSite();
     if (!isolated) site.open.add("/");
     const firefox = await launchFirefox();

@@ -15,7 +15,10 @@ async function open(page: Page, url: string): Promise<Page> {
   return page;
 }
 
-/** Waits until a text is on the page. Tabs in the background have no animation frames, so nothing here waits for one. */
+/**
+ * Waits until a text is on the page. Tabs in the background have no animation frames, so nothing here waits
+ * for one.
+ */
 function says(page: Page, text: string) {
   return page.waitForFunction(
     (wanted) => document.body.textContent?.includes(wanted) ?? false,
@@ -59,7 +62,7 @@ function shown(page: Page): Promise<string[]> {
 
 const exchange = (...questions: string[]) => questions.flatMap((text) => [text, `Answer to ${text}`]);
 
-test("Firefox loses nothing: two tabs, failing reads and writes, hostile records, a database that is held", async () => {
+test("Firefox loses nothing: tabs, failing reads and writes, hostile records", async () => {
   const site = await startFakeSite();
   const firefox = await launchFirefox();
   const browser = firefox.page.browser();

@@ -338,7 +338,7 @@ test("edits and new answers are versions with a way back", async ({ shared }) =>
   await site.stop();
 });
 
-test("conversations are searched, renamed, pinned, and exported, deleted and imported without a difference", async ({
+test("conversations are searched, renamed, pinned; export, delete all and import change nothing", async ({
   shared,
   folder,
 }) => {

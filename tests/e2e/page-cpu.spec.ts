@@ -1,4 +1,7 @@
-/** The built page on the CPU: by itself where there is no GPU, in place of a GPU that fails, and on hosts that isolate no page. */
+/**
+ * The built page on the CPU: by itself where there is no GPU, in place of a GPU that fails, and on hosts that
+ * isolate no page.
+ */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DEVICE_HOOK } from "../support/bare.ts";
@@ -144,7 +147,7 @@ test("a person who has begun to write is not interrupted", async ({ small }) => 
   await site.stop();
 });
 
-test("without isolation and without a service worker it answers on one thread, and says how to have more", async () => {
+test("without isolation or a service worker it answers on one thread, and says how to get more", async () => {
   const site = await startHubSite();
   site.open.add("/");
   const browser = await launch({ webgpu: false, serviceWorkers: "block" });

@@ -34,7 +34,10 @@ window.Worker = class extends Plain {
 };
 `;
 
-/** Serves a bare page at `/`, and SmolLM2 at its place on a hub. The worker of the page at `/lossy/` gives its device away. */
+/**
+ * Serves a bare page at `/`, and SmolLM2 at its place on a hub. The worker of the page at `/lossy/` gives its
+ * device away.
+ */
 export async function startBareSite(): Promise<Site> {
   const site = await Site.start({ "/pkg/": places.package, "/lossy/": places.package });
   addBarePage(site, "/", "/pkg/");

@@ -31,8 +31,8 @@ export async function startFakeSite(): Promise<Site> {
 export const QUICK = "/?stored&echo";
 
 /**
- * Makes IndexedDB fail while `window.faults` says so. What is set in `sessionStorage.faults` holds from the next load on.
- * Runs in the page before its own scripts.
+ * Makes IndexedDB fail while `window.faults` says so. What is set in `sessionStorage.faults` holds from the
+ * next load on. Runs in the page before its own scripts.
  */
 export function installFaults(): void {
   const state = { read: false, write: false };

@@ -1,4 +1,7 @@
-/** Reads and writes GGUF v3 files, for models that no one publishes: cut, split, blown up, broken. Little-endian. */
+/**
+ * Reads and writes GGUF v3 files, for models that no one publishes: cut, split, blown up, broken.
+ * Little-endian.
+ */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 
 /** Block formats: id in the file, numbers per block, bytes per block. */

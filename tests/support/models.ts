@@ -10,8 +10,8 @@ const SMALL_LAYERS = 2;
 const SPLIT_COUNT = 3;
 
 /**
- * SmolLM2 with its first layers only: nonsense, but the same nonsense every time, several times faster and of a third
- * of the size.
+ * SmolLM2 with its first layers only: nonsense, but the same nonsense every time, several times faster and of
+ * a third of the size.
  */
 export function small(folder: string, name = "Small"): string {
   const { entries, tensors } = gguf.readHeader(places.model);
@@ -51,7 +51,10 @@ export function split(path: string): string[] {
   });
 }
 
-/** A llama-family file with SmolLM2's vocabulary and at least five times its size. Its weights are one block, repeated. */
+/**
+ * A llama-family file with SmolLM2's vocabulary and at least five times its size. Its weights are one block,
+ * repeated.
+ */
 export function big(folder: string): string {
   const { entries } = gguf.readHeader(places.model);
   const [width, heads, kvHeads, hidden] = [1280, 20, 5, 5120];

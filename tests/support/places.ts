@@ -1,4 +1,7 @@
-/** Where the builds, the browser and the model are. A thing that is not there fails with the command that makes it. */
+/**
+ * Where the builds, the browser and the model are. A thing that is not there fails with the command that
+ * makes it.
+ */
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";

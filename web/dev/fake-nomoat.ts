@@ -1,8 +1,9 @@
 /**
- * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a wasm build.
- * The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow downloads slowly,
- * ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError fails in the middle of an answer,
- * ?echo answers at once by repeating the question, ?slow-answer a word every second, ?context=40 has a context of 40 words.
+ * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a
+ * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
+ * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
+ * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
+ * every second, ?context=40 has a context of 40 words.
  */
 import type {
   CatalogueEntry,

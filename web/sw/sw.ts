@@ -1,8 +1,10 @@
 /**
- * The service worker: keeps the page's own files for use without a server, and makes the page cross-origin isolated on hosts that send
- * no such headers, for the CPU's threads share memory and browsers allow that to isolated pages alone.
+ * The service worker: keeps the page's own files for use without a server, and makes the page cross-origin
+ * isolated on hosts that send no such headers, for the CPU's threads share memory and browsers allow that to
+ * isolated pages alone.
  *
- * Model shards live in the package's own cache, which nothing here reads, fills or cleans: there is no runtime caching.
+ * Model shards live in the package's own cache, which nothing here reads, fills or cleans: there is no
+ * runtime caching.
  */
 import { clientsClaim } from "workbox-core";
 import type { PrecacheEntry } from "workbox-precaching";
@@ -17,15 +19,18 @@ import { NavigationRoute, registerRoute } from "workbox-routing";
 declare const self: ServiceWorkerGlobalScope & { __WB_MANIFEST: (PrecacheEntry | string)[] };
 
 /**
- * `require-corp`, which every browser with isolation has, and not `credentialless`: what comes from other origins are model files
- * alone, and those are fetched with CORS, which satisfies both.
+ * `require-corp`, which every browser with isolation has, and not `credentialless`: what comes from other
+ * origins are model files alone, and those are fetched with CORS, which satisfies both.
  */
 const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-/** An isolated page's workers must embed by its rules, too. Other responses stay as they are: a copy loses its compiled wasm. */
+/**
+ * An isolated page's workers must embed by its rules, too. Other responses stay as they are: a copy loses its
+ * compiled wasm.
+ */
 function isolates({ mode, destination }: Request): boolean {
   return mode === "navigate" || destination === "worker";
 }

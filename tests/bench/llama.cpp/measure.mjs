@@ -1,5 +1,6 @@
 // llama.cpp on a GGUF file, through node-llama-cpp: `node measure.mjs MODEL [vulkan|cpu]`. Prints JSON.
-// Prefill of 512 tokens; then, after a prompt of one token, 128 more, greedily. The best of up to three rounds.
+// Prefill of 512 tokens; then, after a prompt of one token, 128 more, greedily. The best of up to three
+// rounds.
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";

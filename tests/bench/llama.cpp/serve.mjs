@@ -1,6 +1,6 @@
 /**
- * llama.cpp natively, for the bench in the browser to compare with: `node serve.mjs MODEL CONTEXT THREADS`. Answers each line of
- * JSON, `{messages, maxTokens}`, with one.
+ * llama.cpp natively, for the bench in the browser to compare with: `node serve.mjs MODEL CONTEXT THREADS`.
+ * Answers each line of JSON, `{messages, maxTokens}`, with one.
  */
 import { createInterface } from "node:readline";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";

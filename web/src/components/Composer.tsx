@@ -17,7 +17,10 @@ function refuseLong(event: Event, given: DataTransfer | null): void {
   notice.value = { kind: "tooLong", characters };
 }
 
-/** The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own Enter. */
+/**
+ * The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own
+ * Enter.
+ */
 export function Composer() {
   const textbox = useRef<HTMLTextAreaElement>(null);
   const text = t.value;

@@ -56,7 +56,8 @@ export function Log() {
     if (element) setAtEnd(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR);
   };
 
-  // A new question, or another conversation, is shown from its end; a growing answer is followed by who is at the end.
+  // A new question, or another conversation, is shown from its end; a growing answer is followed by who is at
+  // the end.
   useEffect(toEnd, [questions, list[0]?.id]);
   useEffect(() => {
     if (atEnd) toEnd();

@@ -158,7 +158,10 @@ function Appearance() {
   );
 }
 
-/** Context length and device are fixed when a model is loaded: after a change it loads again when the dialog closes. */
+/**
+ * Context length and device are fixed when a model is loaded: after a change it loads again when the dialog
+ * closes.
+ */
 function ReloadOnClose() {
   useEffect(() => {
     const before = settings.peek();

@@ -1,8 +1,13 @@
-/** The history in IndexedDB. Every change is one transaction, so tabs never see or overwrite half of another's work. */
+/**
+ * The history in IndexedDB. Every change is one transaction, so tabs never see or overwrite half of another's
+ * work.
+ */
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { fromVersion1, readConversation, readMessage, type Conversation, type Message } from "./records";
 
-/** One change. Messages are put one at a time; nothing is ever replaced that was not written by the same tab. */
+/**
+ * One change. Messages are put one at a time; nothing is ever replaced that was not written by the same tab.
+ */
 export type Write =
   | { kind: "message"; message: Exclude<Message, { role: "unreadable" }>; title: string }
   | {

@@ -1,6 +1,6 @@
 /**
- * What a closing page could not store any more. IndexedDB needs time that a closing page does not have; localStorage is written
- * at once. The next page takes it over.
+ * What a closing page could not store any more. IndexedDB needs time that a closing page does not have;
+ * localStorage is written at once. The next page takes it over.
  */
 import * as v from "valibot";
 import type { Write } from "./database";

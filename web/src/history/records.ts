@@ -33,7 +33,10 @@ export interface Answer extends Place {
   omitted: number;
 }
 
-/** A stored record with an unknown shape. It is shown as plain text, stays in the store and is never overwritten. */
+/**
+ * A stored record with an unknown shape. It is shown as plain text, stays in the store and is never
+ * overwritten.
+ */
 export interface Unreadable extends Place {
   role: "unreadable";
   content: string;

@@ -1,4 +1,7 @@
-/** The messages of a conversation as a tree: editing and answering again make branches, and nothing is replaced. */
+/**
+ * The messages of a conversation as a tree: editing and answering again make branches, and nothing is
+ * replaced.
+ */
 import type { Message } from "./records";
 
 export type Messages = ReadonlyMap<string, Message>;

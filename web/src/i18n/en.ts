@@ -74,10 +74,12 @@ export const en = {
   unreadable: "Unreadable message",
   unreadableHelp: "This stored message cannot be read. It is kept as it is.",
   pasteTooLong: (characters: number) =>
-    `This text has ${characters.toLocaleString("en")} characters, more than a model can read. Paste a shorter part.`,
+    `This text has ${characters.toLocaleString("en")} characters, more than a model can read. ` +
+    "Paste a shorter part.",
   reachedMaxTokens: "The answer reached the limit of tokens set in Settings.",
   reachedContext:
-    "The conversation has filled the model’s context. Start a new chat, or choose a longer context in Settings.",
+    "The conversation has filled the model’s context. Start a new chat, or choose a longer context in " +
+    "Settings.",
   tokensPerSecond: (rate: string) => `${rate} tokens/s`,
   tokenCount: (count: number) => (count === 1 ? "1 token" : `${count} tokens`),
   promptTokens: (count: number, cached: number) =>
@@ -171,7 +173,8 @@ export const en = {
   maxTokensHelp: "The longest answer, in tokens.",
   contextLength: "Context length",
   contextLengthHelp:
-    "How much of the conversation the model can read. A longer context needs more memory. The model loads again.",
+    "How much of the conversation the model can read. A longer context needs more memory. The model loads" +
+    " again.",
   device: "Device",
   deviceHelp:
     "Automatic uses the GPU if there is a hardware one, and the CPU if not. A change loads the model again.",
@@ -219,11 +222,17 @@ export const en = {
   errors: {
     insecure: {
       title: "This page needs a secure address",
-      help: "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these, or continue on the CPU, which is slower.",
+      help:
+        "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these, or " +
+        "continue on the CPU, which is slower.",
     },
     noWebGpu: {
       title: "This browser offers no WebGPU",
-      help: "Continue on the CPU, which is slower; you can switch back in Settings. For WebGPU, use Chrome or Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox may need dom.webgpu.enabled in about:config.",
+      help:
+        "Continue on the CPU, which is slower; you can switch back in Settings. For WebGPU, use Chrome or" +
+        " Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in " +
+        "the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox " +
+        "may need dom.webgpu.enabled in about:config.",
     },
     noSimd: {
       title: "This browser cannot run models",
@@ -231,7 +240,9 @@ export const en = {
     },
     deviceWrong: {
       title: "The graphics device gives wrong results",
-      help: "It failed a short self-test and is not used. Continue on the CPU, which is slower, or update the graphics driver and the browser.",
+      help:
+        "It failed a short self-test and is not used. Continue on the CPU, which is slower, or update the" +
+        " graphics driver and the browser.",
     },
     modelNotFound: {
       title: "The model was not found",
@@ -243,7 +254,9 @@ export const en = {
     },
     corruptOwn: {
       title: "This file cannot be read as a model",
-      help: "It is damaged, incomplete or has changed on the disk. Choose it again, or download it again from its source.",
+      help:
+        "It is damaged, incomplete or has changed on the disk. Choose it again, or download it again from" +
+        " its source.",
     },
     modelFiles: {
       title: "These files do not form a model",
@@ -251,7 +264,7 @@ export const en = {
     },
     unsupported: {
       title: "This model is not supported yet",
-      help: "Choose another model, or another quantization of this one. What is missing is named below.",
+      help: "Choose another model, or another quantization of this one. Below is what is missing.",
     },
     outOfMemory: {
       title: "Not enough memory for this model",
@@ -260,12 +273,15 @@ export const en = {
     quota: {
       title: "Not enough storage for this model",
       help: (needed: string, available: string, missing: string) =>
-        `It needs ${needed} and the browser has ${available} left: ${missing} are missing. Delete models you do not use, or free disk space.`,
+        `It needs ${needed} and the browser has ${available} left: ${missing} are missing. ` +
+        "Delete models you do not use, or free disk space.",
       helpUnknown: "Delete models you do not use, or free disk space.",
     },
     deviceLost: {
       title: "The connection to the graphics device was lost",
-      help: "This can happen after sleep, a driver update, or when memory runs out. Your conversation is safe. Try again, or continue on the CPU, which is slower; you can switch back in Settings.",
+      help:
+        "This can happen after sleep, a driver update, or when memory runs out. Your conversation is " +
+        "safe. Try again, or continue on the CPU, which is slower; you can switch back in Settings.",
     },
     network: {
       title: "The connection failed",
@@ -277,7 +293,7 @@ export const en = {
     },
     invalidRequest: {
       title: "The model cannot process this request",
-      help: "Check the values in Settings. What is wrong is named below.",
+      help: "Check the values in Settings. Below is what is wrong.",
     },
     template: {
       title: "The model’s chat template failed",

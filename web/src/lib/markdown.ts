@@ -3,8 +3,8 @@ import { Marked, Tokenizer, type Token, type TokenizerObject, type TokensList } 
 import type { Dictionary } from "../i18n";
 
 /**
- * A model's answer is untrusted text. Raw HTML is shown as text, images become links (fetching one would tell its host
- * what is being read), links must be web or mail addresses, and the outcome is sanitised once more.
+ * A model's answer is untrusted text. Raw HTML is shown as text, images become links (fetching one would tell
+ * its host what is being read), links must be web or mail addresses, and the outcome is sanitised once more.
  */
 
 function escape(text: string): string {
@@ -27,10 +27,10 @@ purifier.addHook("afterSanitizeAttributes", (node) => {
 });
 
 const allowed = {
-  ALLOWED_TAGS:
-    "a b blockquote br button code del div em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup table tbody td th thead tr ul".split(
-      " ",
-    ),
+  ALLOWED_TAGS: (
+    "a b blockquote br button code del div em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup " +
+    "table tbody td th thead tr ul"
+  ).split(" "),
   ALLOWED_ATTR: ["href", "class", "align", "start", "type", "tabindex", "role", "aria-label"],
   ALLOW_DATA_ATTR: false,
 };
@@ -80,7 +80,8 @@ function renderer(t: Dictionary): Marked {
         const name = escape((lang ?? "").split(/\s/, 1)[0] ?? "");
         return (
           `<div class="code"><div class="code-bar"><span class="code-language">${name}</span>` +
-          `<button type="button" class="code-copy" aria-label="${escape(t.copyCode)}">${escape(t.copy)}</button></div>` +
+          `<button type="button" class="code-copy" aria-label="${escape(t.copyCode)}">` +
+          `${escape(t.copy)}</button></div>` +
           `<pre tabindex="0"><code>${escape(text)}\n</code></pre></div>`
         );
       },
@@ -93,7 +94,11 @@ function renderer(t: Dictionary): Marked {
             })
             .join("")}</tr>`;
         const body = token.rows.map((cells) => row(cells, "td")).join("");
-        return `<div class="table" tabindex="0"><table><thead>${row(token.header, "th")}</thead><tbody>${body}</tbody></table></div>`;
+        const head = row(token.header, "th");
+        return (
+          `<div class="table" tabindex="0"><table><thead>${head}</thead>` +
+          `<tbody>${body}</tbody></table></div>`
+        );
       },
     },
   });

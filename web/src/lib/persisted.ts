@@ -1,7 +1,8 @@
 import { effect, signal, type Signal } from "@preact/signals";
 
 /**
- * A signal kept in localStorage, or in another storage. `parse` turns whatever was stored (or undefined) into a valid value.
+ * A signal kept in localStorage, or in another storage. `parse` turns whatever was stored (or undefined) into
+ * a valid value.
  */
 export function persisted<T>(
   key: string,

@@ -69,7 +69,9 @@ function placeAfter(parent: string | null) {
   };
 }
 
-/** Shows a message and stores it. One of another conversation, whose answer came to its end, is stored only. */
+/**
+ * Shows a message and stores it. One of another conversation, whose answer came to its end, is stored only.
+ */
 function keep(message: Exclude<Message, { role: "unreadable" }>, title: string): void {
   if (message.conversation === conversationId.value) put(message);
   write({ kind: "message", message, title });
@@ -320,7 +322,8 @@ export const isAnsweredElsewhere = computed(() => {
   return last?.role === "assistant" && last.ending === null && isWrittenElsewhere(last.id);
 });
 
-// Deletion is final, in every tab: what is shown of a deleted conversation goes, and nothing more is written to it.
+// Deletion is final, in every tab: what is shown of a deleted conversation goes, and nothing more is written
+// to it.
 onNews((news) => {
   if (news.kind !== "deleted" || !news.conversations.includes(conversationId.value)) return;
   running?.controller.abort();

@@ -59,7 +59,9 @@ function parse(stored: unknown): ServerConfig {
 /** The last configuration that the server gave; it is what holds offline. */
 export const config = persisted<ServerConfig>("nomoat-config", parse);
 
-/** Asks the server for its configuration. A server without one, or none at all, leaves the last one in force. */
+/**
+ * Asks the server for its configuration. Without an answer the last one is used.
+ */
 export async function refreshConfig(): Promise<void> {
   try {
     const response = await fetch("/config.json", {

@@ -15,7 +15,10 @@ interface Turn {
   content: string;
 }
 
-/** Messages as the model gets them. Templates want questions and answers in turn, so questions that follow one another are one. */
+/**
+ * Messages as the model gets them. Templates want questions and answers in turn, so questions that follow one
+ * another are one.
+ */
 export function turns(list: readonly Message[], systemPrompt: string): Turn[] {
   const found: Turn[] =
     systemPrompt.trim() === "" ? [] : [{ role: "system", content: wellFormed(systemPrompt) }];
@@ -42,7 +45,10 @@ async function tokens(engine: Engine, message: Message): Promise<number> {
   return count;
 }
 
-/** How many messages at the start are left out, so that the rest and an answer fit. The last question always stays. */
+/**
+ * How many messages at the start are left out, so that the rest and an answer fit. The last question always
+ * stays.
+ */
 export async function firstThatFits(
   engine: Engine,
   list: readonly Message[],

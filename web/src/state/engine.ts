@@ -21,8 +21,10 @@ export const engine = computed(() => (engineState.value.kind === "ready" ? engin
 
 let loading: AbortController | null = null;
 let current: Engine | null = null;
-/** Loads and unloads run one after the other, so that two models never hold GPU memory together; first the page asks its
- *  server where models come from. */
+/**
+ * Loads and unloads run one after the other, so that two models never hold GPU memory together; first the
+ * page asks its server where models come from.
+ */
 let queue: Promise<void> = refreshConfig();
 
 async function unload(): Promise<void> {
@@ -128,7 +130,10 @@ addEventListener("online", () => {
   if (state.kind === "failed" && state.error instanceof NetworkError) void startModel();
 });
 
-/** Settles when all loading and unloading that was asked for so far is done; at the start: when the configuration is in. */
+/**
+ * Settles when all loading and unloading that was asked for so far is done; at the start: when the
+ * configuration is in.
+ */
 export function engineSettled(): Promise<void> {
   return queue;
 }

@@ -23,7 +23,10 @@ function checkParts(files: readonly File[]): void {
     throw new InvalidRequestError(files.map(({ name }) => name).join(", "), "model");
 }
 
-/** Opens the person's own GGUF files and loads them at once. Files that are no model leave the running one alone. */
+/**
+ * Opens the person's own GGUF files and loads them at once. Files that are no model leave the running one
+ * alone.
+ */
 export async function openAndStart(files: readonly File[]): Promise<void> {
   dialog.value = null;
   notice.value = null;

@@ -40,8 +40,8 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
 }
 
 /**
- * Answers the last question of `list`. Never rejects: a failure comes back beside what was written until then (one that
- * ends the engine goes to its state instead), and an answer without a word comes back as null.
+ * Answers the last question of `list`. Never rejects: a failure comes back beside what was written until then
+ * (one that ends the engine goes to its state instead), and an answer without a word comes back as null.
  */
 export async function generate(
   engine: Engine,

@@ -1,4 +1,6 @@
-/** The history as the page sees it: what is stored, what still waits to be stored, and what stands in the way. */
+/**
+ * The history as the page sees it: what is stored, what still waits to be stored, and what stands in the way.
+ */
 import { batch, computed, signal } from "@preact/signals";
 import { listen, tell, type News } from "../history/channel";
 import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
@@ -125,8 +127,8 @@ export async function readStored(id: string): Promise<{ leaf: string | null; mes
 }
 
 /**
- * Everything there is, for an export: what is stored and what waits. Where the store cannot be read, `shown` and what waits
- * is all there is.
+ * Everything there is, for an export: what is stored and what waits. Where the store cannot be read, `shown`
+ * and what waits is all there is.
  */
 export async function everything(shown: readonly Message[]): Promise<Everything> {
   let list: readonly Conversation[];
@@ -169,7 +171,10 @@ export function write(change: Write): void {
   void save();
 }
 
-/** What waits, with a change. A newer state of an answer takes the place of an older one, unless that is being stored. */
+/**
+ * What waits, with a change. A newer state of an answer takes the place of an older one, unless that is being
+ * stored.
+ */
 function queued(change: Write): readonly Write[] {
   const older = waiting.value.findIndex(
     (write, index) =>

@@ -7,8 +7,9 @@ import { dialog, draft } from "./ui";
 const KEY = "nomoat-reloaded";
 
 /**
- * On a host that does not send the headers the first visit is not cross-origin isolated; with the service worker's answers the next
- * one is. So the page reloads when the worker takes it over, once, unless a person has begun to use it.
+ * On a host that does not send the headers the first visit is not cross-origin isolated; with the service
+ * worker's answers the next one is. So the page reloads when the worker takes it over, once, unless a person
+ * has begun to use it.
  */
 export function reloadOnceIsolated(): void {
   // A page that a worker already controls, or that has been reloaded, gains nothing.

@@ -128,7 +128,10 @@ export function addByUrl(text: string): boolean {
   return true;
 }
 
-/** Makes files of the person's own a choice; split files are put in order. Throws NotGgufError for other files. */
+/**
+ * Makes files of the person's own a choice; split files are put in order. Throws NotGgufError for other
+ * files.
+ */
 export function openFiles(files: readonly File[]): ModelChoice {
   const other = files.find((file) => !/\.gguf$/i.test(file.name));
   if (other !== undefined) throw new NotGgufError(other.name);

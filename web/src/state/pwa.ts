@@ -48,8 +48,9 @@ export async function registerServiceWorker(): Promise<void> {
 }
 
 /**
- * Another tab let the newer version take over. This one reloads, too, since its files are gone from the cache: but neither
- * in the middle of an answer, nor if that would drop a file that the person opened. What was typed survives.
+ * Another tab let the newer version take over. This one reloads, too, since its files are gone from the
+ * cache: but neither in the middle of an answer, nor if that would drop a file that the person opened. What
+ * was typed survives.
  */
 function follow(): void {
   if (takenOver === "elsewhere" && !busy.value && chosenModel.value?.origin !== "file") location.reload();

@@ -12,7 +12,10 @@ export const draft = persisted<string>(
   () => sessionStorage,
 );
 
-/** Something that went wrong and left everything else as it was; it goes when it is dismissed or the next question is asked. */
+/**
+ * Something that went wrong and left everything else as it was; it goes when it is dismissed or the next
+ * question is asked.
+ */
 export const notice = signal<
   | { kind: "deletedElsewhere" }
   | { kind: "tooLong"; characters: number }
