@@ -29,6 +29,8 @@ export interface Fault {
   status?: number;
   /** Milliseconds before an answer. */
   delay?: number;
+  /** Milliseconds after each 64 KiB: little is under way when a connection is cut. */
+  pace?: number;
 }
 
 const TYPES: Record<string, string> = {
@@ -180,7 +182,8 @@ export class Site {
           response.write(part, () => request.socket.destroy());
           return;
         }
-        done(null, part);
+        if (fault.pace === undefined) done(null, part);
+        else setTimeout(() => done(null, part), fault.pace);
       },
     });
     // A browser that gives up in the middle is no failure of the server's.

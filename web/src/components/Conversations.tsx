@@ -93,6 +93,13 @@ function Actions({ item, title, onRename }: { item: Conversation; title: string;
 function Item({ item }: { item: Conversation }) {
   const text = t.value;
   const [open, setOpen] = useState<"no" | "actions" | "rename">("no");
+  const opener = useRef<HTMLButtonElement>(null);
+  const wasRenamed = useRef(false);
+  // The field that had the focus is gone.
+  useEffect(() => {
+    if (open === "no" && wasRenamed.current) opener.current?.focus();
+    wasRenamed.current = open === "rename";
+  }, [open]);
   const title = item.title || text.untitled;
   return (
     <li class={open === "no" ? "conversation" : "conversation open"}>
@@ -101,6 +108,7 @@ function Item({ item }: { item: Conversation }) {
       ) : (
         <>
           <button
+            ref={opener}
             type="button"
             class="conversation-open"
             aria-current={item.id === conversationId.value ? "true" : undefined}

@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { NotConversationsError } from "../history/transfer";
 import { t } from "../i18n";
 import { access, isUnsaved, listError, saveError, tryAgain } from "../state/history";
 import { exportConversations } from "../state/transfer";
@@ -16,9 +17,11 @@ interface BarProps {
 
 function Bar({ text, detail, passing = false, children }: BarProps) {
   return (
-    <div class={passing ? "bar passing" : "bar"} role="status">
+    <div class={passing ? "bar passing" : "bar"}>
       <Icon name="alert" />
-      <p title={detail instanceof Error ? `${detail.name}: ${detail.message}` : undefined}>{text}</p>
+      <p role="status" title={detail instanceof Error ? `${detail.name}: ${detail.message}` : undefined}>
+        {text}
+      </p>
       <div class="buttons">{children}</div>
     </div>
   );
@@ -103,7 +106,7 @@ export function PassingNotice() {
       case "imported":
         return text.imported(now.conversations);
       case "importFailed":
-        return text.importFailed;
+        return now.error instanceof NotConversationsError ? text.importFailed : text.importNotStored;
       case "file": {
         const { title, help } = explain(now.error, text);
         return `${title} ${help}`;

@@ -25,7 +25,8 @@ function Entry({ message, last }: { message: Message; last: boolean }) {
         <QuestionView
           question={message}
           idle={idle}
-          unanswered={unanswered.value?.id === message.id && chatError.value === null}
+          unanswered={unanswered.value?.id === message.id}
+          failed={chatError.value !== null}
         />
       );
     case "assistant": {

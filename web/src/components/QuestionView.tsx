@@ -12,10 +12,12 @@ interface QuestionProps {
   idle: boolean;
   /** It stands last and has no answer. */
   unanswered: boolean;
+  /** An error notice below says why, and offers to try again. */
+  failed: boolean;
 }
 
 /** A question, as it was typed, and what can be done with it. */
-export const QuestionView = memo(({ question, idle, unanswered }: QuestionProps) => {
+export const QuestionView = memo(({ question, idle, unanswered, failed }: QuestionProps) => {
   const text = t.value;
   const long = question.content.length > 240 || question.content.split("\n", 6).length > 4;
   return (
@@ -26,7 +28,7 @@ export const QuestionView = memo(({ question, idle, unanswered }: QuestionProps)
       {/* Beside the article: what it says is the question and nothing else. */}
       <div class={unanswered ? "question-foot unanswered" : "question-foot"}>
         <Versions message={question} />
-        {unanswered && (
+        {unanswered && !failed && (
           <button type="button" class="button" onClick={regenerate}>
             {text.answerNow}
           </button>

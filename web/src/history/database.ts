@@ -92,7 +92,6 @@ export class Database {
   }
 
   async #start(): Promise<IDBPDatabase<Schema>> {
-    this.#report({ kind: "opening" });
     const timer = setTimeout(() => this.#report({ kind: "waiting" }), PATIENCE);
     try {
       const db = await openDB<Schema>(NAME, VERSION, {

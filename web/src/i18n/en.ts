@@ -107,6 +107,7 @@ export const en = {
   importAll: "Import conversations",
   imported: (count: number) =>
     count === 1 ? "1 conversation was imported." : `${count} conversations were imported.`,
+  importNotStored: "The conversations could not be stored. Nothing was imported.",
   importFailed: "The file could not be imported. It must be a JSON export of this page.",
 
   // Welcome

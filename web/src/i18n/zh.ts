@@ -99,6 +99,7 @@ export const zh: Dictionary = {
   exportHelp: "JSON 包含全部内容，可以再次导入；Markdown 供阅读。",
   importAll: "导入对话",
   imported: (count) => `已导入 ${count} 个对话。`,
+  importNotStored: "无法保存这些对话，未导入任何内容。",
   importFailed: "无法导入此文件。它必须是此页面导出的 JSON 文件。",
 
   welcome: "想了解些什么？",
