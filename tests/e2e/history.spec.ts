@@ -27,6 +27,58 @@ test("two tabs with one conversation lose nothing, and see each other's messages
   await site.stop();
 });
 
+test("two tabs that ask at the same moment keep everything", async ({ shared }) => {
+  const site = await startFakeSite();
+  const tabs = [await Tab.open(shared, site)];
+  await tabs[0]?.ask("start");
+  tabs.push(await Tab.open(shared, site));
+  const expected = ["start", "Answer to start"];
+  for (let round = 0; round < 15; round++) {
+    await Promise.all(
+      tabs.map(async (tab, index) => {
+        const question = `q${round}-${index}`;
+        expected.push(question, `Answer to ${question}`);
+        await tab.message.fill(question);
+        await tab.message.press("Enter");
+        await expect(tab.button("Stop")).toHaveCount(0);
+        await expect(tab.message).toHaveValue("");
+      }),
+    );
+  }
+  await expect
+    .poll(async () => (await tabs[0]?.stored())?.messages.map(({ content }) => content).sort())
+    .toEqual(expected.sort());
+  const { conversations, messages } = (await tabs[0]?.stored()) ?? { conversations: [], messages: [] };
+  expect(conversations).toHaveLength(1);
+  const ids = new Set(messages.map(({ id }) => id));
+  expect(messages.filter(({ parent }) => parent !== null && !ids.has(parent))).toEqual([]);
+  for (const tab of tabs) {
+    expect(tab.errors).toEqual([]);
+    await tab.page.close();
+  }
+  await site.stop();
+});
+
+test("what was written of an answer survives its tab", async ({ shared }) => {
+  const site = await startFakeSite();
+  const first = await Tab.open(shared, site, "/?stored&slow-answer");
+  await first.message.fill("one");
+  await first.message.press("Enter");
+  await expect(first.answers).toContainText(/\S+ \S+ \S+/);
+  const written = (await first.answers.textContent())?.split(" ", 1)[0] ?? "nothing";
+  await first.page.close();
+  const second = await Tab.open(shared, site);
+  await expect(second.questions).toHaveText(["one"]);
+  await expect(second.answers).toContainText(written);
+  await expect(second.log).toContainText("This answer was interrupted.");
+  await second.button("Regenerate").click();
+  await expect(second.answers).toHaveText(["Answer to one"]);
+  await second.button("Previous version").click();
+  await expect(second.answers).toContainText(written);
+  await second.page.close();
+  await site.stop();
+});
+
 test("deletion is final: a late answer of another tab brings nothing back", async ({ shared }) => {
   const site = await startFakeSite();
   const first = await Tab.open(shared, site);
