@@ -1,22 +1,22 @@
-/** Shards of a remote file: Range requests, or one streamed request where the server has no ranges. */
+/** Fetches shards of a remote file: with Range requests, or from one response if the server has no ranges. */
 import { CorruptFileError, NetworkError } from "./errors.js";
 import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
 import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
 import { SHARD_SIZE, shardCount, shardLength } from "./store.js";
 
-/** What a server says of a file. */
+/** What the server reports about a file. */
 export interface Probe {
   /** Bytes. */
   size: number;
-  /** ETag without its weakness mark, or null if there is none or the server hides it. */
+  /** ETag without its `W/` prefix; null if the server does not send or expose one. */
   etag: string | null;
   lastModified: string | null;
   /** Whether the server answers Range requests. */
   ranges: boolean;
 }
 
-/** What has arrived of a shard. */
+/** The part of a shard that has arrived. */
 interface Arrival {
   bytes: Bytes;
   received: number;
@@ -26,7 +26,7 @@ interface Arrival {
 export class FileChangedError extends Error {
   constructor(
     url: string,
-    /** Stored version to delete first, where the server's word does not tell it from the new one. */
+    /** Stored version to delete first, if the server's headers cannot tell it from the new one. */
     readonly identity: string | null = null,
   ) {
     super(`${url} changed on the server while it was loaded.`);
@@ -48,8 +48,9 @@ export class Fetcher {
   #streaming: Promise<unknown> = Promise.resolve();
 
   /**
-   * `onBytes` counts bytes as they arrive, negatively where they must be fetched again. `keepStream` keeps
-   * the answer of a server without ranges to the probe for reading; it holds a connection.
+   * `onBytes` counts bytes as they arrive; a negative number takes back bytes that must be fetched again.
+   * With `keepStream`, the probe's response is kept for reading if the server has no ranges; this holds a
+   * connection.
    */
   constructor(
     file: RemoteFile,
@@ -71,7 +72,7 @@ export class Fetcher {
     return this.#probe;
   }
 
-  /** Fetches shard `index`, or what is missing behind `start`, its first bytes. */
+  /** Fetches shard `index`. If its first bytes are in `start`, only the rest is fetched. */
   async shard(index: number, start: Bytes | null = null): Promise<Bytes> {
     const probe = await this.probe();
     if (this.#ranges) {
@@ -97,7 +98,7 @@ export class Fetcher {
     return shard;
   }
 
-  /** The first bytes of a shard whose fetching failed; null if there are none. */
+  /** The bytes that arrived of a shard whose download failed; null if there are none. */
   arrived(index: number): Bytes | null {
     const arrival = this.#arrivals.get(index);
     return arrival && arrival.received > 0 ? arrival.bytes.subarray(0, arrival.received) : null;
@@ -114,7 +115,7 @@ export class Fetcher {
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
     if (ranges) {
-      // Read to its end, the connection serves again.
+      // Read to the end, so that the connection can be reused.
       const first = await exchange.read(this.#signal);
       if (first?.length === 1) await exchange.read(this.#signal);
       exchange.close();
@@ -171,7 +172,7 @@ export class Fetcher {
     if (changed) throw new FileChangedError(this.#file.url);
   }
 
-  /** One Range request for what is missing of a shard; false if the server has stopped answering them. */
+  /** One Range request for the rest of a shard; false if the server no longer answers Range requests. */
   async #range(probe: Probe, index: number, arrival: Arrival): Promise<boolean> {
     const { bytes } = arrival;
     const start = index * SHARD_SIZE + arrival.received;
@@ -198,7 +199,7 @@ export class Fetcher {
     }
   }
 
-  /** A shard of the stream, which is opened again if it has gone past it. */
+  /** A shard from the stream, which is opened again if it is already past the shard. */
   async #streamed(probe: Probe, index: number): Promise<Bytes> {
     let counted = 0;
     try {
@@ -223,9 +224,9 @@ export class Fetcher {
   }
 }
 
-/** Cuts one answer into shards, no faster than they are asked for. */
+/** Cuts one response into shards, as they are requested. */
 class ShardStream {
-  /** Index of the shard that comes next. */
+  /** Index of the next shard. */
   position = 0;
   readonly #exchange: Exchange;
   readonly #size: number;
@@ -278,7 +279,7 @@ function totalOf(response: Response): number | null {
   return total === undefined ? null : Number(total);
 }
 
-/** Content-Length, unless it is that of a compressed form. */
+/** Content-Length, unless the response is compressed. */
 function lengthOf(response: Response): number | null {
   const encoding = response.headers.get("Content-Encoding") ?? "identity";
   const length = response.headers.get("Content-Length");

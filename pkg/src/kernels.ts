@@ -2,7 +2,7 @@
 
 /** Where the choice is kept; tests replace it. */
 export interface KernelStore {
-  /** What was kept for an adapter, or null. */
+  /** The kernels kept for an adapter, or null. */
   get(adapter: string): Promise<string | null>;
   put(adapter: string, kernels: string): Promise<void>;
 }
@@ -27,7 +27,7 @@ export const kernelStore: KernelStore = {
       const cache = await caches.open(CACHE_NAME);
       await cache.put(address(adapter), new Response(kernels));
     } catch {
-      // Measured again the next time.
+      // They are measured again next time.
     }
   },
 };

@@ -1,4 +1,4 @@
-/** The page's side of one worker: calls with ids, notices on the way, one end. */
+/** The page's side of one worker: calls with ids, their notices, and the end of the worker. */
 import { AbortedError, fromWire, InternalError, WorkerLostError, type NomoatError } from "./errors.js";
 import type { Calls, FromWorker, Method, Notice, ToWorker } from "./protocol.js";
 
@@ -13,7 +13,7 @@ export interface WorkerLike {
 /** Options of a call. */
 export interface CallOptions {
   onNotice?: (notice: Notice) => void;
-  /** Asks the worker to stop the call; the call ends when the worker has. */
+  /** Asks the worker to stop the call, which ends when the worker has stopped. */
   signal?: AbortSignal;
 }
 
@@ -28,15 +28,15 @@ export function spawnWorker(): WorkerLike {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
-/** What a worker has for letting everything go. */
+/** Time that a worker gets to free its resources. */
 const GRACE_MS = 1000;
 
-/** The part of `LockManager` that tells when a worker is gone; tests replace it. */
+/** The part of `LockManager` that the link uses; tests replace it. */
 export interface WatchLocks {
   request(name: string, options: { signal: AbortSignal }, granted: () => void): Promise<unknown>;
 }
 
-/** Web Locks, where the browser has them: in secure contexts. */
+/** Web Locks; browsers have them in secure contexts only. */
 function browserLocks(): WatchLocks | null {
   return globalThis.navigator?.locks ?? null;
 }
@@ -57,7 +57,7 @@ export class WorkerLink {
     this.#locks = locks;
     worker.onmessage = (event) => this.#receive(event.data);
     worker.onerror = (event) => {
-      // Without a message the script itself did not load.
+      // Without a message, the script itself failed to load.
       const what =
         event.message || "its script could not be loaded (does the Content-Security-Policy allow it?)";
       this.close(new InternalError(`The worker failed: ${what}`));
@@ -93,8 +93,8 @@ export class WorkerLink {
     if (this.#end) return;
     this.#end = reason;
     this.#watching.abort();
-    // Its threads wait in wasm, where a browser ends them, and frees their memory, only seconds later. So it
-    // is asked first.
+    // Its threads wait inside wasm. A browser ends those, and frees their memory, only seconds later, so the
+    // worker is asked to close first.
     this.#worker.postMessage({ type: "close" });
     setTimeout(() => this.#worker.terminate(), GRACE_MS);
     for (const { reject } of this.#pending.values()) reject(reason);
@@ -102,8 +102,8 @@ export class WorkerLink {
   }
 
   /**
-   * A browser that ends a worker, for want of memory for example, tells nobody. But it frees the worker's
-   * locks: whoever waits for one of them gets it then. A worker that is only busy keeps it.
+   * A browser that ends a worker, for example because memory is short, sends no event. But it releases the
+   * worker's locks, so the page gets the lock when the worker is gone. A worker that is only busy keeps it.
    */
   #watch(): void {
     const { signal } = this.#watching;

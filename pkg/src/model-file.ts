@@ -46,21 +46,21 @@ export class OpenedFile implements ModelFile {
 export interface Shelf {
   store: ShardStore;
   manifest: Manifest;
-  /** The error for a store that takes no more: says what the whole model still needs. */
+  /** The error for a full store, with the bytes that the whole model still needs. */
   full: () => Promise<QuotaError>;
 }
 
-/** A file behind an address: each shard from the store, or else from the network and then stored. */
+/** A remote file: each shard comes from the store, or from the network and is then stored. */
 export class FetchedFile implements ModelFile {
   readonly size: number;
   readonly label: string;
-  /** Null where nothing can be stored. */
+  /** Null if nothing can be stored. */
   readonly shelf: Shelf | null;
   readonly #file: RemoteFile;
   readonly #fetcher: Fetcher;
   readonly #onResumed: (bytes: number) => void;
 
-  /** `onResumed` counts bytes that an earlier download left of a shard. */
+  /** `onResumed` counts the bytes of a shard that an earlier download left. */
   constructor(
     file: RemoteFile,
     size: number,
@@ -84,7 +84,7 @@ export class FetchedFile implements ModelFile {
     if (stored) return stored;
     const bytes = recorded ? await this.#fetchAgain(manifest, index) : await this.#fetch(this.shelf, index);
     const digest = await sha256Hex(bytes);
-    // With a pinned hash the whole decides; without one, other bytes are another version.
+    // With a pinned hash, the hash of the whole file decides. Without one, other bytes mean another version.
     if (recorded && digest !== recorded && !manifest.sha256)
       throw new FileChangedError(this.#file.url, manifest.identity);
     try {
@@ -96,7 +96,7 @@ export class FetchedFile implements ModelFile {
     return bytes;
   }
 
-  /** Fetches a shard, or what is missing of it. What has arrived when that fails is kept. */
+  /** Fetches a shard, or the rest of it. If that fails, the bytes that have arrived are kept. */
   async #fetch({ store, manifest }: Shelf, index: number): Promise<Bytes> {
     const start = await store.readPart(manifest, index);
     if (start) this.#onResumed(start.length);
@@ -124,7 +124,7 @@ export class FetchedFile implements ModelFile {
         );
       return await this.#fetcher.shard(index);
     } catch (error) {
-      // The file is sound as far as anyone knows: what fails is the network, or the server.
+      // Nothing is known to be wrong with the file: the network or the server failed.
       const what =
         `Shard ${index + 1} of the stored ${this.label} is damaged or missing, and downloading it again ` +
         "failed";

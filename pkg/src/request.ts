@@ -23,7 +23,7 @@ const USED = [
   "n",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
-/** OpenAI's parameters that say nothing about the answer. */
+/** OpenAI's parameters that do not affect the answer. */
 const IGNORED = [
   "user",
   "metadata",
@@ -86,7 +86,7 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   return Uint32Array.from(list as number[]);
 }
 
-/** Unsupported parameters at the value that asks for nothing. */
+/** Whether an unsupported parameter has its default value. */
 function isDefault(name: string, value: unknown): boolean {
   if (name === "logprobs") return value === false;
   if (name === "response_format") return (value as { type?: unknown }).type === "text";
@@ -110,7 +110,7 @@ function messages(value: unknown): { role: string; content: string }[] {
   });
 }
 
-/** Halves of characters, such as half an emoji, are no text that a model could read. */
+/** Replaces lone surrogates, such as half an emoji, which are not valid text. */
 function wellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\uFFFD");
 }

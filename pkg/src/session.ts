@@ -7,9 +7,9 @@ import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorke
 import type { Runtime, RuntimeDeviceInfo, RuntimeEvent, RuntimeRequest, RuntimeStart } from "./runtime.js";
 import { turn } from "./turn.js";
 
-/** What running calls have for their end when the worker is closed. */
+/** Time that running calls get to end when the worker is closed. */
 const CLOSING_MS = 500;
-/** How often a load reports its progress while nothing comes. */
+/** How often a load checks for a stall. */
 const TICK_MS = 1000;
 
 /** Serves calls; `post` answers them. */
@@ -69,7 +69,7 @@ export class Session {
     });
   }
 
-  /** Stops what runs, which keeps what it has downloaded, and frees the device and the model. */
+  /** Stops running calls, which store what they have downloaded, and frees the device and the model. */
   async close(): Promise<void> {
     for (const { controller } of this.#running.values()) controller.abort();
     const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
@@ -77,7 +77,7 @@ export class Session {
     try {
       this.#device?.runtime.free();
     } catch {
-      // In the middle of a step, or dead: the worker's end frees it.
+      // It is in the middle of a step, or has failed. The end of the worker frees it.
     }
     this.#device = null;
   }

@@ -8,13 +8,13 @@ export const SHARD_SIZE = 8 * 1024 * 1024;
 
 /** Header of a part with its SHA-256. */
 const DIGEST = "X-Nomoat-Sha256";
-/** Begins the keys of shards without a manifest, in the list of models. */
+/** Prefix of the keys under which shards without a manifest are listed. */
 const REMAINS = "remains:";
 
 /** The part of `Cache` the store uses. */
 export type CacheLike = Pick<Cache, "match" | "put" | "delete" | "keys">;
 
-/** What the store knows of one file. */
+/** What the store knows about one file. */
 export interface Manifest {
   /** Names this version of the file: by pinned SHA-256, else by address, ETag and size. */
   identity: string;
@@ -36,11 +36,11 @@ export interface Manifest {
   lastUsed: number;
 }
 
-/** A model in the store, whole or in part. */
+/** A model in the store, complete or partial. */
 export interface StoredModel {
   /** For `deleteStoredModel`. */
   key: string;
-  /** Empty where only shards are left, without a word of what they belong to. */
+  /** Empty if only shards are left and their model is unknown. */
   name: string;
   /** Absolute addresses, in order. */
   urls: string[];
@@ -95,7 +95,7 @@ export function storedBytes(manifest: Manifest): number {
 export class ShardStore {
   readonly #cache: CacheLike;
   readonly #base: string;
-  /** Manifest writes follow one another, so that an older state never lands last. */
+  /** Manifests are written one after the other, so that an older state is never written last. */
   #saving: Promise<void> = Promise.resolve();
 
   /** `origin` is the page's: the entries' addresses are made from it and never fetched. */
@@ -124,7 +124,7 @@ export class ShardStore {
     return `${this.#base}shard/${manifest.identity}/${start}-${end}`;
   }
 
-  /** The version that a shard, or a part of one, belongs to, and its bytes. Null for other entries. */
+  /** The version that a shard or a part of one belongs to, and its size. Null for other entries. */
   #piece(url: string): { identity: string; bytes: number } | null {
     if (!url.startsWith(this.#base)) return null;
     const [kind, identity, range] = url.slice(this.#base.length).split("/");
@@ -133,7 +133,7 @@ export class ShardStore {
     return { identity, bytes: kind === "shard" ? Number(end) - Number(start) + 1 : 0 };
   }
 
-  /** Shards without a manifest, which nothing else would ever find or delete. */
+  /** Shards without a manifest, so that they can be seen and deleted. */
   async #remains(manifests: readonly Manifest[]): Promise<StoredModel[]> {
     const known = new Set(manifests.map(({ identity }) => identity));
     const bytes = new Map<string, number>();
@@ -154,7 +154,7 @@ export class ShardStore {
     }));
   }
 
-  /** All manifests; one that cannot be read or is of another shape is passed over. */
+  /** All manifests. Unreadable and malformed ones are skipped. */
   async manifests(): Promise<Manifest[]> {
     const prefix = `${this.#base}manifest/`;
     const found: Manifest[] = [];
@@ -172,7 +172,7 @@ export class ShardStore {
     return parseManifest(await answer?.text());
   }
 
-  /** Writes a manifest as it is when its turn comes. */
+  /** Writes a manifest, in the state it has when its turn comes. */
   save(manifest: Manifest): Promise<void> {
     const write = () =>
       this.#cache.put(
@@ -206,7 +206,7 @@ export class ShardStore {
     await this.#cache.put(this.#partKey(manifest, index), new Response(bytes, { headers }));
   }
 
-  /** A shard whose digest is right, or null: then it must be fetched again. */
+  /** A shard whose digest matches, or null: then it must be fetched again. */
   async read(manifest: Manifest, index: number): Promise<Bytes | null> {
     const digest = manifest.digests[index];
     if (!digest) return null;
@@ -236,7 +236,7 @@ export class ShardStore {
   /** Deletes a version's shards and manifest. */
   async remove(identity: string): Promise<void> {
     await this.#saving;
-    // The manifest goes last: cut in the middle, the rest is still listed and can be deleted.
+    // The manifest is deleted last: if this is interrupted, the rest is still listed.
     for (const { url } of await this.#cache.keys())
       if (this.#piece(url)?.identity === identity) await this.#cache.delete(url);
     await this.#cache.delete(this.#manifestKey(identity));
@@ -248,7 +248,7 @@ export class ShardStore {
       if (manifest.url === url && manifest.identity !== identity) await this.remove(manifest.identity);
   }
 
-  /** Stored models, latest use first. */
+  /** Stored models, last used first. */
   async models(): Promise<StoredModel[]> {
     const groups = new Map<string, Manifest[]>();
     const manifests = await this.manifests();

@@ -27,7 +27,7 @@ export class ChatStream implements AsyncIterable<ChatCompletionChunk> {
     this.#wake();
   }
 
-  /** @internal Ends the stream, with an error or without. */
+  /** @internal Ends the stream, with or without an error. */
   end(error: unknown = null): void {
     if (this.#ended) return;
     this.#ended = true;

@@ -15,7 +15,7 @@ addEventListener("message", (event: MessageEvent<ToWorker>) => {
   const handled = session.handle(event.data);
   if (event.data.type === "close") void handled.finally(() => close());
 });
-// A panic inside a future never settles its promise: it surfaces only here.
+// A panic inside a future never settles its promise. It only appears here.
 addEventListener("error", (event) => crash(event.error ?? event.message));
 addEventListener("unhandledrejection", (event) => {
   if (event.reason instanceof WebAssembly.RuntimeError) crash(event.reason);
