@@ -16,7 +16,7 @@ interface AnswerProps {
   answer: Answer;
   /** Present while it is being written in this tab. */
   live?: Live | undefined;
-  /** The last one can be written again. */
+  /** The last answer can be regenerated. */
   last: boolean;
 }
 

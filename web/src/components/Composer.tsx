@@ -6,7 +6,7 @@ import { ContextMeter } from "./ContextMeter";
 import { DeviceLine } from "./DeviceLine";
 import { Icon } from "./Icon";
 
-/** Characters that the textbox takes: more than any context holds, and few enough to lay out while typing. */
+/** Limit of the textbox in characters: more than any context holds, but still quick to lay out. */
 const LIMIT = 200_000;
 
 /** Refuses a text that is too long before the browser lays it out. */
@@ -18,8 +18,8 @@ function refuseLong(event: Event, given: DataTransfer | null): void {
 }
 
 /**
- * The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own
- * Enter.
+ * The textbox with its button. Enter sends, Shift+Enter starts a new line. While an input method is
+ * composing, Enter belongs to it.
  */
 export function Composer() {
   const textbox = useRef<HTMLTextAreaElement>(null);
@@ -30,7 +30,8 @@ export function Composer() {
     if (focusRequest.value > 0) textbox.current?.focus();
   }, [focusRequest.value]);
 
-  // As high as its text; the style sheet sets the limit. Browsers with field-sizing need no help.
+  // The textbox is as high as its text, up to the style sheet's limit. With field-sizing the browser does
+  // this.
   useEffect(() => {
     const element = textbox.current;
     if (!element || CSS.supports("field-sizing", "content")) return;
@@ -79,7 +80,7 @@ export function Composer() {
             submit();
           }}
         />
-        {/* Two elements: were one to become the other, the click on Stop would go on to submit the form. */}
+        {/* Two elements with keys: if one became the other, a click on Stop would also submit the form. */}
         {busy.value ? (
           <button
             key="stop"

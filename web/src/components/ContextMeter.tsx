@@ -2,7 +2,7 @@ import { t } from "../i18n";
 import { messages } from "../state/conversation";
 import { engine } from "../state/engine";
 
-/** How much of the model's context the conversation filled with its last answer. */
+/** How much of the model's context the last answer and its prompt used. */
 export function ContextMeter() {
   const text = t.value;
   const size = engine.value?.model.contextLength;

@@ -95,7 +95,7 @@ function Item({ item }: { item: Conversation }) {
   const [open, setOpen] = useState<"no" | "actions" | "rename">("no");
   const opener = useRef<HTMLButtonElement>(null);
   const wasRenamed = useRef(false);
-  // The field that had the focus is gone.
+  // The focused field is gone: focus goes back to the conversation.
   useEffect(() => {
     if (open === "no" && wasRenamed.current) opener.current?.focus();
     wasRenamed.current = open === "rename";
@@ -136,7 +136,7 @@ function Item({ item }: { item: Conversation }) {
   );
 }
 
-/** Milliseconds after the last key before messages are searched. */
+/** Milliseconds between the last key and a search of all messages. */
 const SEARCH_DELAY = 150;
 
 /** The conversations that a search finds: by title at once, by their messages a moment later. */

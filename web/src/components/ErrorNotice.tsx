@@ -14,7 +14,7 @@ interface ErrorNoticeProps {
   onRetry: () => void;
 }
 
-/** What is wrong, what to do about it, and the buttons that do it. */
+/** What is wrong, what helps, and buttons that do it. */
 export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
   const text = t.value;
   const { title, help, detail, remedies } = explain(error, text, chosenModel.value?.origin === "file");

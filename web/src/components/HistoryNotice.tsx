@@ -10,7 +10,7 @@ import { Icon } from "./Icon";
 interface BarProps {
   text: string;
   detail?: unknown;
-  /** It goes when it is dismissed. */
+  /** It can be dismissed. */
   passing?: boolean;
   children?: ComponentChildren;
 }
@@ -39,7 +39,7 @@ function isFull(error: unknown): boolean {
   return error instanceof DOMException && error.name === "QuotaExceededError";
 }
 
-/** What keeps conversations from being read or stored, for as long as it does, and the ways on. */
+/** Says why conversations cannot be read or stored, for as long as that lasts, and what can be done. */
 export function HistoryNotice() {
   const text = t.value;
   const again = <Action label={text.tryAgain} act={() => void tryAgain()} />;
@@ -92,7 +92,7 @@ export function HistoryNotice() {
   return null;
 }
 
-/** Something that went wrong by the way and left everything as it was. */
+/** A notice that can be dismissed. */
 export function PassingNotice() {
   const text = t.value;
   const now = notice.value;

@@ -33,7 +33,7 @@ const paths = {
   file: "M6 3h8l4 4v14H6zM14 3v4h4",
 };
 
-/** A line drawing of 24 units; decoration only, its button carries the name. */
+/** A line drawing on a 24-unit grid. It is decoration: its button has the accessible name. */
 export function Icon({ name }: { name: keyof typeof paths }) {
   return (
     <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">

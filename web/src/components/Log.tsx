@@ -13,7 +13,7 @@ import { ReadingStatus } from "./ReadingStatus";
 import { UnreadableView } from "./UnreadableView";
 import { Welcome } from "./Welcome";
 
-/** Pixels from the end within which the view keeps up with a growing answer. */
+/** Within this many pixels from the end, the view follows a growing answer. */
 const NEAR = 80;
 
 /** One message of the conversation. */
@@ -57,8 +57,8 @@ export function Log() {
     if (element) setAtEnd(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR);
   };
 
-  // A new question, or another conversation, is shown from its end; a growing answer is followed by who is at
-  // the end.
+  // A new question or another conversation scrolls to the end. A growing answer is followed only from the
+  // end.
   useEffect(toEnd, [questions, list[0]?.id]);
   useEffect(() => {
     if (atEnd) toEnd();

@@ -3,12 +3,12 @@ import { t } from "../i18n";
 import { PlainText } from "./PlainText";
 
 interface BoundaryProps {
-  /** What is shown if the children cannot be. */
+  /** Shown if rendering the children fails. */
   text: string;
   children: ComponentChildren;
 }
 
-/** Keeps a message that cannot be rendered from taking the page with it: its text is shown as it is. */
+/** Error boundary of one message: if it cannot be rendered, its text is shown instead. */
 export class MessageBoundary extends Component<BoundaryProps, { failed: string | null }> {
   override state: { failed: string | null } = { failed: null };
 
@@ -18,7 +18,7 @@ export class MessageBoundary extends Component<BoundaryProps, { failed: string |
   }
 
   override render({ text, children }: BoundaryProps, { failed }: { failed: string | null }) {
-    // A text that has grown since is tried again.
+    // A text that has changed since then is tried again.
     if (failed !== text) return children;
     return (
       <>

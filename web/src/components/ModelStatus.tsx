@@ -84,7 +84,9 @@ function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgre
   );
 }
 
-/** What stands between the person and an answer: consent to a download, a load under way, or an error. */
+/**
+ * What is still needed before the model can answer: consent to a download, loading, or a way out of an error.
+ */
 export function ModelStatus() {
   const state = engineState.value;
   const model = chosenModel.value;

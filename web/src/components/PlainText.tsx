@@ -1,10 +1,10 @@
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
 
-/** Characters that are laid out at once: megabytes would stop the page. */
+/** Characters that are shown at first: laying out megabytes would freeze the page. */
 const SHOWN = 20_000;
 
-/** A text as it is. The rest of a very long one is shown on demand. */
+/** A text without formatting. The rest of a very long text is shown on demand. */
 export function PlainText({ text }: { text: string }) {
   const [whole, setWhole] = useState(false);
   const isCut = !whole && text.length > SHOWN;

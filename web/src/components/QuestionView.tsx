@@ -8,9 +8,9 @@ import { Versions } from "./Versions";
 
 interface QuestionProps {
   question: Question;
-  /** Nothing is being written now. */
+  /** No answer is being written. */
   idle: boolean;
-  /** It stands last and has no answer. */
+  /** It is the last message and has no answer. */
   unanswered: boolean;
   /** An error notice below says why, and offers to try again. */
   failed: boolean;
@@ -25,7 +25,7 @@ export const QuestionView = memo(({ question, idle, unanswered, failed }: Questi
       <article class={long ? "question long" : "question"} aria-label={text.you}>
         <PlainText text={question.content} />
       </article>
-      {/* Beside the article: what it says is the question and nothing else. */}
+      {/* Outside the article, which contains only the question. */}
       <div class={unanswered ? "question-foot unanswered" : "question-foot"}>
         <Versions message={question} />
         {unanswered && !failed && (

@@ -4,7 +4,7 @@ import { reading } from "../state/conversation";
 import { Icon } from "./Icon";
 import { Logo } from "./Logo";
 
-/** A conversation whose messages are not there yet, or could not be read. Never looks like an empty one. */
+/** Shown in place of a conversation that is being read, or could not be. It never looks like an empty one. */
 export function ReadingStatus() {
   const text = t.value;
   const state = reading.value;

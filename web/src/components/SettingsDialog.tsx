@@ -159,8 +159,8 @@ function Appearance() {
 }
 
 /**
- * Context length and device are fixed when a model is loaded: after a change it loads again when the dialog
- * closes.
+ * Context length and device are fixed when a model is loaded, so after a change the model loads again when
+ * the dialog closes.
  */
 function ReloadOnClose() {
   useEffect(() => {

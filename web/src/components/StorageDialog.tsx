@@ -134,7 +134,7 @@ function Contents() {
   );
 }
 
-/** How much room the page takes, and the way to free it. */
+/** The storage that the page uses, and ways to free it. */
 export function StorageDialog() {
   return (
     <Dialog name="storage" title={t.value.storage}>

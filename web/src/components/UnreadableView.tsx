@@ -3,7 +3,7 @@ import type { Unreadable } from "../history/records";
 import { PlainText } from "./PlainText";
 import { Versions } from "./Versions";
 
-/** A stored message that this page cannot read. It is shown as it is stored, and stays so. */
+/** A stored message that this page cannot read, shown as it is stored. */
 export function UnreadableView({ message }: { message: Unreadable }) {
   const text = t.value;
   return (

@@ -5,7 +5,7 @@ import { busy, showVersion } from "../state/chat";
 import { tree } from "../state/conversation";
 import { Icon } from "./Icon";
 
-/** Leads to the other versions of a message; nothing where there is only one. */
+/** Switches between the versions of a message. Empty if there is only one. */
 export function Versions({ message }: { message: Message }) {
   const text = t.value;
   const all = versions(tree.value, message);

@@ -16,7 +16,7 @@ import {
 import type { Dictionary } from "../i18n";
 import { bytes } from "./format";
 
-/** What a person can do about an error with one press. */
+/** What a button below an error does. */
 export type Remedy =
   "retry" | "storage" | "settings" | "newChat" | "models" | "reload" | "cpu" | "edit" | "remove" | "addModel";
 
@@ -28,7 +28,7 @@ export interface Explanation {
   remedies: Remedy[];
 }
 
-/** A file that was dropped or chosen and is no model; it has its own text. */
+/** A dropped or chosen file is not a GGUF file. */
 export class NotGgufError extends Error {}
 
 function quotaHelp(error: QuotaError, t: Dictionary): string {
@@ -56,7 +56,7 @@ export function explain(error: unknown, t: Dictionary, isOwnFile = false): Expla
   if (error instanceof NoSimdError) return say(errors.noSimd, "reload");
   if (error instanceof DeviceWrongError) return say(errors.deviceWrong, "cpu", "reload");
   if (error instanceof ModelNotFoundError) return say(errors.modelNotFound, "retry", "models");
-  // Nothing is stored of an own file, and the same bytes fail the same way.
+  // Nothing of an opened file is stored, and trying again with the same bytes would fail again.
   if (error instanceof CorruptFileError)
     return isOwnFile ? say(errors.corruptOwn, "addModel", "models") : say(errors.corrupt, "retry", "storage");
   if (error instanceof UnsupportedModelError) return say(errors.unsupported, "models");

@@ -35,13 +35,13 @@ const allowed = {
   ALLOW_DATA_ATTR: false,
 };
 
-/** Quotes, lists and emphasis within each other; what is deeper stays as it was typed. */
+/** Deepest nesting of quotes, lists and emphasis. Anything deeper is shown as it was typed. */
 const DEEPEST = 20;
 
 /** Tokenizers that bound the nesting: the parser, the sanitiser and the browser's layout all recurse. */
 function bounded(): Pick<TokenizerObject, "blockquote" | "list" | "emStrong"> {
   let depth = 0;
-  // Without a token the text is that of a paragraph.
+  // Without a token, the text becomes part of a paragraph.
   const nested = <T>(read: () => T | undefined): T | undefined => {
     if (depth >= DEEPEST) return undefined;
     depth += 1;
@@ -118,7 +118,7 @@ function rendererFor(t: Dictionary): Marked {
 /** One top-level piece of a text: a paragraph, a list, a code block. `raw` is its source. */
 export interface Block {
   raw: string;
-  /** The dictionary whose words are on its buttons. */
+  /** The dictionary for its buttons. */
   language: Dictionary;
   html: () => string;
 }

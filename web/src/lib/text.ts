@@ -1,5 +1,5 @@
 /**
- * The text with halves of characters, such as half an emoji, replaced: models and files take whole ones only.
+ * Replaces lone surrogates, such as half an emoji, which are not valid text.
  */
 export function wellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\uFFFD");

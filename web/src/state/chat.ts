@@ -1,4 +1,4 @@
-/** What a person does in a conversation: asks, edits, has answered again, stops, leaves. */
+/** The actions in a conversation: ask, edit, regenerate, stop, leave. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import { tell } from "../history/channel";
 import type { Message, Question } from "../history/records";
@@ -33,7 +33,7 @@ const asked = signal<string | null>(null);
 export const waiting = computed(() => asked.value !== null);
 /** What went wrong with the last answer. */
 export const chatError = signal<unknown>(null);
-/** Id of the question that is being changed in the textbox. */
+/** Id of the question that is being edited in the textbox. */
 export const editing = signal<string | null>(null);
 
 /** An answer is being written or waited for. */
@@ -42,12 +42,12 @@ effect(() => {
   isHeld.value = busy.value;
 });
 
-/** Id of the answer that the engine's end cut off. */
+/** Id of the answer that was interrupted by the engine's failure. */
 let cutOff: string | null = null;
 
 let running: { controller: AbortController; done: Promise<void> } | null = null;
 
-/** How often other tabs hear that an answer is being written. */
+/** How often other tabs are told that an answer is being written. */
 const WRITING_INTERVAL = 2000;
 const TITLE_LENGTH = 80;
 
@@ -57,20 +57,20 @@ function titleOf(list: readonly Message[]): string {
   return line.length > TITLE_LENGTH ? `${wellFormed(line.slice(0, TITLE_LENGTH)).trimEnd()}…` : line;
 }
 
-/** Where a new message goes: behind the last one that is shown, or behind `parent`. */
+/** The place of a new message after `parent`. */
 function placeAfter(parent: string | null) {
   const before = parent === null ? undefined : tree.value.get(parent);
   return {
     id: newId(),
     conversation: conversationId.value,
     parent,
-    // The clock may have been set back: what comes after is later all the same.
+    // Later than its parent, even if the clock was set back.
     createdAt: Math.max(Date.now(), (before?.createdAt ?? 0) + 1),
   };
 }
 
 /**
- * Shows a message and stores it. One of another conversation, whose answer came to its end, is stored only.
+ * Shows and stores a message. If its conversation is no longer shown, it is only stored.
  */
 function keep(message: Exclude<Message, { role: "unreadable" }>, title: string): void {
   if (message.conversation === conversationId.value) put(message);
@@ -113,7 +113,7 @@ function answer(): void {
       chatError.value = error;
       cutOff = written !== null && engineState.value.kind === "failed" ? written.id : null;
     });
-    // Nothing came: an earlier version is shown again, if there is one.
+    // Without an answer, an earlier version is shown again, if there is one.
     if (written === null && error === null && leaf.value === last.id && hasChildren(tree.value, last.id))
       showVersion(last.id);
     catchUp();
@@ -129,11 +129,11 @@ effect(() => {
   if (engineState.value.kind === "failed") asked.value = null;
 });
 
-/** Asks a question; starts the model where that has not happened yet. */
+/** Asks a question. Starts the model if it is not running. */
 export function send(text: string): void {
   const content = wellFormed(text.trim());
   if (content === "" || busy.value) return;
-  // A conversation that could not be read is left alone.
+  // Nothing is written to a conversation that could not be read.
   if (reading.value.kind !== "done") showNew();
   if (tree.value.size === 0) begin(conversationId.value);
   const edited = editing.value === null ? undefined : tree.value.get(editing.value);
@@ -148,7 +148,7 @@ export function send(text: string): void {
     notice.value = null;
     keep(question, titleOf([question]));
     leaf.value = question.id;
-    // A question that nobody answered leaves nothing to come back to.
+    // An unanswered question is replaced: there is no answer to go back to.
     if (edited !== undefined && !hasChildren(tree.value, edited.id)) withdraw(edited);
     if (edited !== undefined && question.parent === null && current.value?.named === false)
       write({ kind: "conversation", id: question.conversation, change: { title: titleOf([question]) } });
@@ -165,7 +165,7 @@ function requestAnswer(question: string): void {
   refocusMessage();
 }
 
-/** Takes a question away that nothing follows. */
+/** Removes a question that nothing follows. */
 function withdraw(question: Message): void {
   take(question.id);
   write({ kind: "remove", conversation: question.conversation, id: question.id });
@@ -189,7 +189,7 @@ export function showVersion(id: string): void {
   write({ kind: "conversation", id: conversationId.value, change: { leaf: leaf.value } });
 }
 
-/** Answers a question that a failure left without a whole answer; false if there is none. */
+/** Answers the question whose answer a failure interrupted; false if there is none. */
 function answerAgain(): boolean {
   const last = messages.value.at(-1);
   if (last === undefined || (last.role === "assistant" && last.id !== cutOff)) return false;
@@ -202,7 +202,7 @@ export function retry(): void {
   if (!answerAgain()) void startModel();
 }
 
-/** Leaves the GPU after a failure; a model that is not stored waits for consent to its download. */
+/** Switches to the CPU after a failure. A model that is not stored waits for consent to its download. */
 export function continueOnCpu(): void {
   updateSettings({ device: "cpu" });
   if (!answerAgain()) followChoice();
@@ -220,7 +220,7 @@ export function regenerate(): void {
   requestAnswer(question.id);
 }
 
-/** Puts a question into the textbox; sending it makes another version of it. */
+/** Puts a question into the textbox. Sending it adds another version. */
 export function edit(id: string): void {
   const question = tree.value.get(id);
   if (question?.role !== "user" || busy.value) return;
@@ -229,7 +229,7 @@ export function edit(id: string): void {
   focusMessage();
 }
 
-/** The same with the last question. */
+/** Edits the last question. */
 export function editLast(): void {
   const question = lastQuestion();
   if (question !== undefined) edit(question.id);
@@ -241,7 +241,7 @@ export function cancelEdit(): void {
   focusMessage();
 }
 
-/** Stops the answer and keeps what is there; a question that still waits goes back into the textbox. */
+/** Stops the answer and keeps its text. A question that still waits goes back into the textbox. */
 export function stop(): void {
   if (running !== null) {
     running.controller.abort();
@@ -257,7 +257,7 @@ export function stop(): void {
   refocusMessage();
 }
 
-/** Stops loading the model, and a question that waits for it. */
+/** Stops loading the model, and takes back a question that waits for it. */
 export function cancelLoadingAndQuestion(): void {
   cancelLoading();
   if (waiting.value) stop();
@@ -288,14 +288,14 @@ export async function openConversation(id: string): Promise<void> {
 
 /** Deletes one conversation, or all that are in the list. */
 export async function deleteConversation(id: string | "all"): Promise<void> {
-  // Other tabs may have begun conversations that this one has not heard of.
+  // Other tabs may have started conversations that are not in this tab's list yet.
   if (id === "all") await refreshList();
   const ids = id === "all" ? conversations.value.map((item) => item.id) : [id];
   if (ids.includes(conversationId.value)) await newChat();
   write({ kind: "delete", ids });
 }
 
-/** Gives a conversation a title of the person's own. */
+/** Renames a conversation. */
 export function rename(id: string, title: string): void {
   const wanted = wellFormed(title.trim());
   if (wanted !== "") write({ kind: "conversation", id, change: { title: wanted, named: true } });
@@ -310,7 +310,7 @@ export function restore(): Promise<void> {
   return show(conversationId.value);
 }
 
-/** Whether a question that is shown last has no answer and none on its way. */
+/** The last message, if it is a question without an answer, and none is being written. */
 export const unanswered = computed(() => {
   const last = messages.value.at(-1);
   return last?.role === "user" && !busy.value ? last : null;
@@ -322,8 +322,8 @@ export const isAnsweredElsewhere = computed(() => {
   return last?.role === "assistant" && last.ending === null && isWrittenElsewhere(last.id);
 });
 
-// Deletion is final, in every tab: what is shown of a deleted conversation goes, and nothing more is written
-// to it.
+// Deletion is final in every tab: a deleted conversation is no longer shown, and nothing more is written to
+// it.
 onNews((news) => {
   if (news.kind !== "deleted" || !news.conversations.includes(conversationId.value)) return;
   running?.controller.abort();

@@ -1,13 +1,13 @@
-/** Which messages of a conversation fit into the model's context: its end, cut at questions. */
+/** Cuts the start of a conversation that is longer than the model's context, at a question. */
 import type { Engine } from "nomoat";
 import type { Message } from "../history/records";
 import { wellFormed } from "../lib/text";
 
-/** Tokens that a chat template puts around a message, at most of those that are common. */
+/** Upper estimate of the tokens that a chat template adds to a message. */
 const AROUND = 8;
-/** Room for the answer: what it may take, but never more than this part of the context. */
+/** The answer gets its maximum length, but at most this share of the context. */
 const ANSWER_SHARE = 0.25;
-/** Once messages are left out, so many are that the next turns need not move the cut again. */
+/** When messages are left out, this share of the room is filled, so that the next turns need no other cut. */
 const FILL = 0.75;
 
 interface Turn {
@@ -16,8 +16,8 @@ interface Turn {
 }
 
 /**
- * Messages as the model gets them. Templates want questions and answers in turn, so questions that follow one
- * another are one.
+ * Messages as the model gets them. Many templates require alternating roles, so consecutive questions are
+ * joined.
  */
 export function turns(list: readonly Message[], systemPrompt: string): Turn[] {
   const found: Turn[] =
@@ -31,7 +31,7 @@ export function turns(list: readonly Message[], systemPrompt: string): Turn[] {
   return found;
 }
 
-// A message never changes, so its count holds as long as the model does.
+// Messages are immutable, so counts are valid as long as the model is loaded.
 const counted = new WeakMap<Engine, WeakMap<Message, number>>();
 
 async function tokens(engine: Engine, message: Message): Promise<number> {
@@ -46,8 +46,8 @@ async function tokens(engine: Engine, message: Message): Promise<number> {
 }
 
 /**
- * How many messages at the start are left out, so that the rest and an answer fit. The last question always
- * stays.
+ * How many messages at the start must be left out so that the rest and an answer fit. The last question is
+ * always kept.
  */
 export async function firstThatFits(
   engine: Engine,
@@ -61,7 +61,7 @@ export async function firstThatFits(
   if (bytes + AROUND * (list.length + 1) <= room) return 0;
   const system = systemPrompt === "" ? 0 : (await engine.tokenize(wellFormed(systemPrompt))).length + AROUND;
   const counts: number[] = [];
-  // From the end: what is before a full context need not be counted.
+  // Counted from the end, until the context is full.
   let sum = system;
   for (const message of list.toReversed()) {
     counts.unshift(await tokens(engine, message));
@@ -80,7 +80,7 @@ export async function firstThatFits(
   return starts.find((start) => from(start) <= FILL * room) ?? starts.at(-1) ?? 0;
 }
 
-/** A later place to cut than `start`, half of the way to the last question; null if that is the last one. */
+/** A later cut than `start`, halfway to the last question; null if there is none. */
 export function laterStart(list: readonly Message[], start: number): number | null {
   const later = questions(list).filter((index) => index > start);
   return later[Math.floor(later.length / 2)] ?? null;

@@ -1,4 +1,4 @@
-/** The conversation that is shown: its messages, the branch that is shown of them, and how they are read. */
+/** The conversation that is shown: its messages, the selected branch, and how they are read. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import type { Message } from "../history/records";
 import { isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
@@ -6,12 +6,12 @@ import { newId } from "../lib/id";
 import { persisted } from "../lib/persisted";
 import { access, conversations, listError, onNews, readStored } from "./history";
 
-/** The conversation of the last visit, for the next tab. A tab that is reloaded keeps its own. */
+/** The last conversation, for new tabs. A reloaded tab keeps its own. */
 const lastConversation = persisted<string | null>("nomoat-conversation", (stored) =>
   typeof stored === "string" ? stored : null,
 );
 
-/** Id of the conversation that is shown; one without messages is not in the history yet. */
+/** Id of the conversation that is shown. Without messages it is not in the history yet. */
 export const conversationId = persisted<string>(
   "nomoat-conversation",
   (stored) => (typeof stored === "string" ? stored : (lastConversation.value ?? newId())),
@@ -22,11 +22,11 @@ export const reading = signal<{ kind: "done" } | { kind: "reading" } | { kind: "
   kind: "reading",
 });
 
-/** All messages of the conversation, every branch of them. */
+/** All messages of the conversation, in all branches. */
 export const tree = signal<Messages>(new Map());
 /** The end of the branch that is shown. */
 export const leaf = signal<string | null>(null);
-/** The branch stays where it is: an answer is being written at its end. */
+/** The branch must not change, because an answer is being written at its end. */
 export const isHeld = signal(false);
 /** The messages that are shown. */
 export const messages = computed<readonly Message[]>(() => pathTo(tree.value, leaf.value));
@@ -71,19 +71,19 @@ export async function show(id: string): Promise<void> {
   }
 }
 
-/** Adds a message to what is shown, or a newer state of it. */
+/** Adds or updates a message. */
 export function put(message: Message): void {
   tree.value = new Map(tree.value).set(message.id, message);
 }
 
-/** Takes a message away. */
+/** Removes a message. */
 export function take(id: string): void {
   const rest = new Map(tree.value);
   rest.delete(id);
   tree.value = rest;
 }
 
-/** Reads what other tabs changed. A branch that grew behind the shown one is followed. */
+/** Reads the changes of other tabs. If they continued the branch that is shown, it is followed. */
 async function follow(id: string): Promise<void> {
   if (reading.value.kind !== "done") return;
   let stored;
@@ -102,7 +102,7 @@ async function follow(id: string): Promise<void> {
   });
 }
 
-/** The same for what happened while the branch was held. */
+/** Reads the changes that were made while the branch was held. */
 export function catchUp(): void {
   void follow(conversationId.value);
 }
@@ -112,7 +112,7 @@ onNews((news) => {
     void follow(conversationId.value);
 });
 
-// What could not be read is read once the history is open, or its list can be read again.
+// A conversation that could not be read is read when the history opens, or its list can be read again.
 effect(() => {
   const isReadable = access.value.kind === "open" && listError.value === null;
   if (isReadable && reading.peek().kind === "failed") void show(conversationId.peek());

@@ -14,7 +14,7 @@ async function checkFile(file: File): Promise<void> {
   if (!isNamed || (await file.slice(0, MAGIC.length).text()) !== MAGIC) throw new NotGgufError(file.name);
 }
 
-/** Several files are one model only if they are all of its parts. */
+/** Throws unless the files are one file or all parts of a split model. */
 function checkParts(files: readonly File[]): void {
   const names = new Set(files.map(({ name }) => name.replace(PART, "-of-$2.gguf")));
   const count =
@@ -24,8 +24,7 @@ function checkParts(files: readonly File[]): void {
 }
 
 /**
- * Opens the person's own GGUF files and loads them at once. Files that are no model leave the running one
- * alone.
+ * Opens GGUF files from the disk and loads them. Files that are not a model do not affect the running one.
  */
 export async function openAndStart(files: readonly File[]): Promise<void> {
   dialog.value = null;

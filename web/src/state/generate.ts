@@ -1,4 +1,4 @@
-/** One answer, from the conversation that fits into the context to the last token. */
+/** Generates one answer. */
 import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
 import type { Engine } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
@@ -13,7 +13,7 @@ export interface Live {
   prefill: { done: number; total: number } | null;
 }
 
-/** Where a running answer goes. */
+/** Receives a running answer. */
 export interface Sink {
   /** For the screen, at most every 50 ms. */
   update(live: Live): void;
@@ -25,7 +25,7 @@ export interface Sink {
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
 
-/** Runs `act` at most once per interval, the last call never lost unless cancelled. */
+/** Runs `act` at most once per interval. The last call is never lost, unless cancelled. */
 function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
   let timer: ReturnType<typeof setTimeout> | undefined;
   return {
@@ -40,8 +40,8 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
 }
 
 /**
- * Answers the last question of `list`. Never rejects: a failure comes back beside what was written until then
- * (one that ends the engine goes to its state instead), and an answer without a word comes back as null.
+ * Answers the last question of `list`. Never rejects: an error is returned together with what was written
+ * until then, and an empty answer is null. An error that ends the engine goes to the engine's state instead.
  */
 export async function generate(
   engine: Engine,
@@ -69,7 +69,7 @@ export async function generate(
   const saveNow = () => {
     if (answer.content !== "") sink.save({ ...answer });
   };
-  // Before the history keeps what it could not store any more.
+  // In the capture phase, so that it runs before the history's own handler, which keeps unsaved changes.
   addEventListener("pagehide", saveNow, { capture: true });
   sink.update({ answer: { ...answer }, prefill });
 
@@ -101,7 +101,7 @@ export async function generate(
       try {
         stream = await ask(answer.omitted);
       } catch (reason) {
-        // The count was an estimate: the template adds tokens of its own.
+        // The count is an estimate, since the template adds tokens of its own.
         const later = laterStart(list, answer.omitted);
         if (!(reason instanceof ContextLengthError) || later === null) throw reason;
         answer.omitted = later;
@@ -115,7 +115,7 @@ export async function generate(
         answer.completionTokens += 1;
         if (firstTokenAt === 0) firstTokenAt = performance.now();
         const seconds = (performance.now() - firstTokenAt) / 1000;
-        // Not every browser's clock only goes forwards.
+        // The clock may not have advanced.
         if (answer.completionTokens > 1 && seconds > 0)
           answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
         screen.call();
@@ -132,7 +132,8 @@ export async function generate(
       if (rate > 0) answer.tokensPerSecond = rate;
     }
   } catch (reason) {
-    // Aborted without the signal: the model was replaced in the middle of the answer, which its note says.
+    // Aborted without the signal: the model was replaced during the answer, which is then marked as
+    // interrupted.
     if (!signal.aborted && !(reason instanceof AbortedError)) error = reason;
   } finally {
     screen.cancel();

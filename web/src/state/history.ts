@@ -1,5 +1,5 @@
 /**
- * The history as the page sees it: what is stored, what still waits to be stored, and what stands in the way.
+ * The history as the page sees it: what is stored, what is still to be stored, and what prevents it.
  */
 import { batch, computed, signal } from "@preact/signals";
 import { listen, tell, type News } from "../history/channel";
@@ -9,26 +9,26 @@ import { readConversation, readMessage, type Conversation, type Message } from "
 
 /** Whether the history is open, and if not, why. */
 export const access = signal<Access>({ kind: "opening" });
-/** The list of conversations, those that wait to be stored included. */
+/** The list of conversations, including those that are not stored yet. */
 export const conversations = signal<readonly Conversation[]>([]);
-/** The list could not be read: `conversations` says nothing about what is stored. */
+/** Why the list could not be read. `conversations` may then be incomplete. */
 export const listError = signal<unknown>(null);
 /** Changes that are not stored yet, oldest first. */
 const waiting = signal<readonly Write[]>([]);
 /** Why the oldest of them could not be stored. */
 export const saveError = signal<unknown>(null);
 
-/** Something that a person wrote or did is in this tab only. */
+/** Some changes exist only in this tab. */
 export const isUnsaved = computed(
   () => waiting.value.length > 0 && (saveError.value !== null || access.value.kind !== "open"),
 );
 
 const database = new Database((now) => (access.value = now));
 
-/** Conversations that begin in this tab: until they are stored there is nothing to read of them. */
+/** Conversations that were started in this tab and are not stored yet, so that there is nothing to read. */
 const unstored = new Set<string>();
 
-/** Milliseconds until a failed write is tried again; twice as long after each failure. */
+/** Milliseconds until a failed write is tried again. Doubles with each failure. */
 const FIRST_RETRY = 2000;
 const LAST_RETRY = 60_000;
 let retryIn = FIRST_RETRY;
@@ -51,12 +51,12 @@ listen((news) => {
   for (const hear of hearers) hear(news);
 });
 
-/** Drops what waits to be stored of deleted conversations. */
+/** Drops unsaved changes of deleted conversations. */
 function forget(deleted: readonly string[]): void {
   waiting.value = waiting.value.filter((write) => !deleted.includes(conversationOf(write) ?? ""));
 }
 
-/** Null for deletions, which may have many. */
+/** The conversation of a change; null for deletions, which may have several. */
 function conversationOf(write: Write): string | null {
   switch (write.kind) {
     case "message":
@@ -74,7 +74,7 @@ function latestFirst(list: readonly Conversation[]): Conversation[] {
   return list.toSorted((a, b) => b.updatedAt - a.updatedAt || (a.id < b.id ? 1 : -1));
 }
 
-/** The list after a change. */
+/** The list of conversations after a change. */
 function after(list: readonly Conversation[], write: Write): readonly Conversation[] {
   const changed = (id: string, change: Partial<Conversation>) =>
     list.map((item) => (item.id === id ? { ...item, ...change } : item));
@@ -96,7 +96,7 @@ function after(list: readonly Conversation[], write: Write): readonly Conversati
   }
 }
 
-/** Reads the list of conversations. A failure leaves the last one in place and says so. */
+/** Reads the list of conversations. If that fails, the last list stays and `listError` says why. */
 export async function refreshList(): Promise<void> {
   try {
     const stored = await database.conversations();
@@ -105,12 +105,12 @@ export async function refreshList(): Promise<void> {
       listError.value = null;
     });
   } catch (error) {
-    // Why the database is not open has words of its own.
+    // If the database is not open, `access` says why.
     if (access.value.kind === "open") listError.value = error;
   }
 }
 
-/** A conversation with what waits to be stored of it. Throws if the stored part cannot be read. */
+/** A conversation, including unsaved changes. Throws if the stored part cannot be read. */
 export async function readStored(id: string): Promise<{ leaf: string | null; messages: Message[] }> {
   const stored = unstored.has(id) ? null : await database.conversation(id);
   let leaf = stored?.leaf ?? null;
@@ -127,8 +127,8 @@ export async function readStored(id: string): Promise<{ leaf: string | null; mes
 }
 
 /**
- * Everything there is, for an export: what is stored and what waits. Where the store cannot be read, `shown`
- * and what waits is all there is.
+ * Everything, for an export: what is stored and what is unsaved. If the store cannot be read, only `shown`
+ * and what is unsaved.
  */
 export async function everything(shown: readonly Message[]): Promise<Everything> {
   let list: readonly Conversation[];
@@ -156,12 +156,12 @@ export async function addAll(everything: Everything): Promise<void> {
   await refreshList();
 }
 
-/** Says that a conversation begins in this tab. */
+/** Marks a conversation as started in this tab. */
 export function begin(conversation: string): void {
   unstored.add(conversation);
 }
 
-/** Stores a change: at once, or as soon as that works again. */
+/** Stores a change, now or as soon as that works again. */
 export function write(change: Write): void {
   batch(() => {
     conversations.value = latestFirst(after(conversations.value, change));
@@ -172,8 +172,8 @@ export function write(change: Write): void {
 }
 
 /**
- * What waits, with a change. A newer state of an answer takes the place of an older one, unless that is being
- * stored.
+ * The unsaved changes with one more. A newer state of an answer replaces an older one, unless that one is
+ * being stored.
  */
 function queued(change: Write): readonly Write[] {
   const older = waiting.value.findIndex(
@@ -186,7 +186,7 @@ function queued(change: Write): readonly Write[] {
   return older < 0 ? [...waiting.value, change] : waiting.value.with(older, change);
 }
 
-/** Stores what waits, in order, until something fails. */
+/** Stores the unsaved changes in order, until one fails. */
 async function save(): Promise<void> {
   if (isSaving) return;
   isSaving = true;
@@ -223,13 +223,13 @@ async function saveOne(next: Write): Promise<void> {
   if (isDeleted || next.kind === "remove") await refreshList();
 }
 
-/** Tries everything again that failed: opening, reading the list, storing what waits. */
+/** Tries again to open the history, read the list and store the unsaved changes. */
 export async function tryAgain(): Promise<void> {
   retryIn = FIRST_RETRY;
   await Promise.all([refreshList(), waiting.value.length > 0 ? save() : undefined]);
 }
 
-/** Finds conversations by a word in their messages. */
+/** Finds conversations whose messages contain a text. */
 export async function findConversations(words: string): Promise<Set<string>> {
   const wanted = words.toLowerCase();
   const { messages } = await everything([]);
@@ -241,9 +241,9 @@ export async function findConversations(words: string): Promise<Set<string>> {
   );
 }
 
-/** Answers that another tab writes now, and when it last said so. */
+/** Answers that other tabs are writing, and when they last said so. */
 const writers = signal<ReadonlyMap<string, number>>(new Map());
-/** A tab that has said nothing for so many milliseconds writes no more. */
+/** A tab that has been silent for this many milliseconds is no longer writing. */
 const SILENCE = 5000;
 
 function heardWriting(answer: string): void {
@@ -262,17 +262,18 @@ export function isWrittenElsewhere(answer: string): boolean {
   return writers.value.has(answer);
 }
 
-// What the last page could not store any more.
+// Changes that an earlier page could not store before it was closed.
 const left = takeUnsaved();
 for (const id of left.unstored) begin(id);
 waiting.value = left.writes;
 if (left.writes.length > 0) void save();
 
-// What this one cannot store any more. A page that comes back from the browser's cache has it still.
+// Changes that this page cannot store before it is closed. If it comes back from the browser's cache, it
+// still has them.
 addEventListener("pagehide", () => keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] }));
 addEventListener("pageshow", () => keepUnsaved({ writes: [], unstored: [] }));
 
-// A person is asked before a page closes with something that could not be stored.
+// The browser asks before it closes a page with changes that could not be stored.
 addEventListener("beforeunload", (event) => {
   if (isUnsaved.value) event.preventDefault();
 });

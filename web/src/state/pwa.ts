@@ -1,4 +1,4 @@
-/** The service worker that keeps the page for offline use, and its updates. */
+/** Registers the service worker and applies its updates. */
 import { effect, signal } from "@preact/signals";
 import { busy } from "./chat";
 import { chosenModel } from "./models";
@@ -6,13 +6,16 @@ import { chosenModel } from "./models";
 /** A newer version of the page waits to take over, or has taken over in another tab. */
 export const updateReady = signal(false);
 
-/** The version that waits, until it has taken over. */
+/** The new version, while it waits. */
 let waiting: ServiceWorker | null = null;
-/** A newer version has taken over while this tab shows the older one: `asked` by a person in this tab. */
+/**
+ * Whether a newer version has taken over while this tab shows the older one, and whether this tab asked for
+ * it.
+ */
 let takenOver: "no" | "elsewhere" | "asked" = "no";
 
 function offer(worker: ServiceWorker | null): void {
-  // Without a controller it is the first version, which takes over by itself.
+  // Without a controller this is the first version, which takes over at once.
   if (worker === null || navigator.serviceWorker.controller === null) return;
   waiting = worker;
   updateReady.value = true;
@@ -24,7 +27,7 @@ export async function registerServiceWorker(): Promise<void> {
   const { serviceWorker } = navigator;
   let isControlled = serviceWorker.controller !== null;
   serviceWorker.addEventListener("controllerchange", () => {
-    // The first version takes the page it was fetched with.
+    // The first version is no update.
     const isUpdate = isControlled;
     isControlled = true;
     if (!isUpdate) return;
@@ -43,14 +46,13 @@ export async function registerServiceWorker(): Promise<void> {
       });
     });
   } catch {
-    // Insecure, forbidden, or a server without the script: the page works, online.
+    // Insecure, forbidden, or a server without the script: the page works online only.
   }
 }
 
 /**
- * Another tab let the newer version take over. This one reloads, too, since its files are gone from the
- * cache: but neither in the middle of an answer, nor if that would drop a file that the person opened. What
- * was typed survives.
+ * Another tab applied the update. This tab reloads as well, because its files are gone from the cache, but
+ * not during an answer, and not if that would lose an opened file. The draft survives.
  */
 function follow(): void {
   if (takenOver === "elsewhere" && !busy.value && chosenModel.value?.origin !== "file") location.reload();
@@ -59,7 +61,7 @@ effect(() => {
   if (!busy.value) follow();
 });
 
-/** Lets the new version take over; the page reloads. */
+/** Applies the update; the page reloads. */
 export function applyUpdate(): void {
   if (takenOver !== "no" || waiting?.state !== "installed") {
     location.reload();

@@ -1,11 +1,11 @@
-/** Conversations to files and back. */
+/** Export and import of conversations. */
 import { fromJson, NotConversationsError, toJson, toMarkdown } from "../history/transfer";
 import { t } from "../i18n";
 import { messages, tree } from "./conversation";
 import { addAll, everything } from "./history";
 import { dialog, notice } from "./ui";
 
-/** More than any export holds; a larger file would not fit into memory several times. */
+/** Limit for imports: the file is held in memory several times. */
 const MOST_BYTES = 200_000_000;
 
 function download(text: string, name: string, type: string): void {
@@ -14,11 +14,11 @@ function download(text: string, name: string, type: string): void {
   link.href = url;
   link.download = name;
   link.click();
-  // The browser has taken the address by then.
+  // By then the browser has read the address.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** Writes all conversations to a file that the browser downloads. */
+/** Downloads all conversations as a file. */
 export async function exportConversations(format: "json" | "markdown"): Promise<void> {
   const all = await everything([...tree.peek().values(), ...messages.peek()]);
   const day = new Date().toISOString().slice(0, 10);
@@ -29,7 +29,7 @@ export async function exportConversations(format: "json" | "markdown"): Promise<
   }
 }
 
-/** Adds the conversations of a file to those that are there; none that is there is changed. */
+/** Adds the conversations of a file. Existing ones are not changed. */
 export async function importConversations(file: File): Promise<void> {
   dialog.value = null;
   try {

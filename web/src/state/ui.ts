@@ -5,7 +5,7 @@ import { settings } from "./settings";
 /** The dialog that is open, if any. */
 export const dialog = signal<"settings" | "storage" | "addModel" | "conversations" | null>(null);
 
-/** What the textbox holds. It survives a reload of the tab. */
+/** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(
   "nomoat-draft",
   (stored) => (typeof stored === "string" ? stored : ""),
@@ -13,8 +13,7 @@ export const draft = persisted<string>(
 );
 
 /**
- * Something that went wrong and left everything else as it was; it goes when it is dismissed or the next
- * question is asked.
+ * A notice that stays until it is dismissed or the next question is asked.
  */
 export const notice = signal<
   | { kind: "deletedElsewhere" }
@@ -25,7 +24,7 @@ export const notice = signal<
   | null
 >(null);
 
-/** Bumped to move the focus into the textbox. */
+/** Incremented to move the focus into the textbox. */
 export const focusRequest = signal(0);
 
 export function focusMessage(): void {
@@ -37,7 +36,7 @@ export function refocusMessage(): void {
   if (matchMedia("(pointer: fine)").matches) focusMessage();
 }
 
-/** One sentence for screen readers, said once. */
+/** A sentence that screen readers announce. */
 export const announcement = signal("");
 
 function media(query: string): { readonly value: boolean } {
@@ -47,7 +46,7 @@ function media(query: string): { readonly value: boolean } {
   return matches;
 }
 
-/** Wide enough for the conversations to stay beside the chat. */
+/** The page is wide enough to show the conversations next to the chat. */
 export const isWide = media("(min-width: 900px)");
 
 const systemDark = media("(prefers-color-scheme: dark)");
