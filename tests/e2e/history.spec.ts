@@ -1,9 +1,35 @@
 /** Conversations in the page, whatever happens to storage and tabs. The engine is scripted. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Message } from "../../web/src/history/records.ts";
+import { leafFrom, pathTo } from "../../web/src/history/tree.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { startFakeSite, Tab } from "../support/fake.ts";
 import { storeVersion1 } from "../support/history.ts";
+
+test("stored circles and missing parents still have a place", () => {
+  const message = (id: string, parent: string | null, createdAt: number): Message => ({
+    id,
+    conversation: "c",
+    parent,
+    createdAt,
+    role: "user",
+    content: id,
+  });
+  const tree = (...list: Message[]) => new Map(list.map((item) => [item.id, item]));
+  const ids = (messages: Map<string, Message>, leaf: string | null) =>
+    pathTo(messages, leafFrom(messages, leaf)).map(({ id }) => id);
+  const circle = tree(message("a", "c", 1), message("b", "a", 2), message("c", "b", 3));
+  expect(ids(circle, null).sort()).toEqual(["a", "b", "c"]);
+  expect(ids(circle, "b").sort()).toEqual(["a", "b", "c"]);
+  const self = tree(message("a", "a", 1));
+  expect(ids(self, "a")).toEqual(["a"]);
+  const orphan = tree(message("a", null, 1), message("b", "gone", 2), message("c", "b", 3));
+  expect(ids(orphan, null)).toEqual(["b", "c"]);
+  expect(ids(orphan, "a")).toEqual(["a"]);
+  expect(ids(orphan, "gone")).toEqual(["b", "c"]);
+  expect(ids(new Map(), null)).toEqual([]);
+});
 
 test("two tabs with one conversation lose nothing, and see each other's messages at once", async ({
   shared,

@@ -10,7 +10,11 @@ import { Icon } from "./Icon";
 import { Logo } from "./Logo";
 import { Markdown } from "./Markdown";
 import { MessageBoundary } from "./MessageBoundary";
+import { PlainText } from "./PlainText";
 import { Versions } from "./Versions";
+
+/** Longest text in characters that is formatted; no model writes that much, but a file may hold it. */
+const LONGEST = 200_000;
 
 interface AnswerProps {
   answer: Answer;
@@ -93,7 +97,8 @@ export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   return (
     <article class="answer" aria-label={answer.model || text.answer}>
       {answer.omitted > 0 && <p class="note omitted">{text.omitted(answer.omitted)}</p>}
-      {answer.content !== "" && (
+      {answer.content.length > LONGEST && <PlainText text={answer.content} />}
+      {answer.content !== "" && answer.content.length <= LONGEST && (
         <MessageBoundary text={answer.content}>
           <Markdown text={answer.content} />
         </MessageBoundary>

@@ -1,14 +1,13 @@
 import { t } from "../i18n";
-import { versions } from "../history/tree";
 import type { Message } from "../history/records";
 import { busy, showVersion } from "../state/chat";
-import { tree } from "../state/conversation";
+import { versionsOf } from "../state/conversation";
 import { Icon } from "./Icon";
 
 /** Switches between the versions of a message. Empty if there is only one. */
 export function Versions({ message }: { message: Message }) {
   const text = t.value;
-  const all = versions(tree.value, message);
+  const all = versionsOf(message);
   const at = all.findIndex((other) => other.id === message.id);
   if (all.length < 2 || at < 0) return null;
   const to = (index: number) => {

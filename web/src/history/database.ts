@@ -19,21 +19,21 @@ export type Write =
   | { kind: "remove"; conversation: string; id: string }
   | { kind: "delete"; ids: readonly string[] };
 
-/** Everything that is stored, as it is stored: conversations and messages may have any shape. */
+/** All stored records, unchecked. */
 export interface Everything {
   conversations: unknown[];
   messages: unknown[];
 }
 
-/** Why the history is not open, or that it is. */
+/** State of the database. */
 export type Access =
   | { kind: "opening" }
   | { kind: "open" }
-  /** It takes long: another tab or the browser itself keeps it. */
+  /** Opening takes long: another tab or the browser holds it up. */
   | { kind: "waiting" }
-  /** A tab with an older version of the page keeps it. */
+  /** A tab with an older version of the page does not close it. */
   | { kind: "blocked" }
-  /** A newer version of the page has changed it. */
+  /** A newer version of the page has upgraded it. */
   | { kind: "newer" }
   | { kind: "failed"; error: unknown };
 
@@ -53,7 +53,7 @@ type Change = IDBPTransaction<Schema, Store[], "readwrite">;
 const NAME = "nomoat-chat";
 const VERSION = 2;
 const ALL: Store[] = ["conversations", "messages", "deleted"];
-/** A database that is not open after so many milliseconds gets a notice. */
+/** Milliseconds until a database that does not open gets a notice. */
 const PATIENCE = 1500;
 
 async function migrate(transaction: IDBPTransaction<Schema, Store[], "versionchange">): Promise<void> {
@@ -76,7 +76,7 @@ function createMessages(db: IDBPDatabase<Schema>): void {
   db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
 }
 
-/** Opens the database again whenever it was lost, and reports what stands in the way. */
+/** The database. It is opened again if it was closed, and reports its state. */
 export class Database {
   #open: Promise<IDBPDatabase<Schema>> | null = null;
   readonly #report: (access: Access) => void;
@@ -85,7 +85,7 @@ export class Database {
     this.#report = report;
   }
 
-  /** The open database; waits as long as it takes, and fails if it cannot be opened. */
+  /** Opens the database, however long that takes. Rejects if it cannot be opened. */
   open(): Promise<IDBPDatabase<Schema>> {
     this.#open ??= this.#start();
     return this.#open;
@@ -159,12 +159,12 @@ export class Database {
     return { conversations, messages };
   }
 
-  /** Does one change, whole or not at all. Throws DeletedError if its conversation was deleted. */
+  /** Makes one change, completely or not at all. Throws DeletedError if the conversation was deleted. */
   async write(write: Write): Promise<void> {
     await this.#change((change) => apply(change, write));
   }
 
-  /** Adds what is not there yet. Deleted conversations come back: the person asked for it. */
+  /** Adds records that are not there yet. This restores deleted conversations, as the person asked for. */
   async add({ conversations, messages }: Everything): Promise<void> {
     await this.#change(async (change) => {
       for (const stored of conversations) {
@@ -187,7 +187,7 @@ export class Database {
     const db = await this.open();
     // Strict: a message that was reported as saved survives a power cut.
     const change = db.transaction(ALL, "readwrite", { durability: "strict" });
-    // Whatever fails, the transaction ends without a trace, and its own error is not unhandled.
+    // The transaction's own error is handled here even if `act` fails first.
     const done = change.done.catch((error: unknown) => error ?? new Error("The transaction was aborted."));
     try {
       await act(change);

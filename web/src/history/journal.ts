@@ -1,13 +1,13 @@
 /**
- * What a closing page could not store any more. IndexedDB needs time that a closing page does not have;
- * localStorage is written at once. The next page takes it over.
+ * Changes that a closing page could not store. IndexedDB needs time that a closing page does not have, while
+ * localStorage is written synchronously. The next page takes the changes over.
  */
 import * as v from "valibot";
 import type { Write } from "./database";
 import { knownMessage } from "./records";
 
 const PREFIX = "nomoat-unsaved-";
-/** Of this page: each has its own entry, so that none overwrites another's. */
+/** Each page has its own key, so that none overwrites another's changes. */
 const KEY = PREFIX + Math.random().toString(36).slice(2);
 
 const change = v.partial(
@@ -31,23 +31,23 @@ const entry = v.object({
   unstored: v.array(v.string()),
 });
 
-/** Changes, and the conversations of which nothing is stored yet. */
+/** Unsaved changes, and conversations that are not stored at all yet. */
 export interface Unsaved {
   writes: Write[];
   unstored: string[];
 }
 
-/** Keeps what is unsaved, in place of what was kept before. */
+/** Keeps the unsaved changes of this page, or none. */
 export function keepUnsaved(unsaved: Unsaved): void {
   try {
     if (unsaved.writes.length === 0) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, JSON.stringify(unsaved));
   } catch {
-    // Full or forbidden. The person was asked before the page closed.
+    // Full or forbidden. The browser has asked before closing the page.
   }
 }
 
-/** Takes over what earlier pages kept. */
+/** Takes over the changes that earlier pages kept. */
 export function takeUnsaved(): Unsaved {
   const taken: Unsaved = { writes: [], unstored: [] };
   try {
@@ -60,7 +60,7 @@ export function takeUnsaved(): Unsaved {
       taken.unstored.push(...read.output.unstored);
     }
   } catch {
-    // What was taken until then is taken.
+    // What was read so far is used.
   }
   return taken;
 }

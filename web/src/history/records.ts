@@ -1,10 +1,10 @@
-/** What the history stores, and the check of what is read back. */
+/** The records of the history, and their validation. */
 import * as v from "valibot";
 
 /** How an answer ended; null while it is being written. */
 export type Ending = "stop" | "length" | "context" | "stopped" | "interrupted";
 
-/** Where a message belongs. Messages form a tree: those with the same parent are versions of each other. */
+/** The place of a message. Messages form a tree; those with the same parent are versions of each other. */
 interface Place {
   id: string;
   conversation: string;
@@ -110,7 +110,7 @@ function asText(value: unknown): string {
   }
 }
 
-/** A message from the store or from a file. Null without an id or a conversation: then it has no place. */
+/** Reads a message from the store or a file. Null if it has no id or no conversation. */
 export function readMessage(stored: unknown): Message | null {
   const read = v.safeParse(knownMessage, stored);
   if (read.success) return read.output;
@@ -127,7 +127,7 @@ export function readMessage(stored: unknown): Message | null {
   return { ...rest, role: "unreadable", content: asText(unreadable) };
 }
 
-/** A conversation from the store or from a file; null without an id. */
+/** Reads a conversation from the store or a file. Null if it has no id. */
 export function readConversation(stored: unknown): Conversation | null {
   const read = v.safeParse(conversation, stored);
   return read.success ? read.output : null;
@@ -136,7 +136,7 @@ export function readConversation(stored: unknown): Conversation | null {
 /** A conversation as version 1 stored it: all messages in one record. */
 const version1 = v.object({ id: v.string(), messages: v.array(v.unknown()) });
 
-/** The records of version 1 as those of today. What cannot be read is kept inside `unreadable`. */
+/** Converts records of version 1. What cannot be read is kept in `unreadable`. */
 export function fromVersion1(
   stored: unknown,
   summary: unknown,
@@ -158,7 +158,7 @@ export function fromVersion1(
       createdAt: start + index,
     };
     const own = v.safeParse(v.object({ id: v.pipe(v.string(), v.nonEmpty()) }), item);
-    // Ids were random; one that occurs twice would overwrite the other.
+    // A duplicate id would overwrite the other message.
     if (own.success && !messages.some((other) => other.id === own.output.id)) at.id = own.output.id;
     const read = v.safeParse(knownMessage, typeof item === "object" ? { ...item, ...at } : item);
     messages.push(read.success ? read.output : ({ ...at, unreadable: item } as { id: string }));

@@ -1,4 +1,4 @@
-/** Conversations as files: JSON, which can be imported again, and Markdown, for people. */
+/** Conversations as files: JSON, which can be imported again, and Markdown, which is for reading. */
 import * as v from "valibot";
 import type { Everything } from "./database";
 import { readConversation, readMessage, type Conversation, type Message } from "./records";
@@ -32,7 +32,7 @@ export function toJson({ conversations, messages }: Everything): string {
   return JSON.stringify({ format: FORMAT, version: 1, conversations: list }, null, 1);
 }
 
-/** Reads such a text. Throws NotConversationsError for any other. */
+/** Reads an exported JSON text. Throws NotConversationsError for any other text. */
 export function fromJson(text: string): Everything {
   let parsed: unknown;
   try {
@@ -53,7 +53,7 @@ export function fromJson(text: string): Everything {
   return { conversations, messages };
 }
 
-/** What each conversation shows, as one Markdown text. Other branches are left out. */
+/** The selected branch of each conversation, as one Markdown text. */
 export function toMarkdown(
   { conversations, messages }: Everything,
   words: { you: string; untitled: string },

@@ -28,36 +28,34 @@ function byTime(a: Message, b: Message): number {
   return a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1);
 }
 
-/** The versions of a message: all with its parent, itself among them, oldest first. */
-export function versions(messages: Messages, message: Message): Message[] {
-  const parent = parentOf(messages, message)?.id;
-  return [...messages.values()].filter((other) => parentOf(messages, other)?.id === parent).sort(byTime);
-}
-
-/** Messages by their parent, oldest first; first messages are under null. */
-function children(messages: Messages): Map<string | null, Message[]> {
+/**
+ * Messages by their parent's id, oldest first; first messages are under null. Those in a list are versions.
+ */
+export function byParent(messages: Messages): Map<string | null, Message[]> {
   const found = new Map<string | null, Message[]>();
   for (const message of [...messages.values()].sort(byTime)) {
     const parent = parentOf(messages, message)?.id ?? null;
-    found.set(parent, [...(found.get(parent) ?? []), message]);
+    const others = found.get(parent);
+    if (others === undefined) found.set(parent, [message]);
+    else others.push(message);
   }
   return found;
 }
 
 /** The end of the newest branch behind `from`; of the whole tree for null. */
 export function newestLeaf(messages: Messages, from: string | null): string | null {
-  const below = children(messages);
+  const below = byParent(messages);
   const seen = new Set<string | null>();
   let at = from;
   while (!seen.has(at)) {
     seen.add(at);
     at = below.get(at)?.at(-1)?.id ?? at;
   }
-  // Only circles are left: any of them is better than an empty page.
+  // All messages are in circles: any of them is better than an empty page.
   return at ?? messages.keys().next().value ?? null;
 }
 
-/** Where to show a conversation that was last seen at `leaf`. */
+/** The leaf at which to show a conversation that was last seen at `leaf`. */
 export function leafFrom(messages: Messages, leaf: string | null): string | null {
   return newestLeaf(messages, leaf !== null && messages.has(leaf) ? leaf : null);
 }

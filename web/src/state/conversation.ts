@@ -1,7 +1,7 @@
 /** The conversation that is shown: its messages, the selected branch, and how they are read. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import type { Message } from "../history/records";
-import { isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
+import { byParent, isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
 import { newId } from "../lib/id";
 import { persisted } from "../lib/persisted";
 import { access, conversations, listError, onNews, readStored } from "./history";
@@ -34,6 +34,14 @@ export const messages = computed<readonly Message[]>(() => pathTo(tree.value, le
 effect(() => {
   if (leaf.value !== null) lastConversation.value = conversationId.value;
 });
+
+const branches = computed(() => byParent(tree.value));
+
+/** All versions of a message, itself included, oldest first. */
+export function versionsOf(message: Message): readonly Message[] {
+  const parent = message.parent !== null && tree.value.has(message.parent) ? message.parent : null;
+  return branches.value.get(parent) ?? [];
+}
 
 /** The conversation's line in the list. */
 export const current = computed(() => conversations.value.find((item) => item.id === conversationId.value));
