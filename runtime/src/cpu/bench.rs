@@ -11,6 +11,8 @@ use web_time::{Duration, Instant};
 
 /// Time for each figure, which is the best of as many steps as fit in it.
 const TIME: Duration = Duration::from_millis(400);
+/// Blocks that are written to a matrix at a time.
+const PIECE: usize = 1 << 10;
 /// Bytes, more than caches hold.
 const MEMORY: usize = 128 << 20;
 const LAYERS: usize = 30;
@@ -77,7 +79,7 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
                 op: format!("{name} {n_rows}×{n_cols} {}, {copies}×", format.name()),
                 rows,
                 seconds: time(cpu, &g.finish(), format, rows, 0)?,
-                bytes: weights / 32.0 * format.block_bytes() as f64,
+                bytes: weights / format.block_len() as f64 * format.block_bytes() as f64,
                 macs: weights * f64::from(rows),
             });
         }
@@ -170,11 +172,22 @@ fn likeliest() -> Graph {
 /// Seconds of a step over the last `rows` positions of the context.
 fn time(cpu: &Cpu, graph: &Graph, format: Format, rows: u32, outputs: u32) -> Result<f64, CpuError> {
     let mut weights = Weights::allocate(graph, &vec![format; graph.weights.len()], cpu.int8())?;
+    // Every piece of every matrix has the same blocks.
+    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+    let mut state = 0_u64;
+    let bits = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state ^ (state >> 29)
+    };
+    format.repack(&format.made_up(PIECE * format.block_len(), 0.01, bits), &mut quants, &mut scales);
     for (i, weight) in graph.weights.iter().enumerate().filter(|(_, weight)| !weight.is_vector) {
-        let blocks = weight.n_rows * weight.n_cols / 32;
-        let quants: Vec<u8> = (0..blocks * format.quants_bytes()).map(|i| (i * 31 % 53) as u8).collect();
-        let scales = half::f16::from_f32(0.01).to_le_bytes().repeat(blocks * format.scales_bytes() / 2);
-        weights.write_blocks(WeightId(i), 0, &quants, &scales);
+        let n_blocks = weight.n_rows * weight.n_cols / format.block_len();
+        for first in (0..n_blocks).step_by(PIECE) {
+            let n = PIECE.min(n_blocks - first);
+            let (quants, scales) =
+                (&quants[..n * format.quants_bytes()], &scales[..n * format.scales_bytes()]);
+            weights.write_blocks(WeightId(i), first, quants, scales);
+        }
     }
     let pages = CONTEXT.div_ceil(PAGE);
     let capacity = Capacity { tokens: rows, outputs: outputs.max(1), sequences: 1, max_pages: pages, pages };

@@ -12,7 +12,7 @@
 use super::numbers::quantise;
 use super::simd::*;
 use super::weights::{Matrix, TILE};
-use crate::quant::{BLOCK, Format};
+use crate::quant::{BLOCK, Layout};
 use std::hint::black_box;
 use std::ops::Range;
 
@@ -28,12 +28,12 @@ pub(super) enum Activations {
 }
 
 impl Activations {
-    /// The form for a format's weights; with `int8`, 8 bits for those of 4 bits.
-    pub fn of(format: Format, int8: bool) -> Self {
-        match format {
-            Format::F32 | Format::F16 => Activations::F32,
-            Format::Q4_0 | Format::Q4_1 if int8 && HAS_DOT_I8 => Activations::I8,
-            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 => Activations::I16,
+    /// The form for the weights of a layout; with `int8`, 8 bits for those of 4 bits.
+    pub fn of(layout: Layout, int8: bool) -> Self {
+        match layout {
+            Layout::F32 | Layout::F16 => Activations::F32,
+            Layout::Q4_0 | Layout::Q4_1 if int8 && HAS_DOT_I8 => Activations::I8,
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q8_0 => Activations::I16,
         }
     }
 
@@ -110,30 +110,30 @@ pub(super) fn products<const R: usize>(
 ) {
     let n = matrix.n_blocks;
     let form = matrix.activations;
-    assert!(x.iter().all(|x| x.len() >= n * form.block_bytes()));
+    assert!(x.iter().all(|x| x.len() >= form.row_bytes(n * matrix.layout.block_len())));
     let x = x.map(<[u8]>::as_ptr);
     let groups = if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 };
     // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that form at each of `x`, as was
     // just checked.
     unsafe {
-        match (matrix.format, form, dots) {
-            (Format::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
-            (Format::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
-            (Format::Q4_0, Activations::I8, Dots::Pairs) => {
+        match (matrix.layout, form, dots) {
+            (Layout::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
+            (Layout::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
+            (Layout::Q4_0, Activations::I8, Dots::Pairs) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, false, false>(w, n, x, groups));
             }
-            (Format::Q4_0, Activations::I8, Dots::Quads) => {
+            (Layout::Q4_0, Activations::I8, Dots::Quads) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, false, true>(w, n, x, groups));
             }
-            (Format::Q4_1, Activations::I8, Dots::Pairs) => {
+            (Layout::Q4_1, Activations::I8, Dots::Pairs) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, true, false>(w, n, x, groups));
             }
-            (Format::Q4_1, Activations::I8, Dots::Quads) => {
+            (Layout::Q4_1, Activations::I8, Dots::Quads) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, true, true>(w, n, x, groups));
             }
-            (Format::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
-            (Format::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
-            (Format::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
+            (Layout::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
+            (Layout::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
+            (Layout::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
         }
     }
 }

@@ -276,7 +276,8 @@ fn whole_layers() {
         Layers { rope: rope(8, false), ..Layers::of(Format::Q4_0) },
     ] {
         for steps in [&[1][..], &[2], &[7], &[11, 1, 1, 3, 1], &[40, 1, 1]] {
-            check_with(&layers(shape, steps), false, 2e-3);
+            let case = layers(shape, steps);
+            check_with(&case, false, case.tolerance);
         }
     }
 }
@@ -286,7 +287,7 @@ fn whole_layers_of_two_sequences() {
     for steps in [&[80][..], &[66, 2, 2]] {
         let mut case = layers(Layers { n_layers: 2, ..Layers::of(Format::Q8_0) }, steps);
         in_two_sequences(&mut case);
-        check_with(&case, false, 2e-3);
+        check_with(&case, false, case.tolerance);
     }
 }
 
