@@ -400,7 +400,7 @@ impl Lowering<'_> {
     }
 
     fn layout(&self, id: WeightId) -> Result<Layout, GpuError> {
-        let name = self.weights.formats[id.0].layout();
+        let name = self.weights.formats[id.0].layout().name();
         Layout::find(name)
             .ok_or_else(|| GpuError::Internal(format!("no kernels for weights in layout {name}")))
     }

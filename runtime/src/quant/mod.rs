@@ -150,22 +150,6 @@ impl Format {
         self.block_len() / self.layout().block_len()
     }
 
-    /// Weights of a block.
-    pub fn block_len(self) -> usize {
-        BLOCK
-    }
-
-    /// The device layout.
-    pub fn layout(self) -> &'static str {
-        match self {
-            Format::F32 => "f32",
-            Format::F16 => "f16",
-            Format::Q4_0 => "q4_0",
-            Format::Q4_1 => "q4_1",
-            Format::Q8_0 => "q8_0",
-        }
-    }
-
     /// Bytes of a block in the quants plane.
     pub fn quants_bytes(self) -> usize {
         self.layout_blocks() * self.layout().quants_bytes()
