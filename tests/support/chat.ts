@@ -126,7 +126,7 @@ export class Chat {
     await this.page.keyboard.press("Escape");
   }
 
-  /** Chooses a device in the dialog; the model is loaded anew. */
+  /** Chooses a device in the dialog; the model loads again. */
   async choose(device: "Automatic" | "GPU (WebGPU)" | "CPU"): Promise<void> {
     await this.page.getByRole("button", { name: "Settings" }).click();
     await this.page.getByRole("combobox", { name: "Device" }).selectOption(device);
