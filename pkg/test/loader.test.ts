@@ -281,7 +281,7 @@ test("a busy server is given the time it asks for", async (t) => {
   assert.deepEqual(env.slept, [7000, 7000]);
 });
 
-test("a file that changes meanwhile is loaded anew, once", async (t) => {
+test("a file that changes meanwhile is loaded again, once", async (t) => {
   const server = await serve(t);
   const env = fakeEnv();
   server.fault = ({ range: asked }) => {

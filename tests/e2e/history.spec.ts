@@ -340,6 +340,25 @@ test("what cannot be stored is said, stays in the tab, and can be exported", asy
   await expect(tab.bar).toHaveCount(0);
   expect((await tab.stored()).messages).toHaveLength(6);
 
+  // In a full store a deletion still goes through, before what waits for room.
+  await tab.page.evaluate(() => {
+    const { put } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype.put = function (value: unknown) {
+      if (this.name === "messages") throw new DOMException("full", "QuotaExceededError");
+      return put.call(this, value);
+    };
+  });
+  await tab.ask("no room");
+  await expect(tab.bar).toContainText("The browser’s storage is full.");
+  await tab.button("More for “stored”").click();
+  await tab.button("Delete “stored”").click();
+  await expect.poll(async () => (await tab.stored()).messages.map(({ content }) => content)).toHaveLength(2);
+  await tab.page.reload();
+  await expect
+    .poll(() => tab.shown())
+    .toEqual(["another", "Answer to another", "no room", "Answer to no room"]);
+  await expect(tab.titles).toHaveText(["another"]);
+
   // Without IndexedDB at all.
   const without = await shared.newPage();
   await without.addInitScript(() => {

@@ -151,6 +151,10 @@ export async function everything(shown: readonly Message[]): Promise<Everything>
 
 /** Adds conversations from a file. */
 export async function addAll(everything: Everything): Promise<void> {
+  const isDeleting = () => waiting.value.some(({ kind }) => kind === "delete");
+  if (isDeleting()) await save();
+  // A deletion that is stored later would take what is imported now.
+  if (isDeleting()) throw new Error("A deletion is not stored yet.");
   await database.add(everything);
   tell({ kind: "changed", conversation: null });
   await refreshList();
@@ -186,13 +190,24 @@ function queued(change: Write): readonly Write[] {
   return older < 0 ? [...waiting.value, change] : waiting.value.with(older, change);
 }
 
+/** The next change to store. Deletions go first: they may make room for the rest, which they do not touch. */
+function nextChange(): Write | undefined {
+  return waiting.value.find(({ kind }) => kind === "delete") ?? waiting.value[0];
+}
+
 /** Stores the unsaved changes in order, until one fails. */
 async function save(): Promise<void> {
   if (isSaving) return;
   isSaving = true;
   clearTimeout(retryTimer);
   try {
-    for (let next; (next = waiting.value[0]) !== undefined;) await saveOne(next);
+    for (let next; (next = nextChange()) !== undefined;) {
+      try {
+        await saveOne(next);
+      } catch (error) {
+        if (next.kind === "delete" || nextChange()?.kind !== "delete") throw error;
+      }
+    }
     retryIn = FIRST_RETRY;
     saveError.value = null;
   } catch (error) {
