@@ -79,13 +79,13 @@ impl Error {
                 GpuError::Lost(_) => "device_lost",
                 GpuError::Unsupported(_) => "unsupported_feature",
                 GpuError::Kernels(_) => "invalid_request",
-                GpuError::Internal(_) => "internal",
+                GpuError::Step(_) | GpuError::Internal(_) => "internal",
             },
             #[cfg(feature = "cpu")]
             Error::Cpu(error) => match error {
                 CpuError::OutOfMemory(_) => "out_of_memory",
                 CpuError::Wrong { .. } => "device_wrong",
-                CpuError::Internal(_) => "internal",
+                CpuError::Thread(_) | CpuError::Step(_) | CpuError::Internal(_) => "internal",
             },
             Error::ContextMemory { .. } => "out_of_memory",
             Error::ContextLength { .. } => "context_length_exceeded",

@@ -1,26 +1,29 @@
-//! The way from a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data, piece by piece.
+//! From a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data in pieces.
 
-use super::backend::{Backend, Device};
-use super::pace::Pace;
-use super::pool::{Pool, Sequence};
-use super::{Engine, Error};
+use super::scheduler::Scheduler;
+use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
-use crate::graph::{Capacity, Graph, PAGE};
+use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, formats};
-use crate::model::{Config, ModelError, Tensors, build};
+use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
 use crate::text::{ChatTemplate, Tokenizer};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct LoadOptions {
-    /// Positions that the KV pool holds; at most what the model was trained for. Default: that, but no more than 4096.
+    /// Positions of a sequence; at most what the model was trained for. Default: that, but no more than 4096.
     pub context_length: Option<usize>,
+    /// How many sequences can run at once, each with a whole context in the KV pool. Default: 1.
+    pub sequences: Option<u32>,
+    /// How the KV pool stores keys and values.
+    pub kv_format: KvFormat,
 }
 
-/// What a loaded model is, and what it takes.
+/// What a loaded model is, and how much memory it takes.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelInfo {
     /// `general.name`, else the architecture.
@@ -31,11 +34,11 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// The format of most of its matrices' bytes.
     pub quantization: String,
-    /// Positions that fit, now.
+    /// Positions that a sequence can have.
     pub context_length: usize,
-    /// Positions that it was trained for.
+    /// Positions that the model was trained for.
     pub trained_context_length: usize,
-    /// Words of its vocabulary.
+    /// Tokens of the vocabulary.
     pub vocab_size: usize,
     /// Bytes of its tensors in the file.
     pub tensor_bytes: u64,
@@ -43,45 +46,73 @@ pub struct ModelInfo {
     pub gpu_bytes: u64,
     /// Bytes of the KV pool.
     pub kv_bytes: u64,
-    /// Whether the file brings a chat template, or its vocabulary tells a usual one.
+    /// Whether the file has a chat template, or a vocabulary whose usual template is known.
     pub has_chat_template: bool,
     /// `general.license`.
     pub license: Option<String>,
 }
 
-/// Bytes that may wait in the device's queue before the loader lets it catch up.
+/// Bytes that may wait in the device's queue. After more, the loader waits for the device.
 const QUEUED: u64 = 16 << 20;
 
-/// Rows of a step with logits at most: those of large vocabularies take half a megabyte each.
+/// Most rows of a step with logits: those of large vocabularies take half a megabyte each.
 const MAX_OUTPUTS: u32 = 64;
 
-/// A model on its way in.
-pub struct Loading {
+/// Most sequences that run at once; every device takes steps with that many rows.
+const MAX_SEQUENCES: u32 = 8;
+
+/// The headers of a model's files, while they arrive.
+#[derive(Debug)]
+pub struct Headers {
+    readers: Vec<HeaderReader>,
+}
+
+impl Headers {
+    /// For files of these sizes in bytes.
+    pub fn new(sizes: &[u64]) -> Self {
+        Self { readers: sizes.iter().map(|size| HeaderReader::new(*size)).collect() }
+    }
+
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0 when it
+    /// is complete.
+    pub fn push(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
+        let reader = self.readers.get_mut(file).ok_or_else(|| out_of_order("a header of no file"))?;
+        Ok(reader.push(bytes)?)
+    }
+
+    /// The headers, when all are complete.
+    pub fn finish(&mut self) -> Result<Vec<Header>, Error> {
+        Ok(self.readers.drain(..).map(HeaderReader::finish).collect::<Result<_, _>>()?)
+    }
+}
+
+/// A model that is being loaded.
+pub struct Loading<D: Device> {
     options: LoadOptions,
     sizes: Vec<u64>,
-    readers: Vec<HeaderReader>,
-    prepared: Option<Prepared>,
+    headers: Headers,
+    prepared: Option<Prepared<D>>,
     /// The file whose data comes next.
     file: usize,
     queued: u64,
     digests: Vec<String>,
 }
 
-struct Prepared {
-    backend: Backend,
+struct Prepared<D: Device> {
+    model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     info: ModelInfo,
-    loaders: std::collections::VecDeque<FileLoader>,
+    loaders: VecDeque<FileLoader>,
 }
 
-impl Loading {
+impl<D: Device> Loading<D> {
     /// Begins with a model's files, in order, of these sizes in bytes.
     pub fn new(sizes: &[u64], options: LoadOptions) -> Self {
         Self {
             options,
             sizes: sizes.to_vec(),
-            readers: sizes.iter().map(|size| HeaderReader::new(*size)).collect(),
+            headers: Headers::new(sizes),
             prepared: None,
             file: 0,
             queued: 0,
@@ -89,27 +120,20 @@ impl Loading {
         }
     }
 
-    /// The next bytes of a file, from its start on. Returns how many more its header needs at least; 0: it is complete.
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0 when it
+    /// is complete.
     pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
-        let reader = self.readers.get_mut(file).ok_or_else(|| out_of_order("a header of no file"))?;
-        Ok(reader.push(bytes)?)
+        self.headers.push(file, bytes)
     }
 
-    /// The headers, once they are complete.
-    pub fn headers(&mut self) -> Result<Vec<Header>, Error> {
-        Ok(self.readers.drain(..).map(HeaderReader::finish).collect::<Result<_, _>>()?)
-    }
-
-    /// With all headers complete: checks the model, builds its graph and allocates its buffers on the device.
-    pub async fn prepare(&mut self, device: &Device) -> Result<&ModelInfo, Error> {
-        let mut headers = self.headers()?;
+    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the device.
+    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+        let mut headers = self.headers.finish()?;
         check_split(&headers)?;
-        // The tokenizer takes the vocabulary out of the metadata, which would else be held twice.
+        // The tokenizer takes the vocabulary out of the metadata, so that it is not held twice.
         let metadata = &mut headers[0].metadata;
-        if let Some(architecture) = metadata.str("general.architecture")
-            && !crate::model::FAMILIES.contains(&architecture)
-        {
-            return Err(ModelError::Architecture(architecture.to_string()).into());
+        if let Some(architecture) = metadata.str("general.architecture") {
+            check_architecture(architecture)?;
         }
         let tokenizer = Tokenizer::from_metadata(metadata)?;
         let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
@@ -119,41 +143,42 @@ impl Loading {
         let formats = formats(&graph, &tensors)?;
 
         let context_length = context_length(self.options.context_length, &config)?;
-        let capacity = capacity(device, context_length);
-        let kv_buffer =
-            graph.kv_widths.iter().max().map_or(0, |width| 2 * *width as u64 * u64::from(capacity.cells()));
+        let capacity = capacity(device, context_length, self.options.sequences)?;
+        let kv_format = self.options.kv_format;
+        let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
+        let kv_buffer = kv_bytes.max().unwrap_or(0);
         if kv_buffer > device.max_buffer() {
             let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
             return Err(Error::ContextMemory { wanted: context_length, limit });
         }
-        let mut backend = Backend::new(device, &graph, &formats, capacity)?;
+        let mut model = device.allocate(&graph, &formats, capacity, kv_format)?;
         device.settle().await?;
-        backend.warm_up()?;
+        model.warm_up()?;
 
         let info = describe(&headers, &config, &graph, &formats);
         let info = ModelInfo {
             context_length,
-            gpu_bytes: backend.gpu_bytes(),
-            kv_bytes: backend.kv_bytes(),
+            gpu_bytes: model.gpu_bytes(),
+            kv_bytes: model.kv_bytes(),
             has_chat_template: template.is_some(),
             vocab_size: tokenizer.vocab_size(),
             ..info
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { backend, tokenizer, template, info, loaders };
+        let prepared = Prepared { model, tokenizer, template, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
-    /// The next bytes of a file's data, from its first byte on; files in order.
-    pub async fn push_data(&mut self, device: &Device, file: usize, bytes: &[u8]) -> Result<(), Error> {
+    /// Takes the next bytes of a file's data, from its first byte on; files in order.
+    pub async fn push_data(&mut self, device: &D, file: usize, bytes: &[u8]) -> Result<(), Error> {
         let prepared = self.prepared.as_mut().ok_or_else(|| out_of_order("data before the headers"))?;
         if file == self.file + 1 {
             finish_file(prepared, &mut self.digests)?;
             self.file += 1;
         }
         let loader = prepared.loaders.front_mut().filter(|_| file == self.file);
-        loader.ok_or_else(|| out_of_order("files out of order"))?.push(bytes, &mut prepared.backend)?;
+        loader.ok_or_else(|| out_of_order("files out of order"))?.push(bytes, &mut prepared.model)?;
         self.queued += bytes.len() as u64;
         if self.queued > QUEUED {
             self.queued = 0;
@@ -163,31 +188,28 @@ impl Loading {
     }
 
     /// After the last byte: the engine, and the SHA-256 of each file.
-    pub async fn finish(mut self, device: &Device) -> Result<(Engine, Vec<String>), Error> {
+    pub async fn finish(mut self, device: &D) -> Result<(Engine<D>, Vec<String>), Error> {
         let mut prepared = self.prepared.take().ok_or_else(|| out_of_order("finished before the headers"))?;
         while !prepared.loaders.is_empty() {
             finish_file(&mut prepared, &mut self.digests)?;
         }
         device.settle().await?;
-        prepared.backend.drain().await?;
-        let Capacity { pages, tokens, .. } = prepared.backend.capacity();
+        prepared.model.drain().await?;
+        let scheduler = Scheduler::new(prepared.model.capacity(), prepared.info.context_length);
         let engine = Engine {
-            backend: prepared.backend,
+            model: prepared.model,
             tokenizer: prepared.tokenizer,
             template: prepared.template,
             info: prepared.info,
-            pool: Pool::new(pages),
-            sequence: Sequence::default(),
-            running: None,
-            pace: Pace::new(tokens as usize),
-            rows: Vec::new(),
-            outputs: Vec::new(),
+            scheduler,
+            events: VecDeque::new(),
+            n_requests: 0,
         };
         Ok((engine, self.digests))
     }
 }
 
-fn finish_file(prepared: &mut Prepared, digests: &mut Vec<String>) -> Result<(), Error> {
+fn finish_file<D: Device>(prepared: &mut Prepared<D>, digests: &mut Vec<String>) -> Result<(), Error> {
     if let Some(loader) = prepared.loaders.pop_front() {
         digests.push(loader.finish()?);
     }
@@ -195,7 +217,7 @@ fn finish_file(prepared: &mut Prepared, digests: &mut Vec<String>) -> Result<(),
 }
 
 fn out_of_order(what: &str) -> Error {
-    Error::InvalidRequest(format!("loading went wrong: {what}"))
+    Error::InvalidRequest(format!("loading failed: {what}"))
 }
 
 /// Files of a split model say which of how many they are.
@@ -204,8 +226,8 @@ fn check_split(headers: &[Header]) -> Result<(), Error> {
         let count = header.metadata.u64("split.count").unwrap_or(1);
         let number = header.metadata.u64("split.no").unwrap_or(i as u64);
         if count != headers.len() as u64 || number != i as u64 {
-            let message =
-                format!("file {} of {} says that it is {} of {count}", i + 1, headers.len(), number + 1);
+            let said = number.saturating_add(1);
+            let message = format!("file {} of {} says that it is {said} of {count}", i + 1, headers.len());
             return Err(ModelError::Inconsistent(message).into());
         }
     }
@@ -223,13 +245,19 @@ fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error
     }
 }
 
-fn capacity(device: &Device, context_length: usize) -> Capacity {
-    let pages = context_length.div_ceil(PAGE as usize) as u32;
-    let tokens = device.chunk();
-    Capacity { tokens, outputs: tokens.min(MAX_OUTPUTS), sequences: 1, max_pages: pages, pages }
+fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>) -> Result<Capacity, Error> {
+    let sequences = sequences.unwrap_or(1);
+    if sequences == 0 || sequences > MAX_SEQUENCES {
+        let message = format!("{sequences} sequences; from 1 to {MAX_SEQUENCES} can run at once");
+        return Err(Error::InvalidRequest(message));
+    }
+    let max_pages = context_length.div_ceil(PAGE as usize) as u32;
+    let tokens = device.max_rows();
+    let pages = max_pages * sequences;
+    Ok(Capacity { tokens, outputs: tokens.min(MAX_OUTPUTS), sequences, max_pages, pages })
 }
 
-/// What the headers alone tell.
+/// What the headers alone say.
 fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Format]) -> ModelInfo {
     let metadata: &Metadata = &headers[0].metadata;
     let tensors = || headers.iter().flat_map(|header| &header.tensors);

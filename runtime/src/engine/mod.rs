@@ -1,44 +1,51 @@
-//! Models that run: weights on a device, the KV pool, one live sequence with prefix reuse, and generation.
+//! Models that run: sequences that share the weights on a device and a KV pool, and the requests that they answer.
 
-mod backend;
+mod answer;
+mod device;
 mod error;
-mod generation;
 mod loading;
 mod pace;
 mod pool;
+mod request;
 mod sampler;
+mod scheduler;
+mod sequence;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
 
-pub use backend::{Device, DeviceInfo};
+#[cfg(feature = "cpu")]
+pub use device::cpu_kernels;
+pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
-pub use generation::{Event, FinishReason, Message, Request, Started, Timings, Usage};
-pub use loading::{LoadOptions, Loading, ModelInfo};
+pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
+pub use request::{Event, FinishReason, Message, Progress, Request, SequenceId, Started, Timings, Usage};
 pub use sampler::Sampling;
 
-use crate::graph::{Feed, Output, Step, Token, Want};
+use crate::graph::Output;
 use crate::text::{ChatTemplate, Tokenizer};
-use backend::Backend;
-use generation::Generation;
-use pace::Pace;
-use pool::{Pool, Sequence};
+use answer::{Answer, Beginning};
+use scheduler::{Scheduler, UnderWay};
 use serde::Serialize;
+use std::collections::VecDeque;
 
 /// A loaded model.
-pub struct Engine {
-    backend: Backend,
+pub struct Engine<D: Device> {
+    model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     info: ModelInfo,
-    pool: Pool,
-    /// What the KV pool holds; the next prompt continues it where it begins alike.
-    sequence: Sequence,
-    running: Option<Generation>,
-    pace: Pace,
-    /// Rows of the step being put together.
-    rows: Vec<Token>,
-    outputs: Vec<Output>,
+    scheduler: Scheduler,
+    /// Events of steps that are done, for the next calls of [`Self::advance`].
+    events: VecDeque<Event>,
+    /// Requests so far.
+    n_requests: u64,
 }
 
-/// What [`Engine::score`] says of a token sequence.
+/// How likely the tokens of a sequence are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Score {
     /// ln p(ids[i+1] | ids[..=i]), one less than there are tokens.
@@ -47,7 +54,7 @@ pub struct Score {
     pub top: Vec<u32>,
 }
 
-impl Engine {
+impl<D: Device> Engine<D> {
     /// What was loaded.
     pub fn info(&self) -> &ModelInfo {
         &self.info
@@ -58,62 +65,142 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Dispatches of the last step.
-    pub fn dispatches(&self) -> usize {
-        self.backend.dispatches()
+    /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
+    pub fn start(&mut self, request: Request) -> Result<Started, Error> {
+        request.sampling.check()?;
+        let mut ids = self.prompt_ids(&request)?;
+        let prompt_tokens = ids.len();
+        self.check_ids(&request.continue_ids)?;
+        ids.extend_from_slice(&request.continue_ids);
+        if ids.is_empty() {
+            return Err(Error::InvalidRequest("the prompt is empty".into()));
+        }
+        self.check_length(&ids)?;
+        if request.max_tokens == Some(0) {
+            return Err(Error::InvalidRequest("max_tokens is 0".into()));
+        }
+        self.n_requests += 1;
+        let (slot, cached) = self.scheduler.claim(&ids, self.n_requests)?;
+        let id = SequenceId(self.n_requests);
+        let seed = getrandom::u64().unwrap_or(0);
+        let tokenizer = &self.tokenizer;
+        let answer =
+            Answer::new(request, Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer });
+        self.scheduler.sequences[slot].answer = Some(answer);
+        self.scheduler.set_slot(slot, &mut self.model);
+        Ok(Started { sequence: id, prompt_tokens, cached_tokens: cached.min(prompt_tokens) })
     }
 
-    /// Log-probabilities of a token sequence, in prefill chunks or, with `one_by_one`, as decoding sees it. Starts afresh: nothing
-    /// of what the KV pool holds is used, and a running generation ends.
+    fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
+        match (&request.messages, &request.prompt) {
+            (Some(messages), None) => {
+                let template = self.template.as_ref().ok_or_else(|| {
+                    Error::InvalidRequest(
+                        "this is a base model without a chat template: give it a raw `prompt`".into(),
+                    )
+                })?;
+                Ok(template.encode_chat(&self.tokenizer, messages)?)
+            }
+            (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
+            _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
+        }
+    }
+
+    /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the device
+    /// ends all answers. The future may be dropped: the next call continues.
+    pub async fn advance(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            if self.scheduler.sequences.iter().all(|sequence| sequence.answer.is_none()) {
+                return Err(Error::InvalidRequest("nothing is running".into()));
+            }
+            match self.step().await {
+                Ok(step) => self.collect(&step),
+                Err(error) => {
+                    self.scheduler.end_answers();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Begins the steps that can begin, and waits for the oldest.
+    async fn step(&mut self) -> Result<UnderWay, Error> {
+        self.scheduler.begin_steps(&mut self.model)?;
+        let step = self.scheduler.result(&mut self.model).await?;
+        step.ok_or_else(|| Error::InvalidRequest("an answer has no step".into()))
+    }
+
+    /// Takes the results of a step. Those for answers that have ended since are dropped.
+    fn collect(&mut self, step: &UnderWay) {
+        let dispatches = self.model.dispatches();
+        for share in &step.shares {
+            let sequence = &mut self.scheduler.sequences[share.sequence];
+            let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer) else {
+                continue;
+            };
+            let id = answer.id;
+            let chosen = share.output.and_then(|output| self.model.chosen().get(output));
+            let progress = match chosen {
+                Some(chosen) => {
+                    let is_full = share.end >= self.info.context_length;
+                    answer.take(chosen.id, &self.tokenizer, is_full, dispatches)
+                }
+                None => answer.prefilled(share.end),
+            };
+            sequence.set_computed(share.end, chosen.map(|chosen| chosen.id));
+            if matches!(progress, Progress::End { .. }) {
+                sequence.end_answer(&mut self.scheduler.pool);
+            }
+            self.events.push_back(Event { sequence: id, progress });
+        }
+    }
+
+    /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.
+    pub fn cancel(&mut self, id: SequenceId) {
+        self.events.retain(|event| event.sequence != id);
+        self.scheduler.end_answer(id);
+    }
+
+    /// Ends all answers.
+    pub fn cancel_all(&mut self) {
+        self.events.clear();
+        self.scheduler.end_answers();
+    }
+
+    /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single tokens as in
+    /// decoding. All answers end. Computes all tokens again, also those in the KV pool.
     pub async fn score(&mut self, ids: &[u32], one_by_one: bool) -> Result<Score, Error> {
         self.check_ids(ids)?;
-        if ids.len() > self.info.context_length {
-            return Err(Error::ContextLength { needed: ids.len(), limit: self.info.context_length });
-        }
-        self.cancel();
-        self.backend.drain().await?;
-        self.sequence.truncate(0, &mut self.pool);
-        let capacity = self.backend.capacity();
+        self.check_length(ids)?;
+        self.cancel_all();
+        self.scheduler.drain(&mut self.model).await?;
+        self.scheduler.clear_first();
+        let score = self.score_chunks(ids, one_by_one).await;
+        self.scheduler.end_answers();
+        score
+    }
+
+    async fn score_chunks(&mut self, ids: &[u32], one_by_one: bool) -> Result<Score, Error> {
+        let capacity = self.model.capacity();
         let chunk = if one_by_one { 1 } else { capacity.tokens.min(capacity.outputs) as usize };
         let mut score = Score::default();
-        for (at, chunk) in ids.chunks(chunk).enumerate().map(|(i, c)| (i * chunk, c)) {
+        for (i, rows) in ids.chunks(chunk).enumerate() {
             // The last token predicts nothing that is asked for.
-            let targets = ids[at + 1..].iter().take(chunk.len());
-            self.outputs.clear();
-            self.outputs.extend(targets.enumerate().map(|(row, &target)| Output { row: row as u32, target }));
-            self.submit(chunk, Want::Best, Feed::Host)?;
-            if let Err(error) = self.backend.result().await {
-                self.sequence.truncate(at, &mut self.pool);
-                return Err(error);
+            let targets = ids[i * chunk + 1..].iter().take(rows.len());
+            let outputs = (0..).zip(targets).map(|(row, target)| Output::likeliest(row, *target));
+            self.scheduler.begin_score(&mut self.model, rows, outputs)?;
+            if let Some(step) = self.scheduler.result(&mut self.model).await? {
+                self.scheduler.end_score(&step);
             }
-            for best in self.backend.best() {
-                score.logprobs.push(best.target_logprob());
-                score.top.push(best.id);
+            for chosen in self.model.chosen() {
+                score.logprobs.push(chosen.target_logprob());
+                score.top.push(chosen.id);
             }
         }
         Ok(score)
-    }
-
-    /// Appends tokens to the sequence, at most a chunk of them, and begins a step with the outputs that were put down before.
-    fn submit(&mut self, ids: &[u32], want: Want, feed: Feed) -> Result<(), Error> {
-        let first = self.sequence.len();
-        self.sequence.extend(ids, &mut self.pool)?;
-        self.rows.clear();
-        self.rows.extend(ids.iter().enumerate().map(|(i, &id)| {
-            let position = (first + i) as u32;
-            Token { id, position, sequence: 0, cell: self.sequence.cell(position) }
-        }));
-        let step = Step {
-            tokens: &self.rows,
-            outputs: &self.outputs,
-            pages: self.sequence.pages(),
-            max_pages: self.backend.capacity().max_pages,
-        };
-        let result = self.backend.submit(&step, want, feed);
-        if result.is_err() {
-            self.sequence.truncate(first, &mut self.pool);
-        }
-        result
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
@@ -121,5 +208,10 @@ impl Engine {
             Some(id) => Err(Error::InvalidRequest(format!("there is no token {id}"))),
             None => Ok(()),
         }
+    }
+
+    fn check_length(&self, ids: &[u32]) -> Result<(), Error> {
+        let (needed, limit) = (ids.len(), self.info.context_length);
+        if needed > limit { Err(Error::ContextLength { needed, limit }) } else { Ok(()) }
     }
 }

@@ -1,5 +1,5 @@
-//! What a request asks of the choice of tokens, and what the choice depends on as an answer grows. How a token is chosen:
-//! [`Choice`].
+//! How a request wants tokens to be chosen, and what the choice depends on as an answer grows. [`Choice`] is how
+//! a token is chosen.
 
 use super::Error;
 use crate::graph::{Choice, IN_PROMPT};
@@ -10,11 +10,11 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the likeliest token always.
+    /// Divides the logits; 0 always takes the likeliest token.
     pub temperature: f32,
     /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751).
     pub top_p: f32,
-    /// Keep this many of the likeliest tokens, and those that are as likely as the last of them to a hundredth; 0: all.
+    /// Keep this many of the likeliest tokens, and those as likely as the last of them to a hundredth; 0: all.
     pub top_k: usize,
     /// Keep tokens at least this likely relative to the likeliest (arXiv 2407.01082).
     pub min_p: f32,
@@ -26,7 +26,7 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Added to the logit of a token.
     pub logit_bias: HashMap<u32, f32>,
-    /// Makes the choice repeatable.
+    /// The same seed gives the same choices.
     pub seed: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Refuses values outside of what each means.
+    /// An error for a value out of its range.
     pub fn check(&self) -> Result<(), Error> {
         let within = |name: &str, value: f32, low: f32, high: f32| match value >= low && value <= high {
             true => Ok(()),
@@ -82,14 +82,15 @@ impl Sampling {
 #[derive(Debug)]
 pub(super) struct Sampler {
     choice: Choice,
-    /// Of each token, whether the prompt has it and how often the answer does; empty where no logit is adjusted.
+    is_argmax: bool,
+    /// For each token whether the prompt has it and how often the answer does; empty where no logit is adjusted.
     seen: Vec<u32>,
-    /// What is added to each token's logit; as long.
+    /// What is added to each token's logit; empty where no logit is adjusted.
     bias: Vec<f32>,
 }
 
 impl Sampler {
-    /// `seed` is used where the request brings none.
+    /// `seed` is used if the request has none.
     pub fn new(sampling: &Sampling, prompt: &[u32], seed: u64, n_vocab: usize) -> Self {
         let seed = sampling.seed.unwrap_or(seed);
         let adjusts = sampling.adjusts();
@@ -115,26 +116,26 @@ impl Sampler {
         for (id, value) in &sampling.logit_bias {
             bias.get_mut(*id as usize).into_iter().for_each(|bias| *bias = *value);
         }
-        Self { choice, seen, bias }
+        Self { choice, is_argmax: sampling.is_argmax(), seen, bias }
     }
 
-    /// Takes a token into the answer, chosen here or elsewhere.
+    /// Appends a token to the answer.
     pub fn accept(&mut self, id: u32) {
         self.seen.get_mut(id as usize).into_iter().for_each(|seen| *seen += 1);
         self.choice.counter += 1;
     }
 
-    /// How the token after so many that are still to be accepted is chosen.
+    /// Whether the likeliest token is always taken, and no logit is adjusted.
+    pub fn is_argmax(&self) -> bool {
+        self.is_argmax
+    }
+
+    /// How the next token but `ahead` is chosen: those before it are not accepted yet.
     pub fn choice(&self, ahead: usize) -> Choice {
         Choice { counter: self.choice.counter + ahead as u32, ..self.choice }
     }
 
-    /// Chooses the next token; the logits are changed in the course of it.
-    pub fn choose(&self, logits: &mut [f32]) -> u32 {
-        self.choice.choose(logits, &self.seen, &self.bias)
-    }
-
-    /// What a device that chooses must know of each token: whether and how often it is seen, and its bias. Empty where no logit is adjusted.
+    /// For each token whether and how often it is seen, and its bias. Empty where no logit is adjusted.
     pub fn adjustments(&self) -> (&[u32], &[f32]) {
         (&self.seen, &self.bias)
     }
@@ -144,13 +145,19 @@ impl Sampler {
 mod tests {
     use super::*;
 
+    /// What a device chooses.
+    fn choose_from(sampler: &Sampler, logits: &mut [f32]) -> u32 {
+        let (seen, bias) = sampler.adjustments();
+        sampler.choice(0).choose(logits, seen, bias)
+    }
+
     #[test]
     fn what_is_seen_counts() {
         let choose = |sampling: Sampling, prompt: &[u32], answer: &[u32]| {
             let sampling = Sampling { temperature: 0.0, ..sampling };
             let mut sampler = Sampler::new(&sampling, prompt, 0, 3);
             answer.iter().for_each(|id| sampler.accept(*id));
-            sampler.choose(&mut [2.0, 1.5, -1.0])
+            choose_from(&sampler, &mut [2.0, 1.5, -1.0])
         };
         let of = |change: fn(&mut Sampling)| {
             let mut sampling = Sampling::default();
@@ -174,7 +181,7 @@ mod tests {
             (0..skip).for_each(|_| sampler.accept(0));
             (skip..50)
                 .map(|_| {
-                    let id = sampler.choose(&mut [0.0; 100]);
+                    let id = choose_from(&sampler, &mut [0.0; 100]);
                     sampler.accept(id);
                     id
                 })
@@ -191,11 +198,11 @@ mod tests {
         let sampling = Sampling { top_k: 1, ..Default::default() };
         assert!(sampling.is_argmax());
         let sampler = Sampler::new(&sampling, &[], 3, 3);
-        assert_eq!(sampler.choose(&mut [1.0, 1.001, 0.9]), 1);
+        assert_eq!(choose_from(&sampler, &mut [1.0, 1.001, 0.9]), 1);
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn values_out_of_range_are_errors() {
         assert!(Sampling { temperature: f32::NAN, ..Default::default() }.check().is_err());
         assert!(Sampling { top_p: 1.1, ..Default::default() }.check().is_err());
         assert!(Sampling { repetition_penalty: 0.0, ..Default::default() }.check().is_err());

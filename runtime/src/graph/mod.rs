@@ -16,7 +16,7 @@ pub mod uses;
 
 pub use builder::Builder;
 pub use choice::{BIN, BINS, Choice, IN_PROMPT};
-pub use step::{Capacity, Chosen, Output, PAGE, Step, Token};
+pub use step::{Capacity, Chosen, KvFormat, Output, PAGE, Step, Token};
 
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,12 @@
 mod blocks;
 mod config;
 mod llama;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
 
 pub use config::{Config, LayerConfig};
 

@@ -1,0 +1,167 @@
+//! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
+
+use super::sampler::Sampler;
+use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
+use crate::graph::Choice;
+use crate::text::{Detokenizer, StopMatcher, Tokenizer};
+use web_time::Instant;
+
+/// An answer, from the request to its last token.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub id: SequenceId,
+    /// Tokens that come before the answer's next one and are not in the KV pool.
+    prompt: Vec<u32>,
+    /// Of them, those whose steps have begun.
+    fed: usize,
+    /// Tokens that steps under way will choose.
+    ahead: usize,
+    /// The last token of the answer, once there is one.
+    last: Option<u32>,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    completion_tokens: usize,
+    max_tokens: usize,
+    pub sampler: Sampler,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+/// What an answer depends on besides the request.
+pub(super) struct Beginning<'a> {
+    pub id: SequenceId,
+    /// The prompt, and the tokens of the request's `continue_ids`.
+    pub ids: &'a [u32],
+    /// Tokens of the prompt alone.
+    pub prompt_tokens: usize,
+    /// Of all tokens, those in the KV pool.
+    pub cached: usize,
+    /// Where the request has no seed.
+    pub seed: u64,
+    pub tokenizer: &'a Tokenizer,
+}
+
+impl Answer {
+    pub fn new(request: Request, beginning: Beginning) -> Self {
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer } = beginning;
+        let mut sampler =
+            Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size());
+        // An answer is a text of its own; a raw prompt continues in the middle of one.
+        let is_chat = request.messages.is_some();
+        let mut detokenizer = if is_chat { Detokenizer::new() } else { Detokenizer::continuing() };
+        let mut stop = StopMatcher::new(request.stop);
+        for &id in &request.continue_ids {
+            sampler.accept(id);
+            // The text of these tokens has been given out before.
+            stop.push(&detokenizer.push(tokenizer, id));
+        }
+        Self {
+            id,
+            prompt: ids[cached..].to_vec(),
+            fed: 0,
+            ahead: 0,
+            last: None,
+            prompt_tokens,
+            cached_tokens: cached.min(prompt_tokens),
+            completion_tokens: request.continue_ids.len(),
+            max_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            sampler,
+            detokenizer,
+            stop,
+            started: Instant::now(),
+            first_token: None,
+        }
+    }
+
+    /// Tokens of the prompt whose steps have not begun.
+    pub fn unfed(&self) -> usize {
+        self.prompt.len() - self.fed
+    }
+
+    /// The prompt's next tokens, for a step that is about to begin.
+    pub fn feed(&mut self, n: usize) -> &[u32] {
+        self.fed += n;
+        &self.prompt[self.fed - n..self.fed]
+    }
+
+    /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
+    pub fn continues(&self, n: usize, context_length: usize) -> bool {
+        self.unfed() == 0 && n < context_length && self.completion_tokens + self.ahead < self.max_tokens
+    }
+
+    /// The answer's last token; none while a step that chooses it is under way.
+    pub fn last(&self) -> Option<u32> {
+        self.last.filter(|_| self.ahead == 0)
+    }
+
+    /// How the next token is chosen, in a step that is about to begin. None: the likeliest is taken.
+    pub fn next_choice(&mut self) -> Option<Choice> {
+        self.ahead += 1;
+        (!self.sampler.is_argmax()).then(|| self.sampler.choice(self.ahead - 1))
+    }
+
+    /// How much of the prompt is computed, when `computed` tokens of the sequence are.
+    pub fn prefilled(&self, computed: usize) -> Progress {
+        Progress::Prefill { done: computed.min(self.prompt_tokens), total: self.prompt_tokens }
+    }
+
+    /// Takes a token that a step has chosen. It is the last one if the context is full.
+    pub fn take(
+        &mut self,
+        id: u32,
+        tokenizer: &Tokenizer,
+        context_full: bool,
+        dispatches: usize,
+    ) -> Progress {
+        self.first_token.get_or_insert_with(Instant::now);
+        self.sampler.accept(id);
+        self.ahead -= 1;
+        self.completion_tokens += 1;
+        self.last = Some(id);
+        let is_end = tokenizer.stop_ids().contains(&id);
+        let piece =
+            if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
+        let (mut text, stopped) = self.stop.push(&piece);
+        if is_end {
+            text.push_str(&self.stop.flush());
+        }
+        if is_end || stopped {
+            return self.end(text, FinishReason::Stop, false, dispatches);
+        }
+        if context_full || self.completion_tokens >= self.max_tokens {
+            let held = self.detokenizer.flush();
+            text.push_str(&self.stop.push(&held).0);
+            text.push_str(&self.stop.flush());
+            return self.end(text, FinishReason::Length, context_full, dispatches);
+        }
+        Progress::Token { id, text }
+    }
+
+    fn end(
+        &self,
+        text: String,
+        finish_reason: FinishReason,
+        context_full: bool,
+        dispatches: usize,
+    ) -> Progress {
+        let first = self.first_token.unwrap_or(self.started);
+        Progress::End {
+            text,
+            finish_reason,
+            context_full,
+            usage: Usage {
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens: self.completion_tokens,
+                total_tokens: self.prompt_tokens + self.completion_tokens,
+                cached_tokens: self.cached_tokens,
+            },
+            timings: Timings {
+                prefill_ms: first.duration_since(self.started).as_secs_f64() * 1e3,
+                decode_ms: first.elapsed().as_secs_f64() * 1e3,
+                dispatches_per_token: dispatches,
+            },
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What the engine asks of a device, and the devices that there are.
+
+use super::Error;
+#[cfg(feature = "cpu")]
+use crate::cpu::{self, Cpu, CpuInfo};
+#[cfg(feature = "gpu")]
+use crate::gpu::{self, Gpu, GpuInfo};
+#[cfg(any(feature = "gpu", feature = "cpu"))]
+use crate::graph::WeightId;
+use crate::graph::{Capacity, Chosen, Graph, KvFormat, Step};
+use crate::load::Sink;
+use crate::quant::Format;
+use serde::Serialize;
+use std::future::Future;
+
+#[cfg(not(any(feature = "gpu", feature = "cpu", test)))]
+compile_error!("a build needs a device: enable the feature `gpu`, `cpu` or both");
+
+/// A device that runs models.
+pub trait Device {
+    /// What the device is and can do.
+    type Info: Serialize;
+    /// A model on the device.
+    type Model: DeviceModel;
+
+    /// What the device is and can do.
+    fn info(&self) -> Self::Info;
+    /// Allocates a graph's weights, its KV pool and what else it computes on.
+    fn allocate(
+        &self,
+        graph: &Graph,
+        formats: &[Format],
+        capacity: Capacity,
+        kv_format: KvFormat,
+    ) -> Result<Self::Model, Error>;
+    /// Waits until the device has done all that it was given, so that its errors are known.
+    fn settle(&self) -> impl Future<Output = Result<(), Error>>;
+    /// Most rows of a step. How many a step of prefill has depends on the device's speed: see `pace.rs`.
+    fn max_rows(&self) -> u32;
+    /// Bytes of the largest buffer. A layer's keys and values must fit into one.
+    fn max_buffer(&self) -> u64;
+    /// Gives up the device at once, with all its memory.
+    fn destroy(&self);
+}
+
+/// A graph with its weights on a device. Weights are written through [`Sink`].
+pub trait DeviceModel: Sink {
+    /// What a step may hold.
+    fn capacity(&self) -> Capacity;
+    /// Makes the device compile what steps run, without waiting for it. May begin steps, whose results are of no use.
+    fn warm_up(&mut self) -> Result<(), Error>;
+    /// How many steps are worth having under way at once.
+    fn depth(&self) -> usize;
+    /// Sets what the choices of a slot's outputs depend on, before the first of them. Steps that have begun are not
+    /// affected. From then on the device counts the tokens that it chooses there as seen.
+    fn set_slot(&mut self, slot: u32, state: SlotState);
+    /// Begins a step. Steps run in the order in which they begin.
+    fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
+    /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the oldest.
+    /// After an error, it counts as done.
+    fn result(&mut self) -> impl Future<Output = Result<(), Error>>;
+    /// Waits until no step is under way.
+    fn drain(&mut self) -> impl Future<Output = Result<(), Error>>;
+    /// What the step of the last [`Self::result`] says of its outputs.
+    fn chosen(&self) -> &[Chosen];
+    /// Dispatches of the last step that began; on the CPU, its stages.
+    fn dispatches(&self) -> usize;
+    /// Bytes of the KV pool.
+    fn kv_bytes(&self) -> u64;
+    /// Bytes of all buffers on a GPU; 0 on the CPU, where they are part of the process's memory.
+    fn gpu_bytes(&self) -> u64;
+}
+
+/// What the choices of a slot's outputs depend on besides the logits and the [`crate::graph::Choice`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotState<'a> {
+    /// For each token whether the prompt has it, and how often the answer does; empty where no logit is adjusted.
+    pub seen: &'a [u32],
+    /// What is added to each token's logit; empty where no logit is adjusted.
+    pub bias: &'a [f32],
+    /// A bit for each token, 1 where it may be chosen; empty: all may. For grammars; devices do not read it yet.
+    pub mask: &'a [u32],
+}
+
+#[cfg(feature = "gpu")]
+impl Device for Gpu {
+    type Info = GpuInfo;
+    type Model = GpuModel;
+
+    fn info(&self) -> GpuInfo {
+        self.info().clone()
+    }
+
+    fn allocate(
+        &self,
+        graph: &Graph,
+        formats: &[Format],
+        capacity: Capacity,
+        kv_format: KvFormat,
+    ) -> Result<GpuModel, Error> {
+        let KvFormat::F16 = kv_format;
+        let weights = gpu::Weights::allocate(self, graph, formats)?;
+        Ok(GpuModel { executor: gpu::Executor::new(self, graph, &weights, capacity)?, weights })
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        Ok(self.settle().await?)
+    }
+
+    fn max_rows(&self) -> u32 {
+        if self.variants().tile { 512 } else { 32 }
+    }
+
+    fn max_buffer(&self) -> u64 {
+        self.info().max_binding_size
+    }
+
+    fn destroy(&self) {
+        self.destroy();
+    }
+}
+
+/// A model on a GPU.
+#[cfg(feature = "gpu")]
+#[derive(Debug)]
+pub struct GpuModel {
+    executor: gpu::Executor,
+    weights: gpu::Weights,
+}
+
+#[cfg(feature = "gpu")]
+impl DeviceModel for GpuModel {
+    fn capacity(&self) -> Capacity {
+        self.executor.capacity()
+    }
+
+    fn warm_up(&mut self) -> Result<(), Error> {
+        Ok(self.executor.warm_up()?)
+    }
+
+    fn depth(&self) -> usize {
+        self.executor.depth()
+    }
+
+    fn set_slot(&mut self, slot: u32, state: SlotState) {
+        self.executor.set_slot(slot, state.seen, state.bias);
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
+        Ok(self.executor.submit(step)?)
+    }
+
+    async fn result(&mut self) -> Result<(), Error> {
+        Ok(self.executor.result().await?)
+    }
+
+    async fn drain(&mut self) -> Result<(), Error> {
+        Ok(self.executor.drain().await?)
+    }
+
+    fn chosen(&self) -> &[Chosen] {
+        &self.executor.chosen
+    }
+
+    fn dispatches(&self) -> usize {
+        self.executor.dispatches()
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.executor.kv_bytes()
+    }
+
+    fn gpu_bytes(&self) -> u64 {
+        self.weights.bytes() + self.executor.bytes()
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Sink for GpuModel {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        self.weights.write_blocks(weight, first_block, quants, scales);
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        self.weights.write_vector(weight, numbers);
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl Device for Cpu {
+    type Info = CpuInfo;
+    type Model = CpuModel;
+
+    fn info(&self) -> CpuInfo {
+        self.info()
+    }
+
+    fn allocate(
+        &self,
+        graph: &Graph,
+        formats: &[Format],
+        capacity: Capacity,
+        kv_format: KvFormat,
+    ) -> Result<CpuModel, Error> {
+        let KvFormat::F16 = kv_format;
+        cpu::check_memory(graph, formats, capacity)?;
+        let weights = cpu::Weights::allocate(graph, formats, self.int8())?;
+        Ok(CpuModel { executor: cpu::Executor::new(self, graph, &weights, capacity)?, weights })
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn max_rows(&self) -> u32 {
+        128
+    }
+
+    fn max_buffer(&self) -> u64 {
+        isize::MAX as u64
+    }
+
+    fn destroy(&self) {}
+}
+
+/// A model on the CPU. A step is done when it has been submitted.
+#[cfg(feature = "cpu")]
+#[derive(Debug)]
+pub struct CpuModel {
+    executor: cpu::Executor,
+    weights: cpu::Weights,
+}
+
+#[cfg(feature = "cpu")]
+impl DeviceModel for CpuModel {
+    fn capacity(&self) -> Capacity {
+        self.executor.capacity()
+    }
+
+    fn warm_up(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn depth(&self) -> usize {
+        1
+    }
+
+    fn set_slot(&mut self, slot: u32, state: SlotState) {
+        self.executor.set_slot(slot, state.seen, state.bias);
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
+        Ok(self.executor.step(&self.weights, step)?)
+    }
+
+    async fn result(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn chosen(&self) -> &[Chosen] {
+        &self.executor.chosen
+    }
+
+    fn dispatches(&self) -> usize {
+        self.executor.stages()
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.executor.kv_bytes()
+    }
+
+    fn gpu_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl Sink for CpuModel {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        self.weights.write_blocks(weight, first_block, quants, scales);
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        self.weights.write_vector(weight, numbers);
+    }
+}
+
+/// Reads the CPU's words for kernels: whether activations have 8 bits for 4-bit weights.
+#[cfg(feature = "cpu")]
+pub fn cpu_kernels(words: &str) -> Result<bool, Error> {
+    let mut int8 = false;
+    for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        int8 = match word {
+            "exact" => false,
+            "int8" => true,
+            _ => {
+                let message = format!("invalid kernels option: {word}: unknown; on the CPU use exact or int8");
+                return Err(Error::InvalidRequest(message));
+            }
+        };
+    }
+    Ok(int8)
+}

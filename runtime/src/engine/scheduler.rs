@@ -1,0 +1,295 @@
+//! Which rows of which sequences the next step computes.
+//!
+//! A step takes the last token of every answer that is past its prompt, and a piece of the prompts that are not. Where
+//! it pays, steps begin before the results of earlier ones are known. A row then takes its token from the slot of its
+//! sequence, where the device keeps the token that it chose last. Each sequence has one slot.
+
+use super::device::{DeviceModel, SlotState};
+use super::pace::Pace;
+use super::pool::Pool;
+use super::sequence::Sequence;
+use super::{Error, SequenceId};
+use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
+use bytemuck::Zeroable;
+use std::collections::VecDeque;
+use web_time::Instant;
+
+/// The sequences of a model, and their steps.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    /// The number of a sequence here is that of its slot.
+    pub sequences: Vec<Sequence>,
+    pub pool: Pool,
+    /// Positions of a sequence.
+    context_length: usize,
+    most_rows: usize,
+    pace: Pace,
+    /// Steps that have begun, the oldest first.
+    under_way: VecDeque<UnderWay>,
+    next: NextStep,
+}
+
+/// A step that has begun.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub shares: Vec<Share>,
+    prompt_rows: usize,
+    begun: Instant,
+}
+
+/// What a step computes for a sequence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// The number of the sequence.
+    pub sequence: usize,
+    /// The answer for which it is computed. If the sequence has another one by then, the result is dropped.
+    pub answer: Option<SequenceId>,
+    /// Tokens of the sequence at the end of the step.
+    pub end: usize,
+    /// The output that chooses the next token of the answer.
+    pub output: Option<usize>,
+}
+
+/// The step that is being put together.
+#[derive(Debug, Default)]
+struct NextStep {
+    tokens: Vec<Token>,
+    outputs: Vec<Output>,
+    choices: Vec<Choice>,
+    pages: Vec<u32>,
+    shares: Vec<Share>,
+    prompt_rows: usize,
+}
+
+impl NextStep {
+    fn clear(&mut self) {
+        self.tokens.clear();
+        self.outputs.clear();
+        self.choices.clear();
+        self.pages.clear();
+        self.shares.clear();
+        self.prompt_rows = 0;
+    }
+}
+
+impl Scheduler {
+    /// Without any tokens yet. `context_length` is how many a sequence may have.
+    pub fn new(capacity: Capacity, context_length: usize) -> Self {
+        Self {
+            sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
+            pool: Pool::new(capacity.pages),
+            context_length,
+            most_rows: capacity.tokens as usize,
+            pace: Pace::new(capacity.tokens as usize),
+            under_way: VecDeque::new(),
+            next: NextStep::default(),
+        }
+    }
+
+    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens it has.
+    pub fn claim(&mut self, ids: &[u32], time: u64) -> Result<(usize, usize), Error> {
+        // The last token must be computed, for its logits.
+        let ids = &ids[..ids.len().saturating_sub(1)];
+        let prefix = |i: usize| self.sequences[i].common_prefix(ids);
+        let all = 0..self.sequences.len();
+        let is_free = |i: &usize| self.sequences[*i].answer.is_none();
+        let Some(oldest) = all.clone().filter(is_free).min_by_key(|i| self.sequences[*i].last_used) else {
+            let message = format!("all {} sequences are answering; wait for one to end", all.len());
+            return Err(Error::InvalidRequest(message));
+        };
+        let source = all.max_by_key(|i| prefix(*i)).unwrap_or(oldest);
+        // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise the one
+        // used longest ago gives way, and shares pages with it.
+        let is_continued = is_free(&source) && 2 * prefix(source) >= self.sequences[source].len();
+        let taken = if is_continued { source } else { oldest };
+        let (own, shared) = (prefix(taken), prefix(source));
+        if shared - shared % PAGE as usize > own {
+            let fork = self.sequences[source].fork(shared, &mut self.pool);
+            self.sequences[taken].truncate(0, &mut self.pool);
+            self.sequences[taken] = fork;
+        } else {
+            self.sequences[taken].truncate(own, &mut self.pool);
+        }
+        let sequence = &mut self.sequences[taken];
+        sequence.last_used = time;
+        Ok((taken, sequence.len()))
+    }
+
+    /// Ends all answers.
+    pub fn end_answers(&mut self) {
+        for sequence in &mut self.sequences {
+            sequence.end_answer(&mut self.pool);
+        }
+    }
+
+    /// Ends an answer, if it is running.
+    pub fn end_answer(&mut self, id: SequenceId) {
+        let is_its = |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
+        if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
+            sequence.end_answer(&mut self.pool);
+        }
+    }
+
+    /// Begins steps until as many are under way as the device wants, or until there is nothing to compute.
+    pub fn begin_steps(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
+        while self.under_way.len() < model.depth() {
+            self.next.clear();
+            self.add_answers()?;
+            self.add_prompts()?;
+            if self.next.tokens.is_empty() {
+                return Ok(());
+            }
+            self.submit(model)?;
+        }
+        Ok(())
+    }
+
+    /// The last token of every answer that is past its prompt.
+    fn add_answers(&mut self) -> Result<(), Error> {
+        for slot in 0..self.sequences.len() {
+            let sequence = &self.sequences[slot];
+            let (n, answer) = (sequence.len(), sequence.answer.as_ref());
+            if let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) {
+                let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
+                self.add_rows(slot, &[id])?;
+                self.add_choice(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pieces of prompts, as many rows as the device's pace allows.
+    fn add_prompts(&mut self) -> Result<(), Error> {
+        let mut room = self.pace.rows().min(self.most_rows - self.next.tokens.len());
+        let mut slots: Vec<usize> = (0..self.sequences.len()).collect();
+        // The oldest request first.
+        slots.sort_by_key(|slot| self.sequences[*slot].last_used);
+        for slot in slots {
+            let Some(answer) = &mut self.sequences[slot].answer else { continue };
+            let n = answer.unfed().min(room);
+            if n == 0 {
+                continue;
+            }
+            let ids = answer.feed(n).to_vec();
+            let is_last = answer.unfed() == 0;
+            room -= n;
+            self.next.prompt_rows += n;
+            self.add_rows(slot, &ids)?;
+            if is_last {
+                self.add_choice(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends tokens to a sequence, and to the step the rows that compute them.
+    fn add_rows(&mut self, sequence: usize, ids: &[u32]) -> Result<(), Error> {
+        let next = &mut self.next;
+        let row = next.shares.len() as u32;
+        let known = &mut self.sequences[sequence];
+        let first = known.len() as u32;
+        known.extend(ids, &mut self.pool)?;
+        next.tokens.extend((first..).zip(ids).map(|(position, &id)| Token {
+            id,
+            position,
+            sequence: row,
+            cell: known.cell(position),
+        }));
+        let answer = known.answer.as_ref().map(|answer| answer.id);
+        next.shares.push(Share { sequence, answer, end: known.len(), output: None });
+        Ok(())
+    }
+
+    /// An output of the last row, which chooses the next token of the sequence's answer.
+    fn add_choice(&mut self, slot: usize) {
+        let next = &mut self.next;
+        let (Some(answer), Some(share)) = (&mut self.sequences[slot].answer, next.shares.last_mut()) else {
+            return;
+        };
+        share.output = Some(next.outputs.len());
+        let choice = answer.next_choice();
+        next.outputs.push(Output {
+            row: next.tokens.len() as u32 - 1,
+            target: 0,
+            slot: slot as u32,
+            by_choice: u32::from(choice.is_some()),
+        });
+        next.choices.push(choice.unwrap_or_else(Choice::zeroed));
+    }
+
+    fn submit(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
+        let next = &mut self.next;
+        // A row of the page table for each share, as long as the longest.
+        let pages_of = |share: &Share| self.sequences[share.sequence].pages();
+        let max_pages = next.shares.iter().map(|share| pages_of(share).len()).max().unwrap_or(0);
+        for share in &next.shares {
+            let pages = pages_of(share);
+            next.pages.extend_from_slice(pages);
+            next.pages.extend(std::iter::repeat_n(0, max_pages - pages.len()));
+        }
+        let begun = Instant::now();
+        model.submit(&Step {
+            tokens: &next.tokens,
+            outputs: &next.outputs,
+            choices: &next.choices,
+            pages: &next.pages,
+            max_pages: max_pages as u32,
+        })?;
+        let shares = next.shares.clone();
+        self.under_way.push_back(UnderWay { shares, prompt_rows: next.prompt_rows, begun });
+        Ok(())
+    }
+
+    /// Forgets the tokens of the first sequence, which scores are computed on.
+    pub fn clear_first(&mut self) {
+        self.sequences[0].truncate(0, &mut self.pool);
+    }
+
+    /// Begins a step that appends tokens to the first sequence.
+    pub fn begin_score(
+        &mut self,
+        model: &mut impl DeviceModel,
+        ids: &[u32],
+        outputs: impl Iterator<Item = Output>,
+    ) -> Result<(), Error> {
+        self.next.clear();
+        self.add_rows(0, ids)?;
+        self.next.outputs.extend(outputs);
+        self.submit(model)
+    }
+
+    /// Records that the tokens of such a step are computed.
+    pub fn end_score(&mut self, step: &UnderWay) {
+        for share in &step.shares {
+            self.sequences[share.sequence].set_computed(share.end, None);
+        }
+    }
+
+    /// Waits for the oldest step under way; none if there is none. If the future is dropped, the step stays the oldest.
+    pub async fn result(&mut self, model: &mut impl DeviceModel) -> Result<Option<UnderWay>, Error> {
+        if self.under_way.is_empty() {
+            return Ok(None);
+        }
+        let result = model.result().await;
+        let step = self.under_way.pop_front();
+        result?;
+        if let Some(step) = step.as_ref().filter(|step| step.prompt_rows > 0) {
+            self.pace.ended(step.prompt_rows, step.begun);
+        }
+        Ok(step)
+    }
+
+    /// Waits until no step is under way. The results are dropped.
+    pub async fn drain(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
+        while self.result(model).await?.is_some() {}
+        Ok(())
+    }
+
+    /// Prepares the slot of a sequence for its answer.
+    pub fn set_slot(&self, slot: usize, model: &mut impl DeviceModel) {
+        if let Some(answer) = self.sequences[slot].answer.as_ref().filter(|a| !a.sampler.is_argmax()) {
+            let (seen, bias) = answer.sampler.adjustments();
+            model.set_slot(slot as u32, SlotState { seen, bias, mask: &[] });
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A device for tests: the scalar interpreter in memory. It runs steps at once and gives their results in order.
+
+use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
+use crate::graph::interpreter::Interpreter;
+use crate::graph::{Capacity, Choice, Chosen, Graph, KvFormat, Output, Source, Step, Token, WeightId};
+use crate::load::Sink;
+use crate::model::testing::TestModel;
+use crate::quant::Format;
+use serde::Serialize;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// The device. Its clones are the same device.
+#[derive(Clone, Default)]
+pub struct TestDevice(pub Rc<Settings>);
+
+/// What tests set and see.
+#[derive(Default)]
+pub struct Settings {
+    /// Steps that are under way at most; 0 is 1.
+    pub depth: Cell<usize>,
+    /// Most rows of a step; 0 is 32.
+    pub max_rows: Cell<u32>,
+    /// Bytes of the largest buffer; 0 is no limit.
+    pub max_buffer: Cell<u64>,
+    /// How often polls for a result find it pending.
+    pub pending: Cell<usize>,
+    /// The next step does not begin.
+    pub fails_to_begin: Cell<bool>,
+    /// The next result is an error.
+    pub fails_to_end: Cell<bool>,
+    /// Steps so far.
+    pub steps: RefCell<Vec<(Vec<Token>, Vec<Output>)>>,
+}
+
+/// What the device is.
+#[derive(Serialize)]
+pub struct TestInfo {}
+
+fn unless_0<T: Default + PartialEq>(number: T, usual: T) -> T {
+    if number == T::default() { usual } else { number }
+}
+
+fn broken() -> Error {
+    Error::InvalidRequest("the test device is broken".into())
+}
+
+impl Device for TestDevice {
+    type Info = TestInfo;
+    type Model = TestModelOnDevice;
+
+    fn info(&self) -> TestInfo {
+        TestInfo {}
+    }
+
+    fn allocate(
+        &self,
+        graph: &Graph,
+        formats: &[Format],
+        capacity: Capacity,
+        kv_format: KvFormat,
+    ) -> Result<TestModelOnDevice, Error> {
+        let KvFormat::F16 = kv_format;
+        assert!(formats.iter().all(|format| *format == Format::F32));
+        // The interpreter borrows its graph. Tests are short: it is never freed.
+        let graph: &'static Graph = Box::leak(Box::new(graph.clone()));
+        let numbers = |source: &Source, n| match source {
+            Source::Constant(numbers) => numbers.clone(),
+            Source::Tensor { .. } => vec![f32::NAN; n],
+        };
+        let weights = graph.weights.iter().map(|w| numbers(&w.source, w.n_rows * w.n_cols)).collect();
+        Ok(TestModelOnDevice {
+            settings: self.0.clone(),
+            graph,
+            capacity,
+            weights,
+            interpreter: None,
+            slots: vec![Slot::default(); capacity.sequences as usize],
+            results: VecDeque::new(),
+            chosen: Vec::new(),
+        })
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn max_rows(&self) -> u32 {
+        unless_0(self.0.max_rows.get(), 32)
+    }
+
+    fn max_buffer(&self) -> u64 {
+        unless_0(self.0.max_buffer.get(), u64::MAX)
+    }
+
+    fn destroy(&self) {}
+}
+
+#[derive(Clone, Default)]
+struct Slot {
+    token: u32,
+    seen: Vec<u32>,
+    bias: Vec<f32>,
+}
+
+/// A model on the device.
+pub struct TestModelOnDevice {
+    settings: Rc<Settings>,
+    graph: &'static Graph,
+    capacity: Capacity,
+    weights: Vec<Vec<f32>>,
+    /// From the first step on.
+    interpreter: Option<Interpreter<'static>>,
+    slots: Vec<Slot>,
+    results: VecDeque<Vec<Chosen>>,
+    chosen: Vec<Chosen>,
+}
+
+impl TestModelOnDevice {
+    /// The token that a slot's choice takes.
+    fn choose(&mut self, output: &Output, choice: &Choice, logits: &mut [f32]) -> Chosen {
+        let slot = &mut self.slots[output.slot as usize];
+        let id = choice.choose(logits, &slot.seen, &slot.bias);
+        slot.seen.get_mut(id as usize).into_iter().for_each(|seen| *seen += 1);
+        Chosen { id, ..Chosen::default() }
+    }
+}
+
+impl DeviceModel for TestModelOnDevice {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn warm_up(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn depth(&self) -> usize {
+        unless_0(self.settings.depth.get(), 1)
+    }
+
+    fn set_slot(&mut self, slot: u32, state: SlotState) {
+        assert!(state.mask.is_empty(), "the device reads no masks");
+        let slot = &mut self.slots[slot as usize];
+        (slot.seen, slot.bias) = (state.seen.to_vec(), state.bias.to_vec());
+    }
+
+    fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
+        if self.settings.fails_to_begin.take() {
+            return Err(broken());
+        }
+        assert!(self.results.len() < self.depth(), "more steps under way than the device takes");
+        step.check(self.graph, self.capacity).unwrap();
+        self.settings.steps.borrow_mut().push((step.tokens.to_vec(), step.outputs.to_vec()));
+        let known = |token: &Token| match token.id & Token::FROM_SLOT {
+            0 => *token,
+            bit => Token { id: self.slots[(token.id - bit) as usize].token, ..*token },
+        };
+        let tokens: Vec<Token> = step.tokens.iter().map(known).collect();
+        let (graph, weights, capacity) = (self.graph, &self.weights, self.capacity);
+        let interpreter =
+            self.interpreter.get_or_insert_with(|| Interpreter::new(graph, weights.clone(), capacity));
+        let mut chosen = interpreter.step(&Step { tokens: &tokens, ..*step });
+        let logits = interpreter.values[graph.logits.unwrap().0].clone();
+        let rows = logits.chunks_exact(graph.n_vocab());
+        for (i, (output, row)) in step.outputs.iter().zip(rows).enumerate() {
+            if output.by_choice != 0 {
+                chosen[i] = self.choose(output, &step.choices[i], &mut row.to_vec());
+            }
+            if output.slot != Output::NO_SLOT {
+                self.slots[output.slot as usize].token = chosen[i].id;
+            }
+        }
+        self.results.push_back(chosen);
+        Ok(())
+    }
+
+    async fn result(&mut self) -> Result<(), Error> {
+        std::future::poll_fn(|context| {
+            let pending = &self.settings.pending;
+            if pending.get() == 0 {
+                return Poll::Ready(());
+            }
+            pending.set(pending.get() - 1);
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        self.chosen = self.results.pop_front().expect("no step is under way");
+        if self.settings.fails_to_end.take() { Err(broken()) } else { Ok(()) }
+    }
+
+    async fn drain(&mut self) -> Result<(), Error> {
+        self.results.clear();
+        Ok(())
+    }
+
+    fn chosen(&self) -> &[Chosen] {
+        &self.chosen
+    }
+
+    fn dispatches(&self) -> usize {
+        self.graph.ops.len()
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.graph.caches.iter().map(|cache| KvFormat::F16.bytes(*cache, self.capacity.cells())).sum()
+    }
+
+    fn gpu_bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl Sink for TestModelOnDevice {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], _scales: &[u8]) {
+        for (number, bytes) in self.weights[weight.0][32 * first_block..].iter_mut().zip(quants.chunks_exact(4)) {
+            *number = f32::from_le_bytes(bytes.try_into().unwrap());
+        }
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        self.weights[weight.0].copy_from_slice(numbers);
+    }
+}
+
+/// Loads a model's files.
+pub fn load<D: Device>(device: &D, files: &[Vec<u8>], options: LoadOptions) -> Result<(Engine<D>, Vec<String>), Error> {
+    let sizes: Vec<u64> = files.iter().map(|file| file.len() as u64).collect();
+    let mut loading = Loading::new(&sizes, options);
+    for (i, file) in files.iter().enumerate() {
+        let mut at = 0;
+        loop {
+            let missing = loading.push_header(i, &file[at..(at + 100).min(file.len())])?;
+            if missing == 0 {
+                break;
+            }
+            at += 100;
+        }
+    }
+    pollster::block_on(async {
+        loading.prepare(device).await?;
+        for (i, file) in files.iter().enumerate() {
+            for piece in file.chunks(1000) {
+                loading.push_data(device, i, piece).await?;
+            }
+        }
+        loading.finish(device).await
+    })
+}
+
+/// The engine of a [`TestModel`] for so many sequences.
+pub fn engine<D: Device>(device: &D, model: &TestModel, sequences: u32) -> Engine<D> {
+    let options = LoadOptions { sequences: Some(sequences), ..Default::default() };
+    load(device, &model.files(1), options).unwrap().0
+}

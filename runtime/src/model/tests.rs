@@ -1,0 +1,208 @@
+//! Configurations and graphs from the headers of small files.
+
+use super::testing::{CONTEXT, TestModel, words};
+use super::*;
+use crate::gguf::Value;
+use crate::graph::{Op, Rope};
+
+/// The message of an error, after a check of its kind.
+fn inconsistent<T: std::fmt::Debug>(result: Result<T, ModelError>) -> String {
+    match result {
+        Err(ModelError::Inconsistent(message)) => message,
+        other => panic!("not inconsistent: {other:?}"),
+    }
+}
+
+fn unsupported<T: std::fmt::Debug>(result: Result<T, ModelError>) -> String {
+    match result {
+        Err(ModelError::Feature(message)) => message,
+        other => panic!("supported: {other:?}"),
+    }
+}
+
+fn count(graph: &Graph, is: impl Fn(&Op) -> bool) -> usize {
+    graph.ops.iter().filter(|op| is(op)).count()
+}
+
+fn ropes(graph: &Graph) -> Vec<Rope> {
+    let rope = |op: &Op| if let Op::Rope { rope, .. } = op { Some(*rope) } else { None };
+    graph.ops.iter().filter_map(rope).collect()
+}
+
+#[test]
+fn a_llama_has_the_ops_of_its_layers() {
+    let model = TestModel::new();
+    let config = model.config().unwrap();
+    let layer = LayerConfig { n_heads: 4, n_kv_heads: 2, n_ff: 64, window: 0 };
+    assert_eq!(config.layers, [layer; 2]);
+    assert_eq!((config.n_embd, config.head_dim, config.n_rot), (32, 16, 16));
+    assert_eq!((config.n_vocab, config.context_length), (words().len(), CONTEXT));
+    let graph = model.graph().unwrap();
+    assert_eq!(count(&graph, |op| matches!(op, Op::MatMul { .. })), 2 * 7 + 1);
+    assert_eq!(count(&graph, |op| matches!(op, Op::Norm { .. })), 2 * 2 + 1);
+    assert_eq!(count(&graph, |op| matches!(op, Op::Bias { .. })), 0);
+    assert_eq!(graph.caches.iter().map(|cache| cache.width).collect::<Vec<_>>(), [32, 32]);
+    assert_eq!(graph.n_vocab(), words().len());
+    // Pairs of the llama family are neighbours; queries have 4 heads, keys 2.
+    let heads: Vec<_> = ropes(&graph).iter().map(|rope| (rope.n_heads, rope.head_dim, rope.neox)).collect();
+    assert_eq!(heads, [(4, 16, false), (2, 16, false)].repeat(2));
+}
+
+#[test]
+fn every_family_has_a_name_of_its_own() {
+    for (i, family) in FAMILIES.iter().enumerate() {
+        assert!(check_architecture(family.name).is_ok());
+        assert!(FAMILIES[..i].iter().all(|other| other.name != family.name));
+    }
+    let error = TestModel::new().with("general.architecture", "granite").config().unwrap_err();
+    assert!(matches!(error, ModelError::Architecture(_)));
+    let message = error.to_string();
+    assert!(message.contains("\"granite\"") && message.contains("llama"), "{message}");
+}
+
+#[test]
+fn the_embedding_is_the_output_where_the_file_has_none() {
+    let logits_weight = |graph: &Graph| {
+        let logits = graph.logits.unwrap();
+        let weight = |op: &Op| match op {
+            Op::MatMul { weight, out, .. } if *out == logits => Some(*weight),
+            _ => None,
+        };
+        let weight = graph.ops.iter().find_map(weight).unwrap();
+        graph.weight(weight).source.name().to_string()
+    };
+    let tied = TestModel::new();
+    assert_eq!(logits_weight(&tied.graph().unwrap()), "token_embd.weight");
+    let own = tied.with_tensor("output.weight", &[words().len() as u64, 32]);
+    assert_eq!(logits_weight(&own.graph().unwrap()), "output.weight");
+}
+
+#[test]
+fn every_shape_is_checked() {
+    let model = TestModel::new();
+    for (name, shape) in model.tensors.clone() {
+        let mut larger = shape.clone();
+        larger[0] += 32;
+        let message = inconsistent(model.clone().with_tensor(&name, &larger).graph());
+        assert!(message.contains(&name) && message.contains(&format!("{larger:?}")), "{message}");
+        assert!(message.contains(&format!("{shape:?}")), "{message}");
+
+        let message = inconsistent(model.clone().without_tensor(&name).graph());
+        assert!(message.contains(&name) && message.contains("missing"), "{message}");
+    }
+    // A vector is no matrix of one row.
+    let message = inconsistent(model.with_tensor("output_norm.weight", &[1, 32]).graph());
+    assert!(message.contains("output_norm.weight"), "{message}");
+}
+
+/// What a model leaves out, it computes wrongly.
+#[test]
+fn a_tensor_that_nothing_uses_is_an_error() {
+    for name in ["blk.0.attn_sinks.weight", "blk.2.attn_q.weight", "blk.0.ffn_up_shexp.weight"] {
+        let message = unsupported(TestModel::new().with_tensor(name, &[64, 32]).graph());
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn a_tensor_in_two_files_is_an_error() {
+    let header = TestModel::new().header();
+    assert!(inconsistent(Tensors::of(&[header.clone(), header]).map(|_| ())).contains("two files"));
+}
+
+#[test]
+fn biases_and_norms_of_heads_are_used_where_the_file_has_them() {
+    let model = TestModel::new()
+        .with_tensor("blk.0.attn_q.bias", &[64])
+        .with_tensor("blk.1.attn_k_norm.weight", &[16]);
+    let graph = model.graph().unwrap();
+    assert_eq!(count(&graph, |op| matches!(op, Op::Bias { .. })), 1);
+    assert_eq!(count(&graph, |op| matches!(op, Op::Norm { .. })), 2 * 2 + 1 + 1);
+    // The norm comes before the rotary embedding of the same keys.
+    let norm = graph.ops.iter().find_map(|op| match op {
+        Op::Norm { norm, out, .. } if graph.weight(norm.weight).n_cols == 16 => Some(*out),
+        _ => None,
+    });
+    assert!(graph.ops.iter().any(|op| matches!(op, Op::Rope { x, .. } if Some(*x) == norm)));
+    let message = inconsistent(TestModel::new().with_tensor("blk.0.attn_q.bias", &[32]).graph());
+    assert!(message.contains("attn_q.bias"), "{message}");
+}
+
+#[test]
+fn layers_may_differ() {
+    let model = TestModel::new().with_tensor("blk.1.ffn_gate.weight", &[96, 32]);
+    let model = model.with_tensor("blk.1.ffn_up.weight", &[96, 32]).with_tensor("blk.1.ffn_down.weight", &[32, 96]);
+    let mut config = model.config().unwrap();
+    config.layers[1].n_ff = 96;
+    config.layers[1].window = 8;
+    let graph = build(&config, &Tensors::of(&[model.header()]).unwrap()).unwrap();
+    let windows: Vec<u32> = graph
+        .ops
+        .iter()
+        .filter_map(|op| if let Op::Attention { shape, .. } = op { Some(shape.window) } else { None })
+        .collect();
+    assert_eq!(windows, [0, 8]);
+}
+
+#[test]
+fn frequencies_and_their_divisors() {
+    // base^(−2i/n) / 2π: the first pair turns by one radian a position, the fifth of eight by 1/100.
+    let turns = TestModel::new().config().unwrap().rope_turns();
+    assert_eq!(turns.len(), 8);
+    assert!((turns[0] * std::f32::consts::TAU - 1.0).abs() < 1e-6);
+    assert!((turns[4] * std::f32::consts::TAU - 0.01).abs() < 1e-8);
+    let scaled = TestModel::new()
+        .with("llama.rope.scaling.type", "linear")
+        .with("llama.rope.scaling.factor", 4.0_f32)
+        .with("llama.rope.freq_base", 1e6_f32);
+    let turns = scaled.config().unwrap().rope_turns();
+    assert!((turns[4] * std::f32::consts::TAU - 0.25e-3).abs() < 1e-9);
+
+    let graph = TestModel::new().with_tensor("rope_freqs.weight", &[8]).graph().unwrap();
+    for rope in ropes(&graph) {
+        assert_eq!(graph.weight(rope.factors).source.name(), "rope_freqs.weight");
+    }
+    let partial = TestModel::new().with("llama.rope.dimension_count", 8_u32).graph().unwrap();
+    assert!(ropes(&partial).iter().all(|rope| (rope.n_rot, rope.head_dim) == (8, 16)));
+}
+
+#[test]
+fn metadata_out_of_range_is_an_error() {
+    let numbers = [
+        "llama.embedding_length",
+        "llama.block_count",
+        "llama.feed_forward_length",
+        "llama.attention.head_count",
+        "llama.context_length",
+        "llama.attention.layer_norm_rms_epsilon",
+    ];
+    for key in numbers {
+        assert!(inconsistent(TestModel::new().without(key).config()).contains(key));
+    }
+    for key in &numbers[..5] {
+        for value in [Value::U32(0), Value::U64(1 << 40), Value::String("4".into()), Value::I32(-1)] {
+            assert!(inconsistent(TestModel::new().with(key, value).config()).contains(key));
+        }
+    }
+    let with = |key: &str, value: Value| TestModel::new().with(key, value).config();
+    assert!(inconsistent(with("llama.block_count", 2000_u32.into())).contains("2000 layers"));
+    assert!(inconsistent(with("llama.attention.head_count_kv", 3_u32.into())).contains("do not divide"));
+    assert!(inconsistent(with("llama.rope.dimension_count", 18_u32.into())).contains("rotary"));
+    assert!(inconsistent(with("llama.rope.freq_base", f32::NAN.into())).contains("freq_base"));
+    assert!(inconsistent(with("llama.attention.layer_norm_rms_epsilon", (-1.0_f32).into())).contains("epsilon"));
+    let no_factor = with("llama.rope.scaling.type", "linear".into());
+    assert!(inconsistent(no_factor).contains("factor"));
+    let config = Config::from_metadata(&TestModel::new().header().metadata, 0);
+    assert!(inconsistent(config).contains("vocabulary"));
+}
+
+#[test]
+fn what_is_not_supported_is_said() {
+    let with = |key: &str, value: Value| unsupported(TestModel::new().with(key, value).config());
+    assert!(with("llama.expert_count", 8_u32.into()).contains("mixture of experts"));
+    assert!(with("llama.attention.value_length", 32_u32.into()).contains("lengths"));
+    assert!(with("llama.attention.sliding_window", 512_u32.into()).contains("sliding"));
+    assert!(with("llama.rope.scaling.type", "yarn".into()).contains("yarn"));
+    assert!(with("llama.attention.key_length", 1024_u32.into()).contains("1024"));
+    assert!(with("llama.feed_forward_length", 40_u32.into()).contains("feed_forward_length of 40"));
+}
