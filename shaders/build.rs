@@ -1,6 +1,6 @@
-//! Composes every shader variant of `variants.txt`, validates it with naga, and writes its bindings,
-//! overrides and workgroup size as Rust code. An invalid shader fails the build. Shaders of the benches are
-//! always validated, but only included with the feature `bench`.
+//! Composes every kernel with every setting, validates it with naga, and compares naga's view of its bindings
+//! and overrides with what hosts read from its text. An invalid shader fails the build. Kernels of benches
+//! are always validated, but only included with the feature `bench`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,12 +9,20 @@ use std::{env, fs};
 
 #[path = "src/compose.rs"]
 mod compose;
+#[allow(dead_code)]
+#[path = "src/kernel.rs"]
+mod kernel;
+#[path = "src/reflect.rs"]
+mod reflect;
+
+use kernel::{Kernel, Layout};
+use reflect::{Access, Binding};
 
 type Result<T> = std::result::Result<T, String>;
 
 fn main() {
     println!("cargo::rerun-if-changed=wgsl");
-    println!("cargo::rerun-if-changed=variants.txt");
+    println!("cargo::rerun-if-changed=src");
     if let Err(message) = generate() {
         for line in message.lines() {
             println!("cargo::error={line}");
@@ -26,55 +34,39 @@ fn main() {
 fn generate() -> Result<()> {
     let mut sources = BTreeMap::new();
     read_folder(Path::new("wgsl"), &mut sources)?;
+    let layouts = layouts(&sources);
+    for kernel in Kernel::all(&layouts) {
+        let text = compose::compose(&kernel.settings(), |name| sources.get(name).map(String::as_str))?;
+        check(&text).map_err(|e| format!("{kernel}: {e}"))?;
+    }
     let mut code = String::from("static SOURCES: &[(&str, &str)] = &[\n");
-    for (name, text) in sources.iter().filter(|(name, _)| is_kept(name)) {
+    let has_bench = env::var_os("CARGO_FEATURE_BENCH").is_some();
+    for (name, text) in sources.iter().filter(|(name, _)| has_bench || !name.starts_with("bench/")) {
         let _ = writeln!(code, "({name:?}, {text:?}),");
     }
-    code.push_str("];\n/// Every variant that exists.\npub static SHADERS: &[Shader] = &[\n");
-    let list = fs::read_to_string("variants.txt").map_err(|e| format!("variants.txt: {e}"))?;
-    for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        for (name, settings) in combinations(line)? {
-            let text = compose::compose(&settings, |name| sources.get(name).map(String::as_str))?;
-            let description = describe(&name, &settings, &text).map_err(|e| format!("{name}: {e}"))?;
-            if is_kept(line) {
-                code.push_str(&description);
-            }
-        }
+    code.push_str("];\nstatic LAYOUTS: &[Layout] = &[\n");
+    for Layout { name, is_packed } in layouts {
+        let _ = writeln!(code, "Layout {{ name: {name:?}, is_packed: {is_packed} }},");
     }
     code.push_str("];\n");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|e| e.to_string())?).join("shaders.rs");
     fs::write(out, code).map_err(|e| e.to_string())
 }
 
-/// Whether this file and its variants are included in the crate.
-fn is_kept(file: &str) -> bool {
-    !file.starts_with("bench/") || env::var_os("CARGO_FEATURE_BENCH").is_some()
+/// The layouts of weights: files that declare where quants are. Others are parts of several.
+fn layouts(sources: &BTreeMap<String, String>) -> Vec<Layout> {
+    let files = sources.iter().filter_map(|(name, text)| Some((name.strip_prefix("weight/")?, text)));
+    let layouts = files.filter(|(_, text)| text.contains("> quants:")).map(|(name, text)| {
+        let imports = text.lines().filter_map(|line| sources.get(line.strip_prefix("#import ")?));
+        let is_packed = imports.chain([text]).any(|text| text.contains("fn load_packed("));
+        // Build scripts end soon.
+        Layout { name: String::leak(name.to_string()), is_packed }
+    });
+    layouts.collect()
 }
 
-/// The name and the settings of every variant in a line of `variants.txt`.
-fn combinations(line: &str) -> Result<Vec<(String, compose::Settings<'_>)>> {
-    let mut words = line.split_whitespace();
-    let file = words.next().ok_or("variants.txt: a line names no kernel")?;
-    let mut all = vec![(file.rsplit('/').next().unwrap_or(file).to_string(), vec![("FILE", file)])];
-    for word in words {
-        let (name, values) =
-            word.split_once('=').ok_or_else(|| format!("variants.txt: {word} is not NAME=VALUE"))?;
-        all = all
-            .iter()
-            .flat_map(|(variant, settings)| {
-                values.split('|').map(move |value| {
-                    let mut settings = settings.clone();
-                    settings.push((name, value));
-                    (format!("{variant}.{value}"), settings)
-                })
-            })
-            .collect();
-    }
-    Ok(all)
-}
-
-/// Reads all files, without comments and empty lines. Their names are paths below `wgsl/` without the
-/// extension.
+/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay
+/// behind.
 fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()> {
     let problem = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in fs::read_dir(folder).map_err(problem)? {
@@ -92,47 +84,51 @@ fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// Validates a variant and returns the Rust code of its `Shader`.
-fn describe(name: &str, settings: &compose::Settings, text: &str) -> Result<String> {
-    // Browsers need this line; naga has a capability instead and does not know it.
+/// Validates a kernel's text, and that hosts read the same from it as naga.
+fn check(text: &str) -> Result<()> {
+    // Browsers need the directive; naga does not know it, but has the capability.
     let plain = text.replace("enable subgroups;", "");
     let module = naga::front::wgsl::parse_str(&plain).map_err(|e| e.emit_to_string(&plain))?;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&plain))?;
     let [entry] = module.entry_points.as_slice() else {
-        return Err("a kernel must have exactly one entry point".into());
+        return Err("a kernel has exactly one entry point".into());
     };
-    let mut bindings = BTreeMap::new();
+    // What every WebGPU device offers.
+    if entry.workgroup_size.iter().product::<u32>() > 256 {
+        return Err("more than 256 threads in a workgroup".into());
+    }
+    let mut bindings = Vec::new();
     for (_, variable) in module.global_variables.iter() {
         let Some(binding) = variable.binding else { continue };
         let access = match variable.space {
-            naga::AddressSpace::Uniform => "Uniform",
-            naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => "Write",
-            naga::AddressSpace::Storage { .. } => "Read",
-            space => {
-                return Err(format!("a binding is in the address space {space:?}; use uniform or storage"));
+            naga::AddressSpace::Uniform => Access::Uniform,
+            naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                Access::Write
             }
+            naga::AddressSpace::Storage { .. } => Access::Read,
+            space => return Err(format!("a binding in {space:?}")),
         };
-        let value = (variable.name.clone().unwrap_or_default(), access);
-        if let Some((other, _)) = bindings.insert(binding.binding, value) {
-            return Err(format!("two variables have the binding {}, one of them {other}", binding.binding));
-        }
+        let name = variable.name.clone().unwrap_or_default();
+        bindings.push(Binding { index: binding.binding, name, access });
+    }
+    bindings.sort_by_key(|binding| binding.index);
+    if let Some(pair) = bindings.windows(2).find(|pair| pair[0].index == pair[1].index) {
+        return Err(format!("binding {} is {} and {}", pair[0].index, pair[0].name, pair[1].name));
+    }
+    let read = reflect::bindings(text);
+    if read != bindings {
+        return Err(format!(
+            "bindings are {bindings:?}, but {read:?} was read: keep each on a line of its own"
+        ));
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
-    let mut code = String::new();
-    let _ = writeln!(code, "Shader {{ name: {name:?}, settings: &{settings:?},");
-    let _ = writeln!(
-        code,
-        "  needs_f16: {}, needs_subgroups: {}, workgroup_size: {:?},",
-        text.contains("enable f16;"),
-        text.contains("enable subgroups;"),
-        entry.workgroup_size
-    );
-    let _ = writeln!(code, "  overrides: &{overrides:?}, bindings: &[");
-    for (index, (name, access)) in bindings {
-        let _ = writeln!(code, "    Binding {{ index: {index}, name: {name:?}, access: Access::{access} }},");
+    let read = reflect::overrides(text);
+    match read == overrides {
+        true => Ok(()),
+        false => {
+            Err(format!("overrides are {overrides:?}, but {read:?} was read: keep each on a line of its own"))
+        }
     }
-    code.push_str("  ] },\n");
-    Ok(code)
 }

@@ -1,7 +1,36 @@
 import { defineConfig } from "vite";
+import type { Plugin } from "vite";
 import { VitePWA } from "vite-plugin-pwa";
 
 const fake = new URL("./dev/fake-nomoat.ts", import.meta.url).pathname;
+
+/**
+ * What the page may load, for hosts that send no such header; `frame-ancestors` works in a header only.
+ * Models come from any address that the person gives. Not in development, where vite adds scripts of its own.
+ */
+const POLICY = [
+  "default-src 'self'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data: blob:",
+  "connect-src 'self' https: http:",
+  "worker-src 'self' blob:",
+  "object-src 'none'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+const policy: Plugin = {
+  name: "content-security-policy",
+  apply: "build",
+  transformIndexHtml: () => [
+    {
+      tag: "meta",
+      attrs: { "http-equiv": "Content-Security-Policy", content: POLICY },
+      injectTo: "head-prepend",
+    },
+  ],
+};
 
 export default defineConfig(({ mode }) => ({
   // `--mode fake`: the page with a scripted engine, for work on the page without a GPU or a wasm build.
@@ -16,7 +45,9 @@ export default defineConfig(({ mode }) => ({
     assetsInlineLimit: 0,
   },
   plugins: [
+    policy,
     VitePWA({
+      disable: mode === "fake",
       strategies: "injectManifest",
       srcDir: "sw",
       filename: "sw.ts",
@@ -41,7 +72,8 @@ export default defineConfig(({ mode }) => ({
         ],
       },
       injectManifest: {
-        // The shell, the workers and the wasm: every build, for without a server the CPU must be able to take over from a GPU.
+        // The shell, the workers and the wasm: every build, for without a server the CPU must be able to take
+        // over from a GPU.
         globPatterns: ["**/*.{js,css,html,svg,png,webmanifest,wasm,woff2}"],
         globIgnores: ["**/*-latin-ext-*"],
         rollupFormat: "iife",

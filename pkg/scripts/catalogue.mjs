@@ -1,4 +1,5 @@
-// Writes src/catalogue-data.ts from src/catalogue.json: a JSON module would break older browsers and some bundlers.
+// Writes src/catalogue-data.ts from src/catalogue.json: a JSON module would break older browsers and some
+// bundlers.
 import { readFile, writeFile } from "node:fs/promises";
 
 const source = new URL("../src/", import.meta.url);

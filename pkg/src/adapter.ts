@@ -1,9 +1,9 @@
-/** The browser's WebGPU adapter: what wgpu, which opens the device, does not pass on. */
+/** The facts about the browser's WebGPU adapter that wgpu, which opens the device, does not report. */
 export interface Adapter {
   name: string;
   /** Software on the CPU. */
   isFallback: boolean;
-  /** Threads of the smallest subgroups; 0: devices have none. */
+  /** Size of the smallest subgroup; 0 without subgroups. */
   subgroupSize: number;
   /** WGSL has packed integer dot products. */
   packedDot: boolean;
@@ -16,7 +16,7 @@ export async function adapter(): Promise<Adapter | null> {
     .catch(() => null);
   if (!found) return null;
   const { description, vendor, architecture, subgroupMinSize } = found.info;
-  // Where it stood before it moved to `info`.
+  // Older browsers have it here and not in `info`.
   const { isFallbackAdapter = false } = found as { isFallbackAdapter?: boolean };
   return {
     name: description || [vendor, architecture].filter(Boolean).join(" "),
@@ -28,7 +28,10 @@ export async function adapter(): Promise<Adapter | null> {
 
 let granted = false;
 
-/** wgpu cannot ask for subgroups in browsers, so every device that this worker opens gets them where its adapter has them. */
+/**
+ * wgpu cannot request subgroups in browsers, so every device that this worker opens gets them if its adapter
+ * has them.
+ */
 export function grantSubgroups(): void {
   if (granted) return;
   granted = true;

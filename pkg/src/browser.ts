@@ -1,4 +1,4 @@
-/** What the browser gives: storage, locks, network. */
+/** The browser's storage, locks and network. */
 import { AbortedError, InvalidRequestError } from "./errors.js";
 import { lockName, type LoadEnv } from "./loader.js";
 import { ShardStore, type StoredModel } from "./store.js";
@@ -43,14 +43,14 @@ async function estimate(): Promise<{ usage: number; quota: number } | null> {
   return answer?.quota === undefined ? null : { usage: answer.usage ?? 0, quota: answer.quota };
 }
 
-/** Models in the browser's storage, whole or in part, latest use first. */
+/** Models in the browser's storage, complete or partial, last used first. */
 export async function listStoredModels(): Promise<StoredModel[]> {
   return (await ShardStore.open())?.models() ?? [];
 }
 
 /**
- * Deletes a stored model; `key` is from `listStoredModels`. A loaded engine keeps working. Throws InvalidRequestError
- * while the model is being downloaded.
+ * Deletes a stored model; `key` is from `listStoredModels`. A loaded engine keeps working. Throws
+ * InvalidRequestError while the model is being downloaded.
  */
 export async function deleteStoredModel(key: string): Promise<void> {
   const store = await ShardStore.open();

@@ -24,7 +24,7 @@ export interface ChatCompletionCreateParams {
   top_p?: number | null;
   /** Only the k likeliest tokens; 0 means all. */
   top_k?: number | null;
-  /** Only tokens at least this times as likely as the likeliest; 0 to 1. */
+  /** Only tokens whose probability is at least this fraction of the likeliest token's; 0 to 1. */
   min_p?: number | null;
   /** Above 0; 1 changes nothing. */
   repetition_penalty?: number | null;
@@ -32,7 +32,7 @@ export interface ChatCompletionCreateParams {
   frequency_penalty?: number | null;
   /** -2 to 2. */
   presence_penalty?: number | null;
-  /** Token id to what is added to its logit, -100 to 100. */
+  /** From token id to a number that is added to its logit, -100 to 100. */
   logit_bias?: Record<string, number> | null;
   /** Makes sampling repeatable; an integer from 0. */
   seed?: number | null;
@@ -52,7 +52,7 @@ export interface CompletionUsage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  /** Of the prompt, tokens whose KV cache was still there. */
+  /** Prompt tokens that were still in the KV cache. */
   prompt_tokens_details: { cached_tokens: number };
 }
 
@@ -60,9 +60,9 @@ export interface CompletionUsage {
 export interface Timings {
   prefill_ms: number;
   decode_ms: number;
-  /** Prompt tokens that were computed, by time. */
+  /** Prompt tokens that were computed, per second. */
   prefill_tokens_per_second: number;
-  /** Tokens after the first, by time. */
+  /** Tokens after the first, per second. */
   decode_tokens_per_second: number;
   /** GPU dispatches for one decoded token. */
   dispatches_per_token: number;
@@ -114,7 +114,7 @@ export interface ChatCompletion {
 }
 
 /** Builds the objects of one answer. */
-export class Answer {
+export class CompletionBuilder {
   readonly #head: { id: string; created: number; model: string };
   readonly #includeUsage: boolean;
 

@@ -5,21 +5,21 @@ import type { WasmFeatures } from "./features.js";
 import type { KernelStore } from "./kernels.js";
 import type { Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
-/** Where to compute: `auto` takes WebGPU on a real adapter, else the CPU. */
+/** Where to compute: `auto` takes WebGPU on a hardware adapter, otherwise the CPU. */
 export type DeviceChoice = "auto" | "webgpu" | "cpu";
 
-/** Why a device was taken: it was asked for, or `auto` found this. */
+/** Why a device was chosen: the caller asked for it, or what `auto` found. */
 export type DeviceReason = "asked" | "adapter" | "no-adapter" | "software-adapter" | "webgpu-failed";
 
-/** The device that a choice comes down to. */
+/** The device that a choice resolves to. */
 export interface ChosenDevice {
   backend: "webgpu" | "cpu";
   reason: DeviceReason;
-  /** The CPU would take more threads if this page were cross-origin isolated. */
+  /** The CPU would use more threads if this page were cross-origin isolated. */
   isolationHelps: boolean;
 }
 
-/** The builds of the runtime; a page downloads those that it uses. */
+/** The builds of the runtime. Each is downloaded when it is first used. */
 export type Build = "gpu" | "cpu" | "cpu-threads";
 
 /** A build that has been loaded. */
@@ -28,7 +28,7 @@ export interface RuntimeModule {
   Runtime: RuntimeClass;
 }
 
-/** What the browser can; tests replace it. */
+/** The browser's features; tests replace it. */
 export interface Features {
   /** The WebGPU adapter, or null. */
   adapter(): Promise<Adapter | null>;
@@ -36,13 +36,13 @@ export interface Features {
   wasm(): Promise<WasmFeatures>;
 }
 
-/** What the browser can and does; tests replace it. */
+/** The browser; tests replace it. */
 export interface Platform extends Features {
-  /** Loads a build; of `cpu-threads`, with so many threads. */
+  /** Loads a build. `threads` is for `cpu-threads`. */
   load(build: Build, threads: number): Promise<RuntimeModule>;
-  /** Which kernels adapters run. */
+  /** Remembers the fastest kernels of each adapter. */
   kernels: KernelStore;
-  /** Tells the page's author something. */
+  /** Shows a warning to the page's developer. */
   warn(message: string): void;
 }
 
@@ -52,48 +52,51 @@ export interface OpenDevice {
   memory: WebAssembly.Memory;
   backend: "webgpu" | "cpu";
   reason: DeviceReason;
-  /** The same, for people. */
+  /** The reason as a sentence. */
   why: string;
 }
 
-/** What the caller wants of a device. */
+/** The caller's options for the device. */
 export interface DeviceOptions {
   device: DeviceChoice;
   /** On the CPU; null: `defaultThreads`. */
   threads: number | null;
-  /** Which of the equivalent kernels run; empty: exact ones, on a GPU the fastest as measured on the first use of an adapter. */
+  /**
+   * The kernels to use. Empty: exact ones, and on a GPU the fastest, measured when an adapter is first used.
+   */
   kernels: string;
 }
 
 const WHY: Record<DeviceReason, string> = {
   asked: "asked for",
   adapter: "this browser has a WebGPU adapter",
-  "no-adapter": "this browser offers no WebGPU adapter",
+  "no-adapter": "this browser has no WebGPU adapter",
   "software-adapter": "this browser's only WebGPU adapter is software, which is slower",
   "webgpu-failed": "WebGPU failed",
 };
 
 /**
- * Threads for a number of logical cores, which is all that browsers tell. Beyond four it is half of them: with two threads a core
- * that is the physical cores, on chips with large and small cores about the large ones, and the slowest thread is what a step waits
- * for. Machines of up to four have mostly equal ones. More than eight wait for memory.
+ * The number of threads for a number of logical cores, which is all that browsers report. A step waits for
+ * the slowest thread, so with more than four cores only half are used: with hyper-threading these are the
+ * physical cores, on hybrid chips roughly the fast ones. More than eight threads only wait for memory.
  */
 export function defaultThreads(cores: number): number {
   return cores <= 4 ? cores : Math.min(Math.max(4, Math.floor(cores / 2)), 8);
 }
 
-/** Finds out what a choice comes down to. Throws NoWebGpuError or NoSimdError where the browser lacks it. */
+/** Resolves a choice. Throws NoWebGpuError or NoSimdError if the browser lacks what it needs. */
 export async function chooseDeviceOn(choice: DeviceChoice, features: Features): Promise<ChosenDevice> {
   const cpu = async (reason: DeviceReason): Promise<ChosenDevice> => {
     const { relaxedSimd, isolated, cores } = await wasmWithSimd(features);
-    // Without isolation browsers do not tell whether they have threads; those with relaxed SIMD do.
+    // Without isolation a browser does not reveal whether it has threads. Those with relaxed SIMD do have
+    // them.
     const isolationHelps = relaxedSimd && !isolated && defaultThreads(cores) > 1;
     return { backend: "cpu", reason, isolationHelps };
   };
   if (choice === "cpu") return cpu("asked");
   const adapter = await features.adapter();
   if (choice === "webgpu") {
-    if (!adapter) throw new NoWebGpuError("This browser offers no WebGPU adapter.");
+    if (!adapter) throw new NoWebGpuError("This browser has no WebGPU adapter.");
     return { backend: "webgpu", reason: "asked", isolationHelps: false };
   }
   if (!adapter) return cpu("no-adapter");
@@ -101,14 +104,14 @@ export async function chooseDeviceOn(choice: DeviceChoice, features: Features): 
   return { backend: "webgpu", reason: "adapter", isolationHelps: false };
 }
 
-/** What wasm may use, SIMD among it. */
+/** The wasm features; throws without SIMD. */
 async function wasmWithSimd(features: Features): Promise<WasmFeatures> {
   const wasm = await features.wasm();
   if (!wasm.simd) throw new NoSimdError("The CPU needs WebAssembly SIMD, which this browser lacks.");
   return wasm;
 }
 
-/** Opens the device that is asked for or, if that is `auto`, the better one. */
+/** Opens the requested device. `auto` falls back to the CPU if WebGPU fails. */
 export async function openDevice(options: DeviceOptions, platform: Platform): Promise<OpenDevice> {
   const { device, kernels } = options;
   const { backend, reason } = await chooseDeviceOn(device, platform);
@@ -136,7 +139,7 @@ async function openGpu(platform: Platform, kernels: string, reason: DeviceReason
       }),
     );
   const found = { memory, backend: "webgpu", reason, why: WHY[reason] } as const;
-  // Whoever names kernels measures by themselves; software gains nothing from it.
+  // Named kernels are used as they are, and a software adapter gains nothing from measuring.
   if (kernels !== "" || !adapter || adapter.isFallback)
     return { runtime: await open(kernels, false), ...found };
   const kept = await platform.kernels.get(adapter.name);
@@ -144,7 +147,7 @@ async function openGpu(platform: Platform, kernels: string, reason: DeviceReason
     try {
       return { runtime: await open(kept, false), ...found };
     } catch {
-      // Of another driver or browser, perhaps: what was kept runs no more.
+      // The kept kernels no longer run, after a driver or browser update for example.
     }
   }
   const runtime = await open("", true);
@@ -164,8 +167,9 @@ async function openCpu(
   const canShare = relaxedSimd && threads && isolated;
   if (count > 1 && !isolated)
     platform.warn(
-      "nomoat: this page is not cross-origin isolated, so the model runs on one thread of the CPU. Serve the page with " +
-        "`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp` to use more.",
+      "nomoat: this page is not cross-origin isolated, so the model runs on one thread of the CPU. " +
+        "Serve the page with `Cross-Origin-Opener-Policy: same-origin` and " +
+        "`Cross-Origin-Embedder-Policy: require-corp` to use more.",
     );
   const { memory, Runtime } = await load(platform, canShare ? "cpu-threads" : "cpu", count);
   const runtime = await Runtime.open(JSON.stringify({ device: "cpu", kernels }));
@@ -177,8 +181,8 @@ async function load(platform: Platform, build: Build, threads: number): Promise<
     return await platform.load(build, threads);
   } catch (error) {
     throw new InternalError(
-      `The runtime's wasm could not be loaded: ${String(error)}. It must lie beside the worker script, and a ` +
-        "Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+      `The runtime's wasm could not be loaded: ${String(error)}. It must be next to the worker script, ` +
+        "and a Content-Security-Policy must allow 'wasm-unsafe-eval'.",
     );
   }
 }

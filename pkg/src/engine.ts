@@ -1,6 +1,9 @@
-/** The engine as the page sees it: a queue of calls to a worker that is replaced when its device or its wasm dies. */
+/**
+ * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
+ * fails.
+ */
 import {
-  Answer,
+  CompletionBuilder,
   type ChatCompletion,
   type ChatCompletionCreateParams,
   type ChatCompletionStreamParams,
@@ -8,7 +11,13 @@ import {
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice, DeviceReason } from "./devices.js";
-import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "./errors.js";
+import {
+  AbortedError,
+  DeviceLostError,
+  InternalError,
+  InvalidRequestError,
+  WorkerLostError,
+} from "./errors.js";
 import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
@@ -22,24 +31,29 @@ export interface EngineOptions extends SourceOptions {
   model: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
-  /** Where to compute. Default `auto`: WebGPU on a real adapter, else the CPU. */
+  /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
-  /** Threads on the CPU, where the page is cross-origin isolated. Default: one a core up to 4, then half of them, at most 8. */
+  /**
+   * Threads on the CPU, if the page is cross-origin isolated. Default: one per core up to 4 cores, then half
+   * as many as cores, at most 8.
+   */
   threads?: number;
   /**
-   * `int8` computes with activations in 8 bits: faster on most devices, less exact. The default is `exact`. More words choose among
-   * a GPU's kernels, for tests and measurements.
+   * `int8` computes with activations in 8 bits: faster on most devices, less exact. The default is `exact`.
+   * Other words select GPU kernels, for tests and benchmarks.
    */
   kernels?: string;
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Stops loading; what has been downloaded is kept. */
   signal?: AbortSignal;
-  /** Ask the server whether a stored file changed. Default false: a stored model touches no network. */
+  /**
+   * Ask the server whether a stored file changed. Default false: a stored model loads without the network.
+   */
   refresh?: boolean;
 }
 
-/** What is known of the loaded model. Sizes in bytes. */
+/** The loaded model. Sizes in bytes. */
 export interface ModelInfo {
   name: string;
   architecture: string;
@@ -55,7 +69,7 @@ export interface ModelInfo {
   tensorBytes: number;
   /** All GPU buffers. */
   gpuBytes: number;
-  /** Of those, the KV cache. */
+  /** The KV cache, included in `gpuBytes`. */
   kvBytes: number;
   hasChatTemplate: boolean;
   license: string | null;
@@ -65,17 +79,17 @@ export interface ModelInfo {
 export interface DeviceInfo {
   name: string;
   backend: "webgpu" | "cpu";
-  /** Why this one. */
+  /** Why this device was chosen. */
   reason: DeviceReason;
-  /** The same, for people, in English. */
+  /** The reason as a sentence, in English. */
   why: string;
-  /** The GPU's driver, where the browser tells; the CPU's vector instructions. */
+  /** The GPU's driver, if the browser reports it; on the CPU, its vector instructions. */
   driver: string;
-  /** A software device: it works, slowly. */
+  /** A software device, which is slow. */
   isFallback: boolean;
   f16: boolean;
   subgroups: boolean;
-  /** Which of the equivalent kernels run: `exact` or `int8`, on a GPU with how. */
+  /** The kernels in use: `exact` or `int8`, and on a GPU their variants. */
   kernels: string;
   /** Bytes; 0 on the CPU. */
   maxBufferSize: number;
@@ -83,7 +97,7 @@ export interface DeviceInfo {
   threads: number;
 }
 
-/** Options beside the parameters of a completion. */
+/** Options of a completion that are not OpenAI parameters. */
 export interface CompletionOptions {
   signal?: AbortSignal;
   /** Called as the prompt is read, in tokens. */
@@ -112,7 +126,7 @@ export interface Engine {
     ids: ArrayLike<number>,
     options?: { oneByOne?: boolean; signal?: AbortSignal },
   ): Promise<{ logprobs: number[]; top: number[] }>;
-  /** Token ids of a text. `special` reads control tokens such as `<|im_end|>` in it as such. */
+  /** Token ids of a text. `special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
   /** The text of token ids. */
   detokenize(ids: ArrayLike<number>): Promise<string>;
@@ -122,7 +136,7 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
-/** Loads a model, from the browser's storage where it is there, and makes an engine of it. */
+/** Loads a model, from the browser's storage if it is there, and returns an engine for it. */
 export function createEngine(options: EngineOptions): Promise<Engine> {
   return createEngineWith(options, spawnWorker, location.href);
 }
@@ -186,7 +200,7 @@ class WorkerEngine implements Engine {
   readonly chat: { readonly completions: ChatCompletions };
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
-  /** Null after the worker was given up: the next call starts another. */
+  /** Null if the worker is gone: the next call starts another one. */
   #link: WorkerLink | null;
   #tail: Promise<void> = Promise.resolve();
   readonly #lifetime = new AbortController();
@@ -234,7 +248,7 @@ class WorkerEngine implements Engine {
     { signal, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream | ChatCompletion> {
     const request = toRuntimeRequest(params);
-    const answer = new Answer(this.model.name, params.stream_options?.include_usage === true);
+    const answer = new CompletionBuilder(this.model.name, params.stream_options?.include_usage === true);
     if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
     let text = "";
     let end: RuntimeEnd | null = null;
@@ -251,7 +265,7 @@ class WorkerEngine implements Engine {
 
   async #streamed(
     request: RuntimeRequest,
-    answer: Answer,
+    answer: CompletionBuilder,
     outer: AbortSignal | undefined,
     onPrefill: CompletionOptions["onPrefill"],
   ): Promise<ChatStream> {
@@ -266,7 +280,7 @@ class WorkerEngine implements Engine {
     await new Promise<void>((resolve, reject) => {
       let started = false;
       const onStart = () => {
-        // A continuation after a lost device starts, too; the answer has begun then.
+        // A continuation on a new worker starts again, but the answer has already begun.
         if (!started) stream.push(answer.first());
         started = true;
         resolve();
@@ -282,7 +296,7 @@ class WorkerEngine implements Engine {
     return stream;
   }
 
-  /** One generation; after a lost device it goes on behind the tokens that came. */
+  /** One generation. After the device or the worker is lost, it continues after the tokens it already has. */
   #generate(
     request: RuntimeRequest,
     signal: AbortSignal | undefined,
@@ -333,21 +347,21 @@ class WorkerEngine implements Engine {
     });
   }
 
-  /** Runs `act`; after a lost device once more on a new worker. */
+  /** Runs `act`, and once more on a new worker if the device or the worker is lost. */
   async #recovering<T>(signal: AbortSignal | undefined, act: (link: WorkerLink) => Promise<T>): Promise<T> {
     for (let rebuilt = false; ; rebuilt = true) {
       const link = await this.#worker(signal);
       try {
         return await act(link);
       } catch (error) {
-        if (!(error instanceof DeviceLostError)) throw error;
+        if (!(error instanceof DeviceLostError || error instanceof WorkerLostError)) throw error;
         link.close(error);
         if (rebuilt) throw error;
       }
     }
   }
 
-  /** The worker, or another one if it is gone. */
+  /** The worker, or a new one if it is gone. */
   async #worker(signal: AbortSignal | undefined): Promise<WorkerLink> {
     if (this.#link && !this.#link.closed) return this.#link;
     const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;

@@ -1,10 +1,10 @@
-/** Error classes by cause, and their form on the wire between worker and page. */
+/** Error classes by cause, and how errors travel from the worker to the page. */
 
-/** What an error carries besides its message; which members are set depends on the class. */
+/** Data of an error; which members are set depends on its class. */
 export interface ErrorDetails {
   /** HTTP status, where there was an answer. */
   status?: number;
-  /** Bytes needed and bytes there are. */
+  /** Bytes needed and bytes available. */
   needed?: number;
   available?: number;
   /** The request's field that is wrong. */
@@ -13,7 +13,9 @@ export interface ErrorDetails {
   backend?: "webgpu" | "cpu";
 }
 
-/** Base of every error this package throws on purpose. Used itself for `template`: the model's chat template failed. */
+/**
+ * Base class of all errors of this package. Its own code is `template`: the model's chat template failed.
+ */
 export class NomoatError extends Error {
   /** A stable word for the cause, such as `corrupt_file`. */
   readonly code: string;
@@ -25,7 +27,7 @@ export class NomoatError extends Error {
   }
 }
 
-/** The browser or the machine offers no WebGPU adapter. */
+/** The browser or the machine has no WebGPU adapter. */
 export class NoWebGpuError extends NomoatError {
   constructor(message: string) {
     super("no_webgpu", message);
@@ -33,7 +35,7 @@ export class NoWebGpuError extends NomoatError {
   }
 }
 
-/** The CPU was to run the model, and this browser's WebAssembly has no SIMD. */
+/** The model was to run on the CPU, but this browser's WebAssembly has no SIMD. */
 export class NoSimdError extends NomoatError {
   constructor(message: string) {
     super("no_simd", message);
@@ -41,7 +43,7 @@ export class NoSimdError extends NomoatError {
   }
 }
 
-/** The device failed the self-test: it computes wrongly and is not used. */
+/** The device failed the self-test: it gives wrong results and is not used. */
 export class DeviceWrongError extends NomoatError {
   constructor(message: string) {
     super("device_wrong", message);
@@ -49,7 +51,7 @@ export class DeviceWrongError extends NomoatError {
   }
 }
 
-/** No catalogue entry of this id, or the server has no such file (404) or does not give it out (401, 403). */
+/** The catalogue has no such id, or the server has no such file (404) or refuses it (401, 403). */
 export class ModelNotFoundError extends NomoatError {
   /** HTTP status, if a server said so. */
   readonly status: number | undefined;
@@ -109,7 +111,7 @@ export class QuotaError extends NomoatError {
   }
 }
 
-/** The GPU device was lost, and again after it had been rebuilt. */
+/** The GPU device was lost, and lost again on a new worker. */
 export class DeviceLostError extends NomoatError {
   constructor(message: string, options?: ErrorOptions) {
     super("device_lost", message, options);
@@ -157,11 +159,21 @@ export class InvalidRequestError extends NomoatError {
   }
 }
 
-/** A fault of this package or of its runtime. Please report it. */
+/** A bug in this package or its runtime. Please report it. */
 export class InternalError extends NomoatError {
   constructor(message: string, options?: ErrorOptions) {
     super("internal", message, options);
     this.name = "InternalError";
+  }
+}
+
+/**
+ * The browser ended the worker. The engine starts a new one; callers see this error only if that one ends
+ * as well.
+ */
+export class WorkerLostError extends InternalError {
+  constructor() {
+    super("The worker ended unexpectedly.");
   }
 }
 

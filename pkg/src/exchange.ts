@@ -1,23 +1,23 @@
-/** One HTTP request with a watch on stalls, and retries with backoff around it. */
+/** One HTTP request with a stall timeout, and retries with backoff. */
 import { AbortedError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { Bytes } from "./runtime.js";
 
-/** What talking to a network needs; tests replace it. */
+/** The network; tests replace it. */
 export interface NetworkEnv {
   fetch(url: string, init: RequestInit): Promise<Response>;
-  /** Resolves after so many milliseconds, or rejects when the signal fires. */
+  /** Resolves after `milliseconds`, or rejects when the signal fires. */
   sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
 }
 
 const MAX_TRIES = 5;
 const FIRST_DELAY_MS = 500;
 const MAX_DELAY_MS = 60_000;
-/** A connection that gives no byte for so long is given up and tried again. */
+/** A connection without a byte for this long is closed and tried again. */
 const STALL_MS = 30_000;
-/** Answers worth another try, besides 5xx. */
+/** Statuses that are retried, in addition to 5xx. */
 const RETRIED_STATUS = new Set([408, 425, 429]);
 
-/** A failure that may go away by itself. */
+/** A failure that is worth another try. */
 export class TransientError extends Error {
   constructor(
     message: string,
@@ -29,7 +29,7 @@ export class TransientError extends Error {
   }
 }
 
-/** A request that has been answered; its body is read piece by piece. */
+/** A request whose response has arrived. The body is read chunk by chunk. */
 export class Exchange {
   readonly response: Response;
   readonly #reader: ReadableStreamDefaultReader<Bytes> | null;
@@ -41,10 +41,10 @@ export class Exchange {
     this.#reader = response.body?.getReader() ?? null;
   }
 
-  /** Sends a request. Throws TransientError where another try may help, and an error by status where not. */
+  /** Sends a request. Throws TransientError if another try may help, otherwise an error for the status. */
   static async open(env: NetworkEnv, url: string, init: RequestInit, signal: AbortSignal): Promise<Exchange> {
     const controller = new AbortController();
-    // The HTTP cache would keep a second copy, and serialises requests for ranges of one file.
+    // The HTTP cache would keep a second copy, and it serialises range requests for one file.
     const request = {
       ...init,
       cache: "no-store" as const,
@@ -65,7 +65,7 @@ export class Exchange {
     return value ?? null;
   }
 
-  /** Gives the connection up. */
+  /** Closes the connection. */
   close(): void {
     this.#controller.abort();
   }
@@ -107,7 +107,7 @@ async function watched<T>(
     return await act();
   } catch (error) {
     if (signal.aborted) throw new AbortedError();
-    // `fetch` does not tell an unreachable server, a cut connection and a CORS refusal apart.
+    // `fetch` reports an unreachable server, a cut connection and a CORS error in the same way.
     const reason = controller.signal.aborted ? `no data for ${STALL_MS / 1000} s` : String(error);
     throw new TransientError(`the connection failed (${reason})`);
   } finally {
@@ -127,7 +127,8 @@ function statusError(response: Response, url: string): Error {
     return new ModelNotFoundError(`There is no file at ${url} (${status}).`, status);
   if (status === 401 || status === 403)
     return new ModelNotFoundError(
-      `The server does not give out ${url} (${status}): check the address, and the token if the model is private or gated.`,
+      `The server refuses ${url} (${status}): check the address, and the token if the model is private or ` +
+        "gated.",
       status,
     );
   return new NetworkError(`${url} was answered with status ${status}.`, status);

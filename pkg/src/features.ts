@@ -1,16 +1,16 @@
-/** What this browser has to compute with. */
+/** What this browser can compute with. */
 import { adapter } from "./adapter.js";
 import { chooseDeviceOn, type ChosenDevice, type DeviceChoice } from "./devices.js";
 import { relaxedSimd, simd, threads } from "./vendor/wasm-feature-detect.js";
 
-/** What WebAssembly can, as far as the CPU builds ask. */
+/** The WebAssembly features that the CPU builds use. */
 export interface WasmFeatures {
   simd: boolean;
   relaxedSimd: boolean;
   threads: boolean;
   /** The page has COOP and COEP, so that its threads may share memory. */
   isolated: boolean;
-  /** Logical ones. */
+  /** Logical cores. */
   cores: number;
 }
 
@@ -26,8 +26,8 @@ export async function wasmFeatures(): Promise<WasmFeatures> {
 }
 
 /**
- * The device that `createEngine` would take, found out without a download. Opening it may still fail; `auto` takes the CPU then.
- * Throws NoWebGpuError or NoSimdError where there is none.
+ * The device that `createEngine` would choose, without downloading anything. Opening it may still fail;
+ * `auto` then uses the CPU. Throws NoWebGpuError or NoSimdError if the browser lacks what the choice needs.
  */
 export function chooseDevice(device: DeviceChoice = "auto"): Promise<ChosenDevice> {
   return chooseDeviceOn(device, { adapter, wasm: wasmFeatures });

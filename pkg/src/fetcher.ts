@@ -1,26 +1,32 @@
-/** Shards of a remote file: Range requests, or one streamed request where the server has no ranges. */
+/** Fetches shards of a remote file: with Range requests, or from one response if the server has no ranges. */
 import { CorruptFileError, NetworkError } from "./errors.js";
 import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
 import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
 import { SHARD_SIZE, shardCount, shardLength } from "./store.js";
 
-/** What a server says of a file. */
+/** What the server reports about a file. */
 export interface Probe {
   /** Bytes. */
   size: number;
-  /** ETag without its weakness mark, or null if there is none or the server hides it. */
+  /** ETag without its `W/` prefix; null if the server does not send or expose one. */
   etag: string | null;
   lastModified: string | null;
   /** Whether the server answers Range requests. */
   ranges: boolean;
 }
 
-/** The file on the server is another than when loading began: loading starts anew. */
+/** The part of a shard that has arrived. */
+interface Arrival {
+  bytes: Bytes;
+  received: number;
+}
+
+/** The file on the server has changed since loading began: loading starts again. */
 export class FileChangedError extends Error {
   constructor(
     url: string,
-    /** Stored version to delete first, where the server's word does not tell it from the new one. */
+    /** Stored version to delete first, if the server's headers cannot tell it from the new one. */
     readonly identity: string | null = null,
   ) {
     super(`${url} changed on the server while it was loaded.`);
@@ -34,6 +40,7 @@ export class Fetcher {
   readonly #signal: AbortSignal;
   readonly #onBytes: (delta: number) => void;
   readonly #keepStream: boolean;
+  readonly #arrivals = new Map<number, Arrival>();
   #probe: Promise<Probe> | null = null;
   #ranges = true;
   #stream: ShardStream | null = null;
@@ -41,8 +48,9 @@ export class Fetcher {
   #streaming: Promise<unknown> = Promise.resolve();
 
   /**
-   * `onBytes` counts bytes as they arrive, negatively where they must be fetched again. `keepStream` keeps the answer
-   * of a server without ranges to the probe for reading; it holds a connection.
+   * `onBytes` counts bytes as they arrive; a negative number takes back bytes that must be fetched again.
+   * With `keepStream`, the probe's response is kept for reading if the server has no ranges; this holds a
+   * connection.
    */
   constructor(
     file: RemoteFile,
@@ -64,12 +72,23 @@ export class Fetcher {
     return this.#probe;
   }
 
-  /** Fetches shard `index`. */
-  async shard(index: number): Promise<Bytes> {
+  /** Fetches shard `index`. If its first bytes are in `start`, only the rest is fetched. */
+  async shard(index: number, start: Bytes | null = null): Promise<Bytes> {
     const probe = await this.probe();
     if (this.#ranges) {
-      const bytes = await retrying(this.#env, this.#file.url, this.#signal, () => this.#range(probe, index));
-      if (bytes) return bytes;
+      const bytes = new Uint8Array(shardLength(probe.size, index));
+      const arrival = { bytes, received: 0 };
+      if (start && start.length < bytes.length) {
+        bytes.set(start);
+        arrival.received = start.length;
+      }
+      this.#arrivals.set(index, arrival);
+      const whole = await retrying(this.#env, this.#file.url, this.#signal, () =>
+        this.#range(probe, index, arrival),
+      );
+      this.#arrivals.delete(index);
+      if (whole) return bytes;
+      this.#onBytes(-arrival.received);
       this.#ranges = false;
     }
     const shard = this.#streaming.then(() =>
@@ -77,6 +96,12 @@ export class Fetcher {
     );
     this.#streaming = shard.catch(() => undefined);
     return shard;
+  }
+
+  /** The bytes that arrived of a shard whose download failed; null if there are none. */
+  arrived(index: number): Bytes | null {
+    const arrival = this.#arrivals.get(index);
+    return arrival && arrival.received > 0 ? arrival.bytes.subarray(0, arrival.received) : null;
   }
 
   #open(method: string, range?: string): Promise<Exchange> {
@@ -90,7 +115,7 @@ export class Fetcher {
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
     if (ranges) {
-      // Read to its end, the connection serves again.
+      // Read to the end, so that the connection can be reused.
       const first = await exchange.read(this.#signal);
       if (first?.length === 1) await exchange.read(this.#signal);
       exchange.close();
@@ -100,13 +125,15 @@ export class Fetcher {
     if (size === null) {
       exchange.close();
       throw new NetworkError(
-        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, or expose Content-Range.`,
+        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, ` +
+          "or expose Content-Range.",
       );
     }
     if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {
       exchange.close();
       throw new CorruptFileError(
-        `${this.#file.url} has ${size} bytes${this.#file.size === null ? "" : `, not the ${this.#file.size} it should have`}.`,
+        `${this.#file.url} has ${size} bytes` +
+          (this.#file.size === null ? "." : `, not the ${this.#file.size} it should have.`),
       );
     }
     const probe = {
@@ -145,38 +172,34 @@ export class Fetcher {
     if (changed) throw new FileChangedError(this.#file.url);
   }
 
-  /** One Range request; null if the server has stopped to answer them. */
-  async #range(probe: Probe, index: number): Promise<Bytes | null> {
-    const start = index * SHARD_SIZE;
-    const length = shardLength(probe.size, index);
-    const exchange = await this.#open("GET", `bytes=${start}-${start + length - 1}`);
-    let received = 0;
+  /** One Range request for the rest of a shard; false if the server no longer answers Range requests. */
+  async #range(probe: Probe, index: number, arrival: Arrival): Promise<boolean> {
+    const { bytes } = arrival;
+    const start = index * SHARD_SIZE + arrival.received;
+    const end = index * SHARD_SIZE + bytes.length;
+    const exchange = await this.#open("GET", `bytes=${start}-${end - 1}`);
     try {
       this.#checkSame(probe, exchange.response);
-      if (exchange.response.status === 200) return null;
+      if (exchange.response.status === 200) return false;
       const from = /^bytes (\d+)-/.exec(exchange.response.headers.get("Content-Range") ?? "")?.[1];
       if (from !== undefined && Number(from) !== start)
         throw new TransientError("the server sent another range than asked for");
-      const bytes = new Uint8Array(length);
       for (let chunk; (chunk = await exchange.read(this.#signal));) {
-        if (received + chunk.length > length)
+        if (arrival.received + chunk.length > bytes.length)
           throw new TransientError("the server sent more bytes than asked for");
-        bytes.set(chunk, received);
-        received += chunk.length;
+        bytes.set(chunk, arrival.received);
+        arrival.received += chunk.length;
         this.#onBytes(chunk.length);
       }
-      if (received < length)
-        throw new TransientError(`the answer was cut after ${received} of ${length} bytes`);
-      return bytes;
-    } catch (error) {
-      this.#onBytes(-received);
-      throw error;
+      if (arrival.received < bytes.length)
+        throw new TransientError(`the answer was cut after ${arrival.received} of ${bytes.length} bytes`);
+      return true;
     } finally {
       exchange.close();
     }
   }
 
-  /** A shard of the stream, which is opened anew where it has gone past. */
+  /** A shard from the stream, which is opened again if it is already past the shard. */
   async #streamed(probe: Probe, index: number): Promise<Bytes> {
     let counted = 0;
     try {
@@ -201,9 +224,9 @@ export class Fetcher {
   }
 }
 
-/** Cuts one answer into shards, no faster than they are asked for. */
+/** Cuts one response into shards, as they are requested. */
 class ShardStream {
-  /** Index of the shard that comes next. */
+  /** Index of the next shard. */
   position = 0;
   readonly #exchange: Exchange;
   readonly #size: number;
@@ -256,7 +279,7 @@ function totalOf(response: Response): number | null {
   return total === undefined ? null : Number(total);
 }
 
-/** Content-Length, unless it is that of a compressed form. */
+/** Content-Length, unless the response is compressed. */
 function lengthOf(response: Response): number | null {
   const encoding = response.headers.get("Content-Encoding") ?? "identity";
   const length = response.headers.get("Content-Length");

@@ -2,17 +2,17 @@
 
 /** Where the choice is kept; tests replace it. */
 export interface KernelStore {
-  /** What was kept for an adapter, or null. */
+  /** The kernels kept for an adapter, or null. */
   get(adapter: string): Promise<string | null>;
   put(adapter: string, kernels: string): Promise<void>;
 }
 
-/** Another version of the kernels is measured anew. */
+/** Kernels are measured again after this changes. */
 const CACHE_NAME = "nomoat-kernels-v1";
 
 const address = (adapter: string) => `${location.origin}/.nomoat/kernels/${encodeURIComponent(adapter)}`;
 
-/** In Cache Storage, as models are; where there is none, nothing is kept. */
+/** In Cache Storage, like models. Without it nothing is kept. */
 export const kernelStore: KernelStore = {
   async get(adapter) {
     try {
@@ -27,7 +27,7 @@ export const kernelStore: KernelStore = {
       const cache = await caches.open(CACHE_NAME);
       await cache.put(address(adapter), new Response(kernels));
     } catch {
-      // Measured again the next time.
+      // They are measured again next time.
     }
   },
 };

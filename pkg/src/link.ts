@@ -1,5 +1,5 @@
-/** The page's side of one worker: calls with ids, notices on the way, one end. */
-import { AbortedError, fromWire, InternalError, type NomoatError } from "./errors.js";
+/** The page's side of one worker: calls with ids, their notices, and the end of the worker. */
+import { AbortedError, fromWire, InternalError, WorkerLostError, type NomoatError } from "./errors.js";
 import type { Calls, FromWorker, Method, Notice, ToWorker } from "./protocol.js";
 
 /** The part of `Worker` the link uses; tests replace it. */
@@ -13,7 +13,7 @@ export interface WorkerLike {
 /** Options of a call. */
 export interface CallOptions {
   onNotice?: (notice: Notice) => void;
-  /** Asks the worker to stop the call; the call ends when the worker has. */
+  /** Asks the worker to stop the call, which ends when the worker has stopped. */
   signal?: AbortSignal;
 }
 
@@ -28,25 +28,41 @@ export function spawnWorker(): WorkerLike {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
-/** What a worker has for letting everything go. */
+/** Time that a worker gets to free its resources. */
 const GRACE_MS = 1000;
+
+/** The part of `LockManager` that the link uses; tests replace it. */
+export interface WatchLocks {
+  request(name: string, options: { signal: AbortSignal }, granted: () => void): Promise<unknown>;
+}
+
+/** Web Locks; browsers have them in secure contexts only. */
+function browserLocks(): WatchLocks | null {
+  return globalThis.navigator?.locks ?? null;
+}
 
 /** Calls to one worker. */
 export class WorkerLink {
   readonly #worker: WorkerLike;
+  readonly #locks: WatchLocks | null;
+  /** Held by the worker as long as it lives. */
+  readonly #lock = `nomoat-worker:${Date.now().toString(36)}:${Math.random().toString(36).slice(2)}`;
+  readonly #watching = new AbortController();
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   #end: NomoatError | null = null;
 
-  constructor(worker: WorkerLike) {
+  constructor(worker: WorkerLike, locks: WatchLocks | null = browserLocks()) {
     this.#worker = worker;
+    this.#locks = locks;
     worker.onmessage = (event) => this.#receive(event.data);
     worker.onerror = (event) => {
-      // Without a message the script itself did not load.
+      // Without a message, the script itself failed to load.
       const what =
         event.message || "its script could not be loaded (does the Content-Security-Policy allow it?)";
       this.close(new InternalError(`The worker failed: ${what}`));
     };
+    if (locks) this.#send({ type: "hold", lock: this.#lock });
   }
 
   /** Whether the worker is gone. */
@@ -76,11 +92,24 @@ export class WorkerLink {
   close(reason: NomoatError): void {
     if (this.#end) return;
     this.#end = reason;
-    // Its threads wait in wasm, where a browser ends them, and frees their memory, only seconds later. So it is asked first.
+    this.#watching.abort();
+    // Its threads wait inside wasm. A browser ends those, and frees their memory, only seconds later, so the
+    // worker is asked to close first.
     this.#worker.postMessage({ type: "close" });
     setTimeout(() => this.#worker.terminate(), GRACE_MS);
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
+  }
+
+  /**
+   * A browser that ends a worker, for example because memory is short, sends no event. But it releases the
+   * worker's locks, so the page gets the lock when the worker is gone. A worker that is only busy keeps it.
+   */
+  #watch(): void {
+    const { signal } = this.#watching;
+    this.#locks
+      ?.request(this.#lock, { signal }, () => this.close(new WorkerLostError()))
+      .catch(() => undefined); // Aborted by `close`.
   }
 
   #send(message: ToWorker): void {
@@ -91,6 +120,10 @@ export class WorkerLink {
     if (this.#end) return;
     if (message.type === "crash") {
       this.close(fromWire(message.error));
+      return;
+    }
+    if (message.type === "held") {
+      this.#watch();
       return;
     }
     const pending = this.#pending.get(message.id);

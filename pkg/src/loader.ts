@@ -23,19 +23,19 @@ export interface Locks {
   request<T>(name: string, options: { signal: AbortSignal }, callback: () => Promise<T>): Promise<T>;
 }
 
-/** What loading needs of the browser; tests replace it. */
+/** What the loader needs from the browser; tests replace it. */
 export interface LoadEnv extends NetworkEnv {
-  /** Null where nothing can be stored. */
+  /** Null if nothing can be stored. */
   store: ShardStore | null;
-  /** Null where there are no Web Locks. */
+  /** Null without Web Locks. */
   locks: Locks | null;
-  /** Null where the browser does not tell. */
+  /** Null if the browser does not report it. */
   estimate(): Promise<{ usage: number; quota: number } | null>;
 }
 
-/** Bytes that go to the wasm memory at once. */
+/** Bytes that are copied to wasm memory at once. */
 const PIECE = 1024 * 1024;
-/** How often a waiting tab looks how far the other one is. */
+/** How often a waiting tab checks the progress of the other one. */
 const WAITING_POLL_MS = 500;
 
 /** Name of the lock that is held while a model is downloaded. */
@@ -49,7 +49,7 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
   return sha256Hex(new TextEncoder().encode(names.join("\n")));
 }
 
-/** Loads a model into the runtime. A file that changes on the server meanwhile is loaded anew, once. */
+/** Loads a model into the runtime. If a file changes on the server meanwhile, loading starts again, once. */
 export async function loadModel(
   runtime: Runtime,
   request: LoadRequest,
@@ -105,7 +105,7 @@ class Load {
     this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
   }
 
-  /** Ends everything that is on its way. */
+  /** Stops all requests. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#prefetcher?.settled();
@@ -153,13 +153,13 @@ class Load {
     throw new TypeError("a model's files are all local or all remote");
   }
 
-  /** Files that go from the network straight to the GPU. */
+  /** Files that go straight from the network to the device. */
   async #unstored(files: RemoteFile[]): Promise<ModelFile[]> {
     const sized: ModelFile[] = [];
     for (const file of files) {
       const fetcher = this.#fetcher(file);
       const { size } = await fetcher.probe();
-      sized.push(new FetchedFile(file, size, fetcher, null));
+      sized.push(new FetchedFile(file, size, fetcher, null, () => undefined));
     }
     return sized;
   }
@@ -170,7 +170,7 @@ class Load {
     return fetcher;
   }
 
-  /** What the store has of each file: by pinned hash, else by address. */
+  /** The stored manifest of each file, found by pinned hash or by address. */
   async #find(store: ShardStore, files: RemoteFile[]): Promise<(Manifest | null)[]> {
     const all = await store.manifests();
     return files.map((file) => {
@@ -186,7 +186,7 @@ class Load {
     return manifest?.complete === true && (!this.#request.refresh || file?.sha256 != null);
   }
 
-  /** A manifest for each file: the stored one, or a new one as the server says. Checks the quota. */
+  /** A manifest for each file: the stored one, or a new one from the server's headers. Checks the quota. */
   async #shelve(
     store: ShardStore,
     key: string,
@@ -200,7 +200,8 @@ class Load {
       manifest.model = { key, name: this.#request.name, index, count: files.length };
       manifest.lastUsed = Date.now();
       const shelf: Shelf = { store, manifest, full: () => this.#full(remaining()) };
-      shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf));
+      const resumed = (bytes: number) => this.#progress.resumed(bytes);
+      shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf, resumed));
     }
     const remaining = () => shelved.reduce((sum, { shelf, size }) => sum + size - bytesOn(shelf), 0);
     await this.#checkQuota(remaining());
@@ -222,7 +223,7 @@ class Load {
     const identity = await identityOf(file.url, file.sha256, etag ?? lastModified ?? "", size);
     const known = await store.get(identity);
     await store.removeOthers(file.url, identity);
-    // A pinned file has one name for all versions: what came before the change goes.
+    // All versions of a pinned file have the same identity: shards from before the change are deleted.
     const mixed = this.#again && file.sha256 !== null;
     if (known && known.size === size && !mixed) return known;
     if (known) await store.remove(identity);
@@ -249,7 +250,7 @@ class Load {
 
   async #full(needed: number): Promise<QuotaError> {
     const estimate = await this.#env.estimate();
-    // The browser refused although it claimed to have room, as with a full disk.
+    // The browser refused although it reported enough room, for example because the disk is full.
     const room = estimate && estimate.quota - estimate.usage < needed ? estimate : { quota: 0, usage: 0 };
     return quotaError(needed, room);
   }
@@ -258,14 +259,14 @@ class Load {
     try {
       await store.save(manifest);
     } catch (error) {
-      // Of a complete file only the time of its last use is lost.
+      // For a complete file, only the time of its last use is lost.
       if (manifest.complete) return;
       if ((error as Partial<Error>).name !== "QuotaExceededError") throw error;
       throw await full();
     }
   }
 
-  /** Reports how far the other tab is until the lock is ours. */
+  /** Reports the other tab's progress until this tab gets the lock. */
   #reportWaiting(store: ShardStore, key: string): () => void {
     const timer = setInterval(async () => {
       const model = (await store.models().catch(() => [])).find((candidate) => candidate.key === key);
@@ -278,7 +279,7 @@ class Load {
     };
   }
 
-  /** Headers, then every byte in order, then the check of the whole. */
+  /** Feeds the headers, then every byte in order, then checks the hashes. */
   async #feed(files: ModelFile[]): Promise<RuntimeModelInfo> {
     const total = files.reduce((sum, file) => sum + file.size, 0);
     const there = files.reduce(
@@ -320,7 +321,7 @@ class Load {
     throw new CorruptFileError(`${file.label} ends within its header: it is cut off or no GGUF file.`);
   }
 
-  /** Compares whole files with their pinned hashes; a wrong file does not stay. */
+  /** Compares the files with their pinned hashes. A wrong file is deleted. */
   async #verify(files: ModelFile[], sha256: string[]): Promise<void> {
     for (const [index, spec] of this.#request.files.entries()) {
       if (spec.kind !== "url" || !spec.sha256) continue;

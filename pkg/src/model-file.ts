@@ -46,20 +46,29 @@ export class OpenedFile implements ModelFile {
 export interface Shelf {
   store: ShardStore;
   manifest: Manifest;
-  /** The error for a store that takes no more: says what the whole model still needs. */
+  /** The error for a full store, with the bytes that the whole model still needs. */
   full: () => Promise<QuotaError>;
 }
 
-/** A file behind an address: each shard from the store, or else from the network and then stored. */
+/** A remote file: each shard comes from the store, or from the network and is then stored. */
 export class FetchedFile implements ModelFile {
   readonly size: number;
   readonly label: string;
-  /** Null where nothing can be stored. */
+  /** Null if nothing can be stored. */
   readonly shelf: Shelf | null;
   readonly #file: RemoteFile;
   readonly #fetcher: Fetcher;
+  readonly #onResumed: (bytes: number) => void;
 
-  constructor(file: RemoteFile, size: number, fetcher: Fetcher, shelf: Shelf | null) {
+  /** `onResumed` counts the bytes of a shard that an earlier download left. */
+  constructor(
+    file: RemoteFile,
+    size: number,
+    fetcher: Fetcher,
+    shelf: Shelf | null,
+    onResumed: (bytes: number) => void,
+  ) {
+    this.#onResumed = onResumed;
     this.size = size;
     this.label = file.url;
     this.shelf = shelf;
@@ -73,9 +82,9 @@ export class FetchedFile implements ModelFile {
     const recorded = manifest.digests[index];
     const stored = await store.read(manifest, index);
     if (stored) return stored;
-    const bytes = recorded ? await this.#fetchAgain(manifest, index) : await this.#fetcher.shard(index);
+    const bytes = recorded ? await this.#fetchAgain(manifest, index) : await this.#fetch(this.shelf, index);
     const digest = await sha256Hex(bytes);
-    // With a pinned hash the whole decides; without one, other bytes are another version.
+    // With a pinned hash, the hash of the whole file decides. Without one, other bytes mean another version.
     if (recorded && digest !== recorded && !manifest.sha256)
       throw new FileChangedError(this.#file.url, manifest.identity);
     try {
@@ -87,6 +96,20 @@ export class FetchedFile implements ModelFile {
     return bytes;
   }
 
+  /** Fetches a shard, or the rest of it. If that fails, the bytes that have arrived are kept. */
+  async #fetch({ store, manifest }: Shelf, index: number): Promise<Bytes> {
+    const start = await store.readPart(manifest, index);
+    if (start) this.#onResumed(start.length);
+    try {
+      return await this.#fetcher.shard(index, start);
+    } catch (error) {
+      const arrived = this.#fetcher.arrived(index);
+      if (arrived && !(error instanceof FileChangedError))
+        await store.writePart(manifest, index, arrived).catch(() => undefined);
+      throw error;
+    }
+  }
+
   /** Fetches a shard that the store has lost or damaged. */
   async #fetchAgain(manifest: Manifest, index: number): Promise<Bytes> {
     try {
@@ -95,15 +118,21 @@ export class FetchedFile implements ModelFile {
       const identity = await identityOf(this.#file.url, this.#file.sha256, validator, size);
       if (!manifest.sha256 && identity !== manifest.identity) throw new FileChangedError(this.#file.url);
       if (size !== manifest.size)
-        throw new NetworkError(`the server's file has ${size} bytes now, not ${manifest.size}.`);
+        throw new CorruptFileError(
+          `${this.#file.url} has ${size} bytes now, not ${manifest.size}: shard ${index + 1} of the stored ` +
+            "file is damaged or missing and cannot be downloaded again. Delete the stored model.",
+        );
       return await this.#fetcher.shard(index);
     } catch (error) {
-      if (!(error instanceof NetworkError) && !(error instanceof ModelNotFoundError)) throw error;
-      throw new CorruptFileError(
-        `Part ${index + 1} of the stored ${this.label} is damaged or missing, and it cannot be fetched again: ${error.message} ` +
-          "Try again with the network, or delete the stored model.",
-        { cause: error },
-      );
+      // Nothing is known to be wrong with the file: the network or the server failed.
+      const what =
+        `Shard ${index + 1} of the stored ${this.label} is damaged or missing, and downloading it again ` +
+        "failed";
+      if (error instanceof NetworkError)
+        throw new NetworkError(`${what}: ${error.message}`, error.status, { cause: error });
+      if (error instanceof ModelNotFoundError)
+        throw new ModelNotFoundError(`${what}: ${error.message}`, error.status);
+      throw error;
     }
   }
 }

@@ -1,9 +1,9 @@
-/** Shards of all files in order, the next ones on their way while one is consumed. */
+/** The shards of all files in order. The next ones are fetched while one is consumed. */
 import type { ModelFile } from "./model-file.js";
 import type { Bytes } from "./runtime.js";
 import { shardCount } from "./store.js";
 
-/** Shards on their way at once; one more may be in use. */
+/** Shards that are fetched at once; one more may be in use. */
 export const WINDOW = 4;
 
 /** One shard and its place. */
@@ -48,7 +48,7 @@ export class Prefetcher {
     return { ...place, bytes };
   }
 
-  /** Resolves when nothing is on its way any more, whatever came of it. */
+  /** Resolves when all requests have ended, successfully or not. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#pending.values());
   }
@@ -60,7 +60,7 @@ export class Prefetcher {
       if (!place || this.#pending.has(at)) continue;
       const pending = this.#files[place.file]?.read(place.index);
       if (!pending) continue;
-      // Whoever takes the shard sees the failure; until then it is not unhandled.
+      // `take` reports the failure; until then it must not count as unhandled.
       pending.catch(() => undefined);
       this.#pending.set(at, pending);
     }

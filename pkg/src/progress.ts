@@ -1,9 +1,12 @@
-/** Counts bytes while a model loads and reports them at a bearable rate. */
+/** Counts bytes while a model loads and reports them about ten times a second. */
 import type { LoadProgress } from "./protocol.js";
 
 const INTERVAL_MS = 100;
 /** Time constant of the smoothed speed. */
 const SMOOTHING_MS = 2000;
+
+/** A download without a byte for this long is stalled. */
+const STALLED_MS = 3000;
 
 /** Progress of one load. */
 export class ProgressMeter {
@@ -22,7 +25,7 @@ export class ProgressMeter {
     this.#now = now;
   }
 
-  /** Enters a phase with so many bytes there already, and reports at once. */
+  /** Starts a phase with `loaded` bytes already there, and reports at once. */
   phase(phase: LoadProgress["phase"], loaded: number, total: number): void {
     if (phase !== this.#phase) this.#speed = 0;
     this.#phase = phase;
@@ -33,13 +36,25 @@ export class ProgressMeter {
     this.#send();
   }
 
-  /** Bytes came over the network; negative where they must come again. */
+  /** Bytes arrived from the network; negative if they must be fetched again. */
   fetched(delta: number): void {
     this.#downloaded += delta;
     if (this.#phase === "download") this.#add(delta);
   }
 
-  /** Bytes went to the GPU. */
+  /** Bytes of an earlier download were found. */
+  resumed(bytes: number): void {
+    if (this.#phase === "download") this.#add(bytes);
+  }
+
+  /** Reports a stalled download. Called regularly. */
+  tick(): void {
+    if (this.#phase !== "download" || this.#now() - this.#reportedAt < STALLED_MS) return;
+    this.#speed = 0;
+    this.#send();
+  }
+
+  /** Bytes were copied to the device. */
   pushed(delta: number): void {
     if (this.#phase === "load") this.#add(delta);
   }
@@ -58,7 +73,7 @@ export class ProgressMeter {
   }
 
   #send(): void {
-    // A shard fetched again after damage counts twice; the sum never passes the whole.
+    // A damaged shard that is fetched again counts twice, so the sum is limited to the total.
     const loaded = Math.min(this.#loaded, this.#total);
     this.#report({
       phase: this.#phase,

@@ -12,7 +12,7 @@ import type {
 /** One file of a model, as the worker loads it. */
 export type FileSpec = RemoteFile | LocalFile;
 
-/** A file behind an address. */
+/** A remote file. */
 export interface RemoteFile {
   kind: "url";
   /** Absolute address. */
@@ -21,7 +21,7 @@ export interface RemoteFile {
   sha256: string | null;
   /** Pinned size in bytes, or null. */
   size: number | null;
-  /** Request headers, a token among them where the address is the hub's. */
+  /** Request headers, including the token if the address is the hub's. */
   headers: Record<string, string>;
 }
 
@@ -42,7 +42,7 @@ export interface LoadRequest extends DeviceOptions {
   refresh: boolean;
 }
 
-/** How far loading is. */
+/** Progress of loading. */
 export interface LoadProgress {
   /** `download`: bytes come from the network; `load`: stored or local bytes go to the GPU. */
   phase: "device" | "download" | "load" | "ready";
@@ -61,9 +61,9 @@ export interface LoadProgress {
 /** The answer to `load`. */
 export interface Loaded {
   device: RuntimeDeviceInfo;
-  /** Why that device. */
+  /** Why that device was chosen. */
   reason: DeviceReason;
-  /** The same, for people. */
+  /** The reason as a sentence. */
   why: string;
   model: RuntimeModelInfo;
 }
@@ -89,10 +89,14 @@ export interface Calls {
 /** Name of a call. */
 export type Method = keyof Calls;
 
-/** From page to worker. `close` lets everything go; no answer comes. */
+/**
+ * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` frees
+ * everything; it has no answer.
+ */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
   | { type: "abort"; id: number }
+  | { type: "hold"; lock: string }
   | { type: "close" };
 
 /** What a running call reports. */
@@ -101,8 +105,12 @@ export type Notice =
   | { kind: "start"; start: RuntimeStart }
   | { kind: "event"; event: RuntimeEvent };
 
-/** From worker to page. `crash` ends every call: the wasm instance is dead. */
+/**
+ * From worker to page. `crash` ends every call: the wasm instance is dead. `held`: the worker has
+ * the lock.
+ */
 export type FromWorker =
+  | { type: "held" }
   | { type: "notice"; id: number; notice: Notice }
   | { type: "result"; id: number; result: unknown }
   | { type: "error"; id: number; error: WireError }

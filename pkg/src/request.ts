@@ -23,7 +23,7 @@ const USED = [
   "n",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
-/** OpenAI's parameters that say nothing about the answer. */
+/** OpenAI's parameters that do not affect the answer. */
 const IGNORED = [
   "user",
   "metadata",
@@ -86,7 +86,7 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   return Uint32Array.from(list as number[]);
 }
 
-/** Unsupported parameters at the value that asks for nothing. */
+/** Whether an unsupported parameter has its default value. */
 function isDefault(name: string, value: unknown): boolean {
   if (name === "logprobs") return value === false;
   if (name === "response_format") return (value as { type?: unknown }).type === "text";
@@ -110,8 +110,13 @@ function messages(value: unknown): { role: string; content: string }[] {
   });
 }
 
+/** Replaces lone surrogates, such as half an emoji, which are not valid text. */
+function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\uFFFD");
+}
+
 function content(value: unknown, at: string): string {
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return wellFormed(value);
   if (!Array.isArray(value))
     throw new InvalidRequestError(`\`${at}\` must be a string or a list of text parts.`, at);
   return value
@@ -122,7 +127,7 @@ function content(value: unknown, at: string): string {
           `\`${at}[${index}]\` must be { type: "text", text }.`,
           `${at}[${index}]`,
         );
-      return part["text"];
+      return wellFormed(part["text"]);
     })
     .join("");
 }
@@ -135,7 +140,7 @@ function stops(value: unknown): string[] {
       `\`stop\` must be a text or up to ${MAX_STOPS} texts, none of them empty.`,
       "stop",
     );
-  return list as string[];
+  return (list as string[]).map(wellFormed);
 }
 
 function logitBias(value: unknown): Record<string, number> | undefined {

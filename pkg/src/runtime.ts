@@ -1,4 +1,7 @@
-/** The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of `runtime/src/web.rs`. */
+/**
+ * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
+ * `runtime/src/web.rs`.
+ */
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -22,9 +25,13 @@ export type RuntimeErrorCode =
 export interface Runtime {
   /** `RuntimeDeviceInfo` as JSON. */
   device_info(): string;
-  /** Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped. */
+  /**
+   * Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped.
+   */
   begin(file_sizes: Float64Array, options_json: string): void;
-  /** Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted. */
+  /**
+   * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
+   */
   push_header(file: number, bytes: Uint8Array): number;
   /** After all headers: builds the graph and allocates buffers. `RuntimeModelInfo` as JSON. */
   prepare(): Promise<string>;
@@ -32,7 +39,7 @@ export interface Runtime {
   push_data(file: number, bytes: Uint8Array): Promise<void>;
   /** After the last byte: `{"sha256": [hex per file]}`. */
   finish(): Promise<string>;
-  /** Token ids of a text; `parse_special` reads control tokens such as `<|im_end|>` in it as such. */
+  /** Token ids of a text; `parse_special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, parse_special: boolean): Uint32Array;
   /** The text of token ids. */
   detokenize(ids: Uint32Array): string;

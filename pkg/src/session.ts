@@ -7,6 +7,11 @@ import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorke
 import type { Runtime, RuntimeDeviceInfo, RuntimeEvent, RuntimeRequest, RuntimeStart } from "./runtime.js";
 import { turn } from "./turn.js";
 
+/** Time that running calls get to end when the worker is closed. */
+const CLOSING_MS = 500;
+/** How often a load checks for a stall. */
+const TICK_MS = 1000;
+
 /** Serves calls; `post` answers them. */
 export class Session {
   readonly #platform: Platform;
@@ -14,7 +19,7 @@ export class Session {
   readonly #post: (message: FromWorker) => void;
   #device: OpenDevice | null = null;
   #gpuBytes = 0;
-  readonly #running = new Map<number, AbortController>();
+  readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
 
   constructor(platform: Platform, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
     this.#platform = platform;
@@ -25,35 +30,54 @@ export class Session {
   /** Takes one message from the page. */
   async handle(message: ToWorker): Promise<void> {
     if (message.type === "abort") {
-      this.#running.get(message.id)?.abort();
+      this.#running.get(message.id)?.controller.abort();
+      return;
+    }
+    if (message.type === "hold") {
+      this.#hold(message.lock);
       return;
     }
     if (message.type === "close") {
-      this.close();
+      await this.close();
       return;
     }
-    const { id } = message;
     const controller = new AbortController();
-    this.#running.set(id, controller);
+    const done = this.#answer(message, controller.signal);
+    this.#running.set(message.id, { controller, done });
+    await done;
+    this.#running.delete(message.id);
+  }
+
+  async #answer(message: Extract<ToWorker, { type: "call" }>, signal: AbortSignal): Promise<void> {
+    const { id } = message;
     try {
       const notify = (notice: Notice) => this.#post({ type: "notice", id, notice });
-      const result = await this.#serve(message, notify, controller.signal);
+      const result = await this.#serve(message, notify, signal);
       this.#post({ type: "result", id, result });
     } catch (error) {
       const wire = toWire(error);
       if (wire.code === "out_of_memory" && this.#device) wire.backend = this.#device.backend;
       this.#post(wire.fatal ? { type: "crash", error: wire } : { type: "error", id, error: wire });
-    } finally {
-      this.#running.delete(id);
     }
   }
 
-  /** Frees the device and the model. */
-  close(): void {
+  /** Holds a lock until the worker's end. */
+  #hold(lock: string): void {
+    void navigator.locks?.request(lock, () => {
+      this.#post({ type: "held" });
+      return new Promise(() => undefined);
+    });
+  }
+
+  /** Stops running calls, which store what they have downloaded, and frees the device and the model. */
+  async close(): Promise<void> {
+    for (const { controller } of this.#running.values()) controller.abort();
+    const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, CLOSING_MS))]);
     try {
       this.#device?.runtime.free();
     } catch {
-      // In the middle of a step, or dead: the worker's end frees it.
+      // It is in the middle of a step, or has failed. The end of the worker frees it.
     }
     this.#device = null;
   }
@@ -91,9 +115,14 @@ export class Session {
     this.#device ??= await openDevice(request, this.#platform);
     const { runtime, reason, why } = this.#device;
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
-    const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);
-    this.#gpuBytes = model.gpu_bytes;
-    return { device, reason, why, model };
+    const ticking = setInterval(() => progress.tick(), TICK_MS);
+    try {
+      const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);
+      this.#gpuBytes = model.gpu_bytes;
+      return { device, reason, why, model };
+    } finally {
+      clearInterval(ticking);
+    }
   }
 
   async #generate(

@@ -1,4 +1,4 @@
-/** From what the caller names as a model to the files the worker loads. */
+/** Resolves the caller's model source to the files that the worker loads. */
 import { catalogue, hubUrl } from "./catalogue.js";
 import { InvalidRequestError, ModelNotFoundError } from "./errors.js";
 import type { FileSpec, RemoteFile } from "./protocol.js";
@@ -17,9 +17,12 @@ export type ModelSource =
       name?: string;
     };
 
-/** How model files are asked for. */
+/** How model files are requested. */
 export interface SourceOptions {
-  /** Address of the hub or of a mirror of it, absolute or relative to the page. Default: https://huggingface.co */
+  /**
+   * Address of the hub or of a mirror of it, absolute or relative to the page. Default:
+   * https://huggingface.co
+   */
   hubEndpoint?: string;
   /** Access token; sent to the hub endpoint's origin only. */
   hubToken?: string;
@@ -119,7 +122,7 @@ function parseUrl(text: string, base: string, param: string): URL {
   return url;
 }
 
-/** All addresses of a split model from any one of them; a file that is not split gives itself. */
+/** All addresses of a split model, from any one of them. Another file's address is returned as it is. */
 function expandSplit(url: URL): URL[] {
   const match = SPLIT.exec(url.pathname);
   if (!match) return [url];
@@ -140,7 +143,7 @@ function localFiles(files: File[]): ResolvedSource {
   return { name: nameOf(first.name), files: sortParts(files).map((file) => ({ kind: "file", file })) };
 }
 
-/** Files in the order of their part numbers; throws if some are missing or strange. */
+/** Files in the order of their part numbers. Throws if some are missing or do not belong. */
 function sortParts(files: File[]): File[] {
   const parts = files.map((file) => ({ file, match: SPLIT.exec(file.name) }));
   const [first] = parts;
@@ -177,7 +180,7 @@ function nameOf(path: string): string {
   try {
     decoded = decodeURIComponent(last);
   } catch {
-    // A stray percent sign: the name stays as it is written.
+    // A stray percent sign: the name is used as it is.
   }
   return decoded.replace(SPLIT, "").replace(/\.gguf$/i, "") || "model";
 }

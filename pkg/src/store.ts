@@ -6,10 +6,15 @@ export const CACHE_NAME = "nomoat-models-v1";
 /** Bytes per shard; the last one of a file is shorter. */
 export const SHARD_SIZE = 8 * 1024 * 1024;
 
+/** Header of a part with its SHA-256. */
+const DIGEST = "X-Nomoat-Sha256";
+/** Prefix of the keys under which shards without a manifest are listed. */
+const REMAINS = "remains:";
+
 /** The part of `Cache` the store uses. */
 export type CacheLike = Pick<Cache, "match" | "put" | "delete" | "keys">;
 
-/** What the store knows of one file. */
+/** What the store knows about one file. */
 export interface Manifest {
   /** Names this version of the file: by pinned SHA-256, else by address, ETag and size. */
   identity: string;
@@ -31,10 +36,11 @@ export interface Manifest {
   lastUsed: number;
 }
 
-/** A model in the store, whole or in part. */
+/** A model in the store, complete or partial. */
 export interface StoredModel {
   /** For `deleteStoredModel`. */
   key: string;
+  /** Empty if only shards are left and their model is unknown. */
   name: string;
   /** Absolute addresses, in order. */
   urls: string[];
@@ -89,7 +95,7 @@ export function storedBytes(manifest: Manifest): number {
 export class ShardStore {
   readonly #cache: CacheLike;
   readonly #base: string;
-  /** Manifest writes follow one another, so that an older state never lands last. */
+  /** Manifests are written one after the other, so that an older state is never written last. */
   #saving: Promise<void> = Promise.resolve();
 
   /** `origin` is the page's: the entries' addresses are made from it and never fetched. */
@@ -118,7 +124,37 @@ export class ShardStore {
     return `${this.#base}shard/${manifest.identity}/${start}-${end}`;
   }
 
-  /** All manifests; one that cannot be read or is of another shape is passed over. */
+  /** The version that a shard or a part of one belongs to, and its size. Null for other entries. */
+  #piece(url: string): { identity: string; bytes: number } | null {
+    if (!url.startsWith(this.#base)) return null;
+    const [kind, identity, range] = url.slice(this.#base.length).split("/");
+    const [start, end] = range?.split("-") ?? [];
+    if ((kind !== "shard" && kind !== "part") || identity === undefined) return null;
+    return { identity, bytes: kind === "shard" ? Number(end) - Number(start) + 1 : 0 };
+  }
+
+  /** Shards without a manifest, so that they can be seen and deleted. */
+  async #remains(manifests: readonly Manifest[]): Promise<StoredModel[]> {
+    const known = new Set(manifests.map(({ identity }) => identity));
+    const bytes = new Map<string, number>();
+    for (const { url } of await this.#cache.keys()) {
+      const piece = this.#piece(url);
+      if (piece && !known.has(piece.identity))
+        bytes.set(piece.identity, (bytes.get(piece.identity) ?? 0) + piece.bytes);
+    }
+    return Array.from(bytes, ([identity, size]) => ({
+      key: REMAINS + identity,
+      name: "",
+      urls: [],
+      sha256: [],
+      bytes: size,
+      totalBytes: size,
+      complete: false,
+      lastUsed: 0,
+    }));
+  }
+
+  /** All manifests. Unreadable and malformed ones are skipped. */
   async manifests(): Promise<Manifest[]> {
     const prefix = `${this.#base}manifest/`;
     const found: Manifest[] = [];
@@ -136,7 +172,7 @@ export class ShardStore {
     return parseManifest(await answer?.text());
   }
 
-  /** Writes a manifest as it is when its turn comes. */
+  /** Writes a manifest, in the state it has when its turn comes. */
   save(manifest: Manifest): Promise<void> {
     const write = () =>
       this.#cache.put(
@@ -148,7 +184,29 @@ export class ShardStore {
     return saved;
   }
 
-  /** A shard whose digest is right, or null: then it must be fetched again. */
+  #partKey(manifest: Manifest, index: number): string {
+    return this.#shardKey(manifest, index).replace("/shard/", "/part/");
+  }
+
+  /** The first bytes of a shard whose download was cut, or null. */
+  async readPart(manifest: Manifest, index: number): Promise<Bytes | null> {
+    try {
+      const answer = await this.#cache.match(this.#partKey(manifest, index));
+      if (!answer) return null;
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      return (await sha256Hex(bytes)) === answer.headers.get(DIGEST) ? bytes : null;
+    } catch {
+      return null; // The shard is fetched from its start.
+    }
+  }
+
+  /** Keeps the first bytes of a shard whose download was cut. */
+  async writePart(manifest: Manifest, index: number, bytes: Bytes): Promise<void> {
+    const headers = { "Content-Type": "application/octet-stream", [DIGEST]: await sha256Hex(bytes) };
+    await this.#cache.put(this.#partKey(manifest, index), new Response(bytes, { headers }));
+  }
+
+  /** A shard whose digest matches, or null: then it must be fetched again. */
   async read(manifest: Manifest, index: number): Promise<Bytes | null> {
     const digest = manifest.digests[index];
     if (!digest) return null;
@@ -169,6 +227,7 @@ export class ShardStore {
       this.#shardKey(manifest, index),
       new Response(bytes, { headers: { "Content-Type": "application/octet-stream" } }),
     );
+    await this.#cache.delete(this.#partKey(manifest, index));
     manifest.digests[index] = digest;
     manifest.complete = manifest.digests.every(Boolean);
     await this.save(manifest);
@@ -177,10 +236,9 @@ export class ShardStore {
   /** Deletes a version's shards and manifest. */
   async remove(identity: string): Promise<void> {
     await this.#saving;
-    // The manifest goes last: cut in the middle, the rest is still listed and can be deleted.
-    const prefix = `${this.#base}shard/${identity}/`;
-    for (const request of await this.#cache.keys())
-      if (request.url.startsWith(prefix)) await this.#cache.delete(request.url);
+    // The manifest is deleted last: if this is interrupted, the rest is still listed.
+    for (const { url } of await this.#cache.keys())
+      if (this.#piece(url)?.identity === identity) await this.#cache.delete(url);
     await this.#cache.delete(this.#manifestKey(identity));
   }
 
@@ -190,10 +248,11 @@ export class ShardStore {
       if (manifest.url === url && manifest.identity !== identity) await this.remove(manifest.identity);
   }
 
-  /** Stored models, latest use first. */
+  /** Stored models, last used first. */
   async models(): Promise<StoredModel[]> {
     const groups = new Map<string, Manifest[]>();
-    for (const manifest of await this.manifests()) {
+    const manifests = await this.manifests();
+    for (const manifest of manifests) {
       const { key } = manifest.model;
       groups.set(key, [...(groups.get(key) ?? []), manifest]);
     }
@@ -210,11 +269,12 @@ export class ShardStore {
         lastUsed: Math.max(...group.map((manifest) => manifest.lastUsed)),
       };
     });
-    return models.sort((a, b) => b.lastUsed - a.lastUsed);
+    return [...models, ...(await this.#remains(manifests))].sort((a, b) => b.lastUsed - a.lastUsed);
   }
 
   /** Deletes a model's files. */
   async removeModel(key: string): Promise<void> {
+    if (key.startsWith(REMAINS)) return this.remove(key.slice(REMAINS.length));
     for (const manifest of await this.manifests())
       if (manifest.model.key === key) await this.remove(manifest.identity);
   }

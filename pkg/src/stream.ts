@@ -3,8 +3,8 @@ import type { ChatCompletionChunk } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
 
 /**
- * A streamed answer, for `for await`. It can be read once; leaving the loop early stops the generation. After an
- * abort the loop throws AbortedError.
+ * A streamed answer, for `for await`. It can be read once; leaving the loop early stops the generation. After
+ * an abort the loop throws AbortedError.
  */
 export class ChatStream implements AsyncIterable<ChatCompletionChunk> {
   /** `controller.abort()` stops the generation. */
@@ -27,7 +27,7 @@ export class ChatStream implements AsyncIterable<ChatCompletionChunk> {
     this.#wake();
   }
 
-  /** @internal Ends the stream, with an error or without. */
+  /** @internal Ends the stream, with or without an error. */
   end(error: unknown = null): void {
     if (this.#ended) return;
     this.#ended = true;

@@ -1,7 +1,10 @@
-/** Entry of a worker that is one thread of the CPU build: it works on the runtime's memory until that is freed. */
+/**
+ * Entry of a worker that is one thread of the CPU build. It works on the runtime's memory until that is
+ * freed.
+ */
 import { initSync, work } from "./wasm/cpu-threads/nomoat_runtime.js";
 
-/** What a thread is sent once. */
+/** The one message that a thread gets. */
 export interface ThreadStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;

@@ -1,4 +1,6 @@
-/** Resolves after the event loop has looked at other events, such as messages; timers would wait 4 ms for it. */
+/**
+ * Resolves after the event loop has handled other events, such as messages. A timer would take 4 ms.
+ */
 export function turn(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -1,4 +1,7 @@
-/** Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between them. */
+/**
+ * Entry of the dedicated worker: the wasm runtime, the browser's store and network, and the session between
+ * them.
+ */
 import { browserEnv } from "./browser.js";
 import { toWire } from "./errors.js";
 import { platform } from "./platform.js";
@@ -9,10 +12,10 @@ const post = (message: FromWorker) => postMessage(message);
 const session = new Session(platform, browserEnv, post);
 
 addEventListener("message", (event: MessageEvent<ToWorker>) => {
-  void session.handle(event.data);
-  if (event.data.type === "close") close();
+  const handled = session.handle(event.data);
+  if (event.data.type === "close") void handled.finally(() => close());
 });
-// A panic inside a future never settles its promise: it surfaces only here.
+// A panic inside a future never settles its promise. It only appears here.
 addEventListener("error", (event) => crash(event.error ?? event.message));
 addEventListener("unhandledrejection", (event) => {
   if (event.reason instanceof WebAssembly.RuntimeError) crash(event.reason);

@@ -8,9 +8,11 @@ import type { WorkerLike } from "../src/link.js";
 import type { FromWorker, ToWorker } from "../src/protocol.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { Session } from "../src/session.js";
-import { FakeRuntime, fakeEnv, type Script } from "./fakes.js";
+import { FakeLockManager, FakeRuntime, fakeEnv, type Script } from "./fakes.js";
 
-/** A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are. */
+/**
+ * A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are.
+ */
 class FakeWorker implements WorkerLike {
   onmessage: WorkerLike["onmessage"] = null;
   onerror: WorkerLike["onerror"] = null;
@@ -256,6 +258,33 @@ test("a worker that dies unheard fails what runs", async () => {
   const answer = engine.chat.completions.create({ messages });
   setTimeout(() => workers[0]?.onerror?.({ message: "panic" } as ErrorEvent), 20);
   await assert.rejects(answer, InternalError);
+});
+
+test("a worker that vanishes is replaced, and the answer goes on", async (t) => {
+  const seen: RuntimeRequest[] = [];
+  const never = (generated: number) => (generated > 0 ? new Promise<void>(() => {}) : undefined);
+  const locks = new FakeLockManager();
+  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
+  const { engine, workers } = await engineWith(
+    { onNext: never },
+    { onStart: (request) => seen.push(request) },
+  );
+  const stream = await engine.chat.completions.create({ messages, stream: true });
+  let text = "";
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta.content ?? "";
+    // It is gone: nothing is said, its lock is free.
+    if (text === "Hello" && workers[0]) {
+      workers[0].terminated = true;
+      locks.release();
+    }
+  }
+  assert.equal(text, "Hello world!");
+  assert.deepEqual(
+    seen.map((request) => request.continue_ids),
+    [[100]],
+  );
 });
 
 test("dispose fails what runs and what waits", async () => {

@@ -8,12 +8,14 @@ import { ShardStore, type CacheLike } from "../src/store.js";
 /** Cache Storage in memory. */
 export class MemoryCache implements CacheLike {
   readonly entries = new Map<string, Bytes>();
+  readonly #headers = new Map<string, Headers>();
   /** Bytes of bodies it takes before `put` fails as a full disk does. */
   capacity = Infinity;
 
   async match(request: RequestInfo | URL): Promise<Response | undefined> {
     const body = this.entries.get(String(request));
-    return body && new Response(body.slice());
+    const headers = this.#headers.get(String(request));
+    return body && new Response(body.slice(), headers && { headers });
   }
 
   async put(request: RequestInfo | URL, response: Response): Promise<void> {
@@ -22,6 +24,7 @@ export class MemoryCache implements CacheLike {
     const used = Array.from(this.entries.values()).reduce((sum, entry) => sum + entry.length, 0);
     if (used + body.length > this.capacity) throw new DOMException("full", "QuotaExceededError");
     this.entries.set(String(request), body);
+    this.#headers.set(String(request), response.headers);
   }
 
   async delete(request: RequestInfo | URL): Promise<boolean> {
@@ -52,6 +55,33 @@ export class MemoryLocks implements Locks {
       mine.catch(() => undefined),
     );
     return mine;
+  }
+}
+
+/** `navigator.locks` of a page and its workers, all in this thread. */
+export class FakeLockManager {
+  readonly #waiting = new Map<string, (() => unknown)[]>();
+
+  request(
+    name: string,
+    ...rest: [() => unknown] | [{ signal: AbortSignal }, () => unknown]
+  ): Promise<unknown> {
+    const granted = rest.length === 1 ? rest[0] : rest[1];
+    const signal = rest.length === 1 ? undefined : rest[0].signal;
+    const queue = this.#waiting.get(name);
+    if (!queue) {
+      this.#waiting.set(name, []);
+      return Promise.resolve(granted());
+    }
+    return new Promise((resolve, reject) => {
+      queue.push(() => resolve(granted()));
+      signal?.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+    });
+  }
+
+  /** What a browser does when the holders of all locks are gone. */
+  release(): void {
+    for (const queue of this.#waiting.values()) queue.shift()?.();
   }
 }
 

@@ -94,6 +94,101 @@ test("a cut download resumes with the shards that are missing", async (t) => {
   assert.ok((reports[0]?.loaded ?? 0) > 0);
 });
 
+test("what has arrived of a shard is not fetched again: in the next try, nor after a failure", async (t) => {
+  const server = await serve(t);
+  const env = fakeEnv();
+  const half = SHARD_SIZE / 2;
+  // Every answer for the second shard is cut after half a shard, as often as `cuts` says.
+  let cuts = Infinity;
+  let sent = 0;
+  server.fault = ({ range: asked }, response) => {
+    const [start = 0, end = 0] = (/(\d+)-(\d+)/.exec(asked ?? "")?.slice(1) ?? []).map(Number);
+    if (end !== 2 * SHARD_SIZE - 1 || cuts-- <= 0) return false;
+    const part = sent === 0 ? body.subarray(start, start + half) : Buffer.alloc(0);
+    sent += part.length;
+    response.writeHead(206, {
+      "Content-Range": `bytes ${start}-${end}/${SIZE}`,
+      "Content-Length": end + 1 - start,
+    });
+    response.write(part, () => response.destroy());
+    return true;
+  };
+  await assert.rejects(load(env, [remote(server)]), NetworkError);
+  const rest = `bytes=${SHARD_SIZE + half}-${2 * SHARD_SIZE - 1}`;
+  assert.deepEqual(
+    server.shardRanges().filter((asked) => asked.endsWith(`-${2 * SHARD_SIZE - 1}`)),
+    [range(1), rest, rest, rest, rest],
+  );
+
+  // A later visit goes on behind it.
+  server.log.length = 0;
+  cuts = 0;
+  const { runtime, reports } = await load(env, [remote(server)]);
+  assert.deepEqual(runtime.hashes, [sha256(body)]);
+  assert.ok(server.shardRanges().includes(rest));
+  assert.ok(!server.shardRanges().includes(range(1)));
+  assert.ok((reports.at(-1)?.downloaded ?? 0) <= SIZE - SHARD_SIZE - half);
+  assert.deepEqual(
+    Array.from(env.cache.entries.keys()).filter((key) => key.includes("/part/")),
+    [],
+  );
+});
+
+test("a part that was damaged in the store is fetched again", async (t) => {
+  const server = await serve(t);
+  const env = fakeEnv();
+  server.fault = ({ range: asked }, response) => {
+    if (!asked?.endsWith(`-${2 * SHARD_SIZE - 1}`)) return false;
+    response.writeHead(206, { "Content-Range": `bytes ${SHARD_SIZE}-${2 * SHARD_SIZE - 1}/${SIZE}` });
+    response.write(body.subarray(SHARD_SIZE, SHARD_SIZE + 1000), () => response.destroy());
+    return true;
+  };
+  await assert.rejects(load(env, [remote(server)]), NetworkError);
+  const [key] = Array.from(env.cache.entries.keys()).filter((entry) => entry.includes("/part/"));
+  const part = env.cache.entries.get(key ?? "");
+  assert.ok(part);
+  part[5] = (part[5] ?? 0) ^ 1;
+  server.fault = null;
+  const { runtime } = await load(env, [remote(server)]);
+  assert.deepEqual(runtime.hashes, [sha256(body)]);
+});
+
+test("shards without a manifest are listed and can be deleted", async (t) => {
+  const server = await serve(t);
+  const env = fakeEnv();
+  await load(env, [remote(server)]);
+  for (const key of env.cache.entries.keys()) if (key.includes("/manifest/")) env.cache.entries.delete(key);
+  const models = (await env.store?.models()) ?? [];
+  assert.deepEqual(
+    models.map(({ name, bytes, complete }) => ({ name, bytes, complete })),
+    [{ name: "", bytes: SIZE, complete: false }],
+  );
+  await env.store?.removeModel(models[0]?.key ?? "");
+  assert.equal(env.cache.entries.size, 0);
+});
+
+test("a download that stands still says so", () => {
+  let now = 0;
+  const reports: LoadProgress[] = [];
+  const progress = new ProgressMeter(
+    (report) => reports.push(report),
+    () => now,
+  );
+  progress.phase("download", 0, 1000);
+  now = 1000;
+  progress.fetched(100);
+  assert.ok((reports.at(-1)?.bytesPerSecond ?? 0) > 0);
+  now = 2000;
+  progress.tick();
+  assert.equal(reports.length, 2);
+  now = 4500;
+  progress.tick();
+  assert.deepEqual(
+    { bytesPerSecond: reports.at(-1)?.bytesPerSecond, secondsLeft: reports.at(-1)?.secondsLeft },
+    { bytesPerSecond: 0, secondsLeft: null },
+  );
+});
+
 test("a damaged shard is fetched again, alone", async (t) => {
   const server = await serve(t);
   const env = fakeEnv();
@@ -109,8 +204,8 @@ test("a damaged shard is fetched again, alone", async (t) => {
   env.cache.entries.delete(env.cache.shards()[2] ?? "");
   await server.stop();
   await assert.rejects(load(env, [remote(server)]), (error) => {
-    assert.ok(error instanceof CorruptFileError);
-    assert.match(error.message, /Part 3 .* cannot be fetched again/);
+    assert.ok(error instanceof NetworkError);
+    assert.match(error.message, /Shard 3 .* downloading it again failed/);
     return true;
   });
 });
@@ -169,7 +264,8 @@ test("a short answer is asked for again", async (t) => {
   };
   const { runtime } = await load(env, [remote(server)]);
   assert.deepEqual(runtime.hashes, [sha256(body)]);
-  assert.equal(server.shardRanges().filter((asked) => asked === range(1)).length, 2);
+  assert.equal(server.shardRanges().filter((asked) => asked === range(1)).length, 1);
+  assert.ok(server.shardRanges().includes(`bytes=${SHARD_SIZE + 500}-${2 * SHARD_SIZE - 1}`));
 });
 
 test("a busy server is given the time it asks for", async (t) => {
@@ -185,7 +281,7 @@ test("a busy server is given the time it asks for", async (t) => {
   assert.deepEqual(env.slept, [7000, 7000]);
 });
 
-test("a file that changes meanwhile is loaded anew, once", async (t) => {
+test("a file that changes meanwhile is loaded again, once", async (t) => {
   const server = await serve(t);
   const env = fakeEnv();
   server.fault = ({ range: asked }) => {
@@ -352,7 +448,12 @@ test("a manifest that makes no sense is not believed", async (t) => {
   await load(env, [remote(server)]);
   const key = [...env.cache.entries.keys()].find((entry) => entry.includes("/manifest/")) ?? "";
   env.cache.entries.set(key, new TextEncoder().encode('{"size": 1e15, "digests": []}'));
-  assert.deepEqual(await new ShardStore(env.cache, "https://page.test").models(), []);
+  // Its shards are still there, and nobody knows of what.
+  const models = await new ShardStore(env.cache, "https://page.test").models();
+  assert.deepEqual(
+    models.map(({ name, urls }) => ({ name, urls })),
+    [{ name: "", urls: [] }],
+  );
   const { runtime } = await load(env, [remote(server)]);
   assert.deepEqual(runtime.hashes, [sha256(body)]);
 });

@@ -17,6 +17,24 @@ test("defaults are OpenAI's", () => {
   });
 });
 
+test("halves of characters are replaced, whole ones are not", () => {
+  const content = "a \ud83d b \ude00 c \ud83d\ude00";
+  const repaired = "a \ufffd b \ufffd c \ud83d\ude00";
+  const parts = [{ type: "text", text: content }];
+  const { messages: sent, stop } = convert({
+    messages: [
+      { role: "user", content },
+      { role: "user", content: parts },
+    ],
+    stop: content,
+  });
+  assert.deepEqual(
+    sent?.map((message) => message.content),
+    [repaired, repaired],
+  );
+  assert.deepEqual(stop, [repaired]);
+});
+
 test("everything given arrives", () => {
   const request = convert({
     model: "any",

@@ -1,4 +1,5 @@
-//! Nomoat's runtime: loads a GGUF model onto a GPU or the CPU and generates text with it, natively and in the browser.
+//! Nomoat's runtime: loads a GGUF model onto a GPU or the CPU and generates text with it, natively and in the
+//! browser.
 //!
 //! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
 

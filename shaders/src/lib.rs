@@ -1,101 +1,120 @@
-//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, with the bindings
-//! and constants that a host needs to run them.
+//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, and what a host
+//! must know to run them.
 //!
-//! Each kernel is a file in `wgsl/`, which describes what it computes, the layout of its buffers and how
-//! workgroups map to the output. `variants.txt` lists the variants.
+//! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and
+//! how workgroups map onto the output. [`Kernel`] names them with their settings.
 
 mod compose;
+mod kernel;
+mod reflect;
 
-/// How a kernel uses a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// A uniform buffer.
-    Uniform,
-    /// A storage buffer that is only read.
-    Read,
-    /// A storage buffer that is written.
-    Write,
-}
+pub use kernel::{Kernel, Lanes, Layout, Number, Operands, Output, Packed, Room, Staged, Tail, Tile};
+pub use reflect::{Access, Binding};
 
-/// One binding of a kernel, in group 0.
-#[derive(Clone, Copy, Debug)]
-pub struct Binding {
-    /// The `@binding` number.
-    pub index: u32,
-    /// The variable's name in WGSL, by which hosts find it.
-    pub name: &'static str,
-    /// How the kernel uses it.
-    pub access: Access,
-}
-
-/// One variant of a kernel.
-#[derive(Debug)]
+/// The text of a kernel, and what a host must know of it.
+#[derive(Clone, Debug)]
 pub struct Shader {
-    /// Kernel and settings, such as `matmul.q4_0.f16.64`.
-    pub name: &'static str,
-    /// Names and values of its settings.
-    settings: &'static [(&'static str, &'static str)],
-    /// Whether the device must have the `shader-f16` feature.
-    pub needs_f16: bool,
-    /// Whether the device must have the `subgroups` feature.
-    pub needs_subgroups: bool,
-    /// Threads of a workgroup, per dimension.
-    pub workgroup_size: [u32; 3],
+    /// What it is.
+    pub kernel: Kernel,
+    /// The whole text, valid WGSL as browsers take it; the entry point is `main`.
+    pub wgsl: String,
     /// Names of the `override` constants.
-    pub overrides: &'static [&'static str],
-    /// Bindings, in order of their number.
-    pub bindings: &'static [Binding],
+    pub overrides: Vec<String>,
+    /// Bindings, by rising number.
+    pub bindings: Vec<Binding>,
 }
 
-impl Shader {
-    /// The complete WGSL, as browsers accept it. The entry point is `main`.
-    pub fn wgsl(&self) -> String {
+impl Kernel {
+    /// Composes the kernel's text. An error for kernels of benches, where the feature `bench` is off.
+    pub fn shader(self) -> Result<Shader, String> {
         let source = |name: &str| {
             SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
         };
-        // The build script has composed every variant, so this cannot fail.
-        compose::compose(&self.settings.to_vec(), source).unwrap_or_default()
+        let wgsl = compose::compose(&self.settings(), source)?;
+        let (overrides, bindings) = (reflect::overrides(&wgsl), reflect::bindings(&wgsl));
+        Ok(Shader { kernel: self, wgsl, overrides, bindings })
+    }
+}
+
+impl Shader {
+    /// Whether the device must have the `shader-f16` feature.
+    pub fn needs_f16(&self) -> bool {
+        self.wgsl.contains("enable f16;")
+    }
+
+    /// Whether the device must have the `subgroups` feature.
+    pub fn needs_subgroups(&self) -> bool {
+        self.wgsl.contains("enable subgroups;")
     }
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 
-/// The variant with this name.
-pub fn find(name: &str) -> Option<&'static Shader> {
-    SHADERS.iter().find(|shader| shader.name == name)
+impl Layout {
+    /// The layout of this name.
+    pub fn find(name: &str) -> Option<Layout> {
+        LAYOUTS.iter().copied().find(|layout| layout.name == name)
+    }
+
+    /// All layouts.
+    pub fn all() -> &'static [Layout] {
+        LAYOUTS
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    fn all() -> impl Iterator<Item = Shader> {
+        let is_kept = |kernel: &Kernel| {
+            cfg!(feature = "bench")
+                || !matches!(kernel, Kernel::BenchMemory { .. } | Kernel::BenchMultiplyAdd(_))
+        };
+        Kernel::all(LAYOUTS).into_iter().filter(is_kept).map(|kernel| kernel.shader().unwrap())
+    }
+
     #[test]
     fn names_are_unique_and_limits_hold() {
-        for (i, shader) in SHADERS.iter().enumerate() {
-            assert!(SHADERS[..i].iter().all(|s| s.name != shader.name), "{} twice", shader.name);
-            // Every WebGPU device supports 8 storage buffers per stage and 256 threads per workgroup.
+        let mut names = std::collections::HashSet::new();
+        for shader in all() {
+            assert!(names.insert(shader.kernel.to_string()), "{} twice", shader.kernel);
+            // Every WebGPU device has 8 storage buffers a stage.
             let storage = shader.bindings.iter().filter(|b| b.access != Access::Uniform).count();
-            assert!(storage <= 8, "{}: {storage} storage buffers", shader.name);
-            assert!(shader.workgroup_size.iter().product::<u32>() <= 256, "{}", shader.name);
+            assert!(storage <= 8, "{}: {storage} storage buffers", shader.kernel);
+            assert!(!shader.wgsl.contains("\n#"), "{}: {}", shader.kernel, shader.wgsl);
         }
+    }
+
+    #[test]
+    fn layouts_are_those_of_the_folder() {
+        let names: Vec<_> = Layout::all().iter().map(|layout| layout.name()).collect();
+        for name in ["f16", "f32", "q4_0", "q4_1", "q8_0"] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        assert!(Layout::find("nibbles").is_none() && Layout::find("block").is_none());
+        assert!(Layout::find("q4_0").unwrap().packed().is_some());
+        assert!(Layout::find("q8_0").unwrap().packed().is_none());
     }
 
     #[test]
     fn bindings_and_features_are_reflected() {
-        let shader = find("matmul.q4_0.f16.64").map(|s| (s.needs_f16, s.workgroup_size));
-        assert_eq!(shader, Some((true, [64, 1, 1])));
-        let names: Vec<_> =
-            find("matvec.f32.plain.plain.one").into_iter().flat_map(|s| s.bindings).map(|b| b.name).collect();
+        let [f32, q4_1] = ["f32", "q4_1"].map(|name| Layout::find(name).unwrap());
+        let plain = Tail { output: Output::Plain, bias: false };
+        let matvec = Kernel::Matvec(Operands::Floats(f32), plain, Lanes::One);
+        let names: Vec<_> = matvec.shader().unwrap().bindings.into_iter().map(|b| b.name).collect();
         assert_eq!(names, ["step", "x", "quants", "y", "shape"]);
-        assert!(find("matvec.q4_1.normed.qkv.shared").is_some_and(|s| s.overrides.contains(&"LANES")));
-        assert!(find("matvec.q4_1.int8.plain.subgroup").is_some_and(|s| s.needs_subgroups));
-    }
-
-    #[test]
-    fn texts_are_composed() {
-        for shader in SHADERS {
-            let text = shader.wgsl();
-            assert!(text.contains("fn main(") && !text.contains("\n#"), "{}: {text}", shader.name);
-        }
+        assert_eq!(matvec.to_string(), "matvec.f32.plain.plain.none.one");
+        let heads = Tail { output: Output::Heads, bias: true };
+        let shared = Kernel::Matvec(Operands::Normed(q4_1), heads, Lanes::Shared).shader().unwrap();
+        assert!(shared.overrides.iter().any(|name| name == "LANES") && !shared.needs_subgroups());
+        assert!(
+            Kernel::Matvec(Operands::Normed(q4_1), heads, Lanes::Subgroup)
+                .shader()
+                .unwrap()
+                .needs_subgroups()
+        );
+        assert!(Kernel::Matmul(Staged::F16(q4_1), Tile::Large).shader().unwrap().needs_f16());
     }
 }

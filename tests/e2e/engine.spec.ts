@@ -218,7 +218,7 @@ test("a lost device is rebuilt once, and the answer goes on where it was", async
   expect(page.workers()).not.toContain(before);
   expect(await page.evaluate(() => window.pieces.join(""))).toBe(whole);
 
-  // Lost twice in one answer, it gives up; the next answer starts anew.
+  // Lost twice in one answer, it gives up; the next answer starts a new worker.
   await startAnswer(page);
   await loseDevice(page);
   await morePieces(page);

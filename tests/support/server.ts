@@ -29,6 +29,8 @@ export interface Fault {
   status?: number;
   /** Milliseconds before an answer. */
   delay?: number;
+  /** Milliseconds after each 64 KiB: little is under way when a connection is cut. */
+  pace?: number;
 }
 
 const TYPES: Record<string, string> = {
@@ -43,9 +45,6 @@ const TYPES: Record<string, string> = {
   ".webmanifest": "application/manifest+json",
   ".woff2": "font/woff2",
 };
-
-const COOP = "Cross-Origin-Opener-Policy";
-const COEP = "Cross-Origin-Embedder-Policy";
 
 /** The headers of `cargo xtask chat`. */
 const HEADERS = {
@@ -144,8 +143,7 @@ export class Site {
     const head = (status: number, headers: Record<string, string | number> = {}) => {
       entry.status = status;
       const isOpen = [...this.open].some((start) => path.startsWith(start));
-      const { [COOP]: _coop, [COEP]: _coep, ...others } = HEADERS;
-      response.writeHead(status, { ...(isOpen ? others : HEADERS), ...headers });
+      response.writeHead(status, { ...(isOpen ? {} : HEADERS), ...headers });
     };
     if (fault.status !== undefined || (text === undefined && file === null)) {
       head(fault.status ?? 404);
@@ -184,7 +182,8 @@ export class Site {
           response.write(part, () => request.socket.destroy());
           return;
         }
-        done(null, part);
+        if (fault.pace === undefined) done(null, part);
+        else setTimeout(() => done(null, part), fault.pace);
       },
     });
     // A browser may cancel a request.

@@ -1,7 +1,9 @@
 /**
- * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a wasm build.
- * The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow downloads slowly,
- * ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError fails in the middle of the first answer.
+ * A stand-in for the package `nomoat`, used by `vite --mode fake`: the page without a GPU, a download or a
+ * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
+ * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
+ * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
+ * every second, ?context=40 has a context of 40 words.
  */
 import type {
   CatalogueEntry,
@@ -40,7 +42,14 @@ export class AbortedError extends NomoatError {
 }
 export class NetworkError extends NomoatError {}
 export class ContextLengthError extends NomoatError {}
-export class InvalidRequestError extends NomoatError {}
+export class InvalidRequestError extends NomoatError {
+  constructor(
+    message: string,
+    readonly param?: string,
+  ) {
+    super(message, "invalid_request");
+  }
+}
 export class InternalError extends NomoatError {}
 
 const errors: Record<string, new (message: string) => Error> = {
@@ -97,6 +106,13 @@ export const catalogue: readonly CatalogueEntry[] = [
   },
 ];
 
+/** A word is a token here. */
+function words(text: string): string[] {
+  return text.match(/\s*\S+/g) ?? [];
+}
+
+const contextLength = Number(wish.get("context") ?? 4096);
+
 const key = "nomoat-fake-bytes";
 if (wish.has("stored")) localStorage.setItem(key, String(size));
 const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
@@ -110,7 +126,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     onProgress?.({ phase, loaded, total: size, downloaded, bytesPerSecond, secondsLeft });
   };
   report("device", 0, 0);
-  await pause(200, signal);
+  if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
   if (options.device !== "cpu") failAs("error");
   const before = bytesStored();
@@ -121,7 +137,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     report("download", loaded, loaded - before);
   }
   report("load", size, size - before);
-  await pause(200, signal);
+  if (!wish.has("echo")) await pause(200, signal);
   report("ready", size, size - before);
 
   return {
@@ -130,7 +146,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       architecture: "llama",
       parameters: 134_515_008,
       quantization: "Q4_1",
-      contextLength: options.contextLength ?? 4096,
+      contextLength,
       trainedContextLength: 8192,
       vocabSize: 49_152,
       tensorBytes: size,
@@ -141,6 +157,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
+    tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
 }
@@ -185,22 +202,25 @@ function create(
   params: { messages: { content: string }[]; max_tokens?: number },
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
+  const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
+  if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
   return Promise.resolve(answer(params.messages.at(-1)?.content ?? "", params.max_tokens ?? 1024, options));
 }
 
 async function* answer(question: string, maxTokens: number, { signal, onPrefill }: Options) {
+  const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
-    await pause(120, signal);
+    if (!isEcho) await pause(120, signal);
   }
   failAs("prompt-error");
-  const pieces =
-    (question.includes("France") ? "The capital of France is Paris." : sample).match(/\s*\S+/g) ?? [];
+  const whole = question.includes("France") ? "The capital of France is Paris." : sample;
+  const pieces = words(isEcho ? `Answer to ${question}` : whole);
   let count = 0;
   for (const content of pieces) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
-    await pause(25, signal);
+    if (!isEcho) await pause(wish.has("slow-answer") ? 1000 : 25, signal);
     count += 1;
     yield { choices: [{ index: 0, delta: { content }, finish_reason: null }] };
   }

@@ -2,7 +2,7 @@ import { render } from "preact";
 import { App } from "./components/App";
 import { restore } from "./state/chat";
 import { checkDevice, engineSettled, engineState, followChoice, startModel } from "./state/engine";
-import { loadSummaries } from "./state/history";
+import { refreshList } from "./state/history";
 import { reloadOnceIsolated, wasLoading } from "./state/isolation";
 import { refreshStorage } from "./state/models";
 import { registerServiceWorker } from "./state/pwa";
@@ -10,10 +10,10 @@ import { refocusMessage } from "./state/ui";
 import "./styles/index.css";
 
 async function start(): Promise<void> {
-  registerServiceWorker();
-  await loadSummaries()
-    .then(restore)
-    .catch(() => undefined);
+  void registerServiceWorker();
+  // Nothing is waited for: whatever holds the history up, the page is there and says so.
+  void refreshList();
+  void restore();
   const root = document.getElementById("app");
   if (root) render(<App />, root);
   refocusMessage();

@@ -1,8 +1,10 @@
 /**
- * The service worker: keeps the page's own files for use without a server, and makes the page cross-origin isolated on hosts that send
- * no such headers, for the CPU's threads share memory and browsers allow that to isolated pages alone.
+ * The service worker: caches the page's own files for offline use, and makes the page cross-origin isolated
+ * on hosts that do not send the headers. Threads on the CPU share memory, which browsers allow only to
+ * isolated pages.
  *
- * Model shards live in the package's own cache, which nothing here reads, fills or cleans: there is no runtime caching.
+ * Model shards are in the package's own cache, which the service worker never touches: there is no runtime
+ * caching.
  */
 import { clientsClaim } from "workbox-core";
 import type { PrecacheEntry } from "workbox-precaching";
@@ -17,15 +19,18 @@ import { NavigationRoute, registerRoute } from "workbox-routing";
 declare const self: ServiceWorkerGlobalScope & { __WB_MANIFEST: (PrecacheEntry | string)[] };
 
 /**
- * `require-corp`, which every browser with isolation has, and not `credentialless`: what comes from other origins are model files
- * alone, and those are fetched with CORS, which satisfies both.
+ * `require-corp` rather than `credentialless`, because every browser with isolation has it. Only model files
+ * come from other origins; they are fetched with CORS, which satisfies both.
  */
 const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-/** An isolated page's workers must embed by its rules, too. Other responses stay as they are: a copy loses its compiled wasm. */
+/**
+ * The workers of an isolated page need the headers as well. Other responses are not copied, because a copy
+ * loses its compiled wasm.
+ */
 function isolates({ mode, destination }: Request): boolean {
   return mode === "navigate" || destination === "worker";
 }
@@ -38,7 +43,7 @@ function isolated(response: Response): Response {
 
 addPlugins([
   {
-    // The event's request: that of a navigation to another address than index.html has been replaced.
+    // The event's request, because that of a navigation has been replaced by one for index.html.
     handlerWillRespond: async ({ event, response }) =>
       event instanceof FetchEvent && isolates(event.request) ? isolated(response) : response,
   },
@@ -51,7 +56,7 @@ registerRoute(
   }),
 );
 
-// The first version takes the page at once; a newer one waits until the person agrees.
+// The first version takes over the page at once; a newer one waits until the person agrees.
 clientsClaim();
 addEventListener("message", (event) => {
   if ((event.data as { type?: string } | null)?.type === "SKIP_WAITING") void self.skipWaiting();

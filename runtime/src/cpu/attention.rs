@@ -1,12 +1,13 @@
-//! Attention over the KV pool: page by page with a running softmax, so that no row of scores is ever whole.
+//! Attention over the KV pool: page by page with a running softmax, so that a row's scores are never all in
+//! memory.
 //!
-//! A layer's pool is f16. Keys lie transposed, `[page, width, 32]`, so that scores build up in lanes that are positions; values lie
-//! `[page, 32, width]`, so that outputs build up in lanes that are theirs. A page's part of one head is widened once for all rows
-//! of a task.
+//! A layer's pool is f16. Keys lie transposed, `[page, width, 32]`, so that the lanes in which scores add up
+//! are positions; values lie `[page, 32, width]`, so that the lanes in which outputs add up are outputs. A
+//! page's part of one head is converted to f32 once for all rows of a task.
 
 use super::numbers::{exp_all, from_f16, max, to_f16};
 use super::simd::{V, load, madd_f32, splat_f32, store};
-use crate::graph::{Attention, PAGE, Step, Token};
+use crate::graph::{Attention, Half, PAGE, Step, Token};
 use std::ops::Range;
 
 pub(super) const CELLS: usize = PAGE as usize;
@@ -19,25 +20,75 @@ pub(super) struct Pool<'a> {
     pub width: usize,
 }
 
-/// Writes a token's keys, or with `transposed` unset its values, where they belong.
-pub(super) fn write(numbers: &[f32], cell: usize, transposed: bool, mut put: impl FnMut(usize, u16)) {
+/// Writes a token's keys or values to its cell.
+pub(super) fn write(numbers: &[f32], cell: usize, half: Half, mut put: impl FnMut(usize, u16)) {
     let (page, cell) = (cell / CELLS * CELLS * numbers.len(), cell % CELLS);
     for (i, x) in numbers.iter().enumerate() {
-        let at = if transposed { i * CELLS + cell } else { cell * numbers.len() + i };
+        let at = match half {
+            Half::Keys => i * CELLS + cell,
+            Half::Values => cell * numbers.len() + i,
+        };
         put(page + at, to_f16(*x));
     }
 }
 
-/// Room for one task.
+/// Memory for one task.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
-    /// Of each row and head: the greatest score so far and the sum of weights relative to it.
+    /// For each row and head: the greatest score so far, and the sum of weights relative to it.
     state: Vec<[f32; 2]>,
+    /// For [`attend_rows`].
+    pub scores: Vec<f32>,
 }
 
-/// Some query heads, all of the same key head, of some rows: `out` holds their outputs, row after row, heads in order.
+/// The first position that a token sees, and the one after the last.
+fn visible(shape: Attention, token: &Token) -> (usize, usize) {
+    let end = token.position as usize + 1;
+    let first = if shape.window == 0 { 0 } else { end.saturating_sub(shape.window as usize) };
+    (first, end)
+}
+
+/// A row's attention over the step's own rows of its sequence; `keys` and `values` give those of a row.
+pub(super) fn attend_rows<'a>(
+    shape: Attention,
+    tokens: &[Token],
+    row: usize,
+    query: &[f32],
+    (keys, values): (&impl Fn(usize) -> &'a [f32], &impl Fn(usize) -> &'a [f32]),
+    out: &mut [f32],
+    scores: &mut Vec<f32>,
+) {
+    let Attention { n_heads, n_kv_heads, head_dim, scale, .. } = shape;
+    let (first, end) = visible(shape, &tokens[row]);
+    let is_seen = |other: &usize| {
+        let Token { sequence, position, .. } = tokens[*other];
+        sequence == tokens[row].sequence && (first..end).contains(&(position as usize))
+    };
+    out.fill(0.0);
+    let heads = query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
+    for (head, (query, out)) in heads.enumerate() {
+        let at = head / (n_heads / n_kv_heads) * head_dim;
+        let seen = || (0..tokens.len()).filter(is_seen);
+        scores.clear();
+        scores.extend(seen().map(|row| {
+            let key = &keys(row)[at..][..head_dim];
+            scale * query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>()
+        }));
+        // Whole vectors; what is added has no weight.
+        scores.resize(scores.len().next_multiple_of(4), f32::NEG_INFINITY);
+        let top = max(scores);
+        let sum = exp_all(scores, top);
+        for (row, weight) in seen().zip(scores.iter()) {
+            let value = &values(row)[at..][..head_dim];
+            out.iter_mut().zip(value).for_each(|(o, v)| *o += weight / sum * v);
+        }
+    }
+}
+
+/// Some query heads, all of the same key head, of some rows: `out` holds their outputs, row after row, heads
+/// in order.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attend(
     shape: Attention,
@@ -49,12 +100,9 @@ pub(super) fn attend(
     out: impl Fn(usize, usize) -> *mut f32,
     scratch: &mut Scratch,
 ) {
-    let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
+    let Attention { n_heads, n_kv_heads, head_dim, scale, .. } = shape;
     let kv_head = heads.start / (n_heads / n_kv_heads);
-    let visible = |token: &Token| {
-        let first = if window == 0 { 0 } else { (token.position + 1).saturating_sub(window) };
-        (first as usize, token.position as usize + 1)
-    };
+    let visible = |token: &Token| visible(shape, token);
     // SAFETY, here and below: `query` and `out` give a head's `head_dim` floats, which no other task touches.
     let output = |row, head| unsafe { std::slice::from_raw_parts_mut(out(row, head), head_dim) };
     let n = rows.len() * heads.len();
@@ -66,7 +114,7 @@ pub(super) fn attend(
         heads.clone().for_each(|head| output(row, head).fill(0.0));
     }
 
-    // Rows of one sequence share its pages.
+    // Neighbouring rows of one sequence share its pages.
     let mut from = rows.start;
     while from < rows.end {
         let sequence = step.tokens[from].sequence;
@@ -128,7 +176,7 @@ fn page_of(
     for s in &mut weights {
         *s *= scale;
     }
-    // The last page's end and a window's beginning are not seen.
+    // The cells before a window and after the row's own are not seen.
     weights[..cells.start].fill(f32::NEG_INFINITY);
     weights[cells.end..].fill(f32::NEG_INFINITY);
     let highest = top.max(max(&weights));
@@ -151,7 +199,7 @@ fn accumulate(factors: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
     assert!(rows.len() >= factors.len() * width && out.len() == width);
     let whole = width / STRIP * STRIP;
     for first in (0..whole).step_by(STRIP) {
-        // SAFETY: a strip of `out` and of each row lies within them, as was just checked.
+        // SAFETY: a strip of `out` and of each row is within them, as was just checked.
         unsafe {
             let place = out.as_mut_ptr().add(first);
             let mut sums: [V; STRIP / 4] = std::array::from_fn(|i| load(place.add(4 * i).cast()));

@@ -1,17 +1,19 @@
-//! What the kernels reach of this machine's memory bandwidth, op by op, at SmolLM2-135M's shapes.
+//! How much of this machine's memory bandwidth the kernels use, op by op, at SmolLM2-135M's shapes.
 
 use super::{Cpu, CpuError, Executor, Weights, weights::zeroed};
 use crate::graph::{
-    Attention, Builder, Capacity, Graph, Output, PAGE, Rope, Rows, Step, Token, Want, WeightId,
+    Activation, Attention, Builder, Capacity, Domain, Graph, Output, PAGE, Rope, Step, Token, WeightId,
 };
 use crate::quant::Format;
 use serde::Serialize;
 use std::hint::black_box;
 use web_time::{Duration, Instant};
 
-/// Each figure is the best of as many steps as fit in.
+/// Time for each figure, which is the best of as many steps as fit in it.
 const TIME: Duration = Duration::from_millis(400);
-/// More than caches hold.
+/// Blocks that are written to a matrix at a time.
+const PIECE: usize = 1 << 10;
+/// Bytes, more than caches hold.
 const MEMORY: usize = 128 << 20;
 const LAYERS: usize = 30;
 const CONTEXT: u32 = 346;
@@ -26,28 +28,28 @@ const HEADS: Attention = Attention { n_heads: 9, n_kv_heads: 3, head_dim: 64, sc
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What the kernels are compiled to, and their class.
+    /// What the kernels are compiled to, and the form of activations.
     pub simd: String,
     /// Threads.
     pub threads: usize,
     /// Bytes a second at which all threads together read memory.
     pub bandwidth: f64,
-    /// By op and rows.
+    /// Each op, with one row and with many.
     pub ops: Vec<Measured>,
 }
 
-/// An op, as often as the model has it.
+/// An op, as many times as the model has it.
 #[derive(Debug, Serialize)]
 pub struct Measured {
     /// Op, format and shape.
     pub op: String,
     /// Rows of the step.
     pub rows: u32,
-    /// Of a step.
+    /// Seconds of a step.
     pub seconds: f64,
-    /// Of weights or of the KV pool, that a step reads at least once; 0 where there are none.
+    /// Bytes of weights or of the KV pool that a step reads at least once; 0 where there are none.
     pub bytes: f64,
-    /// Multiplications with an addition; 0 where they are not what the op does.
+    /// Multiplications with an addition; 0 where the op does something else.
     pub macs: f64,
 }
 
@@ -66,7 +68,7 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
     for (name, format, n_rows, n_cols, copies) in products {
         for rows in ROWS {
             let mut g = Builder::default();
-            let x = g.value(Rows::Tokens, n_cols);
+            let x = g.value(Domain::Tokens, n_cols);
             // One input times many weights, so that no cache holds them all.
             for copy in 0..copies {
                 let weight = g.matrix(format!("{name} {copy}"), n_rows, n_cols);
@@ -77,7 +79,7 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
                 op: format!("{name} {n_rows}×{n_cols} {}, {copies}×", format.name()),
                 rows,
                 seconds: time(cpu, &g.finish(), format, rows, 0)?,
-                bytes: weights / 32.0 * format.block_bytes() as f64,
+                bytes: weights / format.block_len() as f64 * format.block_bytes() as f64,
                 macs: weights * f64::from(rows),
             });
         }
@@ -93,7 +95,7 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
         });
     }
     for (op, graph, outputs) in
-        [("norm, SwiGLU, RoPE, sum, 30×", row_ops(), false), ("argmax of 49152", argmax(), true)]
+        [("norm, SwiGLU, RoPE, sum, 30×", row_ops(), false), ("likeliest of 49152", likeliest(), true)]
     {
         for rows in ROWS {
             let outputs = if outputs { rows } else { 0 };
@@ -123,7 +125,8 @@ fn bandwidth(cpu: &Cpu) -> Result<f64, CpuError> {
                 }
             }
             black_box(sums);
-        });
+            Ok(())
+        })?;
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(MEMORY as f64 / best)
@@ -131,64 +134,75 @@ fn bandwidth(cpu: &Cpu) -> Result<f64, CpuError> {
 
 fn attention() -> Graph {
     let mut g = Builder::default();
-    let (q, k) = (g.value(Rows::Tokens, WIDTH), g.value(Rows::Tokens, KV_WIDTH));
+    let (q, k) = (g.value(Domain::Tokens, WIDTH), g.value(Domain::Tokens, KV_WIDTH));
     for _ in 0..LAYERS {
-        let layer = g.kv_layer(KV_WIDTH);
-        g.kv_write(k, k, layer);
-        g.attention(q, layer, HEADS);
+        let cache = g.cache(KV_WIDTH);
+        g.attention(q, k, k, cache, HEADS);
     }
     g.finish()
 }
 
-/// What a layer does to its rows one by one.
+/// What a layer does to each row by itself.
 fn row_ops() -> Graph {
     let mut g = Builder::default();
-    let (x, k) = (g.value(Rows::Tokens, WIDTH), g.value(Rows::Tokens, KV_WIDTH));
-    let hidden = g.value(Rows::Tokens, HIDDEN);
+    let (x, k) = (g.value(Domain::Tokens, WIDTH), g.value(Domain::Tokens, KV_WIDTH));
+    let hidden = g.value(Domain::Tokens, HIDDEN);
     let norm = g.constant(vec![1.0; WIDTH]);
     let (turns, factors) = (g.constant(vec![0.01; 32]), g.constant(vec![1.0; 32]));
-    let rope = |n_heads| Rope { n_heads, head_dim: 64, n_rot: 64, neox: false };
+    let rope = |n_heads| Rope { n_heads, head_dim: 64, n_rot: 64, neox: false, turns, factors };
     for _ in 0..LAYERS {
         g.rms_norm(x, norm, 1e-5);
-        g.rope(x, turns, factors, rope(9));
-        g.rope(k, turns, factors, rope(3));
+        g.rope(x, rope(9));
+        g.rope(k, rope(3));
         g.add(x, x);
         g.rms_norm(x, norm, 1e-5);
-        g.swiglu(hidden, hidden);
+        g.gated(hidden, hidden, Activation::Silu);
         g.add(x, x);
     }
     g.finish()
 }
 
-fn argmax() -> Graph {
+fn likeliest() -> Graph {
     let mut g = Builder::default();
-    let logits = g.value(Rows::Outputs, N_VOCAB);
-    g.argmax(logits);
+    let logits = g.value(Domain::Outputs, N_VOCAB);
+    g.logits(logits);
     g.finish()
 }
 
 /// Seconds of a step over the last `rows` positions of the context.
 fn time(cpu: &Cpu, graph: &Graph, format: Format, rows: u32, outputs: u32) -> Result<f64, CpuError> {
     let mut weights = Weights::allocate(graph, &vec![format; graph.weights.len()], cpu.int8())?;
+    // Every piece of every matrix has the same blocks.
+    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+    let mut state = 0_u64;
+    let bits = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state ^ (state >> 29)
+    };
+    format.repack(&format.made_up(PIECE * format.block_len(), 0.01, bits), &mut quants, &mut scales);
     for (i, weight) in graph.weights.iter().enumerate().filter(|(_, weight)| !weight.is_vector) {
-        let blocks = weight.n_rows * weight.n_cols / 32;
-        let quants: Vec<u8> = (0..blocks * format.quants_bytes()).map(|i| (i * 31 % 53) as u8).collect();
-        let scales = half::f16::from_f32(0.01).to_le_bytes().repeat(blocks * format.scales_bytes() / 2);
-        weights.write_blocks(WeightId(i), 0, &quants, &scales);
+        let n_blocks = weight.n_rows * weight.n_cols / format.block_len();
+        for first in (0..n_blocks).step_by(PIECE) {
+            let n = PIECE.min(n_blocks - first);
+            let (quants, scales) =
+                (&quants[..n * format.quants_bytes()], &scales[..n * format.scales_bytes()]);
+            weights.write_blocks(WeightId(i), first, quants, scales);
+        }
     }
     let pages = CONTEXT.div_ceil(PAGE);
     let capacity = Capacity { tokens: rows, outputs: outputs.max(1), sequences: 1, max_pages: pages, pages };
     let mut executor = Executor::new(cpu, graph, &weights, capacity)?;
     let token = |position| Token { id: 0, position, sequence: 0, cell: position };
     let tokens: Vec<Token> = (CONTEXT - rows..CONTEXT).map(token).collect();
-    let outputs: Vec<Output> = (0..outputs).map(|row| Output { row, target: 0 }).collect();
+    let outputs: Vec<Output> = (0..outputs).map(|row| Output::likeliest(row, 0)).collect();
     let page_table: Vec<u32> = (0..pages).collect();
-    let step = Step { tokens: &tokens, outputs: &outputs, pages: &page_table, max_pages: pages };
+    let step =
+        Step { tokens: &tokens, outputs: &outputs, choices: &[], pages: &page_table, max_pages: pages };
     let mut best = f64::INFINITY;
     let begin = Instant::now();
     while begin.elapsed() < TIME {
         let start = Instant::now();
-        executor.step(&weights, &step, Want::Best)?;
+        executor.step(&weights, &step)?;
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(best)

@@ -4,10 +4,10 @@ use super::attention::Scratch;
 use super::lower::{Plan, Stage, lower};
 use super::matmul::{Dots, ROWS};
 use super::pool::Pool;
-use super::run::{ARGMAX_RUN, Local, MAX_TILES, Run, Shared};
+use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared};
 use super::weights::{TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
-use crate::graph::{Best, Capacity, Graph, Op, Step, ValueId, Want, WeightId};
+use crate::graph::{Capacity, Chosen, Graph, Op, Rope, Step, Token};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -15,25 +15,46 @@ use std::sync::atomic::AtomicUsize;
 #[derive(Debug)]
 pub struct Executor {
     pool: Arc<Pool>,
+    graph: Graph,
     plan: Plan,
-    widths: Vec<usize>,
-    logits: Option<ValueId>,
-    argmax: Option<ValueId>,
     capacity: Capacity,
     values: Vec<f32>,
-    /// Keys and values of each layer, and the floats of a position in each.
-    kv: Vec<(Vec<u16>, Vec<u16>, usize)>,
-    /// Distinct rotary embeddings: turns, factors, and for each row the cosines and sines.
-    ropes: Vec<(WeightId, WeightId, Vec<[f32; 2]>)>,
-    /// Activations as weights want them.
+    kv: Vec<Kv>,
+    /// Rotary embeddings with different frequencies, each with the cosines and sines of every row.
+    ropes: Vec<(Rope, Vec<[f32; 2]>)>,
+    /// Activations in the forms that weights need.
     prepared: Vec<u8>,
-    /// (argmax, its logit, Σ exp) of each run of logits.
+    /// For each run of logits: the index of the greatest, that logit, and Σ exp.
     runs: Vec<(usize, f32, f32)>,
     locals: Vec<Local>,
-    /// Of each stage, tasks that have been taken: of its preparation, and of itself.
+    /// For each stage, how many tasks are taken: of its preparation, and of the stage itself.
     taken: Vec<[AtomicUsize; 2]>,
-    /// Of each output row of the last step.
-    pub best: Vec<Best>,
+    /// The rows of a step, with the token ids that slots stand for.
+    tokens: Vec<Token>,
+    slots: Vec<Slot>,
+    /// A copy of a row of logits, which a choice adjusts.
+    adjusted: Vec<f32>,
+    /// What the last step says of each output.
+    pub chosen: Vec<Chosen>,
+}
+
+/// A layer of the KV pool.
+#[derive(Debug)]
+struct Kv {
+    keys: Vec<u16>,
+    values: Vec<u16>,
+    /// Floats of a position, in each of them.
+    width: usize,
+}
+
+/// What is kept from step to step for the outputs of a slot.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// The token that was chosen last.
+    token: u32,
+    /// See [`crate::graph::Choice::choose`].
+    seen: Vec<u32>,
+    bias: Vec<f32>,
 }
 
 impl Executor {
@@ -52,27 +73,27 @@ impl Executor {
         let plan = lower(graph, weights, capacity, keep_values)?;
         let cells = capacity.cells() as usize;
         let mut kv = Vec::new();
-        for &width in &graph.kv_widths {
-            kv.push((zeroed(cells * width, "keys")?, zeroed(cells * width, "values")?, width));
+        for cache in &graph.caches {
+            let n = cells * cache.width;
+            kv.push(Kv { keys: zeroed(n, "keys")?, values: zeroed(n, "values")?, width: cache.width });
         }
-        let mut ropes: Vec<(WeightId, WeightId, Vec<[f32; 2]>)> = Vec::new();
+        let mut ropes: Vec<(Rope, Vec<[f32; 2]>)> = Vec::new();
         for op in &graph.ops {
-            if let Op::Rope { turns, factors, rope, .. } = *op
-                && !ropes.iter().any(|known| (known.0, known.1) == (turns, factors))
+            if let Op::Rope { rope, .. } = *op
+                && !ropes.iter().any(|(known, _)| has_same_angles(known, &rope))
             {
                 let table = zeroed(capacity.tokens as usize * (rope.n_rot / 2), "rotary embeddings")?;
-                ropes.push((turns, factors, table));
+                ropes.push((rope, table));
             }
         }
         let row_bytes = plan.stages.iter().map(|stage| match stage {
-            Stage::MatMul(matmul) => matmul.row_bytes,
-            _ => 0,
+            Stage::Products(products) => products.row_bytes,
+            Stage::Rows { .. } | Stage::Attention(_) | Stage::Likeliest(_) => 0,
         });
         let row_bytes = row_bytes.max().unwrap_or(0);
-        let widths: Vec<usize> = graph.values.iter().map(|value| value.width).collect();
-        let widest = widths.iter().copied().max().unwrap_or(0);
+        let widest = graph.values.iter().map(|value| value.width).max().unwrap_or(0);
         let rows = capacity.tokens.max(capacity.outputs) as usize;
-        let local = || {
+        let local = || -> Result<Local, CpuError> {
             Ok(Local {
                 prepared: zeroed(row_bytes, "activations")?,
                 normed: zeroed(widest, "activations")?,
@@ -83,12 +104,7 @@ impl Executor {
                 attention: Scratch::default(),
             })
         };
-        let n_vocab = graph.logits.map_or(0, |id| widths[id.0]);
-        let of_argmax = graph.ops.iter().find_map(|op| match op {
-            Op::Argmax { logits, .. } => Some(widths[logits.0]),
-            _ => None,
-        });
-        let n_runs = of_argmax.unwrap_or(n_vocab).div_ceil(ARGMAX_RUN) * capacity.outputs as usize;
+        let n_runs = graph.n_vocab().div_ceil(LIKELIEST_RUN) * capacity.outputs as usize;
         Ok(Self {
             pool: cpu.pool().clone(),
             values: zeroed(plan.n_floats, "activations")?,
@@ -96,14 +112,15 @@ impl Executor {
             runs: vec![(0, 0.0, 0.0); n_runs],
             locals: (0..cpu.info().threads).map(|_| local()).collect::<Result<_, _>>()?,
             taken: plan.stages.iter().map(|_| Default::default()).collect(),
+            adjusted: zeroed(graph.n_vocab(), "logits")?,
+            slots: vec![Slot::default(); capacity.sequences as usize],
+            tokens: Vec::new(),
+            chosen: Vec::new(),
+            graph: graph.clone(),
             plan,
-            widths,
-            logits: graph.logits,
-            argmax: graph.argmax,
             capacity,
             kv,
             ropes,
-            best: Vec::new(),
         })
     }
 
@@ -119,74 +136,112 @@ impl Executor {
 
     /// Bytes of the KV pool.
     pub fn kv_bytes(&self) -> u64 {
-        self.kv.iter().map(|(keys, values, _)| 2 * (keys.len() + values.len()) as u64).sum()
+        self.kv.iter().map(|kv| 2 * (kv.keys.len() + kv.values.len()) as u64).sum()
     }
 
-    /// Logits of the last step's first output row.
-    pub fn logits(&mut self) -> &mut [f32] {
-        match self.logits.and_then(|id| Some((self.plan.places[id.0]?, self.widths[id.0]))) {
-            Some((at, n)) => &mut self.values[at..at + n],
-            None => &mut [],
+    /// Sets what the choices of a slot's outputs are adjusted by: a number for each token, or none where
+    /// nothing is adjusted. From then on chosen tokens are counted in `seen`.
+    pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.seen = seen.to_vec();
+            slot.bias = bias.to_vec();
         }
     }
 
-    /// A value's floats, all rows that it can have.
+    /// The logits of an output of the last step.
+    pub fn logits(&self, output: usize) -> &[f32] {
+        let n = self.graph.n_vocab();
+        let place = self.graph.logits.and_then(|id| self.plan.places[id.0]);
+        let row = place.and_then(|at| self.values.get(at + output * n..)?.get(..n));
+        row.filter(|_| output < self.chosen.len()).unwrap_or_default()
+    }
+
+    /// The first `n` floats of a value's place.
     #[cfg(test)]
-    pub(super) fn value(&mut self, id: ValueId, n: usize) -> Option<&mut [f32]> {
+    pub(super) fn value(&mut self, id: crate::graph::ValueId, n: usize) -> Option<&mut [f32]> {
         let at = self.plan.places[id.0]?;
         Some(&mut self.values[at..at + n])
     }
 
-    /// Runs one step with the weights that the executor was made with; what is wanted of it is then in [`Self::best`] and
-    /// [`Self::logits`].
-    pub fn step(&mut self, weights: &Weights, step: &Step, want: Want) -> Result<(), CpuError> {
-        let Capacity { tokens, outputs, sequences, max_pages, .. } = self.capacity;
-        if step.tokens.len() > tokens as usize
-            || step.outputs.len() > outputs as usize
-            || step.pages.len() > (sequences * max_pages) as usize
-            || step.outputs.iter().any(|output| output.row as usize >= step.tokens.len())
-            || step.tokens.iter().any(|token| token.cell >= self.capacity.cells())
-            || (want != Want::Best && step.outputs.len() != 1)
-        {
-            return Err(CpuError::Internal("a step beyond the plan's capacity".into()));
+    /// Where a value lies.
+    #[cfg(test)]
+    pub(super) fn place(&self, id: crate::graph::ValueId) -> Option<usize> {
+        self.plan.places[id.0]
+    }
+
+    /// Runs a step with the weights that the executor was made with. What it says of its outputs is then in
+    /// [`Self::chosen`] and [`Self::logits`].
+    pub fn step(&mut self, weights: &Weights, step: &Step) -> Result<(), CpuError> {
+        step.check(&self.graph, self.capacity)?;
+        self.tokens.clear();
+        self.tokens.extend(step.tokens.iter().map(|token| match token.id & Token::FROM_SLOT {
+            0 => *token,
+            bit => Token { id: self.slots[(token.id - bit) as usize].token, ..*token },
+        }));
+        self.chosen.clear();
+        if self.graph.logits.is_some() {
+            self.chosen.resize(step.outputs.len(), Chosen::default());
         }
-        for (turns, factors, table) in &mut self.ropes {
-            fill(table, step, weights.vector(*turns)?, weights.vector(*factors)?);
+        let by_likelihood = (0..step.outputs.len()).filter(|i| step.outputs[*i].by_choice == 0);
+        let by_likelihood: Vec<usize> = by_likelihood.collect();
+        for (rope, table) in &mut self.ropes {
+            fill(table, step, weights.vector(rope.turns)?, weights.vector(rope.factors)?);
         }
         for counts in &mut self.taken {
             *counts = Default::default();
         }
         let pool = self.pool.clone();
-        let threads = pool.team.threads();
         let run = Run {
             plan: &self.plan,
-            widths: &self.widths,
+            graph: &self.graph,
             weights,
-            step,
-            threads,
+            step: &Step { tokens: &self.tokens, ..*step },
+            threads: pool.team.threads(),
             dots: Dots::best(),
             meet: &|| pool.team.meet(),
             taken: &self.taken,
             ropes: &self.ropes,
+            by_likelihood: &by_likelihood,
             values: Shared::of(&mut self.values),
             prepared: Shared::of(&mut self.prepared),
             runs: Shared::of(&mut self.runs),
             locals: Shared::of(&mut self.locals),
-            kv: self.kv.iter_mut().map(|(k, v, width)| (Shared::of(k), Shared::of(v), *width)).collect(),
+            chosen: Shared::of(&mut self.chosen),
+            kv: self.kv.iter_mut().map(Kv::shared).collect(),
         };
-        pool.team.run(&|thread| run.all(thread));
-        self.best.clear();
-        if let Some(at) = self.argmax.and_then(|id| self.plan.places[id.0]) {
-            let rows = self.values[at..][..4 * step.outputs.len()].chunks_exact(4);
-            self.best.extend(rows.map(|r| Best {
-                id: r[0].to_bits(),
-                logit: r[1],
-                log_sum: r[2],
-                target_logit: r[3],
-            }));
-        }
+        pool.team.run(&|thread| run.all(thread))?;
+        self.choose(step);
         Ok(())
     }
+
+    /// Chooses the tokens of the outputs that have a choice, and puts every token into its slot.
+    fn choose(&mut self, step: &Step) {
+        let n = self.graph.n_vocab();
+        let Some(at) = self.graph.logits.and_then(|id| self.plan.places[id.0]) else { return };
+        for (i, output) in step.outputs.iter().enumerate() {
+            let Some(slot) = self.slots.get_mut(output.slot as usize) else { continue };
+            if output.by_choice != 0 {
+                self.adjusted.copy_from_slice(&self.values[at + i * n..][..n]);
+                let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias);
+                if let Some(seen) = slot.seen.get_mut(id as usize) {
+                    *seen += 1;
+                }
+                self.chosen[i] = Chosen { id, ..Default::default() };
+            }
+            slot.token = self.chosen[i].id;
+        }
+    }
+}
+
+impl Kv {
+    fn shared(&mut self) -> (Shared<u16>, Shared<u16>, usize) {
+        (Shared::of(&mut self.keys), Shared::of(&mut self.values), self.width)
+    }
+}
+
+/// Whether two rotary embeddings turn by the same angles.
+pub(super) fn has_same_angles(a: &Rope, b: &Rope) -> bool {
+    (a.turns, a.factors, a.n_rot) == (b.turns, b.factors, b.n_rot)
 }
 
 /// Cosines and sines of a step's rows.

@@ -1,45 +1,48 @@
 //! Rows of activations times tiles of weights.
 //!
-//! Activations are quantised by blocks of 32: to 16 bits, which is as good as floats, or where 8 bits are asked for, against 4-bit weights
-//! to these: one multiplication of bytes and one addition for 16 of them, or both in one, in builds that have it. Sums within a block are integers and exact; across blocks they are f32, in the order of the columns.
+//! Activations are quantised in blocks of 32: to 16 bits, which is as good as floats, or, for 4-bit weights
+//! and where that is asked for, to 8 bits. Then 16 products take one multiplication of bytes and one
+//! addition, or a single instruction in builds that have it. Sums within a block are integers and exact; sums
+//! of blocks are f32, in the order of the columns.
 //!
-//! In wasm, a block is a loop over groups of columns whose number the compiler does not know: it would unroll it, compute one sum
-//! after the other and keep all of the block's weights in between, for which there are not registers enough.
+//! In wasm, a block is a loop over groups of columns whose number the compiler does not know. It would unroll
+//! the loop, compute one sum after the other, and keep all of the block's weights in between, in more
+//! registers than there are.
 
 use super::numbers::quantise;
 use super::simd::*;
 use super::weights::{Matrix, TILE};
-use crate::quant::{BLOCK, Format};
+use crate::quant::{BLOCK, Layout};
 use std::hint::black_box;
 use std::ops::Range;
 
-/// Rows of activations that meet a tile at once.
+/// Rows of activations that are multiplied with a tile at once.
 pub(super) const ROWS: usize = 4;
 
-/// How activations meet a weight.
+/// The form in which activations are multiplied with a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum Activations {
     F32,
     I8,
     I16,
 }
 
-impl Class {
-    /// Of a format's weights; with `int8`, 8 bits do.
-    pub fn of(format: Format, int8: bool) -> Self {
-        match format {
-            Format::F32 | Format::F16 => Class::F32,
-            Format::Q4_0 | Format::Q4_1 if int8 && HAS_DOT_I8 => Class::I8,
-            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 => Class::I16,
+impl Activations {
+    /// The form for the weights of a layout; with `int8`, 8 bits for those of 4 bits.
+    pub fn of(layout: Layout, int8: bool) -> Self {
+        match layout {
+            Layout::F32 | Layout::F16 => Activations::F32,
+            Layout::Q4_0 | Layout::Q4_1 if int8 && HAS_DOT_I8 => Activations::I8,
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q8_0 => Activations::I16,
         }
     }
 
-    /// Bytes of a block of activations: unit and sum as f32, then the numbers; of F32 just these.
+    /// Bytes of a block of activations: unit and sum as f32, then the numbers. Floats have no unit and sum.
     const fn block_bytes(self) -> usize {
         match self {
-            Class::F32 => 4 * BLOCK,
-            Class::I8 => 8 + BLOCK,
-            Class::I16 => 8 + 2 * BLOCK,
+            Activations::F32 => 4 * BLOCK,
+            Activations::I8 => 8 + BLOCK,
+            Activations::I16 => 8 + 2 * BLOCK,
         }
     }
 
@@ -54,22 +57,22 @@ impl Class {
         for (x, out) in blocks.iter().zip(out.chunks_exact_mut(self.block_bytes())) {
             let mut q = [0; BLOCK];
             let unit = match self {
-                Class::F32 => {
+                Activations::F32 => {
                     out.copy_from_slice(bytemuck::cast_slice(x));
                     continue;
                 }
-                Class::I8 => quantise::<127>(x, &mut q),
-                Class::I16 => quantise::<32767>(x, &mut q),
+                Activations::I8 => quantise::<127>(x, &mut q),
+                Activations::I16 => quantise::<32767>(x, &mut q),
             };
             let sum = unit * q.iter().sum::<i32>() as f32;
             out[..4].copy_from_slice(&unit.to_ne_bytes());
             out[4..8].copy_from_slice(&sum.to_ne_bytes());
             let out = &mut out[8..];
             match self {
-                Class::F32 => {}
-                Class::I8 => out.iter_mut().zip(q).for_each(|(out, q)| *out = q as u8),
-                // Of 4 columns the even ones first: as the bytes of a weight's word fall apart.
-                Class::I16 => {
+                Activations::F32 => {}
+                Activations::I8 => out.iter_mut().zip(q).for_each(|(out, q)| *out = q as u8),
+                // The even ones of 4 columns first, in the order in which a weight's word gives its bytes.
+                Activations::I16 => {
                     for (out, q) in out.chunks_exact_mut(8).zip(q.chunks_exact(4)) {
                         for (out, i) in out.chunks_exact_mut(2).zip([0, 2, 1, 3]) {
                             out.copy_from_slice(&(q[i] as i16).to_ne_bytes());
@@ -106,30 +109,31 @@ pub(super) fn products<const R: usize>(
     out: &mut [f32],
 ) {
     let n = matrix.n_blocks;
-    let class = matrix.class;
-    assert!(x.iter().all(|x| x.len() >= n * class.block_bytes()));
+    let form = matrix.activations;
+    assert!(x.iter().all(|x| x.len() >= form.row_bytes(n * matrix.layout.block_len())));
     let x = x.map(<[u8]>::as_ptr);
     let groups = if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 };
-    // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that class at each of `x`, as was just checked.
+    // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that form at each of `x`, as was
+    // just checked.
     unsafe {
-        match (matrix.format, class, dots) {
-            (Format::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
-            (Format::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
-            (Format::Q4_0, Class::I8, Dots::Pairs) => {
+        match (matrix.layout, form, dots) {
+            (Layout::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
+            (Layout::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
+            (Layout::Q4_0, Activations::I8, Dots::Pairs) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, false, false>(w, n, x, groups));
             }
-            (Format::Q4_0, Class::I8, Dots::Quads) => {
+            (Layout::Q4_0, Activations::I8, Dots::Quads) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, false, true>(w, n, x, groups));
             }
-            (Format::Q4_1, Class::I8, Dots::Pairs) => {
+            (Layout::Q4_1, Activations::I8, Dots::Pairs) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, true, false>(w, n, x, groups));
             }
-            (Format::Q4_1, Class::I8, Dots::Quads) => {
+            (Layout::Q4_1, Activations::I8, Dots::Quads) => {
                 each(matrix, tiles, out, |w| nibbles_i8::<R, true, true>(w, n, x, groups));
             }
-            (Format::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
-            (Format::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
-            (Format::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
+            (Layout::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
+            (Layout::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
+            (Layout::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
         }
     }
 }
@@ -167,7 +171,8 @@ unsafe fn pair(p: *const u8) -> [V; 2] {
     unsafe { [load(p), load(p.add(16))] }
 }
 
-/// Adds a block's integer sums `i`: `d (unit i)`, and the offset, `m sum` or, of Q4_0, `-8 d sum`.
+/// Adds a block's integer sums `i`: `d (unit i)`, and the offset, which is `m sum` or, with `OFFSET`, `-8 d
+/// sum`.
 ///
 /// # Safety
 /// At `tile` are a tile's scales (and minima), at `x` a block's unit and sum.
@@ -192,8 +197,8 @@ unsafe fn scale<const MIN: bool, const OFFSET: bool>(
     }
 }
 
-/// # Safety
-/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I8`] at each of `x`; `groups` is 4.
+/// # Safety `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Activations::I8`] at each of `x`;
+/// `groups` is 4.
 #[inline(always)]
 unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
     mut w: *const u8,
@@ -207,7 +212,7 @@ unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let q = w.add(if MIN { 32 } else { 16 });
-            // Of pairs at most 8 times 2 * 15 * 127: that fits 16 bits.
+            // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
             let mut sums = [[zero(); 2]; R];
             for g in 0..groups {
                 let quants = pair(q.add(32 * g));
@@ -234,7 +239,7 @@ unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
                 } else {
                     scale::<false, true>(&mut totals[r], i, d, m, x[r]);
                 }
-                x[r] = x[r].add(Class::I8.block_bytes());
+                x[r] = x[r].add(Activations::I8.block_bytes());
             }
             w = w.add(if MIN { 160 } else { 144 });
         }
@@ -242,8 +247,8 @@ unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
     totals
 }
 
-/// # Safety
-/// `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Class::I16`] at each of `x`; `groups` is 4.
+/// # Safety `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Activations::I16`] at each of `x`;
+/// `groups` is 4.
 #[inline(always)]
 unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
     mut w: *const u8,
@@ -284,7 +289,7 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
                 } else {
                     scale::<false, true>(&mut totals[r], sums[r], d, m, x[r]);
                 }
-                x[r] = x[r].add(Class::I16.block_bytes());
+                x[r] = x[r].add(Activations::I16.block_bytes());
             }
             w = w.add(if MIN { 160 } else { 144 });
         }
@@ -293,7 +298,7 @@ unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
 }
 
 /// # Safety
-/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Class::I16`] at each of `x`; `groups` is 8.
+/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Activations::I16`] at each of `x`; `groups` is 8.
 #[inline(always)]
 unsafe fn bytes_i16<const R: usize>(
     mut w: *const u8,
@@ -320,7 +325,7 @@ unsafe fn bytes_i16<const R: usize>(
             let d = widen_f16(load(w));
             for r in 0..R {
                 scale::<false, false>(&mut totals[r], sums[r], d, d, x[r]);
-                x[r] = x[r].add(Class::I16.block_bytes());
+                x[r] = x[r].add(Activations::I16.block_bytes());
             }
             w = w.add(272);
         }
@@ -329,7 +334,7 @@ unsafe fn bytes_i16<const R: usize>(
 }
 
 /// # Safety
-/// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Class::F32`] at each of `x`.
+/// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Activations::F32`] at each of `x`.
 #[inline(always)]
 unsafe fn columns<const R: usize, const HALF: bool>(
     mut w: *const u8,

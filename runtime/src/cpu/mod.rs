@@ -13,7 +13,7 @@ mod pool;
 mod run;
 mod self_test;
 mod simd;
-#[cfg(all(test, feature = "gpu"))]
+#[cfg(test)]
 mod tests;
 mod weights;
 
@@ -21,6 +21,7 @@ pub use executor::Executor;
 pub use pool::Team;
 pub use weights::{Weights, check_memory};
 
+use crate::graph::step::StepError;
 use pool::Pool;
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,34 +30,40 @@ use thiserror::Error;
 /// What goes wrong on the CPU.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum CpuError {
-    /// Memory could not be had.
-    #[error("the CPU has not enough memory: {0}")]
+    /// Memory could not be allocated.
+    #[error("not enough memory on the CPU: {0}")]
     OutOfMemory(String),
     /// A kernel's result differs from the known answer.
-    #[error("this browser's CPU code computes wrongly ({kernel}: off by {error:.2e}); it is not used")]
+    #[error("the CPU gives wrong results ({kernel}: off by {error:.2e}) and cannot be used")]
     Wrong {
         /// Which kernel.
         kernel: String,
         /// Largest deviation from the reference.
         error: f32,
     },
-    /// A fault of ours.
-    #[error("CPU error: {0}")]
+    /// A step that the executor cannot run.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A thread failed within a step. No further step can run on these threads.
+    #[error("a thread of the CPU stopped unexpectedly; load the model again")]
+    Thread,
+    /// A bug in this program.
+    #[error("internal CPU error: {0}")]
     Internal(String),
 }
 
-/// What the device is and can.
+/// What the CPU is and can do.
 #[derive(Clone, Debug, Serialize)]
-pub struct DeviceInfo {
+pub struct CpuInfo {
     /// `CPU`.
     pub name: String,
     /// `cpu`.
     pub backend: String,
     /// Which vector instructions the kernels use.
     pub simd: String,
-    /// How many threads work.
+    /// How many threads it computes on.
     pub threads: usize,
-    /// `exact`; or `int8` where activations have 8 bits.
+    /// `exact`, or `int8` where activations have 8 bits.
     pub kernels: String,
 }
 
@@ -68,7 +75,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts the threads and tests that the kernels compute rightly.
+    /// Starts the threads and tests that the kernels give right results.
     pub fn open(threads: usize) -> Result<Self, CpuError> {
         self_test::run()?;
         let pool = Pool::start(threads)
@@ -76,18 +83,19 @@ impl Cpu {
         Ok(Self { pool: Arc::new(pool), int8: false })
     }
 
-    /// The same with a team whose other threads have been started elsewhere.
+    /// The same on a team whose other threads have been started elsewhere.
     pub fn with_team(team: Arc<Team>) -> Result<Self, CpuError> {
         self_test::run()?;
         Ok(Self { pool: Arc::new(Pool::of(team)), int8: false })
     }
 
-    /// From now on activations of 8 bits do for 4-bit weights, instead of 16, or not: faster, less exact.
+    /// Chooses whether activations have 8 bits instead of 16 where weights have 4: faster, but less exact.
+    /// Weights that are allocated later follow it.
     pub fn set_int8(&mut self, int8: bool) {
         self.int8 = int8;
     }
 
-    /// Whether they do.
+    /// Whether activations have 8 bits where weights have 4.
     pub fn int8(&self) -> bool {
         self.int8
     }
@@ -96,9 +104,9 @@ impl Cpu {
         &self.pool
     }
 
-    /// What the device is and can.
-    pub fn info(&self) -> DeviceInfo {
-        DeviceInfo {
+    /// What the CPU is and can do.
+    pub fn info(&self) -> CpuInfo {
+        CpuInfo {
             name: "CPU".into(),
             backend: "cpu".into(),
             simd: simd::NAME.into(),
@@ -108,7 +116,7 @@ impl Cpu {
     }
 }
 
-/// One thread a core, at most 8: beyond that memory is the limit.
+/// One thread for each core, at most 8: with more, memory is the limit.
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
 }

@@ -1,6 +1,8 @@
-//! Arithmetic on rows of numbers, written so that compilers vectorise it: no branches, no calls, fixed strides.
+//! Arithmetic on rows of numbers, written so that compilers vectorise it: no branches, no calls, fixed
+//! strides.
 
 use super::simd::*;
+use crate::graph::Activation;
 use crate::quant::BLOCK;
 
 /// An f16's value; infinities and NaN, which nothing here makes, come out as large numbers.
@@ -19,7 +21,8 @@ pub(super) fn to_f16(x: f32) -> u16 {
     (rounded | ((x.to_bits() >> 16) & 0x8000)) as u16
 }
 
-/// e^x to about 1e-7 of itself, for x in -87 .. 88 and clamped to that; Cody and Waite's reduction and Cephes' polynomial.
+/// e^x with an error of about 1e-7 of it, for x from -87 to 88 and clamped to that: Cody and Waite's
+/// reduction and Cephes' polynomial.
 #[inline(always)]
 pub(super) fn exp(x: V) -> V {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: added, it leaves an integer in the low bits
@@ -35,18 +38,29 @@ pub(super) fn exp(x: V) -> V {
     mul_f32(value, shl_i32::<23>(add_i32(shifted, splat_i32(127 - ROUND.to_bits() as i32))))
 }
 
-/// Applies `f` to each number of `x` and `y` with the number in that place; a last few are filled up with zeros.
+/// Puts `f` of each number in the number's place.
 #[inline(always)]
-fn zip(x: &[f32], y: &[f32], out: &mut [f32], f: impl Fn(V, V) -> V) {
-    let n = out.len() / 4 * 4;
-    let (xs, ys) = (x.as_chunks::<4>().0, y.as_chunks::<4>().0);
-    for ((out, x), y) in out.as_chunks_mut::<4>().0.iter_mut().zip(xs).zip(ys) {
-        put(out, f(floats(x), floats(y)));
+fn map(y: &mut [f32], f: impl Fn(V) -> V) {
+    let (chunks, rest) = y.as_chunks_mut::<4>();
+    for y in chunks {
+        let value = f(floats(y));
+        put(y, value);
     }
-    let last = |x: &[f32]| std::array::from_fn(|i| x.get(n + i).copied().unwrap_or(0.0));
-    if n < out.len() {
-        let values = lanes(f(floats(&last(x)), floats(&last(y))));
-        out[n..].iter_mut().zip(values).for_each(|(out, value)| *out = value);
+    for y in rest {
+        *y = lanes(f(splat_f32(*y)))[0];
+    }
+}
+
+/// Puts `f` of each number and of the number of `x` in that place in the number's place.
+#[inline(always)]
+fn combine(y: &mut [f32], x: &[f32], f: impl Fn(V, V) -> V) {
+    let ((ys, y_rest), (xs, x_rest)) = (y.as_chunks_mut::<4>(), x.as_chunks::<4>());
+    for (y, x) in ys.iter_mut().zip(xs) {
+        let value = f(floats(y), floats(x));
+        put(y, value);
+    }
+    for (y, x) in y_rest.iter_mut().zip(x_rest) {
+        *y = lanes(f(splat_f32(*y), splat_f32(*x)))[0];
     }
 }
 
@@ -73,16 +87,43 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// SwiGLU of a row.
-pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+/// `x * sigmoid(x)`.
+#[inline(always)]
+fn silu(x: V) -> V {
     let one = splat_f32(1.0);
-    zip(gate, up, out, |g, u| mul_f32(div_f32(g, add_f32(one, exp(mul_f32(g, splat_f32(-1.0))))), u));
+    div_f32(x, add_f32(one, exp(mul_f32(x, splat_f32(-1.0)))))
 }
 
-/// Sum of two rows.
-pub(super) fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = a + b;
+/// The tanh approximation of `x * Φ(x)`, which is `x * sigmoid(2 u)` with the tanh's argument `u`.
+#[inline(always)]
+fn gelu(x: V) -> V {
+    const TWICE: f32 = 2.0 * 0.797_884_6; // sqrt(2/π)
+    let one = splat_f32(1.0);
+    let inner = madd_f32(mul_f32(x, x), splat_f32(0.044_715), one);
+    let u = mul_f32(mul_f32(x, inner), splat_f32(-TWICE));
+    div_f32(x, add_f32(one, exp(u)))
+}
+
+/// `y = f(y)`.
+pub(super) fn activate(f: Activation, y: &mut [f32]) {
+    match f {
+        Activation::Silu => map(y, silu),
+        Activation::Gelu => map(y, gelu),
+    }
+}
+
+/// `y = f(gate) * y`.
+pub(super) fn gate(f: Activation, gate: &[f32], y: &mut [f32]) {
+    match f {
+        Activation::Silu => combine(y, gate, |y, gate| mul_f32(silu(gate), y)),
+        Activation::Gelu => combine(y, gate, |y, gate| mul_f32(gelu(gate), y)),
+    }
+}
+
+/// `y = y + x`.
+pub(super) fn add(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
     }
 }
 
@@ -103,8 +144,8 @@ pub(super) fn rope(row: &mut [f32], head_dim: usize, neox: bool, table: &[[f32; 
     }
 }
 
-/// Of a row: (argmax, its value, Σ exp(value − that)).
-pub(super) fn best(row: &[f32]) -> (usize, f32, f32) {
+/// The index of a row's greatest number, that number, and Σ exp(x − that).
+pub(super) fn likeliest(row: &[f32]) -> (usize, f32, f32) {
     let top = max(row);
     let index = row.iter().position(|x| *x == top).unwrap_or(0);
     (index, top, sum_exp(row, top))
@@ -154,7 +195,7 @@ pub(super) fn quantise<const LIMIT: u32>(x: &[f32; BLOCK], q: &mut [i32; BLOCK])
     }
     let top = f32::from_bits(top);
     let scale = if top > 0.0 { LIMIT as f32 / top } else { 0.0 };
-    // Of a subnormal block the scale is infinite: it counts as zeros.
+    // A block of subnormal numbers would have an infinite scale: it counts as zeros.
     let scale = if scale == f32::INFINITY { 0.0 } else { scale };
     for (q, x) in q.iter_mut().zip(x) {
         *q = (x * scale + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;

@@ -1,12 +1,13 @@
 //! A step under way: what each thread does of it, stage by stage.
 
-use super::attention::{self, Scratch, attend};
-use super::lower::{Finish, MatMul, Part, Plan, Stage};
+use super::attention::{self, Scratch};
+use super::executor::has_same_angles;
+use super::lower::{Attend, Multiply, Plan, Stage};
 use super::matmul::{Dots, ROWS, products};
-use super::numbers;
-use super::weights::{Matrix, TILE};
-use super::{CpuError, Weights};
-use crate::graph::{Attention, Op, Rope, Rows, Step, ValueId, WeightId};
+use super::weights::TILE;
+use super::{CpuError, Weights, numbers};
+use crate::graph::fuse::{Part, Product};
+use crate::graph::{Chosen, Domain, Graph, Half, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -14,15 +15,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const ATTENTION_ROWS: usize = 16;
 /// Tiles of a task of products, at most.
 pub(super) const MAX_TILES: usize = 64;
-/// Logits of a task of argmax: a number of its own, so that sums do not depend on the number of threads.
-pub(super) const ARGMAX_RUN: usize = 4096;
+/// Logits of a task that looks for the likeliest: fixed, so that sums do not depend on the number of threads.
+pub(super) const LIKELIEST_RUN: usize = 4096;
 
 /// What a thread has for itself.
 #[derive(Debug, Default)]
 pub(super) struct Local {
     pub prepared: Vec<u8>,
     pub normed: Vec<f32>,
-    /// Products of a task's tiles, and those of the weights that they are fused with.
+    /// Products of a task's tiles, and those of their gates.
     pub products: [Vec<f32>; 2],
     pub attention: Scratch,
 }
@@ -60,54 +61,78 @@ impl<T> Shared<T> {
 /// A step under way, as its threads see it.
 pub(super) struct Run<'a> {
     pub plan: &'a Plan,
-    pub widths: &'a [usize],
+    pub graph: &'a Graph,
     pub weights: &'a Weights,
     pub step: &'a Step<'a>,
     pub threads: usize,
     pub dots: Dots,
-    pub meet: &'a (dyn Fn() + Sync),
+    pub meet: &'a (dyn Fn() -> Result<(), CpuError> + Sync),
     pub taken: &'a [[AtomicUsize; 2]],
-    pub ropes: &'a [(WeightId, WeightId, Vec<[f32; 2]>)],
+    pub ropes: &'a [(Rope, Vec<[f32; 2]>)],
+    /// The outputs whose likeliest token is taken.
+    pub by_likelihood: &'a [usize],
     pub values: Shared<f32>,
     pub prepared: Shared<u8>,
     pub runs: Shared<(usize, f32, f32)>,
     pub locals: Shared<Local>,
+    pub chosen: Shared<Chosen>,
+    /// Keys and values of each layer, and the floats of a position in each of them.
     pub kv: Vec<(Shared<u16>, Shared<u16>, usize)>,
 }
 
+/// Some columns of some rows of a product, as many as one call multiplies.
+struct Strip<'a> {
+    multiply: &'a Multiply,
+    /// Prepared activations of all rows.
+    prepared: &'a [u8],
+    /// The first row.
+    row: usize,
+    tiles: Range<usize>,
+}
+
 impl Run<'_> {
-    pub fn all(&self, thread: usize) {
+    pub fn all(&self, thread: usize) -> Result<(), CpuError> {
         // SAFETY: each thread has its own.
         let local = &mut unsafe { self.locals.part(thread, 1) }[0];
         for (i, (stage, taken)) in self.plan.stages.iter().zip(self.taken).enumerate() {
             if i > 0 {
-                (self.meet)();
+                (self.meet)()?;
             }
-            // Of a weight of the wrong kind there is nothing to compute; lowering has made sure that there is none.
-            let _ = self.stage(stage, taken, local);
+            match stage {
+                Stage::Rows { domain, ops } => {
+                    for row in self.tasks(&taken[1], self.count(*domain)) {
+                        ops.iter().try_for_each(|op| self.op(op, row))?;
+                    }
+                }
+                Stage::Products(multiply) => self.products(multiply, taken, local)?,
+                Stage::Attention(attend) => self.attention(*attend, &taken[1], local),
+                Stage::Likeliest(logits) => self.likeliest(*logits, taken)?,
+            }
         }
+        Ok(())
     }
 
-    /// The numbers of tasks that this thread does, of `n`.
+    /// The numbers of the tasks that this thread does, of `n`.
     fn tasks(&self, taken: &AtomicUsize, n: usize) -> impl Iterator<Item = usize> {
         std::iter::from_fn(move || Some(taken.fetch_add(1, Relaxed)).filter(|task| *task < n))
     }
 
-    fn count(&self, rows: Rows) -> usize {
-        match rows {
-            Rows::Tokens => self.step.tokens.len(),
-            Rows::Outputs => self.step.outputs.len(),
+    fn count(&self, domain: Domain) -> usize {
+        match domain {
+            Domain::Tokens => self.step.tokens.len(),
+            Domain::Outputs => self.step.outputs.len(),
         }
     }
 
     /// Where a row of a value starts, and its width.
     fn place(&self, id: ValueId, row: usize) -> (usize, usize) {
-        let width = self.widths[id.0];
+        let width = self.graph.value(id).width;
+        // A value without a place is one that no stage touches.
         (self.plan.places[id.0].unwrap_or(usize::MAX / 2) + row * width, width)
     }
 
     /// # Safety
-    /// As of [`Shared::read`].
+    /// As for [`Shared::read`].
     unsafe fn input(&self, id: ValueId, row: usize) -> &[f32] {
         let (at, width) = self.place(id, row);
         // SAFETY: as promised by the caller.
@@ -117,7 +142,7 @@ impl Run<'_> {
     /// Columns of a row.
     ///
     /// # Safety
-    /// As of [`Shared::part`].
+    /// As for [`Shared::part`].
     #[allow(clippy::mut_from_ref)]
     unsafe fn columns(&self, id: ValueId, row: usize, first: usize, n: usize) -> &mut [f32] {
         // SAFETY: as promised by the caller.
@@ -125,115 +150,107 @@ impl Run<'_> {
     }
 
     /// # Safety
-    /// As of [`Shared::part`].
+    /// As for [`Shared::part`].
     #[allow(clippy::mut_from_ref)]
     unsafe fn row(&self, id: ValueId, row: usize) -> &mut [f32] {
         // SAFETY: as promised by the caller.
-        unsafe { self.columns(id, row, 0, self.widths[id.0]) }
+        unsafe { self.columns(id, row, 0, self.graph.value(id).width) }
     }
 
-    fn stage(&self, stage: &Stage, taken: &[AtomicUsize; 2], local: &mut Local) -> Result<(), CpuError> {
-        match stage {
-            Stage::Rows { rows, ops } => {
-                for row in self.tasks(&taken[1], self.count(*rows)) {
-                    for op in ops {
-                        self.op(op, row)?;
-                    }
-                }
-            }
-            Stage::MatMul(matmul) => self.matmul(matmul, taken, local)?,
-            Stage::Attention { q, layer, attention, out } => {
-                self.attention(*q, *layer, *attention, *out, &taken[1], local);
-            }
-            Stage::SelectRows { x, out } => {
-                for row in self.tasks(&taken[1], self.step.outputs.len()) {
-                    // SAFETY: an output row is one task's; `x` is only read.
-                    unsafe {
-                        self.row(*out, row)
-                            .copy_from_slice(self.input(*x, self.step.outputs[row].row as usize));
-                    }
-                }
-            }
-            Stage::Argmax { logits, out } => self.argmax(*logits, *out, taken),
-        }
-        Ok(())
-    }
-
-    /// One row of an op that needs no other.
+    /// One row of an op that computes each row by itself.
     fn op(&self, op: &Op, row: usize) -> Result<(), CpuError> {
         // SAFETY: a row of a value made here is this task's alone, and inputs are only read.
-        unsafe {
-            match *op {
-                Op::Embed { weight, out } => {
-                    let id = self.step.tokens[row].id as usize;
-                    self.row(out, row).copy_from_slice(&self.weights.matrix(weight)?.dequantise(id));
+        let (input, output) = unsafe { (|id| self.input(id, row), |id| self.row(id, row)) };
+        let copied = |x, out| {
+            let y = output(out);
+            y.copy_from_slice(input(x));
+            y
+        };
+        match *op {
+            Op::Embed { weight, out } => {
+                let id = self.step.tokens[row].id as usize;
+                output(out).copy_from_slice(&self.weights.matrix(weight)?.dequantise(id));
+            }
+            Op::Norm { x, norm, out } => {
+                let weight = self.weights.vector(norm.weight)?;
+                let runs =
+                    input(x).chunks_exact(weight.len()).zip(output(out).chunks_exact_mut(weight.len()));
+                runs.for_each(|(x, out)| numbers::rms_norm(x, weight, norm.eps, out));
+            }
+            Op::Bias { x, bias, out } => numbers::add(copied(x, out), self.weights.vector(bias)?),
+            Op::Rope { x, rope, out } => {
+                let out = copied(x, out);
+                let known = self.ropes.iter().find(|(known, _)| has_same_angles(known, &rope));
+                if let Some((_, table)) = known {
+                    let table = &table[row * (rope.n_rot / 2)..][..rope.n_rot / 2];
+                    numbers::rope(out, rope.head_dim, rope.neox, table);
                 }
-                Op::RmsNorm { x, weight, eps, out } => {
-                    let weight = self.weights.vector(weight)?;
-                    numbers::rms_norm(self.input(x, row), weight, eps, self.row(out, row));
-                }
-                Op::Rope { x, turns, factors, rope, out } => {
-                    let out = self.row(out, row);
-                    out.copy_from_slice(self.input(x, row));
-                    let Rope { head_dim, n_rot, neox, .. } = rope;
-                    let known = self.ropes.iter().find(|known| (known.0, known.1) == (turns, factors));
-                    if let Some((.., table)) = known {
-                        let table = &table[row * (n_rot / 2)..][..n_rot / 2];
-                        numbers::rope(out, head_dim, neox, table);
-                    }
-                }
-                Op::KvWrite { k, v, layer } => {
-                    let cell = self.step.tokens[row].cell as usize;
-                    for (x, pool, transposed) in [(k, self.kv[layer].0, true), (v, self.kv[layer].1, false)] {
-                        let x = self.input(x, row);
-                        attention::write(x, cell, transposed, |at, half| pool.part(at, 1)[0] = half);
-                    }
-                }
-                Op::SwiGlu { gate, up, out } => {
-                    numbers::swiglu(self.input(gate, row), self.input(up, row), self.row(out, row));
-                }
-                Op::Add { a, b, out } => {
-                    numbers::add(self.input(a, row), self.input(b, row), self.row(out, row))
-                }
-                _ => {}
+            }
+            Op::KvWrite { x, cache, half } => {
+                let cell = self.step.tokens[row].cell as usize;
+                let (keys, values, _) = self.kv[cache.0];
+                let pool = if half == Half::Keys { keys } else { values };
+                // SAFETY: a token's cell is this task's.
+                let put = |at, half| unsafe { pool.part(at, 1)[0] = half };
+                attention::write(input(x), cell, half, put);
+            }
+            Op::Activate { x, f, out } => numbers::activate(f, copied(x, out)),
+            Op::Gated { gate, up, f, out } => numbers::gate(f, input(gate), copied(up, out)),
+            Op::Add { a, b, out } => numbers::add(copied(a, out), input(b)),
+            Op::SelectRows { x, out } => {
+                let from = self.step.outputs[row].row as usize;
+                // SAFETY: rows of tokens are made in an earlier stage.
+                output(out).copy_from_slice(unsafe { self.input(x, from) });
+            }
+            Op::MatMul { .. } | Op::Attention { .. } => {
+                return Err(CpuError::Internal("an op with a stage of its own among ops of rows".into()));
             }
         }
         Ok(())
     }
 
-    fn matmul(&self, matmul: &MatMul, taken: &[AtomicUsize; 2], local: &mut Local) -> Result<(), CpuError> {
-        let Some(rows) = matmul.parts.first().map(|part| self.rows_of(part.out)) else { return Ok(()) };
+    fn products(
+        &self,
+        multiply: &Multiply,
+        taken: &[AtomicUsize; 2],
+        local: &mut Local,
+    ) -> Result<(), CpuError> {
+        let Multiply { work, row_bytes, .. } = multiply;
+        let rows = self.count(self.graph.value(work.x).domain);
         if rows == 0 {
             return Ok(());
         }
-        let Local { prepared, normed, products, .. } = local;
+        let Local { prepared, normed, products: room, .. } = local;
         let prepared: &[u8] = if rows == 1 {
-            // One row each thread prepares for itself: that is faster than waiting for another to do it.
-            self.prepare(matmul, 0, normed, &mut prepared[..matmul.row_bytes])?;
-            &prepared[..matmul.row_bytes]
+            // Each thread prepares a single row for itself: that is faster than waiting for another to do it.
+            self.prepare(multiply, 0, normed, &mut prepared[..*row_bytes])?;
+            &prepared[..*row_bytes]
         } else {
             for row in self.tasks(&taken[0], rows) {
                 // SAFETY: the row is this task's.
-                let out = unsafe { self.prepared.part(row * matmul.row_bytes, matmul.row_bytes) };
-                self.prepare(matmul, row, normed, out)?;
+                let out = unsafe { self.prepared.part(row * row_bytes, *row_bytes) };
+                self.prepare(multiply, row, normed, out)?;
             }
-            (self.meet)();
+            (self.meet)()?;
             // SAFETY: from here on it is only read.
-            unsafe { self.prepared.read(0, rows * matmul.row_bytes) }
+            unsafe { self.prepared.read(0, rows * row_bytes) }
         };
+        // A gate has no value of its own: the task of the product that it gates computes it.
+        let with_value = || work.products.iter().filter_map(|product| Some((product, product.out?)));
         let mut n_tiles = 0;
-        for part in &matmul.parts {
-            n_tiles += self.weights.matrix(part.weight)?.n_tiles();
+        for (product, _) in with_value() {
+            n_tiles += self.weights.matrix(product.weight)?.n_tiles();
         }
-        // Some tasks a thread, so that one that is held up leaves the rest to others.
+        // Some tasks for each thread, so that others take over from one that is held up.
         let chunk = n_tiles.div_ceil(self.threads * 8).min(MAX_TILES);
         for task in self.tasks(&taken[1], n_tiles.div_ceil(chunk)) {
             let mut tiles = task * chunk..n_tiles.min((task + 1) * chunk);
-            for part in &matmul.parts {
-                let n = self.weights.matrix(part.weight)?.n_tiles();
+            for (product, out) in with_value() {
+                let n = self.weights.matrix(product.weight)?.n_tiles();
                 let own = tiles.start.min(n)..tiles.end.min(n);
                 if !own.is_empty() {
-                    self.tiles(matmul, part, own, rows, prepared, products)?;
+                    let strip = Strip { multiply, prepared, row: 0, tiles: own };
+                    self.tiles(strip, rows, product, out, room)?;
                 }
                 tiles = tiles.start.saturating_sub(n)..tiles.end.saturating_sub(n);
             }
@@ -241,26 +258,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn rows_of(&self, id: ValueId) -> usize {
-        self.count(self.plan.rows[id.0])
-    }
-
     fn prepare(
         &self,
-        matmul: &MatMul,
+        multiply: &Multiply,
         row: usize,
         normed: &mut [f32],
         out: &mut [u8],
     ) -> Result<(), CpuError> {
         // SAFETY: no one writes it in this stage.
-        let mut x: &[f32] = unsafe { self.input(matmul.x, row) };
-        if let Some((weight, eps)) = matmul.norm {
+        let mut x: &[f32] = unsafe { self.input(multiply.work.x, row) };
+        if let Some(norm) = multiply.work.norm {
             let normed = &mut normed[..x.len()];
-            numbers::rms_norm(x, self.weights.vector(weight)?, eps, normed);
+            numbers::rms_norm(x, self.weights.vector(norm.weight)?, norm.eps, normed);
             x = normed;
         }
-        for (class, at) in &matmul.classes {
-            class.prepare(x, &mut out[*at..][..class.row_bytes(x.len())]);
+        for (form, at) in &multiply.forms {
+            form.prepare(x, &mut out[*at..][..form.row_bytes(x.len())]);
         }
         Ok(())
     }
@@ -268,60 +281,89 @@ impl Run<'_> {
     /// All rows of some tiles.
     fn tiles(
         &self,
-        matmul: &MatMul,
-        part: &Part,
-        tiles: Range<usize>,
+        mut strip: Strip,
         rows: usize,
-        prepared: &[u8],
+        product: &Product,
+        out: ValueId,
         room: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
-        let mut row = 0;
-        while row < rows {
-            if rows - row >= ROWS {
-                self.rows::<ROWS>(matmul, part, tiles.clone(), row, prepared, room)?;
-                row += ROWS;
+        while strip.row < rows {
+            if rows - strip.row >= ROWS {
+                self.strip::<ROWS>(&strip, product, out, room)?;
+                strip.row += ROWS;
             } else {
-                self.rows::<1>(matmul, part, tiles.clone(), row, prepared, room)?;
-                row += 1;
+                self.strip::<1>(&strip, product, out, room)?;
+                strip.row += 1;
             }
         }
         Ok(())
     }
 
-    fn rows<const R: usize>(
+    fn strip<const R: usize>(
         &self,
-        matmul: &MatMul,
-        part: &Part,
-        tiles: Range<usize>,
-        row: usize,
-        prepared: &[u8],
-        [sums, others]: &mut [Vec<f32>; 2],
+        strip: &Strip,
+        product: &Product,
+        out: ValueId,
+        [sums, gates]: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
-        let product = |matrix: &Matrix, out: &mut [f32]| {
-            let class = matrix.class;
-            let at = matmul.classes.iter().find(|(known, _)| *known == class).map_or(0, |(_, at)| *at);
-            let x: [&[u8]; R] =
-                std::array::from_fn(|r| &prepared[(row + r) * matmul.row_bytes..][..matmul.row_bytes][at..]);
-            products(matrix, tiles.clone(), x, self.dots, out);
-        };
-        let matrix = self.weights.matrix(part.weight)?;
-        product(matrix, sums);
-        if let Finish::SwiGlu(up) = part.finish {
-            product(self.weights.matrix(up)?, others);
-        }
-        let (first, width) = (tiles.start * TILE, tiles.len() * TILE);
-        let n = width.min(matrix.n_rows - first);
-        for (r, (sums, others)) in sums.chunks(width).zip(others.chunks(width)).take(R).enumerate() {
-            // SAFETY: these columns are this task's; what is added is only read.
-            unsafe {
-                let out = self.columns(part.out, row + r, first, n);
-                match part.finish {
-                    Finish::Keep => out.copy_from_slice(&sums[..n]),
-                    Finish::Add(other) => {
-                        numbers::add(&sums[..n], &self.input(other, row + r)[first..][..n], out);
-                    }
-                    Finish::SwiGlu(_) => numbers::swiglu(&sums[..n], &others[..n], out),
+        let (first, width) = (strip.tiles.start * TILE, strip.tiles.len() * TILE);
+        let n = width.min(self.weights.matrix(product.weight)?.n_rows - first);
+        self.multiply::<R>(strip, product.weight, sums)?;
+        for part in &product.tail {
+            if let Part::GatedBy(gate, _) = part {
+                let gate = &strip.multiply.work.products[*gate];
+                self.multiply::<R>(strip, gate.weight, gates)?;
+                for (r, y) in gates.chunks_mut(width).take(R).enumerate() {
+                    let mut tail = gate.tail.iter();
+                    tail.try_for_each(|part| self.part(part, strip.row + r, first, &mut y[..n], &[]))?;
                 }
+            }
+            for (r, (y, gate)) in sums.chunks_mut(width).zip(gates.chunks(width)).take(R).enumerate() {
+                self.part(part, strip.row + r, first, &mut y[..n], &gate[..n])?;
+            }
+        }
+        for (r, y) in sums.chunks(width).take(R).enumerate() {
+            // SAFETY: these columns are this task's.
+            unsafe { self.columns(out, strip.row + r, first, n) }.copy_from_slice(&y[..n]);
+        }
+        Ok(())
+    }
+
+    /// The products of a strip, `[R, 8 tiles]`.
+    fn multiply<const R: usize>(
+        &self,
+        strip: &Strip,
+        weight: WeightId,
+        out: &mut [f32],
+    ) -> Result<(), CpuError> {
+        let matrix = self.weights.matrix(weight)?;
+        let Multiply { forms, row_bytes, .. } = strip.multiply;
+        let at = forms.iter().find(|(form, _)| *form == matrix.activations).map_or(0, |(_, at)| *at);
+        let x: [&[u8]; R] =
+            std::array::from_fn(|r| &strip.prepared[(strip.row + r) * row_bytes..][..*row_bytes][at..]);
+        products(matrix, strip.tiles.clone(), x, self.dots, out);
+        Ok(())
+    }
+
+    /// A part of a tail, on the columns of a row from `first` on; `gate` has the same columns of the gate.
+    fn part(
+        &self,
+        part: &Part,
+        row: usize,
+        first: usize,
+        y: &mut [f32],
+        gate: &[f32],
+    ) -> Result<(), CpuError> {
+        match *part {
+            Part::Bias(bias) => numbers::add(y, &self.weights.vector(bias)?[first..]),
+            Part::Activate(f) => numbers::activate(f, y),
+            Part::GatedBy(_, f) => numbers::gate(f, gate, y),
+            // SAFETY: what is added is only read.
+            Part::Add(id) => numbers::add(y, &unsafe { self.input(id, row) }[first..]),
+            // The end of a gate.
+            Part::Gate => {}
+            Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..) => {
+                return Err(CpuError::Internal("a part that the CPU has not in tails".into()));
             }
         }
         Ok(())
@@ -329,20 +371,29 @@ impl Run<'_> {
 
     fn attention(
         &self,
-        q: ValueId,
-        layer: usize,
-        shape: Attention,
-        out: ValueId,
+        Attend { q, k, v, cache, shape, out }: Attend,
         taken: &AtomicUsize,
         local: &mut Local,
     ) {
         let n = self.step.tokens.len();
-        let (keys, values, width) = &self.kv[layer];
+        let head_dim = shape.head_dim;
+        let Some(cache) = cache else {
+            for row in self.tasks(taken, n) {
+                // SAFETY: the row is this task's; queries, keys and values are only read.
+                let (keys, values) = unsafe { (|row| self.input(k, row), |row| self.input(v, row)) };
+                let (query, out) = unsafe { (self.input(q, row), self.row(out, row)) };
+                let scores = &mut local.attention.scores;
+                attention::attend_rows(shape, self.step.tokens, row, query, (&keys, &values), out, scores);
+            }
+            return;
+        };
+        let (keys, values, width) = &self.kv[cache.0];
         // SAFETY: nobody writes to the pool in this stage.
         let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
         let pool = attention::Pool { keys, values, width: *width };
         let blocks = n.div_ceil(ATTENTION_ROWS);
-        // Heads of the same keys together, since widening those takes longest, unless that leaves threads without work.
+        // Heads of the same keys go together, since converting those takes longest, unless that leaves
+        // threads idle.
         let alike = shape.n_heads / shape.n_kv_heads;
         let heads = if blocks * shape.n_kv_heads >= self.threads { alike } else { 1 };
         let groups = shape.n_heads / heads;
@@ -353,50 +404,49 @@ impl Run<'_> {
             // SAFETY: these heads of these rows are this task's; queries are only read.
             let (query, result) = unsafe {
                 (
-                    |row, head: usize| self.input(q, row)[head * shape.head_dim..].as_ptr(),
-                    |row, head| self.columns(out, row, head * shape.head_dim, shape.head_dim).as_mut_ptr(),
+                    |row, head: usize| self.input(q, row)[head * head_dim..].as_ptr(),
+                    |row, head| self.columns(out, row, head * head_dim, head_dim).as_mut_ptr(),
                 )
             };
-            attend(
-                shape,
-                pool,
-                self.step,
-                rows,
-                group * heads..(group + 1) * heads,
-                query,
-                result,
-                &mut local.attention,
-            );
+            let heads = group * heads..(group + 1) * heads;
+            attention::attend(shape, pool, self.step, rows, heads, query, result, &mut local.attention);
         }
     }
 
-    fn argmax(&self, logits: ValueId, out: ValueId, taken: &[AtomicUsize; 2]) {
-        let (n, width) = (self.step.outputs.len(), self.widths[logits.0]);
-        let n_runs = width.div_ceil(ARGMAX_RUN);
-        for task in self.tasks(&taken[0], n * n_runs) {
-            let (row, run) = (task / n_runs, task % n_runs);
+    fn likeliest(&self, logits: ValueId, taken: &[AtomicUsize; 2]) -> Result<(), CpuError> {
+        let outputs = self.by_likelihood;
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        let width = self.graph.value(logits).width;
+        let n_runs = width.div_ceil(LIKELIEST_RUN);
+        for task in self.tasks(&taken[0], outputs.len() * n_runs) {
+            let (output, run) = (outputs[task / n_runs], task % n_runs);
             // SAFETY: logits are only read; the run's result is this task's.
             unsafe {
-                let logits = &self.input(logits, row)[run * ARGMAX_RUN..];
-                let (index, top, sum) = numbers::best(&logits[..logits.len().min(ARGMAX_RUN)]);
-                self.runs.part(task, 1)[0] = (run * ARGMAX_RUN + index, top, sum);
+                let logits = &self.input(logits, output)[run * LIKELIEST_RUN..];
+                let (index, top, sum) = numbers::likeliest(&logits[..logits.len().min(LIKELIEST_RUN)]);
+                self.runs.part(task, 1)[0] = (run * LIKELIEST_RUN + index, top, sum);
             }
         }
-        (self.meet)();
-        for row in self.tasks(&taken[1], n) {
-            // SAFETY: what the runs gave is only read; the output row is this task's.
+        (self.meet)()?;
+        for i in self.tasks(&taken[1], outputs.len()) {
+            let output = outputs[i];
+            // SAFETY: what the runs gave is only read; the output's result is this task's.
             unsafe {
-                let runs = self.runs.read(row * n_runs, n_runs);
+                let runs = self.runs.read(i * n_runs, n_runs);
                 let mut best = runs[0];
                 for run in &runs[1..] {
                     best = if run.1 > best.1 { *run } else { best };
                 }
-                let sum: f32 = runs.iter().map(|run| run.2 * (run.1 - best.1).exp()).sum();
-                let target = (self.step.outputs[row].target as usize).min(width - 1);
-                let target = self.input(logits, row)[target];
-                let best = [f32::from_bits(best.0 as u32), best.1, sum.ln(), target];
-                self.row(out, row).copy_from_slice(&best);
+                let (index, logit, _) = best;
+                let sum: f32 = runs.iter().map(|run| run.2 * (run.1 - logit).exp()).sum();
+                let target = (self.step.outputs[output].target as usize).min(width - 1);
+                let target_logit = self.input(logits, output)[target];
+                self.chosen.part(output, 1)[0] =
+                    Chosen { id: index as u32, logit, log_sum: sum.ln(), target_logit };
             }
         }
+        Ok(())
     }
 }

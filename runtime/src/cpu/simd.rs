@@ -1,5 +1,5 @@
-//! 128-bit vectors: wasm's `simd128` (with `relaxed-simd` where built for it) and, elsewhere, plain arrays that compilers turn
-//! into whatever the processor has.
+//! 128-bit vectors: wasm's `simd128` (with `relaxed-simd` in builds that have it) and, elsewhere, plain
+//! arrays that compilers turn into the processor's vectors.
 //!
 //! A [`V`] has no type of its own; each function's name says how it reads the lanes.
 
@@ -16,7 +16,7 @@ pub(super) const NAME: &str = if cfg!(all(target_arch = "wasm32", target_feature
     "native"
 };
 
-/// Whether [`dot_i8`] is one instruction or a few. Where it is not, 4-bit weights too meet 16-bit activations.
+/// Whether [`dot_i8`] takes one instruction or a few. Otherwise 4-bit weights, too, need 16-bit activations.
 pub(super) const HAS_DOT_I8: bool = cfg!(any(not(target_arch = "wasm32"), target_feature = "relaxed-simd"));
 
 #[cfg(target_arch = "wasm32")]
@@ -108,7 +108,8 @@ mod wasm {
     #[cfg(target_feature = "relaxed-simd")]
     #[inline(always)]
     pub fn is_dot_add_one() -> bool {
-        // Engines may read a byte of 255 as they like: one that makes sums of pairs on the way caps them at 32767.
+        // Engines may read a byte of 255 as they like: one that makes sums of pairs on the way caps them at
+        // 32767.
         let sums = dot_add_i8(splat_u8(127), splat_u8(255), zero());
         i32x4_extract_lane::<0>(sums) != 2 * 32767
     }

@@ -1,29 +1,32 @@
 //! A model's numbers in memory, laid out for [`super::matmul`].
 //!
-//! A matrix is cut into tiles of 8 rows by 32 columns, the tiles of 8 rows lying one after another. A tile holds, of its 8 blocks,
-//! first the scales (8 × f16), then the minima where the format has them, then the quants in words of 4 bytes, word w of row r at
-//! `(8 w + r) * 4`: so a vector holds the same 4 columns of 4 rows, and sums build up in lanes that are rows. Of 4-bit formats a
-//! word holds columns 4w .. 4w+4 in its low nibbles and 16 more in its high ones, as GGUF has them. Words of F32 and F16 are single
-//! numbers. A last tile is filled up with rows of zeros.
+//! A matrix is cut into tiles of 8 rows by one block of columns; the tiles of the same rows lie one after
+//! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`:
+//! a vector of scales, then one of minima where the layout has them. Then come their quants in words of 4
+//! bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4 rows, and the lanes
+//! in which sums add up are rows. Words of F32 and F16 are single numbers. The last tile is filled up with
+//! rows of zeros.
 
 use super::CpuError;
-use super::matmul::Class;
+use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
-use crate::quant::{BLOCK, Format};
+use crate::quant::{Format, Layout};
 
 /// Rows of a tile.
 pub(super) const TILE: usize = 8;
 
-/// A matrix `[n_rows, 32 n_blocks]`.
+/// A matrix `[n_rows, n_cols]`.
 #[derive(Debug)]
 pub(super) struct Matrix {
-    pub format: Format,
-    /// How activations meet it.
-    pub class: Class,
+    pub layout: Layout,
+    /// The form that activations need for it.
+    pub activations: Activations,
     pub n_rows: usize,
-    /// Blocks of a row.
+    /// The layout's blocks in a row.
     pub n_blocks: usize,
-    /// Of 16 bytes each, for alignment.
+    /// The layout's blocks in a block of the file's format.
+    per_block: usize,
+    /// In units of 16 bytes, for alignment.
     data: Vec<u128>,
 }
 
@@ -43,23 +46,18 @@ pub struct Weights {
 pub(super) fn zeroed<T: bytemuck::Zeroable + Copy>(n: usize, what: &str) -> Result<Vec<T>, CpuError> {
     let mut numbers = Vec::new();
     let bytes = n.saturating_mul(size_of::<T>());
-    numbers
-        .try_reserve_exact(n)
-        .map_err(|_| CpuError::OutOfMemory(format!("{bytes} bytes for {what} could not be had")))?;
+    numbers.try_reserve_exact(n).map_err(|_| CpuError::OutOfMemory(format!("{bytes} bytes for {what}")))?;
     numbers.resize(n, T::zeroed());
     Ok(numbers)
 }
 
 impl Weights {
-    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no meaning for vectors).
-    /// With `int8`, activations of 8 bits do for 4-bit weights.
+    /// Allocates every weight of the graph; `formats[i]` is the format of the matrix `graph.weights[i]`. With
+    /// `int8`, activations have 8 bits for 4-bit weights.
     pub fn allocate(graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
         let mut stored = Vec::new();
         for (weight, &format) in graph.weights.iter().zip(formats) {
-            let name = match &weight.source {
-                Source::Tensor(name) => name.as_str(),
-                Source::Constant(_) => "a constant",
-            };
+            let name = weight.source.name();
             stored.push(match &weight.source {
                 Source::Constant(numbers) => Stored::Vector(numbers.clone()),
                 _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
@@ -87,23 +85,23 @@ impl Weights {
     pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
         match self.stored.get(weight.0) {
             Some(Stored::Matrix(matrix)) => Ok(matrix),
-            _ => Err(CpuError::Internal("a vector where a matrix is meant".into())),
+            _ => Err(CpuError::Internal("a vector in place of a matrix".into())),
         }
     }
 
     pub(super) fn vector(&self, weight: WeightId) -> Result<&[f32], CpuError> {
         match self.stored.get(weight.0) {
             Some(Stored::Vector(vector)) => Ok(vector),
-            _ => Err(CpuError::Internal("a matrix where a vector is meant".into())),
+            _ => Err(CpuError::Internal("a matrix in place of a vector".into())),
         }
     }
 }
 
-/// Bytes that a model and its context do not get: the runtime's own, activations, and what is on its way in.
+/// Bytes that a model and its context do not get: for the runtime, activations, and data that is being
+/// loaded.
 const RESERVED: u64 = 64 << 20;
 
-/// An error for a model that, with its KV pool, the address space cannot hold: before anything is allocated or the rest of the file
-/// fetched.
+/// An error if the address space cannot hold a model and its KV pool. It needs the file's headers only.
 pub fn check_memory(graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<(), CpuError> {
     check_fit(graph, formats, capacity, usize::MAX as u64)
 }
@@ -113,21 +111,23 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
         (Source::Constant(numbers), _) => 4 * numbers.len() as u64,
         (_, true) => 4 * weight.n_cols as u64,
         _ => {
-            let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / BLOCK) as u64;
-            blocks * format.block_bytes() as u64
+            let blocks =
+                weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / format.block_len()) as u64;
+            blocks * (format.quants_bytes() + format.scales_bytes()) as u64
         }
     };
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
-    let kv = graph.kv_widths.iter().map(|width| 4 * *width as u64).sum::<u64>() * u64::from(capacity.cells());
+    let kv =
+        graph.caches.iter().map(|cache| 4 * cache.width as u64).sum::<u64>() * u64::from(capacity.cells());
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }
     let gb = |bytes: u64| bytes as f64 / 1e9;
     let shorter = if weights + RESERVED < limit { "a shorter context takes less, and " } else { "" };
     Err(CpuError::OutOfMemory(format!(
-        "the model's weights take {:.1} GB and a context of {} tokens {:.1} GB, and WebAssembly has 4 GiB at most; {shorter}on a GPU, \
-         with `device: \"webgpu\"`, there is no such limit",
+        "the model's weights take {:.1} GB and a context of {} tokens {:.1} GB, and WebAssembly has 4 GiB at \
+         most; {shorter}on a GPU, with `device: \"webgpu\"`, there is no such limit",
         gb(weights),
         capacity.cells(),
         gb(kv),
@@ -142,15 +142,17 @@ impl Matrix {
         n_cols: usize,
         name: &str,
     ) -> Result<Self, CpuError> {
-        let n_blocks = n_cols / BLOCK;
-        let bytes = (n_rows.div_ceil(TILE) * TILE).saturating_mul(n_blocks * format.block_bytes());
-        let class = Class::of(format, int8);
-        Ok(Self { format, class, n_rows, n_blocks, data: zeroed(bytes / 16, name)? })
-    }
-
-    /// Bytes of a tile.
-    pub fn tile_bytes(&self) -> usize {
-        TILE * self.format.block_bytes()
+        if !n_cols.is_multiple_of(format.block_len()) {
+            let blocks = format.name();
+            return Err(CpuError::Internal(format!(
+                "{name} has rows of {n_cols}, not whole blocks of {blocks}"
+            )));
+        }
+        let layout = format.layout();
+        let (n_blocks, per_block) = (n_cols / layout.block_len(), format.layout_blocks());
+        let bytes = n_rows.div_ceil(TILE).saturating_mul(n_blocks * tile_bytes(layout));
+        let activations = Activations::of(layout, int8);
+        Ok(Self { layout, activations, n_rows, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
     }
 
     /// Tiles below each other.
@@ -160,59 +162,64 @@ impl Matrix {
 
     /// The tiles of rows `8 tile ..`, from left to right.
     pub fn tiles(&self, tile: usize) -> &[u8] {
-        let bytes = self.n_blocks * self.tile_bytes();
+        let bytes = self.n_blocks * tile_bytes(self.layout);
         &bytemuck::cast_slice(&self.data)[tile * bytes..][..bytes]
     }
 
-    /// Where a block's tile starts, and its row within it.
-    fn place(&self, block: usize) -> (usize, usize) {
-        let (row, column) = (block / self.n_blocks, block % self.n_blocks);
-        ((row / TILE * self.n_blocks + column) * self.tile_bytes(), row % TILE)
+    /// Where the tile of a row's block starts.
+    fn place(&self, row: usize, block: usize) -> usize {
+        (row / TILE * self.n_blocks + block) * tile_bytes(self.layout)
     }
 
     /// Bytes of a word of quants.
     fn word(&self) -> usize {
-        if self.format == Format::F16 { 2 } else { 4 }
+        if self.layout == Layout::F16 { 2 } else { 4 }
     }
 
+    /// Writes blocks of the file's format, beginning with the matrix's block `first_block`.
     pub fn write_blocks(&mut self, first_block: usize, quants: &[u8], scales: &[u8]) {
-        let (n_quants, n_scales) = (self.format.quants_bytes(), self.format.scales_bytes());
-        let word = self.word();
+        let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
+        let (word, first) = (self.word(), first_block * self.per_block);
         for i in 0..quants.len() / n_quants {
-            if first_block + i >= self.n_rows * self.n_blocks {
+            let (row, block) = ((first + i) / self.n_blocks, (first + i) % self.n_blocks);
+            if row >= self.n_rows {
                 return;
             }
-            let (at, row) = self.place(first_block + i);
-            let bytes = self.tile_bytes();
+            let (at, bytes) = (self.place(row, block), tile_bytes(self.layout));
             let tile = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut self.data)[at..][..bytes];
             let (tile_scales, tile_quants) = tile.split_at_mut(TILE * n_scales);
             for (plane, scale) in scales[i * n_scales..][..n_scales].chunks_exact(2).enumerate() {
-                tile_scales[(plane * TILE + row) * 2..][..2].copy_from_slice(scale);
+                tile_scales[(plane * TILE + row % TILE) * 2..][..2].copy_from_slice(scale);
             }
             for (w, bytes) in quants[i * n_quants..][..n_quants].chunks_exact(word).enumerate() {
-                tile_quants[(w * TILE + row) * word..][..word].copy_from_slice(bytes);
+                tile_quants[(w * TILE + row % TILE) * word..][..word].copy_from_slice(bytes);
             }
         }
     }
 
     /// A row's numbers.
     pub fn dequantise(&self, row: usize) -> Vec<f32> {
-        let (n_quants, n_scales) = (self.format.quants_bytes(), self.format.scales_bytes());
+        let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
         let word = self.word();
-        let mut file = Vec::with_capacity(self.n_blocks * self.format.block_bytes());
-        for column in 0..self.n_blocks {
-            let (at, row) = self.place(row * self.n_blocks + column);
-            let tile = &bytemuck::cast_slice::<u128, u8>(&self.data)[at..][..self.tile_bytes()];
+        let (mut quants, mut scales) = (Vec::new(), Vec::new());
+        for block in 0..self.n_blocks {
+            let at = self.place(row, block);
+            let tile = &bytemuck::cast_slice::<u128, u8>(&self.data)[at..][..tile_bytes(self.layout)];
             let (tile_scales, tile_quants) = tile.split_at(TILE * n_scales);
             for plane in 0..n_scales / 2 {
-                file.extend_from_slice(&tile_scales[(plane * TILE + row) * 2..][..2]);
+                scales.extend_from_slice(&tile_scales[(plane * TILE + row % TILE) * 2..][..2]);
             }
             for w in 0..n_quants / word {
-                file.extend_from_slice(&tile_quants[(w * TILE + row) * word..][..word]);
+                quants.extend_from_slice(&tile_quants[(w * TILE + row % TILE) * word..][..word]);
             }
         }
-        self.format.dequantise(&file)
+        self.layout.dequantise(&quants, &scales)
     }
+}
+
+/// Bytes of a tile: 8 rows of a block.
+fn tile_bytes(layout: Layout) -> usize {
+    TILE * (layout.quants_bytes() + layout.scales_bytes())
 }
 
 #[cfg(test)]
@@ -220,18 +227,19 @@ impl Matrix {
 mod tests {
     use super::*;
     use crate::graph::Builder;
+    use crate::graph::testing::Random;
 
     #[test]
-    fn what_one_memory_cannot_hold_is_refused() {
+    fn a_model_that_one_memory_cannot_hold_is_an_error() {
         let mut g = Builder::default();
         g.matrix("w", 1 << 18, 1 << 12);
-        g.kv_layer(1 << 10);
+        g.cache(1 << 10);
         let graph = g.finish();
         let check = |pages| {
             let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: pages, pages };
             check_fit(&graph, &[Format::Q8_0], capacity, u64::from(u32::MAX))
         };
-        // The weights take 1.06 GiB, and a page 128 KiB: there is room for 23,500 of them or so.
+        // The weights take 1.06 GiB and a page 128 KiB, so there is room for about 23,500 pages.
         assert_eq!(check(23_000), Ok(()));
         let error = check(24_000).unwrap_err().to_string();
         for part in ["1.1 GB", "768000 tokens 3.1 GB", "4 GiB at most", "a shorter context", "webgpu"] {
@@ -242,10 +250,10 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_were() {
         for format in Format::ALL {
-            let (n_rows, n_blocks) = (13, 3);
-            let file: Vec<u8> =
-                (0..n_rows * n_blocks * format.block_bytes()).map(|i| (i * 7 % 59) as u8).collect();
-            let mut matrix = Matrix::new(format, true, n_rows, n_blocks * BLOCK, "test").unwrap();
+            let (n_rows, n_cols) = (13, 3 * format.block_len());
+            let mut random = Random(3);
+            let file = format.made_up(n_rows * n_cols, 1.0, || random.bits());
+            let mut matrix = Matrix::new(format, true, n_rows, n_cols, "test").unwrap();
             for (piece, blocks) in file.chunks(10 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);
@@ -254,5 +262,11 @@ mod tests {
             let found: Vec<f32> = (0..n_rows).flat_map(|row| matrix.dequantise(row)).collect();
             assert_eq!(found, format.dequantise(&file), "{format:?}");
         }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_are_an_error() {
+        let error = Matrix::new(Format::Q8_0, false, 8, 40, "w").unwrap_err().to_string();
+        assert!(error.contains("w has rows of 40"), "{error}");
     }
 }

@@ -85,7 +85,7 @@ impl Error {
             Error::Cpu(error) => match error {
                 CpuError::OutOfMemory(_) => "out_of_memory",
                 CpuError::Wrong { .. } => "device_wrong",
-                CpuError::Thread(_) | CpuError::Step(_) | CpuError::Internal(_) => "internal",
+                CpuError::Thread | CpuError::Step(_) | CpuError::Internal(_) => "internal",
             },
             Error::ContextMemory { .. } => "out_of_memory",
             Error::ContextLength { .. } => "context_length_exceeded",

@@ -1,8 +1,10 @@
 //! Everything that a plan computes on but the weights: values, the KV pool, the step's parameters.
 
 use super::Gpu;
-use super::fuse::Fused;
-use crate::graph::{Capacity, Graph, Rows, Value, ValueId};
+use super::accepts::FEW_ROWS;
+use crate::graph::fuse::Group;
+use crate::graph::uses::place;
+use crate::graph::{Capacity, Choice, Graph, Output, Token};
 
 /// What a step's buffers are called in kernels.
 #[derive(Debug)]
@@ -10,13 +12,19 @@ pub(super) struct StepBuffers {
     pub step: wgpu::Buffer,
     pub tokens: wgpu::Buffer,
     pub outputs: wgpu::Buffer,
+    pub choices: wgpu::Buffer,
     pub pages: wgpu::Buffer,
+    /// The token of each slot.
+    pub chosen: wgpu::Buffer,
+    /// A [`crate::graph::Chosen`] of each output.
+    pub results: wgpu::Buffer,
 }
 
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// The buffer of each value. Values that live at different times share buffers.
-    pub values: Vec<wgpu::Buffer>,
+    /// The buffer of each value; none where no list writes it. Values that live at different times share
+    /// buffers.
+    pub values: Vec<Option<wgpu::Buffer>>,
     /// The KV pool of each layer: a cell's keys, then its values.
     pub kv: Vec<wgpu::Buffer>,
     pub step: StepBuffers,
@@ -26,39 +34,38 @@ pub(super) struct Buffers {
 
 pub(super) const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
+const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
 impl Buffers {
-    pub fn new(
-        gpu: &Gpu,
-        graph: &Graph,
-        fused: &[(usize, Fused)],
-        capacity: Capacity,
-        keep_values: bool,
-    ) -> Self {
+    pub fn new(gpu: &Gpu, graph: &Graph, lists: &[&[Group]], capacity: Capacity, keep_values: bool) -> Self {
         let mut all = Vec::new();
         let mut make = |label: &str, size: u64, usage| {
             let buffer = gpu.buffer(label, size, usage);
             all.push(buffer.clone());
             buffer
         };
-        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let outputs = u64::from(capacity.outputs);
+        // Kernels of few rows bind the rows of tokens as a uniform buffer of its full size.
+        let rows = u64::from(capacity.tokens.max(FEW_ROWS));
         let step = StepBuffers {
-            step: make("step", 16, uniform),
-            tokens: make("tokens", 16 * u64::from(capacity.tokens), STORAGE),
-            outputs: make("outputs", 8 * u64::from(capacity.outputs), STORAGE),
+            step: make("step", 16, UNIFORM),
+            tokens: make("tokens", size_of::<Token>() as u64 * rows, STORAGE | UNIFORM),
+            outputs: make("outputs", size_of::<Output>() as u64 * outputs, STORAGE),
+            choices: make("choices", size_of::<Choice>() as u64 * outputs, STORAGE),
             pages: make("pages", 4 * u64::from(capacity.sequences * capacity.max_pages), STORAGE),
+            chosen: make("chosen", 4 * u64::from(capacity.sequences), STORAGE),
+            results: make("results", 16 * outputs, STORAGE | wgpu::BufferUsages::COPY_SRC),
         };
         let cells = u64::from(capacity.cells());
-        let kv = graph.kv_widths.iter().map(|&width| make("kv", 4 * width as u64 * cells, STORAGE)).collect();
-        let mut distinct: Vec<wgpu::Buffer> = Vec::new();
-        let mut values = Vec::new();
-        for (place, value) in place_values(graph, fused, keep_values).into_iter().zip(&graph.values) {
-            if place == distinct.len() {
-                let bytes = 4 * value.width as u64 * u64::from(capacity.rows(value.rows));
-                distinct.push(make("value", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC));
-            }
-            values.push(distinct[place].clone());
-        }
+        let kv =
+            graph.caches.iter().map(|cache| make("kv", 4 * cache.width as u64 * cells, STORAGE)).collect();
+        let places = place(graph, lists, keep_values);
+        let of_shape = |shape: &crate::graph::Value| {
+            let bytes = 4 * shape.width as u64 * u64::from(capacity.rows(shape.domain));
+            make("value", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC)
+        };
+        let shapes: Vec<wgpu::Buffer> = places.shapes.iter().map(of_shape).collect();
+        let values = places.of.iter().map(|place| place.map(|place| shapes[place].clone())).collect();
         Self { values, kv, step, all }
     }
 
@@ -71,8 +78,7 @@ impl Buffers {
 
     /// Another uniform buffer, whose contents stay.
     pub fn add_uniform(&mut self, gpu: &Gpu, label: &str, contents: &[u32]) -> wgpu::Buffer {
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer(label, 4 * contents.len() as u64, usage);
+        let buffer = gpu.buffer(label, 4 * contents.len() as u64, UNIFORM);
         gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(contents));
         self.all.push(buffer.clone());
         buffer
@@ -87,45 +93,4 @@ impl Buffers {
     pub fn destroy(&self) {
         self.all.iter().for_each(wgpu::Buffer::destroy);
     }
-}
-
-/// For each value: its buffer's number. A buffer is taken over by a later value of the same shape once the last reader is past,
-/// whether ops run by themselves or fused. Numbers first occur in rising order.
-fn place_values(graph: &Graph, fused: &[(usize, Fused)], keep_values: bool) -> Vec<usize> {
-    let results = [graph.logits, graph.argmax];
-    let mut last_read = vec![0; graph.values.len()];
-    let mut made_at = vec![0; graph.values.len()];
-    let mut is_input = vec![true; graph.values.len()];
-    for (i, op) in graph.ops.iter().enumerate() {
-        op.inputs().iter().for_each(|input| last_read[input.0] = i);
-        if let Some(out) = op.out() {
-            made_at[out.0] = i;
-            is_input[out.0] = false;
-        }
-    }
-    for (i, fused) in fused {
-        for input in fused.inputs() {
-            last_read[input.0] = last_read[input.0].max(*i);
-        }
-    }
-    // (width, rows, index of the op after which it is free)
-    let mut buffers: Vec<(usize, Rows, usize)> = Vec::new();
-    let mut places = Vec::new();
-    for (i, &Value { rows, width }) in graph.values.iter().enumerate() {
-        let keeps = keep_values || is_input[i] || results.contains(&Some(ValueId(i)));
-        let until = if keeps { usize::MAX } else { last_read[i] };
-        let free = buffers.iter().position(|b| b.0 == width && b.1 == rows && b.2 < made_at[i]);
-        let buffer = match free {
-            Some(buffer) if !keep_values && !is_input[i] => {
-                buffers[buffer].2 = until;
-                buffer
-            }
-            _ => {
-                buffers.push((width, rows, until));
-                buffers.len() - 1
-            }
-        };
-        places.push(buffer);
-    }
-    places
 }

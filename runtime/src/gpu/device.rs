@@ -210,7 +210,7 @@ impl Gpu {
     pub(super) async fn receive(
         &self,
         buffer: &wgpu::Buffer,
-        mapping: Mapping,
+        mapping: &mut Mapping,
         submission: Option<wgpu::SubmissionIndex>,
         data: &mut [u8],
     ) -> Result<(), GpuError> {
@@ -233,8 +233,8 @@ impl Gpu {
 
     /// Fills `data` from the start of a mappable buffer, when all submitted work is done.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
-        let mapping = self.request(buffer, data.len() as u64);
-        self.receive(buffer, mapping, None, data).await
+        let mut mapping = self.request(buffer, data.len() as u64);
+        self.receive(buffer, &mut mapping, None, data).await
     }
 
     /// Polls a native device until a submission, or the last one, is done; without polling nothing arrives.

@@ -1,45 +1,40 @@
-//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so that several steps may be under
-//! way, each fed by the one before without its token leaving the device.
+//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so
+//! that several steps may be in flight, each fed by the one before without its tokens leaving the device.
 
 use super::device::Mapping;
-use super::kernels::Kernel;
-use super::lower::{Dispatch, Extent, MANY, Plan, When, lower, n_splits};
+use super::kernels::Pipeline;
+use super::lower::{Dispatch, Extent, List, MANY, Plan, When, lower, n_splits};
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Best, Capacity, Choice, Feed, Graph, Output, Rows, Step, Token, ValueId, Want};
+use crate::graph::{Capacity, Choice, Chosen, Domain, Graph, Output, Step, Token, ValueId};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
 
-/// Steps that may be under way at once.
+/// Most steps in flight at once.
 pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
 
 /// A graph ready to run on a device.
 #[derive(Debug)]
 pub struct Executor {
     gpu: Gpu,
+    graph: Graph,
     pub(super) plan: Plan,
     capacity: Capacity,
-    n_vocab: usize,
-    results: Option<(ValueId, ValueId)>,
-    /// Where results wait for the host; one a step under way.
+    /// Where results wait for the host; one a step in flight.
     staging: Vec<wgpu::Buffer>,
     /// Numbers of the free ones.
     free: Vec<usize>,
     in_flight: VecDeque<Flight>,
     n_dispatches: usize,
-    /// Of each output row of the last step.
-    pub best: Vec<Best>,
-    /// Of the last step's output row, if wanted.
-    pub logits: Vec<f32>,
-    readback: Vec<u32>,
+    /// One for each output of the last step.
+    pub chosen: Vec<Chosen>,
 }
 
-/// A step under way.
+/// A step in flight.
 #[derive(Debug)]
 struct Flight {
     staging: usize,
     n_outputs: usize,
-    want: Want,
     mapping: Option<Mapping>,
     submission: wgpu::SubmissionIndex,
 }
@@ -58,23 +53,18 @@ impl Executor {
         keep_values: bool,
     ) -> Result<Self, GpuError> {
         let plan = lower(gpu, graph, weights, capacity, keep_values)?;
-        let n_vocab = graph.logits.map_or(0, |id| graph.values[id.0].width);
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        // Logits are only read by callers that wait for every step, who always get the first.
-        let size = |i| 16 * u64::from(capacity.outputs) + if i == 0 { 4 * n_vocab as u64 } else { 0 };
+        let size = size_of::<Chosen>() as u64 * u64::from(capacity.outputs);
         Ok(Self {
             gpu: gpu.clone(),
+            graph: graph.clone(),
             plan,
             capacity,
-            n_vocab,
-            results: graph.logits.zip(graph.argmax),
-            staging: (0..MAX_IN_FLIGHT).map(|i| gpu.buffer("staging", size(i), usage)).collect(),
-            free: (0..MAX_IN_FLIGHT).rev().collect(),
+            staging: (0..MAX_IN_FLIGHT).map(|_| gpu.buffer("staging", size, usage)).collect(),
+            free: (0..MAX_IN_FLIGHT).collect(),
             in_flight: VecDeque::new(),
             n_dispatches: 0,
-            best: Vec::new(),
-            logits: vec![0.0; n_vocab],
-            readback: Vec::new(),
+            chosen: Vec::new(),
         })
     }
 
@@ -98,98 +88,106 @@ impl Executor {
         self.plan.buffers.bytes() + self.staging.iter().map(wgpu::Buffer::size).sum::<u64>()
     }
 
-    /// Steps that it pays to have under way.
+    /// Steps that it pays to have in flight.
     pub fn depth(&self) -> usize {
         self.gpu.variants().steps as usize
     }
 
-    /// Steps under way.
+    /// Steps in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Runs one step and waits for what is wanted of it, which is then in [`Self::best`] and [`Self::logits`].
-    pub async fn step(&mut self, step: &Step<'_>, want: Want) -> Result<(), GpuError> {
+    /// Runs one step and waits for its result, which is then in [`Self::chosen`].
+    pub async fn step(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
         self.drain().await?;
-        self.submit(step, want, Feed::Host)?;
+        self.submit(step)?;
         self.result().await
     }
 
-    /// Before an answer whose tokens the device chooses: of each token, whether it is seen, and its bias. Empty where no logit is adjusted.
-    pub fn adjust(&self, seen: &[u32], bias: &[f32]) {
-        if let Some(buffers) = &self.plan.choice_buffers {
-            self.gpu.queue.write_buffer(&buffers.seen, 0, bytemuck::cast_slice(seen));
-            self.gpu.queue.write_buffer(&buffers.bias, 0, bytemuck::cast_slice(bias));
+    /// Before an answer whose tokens are chosen in this slot: for each token whether it is seen, and its
+    /// bias. Both are empty where no logit is adjusted.
+    pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {
+        if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
+            let n = self.graph.n_vocab();
+            let at = 4 * n as u64 * u64::from(slot);
+            let (seen, bias) = (&seen[..seen.len().min(n)], &bias[..bias.len().min(n)]);
+            self.gpu.queue.write_buffer(&slots.seen, at, bytemuck::cast_slice(seen));
+            self.gpu.queue.write_buffer(&slots.bias, at, bytemuck::cast_slice(bias));
         }
     }
 
-    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they are needed: while weights are
-    /// still on their way. What is computed is of no use.
+    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they
+    /// are needed: while weights are still on their way. The results are of no use.
     pub fn warm_up(&mut self) -> Result<(), GpuError> {
-        if self.results.is_none() {
+        if self.graph.logits.is_none() {
             return Ok(());
         }
-        let choice = Choice { temperature: 1.0, top_p: 0.5, ..Choice::zeroed() };
-        let tiles = self.gpu.variants().tile.then_some((MANY, Want::Best));
-        let steps = [(1, Want::Best), (1, Want::Choice(choice)), (2, Want::Best)];
-        for (n, want) in steps.into_iter().chain(tiles) {
+        let choices = [Choice { temperature: 1.0, top_p: 0.5, ..Choice::zeroed() }];
+        let tiles = self.gpu.variants().tile.then_some((MANY, 0));
+        for (n, by_choice) in [(1, 0), (1, 1), (2, 0)].into_iter().chain(tiles) {
             let n = n.min(self.capacity.tokens).min(self.capacity.cells());
             let tokens: Vec<Token> =
                 (0..n).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
-            let outputs = [Output { row: n - 1, target: 0 }];
-            let step = Step { tokens: &tokens, outputs: &outputs, pages: &[0], max_pages: 1 };
-            self.submit(&step, want, Feed::Host)?;
+            let outputs = [Output { row: n - 1, target: 0, slot: 0, by_choice }];
+            let step =
+                Step { tokens: &tokens, outputs: &outputs, choices: &choices, pages: &[0], max_pages: 1 };
+            self.submit(&step)?;
         }
         Ok(())
     }
 
-    /// Begins a step; with [`Feed::Previous`], the id of its only token is what the step before chose.
-    pub fn submit(&mut self, step: &Step<'_>, want: Want, feed: Feed) -> Result<(), GpuError> {
-        let n_outputs = step.outputs.len();
-        if step.tokens.len() > self.capacity.tokens as usize
-            || n_outputs > self.capacity.outputs as usize
-            || step.pages.len() > (self.capacity.sequences * self.capacity.max_pages) as usize
-            || (want != Want::Best && n_outputs != 1)
-            || (matches!(want, Want::Choice(_)) && self.plan.choice_buffers.is_none())
-            || (want == Want::Logits && !self.in_flight.is_empty())
-            || (feed == Feed::Previous && step.tokens.len() != 1)
-        {
-            return Err(GpuError::Internal("a step beyond the plan's capacity".into()));
+    /// Begins a step; [`Self::result`] waits for it.
+    pub fn submit(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
+        step.check(&self.graph, self.capacity)?;
+        let by_choice = step.outputs.iter().any(|output| output.by_choice != 0);
+        if by_choice && self.plan.slots.is_none() {
+            return Err(GpuError::Internal("a choice in a plan without slots".into()));
         }
-        if self.in_flight.is_empty() {
-            // Taken from the end; the first has room for logits.
-            self.free.sort_unstable_by(|a, b| b.cmp(a));
-        }
-        let staging = self.free.pop().ok_or_else(|| GpuError::Internal("too many steps under way".into()))?;
-        let submission = self.encode(step, want, feed, staging);
-        let has_results = self.results.is_some() && n_outputs > 0;
-        let size = 16 * n_outputs as u64 + if want == Want::Logits { 4 * self.n_vocab as u64 } else { 0 };
-        let mapping = has_results.then(|| self.gpu.request(&self.staging[staging], size));
-        self.in_flight.push_back(Flight { staging, n_outputs, want, mapping, submission });
+        let staging = self
+            .free
+            .pop()
+            .ok_or_else(|| GpuError::Internal(format!("more than {MAX_IN_FLIGHT} steps in flight")))?;
+        let submission = self.encode(step, staging);
+        let n_outputs = if self.graph.logits.is_some() { step.outputs.len() } else { 0 };
+        let size = (size_of::<Chosen>() * n_outputs) as u64;
+        let mapping = (n_outputs > 0).then(|| self.gpu.request(&self.staging[staging], size));
+        self.in_flight.push_back(Flight { staging, n_outputs, mapping, submission });
         Ok(())
     }
 
-    /// Waits for the oldest step under way; what was wanted of it is then in [`Self::best`] and [`Self::logits`].
+    /// Waits for the oldest step in flight; what it chose is then in [`Self::chosen`].
     pub async fn result(&mut self) -> Result<(), GpuError> {
-        let Some(flight) = self.in_flight.pop_front() else {
-            return Err(GpuError::Internal("no step is under way".into()));
+        let Some(flight) = self.in_flight.front_mut() else {
+            return Err(GpuError::Internal("no step is in flight".into()));
         };
-        self.free.push(flight.staging);
-        self.best.clear();
-        let Some(mapping) = flight.mapping else { return self.gpu.settle().await };
-        let n_best = 4 * flight.n_outputs;
-        let n_logits = if flight.want == Want::Logits { self.n_vocab } else { 0 };
-        self.readback.resize(n_best + n_logits, 0);
-        let data = bytemuck::cast_slice_mut(&mut self.readback);
-        self.gpu.receive(&self.staging[flight.staging], mapping, Some(flight.submission), data).await?;
-        self.best.extend_from_slice(bytemuck::cast_slice(&self.readback[..n_best]));
-        if flight.want == Want::Logits {
-            self.logits.copy_from_slice(bytemuck::cast_slice(&self.readback[n_best..]));
+        self.chosen.clear();
+        let n_outputs = flight.n_outputs;
+        match flight.mapping.as_mut() {
+            None => self.gpu.settle().await?,
+            Some(mapping) => {
+                self.chosen.resize(n_outputs, Chosen::zeroed());
+                let submission = Some(flight.submission.clone());
+                let data = bytemuck::cast_slice_mut(&mut self.chosen);
+                let received =
+                    self.gpu.receive(&self.staging[flight.staging], mapping, submission, data).await;
+                if received.is_err() {
+                    self.chosen.clear();
+                }
+                // After an error the device is of no more use: the step counts as done.
+                self.end_oldest();
+                return received;
+            }
         }
+        self.end_oldest();
         Ok(())
     }
 
-    /// Waits until no step is under way.
+    fn end_oldest(&mut self) {
+        self.free.extend(self.in_flight.pop_front().map(|flight| flight.staging));
+    }
+
+    /// Waits until no step is in flight.
     pub async fn drain(&mut self) -> Result<(), GpuError> {
         while !self.in_flight.is_empty() {
             self.result().await?;
@@ -206,103 +204,106 @@ impl Executor {
     }
 
     /// Writes what kernels must know of a step.
-    pub(super) fn write_step(&self, step: &Step, want: Want, feed: Feed) {
+    pub(super) fn write_step(&self, step: &Step) {
         let (queue, buffers) = (&self.gpu.queue, &self.plan.buffers.step);
         let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
         let parameters = [n_tokens, n_outputs, step.max_pages, self.n_splits(step)];
         queue.write_buffer(&buffers.step, 0, bytemuck::bytes_of(&parameters));
-        let tokens: &[u8] = bytemuck::cast_slice(step.tokens);
-        // The id comes first in a token; the device may have written it.
-        let skip = if feed == Feed::Previous { 4 } else { 0 };
-        queue.write_buffer(&buffers.tokens, skip as u64, &tokens[skip..]);
+        queue.write_buffer(&buffers.tokens, 0, bytemuck::cast_slice(step.tokens));
         queue.write_buffer(&buffers.outputs, 0, bytemuck::cast_slice(step.outputs));
         queue.write_buffer(&buffers.pages, 0, bytemuck::cast_slice(step.pages));
-        if let (Want::Choice(choice), Some(buffers)) = (want, &self.plan.choice_buffers) {
-            queue.write_buffer(&buffers.choice, 0, bytemuck::bytes_of(&choice));
+        if step.outputs.iter().any(|output| output.by_choice != 0) {
+            let choices = &step.choices[..step.outputs.len().min(step.choices.len())];
+            queue.write_buffer(&buffers.choices, 0, bytemuck::cast_slice(choices));
         }
     }
 
-    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its kernel and workgroups. What finds or chooses tokens is
-    /// numbered after the rest.
+    /// The list that steps of so many rows run.
+    pub(super) fn list(&self, n_tokens: usize) -> &List {
+        if n_tokens < MANY as usize { &self.plan.few } else { &self.plan.many }
+    }
+
+    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its pipeline and
+    /// workgroups. What finds or chooses tokens is numbered after the rest.
     pub(super) fn launches<'a>(
         &'a self,
         step: &Step,
-        want: Want,
-    ) -> impl Iterator<Item = (usize, &'a Dispatch, &'a Kernel, [u32; 3])> + use<'a> {
+    ) -> impl Iterator<Item = (usize, &'a Dispatch, &'a Pipeline, [u32; 3])> + use<'a> {
         let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
         let n_splits = self.n_splits(step);
-        let (last, is_truncated) = match want {
-            Want::Choice(choice) => (&self.plan.choice, choice.truncates()),
-            Want::Best | Want::Logits => (&self.plan.best, false),
-        };
+        let chosen = step.outputs.iter().zip(step.choices).filter(|(output, _)| output.by_choice != 0);
+        let is_truncated = chosen.clone().any(|(_, choice)| choice.truncates());
+        let by_choice = chosen.count();
+        let likeliest: &[Dispatch] = if by_choice < step.outputs.len() { &self.plan.likeliest } else { &[] };
+        let choice: &[Dispatch] = if by_choice > 0 { &self.plan.choice } else { &[] };
         let is = move |when| match when {
             When::Always => true,
             When::Split => n_splits > 1,
             When::Truncated => is_truncated,
         };
-        let count = move |rows| match rows {
-            Rows::Tokens => n_tokens,
-            Rows::Outputs => n_outputs,
+        let count = move |domain| match domain {
+            Domain::Tokens => n_tokens,
+            Domain::Outputs => n_outputs,
         };
         let extent = move |extent: Extent| match extent {
             Extent::Fixed(n) => n,
-            Extent::Rows(rows, at_a_time) => count(rows).div_ceil(at_a_time),
+            Extent::Rows(domain, at_a_time) => count(domain).div_ceil(at_a_time),
             Extent::Splits => n_splits,
         };
-        let dispatches = if n_tokens == 1 { &self.plan.one } else { &self.plan.many };
-        dispatches.iter().chain(last).enumerate().filter_map(move |(i, dispatch)| {
+        let dispatches = &self.list(step.tokens.len()).dispatches;
+        let all = dispatches.iter().chain(likeliest).chain(choice).enumerate();
+        all.filter_map(move |(i, dispatch)| {
             let launch = dispatch.launch(count, is)?;
-            Some((i, dispatch, launch.kernel.as_ref(), launch.grid.map(extent)))
+            Some((i, dispatch, launch.pipeline.as_ref(), launch.grid.map(extent)))
         })
     }
 
-    fn encode(&mut self, step: &Step, want: Want, feed: Feed, staging: usize) -> wgpu::SubmissionIndex {
-        self.write_step(step, want, feed);
+    fn encode(&mut self, step: &Step, staging: usize) -> wgpu::SubmissionIndex {
+        self.write_step(step);
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         let mut n_dispatches = 0;
-        for (_, dispatch, kernel, [x, y, z]) in self.launches(step, want) {
-            pass.set_pipeline(&kernel.pipeline);
+        for (_, dispatch, pipeline, [x, y, z]) in self.launches(step) {
+            pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &dispatch.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);
             n_dispatches += 1;
         }
         self.n_dispatches = n_dispatches;
         drop(pass);
-        let n_outputs = step.outputs.len() as u32;
-        if let (Some((logits, argmax)), 1..) = (self.results, n_outputs) {
-            let staging = &self.staging[staging];
-            let n_best = 16 * u64::from(n_outputs);
-            let values = &self.plan.buffers.values;
-            encoder.copy_buffer_to_buffer(&values[argmax.0], 0, staging, 0, n_best);
-            if want == Want::Logits {
-                encoder.copy_buffer_to_buffer(&values[logits.0], 0, staging, n_best, 4 * self.n_vocab as u64);
-            }
+        if self.graph.logits.is_some() && !step.outputs.is_empty() {
+            let size = (size_of::<Chosen>() * step.outputs.len()) as u64;
+            let results = &self.plan.buffers.step.results;
+            encoder.copy_buffer_to_buffer(results, 0, &self.staging[staging], 0, size);
         }
         self.gpu.queue.submit([encoder.finish()])
     }
 
-    /// Whether steps of so many rows write a value; fused dispatches leave out what is between their ops.
-    pub(super) fn writes(&self, n_tokens: usize, id: ValueId) -> bool {
-        n_tokens != 1 || self.plan.written_by_one.contains(&id)
-    }
-
     /// Fills a value before a step: inputs with data, outputs with poison.
     pub(super) fn write_value(&self, id: ValueId, data: &[f32]) {
-        self.gpu.queue.write_buffer(&self.plan.buffers.values[id.0], 0, bytemuck::cast_slice(data));
+        if let Some(buffer) = &self.plan.buffers.values[id.0] {
+            self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+        }
     }
 
-    /// The first `n` floats of a value after a step.
-    pub(super) async fn read_value(&self, id: ValueId, n: usize) -> Result<Vec<f32>, GpuError> {
+    /// The first `n` floats of a value after a step of so many rows; none where such steps do not write it.
+    pub(super) async fn read_value(
+        &self,
+        id: ValueId,
+        n: usize,
+        n_tokens: usize,
+    ) -> Result<Option<Vec<f32>>, GpuError> {
+        let buffer = self.plan.buffers.values[id.0].as_ref();
+        let Some(buffer) = buffer.filter(|_| self.list(n_tokens).writes(id)) else { return Ok(None) };
         let size = 4 * n as u64;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.gpu.buffer("value readback", size, usage);
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&self.plan.buffers.values[id.0], 0, &staging, 0, size);
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size);
         self.gpu.queue.submit([encoder.finish()]);
         let mut data = vec![0.0; n];
         self.gpu.read(&staging, bytemuck::cast_slice_mut(&mut data)).await?;
-        Ok(data)
+        Ok(Some(data))
     }
 }
 

@@ -1,52 +1,62 @@
 //! Pipelines, made once for each kernel variant and set of constants.
 
 use super::{Gpu, GpuError};
-use nomoat_shaders::{Access, Shader};
+use nomoat_shaders::{Access, Kernel, Shader};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// Values of a kernel's `override` constants.
 pub(super) type Constants = Vec<(&'static str, f64)>;
 
-/// A variant's name, and its constants with their values' bits.
-pub(super) type Key = (&'static str, Vec<(&'static str, u64)>);
+/// A kernel, and its constants with their values' bits.
+pub(super) type Key = (Kernel, Vec<(&'static str, u64)>);
 
 /// A compiled kernel.
 #[derive(Debug)]
-pub(super) struct Kernel {
-    pub shader: &'static Shader,
+pub(super) struct Pipeline {
+    pub shader: Shader,
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
 }
 
 /// All kernels that a device has compiled so far.
-pub(super) type Compiled = Mutex<HashMap<Key, Arc<Kernel>>>;
+pub(super) type Compiled = Mutex<HashMap<Key, Arc<Pipeline>>>;
 
 impl Gpu {
-    /// The kernel of this name with these constants, compiled on first use.
-    pub(super) fn kernel(&self, name: &str, constants: Constants) -> Result<Arc<Kernel>, GpuError> {
-        let shader = nomoat_shaders::find(name)
-            .ok_or_else(|| GpuError::Internal(format!("there is no kernel {name}")))?;
-        // Callers give all that the kernel's relatives have, too.
-        let constants: Constants =
-            constants.into_iter().filter(|(name, _)| shader.overrides.contains(name)).collect();
-        let key = (shader.name, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
+    /// The kernel with these constants, compiled on first use. Constants that it does not have are left out:
+    /// callers give all that its relatives have, too.
+    pub(super) fn kernel(&self, kernel: Kernel, constants: &Constants) -> Result<Arc<Pipeline>, GpuError> {
+        let key = (kernel, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
         let Ok(mut compiled) = self.kernels.lock() else {
             return Err(GpuError::Internal("compiling a kernel panicked".into()));
         };
-        Ok(compiled.entry(key).or_insert_with(|| Arc::new(compile(self, shader, &constants))).clone())
+        if let Some(pipeline) = compiled.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let shader = kernel.shader().map_err(GpuError::Internal)?;
+        let has = |name: &str| shader.overrides.iter().any(|known| known == name);
+        let constants: Constants = constants.iter().filter(|(name, _)| has(name)).copied().collect();
+        let slim = (kernel, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
+        let pipeline = match compiled.get(&slim) {
+            Some(pipeline) => pipeline.clone(),
+            None => Arc::new(compile(self, shader, &constants)),
+        };
+        compiled.insert(slim, pipeline.clone());
+        compiled.insert(key, pipeline.clone());
+        Ok(pipeline)
     }
 }
 
-fn compile(gpu: &Gpu, shader: &'static Shader, constants: &Constants) -> Kernel {
+fn compile(gpu: &Gpu, shader: Shader, constants: &Constants) -> Pipeline {
     let device = &gpu.device;
-    let mut wgsl = shader.wgsl();
+    let label = shader.kernel.to_string();
+    let mut wgsl = shader.wgsl.clone();
     if gpu.info().backend != "webgpu" {
         // naga has subgroups by the device's feature and rejects the directive that browsers ask for.
         wgsl = wgsl.replace("enable subgroups;", "");
     }
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(shader.name),
+        label: Some(&label),
         source: wgpu::ShaderSource::Wgsl(wgsl.into()),
     });
     let entries: Vec<_> = shader
@@ -68,21 +78,21 @@ fn compile(gpu: &Gpu, shader: &'static Shader, constants: &Constants) -> Kernel 
         })
         .collect();
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(shader.name),
+        label: Some(&label),
         entries: &entries,
     });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(shader.name),
+        label: Some(&label),
         bind_group_layouts: &[Some(&layout)],
         ..Default::default()
     });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(shader.name),
+        label: Some(&label),
         layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions { constants, ..Default::default() },
         cache: None,
     });
-    Kernel { shader, pipeline, layout }
+    Pipeline { shader, pipeline, layout }
 }

@@ -1,13 +1,12 @@
 //! Measures a device: the peak rates of its memory and arithmetic, and the times of ops and steps, with the
 //! device's own clock if it has one.
 
-use super::fuse::{Fused, fuse};
-use super::kernels::Kernel;
+use super::kernels::Pipeline;
 use super::work::{Counter, Work};
 use super::{Executor, Gpu, GpuError, Weights};
-use crate::graph::{Feed, Graph, Step, Want};
+use crate::graph::{Graph, Step};
 use crate::quant::Format;
-use nomoat_shaders::Shader;
+use nomoat_shaders::{Kernel, Number, Operands, Shader, Staged};
 use serde::Serialize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,7 +75,7 @@ pub struct OpTime {
     /// Rows of the step that they compute.
     pub rows: u32,
     /// The names of their kernels.
-    pub kernels: Vec<&'static str>,
+    pub kernels: Vec<String>,
     /// Number of these ops in the step.
     pub count: usize,
     /// Number of them that were timed, one after the other in one pass.
@@ -142,28 +141,28 @@ struct Clock {
 /// A kernel with its buffers and its number of workgroups.
 #[derive(Debug)]
 struct Bound {
-    kernel: Arc<Kernel>,
+    pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     groups: u32,
 }
 
 impl Bound {
-    fn new(gpu: &Gpu, name: &str, buffers: &[&wgpu::Buffer], groups: u32) -> Result<Self, GpuError> {
-        let kernel = gpu.kernel(name, Vec::new())?;
+    fn new(gpu: &Gpu, kernel: Kernel, buffers: &[&wgpu::Buffer], groups: u32) -> Result<Self, GpuError> {
+        let pipeline = gpu.kernel(kernel, &Vec::new())?;
         let entries: Vec<_> = (0..)
             .zip(buffers)
             .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
             .collect();
         let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(name),
-            layout: &kernel.layout,
+            label: Some(&kernel.to_string()),
+            layout: &pipeline.layout,
             entries: &entries,
         });
-        Ok(Self { kernel, bind_group, groups })
+        Ok(Self { pipeline, bind_group, groups })
     }
 
     fn dispatch(&self, pass: &mut wgpu::ComputePass) {
-        pass.set_pipeline(&self.kernel.pipeline);
+        pass.set_pipeline(&self.pipeline.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(self.groups, 1, 1);
     }
@@ -177,8 +176,8 @@ impl Meter {
         let copied = most.min(gpu.info().max_binding_size) & !0xfff;
         let [x, y] = ["copied", "copy"].map(|label| gpu.buffer(label, copied, usage));
         let groups = |per_thread: u64| (copied / 16 / per_thread / u64::from(GROUP)).clamp(1, 65_535) as u32;
-        let copy = Bound::new(gpu, "memory.copy", &[&x, &y], groups(1))?;
-        let read = Bound::new(gpu, "memory.read", &[&x, &y], groups(16))?;
+        let copy = Bound::new(gpu, Kernel::BenchMemory { copy: true }, &[&x, &y], groups(1))?;
+        let read = Bound::new(gpu, Kernel::BenchMemory { copy: false }, &[&x, &y], groups(16))?;
         let limits = Limits { copy: 0.0, read: 0.0, f32: 0.0, f16: None, int8: None };
         let mut meter = Self { gpu: gpu.clone(), clock: Clock::new(gpu), copy, read, copied, limits };
         meter.measure_limits().await?;
@@ -191,9 +190,10 @@ impl Meter {
         let copied = self.copied as f64;
         let copy = 2.0 * copied / self.fastest(false, |pass| self.copy.dispatch(pass)).await?;
         let read = copied / self.fastest(false, |pass| self.read.dispatch(pass)).await?;
-        let f32 = self.multiply_adds("f32", 1).await?;
-        let f16 = if self.gpu.info().f16 { Some(self.multiply_adds("f16", 1).await?) } else { None };
-        let int8 = if self.gpu.info().packed_dot { Some(self.multiply_adds("int8", 4).await?) } else { None };
+        let f32 = self.multiply_adds(Number::F32, 1).await?;
+        let f16 = if self.gpu.info().f16 { Some(self.multiply_adds(Number::F16, 1).await?) } else { None };
+        let int8 =
+            if self.gpu.info().packed_dot { Some(self.multiply_adds(Number::Int8, 4).await?) } else { None };
         let most = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
         let known = &mut self.limits;
         *known = Limits {
@@ -217,12 +217,12 @@ impl Meter {
     }
 
     /// Multiply-adds per second; each instruction does `per_instruction` of them.
-    async fn multiply_adds(&self, number: &str, per_instruction: u64) -> Result<f64, GpuError> {
+    async fn multiply_adds(&self, number: Number, per_instruction: u64) -> Result<f64, GpuError> {
         let gpu = &self.gpu;
         let parameters = gpu.buffer("rounds", 16, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         let y = gpu.buffer("sums", 16, wgpu::BufferUsages::STORAGE);
         let groups = if gpu.info().is_fallback { 64 } else { 4096 };
-        let kernel = Bound::new(gpu, &format!("multiply_add.{number}"), &[&parameters, &y], groups)?;
+        let kernel = Bound::new(gpu, Kernel::BenchMultiplyAdd(number), &[&parameters, &y], groups)?;
         let mut rounds = 16_u32;
         loop {
             gpu.queue.write_buffer(&parameters, 0, bytemuck::cast_slice(&[rounds, 1, 2, 3]));
@@ -239,7 +239,7 @@ impl Meter {
     /// Seconds that a whole step takes on the device.
     pub async fn step(&self, executor: &mut Executor, step: &Step<'_>) -> Result<f64, GpuError> {
         executor.drain().await?;
-        executor.write_step(step, Want::Best, Feed::Host);
+        executor.write_step(step);
         self.fastest(false, |pass| encode(executor, step, |_| true, pass)).await
     }
 
@@ -261,7 +261,7 @@ impl Meter {
         wanted: impl Fn(&str, u32) -> bool,
     ) -> Result<Vec<OpTime>, GpuError> {
         executor.drain().await?;
-        executor.write_step(step, Want::Best, Feed::Host);
+        executor.write_step(step);
         let mut shapes: Vec<Vec<PlannedOp>> = Vec::new();
         for op in planned(executor, subject, step) {
             match shapes.iter_mut().find(|shape| shape[0].what == op.what && shape[0].work == op.work) {
@@ -288,7 +288,7 @@ impl Meter {
             times.push(OpTime {
                 op: what.clone(),
                 rows: *rows,
-                kernels: shaders.iter().map(|shader| shader.name).collect(),
+                kernels: shaders.iter().map(|shader| shader.kernel.to_string()).collect(),
                 count,
                 timed,
                 seconds: seconds / timed as f64,
@@ -374,8 +374,8 @@ impl Clock {
 
 /// Encodes the dispatches of a step that `wanted` chooses by their index in the plan.
 fn encode(executor: &Executor, step: &Step, wanted: impl Fn(usize) -> bool, pass: &mut wgpu::ComputePass) {
-    for (_, dispatch, kernel, [x, y, z]) in executor.launches(step, Want::Best).filter(|(i, ..)| wanted(*i)) {
-        pass.set_pipeline(&kernel.pipeline);
+    for (_, dispatch, pipeline, [x, y, z]) in executor.launches(step).filter(|(i, ..)| wanted(*i)) {
+        pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, &dispatch.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);
     }
@@ -387,56 +387,62 @@ struct PlannedOp {
     work: Work,
     rows: u32,
     /// The kernels that it launches.
-    shaders: Vec<&'static Shader>,
+    shaders: Vec<Shader>,
     /// Its dispatches' indices in the plan.
     range: Range<usize>,
 }
 
 impl PlannedOp {
     fn arithmetic(&self) -> Arithmetic {
-        match self.shaders.as_slice() {
-            shaders if shaders.iter().any(|shader| shader.name.contains(".int8")) => Arithmetic::Int8,
-            shaders if shaders.iter().any(|shader| shader.needs_f16) => Arithmetic::F16,
-            _ => Arithmetic::F32,
+        let has = |of: fn(Kernel) -> bool| self.shaders.iter().any(|shader| of(shader.kernel));
+        let int8 = |kernel| match kernel {
+            Kernel::Matvec(operands, ..) | Kernel::MatmulFew(operands, ..) => {
+                matches!(operands, Operands::Int8(_))
+            }
+            Kernel::Matmul(staged, _) => matches!(staged, Staged::Int8(_)),
+            _ => false,
+        };
+        match () {
+            () if has(int8) => Arithmetic::Int8,
+            () if self.shaders.iter().any(Shader::needs_f16) => Arithmetic::F16,
+            () => Arithmetic::F32,
         }
     }
 }
 
-/// The ops that a step runs, fused in steps of one row.
+/// The groups that a step runs, and what finds its tokens.
 fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp> {
-    let is_one = step.tokens.len() == 1;
-    let ops: Vec<Fused> = match is_one {
-        true => {
-            let fused = fuse(subject.graph, |ids| subject.weights.are_stacked(ids));
-            fused.into_iter().map(|(_, fused)| fused).collect()
-        }
-        false => subject.graph.ops.iter().map(|op| Fused::Op(op.clone())).collect(),
-    };
     let counter = Counter { graph: subject.graph, formats: subject.formats, step };
-    let mut launches = executor.launches(step, Want::Best).peekable();
+    let list = executor.list(step.tokens.len());
+    let mut counted: Vec<(Work, String, u32, usize)> = Vec::new();
+    for (group, &end) in list.groups.iter().zip(&list.ends) {
+        let (work, what) = counter.count(group);
+        counted.push((work, what, counter.n_rows(group), end));
+    }
+    if subject.graph.logits.is_some() {
+        let (work, what) = counter.likeliest();
+        counted.push((work, what, step.outputs.len() as u32, usize::MAX));
+    }
+    let mut launches = executor.launches(step).peekable();
     let mut start = 0;
-    let ends = &executor.plan.ends[usize::from(!is_one)];
-    ops.iter()
-        .zip(ends)
-        .map(|(op, &end)| {
-            let (work, what) = counter.count(op);
-            let range = std::mem::replace(&mut start, end)..end;
-            let mut shaders = Vec::new();
-            while let Some((_, _, kernel, _)) = launches.next_if(|(i, ..)| *i < end) {
-                shaders.push(kernel.shader);
-            }
-            PlannedOp { what, work, rows: counter.n_rows(op), shaders, range }
-        })
-        .collect()
+    let planned = counted.into_iter().map(|(work, what, rows, end)| {
+        let range = std::mem::replace(&mut start, end)..end;
+        let mut shaders = Vec::new();
+        while let Some((_, _, pipeline, _)) = launches.next_if(|(i, ..)| *i < end) {
+            shaders.push(pipeline.shader.clone());
+        }
+        PlannedOp { what, work, rows, shaders, range }
+    });
+    planned.collect()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::self_test::layers;
+    use super::super::self_test::upload;
     use super::*;
     use crate::gpu::{Options, Variants};
-    use crate::graph::Rope;
+    use crate::graph::testing::{Layers, layers};
 
     /// The time of an op is that of all its dispatches, and of no others.
     #[test]
@@ -444,26 +450,24 @@ mod tests {
         let mut gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
         for words in ["exact,shared", "int8,one"] {
             gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
-            for n_tokens in [1, 9] {
-                let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
-                let case = layers(Format::Q4_0, rope, &[n_tokens], 2);
-                let weights = case.upload(&gpu).unwrap();
-                let formats: Vec<Format> = case.weights.iter().map(|(format, _)| *format).collect();
+            for n_tokens in [1, 4, 9] {
+                let case = layers(Layers { n_layers: 2, ..Layers::of(Format::Q4_0) }, &[n_tokens]);
+                let (weights, formats) = (upload(&case, &gpu).unwrap(), case.formats());
                 let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
-                pollster::block_on(executor.step(&case.step(), crate::graph::Want::Best)).unwrap();
+                pollster::block_on(executor.step(&case.step())).unwrap();
                 let subject = Subject { graph: &case.graph, weights: &weights, formats: &formats };
                 let ops = planned(&executor, subject, &case.step());
                 let n_shaders: usize = ops.iter().map(|op| op.shaders.len()).sum();
                 assert_eq!(n_shaders, executor.dispatches(), "{words}, {n_tokens} rows");
                 for op in &ops {
-                    let last = op.shaders.last().map_or("", |shader| shader.name);
+                    let last = op.shaders.last().map_or(String::new(), |shader| shader.kernel.to_string());
                     let kernels = match op.what.split([' ', ',']).next() {
-                        Some("q") => "matvec qkv",
-                        Some("gate") => "matvec gate_up",
-                        Some("project") if op.what.ends_with("add") => "matvec residual",
+                        Some("q") => "mat heads",
+                        Some("gate") => "mat gated",
+                        Some("project") if op.what.ends_with("add") => "mat residual",
                         Some("project") => "mat",
                         Some("attention") => "attention",
-                        Some("argmax") => "argmax",
+                        Some("likeliest") => "likeliest",
                         _ => continue,
                     };
                     let fits = kernels.split(' ').all(|part| last.contains(part));

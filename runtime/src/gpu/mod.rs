@@ -1,11 +1,12 @@
-//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs steps of them.
+//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs steps of
+//! them.
 //!
 //! [`Gpu`] is a device, [`Weights`] a model's numbers on it, [`Executor`] a graph ready to run over them.
 
+mod accepts;
 mod buffers;
 mod device;
 mod executor;
-mod fuse;
 mod kernels;
 mod lower;
 #[cfg(feature = "cli")]
@@ -24,6 +25,7 @@ pub use meter::{Arithmetic, Limits, Meter, OpTime, Subject};
 pub use variants::{Accuracy, Lanes, Variants};
 pub use weights::Weights;
 
+use crate::graph::step::StepError;
 use thiserror::Error;
 
 /// Errors of a GPU.
@@ -48,6 +50,9 @@ pub enum GpuError {
     /// The words for kernels are wrong, or the device cannot run these kernels.
     #[error("invalid kernels option: {0}")]
     Kernels(String),
+    /// A step that the plan cannot run.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// A shape that no kernel covers.
     #[error("the GPU's kernels do not support {0}")]
     Unsupported(String),

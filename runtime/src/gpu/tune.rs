@@ -1,7 +1,7 @@
 //! Finds the fastest variants of the kernels on a device, by a short measurement.
 
 use super::{Executor, Gpu, GpuError, Lanes, Variants, Weights, self_test};
-use crate::graph::{Builder, Capacity, Feed, Graph, PAGE, Rows, Step, Token, Want};
+use crate::graph::{Builder, Capacity, Domain, Graph, PAGE, Step, Token};
 use crate::quant::Format;
 use web_time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ fn prefill_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
 /// Multiplies the same rows with `copies` matrices, so many that caches do not hold them.
 fn projections(n_rows: usize, copies: usize) -> Graph {
     let mut g = Builder::default();
-    let x = g.value(Rows::Tokens, COLS);
+    let x = g.value(Domain::Tokens, COLS);
     for copy in 0..copies {
         let weight = g.matrix(format!("{copy}"), n_rows, COLS);
         g.matmul(x, weight);
@@ -85,14 +85,14 @@ async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<
     let mut executor = Executor::new(gpu, graph, weights, capacity)?;
     let tokens: Vec<Token> = (0..rows).map(|i| Token { id: 0, position: i, sequence: 0, cell: i }).collect();
     let page_table: Vec<u32> = (0..pages).collect();
-    let step = Step { tokens: &tokens, outputs: &[], pages: &page_table, max_pages: pages };
+    let step = Step { tokens: &tokens, outputs: &[], choices: &[], pages: &page_table, max_pages: pages };
     // The first step compiles the kernels.
-    executor.step(&step, Want::Best).await?;
+    executor.step(&step).await?;
     let (start, mut shortest) = (Instant::now(), Duration::MAX);
     loop {
         let round = Instant::now();
         for _ in 0..executor.depth() {
-            executor.submit(&step, Want::Best, Feed::Host)?;
+            executor.submit(&step)?;
         }
         executor.drain().await?;
         shortest = shortest.min(round.elapsed());

@@ -27,6 +27,16 @@ pub enum Lanes {
     Subgroup,
 }
 
+impl From<Lanes> for nomoat_shaders::Lanes {
+    fn from(lanes: Lanes) -> Self {
+        match lanes {
+            Lanes::One => Self::One,
+            Lanes::Shared => Self::Shared,
+            Lanes::Subgroup => Self::Subgroup,
+        }
+    }
+}
+
 /// Most steps in flight at once; more of them hide no more latency.
 pub(super) const MAX_STEPS: u32 = 4;
 

@@ -1,9 +1,10 @@
 //! Counts the bytes that an op must move and its multiply-adds, whatever the kernel. Measured times are
 //! compared with the time that these take at least.
 
-use super::fuse::{Fused, Qkv};
-use crate::graph::{Graph, Op, Rows, Step, Token, Value, ValueId, WeightId};
-use crate::quant::{BLOCK, Format};
+use super::accepts::{Tail, tail};
+use crate::graph::fuse::{Group, Products, Work as GroupWork};
+use crate::graph::{CacheId, Chosen, Domain, Graph, Op, Step, Token, Value, ValueId, WeightId};
+use crate::quant::Format;
 
 /// Bytes and multiply-adds of an op, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,42 +25,60 @@ pub(super) struct Counter<'a> {
 
 impl Counter<'_> {
     /// The work of an op, and a description of it with its shape.
-    pub fn count(&self, fused: &Fused) -> (Work, String) {
-        let (mut work, what) = match fused {
-            Fused::Op(op) => self.op(op),
-            Fused::Project { x, weight, norm, .. } => {
-                let rows = self.graph.values[x.0].rows;
-                let work = self.vector(norm.weight) + self.projection(&[*weight], rows);
-                (work, format!("norm, project {}", self.shape(&[*weight])))
-            }
-            Fused::Residual { weight, .. } => (
-                self.projection(&[*weight], Rows::Tokens),
-                format!("project {}, add", self.shape(&[*weight])),
-            ),
-            Fused::GateUp { weights, norm, .. } => (
-                norm.map_or(Work::default(), |norm| self.vector(norm.weight))
-                    + self.projection(weights, Rows::Tokens),
-                format!("gate, up {}", self.shape(weights)),
-            ),
-            Fused::Qkv(Qkv { weights, norm, layer, .. }) => (
-                norm.map_or(Work::default(), |norm| self.vector(norm.weight))
-                    + self.projection(weights, Rows::Tokens)
-                    + self.kv_cells(*layer, self.step.tokens.len() as u64),
-                format!("q, k, v {}", self.shape(weights)),
-            ),
+    pub fn count(&self, group: &Group) -> (Work, String) {
+        let (mut work, what) = match &group.work {
+            GroupWork::Op(op) => self.op(op),
+            GroupWork::Products(products) => self.products(products),
         };
-        let read = match fused {
+        let read = match group.work {
             // It reads only the rows that it writes.
-            Fused::Op(Op::SelectRows { out, .. }) => vec![*out],
-            _ => fused.inputs(),
+            GroupWork::Op(Op::SelectRows { out, .. }) => vec![out],
+            _ => group.inputs(),
         };
-        work.bytes += read.into_iter().chain(fused.out()).map(|id| self.value_bytes(id)).sum::<u64>();
+        work.bytes += read.into_iter().chain(group.outs()).map(|id| self.value_bytes(id)).sum::<u64>();
         (work, what)
     }
 
-    /// Rows that an op computes.
-    pub fn n_rows(&self, fused: &Fused) -> u32 {
-        self.rows(fused.out().map_or(Rows::Tokens, |id| self.graph.values[id.0].rows)) as u32
+    /// The work of finding the likeliest token of each output, in the logits.
+    pub fn likeliest(&self) -> (Work, String) {
+        let n_vocab = self.graph.n_vocab() as u64;
+        let bytes = self.rows(Domain::Outputs) * (4 * n_vocab + size_of::<Chosen>() as u64);
+        (Work { bytes, macs: 0 }, format!("likeliest of {n_vocab}"))
+    }
+
+    /// Rows that a group computes.
+    pub fn n_rows(&self, group: &Group) -> u32 {
+        let domain = group.outs().first().map_or(Domain::Tokens, |id| self.graph.value(*id).domain);
+        self.rows(domain) as u32
+    }
+
+    fn products(&self, products: &Products) -> (Work, String) {
+        let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
+        let mut work = self.projection(&ids, self.graph.value(products.x).domain);
+        if let Some(norm) = products.norm {
+            work = work + self.vector(norm.weight);
+        }
+        let shape = self.shape(&ids);
+        let what = match tail(self.graph, products) {
+            None => format!("group {shape}"),
+            Some((tail, biases)) => {
+                work = biases.iter().fold(work, |work, bias| work + self.vector(*bias));
+                match tail {
+                    Tail::Plain { f: None, .. } if products.norm.is_some() => {
+                        format!("norm, project {shape}")
+                    }
+                    Tail::Plain { .. } => format!("project {shape}"),
+                    Tail::Residual { .. } => format!("project {shape}, add"),
+                    Tail::Gated { .. } => format!("gate, up {shape}"),
+                    Tail::Heads(heads) => {
+                        // Keys and values, in f16.
+                        work.bytes += 2 * (heads.k + heads.v) as u64 * self.rows(Domain::Tokens);
+                        format!("q, k, v {shape}")
+                    }
+                }
+            }
+        };
+        (work, what)
     }
 
     fn op(&self, op: &Op) -> (Work, String) {
@@ -67,54 +86,55 @@ impl Counter<'_> {
         let width = |id: ValueId| self.graph.values[id.0].width;
         match *op {
             Op::Embed { weight, .. } => {
-                let n_cols = self.graph.weights[weight.0].n_cols;
-                let bytes = self.rows(Rows::Tokens) * self.row_bytes(weight);
+                let n_cols = self.graph.weight(weight).n_cols;
+                let bytes = self.rows(Domain::Tokens) * self.row_bytes(weight);
                 (Work { bytes, macs: 0 }, format!("embed {n_cols}"))
             }
             Op::MatMul { x, weight, .. } => {
-                let work = self.projection(&[weight], self.graph.values[x.0].rows);
+                let work = self.projection(&[weight], self.graph.value(x).domain);
                 (work, format!("project {}", self.shape(&[weight])))
             }
-            Op::RmsNorm { weight, out, .. } => (self.vector(weight), format!("norm {}", width(out))),
+            Op::Norm { norm, out, .. } => (self.vector(norm.weight), format!("norm {}", width(out))),
+            Op::Bias { bias, out, .. } => (self.vector(bias), format!("bias {}", width(out))),
             Op::Rope { out, .. } => (none, format!("rope {}", width(out))),
-            Op::KvWrite { k, layer, .. } => {
-                (self.kv_cells(layer, self.rows(Rows::Tokens)), format!("write keys, values {}", width(k)))
+            Op::KvWrite { x, .. } => {
+                let bytes = 2 * width(x) as u64 * self.rows(Domain::Tokens);
+                (Work { bytes, macs: 0 }, format!("write keys or values {}", width(x)))
             }
-            Op::Attention { layer, attention, .. } => {
+            Op::Attention { cache, shape, .. } => {
                 let seen = |token: &Token| {
                     let all = u64::from(token.position) + 1;
-                    if attention.window == 0 { all } else { all.min(attention.window.into()) }
+                    if shape.window == 0 { all } else { all.min(shape.window.into()) }
                 };
                 let products: u64 = self.step.tokens.iter().map(seen).sum();
-                let head_macs = 2 * attention.head_dim as u64 * attention.n_heads as u64;
-                let kv = self.kv_cells(layer, self.seen_cells(attention.window));
-                let what = format!(
-                    "attention, {}/{} heads of {}",
-                    attention.n_heads, attention.n_kv_heads, attention.head_dim
-                );
+                let head_macs = 2 * shape.head_dim as u64 * shape.n_heads as u64;
+                let kv = cache.map_or(none, |cache| self.kv_cells(cache, self.seen_cells(shape.window)));
+                let what =
+                    format!("attention, {}/{} heads of {}", shape.n_heads, shape.n_kv_heads, shape.head_dim);
                 (Work { macs: products * head_macs, ..kv }, what)
             }
-            Op::SwiGlu { out, .. } => (none, format!("swiglu {}", width(out))),
+            Op::Activate { out, .. } => (none, format!("activate {}", width(out))),
+            Op::Gated { out, .. } => (none, format!("gated {}", width(out))),
             Op::Add { out, .. } => (none, format!("add {}", width(out))),
             Op::SelectRows { out, .. } => (none, format!("select rows of {}", width(out))),
-            Op::Argmax { logits, .. } => (none, format!("argmax of {}", width(logits))),
         }
     }
 
-    fn rows(&self, rows: Rows) -> u64 {
-        match rows {
-            Rows::Tokens => self.step.tokens.len() as u64,
-            Rows::Outputs => self.step.outputs.len() as u64,
+    fn rows(&self, domain: Domain) -> u64 {
+        match domain {
+            Domain::Tokens => self.step.tokens.len() as u64,
+            Domain::Outputs => self.step.outputs.len() as u64,
         }
     }
 
     fn value_bytes(&self, id: ValueId) -> u64 {
-        let Value { rows, width } = self.graph.values[id.0];
-        4 * width as u64 * self.rows(rows)
+        let Value { domain, width } = self.graph.value(id);
+        4 * width as u64 * self.rows(domain)
     }
 
     fn row_bytes(&self, id: WeightId) -> u64 {
-        (self.graph.weights[id.0].n_cols / BLOCK * self.formats[id.0].block_bytes()) as u64
+        let format = self.formats[id.0];
+        (self.graph.weight(id).n_cols / format.block_len() * format.block_bytes()) as u64
     }
 
     fn vector(&self, id: WeightId) -> Work {
@@ -122,8 +142,8 @@ impl Counter<'_> {
     }
 
     /// The matrices, each multiplied with every row; activations are not counted.
-    fn projection(&self, ids: &[WeightId], rows: Rows) -> Work {
-        let rows = self.rows(rows);
+    fn projection(&self, ids: &[WeightId], domain: Domain) -> Work {
+        let rows = self.rows(domain);
         ids.iter().fold(Work::default(), |work, id| {
             let weight = &self.graph.weights[id.0];
             let n_rows = weight.n_rows as u64;
@@ -132,8 +152,8 @@ impl Counter<'_> {
     }
 
     /// Keys and values of `n` positions, in f16.
-    fn kv_cells(&self, layer: usize, n: u64) -> Work {
-        Work { bytes: 4 * self.graph.kv_widths[layer] as u64 * n, macs: 0 }
+    fn kv_cells(&self, cache: CacheId, n: u64) -> Work {
+        Work { bytes: 4 * self.graph.caches[cache.0].width as u64 * n, macs: 0 }
     }
 
     /// Positions that at least one row of a sequence attends to, summed over all sequences.
@@ -168,32 +188,27 @@ impl std::ops::Add for Work {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fuse::fuse;
     use super::*;
-    use crate::gpu::self_test::layers;
-    use crate::graph::{Output, Rope};
+    use crate::gpu::accepts::Accepts;
+    use crate::graph::Output;
+    use crate::graph::fuse::{fuse, unfused};
+    use crate::graph::testing::{Layers, layers};
 
     /// A layer with an embedding of 64, 4 heads of 16, 2 KV heads, a feed-forward of 96 and 70 tokens, in
     /// Q4_0: 18 bytes per 32 weights.
-    fn count(positions: std::ops::Range<u32>, are_stacked: bool) -> Vec<(String, Work)> {
-        let rope = Rope { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
-        let graph = layers(Format::Q4_0, rope, &[1], 1).graph;
-        let formats: Vec<Format> =
-            graph.weights.iter().map(|w| if w.is_vector { Format::F32 } else { Format::Q4_0 }).collect();
+    fn count(positions: std::ops::Range<u32>, in_groups: bool) -> Vec<(String, Work)> {
+        let case = layers(Layers::of(Format::Q4_0), &[1]);
+        let (graph, formats) = (&case.graph, case.formats());
         let tokens: Vec<Token> =
             positions.map(|position| Token { position, cell: position, ..Default::default() }).collect();
-        let step = Step {
-            tokens: &tokens,
-            outputs: &[Output { row: 0, target: 0 }],
-            pages: &[0, 1, 2, 3],
-            max_pages: 4,
-        };
-        let counter = Counter { graph: &graph, formats: &formats, step: &step };
-        let ops = match are_stacked {
-            true => fuse(&graph, |_| true).into_iter().map(|(_, fused)| fused).collect(),
-            false => graph.ops.iter().map(|op| Fused::Op(op.clone())).collect::<Vec<_>>(),
-        };
-        ops.iter().map(|op| counter.count(op)).map(|(work, what)| (what, work)).collect()
+        let (outputs, pages) = ([Output::likeliest(0, 0)], [0, 1, 2, 3]);
+        let step = Step { tokens: &tokens, outputs: &outputs, choices: &[], pages: &pages, max_pages: 4 };
+        let counter = Counter { graph, formats: &formats, step: &step };
+        let accepts = Accepts { formats: &formats, max_binding: 1 << 20, weights: None };
+        let groups = if in_groups { fuse(graph, &accepts) } else { unfused(graph) };
+        let counted = groups.iter().map(|group| counter.count(group)).map(|(work, what)| (what, work));
+        let (work, what) = counter.likeliest();
+        counted.chain([(what, work)]).collect()
     }
 
     #[track_caller]
@@ -214,7 +229,7 @@ mod tests {
         assert_has(&all, "project 64 x 96, add", 64 * 54 + 384 + 2 * 256, 64 * 96);
         assert_has(&all, "norm, project 70 x 64", 70 * 36 + 2 * 256 + 280, 70 * 64);
         // The logits and four result numbers.
-        assert_has(&all, "argmax of 70", 280 + 16, 0);
+        assert_has(&all, "likeliest of 70", 280 + 16, 0);
     }
 
     #[test]
@@ -224,8 +239,8 @@ mod tests {
         assert_has(&all, "norm 64", 256 + 3 * 512, 0);
         // Positions 0 to 12 once; 11 + 12 + 13 pairs of positions.
         assert_has(&all, "attention, 4/2 heads of 16", 13 * 128 + 3 * 512, 36 * 4 * 16 * 2);
-        assert_has(&all, "write keys, values 32", 3 * 128 + 3 * 256, 0);
-        assert_has(&all, "swiglu 96", 3 * 3 * 384, 0);
+        assert_has(&all, "write keys or values 32", 3 * 64 + 3 * 128, 0);
+        assert_has(&all, "gated 96", 3 * 3 * 384, 0);
         assert_has(&all, "select rows of 64", 2 * 256, 0);
         // One output.
         assert_has(&all, "project 70 x 64", 70 * 36 + 256 + 280, 70 * 64);

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A graph under construction. Shapes are the caller's duty; [`crate::model`] checks them against the file's tensors.
+/// A graph under construction. Shapes are the caller's duty; [`crate::model`] checks them against the file's
+/// tensors.
 #[derive(Debug, Default)]
 pub struct Builder {
     graph: Graph,
@@ -50,7 +51,9 @@ impl Builder {
     }
 
     fn weight(&mut self, weight: Weight) -> WeightId {
-        let is_same = |w: &Weight| (&w.source, w.n_rows, w.is_vector) == (&weight.source, weight.n_rows, weight.is_vector);
+        let is_same = |w: &Weight| {
+            (&w.source, w.n_rows, w.is_vector) == (&weight.source, weight.n_rows, weight.is_vector)
+        };
         let known = self.graph.weights.iter().position(is_same);
         WeightId(known.unwrap_or_else(|| {
             self.graph.weights.push(weight);

@@ -1,9 +1,10 @@
 //! How a token is chosen from logits, one number at a time: the reference for what devices do.
 //!
-//! Logits get their penalties and bias. Tokens near enough to the likeliest are kept; of them the one wins that comes first in a
-//! race, in which a token of weight p arrives after an exponentially distributed time of mean 1/p: so it wins with its share of
-//! the weights (the Gumbel-max trick, arXiv 2110.01515, section 2). Random numbers are a function of the seed, the token's number in the answer
-//! and the token's id alone: every device has the same, and an answer that is taken up again goes on as it would have.
+//! Logits get their penalties and bias. Tokens near enough to the likeliest are kept; of them the one wins
+//! that comes first in a race, in which a token of weight p arrives after an exponentially distributed time
+//! of mean 1/p: so it wins with its share of the weights (the Gumbel-max trick, arXiv 2110.01515, section 2).
+//! Random numbers are a function of the seed, the token's number in the answer and the token's id alone:
+//! every device has the same, and an answer that is taken up again goes on as it would have.
 
 use serde::Serialize;
 
@@ -66,8 +67,8 @@ impl Choice {
         logit + bias
     }
 
-    /// The token that is chosen. `seen` and `bias` have a number for each token, or none where nothing is adjusted. The logits are adjusted in
-    /// place.
+    /// The token that is chosen. `seen` and `bias` have a number for each token, or none where nothing is
+    /// adjusted. The logits are adjusted in place.
     pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32]) -> u32 {
         if self.adjusts != 0 {
             for ((logit, seen), bias) in logits.iter_mut().zip(seen).zip(bias) {
@@ -106,8 +107,8 @@ impl Choice {
         winner.0 as u32
     }
 
-    /// The depth below the likeliest, in nats after temperature, down to which bins are kept, of which each has so many tokens. What is
-    /// beyond the last bin can win no race.
+    /// The depth below the likeliest, in nats after temperature, down to which bins are kept, of which each
+    /// has so many tokens. What is beyond the last bin can win no race.
     fn cut(&self, counts: &[u32]) -> f32 {
         let mass = |bin: usize| counts[bin] as f32 * (-(bin as f32 + 0.5) * BIN).exp();
         let mut kept = BINS;
@@ -141,7 +142,8 @@ impl Choice {
     }
 }
 
-/// The hash pcg4d (Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020), of which one word is used.
+/// The hash pcg4d (Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020), of which one word
+/// is used.
 fn pcg4d(v: [u32; 4]) -> u32 {
     let [mut x, mut y, mut z, mut w] = v.map(|v| v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let mut mix = |shift: u32| {

@@ -1,5 +1,6 @@
-//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a tail of
-//! small parts after each. A group computes what its ops compute one by one; fusion is speed, never meaning.
+//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a
+//! tail of small parts after each. A group computes what its ops compute one by one; fusion is speed, never
+//! meaning.
 
 use super::uses::Uses;
 use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
@@ -101,8 +102,8 @@ pub trait Fuses {
         true
     }
 
-    /// Whether it can take the products together, each with its tail. A single product with an empty tail is never
-    /// asked for: what a device declines runs op by op.
+    /// Whether it can take the products together, each with its tail. A single product with an empty tail is
+    /// never asked for: what a device declines runs op by op.
     fn accepts(&self, graph: &Graph, products: &Products) -> bool;
 }
 
@@ -201,7 +202,9 @@ impl<D: Fuses> Fuser<'_, D> {
             let next = &self.graph.ops[reader];
             let part = match *next {
                 Op::Bias { bias, .. } => Part::Bias(bias),
-                Op::Norm { norm, .. } if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width => {
+                Op::Norm { norm, .. }
+                    if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width =>
+                {
                     Part::HeadNorm(norm)
                 }
                 Op::Rope { rope, .. } => Part::Rope(rope),
@@ -232,9 +235,10 @@ impl<D: Fuses> Fuser<'_, D> {
     /// Joins gates with the products that they gate, where both are there; cuts off what has no partner.
     fn pair(&self, all: &mut [Candidate]) {
         let gated = |candidate: &Candidate, part: Part| {
-            let at = candidate.tail.iter().position(|p| {
-                std::mem::discriminant(p) == std::mem::discriminant(&part)
-            })?;
+            let at = candidate
+                .tail
+                .iter()
+                .position(|p| std::mem::discriminant(p) == std::mem::discriminant(&part))?;
             Some((at, candidate.ops[at + 1]))
         };
         let by = Part::GatedBy(usize::MAX, Activation::Silu);
@@ -318,7 +322,8 @@ impl<D: Fuses> Fuser<'_, D> {
     }
 }
 
-/// The products whose weights lie best below each other in one buffer, so that the device can take them together.
+/// The products whose weights lie best below each other in one buffer, so that the device can take them
+/// together.
 pub fn stacks(graph: &Graph, device: &impl Fuses) -> Vec<Products> {
     let groups = fuse(graph, device).into_iter().filter_map(|group| match group.work {
         Work::Products(products) if products.products.len() > 1 => Some(products),

@@ -1,4 +1,5 @@
-//! The scalar interpreter: what every op means, written as plainly as possible. The reference for kernels on all devices.
+//! The scalar interpreter: what every op means, written as plainly as possible. The reference for kernels on
+//! all devices.
 
 use super::*;
 use half::f16;
@@ -30,8 +31,8 @@ impl<'g> Interpreter<'g> {
         }
     }
 
-    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output: choices are
-    /// not looked at.
+    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output:
+    /// choices are not looked at.
     pub fn step(&mut self, step: &Step) -> Vec<Chosen> {
         for op in &self.graph.ops {
             let result = self.run(op, step);
@@ -41,7 +42,8 @@ impl<'g> Interpreter<'g> {
         }
         let Some(logits) = self.graph.logits else { return Vec::new() };
         let rows = self.values[logits.0].chunks_exact(self.graph.n_vocab());
-        let chosen: Vec<Chosen> = rows.zip(step.outputs).map(|(row, output)| likeliest(row, output.target)).collect();
+        let chosen: Vec<Chosen> =
+            rows.zip(step.outputs).map(|(row, output)| likeliest(row, output.target)).collect();
         for (output, chosen) in step.outputs.iter().zip(&chosen) {
             if let Some(slot) = self.slots.get_mut(output.slot as usize) {
                 *slot = chosen.id;
@@ -141,7 +143,8 @@ pub fn activate(f: Activation, x: f32) -> f32 {
     }
 }
 
-/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's position are.
+/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's
+/// position are.
 fn attention<T: Copy>(
     q: &[f32],
     (keys, values): (&[T], &[T]),
@@ -160,9 +163,8 @@ fn attention<T: Copy>(
         let places = (first..=position).filter_map(|position| place(sequence, position));
         let places: Vec<usize> = places.map(|place| (place * n_kv_heads + kv_head) * head_dim).collect();
         let query = &q[i * head_dim..][..head_dim];
-        let score = |at: &usize| {
-            scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>()
-        };
+        let score =
+            |at: &usize| scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>();
         let scores: Vec<f32> = places.iter().map(score).collect();
         let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();

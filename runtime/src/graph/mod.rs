@@ -1,8 +1,9 @@
 //! The computation of a model as plain data: what a step does to its rows, on any device.
 //!
-//! A graph is a list of [`Op`]s over values `[rows, width]` of f32 and over weights. It knows neither the model it
-//! came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is the reference for
-//! every device. [`fuse`] finds ops that a device can run as one; [`step`] is what a device is told of a step.
+//! A graph is a list of [`Op`]s over values `[rows, width]` of f32 and over weights. It knows neither the
+//! model it came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is
+//! the reference for every device. [`fuse`] finds ops that a device can run as one; [`step`] is what a device
+//! is told of a step.
 
 mod builder;
 mod choice;
@@ -81,8 +82,8 @@ pub struct Weight {
     pub n_cols: usize,
 }
 
-/// Root mean square norm (arXiv 1910.07467): `x / sqrt(mean(x²) + eps) * weight`, over runs of as many floats as the
-/// weight has: a whole row, or each head of one.
+/// Root mean square norm (arXiv 1910.07467): `x / sqrt(mean(x²) + eps) * weight`, over runs of as many floats
+/// as the weight has: a whole row, or each head of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
     /// A vector as long as a run.
@@ -168,8 +169,8 @@ pub enum Op {
     Rope { x: ValueId, rope: Rope, out: ValueId },
     /// Puts the step's keys or values into a cache, as f16.
     KvWrite { x: ValueId, cache: CacheId, half: Half },
-    /// Causal attention. With a cache, over what the sequence has there, to which `k` and `v` have been written;
-    /// without one, over the step's own rows of the same sequence.
+    /// Causal attention. With a cache, over what the sequence has there, to which `k` and `v` have been
+    /// written; without one, over the step's own rows of the same sequence.
     Attention { q: ValueId, k: ValueId, v: ValueId, cache: Option<CacheId>, shape: Attention, out: ValueId },
     /// `out = f(x)`.
     Activate { x: ValueId, f: Activation, out: ValueId },

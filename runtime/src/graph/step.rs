@@ -1,4 +1,5 @@
-//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and values.
+//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and
+//! values.
 
 use super::{Choice, Domain, Graph};
 use thiserror::Error;
@@ -226,7 +227,8 @@ pub enum StepError {
 }
 
 impl Step<'_> {
-    /// Checks that a plan of this capacity can run the step: both devices read and write without looking again.
+    /// Checks that a plan of this capacity can run the step: both devices read and write without looking
+    /// again.
     pub fn check(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
         self.check_pages(capacity)?;
         let Capacity { tokens, outputs, .. } = capacity;
@@ -244,7 +246,8 @@ impl Step<'_> {
         let Capacity { sequences, max_pages, pages, .. } = capacity;
         let most = sequences * max_pages;
         let entries = self.pages.len();
-        let is_whole = entries == 0 || (self.max_pages > 0 && entries.is_multiple_of(self.max_pages as usize));
+        let is_whole =
+            entries == 0 || (self.max_pages > 0 && entries.is_multiple_of(self.max_pages as usize));
         if entries > most as usize || !is_whole {
             return Err(StepError::Pages { entries, row: self.max_pages, most });
         }
@@ -301,5 +304,71 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::{Layers, layers};
+    use crate::quant::Format;
+
+    const CAPACITY: Capacity = Capacity { tokens: 3, outputs: 2, sequences: 2, max_pages: 2, pages: 3 };
+
+    /// A step of two sequences that fits, changed, and what is wrong with it.
+    fn check(change: impl Fn(&mut Vec<Token>, &mut Vec<Output>, &mut Vec<u32>)) -> Result<(), StepError> {
+        let graph = layers(Layers::of(Format::F32), &[1]).graph;
+        let row = |position, sequence, cell| Token { id: 1, position, sequence, cell };
+        let mut tokens = vec![row(33, 0, 1), row(34, 0, 2), row(0, 1, 64)];
+        let mut outputs = vec![
+            Output { slot: 1, ..Output::likeliest(1, 0) },
+            Output { slot: 0, ..Output::likeliest(2, 0) },
+        ];
+        let mut pages = vec![1, 0, 2, 0];
+        change(&mut tokens, &mut outputs, &mut pages);
+        let step = Step { tokens: &tokens, outputs: &outputs, choices: &[], pages: &pages, max_pages: 2 };
+        step.check(&graph, CAPACITY)
+    }
+
+    #[test]
+    fn each_refusal_has_its_reason() {
+        assert_eq!(check(|_, _, _| {}), Ok(()));
+        let more = check(|tokens, _, _| tokens.push(tokens[0]));
+        assert_eq!(more, Err(StepError::Rows { rows: 4, most: 3 }));
+        let more = check(|_, outputs, _| outputs.push(Output::likeliest(0, 0)));
+        assert_eq!(more, Err(StepError::Outputs { outputs: 3, most: 2 }));
+        let cell = check(|tokens, _, _| tokens[2].cell = 96);
+        assert_eq!(cell, Err(StepError::Cell { row: 2, cell: 96, cells: 96 }));
+        let position = check(|tokens, _, _| tokens[1].position = 64);
+        assert_eq!(position, Err(StepError::Position { row: 1, position: 64, sequence: 0 }));
+        let sequence = check(|tokens, _, _| tokens[1].sequence = 2);
+        assert_eq!(sequence, Err(StepError::Position { row: 1, position: 34, sequence: 2 }));
+        let page = check(|_, _, pages| pages[3] = 3);
+        assert_eq!(page, Err(StepError::Page { page: 3, pages: 3 }));
+        let pages = check(|_, _, pages| pages.truncate(3));
+        assert_eq!(pages, Err(StepError::Pages { entries: 3, row: 2, most: 4 }));
+        let row = check(|_, outputs, _| outputs[0].row = 3);
+        assert_eq!(row, Err(StepError::OutputRow { output: 0, row: 3, rows: 3 }));
+        let slot = check(|_, outputs, _| outputs[1].slot = 2);
+        assert_eq!(slot, Err(StepError::Slot { output: 1, slot: 2, slots: 2 }));
+        let twice = check(|_, outputs, _| outputs[1].slot = 1);
+        assert_eq!(twice, Err(StepError::SlotTwice { slot: 1 }));
+        let no_choice = check(|_, outputs, _| outputs[0].by_choice = 1);
+        assert_eq!(no_choice, Err(StepError::Slot { output: 0, slot: 1, slots: 2 }));
+    }
+
+    #[test]
+    fn ids_are_of_the_vocabulary_or_of_slots() {
+        let mut g = crate::graph::Builder::default();
+        let words = g.matrix("words", 10, 4);
+        g.embed(words);
+        let graph = g.finish();
+        let check = |id| {
+            let tokens = [Token { id, ..Token::default() }];
+            let step = Step { tokens: &tokens, outputs: &[], choices: &[], pages: &[], max_pages: 0 };
+            step.check(&graph, CAPACITY).is_ok()
+        };
+        assert!(check(9) && !check(10));
+        assert!(check(Token::FROM_SLOT | 1) && !check(Token::FROM_SLOT | 2));
     }
 }

@@ -1,11 +1,11 @@
-//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the scalar
-//! interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so some of this is
-//! part of every build for GPUs.
+//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the
+//! scalar interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so
+//! some of this is part of every build for GPUs.
 
 use super::interpreter::Interpreter;
 use super::{
-    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token, Value,
-    ValueId, WeightId,
+    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token,
+    Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, Format};
 use std::future::Future;
@@ -14,12 +14,13 @@ use std::future::Future;
 pub trait Subject {
     /// What goes wrong on the device.
     type Error;
-    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does not
-    /// keep are left out.
+    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does
+    /// not keep are left out.
     fn write(&mut self, id: ValueId, data: &[f32]);
     /// Runs a step.
     fn run(&mut self, step: &Step<'_>) -> impl Future<Output = Result<Vec<Chosen>, Self::Error>>;
-    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not write.
+    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not
+    /// write.
     fn read(
         &mut self,
         id: ValueId,
@@ -56,7 +57,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins with.
+    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins
+    /// with.
     pub fn new(name: impl Into<String>, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
         let tokens =
             (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
@@ -81,7 +83,8 @@ impl Case {
                 Source::Constant(numbers) => (Format::F32, bytemuck::cast_slice(numbers).to_vec()),
                 Source::Tensor { name, .. } => {
                     let format = format_of(name);
-                    (format, random.weights(format, weight.n_rows * weight.n_cols))
+                    let bytes = format.made_up(weight.n_rows * weight.n_cols, 0.125, || random.bits());
+                    (format, bytes)
                 }
             });
         }
@@ -115,7 +118,8 @@ impl Case {
         self.weights.iter().map(|(format, _)| *format).collect()
     }
 
-    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of blocks.
+    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of
+    /// blocks.
     pub fn load(&self, sink: &mut impl crate::load::Sink) {
         for (i, (format, bytes)) in self.weights.iter().enumerate() {
             let id = WeightId(i);
@@ -131,8 +135,8 @@ impl Case {
         }
     }
 
-    /// The largest difference between the device's results and the interpreter's, in units of the results' root mean
-    /// square; infinite where a token differs that must not.
+    /// The largest difference between the device's results and the interpreter's, in units of the results'
+    /// root mean square; infinite where a token differs that must not.
     pub async fn deviation<S: Subject>(&self, subject: &mut S) -> Result<f32, S::Error> {
         let weights = self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
         let mut interpreter = Interpreter::new(&self.graph, weights, self.capacity());
@@ -195,10 +199,7 @@ pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
 
 /// A file's numbers.
 pub fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
-    match format {
-        Format::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        _ => format.dequantise(bytes),
-    }
+    format.dequantise(bytes)
 }
 
 /// The format that a test's tensor is named after.
@@ -223,26 +224,6 @@ impl Random {
     pub fn normal(&mut self) -> f32 {
         let sum: f32 = (0..4).map(|_| (self.bits() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
         sum * 3.0_f32.sqrt()
-    }
-
-    /// Weights in a file's format: floats around 1/8, or any quants, with scales that make them no larger.
-    fn weights(&mut self, format: Format, n: usize) -> Vec<u8> {
-        let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
-        let scale = if format == Format::Q8_0 { 1024.0 } else { 64.0 };
-        match format {
-            Format::F32 => (0..n).flat_map(|_| (self.normal() / 8.0).to_le_bytes()).collect(),
-            Format::F16 => (0..n).flat_map(|_| half(self.normal() / 8.0)).collect(),
-            _ => (0..n / BLOCK)
-                .flat_map(|_| {
-                    let mut block: Vec<u8> =
-                        (0..format.block_bytes()).map(|_| (self.bits() >> 32) as u8).collect();
-                    for at in (0..format.scales_bytes()).step_by(2) {
-                        block[at..at + 2].copy_from_slice(&half(self.normal() / scale));
-                    }
-                    block
-                })
-                .collect(),
-        }
     }
 }
 

@@ -44,9 +44,10 @@ pub struct Places {
     pub shapes: Vec<Value>,
 }
 
-/// Finds places for the values that `lists` of groups read and write. Each list is a way to run the whole graph, and
-/// the places serve all of them. A place is taken over by a later value of the same shape once the last reader is
-/// past; a group never reads and writes one place. With `keep`, every value has a place of its own.
+/// Finds places for the values that `lists` of groups read and write. Each list is a way to run the whole
+/// graph, and the places serve all of them. A place is taken over by a later value of the same shape once the
+/// last reader is past; a group never reads and writes one place. With `keep`, every value has a place of its
+/// own.
 pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
     // Times are numbers of ops: a group runs at its last one.
     let mut made = vec![usize::MAX; graph.values.len()];
@@ -83,4 +84,85 @@ pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
         places.of[i] = Some(place);
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::fuse::{Fuses, Part, Products, fuse, unfused};
+    use crate::graph::testing::{Layers, layers};
+    use crate::quant::Format;
+
+    struct Takes(bool);
+
+    impl Fuses for Takes {
+        fn takes(&self, part: &Part) -> bool {
+            self.0 || !matches!(part, Part::KvWrite(..) | Part::Rope(_))
+        }
+
+        fn accepts(&self, _: &Graph, _: &Products) -> bool {
+            true
+        }
+    }
+
+    /// Runs a list and checks that every group finds in its inputs' places what was put there.
+    fn check(graph: &Graph, list: &[Group], places: &Places) {
+        let mut held: Vec<Option<ValueId>> = vec![None; places.shapes.len()];
+        let uses = Uses::of(graph);
+        for i in (0..graph.values.len()).filter(|i| uses.maker(ValueId(*i)).is_none()) {
+            held[places.of[i].unwrap_or(usize::MAX)] = Some(ValueId(i));
+        }
+        for group in list {
+            let read: Vec<_> = group.inputs().iter().map(|input| places.of[input.0]).collect();
+            for (input, place) in group.inputs().iter().zip(&read) {
+                assert_eq!(place.map(|place| held[place]), Some(Some(*input)), "{group:?}");
+            }
+            for out in group.outs() {
+                assert!(!read.contains(&places.of[out.0]), "{group:?} writes what it reads");
+                assert_eq!(places.of[out.0].map(|place| places.shapes[place]), Some(graph.value(out)));
+                held[places.of[out.0].unwrap_or(usize::MAX)] = Some(out);
+            }
+        }
+        assert!(graph.logits.is_none_or(|id| held.contains(&Some(id))), "the logits are lost");
+    }
+
+    #[test]
+    fn nothing_is_overwritten_before_it_is_read() {
+        for shape in [
+            Layers { n_layers: 3, ..Layers::of(Format::F32) },
+            Layers { n_layers: 2, biases: true, head_norms: true, ..Layers::of(Format::F32) },
+        ] {
+            let graph = layers(shape, &[1]).graph;
+            let lists = [unfused(&graph), fuse(&graph, &Takes(true)), fuse(&graph, &Takes(false))];
+            let all: Vec<&[Group]> = lists.iter().map(Vec::as_slice).collect();
+            let shared = place(&graph, &all, false);
+            let kept = place(&graph, &all, true);
+            for list in &lists {
+                check(&graph, list, &shared);
+                check(&graph, list, &kept);
+                check(&graph, list, &place(&graph, &[list], false));
+            }
+            assert!(shared.shapes.len() < kept.shapes.len() / 2, "places are not shared");
+        }
+    }
+
+    #[test]
+    fn values_inside_of_groups_have_no_place() {
+        let graph = layers(Layers::of(Format::F32), &[1]).graph;
+        let groups = fuse(&graph, &Takes(true));
+        let places = place(&graph, &[&groups], false);
+        let written: usize = groups.iter().map(|group| group.outs().len()).sum();
+        // And the input.
+        assert_eq!(places.of.iter().flatten().count(), written + 1);
+    }
+
+    #[test]
+    fn makers_and_readers_are_found() {
+        let graph = layers(Layers::of(Format::F32), &[1]).graph;
+        let uses = Uses::of(&graph);
+        for (i, op) in graph.ops.iter().enumerate() {
+            assert_eq!(op.out().map(|out| uses.maker(out)), op.out().map(|_| Some(i)));
+            assert!(op.inputs().iter().all(|input| uses.readers(*input).contains(&i)));
+        }
+    }
 }

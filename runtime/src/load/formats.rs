@@ -14,9 +14,8 @@ pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadErro
             let Source::Tensor { name, .. } = &weight.source else { return Ok(Format::F32) };
             let ty = tensors.get(name).map(|tensor| tensor.ty.name()).unwrap_or_default();
             let format = Format::from_name(&ty);
-            let is_plain = matches!(format, Some(Format::F32 | Format::F16));
             format
-                .filter(|_| is_plain || !weight.is_vector)
+                .filter(|format| format.is_float() || !weight.is_vector)
                 .ok_or_else(|| LoadError::TensorType { tensor: name.clone(), ty: ty.to_string() })
         })
         .collect()

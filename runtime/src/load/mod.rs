@@ -144,7 +144,7 @@ impl FileLoader {
     fn hand_on(&mut self, is_last: bool, sink: &mut impl Sink) {
         let Some(tensor) = self.placed.last() else { return };
         if tensor.is_vector {
-            sink.write_vector(tensor.weight, &vector(tensor.format, &self.carry));
+            sink.write_vector(tensor.weight, &tensor.format.dequantise(&self.carry));
         } else {
             self.quants.clear();
             self.scales.clear();
@@ -172,15 +172,6 @@ impl FileLoader {
 fn piece_bytes(tensor: &Placed) -> u64 {
     let two_blocks = 2 * tensor.format.block_bytes();
     if tensor.is_vector { tensor.n_bytes } else { (PIECE / two_blocks * two_blocks) as u64 }
-}
-
-fn vector(format: Format, bytes: &[u8]) -> Vec<f32> {
-    match format {
-        Format::F16 => {
-            bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-        }
-        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-    }
 }
 
 #[cfg(test)]

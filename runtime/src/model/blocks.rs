@@ -1,5 +1,5 @@
-//! The blocks that families share: norms, projections, attention and feed-forward layers, each with the names that
-//! GGUF gives their tensors.
+//! The blocks that families share: norms, projections, attention and feed-forward layers, each with the names
+//! that GGUF gives their tensors.
 
 use super::{Config, LayerConfig, Tensors};
 use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId};
@@ -93,7 +93,8 @@ impl<'a> Decoder<'a> {
         self.project(f, &name("ffn_down"), n_embd, n_ff)
     }
 
-    /// The last norm and the logits, `[outputs, n_vocab]`; the embedding serves as output where the file has none.
+    /// The last norm and the logits, `[outputs, n_vocab]`; the embedding serves as output where the file has
+    /// none.
     pub fn logits(&mut self, x: ValueId) {
         let x = self.g.select_rows(x); // [outputs, n_embd]
         let x = self.norm(x, "output_norm");

@@ -139,7 +139,8 @@ impl Config {
         Ok(())
     }
 
-    /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section 3.2.2).
+    /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section
+    /// 3.2.2).
     pub fn rope_turns(&self) -> Vec<f32> {
         (0..self.n_rot / 2)
             .map(|i| {

@@ -1,4 +1,5 @@
-//! What models compute: hyperparameters from a file's metadata, and one short file per family that builds a graph of them.
+//! What models compute: hyperparameters from a file's metadata, and one short file per family that builds a
+//! graph of them.
 
 mod blocks;
 mod config;
@@ -87,8 +88,8 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Builds the model's graph and checks every weight's shape against the file. A file with tensors that the graph
-/// does not use is an error: what a model leaves out, it computes wrongly.
+/// Builds the model's graph and checks every weight's shape against the file. A file with tensors that the
+/// graph does not use is an error: what a model leaves out, it computes wrongly.
 pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     let family = family(&config.architecture)?;
     let mut decoder = Decoder::new(config, tensors, family.neox);

@@ -1,8 +1,11 @@
-//! Block formats of quantised weights: how GGUF stores a block, what it means, and how it is repacked for the devices.
+//! Formats of weights: how GGUF stores a block, what it means, and how it is laid out on a device.
 //!
-//! Every format is handled in blocks of 32 consecutive weights of a row, plain floats too, so that kernels have one loop.
-//! A repacked weight is two planes: the quants of all blocks, then their scales, each block's share of a plane being a fixed
-//! number of bytes.
+//! A format is one row of a table, and so is a layout; names, sizes and lists all come from them. A weight on
+//! a device is two planes: the quants of all blocks, then their scales, with a fixed number of bytes for each
+//! block. Several formats may have one layout.
+//!
+//! Kernels walk a row by [`BLOCK`] weights in every format, plain floats too. A format's own block is that
+//! long, or a multiple of it.
 
 mod f16;
 mod f32;
@@ -10,40 +13,111 @@ mod q4_0;
 mod q4_1;
 mod q8_0;
 
-/// Weights of a block.
+/// The weights of a row that a kernel computes at a time. Every format's block is a multiple.
 pub const BLOCK: usize = 32;
 
-/// Alignment of a plane within its buffer, in bytes: what WebGPU asks of a storage binding's offset everywhere.
+/// Alignment of a plane within its buffer, in bytes: what WebGPU requires everywhere of a storage binding's
+/// offset.
 pub const PLANE_ALIGN: u64 = 256;
 
-/// A format that kernels can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
+/// A format in files.
+struct Row {
+    /// The name that GGUF tools give it.
+    name: &'static str,
+    /// Weights of a block.
+    block_len: usize,
+    /// Bytes of a block in a file.
+    block_bytes: usize,
+    /// What it becomes on a device.
+    layout: Layout,
+    /// How made-up weights are stored in it.
+    sample: Sample,
+    /// Appends the weights of a block. Plain floats may be fewer than a block.
+    dequantise: fn(block: &[u8], weights: &mut Vec<f32>),
+    /// Appends whole blocks of a file to the planes of its layout.
+    repack: fn(file: &[u8], quants: &mut Vec<u8>, scales: &mut Vec<u8>),
+}
+
+/// What random weights look like in a format.
+enum Sample {
+    /// Floats, each appended by this.
+    Floats(fn(f32, &mut Vec<u8>)),
+    /// Random bytes with an f16 in some places: where, and its value in a block whose weights have a root
+    /// mean square of 1.
+    Blocks(&'static [(usize, f32)]),
+}
+
+/// A layout on devices. The GPU's kernels read it by `shaders/wgsl/weight/NAME.wgsl`, the CPU's by a function
+/// of `cpu/matmul.rs`.
+struct LayoutRow {
+    name: &'static str,
+    /// Weights of a block.
+    block_len: usize,
+    /// Bytes of a block in the quants plane.
+    quants_bytes: usize,
+    /// Bytes of a block in the scales plane.
+    scales_bytes: usize,
+    /// Appends the weights of a block.
+    dequantise: fn(quants: &[u8], scales: &[u8], weights: &mut Vec<f32>),
+}
+
+/// An enum whose variants are the rows of a table.
+macro_rules! table {
+    ($(#[$about:meta])* $table:ident of $row:ident: $($(#[$doc:meta])* $variant:ident = $place:expr;)*) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types)] // GGML's names.
+        pub enum $table {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $table {
+            /// All of them.
+            pub const ALL: [$table; [$($table::$variant),*].len()] = [$($table::$variant),*];
+
+            fn row(self) -> &'static $row {
+                match self {
+                    $($table::$variant => &$place,)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// A format of weights in files.
+    Format of Row:
     /// Single precision.
-    F32,
+    F32 = f32::FORMAT;
     /// Half precision.
-    F16,
+    F16 = f16::FORMAT;
     /// 4 bits and a scale: w = d (q - 8).
-    Q4_0,
+    Q4_0 = q4_0::FORMAT;
     /// 4 bits, a scale and a minimum: w = d q + m.
-    Q4_1,
+    Q4_1 = q4_1::FORMAT;
     /// 8 bits and a scale: w = d q.
-    Q8_0,
+    Q8_0 = q8_0::FORMAT;
+}
+
+table! {
+    /// A layout of weights on devices.
+    Layout of LayoutRow:
+    /// Floats.
+    F32 = f32::LAYOUT;
+    /// Half floats.
+    F16 = f16::LAYOUT;
+    /// Nibbles and a scale for each 32.
+    Q4_0 = q4_0::LAYOUT;
+    /// Nibbles, and a scale and a minimum for each 32.
+    Q4_1 = q4_1::LAYOUT;
+    /// Bytes and a scale for each 32.
+    Q8_0 = q8_0::LAYOUT;
 }
 
 impl Format {
-    /// All formats.
-    pub const ALL: [Format; 5] = [Format::F32, Format::F16, Format::Q4_0, Format::Q4_1, Format::Q8_0];
-
     /// The name that GGUF tools give the format.
     pub fn name(self) -> &'static str {
-        match self {
-            Format::F32 => "F32",
-            Format::F16 => "F16",
-            Format::Q4_0 => "Q4_0",
-            Format::Q4_1 => "Q4_1",
-            Format::Q8_0 => "Q8_0",
-        }
+        self.row().name
     }
 
     /// The format of this name.
@@ -51,30 +125,39 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
+    /// Weights of a block: [`BLOCK`] or a multiple. The rows of a matrix are whole blocks.
+    pub fn block_len(self) -> usize {
+        self.row().block_len
+    }
+
     /// Bytes of a block in a GGUF file.
     pub fn block_bytes(self) -> usize {
-        self.quants_bytes() + self.scales_bytes()
+        self.row().block_bytes
+    }
+
+    /// What the format becomes on a device.
+    pub fn layout(self) -> Layout {
+        self.row().layout
+    }
+
+    /// Whether its weights are plain floats, which vectors must be.
+    pub fn is_float(self) -> bool {
+        matches!(self.row().sample, Sample::Floats(_))
+    }
+
+    /// Blocks of the layout that a block of the format becomes.
+    pub fn layout_blocks(self) -> usize {
+        self.block_len() / self.layout().block_len()
     }
 
     /// Bytes of a block in the quants plane.
     pub fn quants_bytes(self) -> usize {
-        match self {
-            Format::F32 => f32::QUANTS,
-            Format::F16 => f16::QUANTS,
-            Format::Q4_0 => q4_0::QUANTS,
-            Format::Q4_1 => q4_1::QUANTS,
-            Format::Q8_0 => q8_0::QUANTS,
-        }
+        self.layout_blocks() * self.layout().quants_bytes()
     }
 
     /// Bytes of a block in the scales plane.
     pub fn scales_bytes(self) -> usize {
-        match self {
-            Format::F32 | Format::F16 => 0,
-            Format::Q4_0 => q4_0::SCALES,
-            Format::Q4_1 => q4_1::SCALES,
-            Format::Q8_0 => q8_0::SCALES,
-        }
+        self.layout_blocks() * self.layout().scales_bytes()
     }
 
     /// Where the planes of `n_blocks` blocks lie in their buffer.
@@ -84,34 +167,85 @@ impl Format {
         Planes { quants, scales_offset: quants.next_multiple_of(PLANE_ALIGN), scales }
     }
 
-    /// The weights of the whole blocks in `file`, as GGUF stores them. A trailing partial block is ignored.
+    /// The weights in `file`, as GGUF stores them. Bytes after the last whole block are ignored, except with
+    /// plain floats, of which there may be any number.
     pub fn dequantise(self, file: &[u8]) -> Vec<f32> {
-        let mut weights = Vec::with_capacity(file.len() / self.block_bytes() * BLOCK);
-        for block in file.chunks_exact(self.block_bytes()) {
-            match self {
-                Format::F32 => f32::dequantise(block, &mut weights),
-                Format::F16 => f16::dequantise(block, &mut weights),
-                Format::Q4_0 => q4_0::dequantise(block, &mut weights),
-                Format::Q4_1 => q4_1::dequantise(block, &mut weights),
-                Format::Q8_0 => q8_0::dequantise(block, &mut weights),
-            }
+        let mut weights = Vec::with_capacity(file.len() / self.block_bytes() * self.block_len());
+        let blocks = file.chunks(self.block_bytes());
+        for block in blocks.filter(|block| block.len() == self.block_bytes() || self.is_float()) {
+            (self.row().dequantise)(block, &mut weights);
         }
         weights
     }
 
-    /// Splits the whole blocks in `file` into their planes, appending to each.
+    /// Repacks the whole blocks in `file` into their planes, appending to each.
     pub fn repack(self, file: &[u8], quants: &mut Vec<u8>, scales: &mut Vec<u8>) {
-        // In every format that has scales, GGUF puts them before the quants of the block.
-        let n_scales = self.scales_bytes();
-        if n_scales == 0 {
-            quants.extend_from_slice(file);
-            return;
+        let whole = file.len() / self.block_bytes() * self.block_bytes();
+        (self.row().repack)(&file[..whole], quants, scales);
+    }
+
+    /// The bytes of `n` random weights, as a file has them, for tests and measurements: of this root mean
+    /// square, with scales that differ in size and sign. `bits` gives random bits.
+    pub fn made_up(self, n: usize, size: f32, mut bits: impl FnMut() -> u64) -> Vec<u8> {
+        let mut file = Vec::new();
+        // Uniform from 0 to 1.
+        let unit = |bits: u64| (bits >> 40) as f32 / (1 << 24) as f32;
+        for _ in 0..n.div_ceil(self.block_len()) {
+            match self.row().sample {
+                Sample::Floats(append) => {
+                    let number = |bits| (unit(bits) - 0.5) * 12_f32.sqrt() * size;
+                    (0..self.block_len()).for_each(|_| append(number(bits()), &mut file));
+                }
+                Sample::Blocks(scales) => {
+                    let start = file.len();
+                    file.extend((0..self.block_bytes().div_ceil(8)).flat_map(|_| bits().to_le_bytes()));
+                    file.truncate(start + self.block_bytes());
+                    // From 0.5 to 1.5, whose root mean square is that of 13/12.
+                    let r = bits();
+                    let factor =
+                        (0.5 + unit(r)) / (13.0_f32 / 12.0).sqrt() * if r & 1 == 0 { size } else { -size };
+                    for (at, scale) in scales {
+                        let half = half::f16::from_f32(scale * factor).to_le_bytes();
+                        file[start + at..start + at + 2].copy_from_slice(&half);
+                    }
+                }
+            }
         }
-        for block in file.chunks_exact(self.block_bytes()) {
-            let (scale, quant) = block.split_at(n_scales);
-            scales.extend_from_slice(scale);
-            quants.extend_from_slice(quant);
+        // Vectors of floats are seldom whole blocks.
+        file.truncate(n * self.block_bytes() / self.block_len());
+        file
+    }
+}
+
+impl Layout {
+    /// The layout's name: that of the file in `shaders/wgsl/weight/`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Weights of a block: [`BLOCK`] or a multiple.
+    pub fn block_len(self) -> usize {
+        self.row().block_len
+    }
+
+    /// Bytes of a block in the quants plane.
+    pub fn quants_bytes(self) -> usize {
+        self.row().quants_bytes
+    }
+
+    /// Bytes of a block in the scales plane.
+    pub fn scales_bytes(self) -> usize {
+        self.row().scales_bytes
+    }
+
+    /// The weights of whole blocks, given their bytes in both planes.
+    pub fn dequantise(self, quants: &[u8], scales: &[u8]) -> Vec<f32> {
+        let (n_quants, n_scales) = (self.quants_bytes(), self.scales_bytes());
+        let mut weights = Vec::with_capacity(quants.len() / n_quants * self.block_len());
+        for (i, quants) in quants.chunks_exact(n_quants).enumerate() {
+            (self.row().dequantise)(quants, &scales[i * n_scales..][..n_scales], &mut weights);
         }
+        weights
     }
 }
 
@@ -137,9 +271,28 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
+/// Repacks blocks in which the file's bytes are the scales and then the quants, as the planes have them.
+fn split<const SCALES: usize, const QUANTS: usize>(file: &[u8], quants: &mut Vec<u8>, scales: &mut Vec<u8>) {
+    for block in file.chunks_exact(SCALES + QUANTS) {
+        scales.extend_from_slice(&block[..SCALES]);
+        quants.extend_from_slice(&block[SCALES..]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SplitMix64 (Steele, Lea and Flood 2014).
+    fn random() -> impl FnMut() -> u64 {
+        let mut state = 0_u64;
+        move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+    }
 
     #[test]
     fn known_blocks() {
@@ -154,22 +307,59 @@ mod tests {
         let bytes: Vec<u8> = (0..32u8).map(|i| i.wrapping_mul(8).wrapping_sub(128)).collect();
         let q8_0 = Format::Q8_0.dequantise(&[&d[..], &bytes].concat());
         assert_eq!((q8_0[0], q8_0[16], q8_0[31]), (-64.0, 0.0, 60.0));
+        let floats: Vec<f32> = (0..33).map(|i| i as f32 / 8.0).collect();
+        let halves: Vec<u8> = floats.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        assert_eq!(Format::F32.dequantise(bytemuck::cast_slice(&floats)), floats);
+        assert_eq!(Format::F16.dequantise(&halves), floats);
     }
 
     #[test]
-    fn repacking_keeps_every_byte() {
+    fn planes_hold_the_weights_of_the_file() {
         for format in Format::ALL {
-            let file: Vec<u8> = (0..3 * format.block_bytes()).map(|i| (i * 7 % 251) as u8).collect();
+            let n_blocks = 5;
+            let mut file = format.made_up(n_blocks * format.block_len(), 1.0, random());
+            assert_eq!(file.len(), n_blocks * format.block_bytes(), "{format:?}");
+            let expected = format.dequantise(&file);
+            assert_eq!(expected.len(), n_blocks * format.block_len(), "{format:?}");
+            // A part of a block is left out.
+            file.extend([1, 2, 3]);
             let (mut quants, mut scales) = (Vec::new(), Vec::new());
-            format.repack(&file, &mut quants, &mut scales);
-            assert_eq!(quants.len(), 3 * format.quants_bytes(), "{format:?}");
-            assert_eq!(scales.len(), 3 * format.scales_bytes(), "{format:?}");
-            let mut all = [quants, scales].concat();
-            let mut expected = file.clone();
-            all.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(all, expected, "{format:?}");
+            format.repack(&file[..2 * format.block_bytes()], &mut quants, &mut scales);
+            format.repack(&file[2 * format.block_bytes()..], &mut quants, &mut scales);
+            assert_eq!(quants.len(), n_blocks * format.quants_bytes(), "{format:?}");
+            assert_eq!(scales.len(), n_blocks * format.scales_bytes(), "{format:?}");
+            assert_eq!(format.layout().dequantise(&quants, &scales), expected, "{format:?}");
         }
+    }
+
+    /// What kernels, loaders and binding sizes rely on.
+    #[test]
+    fn sizes_fit_kernels() {
+        for format in Format::ALL {
+            assert!(format.block_len().is_multiple_of(format.layout().block_len()), "{format:?}");
+            assert!((2 * format.scales_bytes()).is_multiple_of(4), "{format:?}");
+            // Planes take little more than the file.
+            assert!(
+                20 * (format.quants_bytes() + format.scales_bytes()) <= 21 * format.block_bytes(),
+                "{format:?}"
+            );
+            assert_eq!(Format::from_name(format.name()), Some(format));
+        }
+        for layout in Layout::ALL {
+            assert!(layout.block_len().is_multiple_of(BLOCK), "{layout:?}");
+            assert!(layout.quants_bytes().is_multiple_of(4), "{layout:?}");
+            assert_eq!(Layout::ALL.iter().filter(|other| other.name() == layout.name()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn made_up_weights_have_the_size_asked_for() {
+        for format in Format::ALL {
+            let weights = format.dequantise(&format.made_up(1 << 18, 0.25, random()));
+            let mean_square = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;
+            assert!((mean_square * 16.0 - 1.0).abs() < 0.02, "{format:?}: {}", mean_square * 16.0);
+        }
+        assert_eq!(Format::F32.made_up(10, 1.0, random()).len(), 40);
     }
 
     #[test]

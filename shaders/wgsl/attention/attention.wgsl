@@ -1,16 +1,20 @@
 // Causal grouped-query attention over the paged KV pool, one pass with online softmax (arXiv 2205.14135).
 //
 //   tokens  [n_tokens]
-//   pages   [n_sequences, step.max_pages], page numbers; position p of a sequence is in cell pages[p / PAGE] * PAGE + p % PAGE
+//   pages   [n_sequences, step.max_pages], page numbers; position p of a sequence is in cell pages[p / PAGE]
+//           * PAGE + p % PAGE
 //   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four and two a vector
-//   k, v    the KV pool, eight halves and two halves an element: [n_cells, keys then values of N_KV_HEADS * HEAD_DIM f16]
-//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32: sums, then their maximal score and total weight; two a vec2
+//   k, v    the KV pool, eight halves and two halves an element: [n_cells, keys then values of N_KV_HEADS *
+//      HEAD_DIM f16]
+//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32: sums, then their maximal score and total weight; two
+//           a vec2
 //
-// A workgroup of 64 threads computes a query, or up to four that share keys: HEADS neighbouring heads of ROWS rows, a lane of a vector
-// each. It walks the context in chunks of 64 positions: a thread scores one position for all queries, then the threads turn to the
-// dimensions, PAIRS pairs each, and add up the chunk's weighted values. In steps of one row with much context it is split over
-// step.n_splits workgroups, each of which leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row
-// sees positions max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = N_HEADS / HEADS, y = t / ROWS, z = splits.
+// A workgroup of 64 threads computes a query, or up to four that share keys: HEADS neighbouring heads of ROWS
+// rows, a lane of a vector each. It walks the context in chunks of 64 positions: a thread scores one position
+// for all queries, then the threads turn to the dimensions, PAIRS pairs each, and add up the chunk's weighted
+// values. In steps of one row with much context it is split over step.n_splits workgroups, each of which
+// leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row sees positions
+// max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = N_HEADS / HEADS, y = t / ROWS, z = splits.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -89,7 +93,8 @@ fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
 #endif
 }
 
-// Leaves a pair of a query's result or, of a part of the context, its sums and with the first pair what they count.
+// Leaves a pair of a query's result or, of a part of the context, its sums and with the first pair what they
+// count.
 fn store(i: u32, split: u32, head: u32, place: u32, sum: vec2<f32>, top: f32, total: f32) {
     if i >= HEAD_DIM / 2u {
         return;
@@ -121,7 +126,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let places = place_of(t0, head, 0u);
 #endif
 
-    // Rows of one sequence share its pages; those of another take their turn, so that barriers are met by all.
+    // Rows of one sequence share its pages; those of another take their turn, so that barriers are met by
+    // all.
     let n_rows = min(ROWS, step.n_tokens - t0);
     var done = 0u;
     for (var leader = 0u; leader < n_rows; leader++) {

@@ -1,13 +1,14 @@
-// Causal grouped-query attention over the paged KV pool, see attention, for devices that are CPUs: there barriers are dear, and a few
-// threads are enough.
+// Causal grouped-query attention over the paged KV pool, see attention, for devices that are CPUs: there
+// barriers are dear, and a few threads are enough.
 //
 //   tokens  [n_tokens]
 //   pages   [n_sequences, step.max_pages], see attention
 //   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four a vec4
 //   k       the KV pool, eight halves an element: [n_cells, keys then values of N_KV_HEADS * HEAD_DIM f16]
 //
-// A workgroup of 4 threads computes one head of one row. Each walks every fourth position of the context with a softmax of its own; at the
-// end they are joined. HEAD_DIM is a multiple of 8, at most 4 * QUADS. Grid: x = heads, y = t.
+// A workgroup of 4 threads computes one head of one row. Each walks every fourth position of the context with
+// a softmax of its own; at the end they are joined. HEAD_DIM is a multiple of 8, at most 4 * QUADS. Grid: x =
+// heads, y = t.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;

@@ -1,4 +1,5 @@
-// Joins the parts of attention whose context was split: each counts by its total weight, seen from the highest score of all.
+// Joins the parts of attention whose context was split: each counts by its total weight, seen from the
+// highest score of all.
 //
 //   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32, see attention
 //   y       [1, N_HEADS * HEAD_DIM] f32, two a vec2

@@ -1,4 +1,5 @@
-// Rotary position embedding (arXiv 2104.09864) of the first N_ROT dimensions of each head; the others pass through.
+// Rotary position embedding (arXiv 2104.09864) of the first N_ROT dimensions of each head; the others pass
+// through.
 //
 //   table  [n_tokens, N_ROT / 2] (cosine, sine), see rope_table
 //   x, y   [n_tokens, N_HEADS * HEAD_DIM] f32

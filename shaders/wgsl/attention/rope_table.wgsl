@@ -1,4 +1,5 @@
-// Cosines and sines of rotary position embedding (arXiv 2104.09864) for the rows of a step, the same for all layers.
+// Cosines and sines of rotary position embedding (arXiv 2104.09864) for the rows of a step, the same for all
+// layers.
 //
 //   tokens  [n_tokens]
 //   turns   [N_ROT / 2] f32, turns (of 2 pi) per position

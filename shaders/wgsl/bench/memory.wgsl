@@ -1,5 +1,5 @@
-// What memory gives at most. MODE=copy: y = x. MODE=read: x is read, and y written where the bits of all that a thread reads cancel
-// out, which they do not.
+// What memory gives at most. MODE=copy: y = x. MODE=read: x is read, and y written where the bits of all that
+// a thread reads cancel out, which they do not.
 //
 //   x, y  [n] vec4<u32>
 //

@@ -2,7 +2,8 @@
 //
 //   y  [1] u32, written where a result is what it cannot be, so that none may be left out
 //
-// A round has 32 multiply-adds of NUMBER=f32 or f16, or 32 packed dot products of NUMBER=int8, which are 128. Grid: x.
+// A round has 32 multiply-adds of NUMBER=f32 or f16, or 32 packed dot products of NUMBER=int8, which are 128.
+// Grid: x.
 #if NUMBER=f16
 enable f16;
 alias Number = vec4<f16>;
@@ -19,7 +20,8 @@ alias Number = vec4<u32>;
 #if NUMBER=int8
 fn next(a: Number, factor: Number, term: Number) -> Number {
     return term + bitcast<vec4<u32>>(vec4<i32>(
-        dot4I8Packed(a.x, factor.x), dot4I8Packed(a.y, factor.y), dot4I8Packed(a.z, factor.z), dot4I8Packed(a.w, factor.w),
+        dot4I8Packed(a.x, factor.x), dot4I8Packed(a.y, factor.y),
+        dot4I8Packed(a.z, factor.z), dot4I8Packed(a.w, factor.w),
     ));
 }
 #else

@@ -2,6 +2,6 @@
 // Whether this dispatch works on the output rows instead of the token rows.
 override OUTPUT_ROWS: bool = false;
 
-fn n_rows() -> u32 {
+fn step_rows() -> u32 {
     return select(step.n_tokens, step.n_outputs, OUTPUT_ROWS);
 }

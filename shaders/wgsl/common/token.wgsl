@@ -5,3 +5,6 @@ struct Token {
     sequence: u32,  // row of the page table
     cell: u32,
 }
+
+// The bit of an id that marks the number of a slot.
+const FROM_SLOT = 0x80000000u;

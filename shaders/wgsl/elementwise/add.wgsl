@@ -1,4 +1,5 @@
-// Residual add: y = a + b, all [n_rows, WIDTH] f32, four a vec4. One thread a vec4. Grid: x = WIDTH / 256, y = rows.
+// Residual add: y = a + b, all [step rows, WIDTH] f32, four a vec4. One thread a vec4. Grid: x = WIDTH / 256,
+// y = rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
@@ -8,7 +9,7 @@ override WIDTH: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= WIDTH / 4u || id.y >= n_rows() {
+    if id.x >= WIDTH / 4u || id.y >= step_rows() {
         return;
     }
     let i = id.y * (WIDTH / 4u) + id.x;

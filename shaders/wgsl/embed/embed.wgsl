@@ -1,14 +1,17 @@
 // Embedding lookup: y[t, :] = w[tokens[t].id, :], dequantised.
 //
-//   tokens  [n_tokens]
+//   tokens  [n_tokens], each with an id, or a slot whose chosen token is meant
+//   chosen  [n_slots] ids
 //   quants, scales: w [N_ROWS, N_COLS], the vocabulary's rows FIRST_ROW .. FIRST_ROW + N_ROWS (see weight/)
 //   y       [n_tokens, N_COLS] f32, four a vec4
 //
-// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks / 64, y = t.
+// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks /
+// 64, y = t.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 #import weight/{WEIGHT}
+@group(0) @binding(5) var<storage, read> chosen: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 
 override N_COLS: u32;
@@ -21,8 +24,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= n_blocks || id.y >= step.n_tokens {
         return;
     }
-    // Wraps for tokens below FIRST_ROW, which the comparison then refuses too.
-    let row = tokens[id.y].id - FIRST_ROW;
+    var token = tokens[id.y].id;
+    if (token & FROM_SLOT) != 0u {
+        token = chosen[token & ~FROM_SLOT];
+    }
+    // Wraps for tokens below FIRST_ROW, which are then left out by the comparison too.
+    let row = token - FIRST_ROW;
     if row >= N_ROWS {
         return;
     }

@@ -1,13 +1,15 @@
 // Matrix times matrix, for prefill on GPUs: y[t, FIRST_ROW + r] = sum over c of w[r, c] * x[t, c].
 //
-//   x               [n_rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
-//   y               [n_rows, OUT_WIDTH] f32
+//   x               [step rows, N_COLS], see x/
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
+//           W_ROW
+//   y               [step rows, OUT_WIDTH] f32
 //
-// A workgroup of 64 threads (8 x 8) computes a tile of TILE step rows, 64 or 32, by 64 weight rows, a thread 8 by 8 or 4 by 8 of it:
-// two quads of rows, or one, by two quads. For each block of 32 columns the tiles of x and w are staged in workgroup memory, four rows a vector, so that a thread's
-// 64 products a column cost it four loads, its 32 three. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word, whose
-// dot products are scaled once a block. Grid: x = weight tiles, y = step tiles.
+// A workgroup of 64 threads (8 x 8) computes a tile of TILE step rows, 64 or 32, by 64 weight rows, a thread
+// 8 by 8 or 4 by 8 of it: two quads of rows, or one, by two quads. For each block of 32 columns the tiles of
+// x and w are staged in workgroup memory, four rows a vector, so that a thread's 64 products a column cost it
+// four loads, its 32 three. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word,
+// whose dot products are scaled once a block. Grid: x = weight tiles, y = step tiles.
 #if STAGED=f16
 enable f16;
 alias Staged = vec4<f16>;
@@ -33,7 +35,8 @@ const TILE = {TILE}u;
 // Quads of step rows.
 const QUADS = TILE / 4u;
 
-// Element [k * 16 + q], of x [k * QUADS + q], holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q + 4.
+// Element [k * 16 + q], of x [k * QUADS + q], holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q +
+// 4.
 #if STAGED=int8
 var<workgroup> x_tile: array<Staged, 8u * QUADS>;
 var<workgroup> w_tile: array<Staged, 128>;
@@ -46,7 +49,7 @@ var<workgroup> w_tile: array<Staged, 512>;
 #endif
 
 fn store_quad(t: u32, row: u32, sums: vec4<f32>) {
-    if t >= n_rows() {
+    if t >= step_rows() {
         return;
     }
     for (var j = 0u; j < 4u; j++) {
@@ -76,7 +79,7 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
     let t = vec4<u32>(first_t + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     let r = vec4<u32>(first_row + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     // Rows past the last repeat it; their sums are not stored.
-    let ti = min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b);
+    let ti = min(t, vec4<u32>(step_rows() - 1u)) * n_blocks + vec4<u32>(b);
     let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
     for (var k = thread / 16u; k < 8u; k += 4u) {
         if q < QUADS {
@@ -88,9 +91,10 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
         );
     }
     if thread < TILE {
-        x_tile_scales[thread] = x_scales[min(first_t + thread, n_rows() - 1u) * n_blocks + b];
+        x_tile_scales[thread] = x_scales[min(first_t + thread, step_rows() - 1u) * n_blocks + b];
     }
-    w_tile_scales[thread] = scale_and_offset((min(first_row + thread, shape.n_rows - 1u) + shape.w_row) * n_blocks + b);
+    let w_row = min(first_row + thread, shape.n_rows - 1u) + shape.w_row;
+    w_tile_scales[thread] = scale_and_offset(w_row * n_blocks + b);
 }
 #else
 fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
@@ -98,7 +102,7 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
     let t = vec4<u32>(first_t + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     let r = vec4<u32>(first_row + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     // Rows past the last repeat it; their sums are not stored.
-    let ti = (min(t, vec4<u32>(n_rows() - 1u)) * n_blocks + vec4<u32>(b)) * 8u;
+    let ti = (min(t, vec4<u32>(step_rows() - 1u)) * n_blocks + vec4<u32>(b)) * 8u;
     let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
     for (var k = thread / 16u; k < 8u; k += 4u) {
         if q < QUADS {
@@ -125,13 +129,14 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first_t = group.y * TILE;
     let first_row = group.x * 64u;
-    if first_t >= n_rows() {
+    if first_t >= step_rows() {
         return;
     }
     let n_blocks = shape.n_cols / 32u;
     let tr = thread % 8u;
     let tt = thread / 8u;
-    // Row 4 tt + i (a) or 32 + 4 tt + i (b) of the step, by weight rows 4 tr .. (low) and 32 + 4 tr .. (high).
+    // Row 4 tt + i (a) or 32 + 4 tt + i (b) of the step, by weight rows 4 tr .. (low) and 32 + 4 tr ..
+    // (high).
     var a0_low = vec4<f32>();
     var a1_low = vec4<f32>();
     var a2_low = vec4<f32>();

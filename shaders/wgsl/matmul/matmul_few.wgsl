@@ -1,18 +1,20 @@
-// Matrix times a few vectors, for steps of two to eight rows, and of any number on CPUs, where tiles in workgroup memory cost more
-// than they save: y[t, FIRST_ROW + r] = sum over c of w[r, c] * x[t, c].
+// Matrix times a few vectors, for steps of two to eight rows, and of any number on CPUs, where tiles in
+// workgroup memory cost more than they save, with what follows it: y[t] = OUTPUT(w · x[t]).
 //
-//   x               [n_rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
-//   y               [n_rows, OUT_WIDTH] f32
+//   x               [step rows, N_COLS], see x/
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
+//           W_ROW
+//   y               see output/
 //
-// LANES threads compute four rows of w times four rows of x. Grid: x strides over units of four rows of w, y = n_rows / 4.
+// LANES threads compute four rows of w times four rows of x. Grid: x strides over units of four rows of w, y
+// = step rows / 4.
 #if LANES=subgroup
 enable subgroups;
 #endif
 #import common/rows
 #import matmul/shape
 #import matmul/x/{X}
-#import matmul/output/plain
+#import matmul/output/{OUTPUT}
 #import matmul/lanes
 
 @compute @workgroup_size(GROUP)
@@ -22,11 +24,11 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let t = group.y * 4u;
-    if t >= n_rows() {
+    if t >= step_rows() {
         return;
     }
     // Rows past the last repeat it; their sums are not stored.
-    let last = n_rows() - 1u;
+    let last = step_rows() - 1u;
     let lane = thread % LANES;
     let units_per_group = GROUP / LANES;
     let n_blocks = shape.n_cols / 32u;
@@ -37,12 +39,28 @@ fn main(
         var sums1 = vec4<f32>();
         var sums2 = vec4<f32>();
         var sums3 = vec4<f32>();
+#if X=normed
+        var squares = vec4<f32>();
+#endif
         for (var b = lane; b < n_blocks; b += LANES) {
             let x0 = load_x(t, b);
+#if X=normed
+            squares.x += block_squares;
+#endif
             let x1 = load_x(min(t + 1u, last), b);
+#if X=normed
+            squares.y += block_squares;
+#endif
             let x2 = load_x(min(t + 2u, last), b);
+#if X=normed
+            squares.z += block_squares;
+#endif
             let x3 = load_x(min(t + 3u, last), b);
-            // Four products of one row of w with the rows of x, for each of four rows of w: the columns of a matrix.
+#if X=normed
+            squares.w += block_squares;
+#endif
+            // Four products of one row of w with the rows of x, for each of four rows of w: the columns of a
+            // matrix.
             let p = transpose(mat4x4<f32>(
                 products(rows.x + b, x0, x1, x2, x3), products(rows.y + b, x0, x1, x2, x3),
                 products(rows.z + b, x0, x1, x2, x3), products(rows.w + b, x0, x1, x2, x3),
@@ -56,6 +74,13 @@ fn main(
         sums1 = sum_lanes(thread, sums1);
         sums2 = sum_lanes(thread, sums2);
         sums3 = sum_lanes(thread, sums3);
+#if X=normed
+        let scales = norm_scales(sum_lanes(thread, squares));
+        sums0 *= scales.x;
+        sums1 *= scales.y;
+        sums2 *= scales.z;
+        sums3 *= scales.w;
+#endif
         if lane == 0u && first + thread / LANES < n_units() {
             store(t, unit, sums0);
             if t < last {

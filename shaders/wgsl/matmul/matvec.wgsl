@@ -1,11 +1,13 @@
 // Matrix times vector, for steps of one row, with what follows it: y[t] = OUTPUT(w · x[t]).
 //
-//   x               [n_rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is W_ROW
+//   x               [step rows, N_COLS], see x/
+//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
+//           W_ROW
 //   y               see output/
 //
-// LANES threads compute a unit of four rows, so that activations are read once for four weights: each takes every LANES-th block, so that
-// neighbours read neighbouring blocks. Grid: x strides over units, as many workgroups as there may be; y is t.
+// LANES threads compute a unit of four rows, so that activations are read once for four weights: each takes
+// every LANES-th block, so that neighbours read neighbouring blocks. Grid: x strides over units, as many
+// workgroups as there may be; y is t.
 #if LANES=subgroup
 enable subgroups;
 #endif
@@ -22,7 +24,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let t = group.y;
-    if t >= n_rows() {
+    if t >= step_rows() {
         return;
     }
     let lane = thread % LANES;
@@ -34,17 +36,21 @@ fn main(
         let rows = (unit_rows(unit) + vec4<u32>(shape.w_row)) * n_blocks;
         var sums = vec4<f32>();
 #if X=normed
-        squares = 0.0;
+        var squares = 0.0;
 #endif
         for (var b = lane; b < n_blocks; b += LANES) {
             let xb = load_x(t, b);
+#if X=normed
+            squares += block_squares;
+#endif
             sums += vec4<f32>(
-                product(rows.x + b, xb), product(rows.y + b, xb), product(rows.z + b, xb), product(rows.w + b, xb),
+                product(rows.x + b, xb), product(rows.y + b, xb),
+                product(rows.z + b, xb), product(rows.w + b, xb),
             );
         }
         sums = sum_lanes(thread, sums);
 #if X=normed
-        sums *= norm_scale(sum_lanes(thread, vec4<f32>(squares)).x);
+        sums *= norm_scales(sum_lanes(thread, vec4<f32>(squares))).x;
 #endif
         if lane == 0u && first + thread / LANES < n_units() {
             store(t, unit, sums);

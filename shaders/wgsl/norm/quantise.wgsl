@@ -1,11 +1,11 @@
 // Quantises activations for the int8 kernels, in blocks of 32: scale = max |v| / 127, q = round(v / scale).
 //
-//   x        [n_rows, WIDTH] f32, four a vec4
+//   x        [step rows, WIDTH] f32, four a vec4
 //   norm     [WIDTH] f32: where X is normed, x is RMS-normed first (arXiv 1910.07467)
-//   y        [n_rows, WIDTH] i8, sixteen a vec4
-//   y_scales [n_rows, WIDTH / 32] (scale, sum of the block's numbers scale * q)
+//   y        [step rows, WIDTH] i8, sixteen a vec4
+//   y_scales [step rows, WIDTH / 32] (scale, sum of the block's numbers scale * q)
 //
-// One workgroup of 64 threads a row, one thread a block at a time. Grid: x = rows.
+// One workgroup of 64 threads a row, one thread a block at a time. Grid: x = 1, y = rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 #if X=normed
@@ -46,11 +46,11 @@ fn pack(v: vec4<i32>) -> u32 {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    if group.x >= n_rows() {
+    if group.y >= step_rows() {
         return;
     }
     let n_blocks = WIDTH / 32u;
-    let row = group.x * (WIDTH / 4u);
+    let row = group.y * (WIDTH / 4u);
 #if X=normed
     let factor = norm_scale(row, thread);
 #endif
@@ -74,7 +74,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sum += q;
             words[i] = pack(q);
         }
-        let at = group.x * n_blocks + b;
+        let at = group.y * n_blocks + b;
         y[2u * at] = vec4<u32>(words[0], words[1], words[2], words[3]);
         y[2u * at + 1u] = vec4<u32>(words[4], words[5], words[6], words[7]);
         y_scales[at] = vec2<f32>(scale, scale * f32(sum.x + sum.y + sum.z + sum.w));

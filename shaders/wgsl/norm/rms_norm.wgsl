@@ -1,9 +1,9 @@
 // RMSNorm (arXiv 1910.07467): y[t, i] = x[t, i] / sqrt(mean over i of x[t, i]^2 + EPS) * w[i].
 //
-//   x, y    [n_rows, WIDTH] f32, four a vec4
+//   x, y    [step rows, RUNS, WIDTH] f32, four a vec4: a row, or each of its heads, is a run
 //   w       [WIDTH] f32
 //
-// One workgroup of 64 threads a row. Grid: x = rows.
+// One workgroup of 64 threads a run. Grid: x = runs of a row, y = rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;
@@ -11,14 +11,15 @@
 
 override WIDTH: u32;
 override EPS: f32;
+override RUNS: u32 = 1u;
 
 var<workgroup> partial: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let n = WIDTH / 4u;
-    let row = group.x * n;
-    if group.x >= n_rows() {
+    let row = (group.y * RUNS + group.x) * n;
+    if group.y >= step_rows() {
         return;
     }
     var sum = 0.0;

@@ -1,7 +1,10 @@
 // How a token is chosen (see graph/choice.rs in the runtime), and logits with their penalties and bias.
-//   logits [1, N_VOCAB] f32
-//   seen   [N_VOCAB] how often the answer has a token; the top bit is set where the prompt has it
-//   bias   [N_VOCAB] f32
+//   outputs [n_outputs]
+//   logits  [n_outputs, N_VOCAB] f32
+//   choices [n_outputs]
+//   seen    [n_slots, N_VOCAB] how often the answer has a token; the top bit is set where the prompt has it
+//   bias    [n_slots, N_VOCAB] f32
+#import common/output
 struct Choice {
     temperature: f32,
     top_p: f32,
@@ -17,16 +20,22 @@ struct Choice {
     unused: u32,
 }
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
-@group(0) @binding(2) var<uniform> choice: Choice;
+@group(0) @binding(2) var<storage, read> choices: array<Choice>;
 @group(0) @binding(3) var<storage, read> seen: array<u32>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(8) var<storage, read> outputs: array<Output>;
 
-fn adjusted(i: u32) -> f32 {
-    var logit = logits[i];
+override N_VOCAB: u32;
+
+// Token i's logit in output `o`.
+fn adjusted(o: u32, i: u32) -> f32 {
+    var logit = logits[o * N_VOCAB + i];
+    let choice = choices[o];
     if choice.adjusts == 0u {
         return logit;
     }
-    let s = seen[i];
+    let at = outputs[o].slot * N_VOCAB + i;
+    let s = seen[at];
     if s != 0u {
         logit = select(logit * choice.repetition_penalty, logit / choice.repetition_penalty, logit > 0.0);
     }
@@ -34,5 +43,5 @@ fn adjusted(i: u32) -> f32 {
     if count > 0u {
         logit -= choice.presence_penalty + choice.frequency_penalty * f32(count);
     }
-    return logit + bias[i];
+    return logit + bias[at];
 }

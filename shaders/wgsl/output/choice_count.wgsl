@@ -1,9 +1,9 @@
 // Counts tokens by their depth below the likeliest, so that they can be cut off by number or by mass.
 //
 //   logits, choice, seen, bias, parts   see output/depth
-//   histogram [2048] tokens of each bin; zero before
+//   histogram [n_slots, 2048] tokens of each bin; zero before
 //
-// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts.
+// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = outputs.
 #import common/step
 #import output/depth
 @group(0) @binding(6) var<storage, read_write> histogram: array<atomic<u32>>;
@@ -12,17 +12,18 @@ var<workgroup> counts: array<atomic<u32>, 2048>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    if step.n_outputs == 0u {
+    let o = group.y;
+    if o >= step.n_outputs || outputs[o].by_choice == 0u {
         return;
     }
-    let top = top_logit(thread);
+    let top = top_logit(o, thread);
     for (var b = thread; b < BINS; b += 256u) {
         atomicStore(&counts[b], 0u);
     }
     workgroupBarrier();
     let first = group.x * PART;
     for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
-        let bin = (top - adjusted(i)) / choice.temperature / BIN;
+        let bin = (top - adjusted(o, i)) / choices[o].temperature / BIN;
         if bin < f32(BINS) {
             atomicAdd(&counts[u32(bin)], 1u);
         }
@@ -31,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var b = thread; b < BINS; b += 256u) {
         let n = atomicLoad(&counts[b]);
         if n > 0u {
-            atomicAdd(&histogram[b], n);
+            atomicAdd(&histogram[outputs[o].slot * BINS + b], n);
         }
     }
 }

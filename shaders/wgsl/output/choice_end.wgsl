@@ -1,40 +1,47 @@
 // The token that wins over all parts: it is the step's result, feeds the next step, and counts as seen.
 //
-//   winners   [N_PARTS], see output/choice_race
-//   y         [1]: (token as u32 bits, 0, 0, 0)
-//   next      [n_tokens] the step's tokens, of which the first gets the id
-//   seen      [N_VOCAB], see output/adjusted
-//   histogram [2048], zeroed for the next step
+//   outputs   [n_outputs]
+//   winners   [n_outputs, N_PARTS], see output/choice_race
+//   y         [n_outputs]: (token as u32 bits, 0, 0, 0)
+//   chosen    [n_slots] the token
+//   seen      [n_slots, N_VOCAB], see output/adjusted
+//   histogram [n_slots, 2048], zeroed for the next step
 //
-// One workgroup of 256 threads.
+// One workgroup of 256 threads an output. Grid: x = 1, y = outputs.
 #import common/step
-#import common/token
+#import common/output
 @group(0) @binding(1) var<storage, read> winners: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> next: array<Token>;
+@group(0) @binding(3) var<storage, read_write> chosen: array<u32>;
 @group(0) @binding(4) var<storage, read_write> seen: array<u32>;
 @group(0) @binding(5) var<storage, read_write> histogram: array<u32>;
 
+@group(0) @binding(8) var<storage, read> outputs: array<Output>;
+
+override N_VOCAB: u32;
 override N_PARTS: u32;
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) thread: u32) {
-    if step.n_outputs == 0u {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let o = group.y;
+    if o >= step.n_outputs || outputs[o].by_choice == 0u {
         return;
     }
+    let slot = outputs[o].slot;
     for (var bin = thread; bin < 2048u; bin += 256u) {
-        histogram[bin] = 0u;
+        histogram[slot * 2048u + bin] = 0u;
     }
     if thread == 0u {
-        var best = winners[0];
+        var best = winners[o * N_PARTS];
         for (var p = 1u; p < N_PARTS; p++) {
-            if winners[p].y > best.y {
-                best = winners[p];
+            let winner = winners[o * N_PARTS + p];
+            if winner.y > best.y {
+                best = winner;
             }
         }
         let token = bitcast<u32>(best.x);
-        y[0] = vec4<u32>(token, 0u, 0u, 0u);
-        next[0].id = token;
-        seen[token] += 1u;
+        y[o] = vec4<u32>(token, 0u, 0u, 0u);
+        chosen[slot] = token;
+        seen[slot * N_VOCAB + token] += 1u;
     }
 }

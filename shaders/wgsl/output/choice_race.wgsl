@@ -1,11 +1,13 @@
-// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed time over its weight, and
-// the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT 9(3), 2020) of seed, counter and token.
+// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed
+// time over its weight, and the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT
+// 9(3), 2020) of seed, counter and token.
 //
 //   logits, choice, seen, bias, parts   see output/depth
-//   histogram [2048], see output/choice_count; only looked at where tokens are cut off by number or by mass
-//   winners   [N_PARTS] (token as bits, score)
+//   histogram [n_slots, 2048], see output/choice_count; only looked at where tokens are cut off by number or
+//             by mass
+//   winners   [n_outputs, N_PARTS] (token as bits, score)
 //
-// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts.
+// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = outputs.
 #import common/step
 #import output/depth
 @group(0) @binding(6) var<storage, read> histogram: array<u32>;
@@ -18,8 +20,11 @@ var<workgroup> cut: f32;
 var<workgroup> scores: array<f32, 256>;
 var<workgroup> tokens: array<u32, 256>;
 
+// Where the output's bins begin in the histogram.
+var<private> bins: u32;
+
 fn mass(bin: u32) -> f32 {
-    return f32(histogram[bin]) * exp(-(f32(bin) + 0.5) * BIN);
+    return f32(histogram[bins + bin]) * exp(-(f32(bin) + 0.5) * BIN);
 }
 
 // Bins that hold the `n` likeliest tokens.
@@ -30,7 +35,7 @@ fn bins_of_tokens(n: u32) -> u32 {
         sum += counts[bin / 8u];
     }
     for (; bin < BINS; bin++) {
-        sum += histogram[bin];
+        sum += histogram[bins + bin];
         if sum >= n {
             return bin + 1u;
         }
@@ -74,7 +79,7 @@ fn pcg4d(seed: vec4<u32>) -> u32 {
 }
 
 // When a token of weight 1 arrives: exponentially distributed, of mean 1.
-fn arrival(token: u32) -> f32 {
+fn arrival(choice: Choice, token: u32) -> f32 {
     let hash = pcg4d(vec4<u32>(choice.seed_low, choice.seed_high, choice.counter, token));
     // 23 bits and a half, so that it is never 0 and never 1.
     let v = (f32(hash >> 9u) + 0.5) / 8388608.0;
@@ -87,15 +92,18 @@ fn arrival(token: u32) -> f32 {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    if step.n_outputs == 0u {
+    let o = group.y;
+    if o >= step.n_outputs || outputs[o].by_choice == 0u {
         return;
     }
-    let top = top_logit(thread);
+    let choice = choices[o];
+    bins = outputs[o].slot * BINS;
+    let top = top_logit(o, thread);
     if choice.top_k > 0u || choice.top_p < 1.0 {
         var n = 0u;
         var m = 0.0;
         for (var bin = 8u * thread; bin < 8u * thread + 8u; bin++) {
-            n += histogram[bin];
+            n += histogram[bins + bin];
             m += mass(bin);
         }
         counts[thread] = n;
@@ -120,13 +128,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var best = -3.4e38;
     var token = first;
     for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
-        var score = adjusted(i) - top;
+        var score = adjusted(o, i) - top;
         if choice.temperature > 0.0 {
             let depth = -score / choice.temperature;
             if depth > cut {
                 continue;
             }
-            score = -depth - log(arrival(i));
+            score = -depth - log(arrival(choice, i));
         }
         if score > best {
             best = score;
@@ -147,6 +155,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if thread == 0u {
-        winners[group.x] = vec2<f32>(bitcast<f32>(tokens[0]), scores[0]);
+        winners[o * N_PARTS + group.x] = vec2<f32>(bitcast<f32>(tokens[0]), scores[0]);
     }
 }

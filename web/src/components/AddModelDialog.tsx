@@ -96,7 +96,7 @@ export function AddModelDialog() {
           onChange={(event) => {
             const files = [...(event.currentTarget.files ?? [])];
             event.currentTarget.value = "";
-            if (files.length > 0) openAndStart(files);
+            if (files.length > 0) void openAndStart(files);
           }}
         />
         <button type="button" class="button primary" onClick={() => input.current?.click()}>

@@ -1,19 +1,26 @@
 import { memo } from "preact/compat";
+import type { Answer } from "../history/records";
 import { t, type Dictionary } from "../i18n";
 import { joined, rate } from "../lib/format";
-import { editLast, regenerate } from "../state/chat";
+import { regenerate } from "../state/chat";
 import type { Live } from "../state/generate";
-import type { Answer } from "../state/history";
+import { isWrittenElsewhere } from "../state/history";
 import { CopyButton } from "./CopyButton";
 import { Icon } from "./Icon";
 import { Logo } from "./Logo";
 import { Markdown } from "./Markdown";
+import { MessageBoundary } from "./MessageBoundary";
+import { PlainText } from "./PlainText";
+import { Versions } from "./Versions";
+
+/** Longest text in characters that is formatted; no model writes that much, but a file may hold it. */
+const LONGEST = 200_000;
 
 interface AnswerProps {
   answer: Answer;
-  /** Present while it is being written. */
+  /** Present while it is being written in this tab. */
   live?: Live | undefined;
-  /** The last one can be regenerated, and its question changed. */
+  /** The last answer can be regenerated. */
   last: boolean;
 }
 
@@ -22,12 +29,14 @@ function endingNote(answer: Answer, text: Dictionary): string | null {
     case "stopped":
       return text.stopped;
     case "interrupted":
+    // The tab that wrote it was closed.
+    case null:
       return text.interrupted;
     case "length":
       return text.reachedMaxTokens;
     case "context":
       return text.reachedContext;
-    default:
+    case "stop":
       return null;
   }
 }
@@ -49,37 +58,53 @@ function Activity({ live }: { live: Live }) {
   return <span>{prefill.total > 0 ? text.reading(prefill.done, prefill.total) : text.starting}</span>;
 }
 
+function Foot({ answer, live, last }: AnswerProps) {
+  const text = t.value;
+  if (live !== undefined)
+    return (
+      <div class="answer-foot live">
+        <Logo turning />
+        <Activity live={live} />
+      </div>
+    );
+  if (answer.ending === null && isWrittenElsewhere(answer.id))
+    return (
+      <div class="answer-foot live">
+        <Logo turning />
+        <span>{text.writtenElsewhere}</span>
+      </div>
+    );
+  return (
+    <div class="answer-foot">
+      <Versions message={answer} />
+      <CopyButton text={answer.content} label={text.copyAnswer} />
+      {last && (
+        <button type="button" class="quiet-button" onClick={regenerate}>
+          <Icon name="redo" />
+          <span>{text.regenerate}</span>
+        </button>
+      )}
+      <Figures answer={answer} />
+    </div>
+  );
+}
+
 /** An answer with its figures and what can be done with it. */
 export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   const text = t.value;
-  const note = endingNote(answer, text);
+  const isWritten = live !== undefined || (answer.ending === null && isWrittenElsewhere(answer.id));
+  const note = isWritten ? null : endingNote(answer, text);
   return (
-    <article class="answer" aria-label={answer.model}>
-      {answer.content !== "" && <Markdown text={answer.content} />}
-      {note !== null && <p class={`note ${answer.ending ?? ""}`}>{note}</p>}
-      {live !== undefined ? (
-        <div class="answer-foot live">
-          <Logo turning />
-          <Activity live={live} />
-        </div>
-      ) : (
-        <div class="answer-foot">
-          <CopyButton text={answer.content} label={text.copyAnswer} />
-          {last && (
-            <>
-              <button type="button" class="quiet-button" onClick={regenerate}>
-                <Icon name="redo" />
-                <span>{text.regenerate}</span>
-              </button>
-              <button type="button" class="quiet-button" onClick={editLast}>
-                <Icon name="pen" />
-                <span>{text.edit}</span>
-              </button>
-            </>
-          )}
-          <Figures answer={answer} />
-        </div>
+    <article class="answer" aria-label={answer.model || text.answer}>
+      {answer.omitted > 0 && <p class="note omitted">{text.omitted(answer.omitted)}</p>}
+      {answer.content.length > LONGEST && <PlainText text={answer.content} />}
+      {answer.content !== "" && answer.content.length <= LONGEST && (
+        <MessageBoundary text={answer.content}>
+          <Markdown text={answer.content} />
+        </MessageBoundary>
       )}
+      {note !== null && <p class={`note ${answer.ending ?? "interrupted"}`}>{note}</p>}
+      <Foot answer={answer} live={live} last={last} />
     </article>
   );
 });

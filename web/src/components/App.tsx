@@ -6,6 +6,7 @@ import { Conversations } from "./Conversations";
 import { Dialog } from "./Dialog";
 import { DropTarget } from "./DropTarget";
 import { Header } from "./Header";
+import { HistoryNotice, PassingNotice } from "./HistoryNotice";
 import { Log } from "./Log";
 import { Logo } from "./Logo";
 import { ModelStatus } from "./ModelStatus";
@@ -31,6 +32,8 @@ export function App() {
       )}
       <main class="main">
         <Header />
+        <HistoryNotice />
+        <PassingNotice />
         <Log />
         <div class="foot">
           <ModelStatus />

@@ -1,11 +1,26 @@
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { busy, cancelEdit, editing, send, stop } from "../state/chat";
-import { draft, focusRequest } from "../state/ui";
+import { draft, focusRequest, notice } from "../state/ui";
+import { ContextMeter } from "./ContextMeter";
 import { DeviceLine } from "./DeviceLine";
 import { Icon } from "./Icon";
 
-/** The textbox with its button. Enter sends, Shift+Enter starts a new line; an input method keeps its own Enter. */
+/** Limit of the textbox in characters: more than any context holds, but still quick to lay out. */
+const LIMIT = 200_000;
+
+/** Refuses a text that is too long before the browser lays it out. */
+function refuseLong(event: Event, given: DataTransfer | null): void {
+  const characters = draft.peek().length + (given?.getData("text/plain").length ?? 0);
+  if (characters <= LIMIT) return;
+  event.preventDefault();
+  notice.value = { kind: "tooLong", characters };
+}
+
+/**
+ * The textbox with its button. Enter sends, Shift+Enter starts a new line. While an input method is
+ * composing, Enter belongs to it.
+ */
 export function Composer() {
   const textbox = useRef<HTMLTextAreaElement>(null);
   const text = t.value;
@@ -15,7 +30,8 @@ export function Composer() {
     if (focusRequest.value > 0) textbox.current?.focus();
   }, [focusRequest.value]);
 
-  // As high as its text; the style sheet sets the limit. Browsers with field-sizing need no help.
+  // The textbox is as high as its text, up to the style sheet's limit. With field-sizing the browser does
+  // this.
   useEffect(() => {
     const element = textbox.current;
     if (!element || CSS.supports("field-sizing", "content")) return;
@@ -36,7 +52,7 @@ export function Composer() {
         submit();
       }}
     >
-      {editing.value && (
+      {editing.value !== null && (
         <p class="editing">
           <span>{text.editing}</span>
           <button type="button" class="quiet-button" onClick={cancelEdit}>
@@ -55,6 +71,8 @@ export function Composer() {
           value={value}
           enterkeyhint="send"
           onInput={(event) => (draft.value = event.currentTarget.value)}
+          onPaste={(event) => refuseLong(event, event.clipboardData)}
+          onDrop={(event) => refuseLong(event, event.dataTransfer)}
           onKeyDown={(event) => {
             // keyCode 229: Safari ends a composition before the key event that ended it.
             if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -62,7 +80,7 @@ export function Composer() {
             submit();
           }}
         />
-        {/* Two elements: were one to become the other, the click on Stop would go on to submit the form. */}
+        {/* Two elements with keys: if one became the other, a click on Stop would also submit the form. */}
         {busy.value ? (
           <button
             key="stop"
@@ -87,6 +105,7 @@ export function Composer() {
           </button>
         )}
       </div>
+      <ContextMeter />
       <DeviceLine />
     </form>
   );

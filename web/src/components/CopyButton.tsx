@@ -3,7 +3,7 @@ import { t } from "../i18n";
 import { copyText } from "../state/clipboard";
 import { Icon } from "./Icon";
 
-/** Copies a text and says so for a moment. */
+/** Copies a text and confirms it for a moment. */
 export function CopyButton({ text, label }: { text: string; label: string }) {
   const [copied, setCopied] = useState(false);
 

@@ -9,7 +9,7 @@ function described(device: DeviceInfo, text: Dictionary): string {
   return joined([device.name, "WebGPU", device.isFallback ? text.fallbackDevice : null]);
 }
 
-/** Which device computes the answers, and why that one. */
+/** The device that computes the answers, and why it was chosen. */
 export function DeviceLine() {
   const text = t.value;
   const device = engine.value?.device;

@@ -7,7 +7,7 @@ import { Icon } from "./Icon";
 interface DialogProps {
   name: NonNullable<typeof dialog.value>;
   title: string;
-  /** A drawer slides in from the side; anything else stands in the middle. */
+  /** A drawer slides in from the side; other dialogs are centred. */
   drawer?: boolean;
   children: ComponentChildren;
 }

@@ -37,7 +37,7 @@ export function DropTarget() {
         event.preventDefault();
         setOver(false);
         const files = [...(event.dataTransfer?.files ?? [])];
-        if (files.length > 0) openAndStart(files);
+        if (files.length > 0) void openAndStart(files);
       },
       { signal },
     );

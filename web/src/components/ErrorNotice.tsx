@@ -1,6 +1,7 @@
 import { t } from "../i18n";
 import { explain, type Remedy } from "../lib/errors";
-import { continueOnCpu, newChat } from "../state/chat";
+import { continueOnCpu, editLast, newChat, removeQuestion, unanswered } from "../state/chat";
+import { chosenModel } from "../state/models";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 
@@ -13,10 +14,10 @@ interface ErrorNoticeProps {
   onRetry: () => void;
 }
 
-/** What is wrong, what to do about it, and the buttons that do it. */
+/** What is wrong, what helps, and buttons that do it. */
 export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
   const text = t.value;
-  const { title, help, detail, remedies } = explain(error, text);
+  const { title, help, detail, remedies } = explain(error, text, chosenModel.value?.origin === "file");
   const actions: Record<Remedy, { label: string; act: () => void }> = {
     retry: { label: text.tryAgain, act: onRetry },
     storage: { label: text.openStorage, act: () => (dialog.value = "storage") },
@@ -25,6 +26,14 @@ export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
     cpu: { label: text.continueOnCpu, act: continueOnCpu },
     reload: { label: text.reload, act: () => location.reload() },
     newChat: { label: text.newChat, act: () => void newChat() },
+    edit: { label: text.editMessage, act: editLast },
+    remove: {
+      label: text.removeMessage,
+      act: () => {
+        if (unanswered.value !== null) removeQuestion(unanswered.value.id);
+      },
+    },
+    addModel: { label: text.chooseFile, act: () => (dialog.value = "addModel") },
   };
   return (
     <section class="notice" role="alert">

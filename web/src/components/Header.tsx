@@ -19,7 +19,7 @@ function HeaderButton({ icon, label, onClick }: ButtonProps) {
   );
 }
 
-/** The model, and the ways elsewhere. */
+/** The model picker and the header's buttons. */
 export function Header() {
   const text = t.value;
   const dark = isDark.value;

@@ -1,15 +1,42 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
-import { busy, chatError, live, messages, regenerate, waiting } from "../state/chat";
+import type { Message } from "../history/records";
+import { busy, chatError, live, regenerate, unanswered, waiting } from "../state/chat";
+import { conversationId, current, messages, reading } from "../state/conversation";
 import { AnswerView } from "./AnswerView";
 import { ErrorNotice } from "./ErrorNotice";
 import { Icon } from "./Icon";
 import { Logo } from "./Logo";
+import { MessageBoundary } from "./MessageBoundary";
 import { QuestionView } from "./QuestionView";
+import { ReadingStatus } from "./ReadingStatus";
+import { UnreadableView } from "./UnreadableView";
 import { Welcome } from "./Welcome";
 
-/** Pixels from the end within which the view keeps up with a growing answer. */
+/** Within this many pixels from the end, the view follows a growing answer. */
 const NEAR = 80;
+
+/** One message of the conversation. */
+function Entry({ message, last }: { message: Message; last: boolean }) {
+  const idle = !busy.value;
+  switch (message.role) {
+    case "user":
+      return (
+        <QuestionView
+          question={message}
+          idle={idle}
+          unanswered={unanswered.value?.id === message.id}
+          failed={chatError.value !== null}
+        />
+      );
+    case "assistant": {
+      const writing = live.value?.answer.id === message.id ? live.value : undefined;
+      return <AnswerView answer={writing?.answer ?? message} live={writing} last={last && idle} />;
+    }
+    case "unreadable":
+      return <UnreadableView message={message} />;
+  }
+}
 
 /** The conversation. */
 export function Log() {
@@ -17,11 +44,9 @@ export function Log() {
   const [atEnd, setAtEnd] = useState(true);
   const text = t.value;
   const list = messages.value;
-  const writing = live.value;
-  const answers = list.filter((message) => message.role === "assistant");
-  const lastAnswer = answers.at(-1);
-  const unanswered = list.at(-1)?.role === "user" && !busy.value;
-  const questions = list.length - answers.length;
+  const writing = live.value?.answer.conversation === conversationId.value ? live.value : null;
+  const questions = list.filter((message) => message.role === "user").length;
+  const title = current.value?.title;
 
   const toEnd = () => {
     const element = scroller.current;
@@ -32,7 +57,8 @@ export function Log() {
     if (element) setAtEnd(element.scrollHeight - element.scrollTop - element.clientHeight < NEAR);
   };
 
-  // A new question, or another conversation, is shown from its end; a growing answer is followed by who is at the end.
+  // A new question or another conversation scrolls to the end. A growing answer is followed only from the
+  // end.
   useEffect(toEnd, [questions, list[0]?.id]);
   useEffect(() => {
     if (atEnd) toEnd();
@@ -41,7 +67,8 @@ export function Log() {
   return (
     <div class="log-frame">
       <div class="log-scroll" ref={scroller} onScroll={follow} tabIndex={-1}>
-        {list.length === 0 && <Welcome />}
+        {list.length === 0 && (reading.value.kind === "done" ? <Welcome /> : <ReadingStatus />)}
+        {list.length > 0 && <h1 class="visually-hidden">{title || text.untitled}</h1>}
         <div
           class="log"
           role="log"
@@ -49,17 +76,11 @@ export function Log() {
           aria-label={text.conversation}
           aria-busy={writing !== null}
         >
-          {list.map((message) =>
-            message.role === "user" ? (
-              <QuestionView key={message.id} question={message} />
-            ) : (
-              <AnswerView
-                key={message.id}
-                answer={message}
-                last={message === lastAnswer && list.at(-1) === message && !busy.value}
-              />
-            ),
-          )}
+          {list.map((message, index) => (
+            <MessageBoundary key={message.id} text={message.content}>
+              <Entry message={message} last={index === list.length - 1} />
+            </MessageBoundary>
+          ))}
           {writing !== null && !list.some((message) => message.id === writing.answer.id) && (
             <AnswerView key={writing.answer.id} answer={writing.answer} live={writing} last={false} />
           )}
@@ -71,13 +92,6 @@ export function Log() {
           )}
         </div>
         {chatError.value !== null && <ErrorNotice error={chatError.value} onRetry={regenerate} />}
-        {unanswered && chatError.value === null && (
-          <div class="unanswered">
-            <button type="button" class="button" onClick={regenerate}>
-              {text.answerNow}
-            </button>
-          </div>
-        )}
       </div>
       {!atEnd && list.length > 0 && (
         <button

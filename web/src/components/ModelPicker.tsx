@@ -50,7 +50,7 @@ function Details({ model }: { model: ModelChoice }) {
   );
 }
 
-/** Chooses the model: a native select, so that it works everywhere and is read aloud everywhere. */
+/** Chooses the model. A native select works with every input device and screen reader. */
 export function ModelPicker() {
   const text = t.value;
   const chosen = chosenModel.value;

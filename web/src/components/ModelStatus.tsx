@@ -55,7 +55,8 @@ function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgre
   const known = progress !== null && progress.phase !== "device" && progress.total > 0;
   const percent = known ? Math.floor((100 * progress.loaded) / progress.total) : 0;
   const parts = known ? [text.ofBytes(bytes(progress.loaded), bytes(progress.total))] : [];
-  if (progress?.phase === "download" && progress.bytesPerSecond > 0) {
+  if (progress?.phase === "download" && progress.bytesPerSecond === 0) parts.push(text.stalled);
+  else if (progress?.phase === "download") {
     parts.push(text.perSecond(bytes(progress.bytesPerSecond)));
     if (progress.secondsLeft !== null) parts.push(text.secondsLeft(Math.ceil(progress.secondsLeft)));
   }
@@ -83,7 +84,9 @@ function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgre
   );
 }
 
-/** What stands between the person and an answer: consent to a download, a load under way, or an error. */
+/**
+ * What is still needed before the model can answer: consent to a download, loading, or a way out of an error.
+ */
 export function ModelStatus() {
   const state = engineState.value;
   const model = chosenModel.value;

@@ -158,7 +158,10 @@ function Appearance() {
   );
 }
 
-/** Context length and device are fixed when a model is loaded, so others load it anew when the dialog closes. */
+/**
+ * Context length and device are fixed when a model is loaded, so after a change the model loads again when
+ * the dialog closes.
+ */
 function ReloadOnClose() {
   useEffect(() => {
     const before = settings.peek();

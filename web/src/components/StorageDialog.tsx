@@ -1,10 +1,11 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { requestPersistentStorage } from "nomoat";
 import type { StoredModel } from "nomoat";
 import { t } from "../i18n";
 import { bytes, joined } from "../lib/format";
 import { deleteStored } from "../state/engine";
 import { chosenModel, estimate, refreshStorage, storedCopy, storedModels } from "../state/models";
+import { exportConversations, importConversations } from "../state/transfer";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 
@@ -38,33 +39,68 @@ function Persistence({ persisted }: { persisted: boolean }) {
 function Row({ stored }: { stored: StoredModel }) {
   const text = t.value;
   const [failed, setFailed] = useState(false);
+  const name = stored.name || text.unknownModel;
   const chosen = chosenModel.value;
   const inUse = chosen !== null && storedCopy(chosen)?.key === stored.key;
   const percent = Math.floor((100 * stored.bytes) / Math.max(1, stored.totalBytes));
   const facts = [bytes(stored.bytes)];
-  if (!stored.complete) facts.push(text.partly(percent));
+  if (!stored.complete && stored.name !== "") facts.push(text.partly(percent));
   if (inUse) facts.push(text.inUse);
   return (
     <li class="stored">
       <div>
-        <strong>{stored.name}</strong>
+        <strong>{name}</strong>
         <span class="help">{joined(facts)}</span>
         {failed && (
           <span class="help" role="alert">
-            {text.deleteFailed(stored.name)}
+            {text.deleteFailed(name)}
           </span>
         )}
       </div>
       <button
         type="button"
         class="button danger"
-        aria-label={text.deleteModel(stored.name)}
+        aria-label={text.deleteModel(name)}
         onClick={() => void deleteStored(stored.key).catch(() => setFailed(true))}
       >
         <Icon name="trash" />
         {text.delete}
       </button>
     </li>
+  );
+}
+
+function Transfer() {
+  const text = t.value;
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <section>
+      <h3>{text.storedConversations}</h3>
+      <div class="buttons">
+        <button type="button" class="button" onClick={() => void exportConversations("json")}>
+          {text.exportAll}
+        </button>
+        <button type="button" class="button" onClick={() => void exportConversations("markdown")}>
+          {text.exportMarkdown}
+        </button>
+        <button type="button" class="button" onClick={() => input.current?.click()}>
+          {text.importAll}
+        </button>
+        <input
+          ref={input}
+          type="file"
+          accept=".json,application/json"
+          hidden
+          aria-label={text.importAll}
+          onChange={(event) => {
+            const [file] = event.currentTarget.files ?? [];
+            event.currentTarget.value = "";
+            if (file !== undefined) void importConversations(file);
+          }}
+        />
+      </div>
+      <p class="help">{text.exportHelp}</p>
+    </section>
   );
 }
 
@@ -93,11 +129,12 @@ function Contents() {
           </ul>
         )}
       </section>
+      <Transfer />
     </>
   );
 }
 
-/** How much room the page takes, and the way to free it. */
+/** The storage that the page uses, and ways to free it. */
 export function StorageDialog() {
   return (
     <Dialog name="storage" title={t.value.storage}>

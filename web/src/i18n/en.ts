@@ -10,6 +10,18 @@ export const en = {
   deleteConversation: (title: string) => `Delete “${title}”`,
   deleteAll: "Delete all",
   deleteAllQuestion: "Delete all conversations? This cannot be undone.",
+  searchConversations: "Search conversations",
+  nothingFound: "Nothing found.",
+  readingConversations: "Reading your conversations…",
+  listUnavailable: "Your conversations cannot be shown now.",
+  pinned: "Pinned",
+  pin: "Pin",
+  unpin: "Unpin",
+  rename: "Rename",
+  newTitle: "New title",
+  saveTitle: "Save title",
+  more: "More",
+  moreFor: (title: string) => `More for “${title}”`,
   today: "Today",
   yesterday: "Yesterday",
   earlier: "Earlier",
@@ -28,7 +40,11 @@ export const en = {
   regenerate: "Regenerate",
   answerNow: "Answer",
   edit: "Edit",
-  editing: "You are changing your last question.",
+  remove: "Remove",
+  editQuestion: "Edit question",
+  editMessage: "Edit the message",
+  removeMessage: "Remove the message",
+  editing: "You are editing a question. The earlier version is kept.",
   copy: "Copy",
   copied: "Copied",
   copyAnswer: "Copy answer",
@@ -42,15 +58,57 @@ export const en = {
   answerDone: "Answer complete",
   answerStopped: "Stopped",
   stopped: "You stopped this answer.",
-  interrupted: "This answer was cut off.",
+  interrupted: "This answer was interrupted.",
+  writtenElsewhere: "Being written in another tab",
+  answer: "Answer",
+  versions: "Versions of this message",
+  previousVersion: "Previous version",
+  nextVersion: "Next version",
+  versionOf: (number: number, count: number) => `${number} / ${count}`,
+  omitted: (count: number) =>
+    `The conversation is longer than the model’s context. The first ${count} messages were left out.`,
+  contextUsed: (used: number, size: number) =>
+    `${used.toLocaleString("en")} of ${size.toLocaleString("en")} tokens of context used`,
+  shownAsText: "This message cannot be formatted. Here is its text.",
+  showAll: (characters: number) => `Show all ${characters.toLocaleString("en")} characters`,
+  unreadable: "Unreadable message",
+  unreadableHelp: "This stored message cannot be read. It is kept as it is.",
+  pasteTooLong: (characters: number) =>
+    `This text has ${characters.toLocaleString("en")} characters, more than a model can read. ` +
+    "Paste a shorter part.",
   reachedMaxTokens: "The answer reached the limit of tokens set in Settings.",
   reachedContext:
-    "The conversation has filled the model’s context. Start a new chat, or choose a longer context in Settings.",
+    "The conversation has filled the model’s context. Start a new chat, or choose a longer context in " +
+    "Settings.",
   tokensPerSecond: (rate: string) => `${rate} tokens/s`,
   tokenCount: (count: number) => (count === 1 ? "1 token" : `${count} tokens`),
   promptTokens: (count: number, cached: number) =>
     cached > 0 ? `prompt ${count} (${cached} reused)` : `prompt ${count}`,
   imageLink: (text: string) => `Image: ${text}`,
+
+  // History: what stands in its way
+  readingConversation: "Reading the conversation…",
+  readFailed: "This conversation could not be read",
+  readFailedHelp: "It is still stored, and nothing will be written to it. Try again, or start a new chat.",
+  deletedElsewhere: "This conversation was deleted in another tab.",
+  history: {
+    waiting: "Your conversations are not available yet: another tab or the browser is still using them.",
+    blocked:
+      "Your conversations are open in a tab with an older version of this page. Close or reload that tab.",
+    newer: "A newer version of this page is open in another tab. Reload this tab to see your conversations.",
+    failed: "This browser cannot store conversations now. They stay in this tab until you close it.",
+    unsaved: "The latest changes could not be saved. They stay in this tab until you close it.",
+    full: "The browser’s storage is full. The latest changes stay in this tab until you close it.",
+    unreadable: "The list of conversations could not be read.",
+  },
+  exportAll: "Export conversations",
+  exportMarkdown: "Export as Markdown",
+  exportHelp: "JSON holds everything and can be imported again. Markdown is for reading.",
+  importAll: "Import conversations",
+  imported: (count: number) =>
+    count === 1 ? "1 conversation was imported." : `${count} conversations were imported.`,
+  importNotStored: "The conversations could not be stored. Nothing was imported.",
+  importFailed: "The file could not be imported. It must be a JSON export of this page.",
 
   // Welcome
   welcome: "What would you like to know?",
@@ -92,6 +150,7 @@ export const en = {
   loadingOntoDevice: (name: string) => `Loading ${name} onto the device`,
   ofBytes: (loaded: string, total: string) => `${loaded} of ${total}`,
   perSecond: (amount: string) => `${amount}/s`,
+  stalled: "waiting for data…",
   secondsLeft: (seconds: number) =>
     seconds < 90 ? `${seconds} s left` : `${Math.round(seconds / 60)} min left`,
   modelReady: (name: string) => `${name} is ready`,
@@ -112,13 +171,14 @@ export const en = {
   temperature: "Temperature",
   temperatureHelp: "0 gives the most likely answer every time; higher values vary more.",
   maxTokens: "Max tokens",
-  maxTokensHelp: "The longest an answer may become.",
+  maxTokensHelp: "The longest answer, in tokens.",
   contextLength: "Context length",
   contextLengthHelp:
-    "How much of the conversation the model can hold. More needs more memory; the model is loaded anew.",
+    "How much of the conversation the model can read. A longer context needs more memory. The model loads" +
+    " again.",
   device: "Device",
   deviceHelp:
-    "Automatic takes the GPU where there is a real one, else the CPU. Another one loads the model anew.",
+    "Automatic uses the GPU if there is a hardware one, and the CPU if not. A change loads the model again.",
   devices: { auto: "Automatic", webgpu: "GPU (WebGPU)", cpu: "CPU" },
   systemPrompt: "System prompt",
   systemPromptHelp: "Sent before every conversation, for example “Answer briefly.”",
@@ -137,6 +197,8 @@ export const en = {
   notPersistent: "The browser may clear this when the disk is full.",
   askPersistent: "Ask the browser to keep it",
   persistentRefused: "The browser did not agree. Installing the page, or using it more often, usually helps.",
+  storedConversations: "Conversations",
+  unknownModel: "Remains of a download",
   storedModels: "Stored models",
   noStoredModels: "No model is stored yet.",
   deleteModel: (name: string) => `Delete ${name}`,
@@ -155,24 +217,33 @@ export const en = {
   openStorage: "Open storage",
   openSettings: "Open settings",
   chooseModel: "Choose another model",
+  chooseFile: "Choose another file",
   continueOnCpu: "Continue on the CPU",
   details: "Details",
   errors: {
     insecure: {
       title: "This page needs a secure address",
-      help: "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these, or continue on the CPU, which is slower.",
+      help:
+        "Browsers allow WebGPU on https:// and on localhost only. Open the page through one of these, or " +
+        "continue on the CPU, which is slower.",
     },
     noWebGpu: {
       title: "This browser offers no WebGPU",
-      help: "Continue on the CPU, which is slower; Settings leads back. For WebGPU, use Chrome or Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox may need dom.webgpu.enabled in about:config.",
+      help:
+        "Continue on the CPU, which is slower; you can switch back in Settings. For WebGPU, use Chrome or" +
+        " Edge 113 or later, Safari 26, or Firefox 141 or later, and keep “graphics acceleration” on in " +
+        "the browser’s settings. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu; Firefox " +
+        "may need dom.webgpu.enabled in about:config.",
     },
     noSimd: {
       title: "This browser cannot run models",
-      help: "Without WebGPU the CPU has to do it, and that needs WebAssembly SIMD, which this browser lacks. Update it, or use another one.",
+      help: "It has neither WebGPU nor WebAssembly SIMD. Update it, or use another browser.",
     },
     deviceWrong: {
-      title: "This graphics device computes wrongly",
-      help: "A short self-test gave wrong results, so the device is not used. Continue on the CPU, which is slower, or update the graphics driver and the browser.",
+      title: "The graphics device gives wrong results",
+      help:
+        "It failed a short self-test and is not used. Continue on the CPU, which is slower, or update the" +
+        " graphics driver and the browser.",
     },
     modelNotFound: {
       title: "The model was not found",
@@ -180,11 +251,21 @@ export const en = {
     },
     corrupt: {
       title: "The model file is damaged",
-      help: "Try again: only damaged parts are fetched anew. If this is a file of yours, download it again from its source.",
+      help: "Try again: only the damaged parts are downloaded again.",
+    },
+    corruptOwn: {
+      title: "This file cannot be read as a model",
+      help:
+        "It is damaged, incomplete or has changed on the disk. Choose it again, or download it again from" +
+        " its source.",
+    },
+    modelFiles: {
+      title: "These files do not form a model",
+      help: "Choose one GGUF file, or all the parts of one split model together.",
     },
     unsupported: {
       title: "This model is not supported yet",
-      help: "Choose another model, or another quantization of this one. What is missing is named below.",
+      help: "Choose another model, or another quantization of this one. Below is what is missing.",
     },
     outOfMemory: {
       title: "Not enough memory for this model",
@@ -193,28 +274,31 @@ export const en = {
     quota: {
       title: "Not enough storage for this model",
       help: (needed: string, available: string, missing: string) =>
-        `It needs ${needed} and the browser has ${available} left: ${missing} are missing. Delete models you do not use, or free disk space.`,
+        `It needs ${needed} and the browser has ${available} left: ${missing} are missing. ` +
+        "Delete models you do not use, or free disk space.",
       helpUnknown: "Delete models you do not use, or free disk space.",
     },
     deviceLost: {
       title: "The connection to the graphics device was lost",
-      help: "This can happen after sleep, a driver update, or when memory runs out. Your conversation is safe: try again, or continue on the CPU, which is slower; Settings leads back.",
+      help:
+        "This can happen after sleep, a driver update, or when memory runs out. Your conversation is " +
+        "safe. Try again, or continue on the CPU, which is slower; you can switch back in Settings.",
     },
     network: {
       title: "The connection failed",
-      help: "Check the network and try again. What has been downloaded is kept, and the download goes on from there.",
+      help: "The download continues by itself when the network is back. What has been downloaded is kept.",
     },
     contextLength: {
-      title: "The conversation is longer than the model’s context",
-      help: "Start a new chat, shorten the message, or choose a longer context in Settings.",
+      title: "The message is longer than the model’s context",
+      help: "Shorten the message, or choose a longer context in Settings.",
     },
     invalidRequest: {
-      title: "The model cannot do this request",
-      help: "Check the values in Settings. What is wrong is named below.",
+      title: "The model cannot process this request",
+      help: "Check the values in Settings. Below is what is wrong.",
     },
     template: {
       title: "The model’s chat template failed",
-      help: "The model file does not describe conversations in a way that works here. Choose another model.",
+      help: "The model file’s chat template does not work here. Choose another model.",
     },
     internal: {
       title: "Something went wrong",

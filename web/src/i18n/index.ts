@@ -10,7 +10,7 @@ function ofBrowser(): "en" | "zh" {
   return first?.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
-/** The language in force. */
+/** The current language. */
 export const language = computed(() =>
   settings.value.language === "auto" ? ofBrowser() : settings.value.language,
 );

@@ -16,8 +16,9 @@ import {
 import type { Dictionary } from "../i18n";
 import { bytes } from "./format";
 
-/** What a person can do about an error with one press. */
-export type Remedy = "retry" | "storage" | "settings" | "newChat" | "models" | "reload" | "cpu";
+/** What a button below an error does. */
+export type Remedy =
+  "retry" | "storage" | "settings" | "newChat" | "models" | "reload" | "cpu" | "edit" | "remove" | "addModel";
 
 /** An error in the person's language. `detail` is the technical message, in English. */
 export interface Explanation {
@@ -27,7 +28,7 @@ export interface Explanation {
   remedies: Remedy[];
 }
 
-/** A file that was dropped or chosen and is no model; it has its own text. */
+/** A dropped or chosen file is not a GGUF file. */
 export class NotGgufError extends Error {}
 
 function quotaHelp(error: QuotaError, t: Dictionary): string {
@@ -36,8 +37,8 @@ function quotaHelp(error: QuotaError, t: Dictionary): string {
   return t.errors.quota.help(bytes(needed), bytes(available), bytes(needed - available));
 }
 
-/** Says what is wrong and what to do. */
-export function explain(error: unknown, t: Dictionary): Explanation {
+/** Says what is wrong and what to do. `isOwnFile`: the model is a file that the person opened. */
+export function explain(error: unknown, t: Dictionary, isOwnFile = false): Explanation {
   const detail = error instanceof Error ? error.message : String(error);
   const say = (text: { title: string; help: string }, ...remedies: Remedy[]): Explanation => ({
     title: text.title,
@@ -47,7 +48,7 @@ export function explain(error: unknown, t: Dictionary): Explanation {
   });
   const { errors } = t;
   if (error instanceof NotGgufError) {
-    return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["models"] };
+    return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["addModel"] };
   }
   if (error instanceof NoWebGpuError) {
     return window.isSecureContext ? say(errors.noWebGpu, "cpu", "reload") : say(errors.insecure, "cpu");
@@ -55,7 +56,9 @@ export function explain(error: unknown, t: Dictionary): Explanation {
   if (error instanceof NoSimdError) return say(errors.noSimd, "reload");
   if (error instanceof DeviceWrongError) return say(errors.deviceWrong, "cpu", "reload");
   if (error instanceof ModelNotFoundError) return say(errors.modelNotFound, "retry", "models");
-  if (error instanceof CorruptFileError) return say(errors.corrupt, "retry", "storage");
+  // Nothing of an opened file is stored, and trying again with the same bytes would fail again.
+  if (error instanceof CorruptFileError)
+    return isOwnFile ? say(errors.corruptOwn, "addModel", "models") : say(errors.corrupt, "retry", "storage");
   if (error instanceof UnsupportedModelError) return say(errors.unsupported, "models");
   if (error instanceof OutOfMemoryError) {
     const onGpu: Remedy[] = error.backend === "webgpu" ? ["cpu"] : [];
@@ -66,8 +69,12 @@ export function explain(error: unknown, t: Dictionary): Explanation {
   }
   if (error instanceof DeviceLostError) return say(errors.deviceLost, "retry", "cpu");
   if (error instanceof NetworkError) return say(errors.network, "retry");
-  if (error instanceof ContextLengthError) return say(errors.contextLength, "newChat", "settings");
-  if (error instanceof InvalidRequestError) return say(errors.invalidRequest, "settings");
+  if (error instanceof ContextLengthError)
+    return say(errors.contextLength, "edit", "remove", "settings", "newChat");
+  if (error instanceof InvalidRequestError)
+    return error.param?.startsWith("model") === true
+      ? say(errors.modelFiles, "addModel", "models")
+      : say(errors.invalidRequest, "settings", "edit", "remove");
   if (error instanceof NomoatError && error.code === "template") return say(errors.template, "models");
   return say(errors.internal, "retry");
 }

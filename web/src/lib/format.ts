@@ -19,18 +19,18 @@ export function roundBytes(count: number): string {
   return `${(count / 1e9).toFixed(1)}\u00a0GB`;
 }
 
-/** A count of parameters as it is usually written: 135M, 1.5B. */
+/** A number of parameters in the usual form: 135M, 1.5B. */
 export function parameters(count: number): string {
   if (count >= 1e9) return `${Number((count / 1e9).toFixed(1))}B`;
   return `${Math.round(count / 1e6)}M`;
 }
 
-/** A rate with one decimal where it matters. */
+/** A rate, with one decimal below 100. */
 export function rate(perSecond: number): string {
   return perSecond >= 100 ? Math.round(perSecond).toString() : perSecond.toFixed(1);
 }
 
-/** Facts in one line, those that are not known left out. */
+/** Facts in one line. Unknown ones are left out. */
 export function joined(parts: readonly (string | null | undefined)[]): string {
   return parts.filter((part) => part != null).join("\u2002·\u2002");
 }

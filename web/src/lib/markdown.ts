@@ -1,10 +1,10 @@
 import DOMPurify from "dompurify";
-import { Marked, type Token, type TokensList } from "marked";
+import { Marked, Tokenizer, type Token, type TokenizerObject, type TokensList } from "marked";
 import type { Dictionary } from "../i18n";
 
 /**
- * A model's answer is untrusted text. Raw HTML is shown as text, images become links (fetching one would tell its host
- * what is being read), links must be web or mail addresses, and the outcome is sanitised once more.
+ * A model's answer is untrusted text. Raw HTML is shown as text, images become links (fetching one would tell
+ * its host what is being read), links must be web or mail addresses, and the outcome is sanitised once more.
  */
 
 function escape(text: string): string {
@@ -27,16 +27,46 @@ purifier.addHook("afterSanitizeAttributes", (node) => {
 });
 
 const allowed = {
-  ALLOWED_TAGS:
-    "a b blockquote br button code del div em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup table tbody td th thead tr ul".split(
-      " ",
-    ),
+  ALLOWED_TAGS: (
+    "a b blockquote br button code del div em h1 h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub sup " +
+    "table tbody td th thead tr ul"
+  ).split(" "),
   ALLOWED_ATTR: ["href", "class", "align", "start", "type", "tabindex", "role", "aria-label"],
   ALLOW_DATA_ATTR: false,
 };
 
+/** Deepest nesting of quotes, lists and emphasis. Anything deeper is shown as it was typed. */
+const DEEPEST = 20;
+
+/** Tokenizers that bound the nesting: the parser, the sanitiser and the browser's layout all recurse. */
+function bounded(): Pick<TokenizerObject, "blockquote" | "list" | "emStrong"> {
+  let depth = 0;
+  // Without a token, the text becomes part of a paragraph.
+  const nested = <T>(read: () => T | undefined): T | undefined => {
+    if (depth >= DEEPEST) return undefined;
+    depth += 1;
+    try {
+      return read();
+    } finally {
+      depth -= 1;
+    }
+  };
+  return {
+    blockquote(src) {
+      return nested(() => Tokenizer.prototype.blockquote.call(this, src));
+    },
+    list(src) {
+      return nested(() => Tokenizer.prototype.list.call(this, src));
+    },
+    emStrong(...given) {
+      return nested(() => Tokenizer.prototype.emStrong.apply(this, given));
+    },
+  };
+}
+
 function renderer(t: Dictionary): Marked {
   return new Marked({
+    tokenizer: bounded(),
     gfm: true,
     breaks: false,
     renderer: {
@@ -50,7 +80,8 @@ function renderer(t: Dictionary): Marked {
         const name = escape((lang ?? "").split(/\s/, 1)[0] ?? "");
         return (
           `<div class="code"><div class="code-bar"><span class="code-language">${name}</span>` +
-          `<button type="button" class="code-copy" aria-label="${escape(t.copyCode)}">${escape(t.copy)}</button></div>` +
+          `<button type="button" class="code-copy" aria-label="${escape(t.copyCode)}">` +
+          `${escape(t.copy)}</button></div>` +
           `<pre tabindex="0"><code>${escape(text)}\n</code></pre></div>`
         );
       },
@@ -63,7 +94,11 @@ function renderer(t: Dictionary): Marked {
             })
             .join("")}</tr>`;
         const body = token.rows.map((cells) => row(cells, "td")).join("");
-        return `<div class="table" tabindex="0"><table><thead>${row(token.header, "th")}</thead><tbody>${body}</tbody></table></div>`;
+        const head = row(token.header, "th");
+        return (
+          `<div class="table" tabindex="0"><table><thead>${head}</thead>` +
+          `<tbody>${body}</tbody></table></div>`
+        );
       },
     },
   });
@@ -83,7 +118,7 @@ function rendererFor(t: Dictionary): Marked {
 /** One top-level piece of a text: a paragraph, a list, a code block. `raw` is its source. */
 export interface Block {
   raw: string;
-  /** The dictionary whose words are on its buttons. */
+  /** The dictionary for its buttons. */
   language: Dictionary;
   html: () => string;
 }

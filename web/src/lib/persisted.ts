@@ -1,10 +1,17 @@
 import { effect, signal, type Signal } from "@preact/signals";
 
-/** A signal kept in localStorage. `parse` turns whatever was stored (or undefined) into a valid value. */
-export function persisted<T>(key: string, parse: (stored: unknown) => T): Signal<T> {
+/**
+ * A signal kept in localStorage, or in another storage. `parse` turns whatever was stored (or undefined) into
+ * a valid value.
+ */
+export function persisted<T>(
+  key: string,
+  parse: (stored: unknown) => T,
+  storage: () => Storage = () => localStorage,
+): Signal<T> {
   let stored: unknown;
   try {
-    stored = JSON.parse(localStorage.getItem(key) ?? "null");
+    stored = JSON.parse(storage().getItem(key) ?? "null");
   } catch {
     stored = undefined;
   }
@@ -12,7 +19,7 @@ export function persisted<T>(key: string, parse: (stored: unknown) => T): Signal
   effect(() => {
     const text = JSON.stringify(value.value);
     try {
-      localStorage.setItem(key, text);
+      storage().setItem(key, text);
     } catch {
       // Storage is full or forbidden: the value lasts as long as the page.
     }

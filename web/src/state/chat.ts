@@ -1,68 +1,122 @@
-import { computed, effect, signal } from "@preact/signals";
+/** The actions in a conversation: ask, edit, regenerate, stop, leave. */
+import { batch, computed, effect, signal } from "@preact/signals";
+import { tell } from "../history/channel";
+import type { Message, Question } from "../history/records";
+import { hasChildren, leafFrom, newestLeaf, pathTo } from "../history/tree";
 import { t } from "../i18n";
 import { newId } from "../lib/id";
-import { persisted } from "../lib/persisted";
+import { wellFormed } from "../lib/text";
 import { generate, type Live } from "./generate";
 import { cancelLoading, engine, engineState, followChoice, startModel } from "./engine";
-import { deleteConversations, loadMessages, saveConversation, summaries, type Message } from "./history";
+import { begin, conversations, isWrittenElsewhere, onNews, refreshList, write } from "./history";
+import {
+  catchUp,
+  conversationId,
+  current,
+  isHeld,
+  leaf,
+  messages,
+  put,
+  reading,
+  show,
+  showNew,
+  take,
+  tree,
+} from "./conversation";
 import { updateSettings } from "./settings";
-import { announcement, draft, focusMessage, refocusMessage } from "./ui";
+import { announcement, draft, focusMessage, notice, refocusMessage } from "./ui";
 
-/** The conversation that is shown; one without messages is not in the history yet. */
-export const conversationId = persisted<string>("nomoat-conversation", (stored) =>
-  typeof stored === "string" ? stored : newId(),
-);
-export const messages = signal<readonly Message[]>([]);
 /** The answer that is being written. */
 export const live = signal<Live | null>(null);
-/** A question waits for the model to be ready. */
-export const waiting = signal(false);
+/** Id of the question that waits for the model to be ready. */
+const asked = signal<string | null>(null);
+export const waiting = computed(() => asked.value !== null);
 /** What went wrong with the last answer. */
 export const chatError = signal<unknown>(null);
-/** The last question is being changed in the textbox. */
-export const editing = signal(false);
+/** Id of the question that is being edited in the textbox. */
+export const editing = signal<string | null>(null);
 
 /** An answer is being written or waited for. */
 export const busy = computed(() => live.value !== null || waiting.value);
+effect(() => {
+  isHeld.value = busy.value;
+});
 
-/** Id of the answer that the engine's end cut off. */
+/** Id of the answer that was interrupted by the engine's failure. */
 let cutOff: string | null = null;
 
 let running: { controller: AbortController; done: Promise<void> } | null = null;
 
+/** How often other tabs are told that an answer is being written. */
+const WRITING_INTERVAL = 2000;
+const TITLE_LENGTH = 80;
+
 function titleOf(list: readonly Message[]): string {
   const first = list.find((message) => message.role === "user")?.content.trim() ?? "";
-  const line = first.split("\n", 1)[0] ?? "";
-  return line.length > 80 ? `${line.slice(0, 80).trimEnd()}…` : line;
+  const line = (first.split("\n", 1)[0] ?? "").slice(0, TITLE_LENGTH + 1);
+  return line.length > TITLE_LENGTH ? `${wellFormed(line.slice(0, TITLE_LENGTH)).trimEnd()}…` : line;
 }
 
-function save(list: readonly Message[]): void {
-  const summary = { id: conversationId.value, title: titleOf(list), updatedAt: Date.now() };
-  // Without IndexedDB (some private windows) the conversation lasts as long as the page.
-  saveConversation(summary, list).catch(() => undefined);
+/** The place of a new message after `parent`. */
+function placeAfter(parent: string | null) {
+  const before = parent === null ? undefined : tree.value.get(parent);
+  return {
+    id: newId(),
+    conversation: conversationId.value,
+    parent,
+    // Later than its parent, even if the clock was set back.
+    createdAt: Math.max(Date.now(), (before?.createdAt ?? 0) + 1),
+  };
 }
 
-function show(list: readonly Message[]): void {
-  messages.value = list;
-  save(list);
+/**
+ * Shows and stores a message. If its conversation is no longer shown, it is only stored.
+ */
+function keep(message: Exclude<Message, { role: "unreadable" }>, title: string): void {
+  if (message.conversation === conversationId.value) put(message);
+  write({ kind: "message", message, title });
 }
 
 function answer(): void {
   const ready = engineState.value;
   if (ready.kind !== "ready" || running !== null) return;
-  waiting.value = false;
+  const list = pathTo(tree.value, asked.value);
+  asked.value = null;
+  const last = list.at(-1);
+  if (last === undefined) return;
   chatError.value = null;
   const controller = new AbortController();
-  const before = messages.value;
-  const run = generate(ready.engine, ready.model.name, before, controller.signal, {
+  const place = placeAfter(last.id);
+  const title = titleOf(list);
+  const follow = (id: string) => {
+    if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
+  };
+  const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
+  const run = generate(ready.engine, ready.model.name, list, place, controller.signal, {
     update: (state) => (live.value = state),
-    save: (partial) => save([...before, partial]),
+    save(partial) {
+      batch(() => {
+        keep(partial, title);
+        follow(partial.id);
+      });
+      tell({ kind: "writing", answer: place.id });
+    },
   }).then(({ answer: written, error }) => {
+    clearInterval(saying);
     running = null;
-    if (written !== null) show([...before, written]);
-    live.value = null;
-    chatError.value = error;
-    cutOff = written !== null && engineState.value.kind === "failed" ? written.id : null;
+    batch(() => {
+      if (written !== null) {
+        keep(written, title);
+        follow(written.id);
+      }
+      live.value = null;
+      chatError.value = error;
+      cutOff = written !== null && engineState.value.kind === "failed" ? written.id : null;
+    });
+    // Without an answer, an earlier version is shown again, if there is one.
+    if (written === null && error === null && leaf.value === last.id && hasChildren(tree.value, last.id))
+      showVersion(last.id);
+    catchUp();
     if (controller.signal.aborted) announcement.value = t.value.answerStopped;
     else if (written !== null && written.ending !== "interrupted") announcement.value = t.value.answerDone;
   });
@@ -72,37 +126,70 @@ function answer(): void {
 // A question asked before the model was ready is answered once it is.
 effect(() => {
   if (waiting.value && engine.value !== null) queueMicrotask(answer);
-  if (engineState.value.kind === "failed") waiting.value = false;
+  if (engineState.value.kind === "failed") asked.value = null;
 });
 
-/** Asks a question; starts the model where that has not happened yet. */
+/** Asks a question. Starts the model if it is not running. */
 export function send(text: string): void {
-  const content = text.trim();
+  const content = wellFormed(text.trim());
   if (content === "" || busy.value) return;
-  let before = messages.value;
-  if (editing.value) {
-    before = before.slice(0, lastQuestionIndex());
-    editing.value = false;
-  }
-  draft.value = "";
-  show([...before, { id: newId(), role: "user", content }]);
-  requestAnswer();
+  // Nothing is written to a conversation that could not be read.
+  if (reading.value.kind !== "done") showNew();
+  if (tree.value.size === 0) begin(conversationId.value);
+  const edited = editing.value === null ? undefined : tree.value.get(editing.value);
+  const question: Question = {
+    ...placeAfter(edited === undefined ? leaf.value : edited.parent),
+    role: "user",
+    content,
+  };
+  batch(() => {
+    editing.value = null;
+    draft.value = "";
+    notice.value = null;
+    keep(question, titleOf([question]));
+    leaf.value = question.id;
+    // An unanswered question is replaced: there is no answer to go back to.
+    if (edited !== undefined && !hasChildren(tree.value, edited.id)) withdraw(edited);
+    if (edited !== undefined && question.parent === null && current.value?.named === false)
+      write({ kind: "conversation", id: question.conversation, change: { title: titleOf([question]) } });
+  });
+  requestAnswer(question.id);
 }
 
-function requestAnswer(): void {
+function requestAnswer(question: string): void {
   chatError.value = null;
   announcement.value = "";
   const { kind } = engineState.value;
   if (kind === "idle" || kind === "failed") void startModel();
-  waiting.value = true;
+  asked.value = question;
   refocusMessage();
 }
 
-function lastQuestionIndex(): number {
-  return messages.value.findLastIndex((message) => message.role === "user");
+/** Removes a question that nothing follows. */
+function withdraw(question: Message): void {
+  take(question.id);
+  write({ kind: "remove", conversation: question.conversation, id: question.id });
+  if (leaf.value === question.id) leaf.value = leafFrom(tree.value, question.parent);
 }
 
-/** Answers a question that a failure left without a whole answer; false if there is none. */
+/** Removes a question that has no answer. */
+export function removeQuestion(id: string): void {
+  const question = tree.value.get(id);
+  if (question === undefined || busy.value || hasChildren(tree.value, id)) return;
+  chatError.value = null;
+  if (editing.value === id) cancelEdit();
+  withdraw(question);
+}
+
+/** Shows another version of a message, from its newest branch. */
+export function showVersion(id: string): void {
+  if (busy.value) return;
+  leaf.value = newestLeaf(tree.value, id);
+  chatError.value = null;
+  write({ kind: "conversation", id: conversationId.value, change: { leaf: leaf.value } });
+}
+
+/** Answers the question whose answer a failure interrupted; false if there is none. */
 function answerAgain(): boolean {
   const last = messages.value.at(-1);
   if (last === undefined || (last.role === "assistant" && last.id !== cutOff)) return false;
@@ -115,93 +202,136 @@ export function retry(): void {
   if (!answerAgain()) void startModel();
 }
 
-/** Leaves the GPU after a failure; a model that is not stored waits for consent to its download. */
+/** Switches to the CPU after a failure. A model that is not stored waits for consent to its download. */
 export function continueOnCpu(): void {
   updateSettings({ device: "cpu" });
   if (!answerAgain()) followChoice();
 }
 
-/** Answers the last question again. */
-export function regenerate(): void {
-  if (busy.value) return;
-  show(messages.value.slice(0, lastQuestionIndex() + 1));
-  requestAnswer();
+function lastQuestion(): Question | undefined {
+  return messages.value.findLast((message) => message.role === "user");
 }
 
-/** Puts the last question into the textbox; sending it replaces it and its answer. */
-export function editLast(): void {
-  const last = messages.value[lastQuestionIndex()];
-  if (last === undefined || busy.value) return;
-  editing.value = true;
-  draft.value = last.content;
+/** Answers the last question again. Earlier answers stay as other versions. */
+export function regenerate(): void {
+  const question = lastQuestion();
+  if (busy.value || question === undefined) return;
+  leaf.value = question.id;
+  requestAnswer(question.id);
+}
+
+/** Puts a question into the textbox. Sending it adds another version. */
+export function edit(id: string): void {
+  const question = tree.value.get(id);
+  if (question?.role !== "user" || busy.value) return;
+  editing.value = id;
+  draft.value = question.content;
   focusMessage();
 }
 
+/** Edits the last question. */
+export function editLast(): void {
+  const question = lastQuestion();
+  if (question !== undefined) edit(question.id);
+}
+
 export function cancelEdit(): void {
-  editing.value = false;
+  editing.value = null;
   draft.value = "";
   focusMessage();
 }
 
-/** Stops the answer and keeps what is there; a question that still waits goes back into the textbox. */
+/** Stops the answer and keeps its text. A question that still waits goes back into the textbox. */
 export function stop(): void {
   if (running !== null) {
     running.controller.abort();
-  } else if (waiting.value) {
-    waiting.value = false;
-    const last = messages.value.at(-1);
-    const rest = messages.value.slice(0, -1);
-    if (last?.role === "user" && draft.value === "") {
-      draft.value = last.content;
-      if (rest.length > 0) show(rest);
-      else void forget();
+  } else if (asked.value !== null) {
+    const question = tree.value.get(asked.value);
+    asked.value = null;
+    if (question !== undefined && hasChildren(tree.value, question.id)) showVersion(question.id);
+    else if (question !== undefined && draft.value === "") {
+      draft.value = question.content;
+      withdraw(question);
     }
   }
   refocusMessage();
 }
 
-/** Stops loading the model, and a question that waits for it. */
+/** Stops loading the model, and takes back a question that waits for it. */
 export function cancelLoadingAndQuestion(): void {
   cancelLoading();
   if (waiting.value) stop();
 }
 
-async function forget(): Promise<void> {
-  messages.value = [];
-  await deleteConversations(conversationId.value).catch(() => undefined);
-}
-
 async function leave(): Promise<void> {
-  waiting.value = false;
-  editing.value = false;
-  chatError.value = null;
+  batch(() => {
+    asked.value = null;
+    if (editing.value !== null) cancelEdit();
+    chatError.value = null;
+  });
   running?.controller.abort();
   await running?.done;
+  chatError.value = null;
 }
 
 export async function newChat(): Promise<void> {
   await leave();
-  conversationId.value = newId();
-  messages.value = [];
-  chatError.value = null;
+  showNew();
   refocusMessage();
 }
 
 export async function openConversation(id: string): Promise<void> {
+  if (id === conversationId.value && reading.value.kind === "done") return;
   await leave();
-  const list = await loadMessages(id).catch(() => []);
-  conversationId.value = id;
-  messages.value = list;
+  await show(id);
 }
 
+/** Deletes one conversation, or all that are in the list. */
 export async function deleteConversation(id: string | "all"): Promise<void> {
-  if (id === "all" || id === conversationId.value) await newChat();
-  await deleteConversations(id).catch(() => undefined);
+  // Other tabs may have started conversations that are not in this tab's list yet.
+  if (id === "all") await refreshList();
+  const ids = id === "all" ? conversations.value.map((item) => item.id) : [id];
+  if (ids.includes(conversationId.value)) await newChat();
+  write({ kind: "delete", ids });
+}
+
+/** Renames a conversation. */
+export function rename(id: string, title: string): void {
+  const wanted = wellFormed(title.trim());
+  if (wanted !== "") write({ kind: "conversation", id, change: { title: wanted, named: true } });
+}
+
+export function pin(id: string, pinned: boolean): void {
+  write({ kind: "conversation", id, change: { pinned } });
 }
 
 /** Shows the conversation of the last visit. */
-export async function restore(): Promise<void> {
-  if (summaries.value.some((summary) => summary.id === conversationId.value)) {
-    messages.value = await loadMessages(conversationId.value).catch(() => []);
-  }
+export function restore(): Promise<void> {
+  return show(conversationId.value);
 }
+
+/** The last message, if it is a question without an answer, and none is being written. */
+export const unanswered = computed(() => {
+  const last = messages.value.at(-1);
+  return last?.role === "user" && !busy.value ? last : null;
+});
+
+/** Whether another tab writes the answer that is shown last. */
+export const isAnsweredElsewhere = computed(() => {
+  const last = messages.value.at(-1);
+  return last?.role === "assistant" && last.ending === null && isWrittenElsewhere(last.id);
+});
+
+// Deletion is final in every tab: a deleted conversation is no longer shown, and nothing more is written to
+// it.
+onNews((news) => {
+  if (news.kind !== "deleted" || !news.conversations.includes(conversationId.value)) return;
+  running?.controller.abort();
+  batch(() => {
+    asked.value = null;
+    editing.value = null;
+    showNew();
+    chatError.value = null;
+    notice.value = { kind: "deletedElsewhere" };
+  });
+});

@@ -1,7 +1,7 @@
 import { t } from "../i18n";
 import { announcement } from "./ui";
 
-/** Copies a text and says so. `shown` is called with true, and with false when the moment is over. */
+/** Copies a text and announces it. Calls `shown` with true, and a moment later with false. */
 export async function copyText(text: string, shown: (copied: boolean) => void): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);

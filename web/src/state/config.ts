@@ -1,6 +1,6 @@
 import { isRecord, persisted } from "../lib/persisted";
 
-/** A model that the server of this page offers beside the catalogue. */
+/** A model that the page's server offers in addition to the catalogue. */
 export interface ServerModel {
   id: string;
   name: string;
@@ -8,7 +8,7 @@ export interface ServerModel {
   size: number | null;
 }
 
-/** What the server of this page says about itself in /config.json. */
+/** The server's /config.json. */
 export interface ServerConfig {
   /** Address of a mirror of the hub; null: the public hub. */
   hubEndpoint: string | null;
@@ -56,10 +56,12 @@ function parse(stored: unknown): ServerConfig {
   };
 }
 
-/** The last configuration that the server gave; it is what holds offline. */
+/** The last configuration from the server, which is also used offline. */
 export const config = persisted<ServerConfig>("nomoat-config", parse);
 
-/** Asks the server for its configuration. A server without one, or none at all, leaves the last one in force. */
+/**
+ * Asks the server for its configuration. Without an answer the last one is used.
+ */
 export async function refreshConfig(): Promise<void> {
   try {
     const response = await fetch("/config.json", {
@@ -70,6 +72,6 @@ export async function refreshConfig(): Promise<void> {
     const fresh = fromServer(await response.json());
     if (fresh !== null) config.value = fresh;
   } catch {
-    // Offline, or a static host that answers with a page.
+    // Offline, or a static host that answers with an HTML page.
   }
 }

@@ -1,5 +1,5 @@
 import { computed, signal } from "@preact/signals";
-import { chooseDevice, createEngine } from "nomoat";
+import { chooseDevice, createEngine, NetworkError } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
 import { config, refreshConfig } from "./config";
 import { chosenModel, deleteModel, refreshStorage, storedCopy, type ModelChoice } from "./models";
@@ -7,7 +7,7 @@ import { settings, updateSettings } from "./settings";
 import { announcement } from "./ui";
 import { t } from "../i18n";
 
-/** Where the engine stands. */
+/** State of the engine. */
 export type EngineState =
   | { kind: "idle" }
   | { kind: "loading"; model: ModelChoice; progress: LoadProgress | null }
@@ -21,8 +21,10 @@ export const engine = computed(() => (engineState.value.kind === "ready" ? engin
 
 let loading: AbortController | null = null;
 let current: Engine | null = null;
-/** Loads and unloads run one after the other, so that two models never hold GPU memory together; first the page asks its
- *  server where models come from. */
+/**
+ * Loads and unloads run one after the other, so that two models are never in GPU memory together. First the
+ * page reads its server's configuration.
+ */
 let queue: Promise<void> = refreshConfig();
 
 async function unload(): Promise<void> {
@@ -61,7 +63,7 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Loads the chosen model, in place of any other; downloads it where it is not stored. */
+/** Loads the chosen model in place of any other, and downloads it if it is not stored. */
 export function startModel(): Promise<void> {
   const model = chosenModel.value;
   if (model === null) return Promise.resolve();
@@ -79,14 +81,14 @@ export function cancelLoading(): void {
   engineState.value = { kind: "idle" };
 }
 
-// What comes after a reload begins beside the memory that is still held.
+// Frees memory before a reload, which would otherwise start while it is still in use.
 addEventListener("pagehide", (event) => {
   if (event.persisted) return;
   loading?.abort();
   void current?.dispose();
 });
 
-/** After another choice: drops the running model, and starts the new one where that needs no download. */
+/** After another choice: unloads the running model, and starts the new one if that needs no download. */
 export function followChoice(): void {
   loading?.abort();
   engineState.value = { kind: "idle" };
@@ -102,7 +104,7 @@ export function failEngine(error: unknown): void {
   queue = queue.then(unload);
 }
 
-/** Frees the room of a stored model. If it is the chosen one, it stops running too. */
+/** Deletes a stored model. If it is the chosen one, it is unloaded first. */
 export async function deleteStored(key: string): Promise<void> {
   const model = chosenModel.value;
   if (model !== null && storedCopy(model)?.key === key) {
@@ -113,7 +115,7 @@ export async function deleteStored(key: string): Promise<void> {
   await deleteModel(key);
 }
 
-/** Forgets a model that was added by address; what is stored of it goes with it. */
+/** Removes a model that was added by address, and its stored copy. */
 export async function forgetAdded(model: ModelChoice): Promise<void> {
   const copy = storedCopy(model);
   if (copy !== undefined) await deleteStored(copy.key);
@@ -122,12 +124,20 @@ export async function forgetAdded(model: ModelChoice): Promise<void> {
   if (wasChosen) followChoice();
 }
 
-/** Settles when all loading and unloading that was asked for so far is done; at the start: when the configuration is in. */
+// A download that failed with the network resumes when the network is back: the person has agreed to it.
+addEventListener("online", () => {
+  const state = engineState.value;
+  if (state.kind === "failed" && state.error instanceof NetworkError) void startModel();
+});
+
+/**
+ * Resolves when all loading and unloading so far is done, and the configuration has been read.
+ */
 export function engineSettled(): Promise<void> {
   return queue;
 }
 
-/** Finds out what would compute, and says before any download if nothing could. */
+/** Finds the device that would be used. If there is none, the page says so before any download. */
 export async function checkDevice(): Promise<ChosenDevice | null> {
   try {
     return await chooseDevice(settings.value.device);
@@ -137,7 +147,7 @@ export async function checkDevice(): Promise<ChosenDevice | null> {
   }
 }
 
-/** Loads the model anew after a change of settings that it was loaded with. */
+/** Loads the model again after a change of settings that need it. */
 export function followSettings(): void {
   const { kind } = engineState.value;
   if (kind === "ready" || kind === "loading") void startModel();

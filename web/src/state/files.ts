@@ -1,14 +1,40 @@
-import { failEngine, followChoice } from "./engine";
+import { InvalidRequestError } from "nomoat";
+import { NotGgufError } from "../lib/errors";
+import { followChoice } from "./engine";
 import { openFiles } from "./models";
-import { dialog } from "./ui";
+import { dialog, notice } from "./ui";
 
-/** Opens the person's own GGUF files and loads them at once. */
-export function openAndStart(files: readonly File[]): void {
+/** The first bytes of every GGUF file. */
+const MAGIC = "GGUF";
+/** A part of a split model: its number and how many there are. */
+const PART = /-(\d{5})-of-(\d{5})\.gguf$/i;
+
+async function checkFile(file: File): Promise<void> {
+  const isNamed = /\.gguf$/i.test(file.name);
+  if (!isNamed || (await file.slice(0, MAGIC.length).text()) !== MAGIC) throw new NotGgufError(file.name);
+}
+
+/** Throws unless the files are one file or all parts of a split model. */
+function checkParts(files: readonly File[]): void {
+  const names = new Set(files.map(({ name }) => name.replace(PART, "-of-$2.gguf")));
+  const count =
+    files.length === 1 && !PART.test(files[0]?.name ?? "") ? 1 : Number(PART.exec(files[0]?.name ?? "")?.[2]);
+  if (names.size !== 1 || files.length !== count)
+    throw new InvalidRequestError(files.map(({ name }) => name).join(", "), "model");
+}
+
+/**
+ * Opens GGUF files from the disk and loads them. Files that are not a model do not affect the running one.
+ */
+export async function openAndStart(files: readonly File[]): Promise<void> {
   dialog.value = null;
+  notice.value = null;
   try {
+    await Promise.all(files.map(checkFile));
+    checkParts(files);
     openFiles(files);
   } catch (error) {
-    failEngine(error);
+    notice.value = { kind: "file", error };
     return;
   }
   followChoice();

@@ -1,8 +1,9 @@
-import { AbortedError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
+/** Generates one answer. */
+import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
 import type { Engine } from "nomoat";
-import { newId } from "../lib/id";
+import type { Answer, Ending, Message } from "../history/records";
+import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
-import type { Answer, Ending, Message } from "./history";
 import { settings } from "./settings";
 
 /** An answer that is being written, for the screen. */
@@ -12,7 +13,7 @@ export interface Live {
   prefill: { done: number; total: number } | null;
 }
 
-/** Where a running answer goes. */
+/** Receives a running answer. */
 export interface Sink {
   /** For the screen, at most every 50 ms. */
   update(live: Live): void;
@@ -24,13 +25,7 @@ export interface Sink {
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
 
-function request(list: readonly Message[]) {
-  const { systemPrompt } = settings.value;
-  const system = systemPrompt.trim() === "" ? [] : [{ role: "system" as const, content: systemPrompt }];
-  return [...system, ...list.map(({ role, content }) => ({ role, content }))];
-}
-
-/** Runs `act` at most once per interval, the last call never lost unless cancelled. */
+/** Runs `act` at most once per interval. The last call is never lost, unless cancelled. */
 function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
   let timer: ReturnType<typeof setTimeout> | undefined;
   return {
@@ -45,18 +40,19 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
 }
 
 /**
- * Answers the last question of `list`. Never rejects: a failure comes back beside what was written until then (one that
- * ends the engine goes to its state instead), and an answer without a word comes back as null.
+ * Answers the last question of `list`. Never rejects: an error is returned together with what was written
+ * until then, and an empty answer is null. An error that ends the engine goes to the engine's state instead.
  */
 export async function generate(
   engine: Engine,
   model: string,
   list: readonly Message[],
+  place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
   signal: AbortSignal,
   sink: Sink,
 ): Promise<{ answer: Answer | null; error: unknown }> {
   const answer: Answer = {
-    id: newId(),
+    ...place,
     role: "assistant",
     content: "",
     model,
@@ -65,35 +61,52 @@ export async function generate(
     cachedTokens: 0,
     completionTokens: 0,
     tokensPerSecond: null,
+    omitted: 0,
   };
   let prefill: Live["prefill"] = { done: 0, total: 0 };
   const screen = throttle(SCREEN_INTERVAL, () => sink.update({ answer: { ...answer }, prefill }));
   const history = throttle(HISTORY_INTERVAL, () => sink.save({ ...answer }));
-  const saveNow = () => sink.save({ ...answer });
-  addEventListener("pagehide", saveNow);
+  const saveNow = () => {
+    if (answer.content !== "") sink.save({ ...answer });
+  };
+  // In the capture phase, so that it runs before the history's own handler, which keeps unsaved changes.
+  addEventListener("pagehide", saveNow, { capture: true });
   sink.update({ answer: { ...answer }, prefill });
 
   let ending: Ending = "interrupted";
   let firstTokenAt = 0;
   let error: unknown = null;
   try {
-    const { temperature, maxTokens } = settings.value;
-    const stream = await engine.chat.completions.create(
-      {
-        messages: request(list),
-        stream: true,
-        stream_options: { include_usage: true },
-        temperature,
-        max_tokens: maxTokens,
-      },
-      {
-        signal,
-        onPrefill(done, total) {
-          prefill = { done, total };
-          screen.call();
+    const { temperature, maxTokens, systemPrompt } = settings.value;
+    const ask = (start: number) =>
+      engine.chat.completions.create(
+        {
+          messages: turns(list.slice(start), systemPrompt),
+          stream: true,
+          stream_options: { include_usage: true },
+          temperature,
+          max_tokens: maxTokens,
         },
-      },
-    );
+        {
+          signal,
+          onPrefill(done, total) {
+            prefill = { done, total };
+            screen.call();
+          },
+        },
+      );
+    answer.omitted = await firstThatFits(engine, list, { systemPrompt, maxTokens });
+    let stream;
+    while (stream === undefined) {
+      try {
+        stream = await ask(answer.omitted);
+      } catch (reason) {
+        // The count is an estimate, since the template adds tokens of its own.
+        const later = laterStart(list, answer.omitted);
+        if (!(reason instanceof ContextLengthError) || later === null) throw reason;
+        answer.omitted = later;
+      }
+    }
     for await (const chunk of stream) {
       const choice = chunk.choices[0];
       if (choice?.delta.content) {
@@ -102,7 +115,9 @@ export async function generate(
         answer.completionTokens += 1;
         if (firstTokenAt === 0) firstTokenAt = performance.now();
         const seconds = (performance.now() - firstTokenAt) / 1000;
-        if (answer.completionTokens > 1) answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
+        // The clock may not have advanced.
+        if (answer.completionTokens > 1 && seconds > 0)
+          answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
         screen.call();
         history.call();
       }
@@ -113,15 +128,17 @@ export async function generate(
         answer.cachedTokens = chunk.usage.prompt_tokens_details?.cached_tokens ?? 0;
         answer.completionTokens = chunk.usage.completion_tokens;
       }
-      if (chunk.timings) answer.tokensPerSecond = chunk.timings.decode_tokens_per_second;
+      const rate = chunk.timings?.decode_tokens_per_second ?? 0;
+      if (rate > 0) answer.tokensPerSecond = rate;
     }
   } catch (reason) {
-    // Aborted without the signal: the model was replaced in the middle of the answer, which its note says.
+    // Aborted without the signal: the model was replaced during the answer, which is then marked as
+    // interrupted.
     if (!signal.aborted && !(reason instanceof AbortedError)) error = reason;
   } finally {
     screen.cancel();
     history.cancel();
-    removeEventListener("pagehide", saveNow);
+    removeEventListener("pagehide", saveNow, { capture: true });
   }
   const fatal =
     error instanceof DeviceLostError || error instanceof OutOfMemoryError || error instanceof InternalError;

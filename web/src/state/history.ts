@@ -1,98 +1,294 @@
-import { signal } from "@preact/signals";
-import { openDB, type DBSchema, type IDBPDatabase } from "idb";
+/**
+ * The history as the page sees it: what is stored, what is still to be stored, and what prevents it.
+ */
+import { batch, computed, signal } from "@preact/signals";
+import { listen, tell, type News } from "../history/channel";
+import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
+import { keepUnsaved, takeUnsaved } from "../history/journal";
+import { readConversation, readMessage, type Conversation, type Message } from "../history/records";
 
-/** How an answer came to its end; null while it is being written. */
-export type Ending = "stop" | "length" | "context" | "stopped" | "interrupted";
+/** Whether the history is open, and if not, why. */
+export const access = signal<Access>({ kind: "opening" });
+/** The list of conversations, including those that are not stored yet. */
+export const conversations = signal<readonly Conversation[]>([]);
+/** Why the list could not be read. `conversations` may then be incomplete. */
+export const listError = signal<unknown>(null);
+/** Changes that are not stored yet, oldest first. */
+const waiting = signal<readonly Write[]>([]);
+/** Why the oldest of them could not be stored. */
+export const saveError = signal<unknown>(null);
 
-export interface Question {
-  id: string;
-  role: "user";
-  content: string;
+/** Some changes exist only in this tab. */
+export const isUnsaved = computed(
+  () => waiting.value.length > 0 && (saveError.value !== null || access.value.kind !== "open"),
+);
+
+const database = new Database((now) => (access.value = now));
+
+/** Conversations that were started in this tab and are not stored yet, so that there is nothing to read. */
+const unstored = new Set<string>();
+
+/** Milliseconds until a failed write is tried again. Doubles with each failure. */
+const FIRST_RETRY = 2000;
+const LAST_RETRY = 60_000;
+let retryIn = FIRST_RETRY;
+let retryTimer: ReturnType<typeof setTimeout> | undefined;
+let isSaving = false;
+
+const hearers = new Set<(news: News) => void>();
+
+/** Calls `hear` when a conversation changed or was deleted, here or in another tab. */
+export function onNews(hear: (news: News) => void): void {
+  hearers.add(hear);
 }
 
-export interface Answer {
-  id: string;
-  role: "assistant";
-  content: string;
-  /** Name of the model that wrote it. */
-  model: string;
-  ending: Ending | null;
-  promptTokens: number | null;
-  cachedTokens: number;
-  completionTokens: number;
-  tokensPerSecond: number | null;
+listen((news) => {
+  if (news.kind === "writing") heardWriting(news.answer);
+  else {
+    if (news.kind === "deleted") forget(news.conversations);
+    void refreshList();
+  }
+  for (const hear of hearers) hear(news);
+});
+
+/** Drops unsaved changes of deleted conversations. */
+function forget(deleted: readonly string[]): void {
+  waiting.value = waiting.value.filter((write) => !deleted.includes(conversationOf(write) ?? ""));
 }
 
-export type Message = Question | Answer;
-
-/** A conversation's line in the list. */
-export interface Summary {
-  id: string;
-  title: string;
-  /** Milliseconds since 1970. */
-  updatedAt: number;
+/** The conversation of a change; null for deletions, which may have several. */
+function conversationOf(write: Write): string | null {
+  switch (write.kind) {
+    case "message":
+      return write.message.conversation;
+    case "remove":
+      return write.conversation;
+    case "conversation":
+      return write.id;
+    case "delete":
+      return null;
+  }
 }
 
-interface Schema extends DBSchema {
-  conversations: { key: string; value: Summary };
-  messages: { key: string; value: { id: string; messages: Message[] } };
+function latestFirst(list: readonly Conversation[]): Conversation[] {
+  return list.toSorted((a, b) => b.updatedAt - a.updatedAt || (a.id < b.id ? 1 : -1));
 }
 
-/** The list of conversations, latest first. */
-export const summaries = signal<readonly Summary[]>([]);
+/** The list of conversations after a change. */
+function after(list: readonly Conversation[], write: Write): readonly Conversation[] {
+  const changed = (id: string, change: Partial<Conversation>) =>
+    list.map((item) => (item.id === id ? { ...item, ...change } : item));
+  switch (write.kind) {
+    case "message": {
+      const { message, title } = write;
+      const { conversation: id, createdAt } = message;
+      const known = list.find((item) => item.id === id);
+      const updatedAt = Math.max(createdAt, known?.updatedAt ?? 0);
+      if (known !== undefined) return changed(id, { updatedAt, leaf: message.id });
+      return [{ id, title, named: false, pinned: false, createdAt, updatedAt, leaf: message.id }, ...list];
+    }
+    case "conversation":
+      return changed(write.id, write.change);
+    case "remove":
+      return list;
+    case "delete":
+      return list.filter((item) => !write.ids.includes(item.id));
+  }
+}
 
-let database: Promise<IDBPDatabase<Schema>> | null = null;
+/** Reads the list of conversations. If that fails, the last list stays and `listError` says why. */
+export async function refreshList(): Promise<void> {
+  try {
+    const stored = await database.conversations();
+    batch(() => {
+      conversations.value = latestFirst(waiting.value.reduce(after, stored));
+      listError.value = null;
+    });
+  } catch (error) {
+    // If the database is not open, `access` says why.
+    if (access.value.kind === "open") listError.value = error;
+  }
+}
 
-function open(): Promise<IDBPDatabase<Schema>> {
-  database ??= openDB<Schema>("nomoat-chat", 1, {
-    upgrade(db) {
-      db.createObjectStore("conversations", { keyPath: "id" });
-      db.createObjectStore("messages", { keyPath: "id" });
-    },
-    terminated() {
-      database = null;
-    },
+/** A conversation, including unsaved changes. Throws if the stored part cannot be read. */
+export async function readStored(id: string): Promise<{ leaf: string | null; messages: Message[] }> {
+  const stored = unstored.has(id) ? null : await database.conversation(id);
+  let leaf = stored?.leaf ?? null;
+  const messages = new Map(stored?.messages.map((message) => [message.id, message]));
+  for (const write of waiting.value) {
+    if (conversationOf(write) !== id) continue;
+    if (write.kind === "message") {
+      if (!messages.has(write.message.id)) leaf = write.message.id;
+      messages.set(write.message.id, write.message);
+    } else if (write.kind === "remove") messages.delete(write.id);
+    else if (write.kind === "conversation" && write.change.leaf !== undefined) leaf = write.change.leaf;
+  }
+  return { leaf, messages: [...messages.values()] };
+}
+
+/**
+ * Everything, for an export: what is stored and what is unsaved. If the store cannot be read, only `shown`
+ * and what is unsaved.
+ */
+export async function everything(shown: readonly Message[]): Promise<Everything> {
+  let list: readonly Conversation[];
+  const messages = new Map<string | undefined, unknown>();
+  try {
+    if (access.value.kind !== "open") throw new Error("The history is not open.");
+    const stored = await database.everything();
+    list = stored.conversations.flatMap((conversation) => readConversation(conversation) ?? []);
+    for (const message of stored.messages) messages.set(readMessage(message)?.id, message);
+  } catch {
+    list = conversations.value;
+    for (const message of shown) messages.set(message.id, message);
+  }
+  for (const write of waiting.value) {
+    if (write.kind === "message") messages.set(write.message.id, write.message);
+    else if (write.kind === "remove") messages.delete(write.id);
+  }
+  return { conversations: [...waiting.value.reduce(after, list)], messages: [...messages.values()] };
+}
+
+/** Adds conversations from a file. */
+export async function addAll(everything: Everything): Promise<void> {
+  const isDeleting = () => waiting.value.some(({ kind }) => kind === "delete");
+  if (isDeleting()) await save();
+  // A deletion that is stored later would take what is imported now.
+  if (isDeleting()) throw new Error("A deletion is not stored yet.");
+  await database.add(everything);
+  tell({ kind: "changed", conversation: null });
+  await refreshList();
+}
+
+/** Marks a conversation as started in this tab. */
+export function begin(conversation: string): void {
+  unstored.add(conversation);
+}
+
+/** Stores a change, now or as soon as that works again. */
+export function write(change: Write): void {
+  batch(() => {
+    conversations.value = latestFirst(after(conversations.value, change));
+    if (change.kind === "delete") forget(change.ids);
+    waiting.value = queued(change);
   });
-  return database;
+  void save();
 }
 
-function latestFirst(list: readonly Summary[]): Summary[] {
-  return list.toSorted((a, b) => b.updatedAt - a.updatedAt);
+/**
+ * The unsaved changes with one more. A newer state of an answer replaces an older one, unless that one is
+ * being stored.
+ */
+function queued(change: Write): readonly Write[] {
+  const older = waiting.value.findIndex(
+    (write, index) =>
+      write.kind === "message" &&
+      change.kind === "message" &&
+      write.message.id === change.message.id &&
+      (index > 0 || !isSaving),
+  );
+  return older < 0 ? [...waiting.value, change] : waiting.value.with(older, change);
 }
 
-export async function loadSummaries(): Promise<void> {
-  const db = await open();
-  summaries.value = latestFirst(await db.getAll("conversations"));
+/** The next change to store. Deletions go first: they may make room for the rest, which they do not touch. */
+function nextChange(): Write | undefined {
+  return waiting.value.find(({ kind }) => kind === "delete") ?? waiting.value[0];
 }
 
-/** The messages of a conversation; an answer that a closed page cut off is marked as such. */
-export async function loadMessages(id: string): Promise<Message[]> {
-  const db = await open();
-  const messages = (await db.get("messages", id))?.messages ?? [];
-  return messages.map((message) =>
-    message.role === "assistant" && message.ending === null ? { ...message, ending: "interrupted" } : message,
+/** Stores the unsaved changes in order, until one fails. */
+async function save(): Promise<void> {
+  if (isSaving) return;
+  isSaving = true;
+  clearTimeout(retryTimer);
+  try {
+    for (let next; (next = nextChange()) !== undefined;) {
+      try {
+        await saveOne(next);
+      } catch (error) {
+        if (next.kind === "delete" || nextChange()?.kind !== "delete") throw error;
+      }
+    }
+    retryIn = FIRST_RETRY;
+    saveError.value = null;
+  } catch (error) {
+    saveError.value = error;
+    retryTimer = setTimeout(() => void save(), retryIn);
+    retryIn = Math.min(2 * retryIn, LAST_RETRY);
+  } finally {
+    isSaving = false;
+  }
+}
+
+async function saveOne(next: Write): Promise<void> {
+  const of = conversationOf(next);
+  let isDeleted = false;
+  try {
+    await database.write(next);
+  } catch (error) {
+    if (!(error instanceof DeletedError)) throw error;
+    isDeleted = true;
+  }
+  waiting.value = waiting.value.filter((write) => write !== next);
+  if (of !== null) unstored.delete(of);
+  if (isDeleted && of !== null) {
+    forget([of]);
+    for (const hear of hearers) hear({ kind: "deleted", conversations: [of] });
+  } else if (next.kind === "delete") tell({ kind: "deleted", conversations: next.ids });
+  else tell({ kind: "changed", conversation: of });
+  if (isDeleted || next.kind === "remove") await refreshList();
+}
+
+/** Tries again to open the history, read the list and store the unsaved changes. */
+export async function tryAgain(): Promise<void> {
+  retryIn = FIRST_RETRY;
+  await Promise.all([refreshList(), waiting.value.length > 0 ? save() : undefined]);
+}
+
+/** Finds conversations whose messages contain a text. */
+export async function findConversations(words: string): Promise<Set<string>> {
+  const wanted = words.toLowerCase();
+  const { messages } = await everything([]);
+  const found = messages.flatMap((stored) => readMessage(stored) ?? []);
+  return new Set(
+    found
+      .filter((message) => message.content.toLowerCase().includes(wanted))
+      .map((message) => message.conversation),
   );
 }
 
-export async function saveConversation(summary: Summary, messages: readonly Message[]): Promise<void> {
-  summaries.value = latestFirst([summary, ...summaries.value.filter((other) => other.id !== summary.id)]);
-  const db = await open();
-  const write = db.transaction(["conversations", "messages"], "readwrite");
-  await Promise.all([
-    write.objectStore("conversations").put(summary),
-    write.objectStore("messages").put({ id: summary.id, messages: [...messages] }),
-    write.done,
-  ]);
+/** Answers that other tabs are writing, and when they last said so. */
+const writers = signal<ReadonlyMap<string, number>>(new Map());
+/** A tab that has been silent for this many milliseconds is no longer writing. */
+const SILENCE = 5000;
+
+function heardWriting(answer: string): void {
+  writers.value = new Map(writers.value).set(answer, performance.now());
+  setTimeout(() => {
+    const last = writers.value.get(answer);
+    if (last === undefined || performance.now() - last < SILENCE) return;
+    const rest = new Map(writers.value);
+    rest.delete(answer);
+    writers.value = rest;
+  }, SILENCE + 50);
 }
 
-/** Deletes one conversation, or all of them. */
-export async function deleteConversations(id: string | "all"): Promise<void> {
-  summaries.value = id === "all" ? [] : summaries.value.filter((summary) => summary.id !== id);
-  const db = await open();
-  const write = db.transaction(["conversations", "messages"], "readwrite");
-  const stores = [write.objectStore("conversations"), write.objectStore("messages")] as const;
-  await Promise.all([
-    ...stores.map((store) => (id === "all" ? store.clear() : store.delete(id))),
-    write.done,
-  ]);
+/** Whether another tab writes this answer now. */
+export function isWrittenElsewhere(answer: string): boolean {
+  return writers.value.has(answer);
 }
+
+// Changes that an earlier page could not store before it was closed.
+const left = takeUnsaved();
+for (const id of left.unstored) begin(id);
+waiting.value = left.writes;
+if (left.writes.length > 0) void save();
+
+// Changes that this page cannot store before it is closed. If it comes back from the browser's cache, it
+// still has them.
+addEventListener("pagehide", () => keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] }));
+addEventListener("pageshow", () => keepUnsaved({ writes: [], unstored: [] }));
+
+// The browser asks before it closes a page with changes that could not be stored.
+addEventListener("beforeunload", (event) => {
+  if (isUnsaved.value) event.preventDefault();
+});

@@ -3,15 +3,16 @@ import { engineState } from "./engine";
 import { chosenModel } from "./models";
 import { dialog, draft } from "./ui";
 
-/** In the tab's session: this page has reloaded itself, and whether a model was loading then. */
+/** Key in sessionStorage: set if this page has reloaded itself, with whether a model was loading then. */
 const KEY = "nomoat-reloaded";
 
 /**
- * On a host that does not send the headers the first visit is not cross-origin isolated; with the service worker's answers the next
- * one is. So the page reloads when the worker takes it over, once, unless a person has begun to use it.
+ * On a host that does not send the headers, the first visit is not cross-origin isolated; later ones are,
+ * through the service worker. So the page reloads once when the service worker takes over, unless the person
+ * has begun to use it.
  */
 export function reloadOnceIsolated(): void {
-  // A page that a worker already controls, or that has been reloaded, gains nothing.
+  // A page that is already controlled, or was reloaded before, gains nothing.
   if (!("serviceWorker" in navigator) || navigator.serviceWorker.controller !== null) return;
   if (read() !== null) return;
   const reload = () => {
@@ -36,7 +37,7 @@ function read(): string | null {
   }
 }
 
-/** False where nothing can be written down. */
+/** False if nothing can be stored. */
 function write(state: "loading" | "idle"): boolean {
   try {
     sessionStorage.setItem(KEY, state);

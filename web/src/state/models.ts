@@ -9,11 +9,11 @@ import { settings, updateSettings } from "./settings";
 export interface ModelChoice {
   id: string;
   name: string;
-  /** Bytes, where known before the download. */
+  /** Bytes, if known before the download. */
   size: number | null;
   origin: "catalogue" | "server" | "added" | "file";
   source: EngineOptions["model"];
-  /** By which a stored model is recognised: the pinned hashes, else the addresses. */
+  /** Identify a stored model: the pinned hashes, or else the addresses. */
   sha256: readonly string[];
   urls: readonly string[];
   /** Facts for the line beneath the picker. */
@@ -26,7 +26,7 @@ export interface ModelChoice {
 /** Files that the person opened; they last as long as the page. */
 const openedFiles = signal<ModelChoice[]>([]);
 
-/** Everything the browser keeps of models. */
+/** The models in the browser's storage. */
 export const storedModels = signal<readonly StoredModel[]>([]);
 /** False until the store has been read once. */
 export const storedModelsKnown = signal(false);
@@ -78,14 +78,14 @@ function same(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a.length > 0 && a.length === b.length && a.every((item, index) => item === b[index]);
 }
 
-/** What the browser keeps of a model, if anything. */
+/** The stored copy of a model, if there is one. */
 export function storedCopy(choice: ModelChoice): StoredModel | undefined {
   return storedModels.value.find(
     (stored) => same(choice.sha256, stored.sha256) || same(choice.urls, stored.urls),
   );
 }
 
-/** Reads anew what is stored and how much room there is. */
+/** Reads which models are stored and how much room there is. */
 export async function refreshStorage(): Promise<void> {
   const [stored, room] = await Promise.allSettled([listStoredModels(), storageEstimate()]);
   if (stored.status === "fulfilled") storedModels.value = stored.value;
@@ -108,7 +108,7 @@ function modelName(path: string): string {
     .replace(/-\d{5}-of-\d{5}$/, "");
 }
 
-/** Adds a model by its addresses and chooses it. False where one of them is no web address of a GGUF file. */
+/** Adds a model by its addresses and chooses it. False if one of them is not the address of a GGUF file. */
 export function addByUrl(text: string): boolean {
   const lines = text.split(/\s+/).filter((line) => line !== "");
   const urls: string[] = [];
@@ -128,7 +128,9 @@ export function addByUrl(text: string): boolean {
   return true;
 }
 
-/** Makes files of the person's own a choice; split files are put in order. Throws NotGgufError for other files. */
+/**
+ * Adds opened files to the choices, split files in order. Throws NotGgufError for other files.
+ */
 export function openFiles(files: readonly File[]): ModelChoice {
   const other = files.find((file) => !/\.gguf$/i.test(file.name));
   if (other !== undefined) throw new NotGgufError(other.name);

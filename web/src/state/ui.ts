@@ -1,13 +1,30 @@
 import { computed, effect, signal } from "@preact/signals";
+import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
 export const dialog = signal<"settings" | "storage" | "addModel" | "conversations" | null>(null);
 
-/** What the textbox holds: kept here because suggestions, edits and cancelled messages put text into it. */
-export const draft = signal("");
+/** The text in the textbox. It survives a reload of the tab. */
+export const draft = persisted<string>(
+  "nomoat-draft",
+  (stored) => (typeof stored === "string" ? stored : ""),
+  () => sessionStorage,
+);
 
-/** Bumped to move the focus into the textbox. */
+/**
+ * A notice that stays until it is dismissed or the next question is asked.
+ */
+export const notice = signal<
+  | { kind: "deletedElsewhere" }
+  | { kind: "tooLong"; characters: number }
+  | { kind: "file"; error: unknown }
+  | { kind: "imported"; conversations: number }
+  | { kind: "importFailed"; error: unknown }
+  | null
+>(null);
+
+/** Incremented to move the focus into the textbox. */
 export const focusRequest = signal(0);
 
 export function focusMessage(): void {
@@ -19,7 +36,7 @@ export function refocusMessage(): void {
   if (matchMedia("(pointer: fine)").matches) focusMessage();
 }
 
-/** One sentence for screen readers, said once. */
+/** A sentence that screen readers announce. */
 export const announcement = signal("");
 
 function media(query: string): { readonly value: boolean } {
@@ -29,7 +46,7 @@ function media(query: string): { readonly value: boolean } {
   return matches;
 }
 
-/** Wide enough for the conversations to stay beside the chat. */
+/** The page is wide enough to show the conversations next to the chat. */
 export const isWide = media("(min-width: 900px)");
 
 const systemDark = media("(prefers-color-scheme: dark)");

@@ -1,16 +1,17 @@
-//! Attention and the table of rotary embeddings.
+//! Attention, the KV pool and rotary embeddings.
 
 use super::*;
+use nomoat_shaders::Room;
 
 impl Lowering<'_> {
     pub(super) fn attention(
         &mut self,
         q: ValueId,
-        layer: usize,
-        attention: Attention,
+        cache: CacheId,
+        shape: Attention,
         out: ValueId,
     ) -> Result<(), GpuError> {
-        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = attention;
+        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
         if !head_dim.is_multiple_of(8) || head_dim > 512 {
             return Err(GpuError::Unsupported(format!(
                 "attention heads of {head_dim} dimensions (multiples of 8 up to 512 are)"
@@ -31,64 +32,88 @@ impl Lowering<'_> {
                 ("ROWS", rows as f64),
             ]
         };
+        let kv = self.buffers.kv[cache.0].clone();
         if !self.gpu.variants().tile {
-            let quads = [16, 32, 128].into_iter().find(|quads| head_dim <= 4 * quads).unwrap_or(128);
-            let kv = whole("k", &self.buffers.kv[layer]);
-            let resources = [whole("q", self.value(q)), kv, whole("y", self.value(out))];
-            let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Rows::Tokens, 1), SINGLE];
-            let name = format!("attention_few.{quads}");
-            return self.push(&name, constants(1), &resources, Rows::Tokens, grid);
+            let room = match head_dim {
+                ..=64 => Room::Small,
+                ..=128 => Room::Medium,
+                _ => Room::Large,
+            };
+            let resources = [whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
+            let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];
+            return self.push(Kernel::AttentionFew(room), &constants(1), &resources, Domain::Tokens, grid);
         }
         let splits = self.capacity.cells().div_ceil(SPLIT).min(MAX_SPLITS);
         let bytes = 4 * u64::from(splits) * (n_heads * (head_dim + 2)) as u64;
         let partial = self.scratch(Scratch::Partial(n_heads, head_dim), bytes);
-        let kv = &self.buffers.kv[layer];
         let resources = [
-            whole("q", self.value(q)),
-            whole("k", kv),
-            whole("v", kv),
-            whole("y", self.value(out)),
+            whole("q", self.value(q)?),
+            whole("k", &kv),
+            whole("v", &kv),
+            whole("y", self.value(out)?),
             whole("partial", &partial),
         ];
-        let pairs = if head_dim <= 128 { 1 } else { 4 };
+        let wide = head_dim > 128;
         let mut launches = Vec::new();
         for (from, rows) in [(1, 1), (2, QUERIES / heads)] {
-            let queries = if heads * rows == 1 { 1 } else { QUERIES };
-            let kernel = self.gpu.kernel(&format!("attention.{pairs}.{queries}"), constants(rows))?;
-            let y = Extent::Rows(Rows::Tokens, rows as u32);
+            let grouped = heads * rows > 1;
+            let pipeline = self.gpu.kernel(Kernel::Attention { wide, grouped }, &constants(rows))?;
+            let y = Extent::Rows(Domain::Tokens, rows as u32);
             let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
-            launches.push((from, Launch { kernel, grid }));
+            launches.push((from, Launch { pipeline, grid }));
         }
-        let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
-        self.dispatches.push(Dispatch { bind_group, rows: Rows::Tokens, when: When::Always, launches });
+        let bind_group = self.bind(&launches[0].1.pipeline, &resources)?;
+        let domain = Domain::Tokens;
+        self.dispatches.push(Dispatch { bind_group, domain, when: When::Always, launches });
 
-        let resources = [whole("partial", &partial), whole("y", self.value(out))];
+        let resources = [whole("partial", &partial), whole("y", self.value(out)?)];
         let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
-        self.push("attention_merge", constants(1), &resources, Rows::Tokens, grid)?;
+        self.push(Kernel::AttentionMerge, &constants(1), &resources, Domain::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
             merge.when = When::Split;
         }
         Ok(())
     }
 
+    pub(super) fn kv_write(&mut self, x: ValueId, cache: CacheId, half: Half) -> Result<(), GpuError> {
+        let width = self.graph.value(x).width;
+        if !width.is_multiple_of(2) {
+            return Err(GpuError::Unsupported(format!("keys of {width} floats (even numbers are)")));
+        }
+        let resources = [whole("x", self.value(x)?), whole("kv", &self.buffers.kv[cache.0])];
+        let half = if half == Half::Keys { 0.0 } else { 1.0 };
+        let constants = [("WIDTH", width as f64), ("HALF", half)];
+        let grid = threads(width / 2, Domain::Tokens);
+        self.push(Kernel::KvWrite, &constants, &resources, Domain::Tokens, grid)
+    }
+
+    pub(super) fn rope(&mut self, x: ValueId, rope: Rope, out: ValueId) -> Result<(), GpuError> {
+        let constants = [
+            ("N_HEADS", rope.n_heads as f64),
+            ("HEAD_DIM", rope.head_dim as f64),
+            ("N_ROT", rope.n_rot as f64),
+            ("NEOX", f64::from(u8::from(rope.neox))),
+        ];
+        let table = self.rope_table(rope)?;
+        let resources = [whole("table", &table), whole("x", self.value(x)?), whole("y", self.value(out)?)];
+        let pairs = rope.n_heads * rope.head_dim / 2;
+        self.push(Kernel::Rope, &constants, &resources, Domain::Tokens, threads(pairs, Domain::Tokens))
+    }
+
     /// The table of cosines and sines, computed now unless it has been.
-    pub(super) fn rope_table(
-        &mut self,
-        turns: WeightId,
-        factors: WeightId,
-        n_rot: usize,
-    ) -> Result<wgpu::Buffer, GpuError> {
+    pub(super) fn rope_table(&mut self, rope: Rope) -> Result<wgpu::Buffer, GpuError> {
+        let Rope { turns, factors, n_rot, .. } = rope;
         let key = Scratch::RopeTable(turns, factors, n_rot);
         let table = self.scratch(key, 4 * n_rot as u64 * u64::from(self.capacity.tokens));
         if self.held.insert(key, (None, None)).is_none() {
             let resources = [
-                whole("turns", self.vector(turns)?),
-                whole("factors", self.vector(factors)?),
+                whole("turns", &self.vector(turns)?.buffer),
+                whole("factors", &self.vector(factors)?.buffer),
                 whole("y", &table),
             ];
-            let constants = vec![("N_ROT", n_rot as f64)];
-            let grid = threads(n_rot / 2, Rows::Tokens);
-            self.push("rope_table", constants, &resources, Rows::Tokens, grid)?;
+            let constants = [("N_ROT", n_rot as f64)];
+            let grid = threads(n_rot / 2, Domain::Tokens);
+            self.push(Kernel::RopeTable, &constants, &resources, Domain::Tokens, grid)?;
         }
         Ok(table)
     }

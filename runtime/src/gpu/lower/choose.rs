@@ -3,54 +3,52 @@
 use super::*;
 
 impl Lowering<'_> {
-    /// The likeliest token of each output row, in two steps: by parts, then over them.
-    pub(super) fn best(&mut self, logits: ValueId, out: ValueId) -> Result<(), GpuError> {
+    /// The likeliest token of each output that asks for it, in two steps: by parts, then over them.
+    pub(super) fn likeliest(&mut self, logits: ValueId) -> Result<(), GpuError> {
         let (parts, constants, grid) = self.parts(logits);
-        let resources = [whole("logits", self.value(logits)), whole("parts", &parts)];
-        self.push("best_part.plain", constants.clone(), &resources, Rows::Outputs, grid)?;
-        let next = whole("next", &self.buffers.step.tokens);
-        let resources = [&resources[..], &[whole("y", self.value(out)), next]].concat();
-        let grid = [Extent::Rows(Rows::Outputs, 64), SINGLE, SINGLE];
-        self.push("argmax", constants, &resources, Rows::Outputs, grid)
+        let y = whole("y", &self.buffers.step.results);
+        let resources = [whole("logits", self.value(logits)?), whole("parts", &parts), y];
+        self.push(Kernel::LikeliestPart { adjusted: false }, &constants, &resources, Domain::Outputs, grid)?;
+        let grid = [Extent::Rows(Domain::Outputs, 64), SINGLE, SINGLE];
+        self.push(Kernel::Likeliest, &constants, &resources, Domain::Outputs, grid)
     }
 
-    /// A token chosen by chance for the only output row, see [`Choice`].
-    pub(super) fn choice(&mut self, logits: ValueId, out: ValueId) -> Result<ChoiceBuffers, GpuError> {
-        let n_vocab = self.graph.values[logits.0].width as u64;
-        let (parts, constants, [x, ..]) = self.parts(logits);
-        let grid = [x, SINGLE, SINGLE];
+    /// The token of each output that has a [`Choice`].
+    pub(super) fn choice(&mut self, logits: ValueId) -> Result<SlotBuffers, GpuError> {
+        let n_vocab = self.graph.value(logits).width as u64;
+        let (parts, constants, grid) = self.parts(logits);
+        let (slots, outputs) = (u64::from(self.capacity.sequences), u64::from(self.capacity.outputs));
+        let n_parts = n_vocab.div_ceil(LOGITS as u64);
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
-        let choice = buffers.add_uniform(gpu, "choice", &[0; size_of::<Choice>() / 4]);
-        let [seen, bias] = ["seen", "bias"].map(|name| buffers.add(gpu, name, 4 * n_vocab));
-        let histogram = buffers.add(gpu, "histogram", 4 * BINS as u64);
-        let winners = buffers.add(gpu, "winners", 8 * n_vocab.div_ceil(PART as u64));
+        let [seen, bias] = ["seen", "bias"].map(|name| buffers.add(gpu, name, 4 * n_vocab * slots));
+        let histogram = buffers.add(gpu, "histogram", 4 * BINS as u64 * slots);
+        let winners = buffers.add(gpu, "winners", 8 * n_parts * outputs);
         let resources = [
-            whole("logits", self.value(logits)),
-            whole("choice", &choice),
+            whole("logits", self.value(logits)?),
             whole("seen", &seen),
             whole("bias", &bias),
             whole("parts", &parts),
             whole("histogram", &histogram),
             whole("winners", &winners),
-            whole("y", self.value(out)),
-            whole("next", &self.buffers.step.tokens),
+            whole("y", &self.buffers.step.results),
         ];
-        let mut push = |name: &str, grid| self.push(name, constants.clone(), &resources, Rows::Outputs, grid);
-        push("best_part.adjusted", grid)?;
-        push("choice_count", grid)?;
-        push("choice_race", grid)?;
-        push("choice_end", [SINGLE; 3])?;
+        let mut push = |kernel, grid| self.push(kernel, &constants, &resources, Domain::Outputs, grid);
+        push(Kernel::LikeliestPart { adjusted: true }, grid)?;
+        push(Kernel::ChoiceCount, grid)?;
+        push(Kernel::ChoiceRace, grid)?;
+        push(Kernel::ChoiceEnd, [SINGLE, Extent::Rows(Domain::Outputs, 1), SINGLE])?;
         self.dispatches[1].when = When::Truncated;
-        Ok(ChoiceBuffers { choice, seen, bias })
+        Ok(SlotBuffers { seen, bias })
     }
 
-    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work on parts.
-    pub(super) fn parts(&mut self, logits: ValueId) -> (wgpu::Buffer, Constants, Grid) {
-        let n_vocab = self.graph.values[logits.0].width;
-        let n_parts = n_vocab.div_ceil(PART);
+    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work
+    /// on parts.
+    fn parts(&mut self, logits: ValueId) -> (wgpu::Buffer, Constants, Grid) {
+        let n_vocab = self.graph.value(logits).width;
+        let n_parts = n_vocab.div_ceil(LOGITS);
         let size = 16 * n_parts as u64 * u64::from(self.capacity.outputs);
         let parts = self.scratch(Scratch::Parts(n_parts), size);
         let constants = vec![("N_VOCAB", n_vocab as f64), ("N_PARTS", n_parts as f64)];
-        (parts, constants, [Extent::Fixed(n_parts as u32), Extent::Rows(Rows::Outputs, 1), SINGLE])
+        (parts, constants, [Extent::Fixed(n_parts as u32), Extent::Rows(Domain::Outputs, 1), SINGLE])
     }
 }

@@ -1,228 +1,233 @@
-//! Projections: fused with their neighbours in steps of one row, by themselves in others.
+//! Projections: in groups with their neighbours in steps of few rows, by themselves in others.
 
+use super::super::accepts::{Heads, Tail, tail};
 use super::*;
+use crate::graph::fuse::Products;
+use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
+
+/// A projection on its way to a dispatch.
+struct Projection<'p> {
+    x: ValueId,
+    norm: Option<Norm>,
+    weight: WeightId,
+    piece: &'p Piece,
+    output: Output,
+    /// Where the weight's bias begins in its buffer.
+    bias: Option<Vector>,
+    /// Floats of a row of the result.
+    out_width: usize,
+    /// Rows of the weight, of all that is stacked.
+    n_rows: usize,
+    constants: Constants,
+    resources: Vec<Resource>,
+}
 
 impl Lowering<'_> {
-    pub(super) fn fused(&mut self, fused: &Fused) -> Result<(), GpuError> {
-        match fused {
-            Fused::Op(op) => self.op(op),
-            Fused::Project { x, norm, weight, out } => {
-                let (weights, width) = (self.weights, self.graph.values[out.0].width);
-                for part in weights.parts(*weight) {
-                    let (constants, resources) = self.plain_output(part, *out, width);
-                    let n_units = part.n_rows.div_ceil(UNIT);
-                    self.matvec(*x, Some(*norm), (*weight, part), "plain", constants, resources, n_units)?;
-                }
-                Ok(())
+    pub(super) fn products(&mut self, products: &Products) -> Result<(), GpuError> {
+        let (tail, biases) = tail(self.graph, products)
+            .ok_or_else(|| GpuError::Internal("a group that no kernel takes".into()))?;
+        let weights: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
+        let (mut constants, mut resources) = (Vec::new(), Vec::new());
+        let (output, out_width) = match tail {
+            Tail::Plain { f, out } => {
+                constants.push(activation(f));
+                resources.push(whole("y", self.value(out)?));
+                (Output::Plain, self.graph.value(out).width)
             }
-            Fused::Residual { x, weight, residual, out } => {
-                let width = self.graph.values[out.0].width;
-                let resources = vec![whole("residual", self.value(*residual)), whole("y", self.value(*out))];
-                let constants = vec![("OUT_WIDTH", width as f64)];
-                let part = self.first_part(*weight)?;
-                self.matvec(*x, None, (*weight, part), "residual", constants, resources, width / UNIT)
+            Tail::Residual { residual, out } => {
+                resources.push(whole("residual", self.value(residual)?));
+                resources.push(whole("y", self.value(out)?));
+                (Output::Residual, self.graph.value(out).width)
             }
-            Fused::GateUp { x, norm, weights, out } => {
-                let width = self.graph.values[out.0].width;
-                let resources = vec![whole("y", self.value(*out))];
-                let constants = vec![("OUT_WIDTH", width as f64)];
-                let part = self.first_part(weights[0])?;
-                self.matvec(*x, *norm, (weights[0], part), "gate_up", constants, resources, width / 2)
+            Tail::Gated { f, out } => {
+                constants.push(activation(Some(f)));
+                resources.push(whole("y", self.value(out)?));
+                (Output::Gated, self.graph.value(out).width)
             }
-            Fused::Qkv(qkv) => self.qkv(qkv),
+            Tail::Heads(heads) => {
+                (constants, resources) = self.heads(heads)?;
+                (Output::Heads, heads.q)
+            }
+        };
+        let n_rows: usize = weights.iter().map(|id| self.graph.weight(*id).n_rows).sum();
+        let bias = biases.first().map(|bias| self.vector(*bias).cloned()).transpose()?;
+        let in_pieces = weights.len() == 1;
+        let stored = self.weights;
+        for piece in stored.pieces(weights[0]) {
+            self.project(Projection {
+                x: products.x,
+                norm: products.norm,
+                weight: weights[0],
+                piece,
+                output,
+                bias: bias.clone(),
+                out_width,
+                n_rows: if in_pieces { piece.n_rows } else { n_rows },
+                constants: constants.clone(),
+                resources: resources.clone(),
+            })?;
         }
+        Ok(())
     }
 
-    pub(super) fn qkv(&mut self, qkv: &Qkv) -> Result<(), GpuError> {
-        let Qkv { x, norm, rope, n_kv_heads, layer, out, .. } = *qkv;
-        let constants = vec![
-            ("N_HEADS", rope.n_heads as f64),
-            ("N_KV_HEADS", n_kv_heads as f64),
-            ("HEAD_DIM", rope.head_dim as f64),
-            ("N_ROT", rope.n_rot as f64),
-            ("NEOX", f64::from(u8::from(rope.neox))),
+    fn heads(&mut self, heads: Heads) -> Result<(Constants, Vec<Resource>), GpuError> {
+        let head_dim = heads.head_dim();
+        let n = |width: usize| (width / head_dim) as f64;
+        let kv_width = heads.cache.map_or(0, |cache| self.graph.caches[cache.0].width);
+        let mut constants = vec![
+            ("N_Q", n(heads.q)),
+            ("N_K", n(heads.k)),
+            ("N_V", n(heads.v)),
+            ("KV_WIDTH", kv_width as f64),
+            ("HEAD_DIM", head_dim as f64),
         ];
-        let table = self.rope_table(qkv.turns, qkv.factors, rope.n_rot)?;
-        let resources =
-            vec![whole("table", &table), whole("kv", &self.buffers.kv[layer]), whole("y", self.value(out))];
-        let n_units = (rope.n_heads + 2 * n_kv_heads) * (rope.head_dim / UNIT);
-        let part = self.first_part(qkv.weights[0])?;
-        self.matvec(x, norm, (qkv.weights[0], part), "qkv", constants, resources, n_units)
+        let table = match heads.rope {
+            Some(rope) => {
+                constants.extend([("N_ROT", rope.n_rot as f64), ("NEOX", f64::from(u8::from(rope.neox)))]);
+                self.rope_table(rope)?
+            }
+            None => {
+                constants.extend([("N_ROT", 0.0), ("NEOX", 0.0)]);
+                self.scratch(Scratch::NoTable, 16)
+            }
+        };
+        // What the group does not write is not touched, but has to be bound.
+        let nothing = self.buffers.step.results.clone();
+        let kv = heads.cache.map_or(nothing.clone(), |cache| self.buffers.kv[cache.0].clone());
+        let y = heads.out.map(|out| self.value(out).cloned()).transpose()?.unwrap_or(nothing);
+        Ok((constants, vec![whole("table", &table), whole("kv", &kv), whole("y", &y)]))
     }
 
-    /// One dispatch of `matvec`: `x`, normed first if there is a norm, times the rows from those of `part` on.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn matvec(
-        &mut self,
-        x: ValueId,
-        norm: Option<Norm>,
-        (weight, part): (WeightId, &Part),
-        output: &str,
-        constants: Constants,
-        resources: Vec<Resource>,
-        n_units: usize,
-    ) -> Result<(), GpuError> {
-        let format = self.format(weight)?;
-        let rows = self.graph.values[x.0].rows;
-        let n_cols = self.graph.weights[weight.0].n_cols;
-        let (x_kind, mut all) = self.activations(x, norm, format)?;
-        all.extend(planes(part));
-        all.extend(resources);
-        let mut all_constants = self.common_constants(rows, n_cols, part);
-        all_constants.extend(constants);
-        all_constants.extend(norm.map(|norm| ("EPS", f64::from(norm.eps))));
-        let (lanes, grid) = self.units(n_units, n_cols, Extent::Rows(rows, 1));
-        let name = format!("matvec.{}.{x_kind}.{output}.{lanes}", suffix(format));
-        all.push(self.shape(&all_constants));
-        self.push(&name, all_constants, &all, rows, grid)
+    /// A projection by itself, in a step of any number of rows.
+    pub(super) fn matmul(&mut self, x: ValueId, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
+        let stored = self.weights;
+        for piece in stored.pieces(weight) {
+            self.project(Projection {
+                x,
+                norm: None,
+                weight,
+                piece,
+                output: Output::Plain,
+                bias: None,
+                out_width: self.graph.value(out).width,
+                n_rows: piece.n_rows,
+                constants: vec![activation(None)],
+                resources: vec![whole("y", self.value(out)?)],
+            })?;
+        }
+        Ok(())
+    }
+
+    fn project(&mut self, p: Projection) -> Result<(), GpuError> {
+        let domain = self.graph.value(p.x).domain;
+        let n_cols = self.graph.weight(p.weight).n_cols;
+        let layout = self.layout(p.weight)?;
+        let int8 = self.int8(p.weight, layout);
+        let (operands, mut resources) = match (int8, p.norm) {
+            (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
+            (None, None) => (Operands::Floats(layout), vec![whole("x", self.value(p.x)?)]),
+            (None, Some(norm)) => {
+                let weight = whole("norm", &self.vector(norm.weight)?.buffer);
+                (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
+            }
+        };
+        resources.extend(planes(p.piece));
+        resources.extend(p.resources);
+        resources.extend(p.bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
+        let eps = p.norm.map_or(0.0, |norm| norm.eps);
+        let bias_at = p.bias.as_ref().map_or(0, |bias| bias.at);
+        let [n_cols_, w_row, n_rows, first_row, out_width] =
+            [n_cols, p.piece.buffer_row, p.n_rows, p.piece.first_row, p.out_width].map(|n| n as u32);
+        let shape = [n_cols_, w_row, n_rows, first_row, out_width, eps.to_bits(), bias_at as u32, 0];
+        resources.push(self.shape(shape));
+        let mut constants = vec![rows_constant(domain), ("LANES", f64::from(self.n_lanes(n_cols)))];
+        constants.extend(p.constants);
+
+        let tail = nomoat_shaders::Tail { output: p.output, bias: p.bias.is_some() };
+        let n_units = p.n_rows.div_ceil(UNIT);
+        let (lanes, x_groups) = self.units(n_units, n_cols);
+        let mut all: Vec<(u32, Kernel, Grid)> = Vec::new();
+        // A step of many rows may have one output.
+        if self.is_few || domain == Domain::Outputs {
+            all.push((1, Kernel::Matvec(operands, tail, lanes), [x_groups, Extent::Rows(domain, 1), SINGLE]));
+        }
+        let few = [x_groups, Extent::Rows(domain, FEW), SINGLE];
+        all.push((2, Kernel::MatmulFew(operands, tail, lanes), few));
+        if !self.is_few && self.gpu.variants().tile {
+            let staged = match (int8, self.gpu.variants().f16) {
+                (Some(packed), _) => Staged::Int8(packed),
+                (None, true) => Staged::F16(layout),
+                (None, false) => Staged::F32(layout),
+            };
+            for (from, rows, tile) in [(MANY, TILE / 2, Tile::Small), (TILE / 2 + 1, TILE, Tile::Large)] {
+                let grid = [Extent::Fixed(n_rows.div_ceil(TILE)), Extent::Rows(domain, rows), SINGLE];
+                all.push((from, Kernel::Matmul(staged, tile), grid));
+            }
+        }
+        // Kernels that run in every step come first: those of few rows are replaced where tiles run.
+        let mut launches = Vec::new();
+        for (from, kernel, grid) in all {
+            launches.push((from, Launch { pipeline: self.gpu.kernel(kernel, &constants)?, grid }));
+        }
+        let bind_group = self.bind(&launches[0].1.pipeline, &resources)?;
+        self.dispatches.push(Dispatch { bind_group, domain, when: When::Always, launches });
+        Ok(())
     }
 
     /// The buffer that tells projections their shape; ops of one shape share it.
-    pub(super) fn shape(&mut self, constants: &Constants) -> Resource {
-        let of = |name| constants.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, value)| *value);
-        let numbers = ["N_COLS", "W_ROW", "N_ROWS", "FIRST_ROW", "OUT_WIDTH"].map(|name| of(name) as u32);
-        let [a, b, c, d, e] = numbers;
-        let contents = [a, b, c, d, e, (of("EPS") as f32).to_bits(), 0, 0];
+    fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
         let buffer =
             self.shapes.entry(contents).or_insert_with(|| buffers.add_uniform(gpu, "shape", &contents));
         whole("shape", buffer)
     }
 
-    /// How a kernel gets its activations, and the buffers for it.
-    pub(super) fn activations(
-        &mut self,
-        x: ValueId,
-        norm: Option<Norm>,
-        format: Format,
-    ) -> Result<(&'static str, Vec<Resource>), GpuError> {
-        if self.is_int8(format) {
-            return Ok(("int8", self.quantised(x, norm)?));
-        }
-        let mut resources = vec![whole("x", self.value(x))];
-        let Some(norm) = norm else { return Ok(("plain", resources)) };
-        resources.push(whole("norm", self.vector(norm.weight)?));
-        Ok(("normed", resources))
-    }
-
-    pub(super) fn is_int8(&self, format: Format) -> bool {
-        // Of weights in 8 bits, activations in 8 bits would lose more than the format did.
-        matches!(format, Format::Q4_0 | Format::Q4_1) && self.gpu.variants().accuracy == Accuracy::Int8
+    /// The layout for integer products, where activations get 8 bits: for weights of 4 bits alone, because
+    /// with others activations in 8 bits would lose more than the format did.
+    fn int8(&self, weight: WeightId, layout: Layout) -> Option<Packed> {
+        let format = self.weights.formats[weight.0];
+        let is_small = format.quants_bytes() * 8 <= 4 * format.block_len();
+        layout.packed().filter(|_| is_small && self.gpu.variants().accuracy == Accuracy::Int8)
     }
 
     /// The value in 8 bits, quantised now unless it just was.
-    pub(super) fn quantised(&mut self, x: ValueId, norm: Option<Norm>) -> Result<Vec<Resource>, GpuError> {
-        let Value { rows, width } = self.graph.values[x.0];
-        let n = u64::from(self.capacity.rows(rows)) * width as u64;
+    fn quantised(&mut self, x: ValueId, norm: Option<Norm>) -> Result<Vec<Resource>, GpuError> {
+        let value = self.graph.value(x);
+        let Value { domain, width } = value;
+        let n = u64::from(self.capacity.rows(domain)) * width as u64;
         let (scales_at, scales) = (n.next_multiple_of(PLANE_ALIGN), n / BLOCK as u64 * 8);
-        let key = Scratch::Int8(rows, width);
+        let key = Scratch::Int8(value);
         let buffer = self.scratch(key, scales_at + scales);
         let plane = |name, at, size| (name, buffer.clone(), at, Some(size));
-        if self.held.insert(key, (Some(x), norm.map(|n| n.weight))) != Some((Some(x), norm.map(|n| n.weight)))
-        {
-            let mut constants = vec![domain(rows), ("WIDTH", width as f64)];
+        let held = (Some(x), norm.map(|n| n.weight));
+        if self.held.insert(key, held) != Some(held) {
+            let mut constants = vec![rows_constant(domain), ("WIDTH", width as f64)];
             let mut resources =
-                vec![whole("x", self.value(x)), plane("y", 0, n), plane("y_scales", scales_at, scales)];
-            let mut name = "quantise.plain";
+                vec![whole("x", self.value(x)?), plane("y", 0, n), plane("y_scales", scales_at, scales)];
             if let Some(norm) = norm {
-                name = "quantise.normed";
                 constants.push(("EPS", f64::from(norm.eps)));
-                resources.push(whole("norm", self.vector(norm.weight)?));
+                resources.push(whole("norm", &self.vector(norm.weight)?.buffer));
             }
-            self.push(name, constants, &resources, rows, [Extent::Rows(rows, 1), SINGLE, SINGLE])?;
+            let kernel = Kernel::Quantise { normed: norm.is_some() };
+            self.push(kernel, &constants, &resources, domain, [SINGLE, Extent::Rows(domain, 1), SINGLE])?;
         }
         Ok(vec![plane("x", 0, n), plane("x_scales", scales_at, scales)])
     }
 
-    /// A projection in a step of any number of rows.
-    pub(super) fn matmul(&mut self, x: ValueId, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
-        let n_cols = self.graph.weights[weight.0].n_cols;
-        let Value { rows, width } = self.graph.values[out.0];
-        let (weights, format) = (self.weights, self.format(weight)?);
-        let variants = *self.gpu.variants();
-        let (x_kind, x_resources) = self.activations(x, None, format)?;
-        let format = suffix(format);
-        for part in weights.parts(weight) {
-            let (plain, mut resources) = self.plain_output(part, out, width);
-            let mut constants = self.common_constants(rows, n_cols, part);
-            constants.extend(plain);
-            resources.extend(x_resources.iter().cloned());
-            resources.extend(planes(part));
-            resources.push(self.shape(&constants));
-
-            let n_units = part.n_rows.div_ceil(UNIT);
-            let (lanes, grid) = self.units(n_units, n_cols, Extent::Rows(rows, 1));
-            let mut launches = Vec::new();
-            let mut add = |from, name: String, grid| {
-                let kernel = self.gpu.kernel(&name, constants.clone())?;
-                launches.push((from, Launch { kernel, grid }));
-                Ok::<_, GpuError>(())
-            };
-            // A step of many rows may have one output.
-            if self.is_one || rows == Rows::Outputs {
-                add(1, format!("matvec.{format}.{x_kind}.plain.{lanes}"), grid)?;
-            }
-            if !self.is_one {
-                let few = [grid[0], Extent::Rows(rows, FEW), SINGLE];
-                add(2, format!("matmul_few.{format}.{x_kind}.{lanes}"), few)?;
-            }
-            if !self.is_one && variants.tile {
-                let staged = match (x_kind, variants.f16) {
-                    ("int8", _) => "int8",
-                    (_, true) => "f16",
-                    (_, false) => "f32",
-                };
-                for (from, tile) in [(MANY, TILE / 2), (TILE / 2 + 1, TILE)] {
-                    let grid = [
-                        Extent::Fixed((part.n_rows as u32).div_ceil(TILE)),
-                        Extent::Rows(rows, tile),
-                        SINGLE,
-                    ];
-                    add(from, format!("matmul.{format}.{staged}.{tile}"), grid)?;
-                }
-            }
-            let bind_group = self.bind(&launches[0].1.kernel, &resources)?;
-            self.dispatches.push(Dispatch { bind_group, rows, when: When::Always, launches });
-        }
-        Ok(())
-    }
-
-    /// Which lanes share a unit, and the grid for so many units; `y` is its second dimension.
-    pub(super) fn units(&self, n_units: usize, n_cols: usize, y: Extent) -> (&'static str, Grid) {
-        let (name, group) = match self.gpu.variants().lanes {
-            Lanes::One => ("one", 16),
-            Lanes::Shared => ("shared", 64),
-            Lanes::Subgroup => ("subgroup", 64),
-        };
+    /// Which lanes share a unit, and workgroups for so many units.
+    fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
+        let lanes = self.gpu.variants().lanes.into();
+        let group = if lanes == Lanes::One { 16 } else { 64 };
         let per_group = group / self.n_lanes(n_cols);
-        let groups = (n_units as u32).div_ceil(per_group).min(MAX_GROUPS);
-        (name, [Extent::Fixed(groups), y, SINGLE])
+        (lanes, Extent::Fixed((n_units as u32).div_ceil(per_group).min(MAX_GROUPS)))
     }
 
     /// Threads of a unit: no more than a row has blocks.
-    pub(super) fn n_lanes(&self, n_cols: usize) -> u32 {
+    fn n_lanes(&self, n_cols: usize) -> u32 {
         let variants = self.gpu.variants();
         match variants.lanes {
-            Lanes::One => 1,
+            super::super::Lanes::One => 1,
             _ => variants.n_lanes.min(1 << (n_cols / BLOCK).max(1).ilog2()),
         }
-    }
-
-    pub(super) fn common_constants(&self, rows: Rows, n_cols: usize, part: &Part) -> Constants {
-        vec![
-            domain(rows),
-            ("N_COLS", n_cols as f64),
-            ("W_ROW", part.buffer_row as f64),
-            ("LANES", f64::from(self.n_lanes(n_cols))),
-        ]
-    }
-
-    pub(super) fn plain_output(&self, part: &Part, out: ValueId, width: usize) -> (Constants, Vec<Resource>) {
-        let constants = vec![
-            ("N_ROWS", part.n_rows as f64),
-            ("FIRST_ROW", part.first_row as f64),
-            ("OUT_WIDTH", width as f64),
-        ];
-        (constants, vec![whole("y", self.value(out))])
     }
 }

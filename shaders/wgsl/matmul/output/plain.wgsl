@@ -1,4 +1,7 @@
-// A unit is four neighbouring rows of the weight; their sums are stored as they are.
+// A unit is four neighbouring rows of the weight; their sums are stored, after an activation perhaps.
+//   y  [step rows, OUT_WIDTH] f32
+#import matmul/bias
+#import common/activation
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 fn n_units() -> u32 {
@@ -11,16 +14,17 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 }
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
+    let v = activate(biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums));
     let at = t * shape.out_width + shape.first_row + 4u * unit;
     let n = shape.n_rows - 4u * unit;
-    y[at] = sums.x;
+    y[at] = v.x;
     if n > 1u {
-        y[at + 1u] = sums.y;
+        y[at + 1u] = v.y;
     }
     if n > 2u {
-        y[at + 2u] = sums.z;
+        y[at + 2u] = v.z;
     }
     if n > 3u {
-        y[at + 3u] = sums.w;
+        y[at + 3u] = v.w;
     }
 }

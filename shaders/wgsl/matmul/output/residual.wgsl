@@ -1,10 +1,12 @@
-// A unit is four neighbouring rows of the weight; the residual stream is added to their sums. OUT_WIDTH is a multiple of 4.
-//   residual, y  [n_rows, OUT_WIDTH] f32, four a vec4
+// A unit is four neighbouring rows of the weight; the residual stream is added to their sums. OUT_WIDTH, the
+// number of rows and the first row are multiples of 4.
+//   residual, y  [step rows, OUT_WIDTH] f32, four a vec4
+#import matmul/bias
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> residual: array<vec4<f32>>;
 
 fn n_units() -> u32 {
-    return shape.out_width / 4u;
+    return shape.n_rows / 4u;
 }
 
 fn unit_rows(unit: u32) -> vec4<u32> {
@@ -12,6 +14,6 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 }
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
-    let at = t * (shape.out_width / 4u) + unit;
-    y[at] = residual[at] + sums;
+    let at = (t * shape.out_width + shape.first_row) / 4u + unit;
+    y[at] = residual[at] + biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums);
 }

@@ -1,5 +1,5 @@
-// Activations quantised in blocks of 32 (see norm/quantise): x: [n_rows, N_COLS] i8, a block of 32 an element; x_scales: a block's scale and
-// the sum of its 32 numbers.
+// Activations quantised in blocks of 32 (see norm/quantise): x: [step rows, N_COLS] i8, a block of 32 an
+// element; x_scales: a block's scale and the sum of its 32 numbers.
 @group(0) @binding(1) var<storage, read> x: array<array<vec4<u32>, 2>>;
 @group(0) @binding(5) var<storage, read> x_scales: array<vec2<f32>>;
 

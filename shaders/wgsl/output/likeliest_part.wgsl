@@ -1,18 +1,26 @@
-// The likeliest token of each part of the output rows' logits, and of plain ones what the row's log-probabilities need.
+// The likeliest token of each part of the outputs' logits, and of plain ones what the row's log-probabilities
+// need.
 //
-//   logits [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
-//   parts  [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
+//   outputs [n_outputs]; plain logits are looked at where the likeliest token is taken, adjusted ones where
+//           it is
+//           chosen otherwise
+//   logits  [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
+//   parts   [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
 //
-// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output rows.
+// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output
+// rows.
 #import common/step
 #if LOGIT=adjusted
 #import output/adjusted
 #else
+#import common/output
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(8) var<storage, read> outputs: array<Output>;
+
+override N_VOCAB: u32;
 #endif
 @group(0) @binding(5) var<storage, read_write> parts: array<vec4<f32>>;
 
-override N_VOCAB: u32;
 override N_PARTS: u32;
 
 #import output/part
@@ -20,20 +28,29 @@ override N_PARTS: u32;
 var<workgroup> values: array<f32, 64>;
 var<workgroup> indices: array<u32, 64>;
 
-fn logit(at: u32, i: u32) -> f32 {
+fn logit(o: u32, i: u32) -> f32 {
 #if LOGIT=adjusted
-    return adjusted(i);
+    return adjusted(o, i);
 #else
-    return logits[at + i];
+    return logits[o * N_VOCAB + i];
 #endif
 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    if group.y >= step.n_outputs {
+    let row = group.y;
+    if row >= step.n_outputs {
         return;
     }
-    let row = group.y * N_VOCAB;
+#if LOGIT=adjusted
+    if outputs[row].by_choice == 0u {
+        return;
+    }
+#else
+    if outputs[row].by_choice != 0u {
+        return;
+    }
+#endif
     let first = group.x * PART;
     let end = min(first + PART, N_VOCAB);
     var best = -3.4e38;

@@ -1,0 +1,303 @@
+//! The kernels and their variants, as types: a variant that cannot be written down does not exist, and every
+//! one that can is composed and validated when the crate is built.
+
+use std::fmt;
+
+/// How a weight lies on a device: a file of `wgsl/weight` that declares `quants`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    pub(crate) name: &'static str,
+    pub(crate) is_packed: bool,
+}
+
+/// A layout whose integers can be had as bytes, for integer dot products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packed(Layout);
+
+impl Layout {
+    /// The layout's name: that of its file.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The same for integer dot products, if it has integers.
+    pub fn packed(self) -> Option<Packed> {
+        self.is_packed.then_some(Packed(self))
+    }
+}
+
+/// What a projection multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operands {
+    /// Activations as floats.
+    Floats(Layout),
+    /// Activations as floats, which are normed as they are read.
+    Normed(Layout),
+    /// Activations quantised to 8 bits.
+    Int8(Packed),
+}
+
+/// What becomes of a projection's sums: the tails of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tail {
+    /// The main part.
+    pub output: Output,
+    /// A bias is added first.
+    pub bias: bool,
+}
+
+/// The main part of a tail: a file of `wgsl/matmul/output`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Stored, after an activation perhaps.
+    Plain,
+    /// Added to the residual stream.
+    Residual,
+    /// A gate and what it gates, multiplied.
+    Gated,
+    /// Queries, keys and values: turned, and put into a cache.
+    Heads,
+}
+
+/// How the threads that share rows of a weight add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lanes {
+    /// No rows are shared.
+    One,
+    /// In workgroup memory.
+    Shared,
+    /// By subgroup operations.
+    Subgroup,
+}
+
+/// How tiles lie in workgroup memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Staged {
+    /// As f32.
+    F32(Layout),
+    /// As f16.
+    F16(Layout),
+    /// As bytes.
+    Int8(Packed),
+}
+
+/// Rows of the step in a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// 32.
+    Small,
+    /// 64.
+    Large,
+}
+
+/// A kernel with its settings. Each is a file below `wgsl/`, which says what it computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Kernel {
+    Embed(Layout),
+    RmsNorm,
+    /// `normed`: an RMS norm comes first.
+    Quantise {
+        normed: bool,
+    },
+    /// For steps of one row.
+    Matvec(Operands, Tail, Lanes),
+    /// For steps of a few rows.
+    MatmulFew(Operands, Tail, Lanes),
+    /// For steps of many rows.
+    Matmul(Staged, Tile),
+    RopeTable,
+    Rope,
+    KvWrite,
+    /// `wide`: for heads of more than 128 dimensions; `grouped`: four queries in a workgroup.
+    Attention {
+        wide: bool,
+        grouped: bool,
+    },
+    /// For software devices, by room for a head's dimensions.
+    AttentionFew(Room),
+    AttentionMerge,
+    Add,
+    Bias,
+    Activate,
+    Gated,
+    SelectRows,
+    /// `adjusted`: of logits with penalties and biases.
+    LikeliestPart {
+        adjusted: bool,
+    },
+    Likeliest,
+    ChoiceCount,
+    ChoiceRace,
+    ChoiceEnd,
+    BenchMemory {
+        copy: bool,
+    },
+    BenchMultiplyAdd(Number),
+}
+
+/// Dimensions of a head that there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Room {
+    /// 64.
+    Small,
+    /// 128.
+    Medium,
+    /// 512.
+    Large,
+}
+
+/// The numbers that a bench multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Number {
+    F32,
+    F16,
+    Int8,
+}
+
+impl Operands {
+    fn settings(self) -> [(&'static str, &'static str); 2] {
+        let (layout, x) = match self {
+            Operands::Floats(layout) => (layout, "plain"),
+            Operands::Normed(layout) => (layout, "normed"),
+            Operands::Int8(Packed(layout)) => (layout, "int8"),
+        };
+        [("WEIGHT", layout.name), ("X", x)]
+    }
+}
+
+impl Tail {
+    fn settings(self) -> [(&'static str, &'static str); 2] {
+        let output = match self.output {
+            Output::Plain => "plain",
+            Output::Residual => "residual",
+            Output::Gated => "gated",
+            Output::Heads => "heads",
+        };
+        [("OUTPUT", output), ("BIAS", if self.bias { "bias" } else { "none" })]
+    }
+}
+
+impl Lanes {
+    fn setting(self) -> (&'static str, &'static str) {
+        let lanes = match self {
+            Lanes::One => "one",
+            Lanes::Shared => "shared",
+            Lanes::Subgroup => "subgroup",
+        };
+        ("LANES", lanes)
+    }
+}
+
+impl Kernel {
+    /// The kernel's file below `wgsl/` and the values of its settings.
+    pub(crate) fn settings(self) -> Vec<(&'static str, &'static str)> {
+        let of = |file, settings: &[(&'static str, &'static str)]| [&[("FILE", file)], settings].concat();
+        let projection = |file, operands: Operands, tail: Tail, lanes: Lanes| {
+            of(file, &[&operands.settings()[..], &tail.settings(), &[lanes.setting()]].concat())
+        };
+        let yes_or = |is, yes, no| if is { yes } else { no };
+        match self {
+            Kernel::Embed(layout) => of("embed/embed", &[("WEIGHT", layout.name)]),
+            Kernel::RmsNorm => of("norm/rms_norm", &[]),
+            Kernel::Quantise { normed } => of("norm/quantise", &[("X", yes_or(normed, "normed", "plain"))]),
+            Kernel::Matvec(operands, tail, lanes) => projection("matmul/matvec", operands, tail, lanes),
+            Kernel::MatmulFew(operands, tail, lanes) => {
+                projection("matmul/matmul_few", operands, tail, lanes)
+            }
+            Kernel::Matmul(staged, tile) => {
+                let (layout, staged) = match staged {
+                    Staged::F32(layout) => (layout, "f32"),
+                    Staged::F16(layout) => (layout, "f16"),
+                    Staged::Int8(Packed(layout)) => (layout, "int8"),
+                };
+                let tile = if tile == Tile::Small { "32" } else { "64" };
+                of("matmul/matmul", &[("WEIGHT", layout.name), ("STAGED", staged), ("TILE", tile)])
+            }
+            Kernel::RopeTable => of("attention/rope_table", &[]),
+            Kernel::Rope => of("attention/rope", &[]),
+            Kernel::KvWrite => of("attention/kv_write", &[]),
+            Kernel::Attention { wide, grouped } => {
+                let settings = [("PAIRS", yes_or(wide, "4", "1")), ("QUERIES", yes_or(grouped, "4", "1"))];
+                of("attention/attention", &settings)
+            }
+            Kernel::AttentionFew(room) => {
+                let quads = match room {
+                    Room::Small => "16",
+                    Room::Medium => "32",
+                    Room::Large => "128",
+                };
+                of("attention/attention_few", &[("QUADS", quads)])
+            }
+            Kernel::AttentionMerge => of("attention/attention_merge", &[]),
+            Kernel::Add => of("elementwise/add", &[]),
+            Kernel::Bias => of("elementwise/bias", &[]),
+            Kernel::Activate => of("elementwise/activate", &[]),
+            Kernel::Gated => of("elementwise/gated", &[]),
+            Kernel::SelectRows => of("output/select_rows", &[]),
+            Kernel::LikeliestPart { adjusted } => {
+                of("output/likeliest_part", &[("LOGIT", yes_or(adjusted, "adjusted", "plain"))])
+            }
+            Kernel::Likeliest => of("output/likeliest", &[]),
+            Kernel::ChoiceCount => of("output/choice_count", &[]),
+            Kernel::ChoiceRace => of("output/choice_race", &[]),
+            Kernel::ChoiceEnd => of("output/choice_end", &[]),
+            Kernel::BenchMemory { copy } => of("bench/memory", &[("MODE", yes_or(copy, "copy", "read"))]),
+            Kernel::BenchMultiplyAdd(number) => {
+                let number = match number {
+                    Number::F32 => "f32",
+                    Number::F16 => "f16",
+                    Number::Int8 => "int8",
+                };
+                of("bench/multiply_add", &[("NUMBER", number)])
+            }
+        }
+    }
+
+    /// Every kernel with every setting, over these layouts.
+    pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
+        use Kernel::*;
+        let mut all = vec![RmsNorm, RopeTable, Rope, KvWrite, AttentionMerge, Add, Bias, Activate, Gated];
+        all.extend([SelectRows, Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
+        for is in [false, true] {
+            all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
+            all.extend([false, true].map(|grouped| Attention { wide: is, grouped }));
+        }
+        all.extend([Room::Small, Room::Medium, Room::Large].map(AttentionFew));
+        all.extend([Number::F32, Number::F16, Number::Int8].map(BenchMultiplyAdd));
+        for &layout in layouts {
+            all.push(Embed(layout));
+            let int8 = layout.packed();
+            let operands = [Operands::Floats(layout), Operands::Normed(layout)].into_iter();
+            for operands in operands.chain(int8.map(Operands::Int8)) {
+                for output in [Output::Plain, Output::Residual, Output::Gated, Output::Heads] {
+                    for lanes in [Lanes::One, Lanes::Shared, Lanes::Subgroup] {
+                        for bias in [false, true] {
+                            let tail = Tail { output, bias };
+                            all.extend([Matvec(operands, tail, lanes), MatmulFew(operands, tail, lanes)]);
+                        }
+                    }
+                }
+            }
+            let staged = [Staged::F32(layout), Staged::F16(layout)].into_iter();
+            for staged in staged.chain(int8.map(Staged::Int8)) {
+                all.extend([Tile::Small, Tile::Large].map(|tile| Matmul(staged, tile)));
+            }
+        }
+        all
+    }
+}
+
+/// The file's name and the settings, such as `matmul.q4_0.f16.64`.
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (_, value)) in self.settings().into_iter().enumerate() {
+            match i {
+                0 => f.write_str(value.rsplit('/').next().unwrap_or(value))?,
+                _ => write!(f, ".{value}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+/** Export and import of conversations. */
+import { fromJson, NotConversationsError, toJson, toMarkdown } from "../history/transfer";
+import { t } from "../i18n";
+import { messages, tree } from "./conversation";
+import { addAll, everything } from "./history";
+import { dialog, notice } from "./ui";
+
+/** Limit for imports: the file is held in memory several times. */
+const MOST_BYTES = 200_000_000;
+
+function download(text: string, name: string, type: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  // By then the browser has read the address.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** Downloads all conversations as a file. */
+export async function exportConversations(format: "json" | "markdown"): Promise<void> {
+  const all = await everything([...tree.peek().values(), ...messages.peek()]);
+  const day = new Date().toISOString().slice(0, 10);
+  if (format === "json") download(toJson(all), `nomoat-${day}.json`, "application/json");
+  else {
+    const { you, untitled } = t.peek();
+    download(toMarkdown(all, { you, untitled }), `nomoat-${day}.md`, "text/markdown");
+  }
+}
+
+/** Adds the conversations of a file. Existing ones are not changed. */
+export async function importConversations(file: File): Promise<void> {
+  dialog.value = null;
+  try {
+    if (file.size > MOST_BYTES) throw new NotConversationsError("The file is too large.");
+    const all = fromJson(await file.text());
+    await addAll(all);
+    notice.value = { kind: "imported", conversations: all.conversations.length };
+  } catch (error) {
+    notice.value = { kind: "importFailed", error };
+  }
+}
