@@ -62,8 +62,9 @@ enum Windows {
     AllBut(u32),
 }
 
-/// Every family that runs, a row each. What a row can say of a family, it need not write a builder for. Where a
-/// family is published as PyTorch code, that decides: llama.cpp ignores the windows of phi3.
+/// Every family that runs, a row each. What a row can say of a family, it need not write a builder for.
+///
+/// phi3: llama.cpp ignores the window that files have; the published model applies it in all layers.
 #[rustfmt::skip]
 const FAMILIES: &[Family] = &[
     Family { name: "llama", neox: false, windows: Windows::Unknown, build: llama::build },

@@ -13,6 +13,8 @@ import { getLlama, LlamaLogLevel } from "../../bench/llama.cpp/node_modules/node
 const TEXT = "Pack my box with 50 dozen jugs of water";
 const ANSWER = 24;
 const LIKELIEST = 10;
+// How far the likeliest token of the answer is ahead of the next at least.
+const MARGIN = 0.1;
 
 const folder = import.meta.dirname;
 const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error });
@@ -69,7 +71,7 @@ async function golden(path) {
     prompt_logprobs: read.map((all, i) => of(all, prompt[i + 1])),
   };
   const margin = Math.min(...steps.map((all) => all[0][1] - all[1][1]));
-  console.log(`${path}: ${prompt.length} + ${answer.length} tokens, smallest margin ${margin.toFixed(3)}`);
+  if (margin < MARGIN) throw new Error(`${path}: two tokens of the answer are ${margin} apart`);
   await model.dispose();
   return entry;
 }
@@ -78,7 +80,9 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".gguf")))
   const path = join(folder, file);
   const lines = Object.entries(await golden(path)).map(([key, value]) => {
     const isList = Array.isArray(value) && typeof value[0] === "object";
-    const text = isList ? `[\n${value.map((item) => JSON.stringify(item)).join(",\n")}\n]` : JSON.stringify(value);
+    const text = isList
+      ? `[\n${value.map((item) => JSON.stringify(item)).join(",\n")}\n]`
+      : JSON.stringify(value);
     return `${JSON.stringify(key)}: ${text}`;
   });
   writeFileSync(path.replace(/gguf$/, "json"), `[{\n${lines.join(",\n")}\n}]\n`);

@@ -31,7 +31,7 @@ TYPES = [
 ]
 assert len(WORDS) == 64
 
-# Chosen so that each token of the answer is likelier than any other by far: see `golden.mjs`.
+# Chosen so that each token of the answer is likelier than any other by 0.1: `golden.mjs` checks it.
 SEEDS = {"llama": 23, "llama-freqs": 7, "qwen2": 2, "qwen3": 5, "phi3": 2, "olmo2": 41}
 
 
