@@ -1,5 +1,6 @@
-//! Tiny models of every family on the GPU and on the CPU against what llama.cpp computes: `tests/golden/README.md`.
-//! `src/model/golden.rs` compares all ten likeliest tokens of each step; devices tell of one token a step.
+//! Tiny models of every family on the GPU and on the CPU against what llama.cpp computes. See
+//! `tests/golden/README.md`. `src/model/golden.rs` compares the ten likeliest tokens of each step; devices
+//! give the log-probability of one.
 
 #![cfg(all(feature = "gpu", feature = "cpu"))]
 #![allow(clippy::unwrap_used)]

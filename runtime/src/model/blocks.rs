@@ -41,8 +41,8 @@ impl<'a> Decoder<'a> {
         self.g.rms_norm(x, weight, self.c.norm_eps)
     }
 
-    /// The norm of queries or keys, `[tokens, width]`, where the file has a weight for it: as long as a row for
-    /// whole rows, as long as a head for each head.
+    /// The norm of queries or keys, `[tokens, width]`, where the file has a weight for it. A weight as
+    /// long as a row norms whole rows, one as long as a head each head.
     fn norm_of_heads(&mut self, x: ValueId, name: &str, width: usize) -> ValueId {
         let name = format!("{name}.weight");
         let Some(tensor) = self.tensors.get(&name) else { return x };
@@ -106,8 +106,8 @@ impl<'a> Decoder<'a> {
         self.project(a, &name("attn_output"), n_embd, n_q)
     }
 
-    /// The gated feed-forward layer of the rows `h`, `[tokens, n_embd]` (arXiv 2002.05202). Gate and up may be in
-    /// one tensor, the gate first.
+    /// The gated feed-forward layer of the rows `h`, `[tokens, n_embd]` (arXiv 2002.05202). Gate and up may
+    /// be in one tensor, the gate first.
     pub fn gated_ffn(&mut self, h: ValueId, layer: usize, f: Activation) -> ValueId {
         let (n_ff, n_embd) = (self.c.layers[layer].n_ff, self.c.n_embd);
         let name = |part: &str| format!("blk.{layer}.{part}");

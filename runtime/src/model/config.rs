@@ -187,8 +187,8 @@ fn set_windows(
     Ok(())
 }
 
-/// Whether each layer has a window. The metadata has a flag for each layer, or a period: all layers but each of
-/// that number (0: all).
+/// Whether each layer has a window. The metadata may have a flag for each layer, or a period n: all layers
+/// have one but every nth (0: all).
 fn window_pattern(
     metadata: &Metadata,
     key: &str,

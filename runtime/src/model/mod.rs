@@ -57,8 +57,8 @@ enum Windows {
     Unknown,
     /// All.
     All,
-    /// All but each of this number, unless the metadata has another pattern. The layers with windows have a rotary
-    /// base of their own and no context scaling.
+    /// All but every nth, unless the metadata has another pattern. The layers with windows have a rotary base
+    /// of their own and no context scaling.
     AllBut(u32),
 }
 

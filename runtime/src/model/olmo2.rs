@@ -1,5 +1,5 @@
-//! OLMo 2 and 3: norms after attention and feed-forward layers instead of before, and norms of queries and keys
-//! (arXiv 2501.00656).
+//! OLMo 2 and 3: norms after attention and feed-forward layers instead of before, and norms of queries and
+//! keys (arXiv 2501.00656).
 
 use super::blocks::Decoder;
 use crate::graph::Activation;

@@ -3,7 +3,7 @@
 //     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
 //     node tests/golden/tiny/golden.mjs
 //
-// Writes a golden file beside each model that `make.py` has written; ../README.md describes them. All numbers are
+// Writes a golden file beside each model that `make.py` has written; see ../README.md. All numbers are
 // float32: the weights, the KV cache, the sums.
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
