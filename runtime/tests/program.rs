@@ -76,6 +76,22 @@ fn an_error_is_printed_once() {
     assert!(message.starts_with("error: cannot open ") && message.contains("none.gguf"), "{message}");
 }
 
+#[test]
+fn kernels_that_no_device_has_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_model(&path);
+    let run = |kernels: &str| {
+        let args = ["-p", "a", "--raw", "-n", "1", "--device", "cpu", "--threads", "1", "--kernels", kernels];
+        nomoat().arg("run").arg(&path).args(args).output().unwrap()
+    };
+    assert!(run("exact").status.success());
+    let output = run("exact,tile");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("tile") && message.contains("exact or int8"), "{message}");
+}
+
 /// As in `nomoat info MODEL | head -1`.
 #[cfg(unix)]
 #[test]

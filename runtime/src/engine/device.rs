@@ -298,10 +298,30 @@ pub fn cpu_kernels(words: &str) -> Result<bool, Error> {
             "exact" => false,
             "int8" => true,
             _ => {
-                let message = format!("invalid kernels option: {word}: unknown; on the CPU use exact or int8");
+                let message =
+                    format!("invalid kernels option: {word}: unknown; on the CPU use exact or int8");
                 return Err(Error::InvalidRequest(message));
             }
         };
     }
     Ok(int8)
+}
+
+#[cfg(all(test, feature = "cpu"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_the_cpus_kernels() {
+        for (words, int8) in [("", false), ("exact", false), ("int8", true), (" exact , int8,", true)] {
+            assert_eq!(cpu_kernels(words).unwrap(), int8, "{words}");
+        }
+        for words in ["tile", "int8,tile", "Int8", "exact;int8"] {
+            let error = cpu_kernels(words).unwrap_err();
+            assert_eq!(error.code(), "invalid_request");
+            let message = error.to_string();
+            assert!(message.contains("exact or int8"), "{message}");
+        }
+    }
 }

@@ -138,7 +138,8 @@ impl<D: Device> Engine<D> {
         let dispatches = self.model.dispatches();
         for share in &step.shares {
             let sequence = &mut self.scheduler.sequences[share.sequence];
-            let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer) else {
+            let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer)
+            else {
                 continue;
             };
             let id = answer.id;

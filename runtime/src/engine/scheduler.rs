@@ -124,7 +124,8 @@ impl Scheduler {
 
     /// Ends an answer, if it is running.
     pub fn end_answer(&mut self, id: SequenceId) {
-        let is_its = |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
+        let is_its =
+            |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
         if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
             sequence.end_answer(&mut self.pool);
         }

@@ -26,11 +26,6 @@ impl Sequence {
         self.ids.len()
     }
 
-    /// Tokens that are known, and whose keys and values are in the pool.
-    pub fn computed(&self) -> usize {
-        self.computed
-    }
-
     pub fn pages(&self) -> &[u32] {
         &self.pages
     }
@@ -145,7 +140,7 @@ mod tests {
         let mut pool = Pool::new(6);
         let mut a = sequence(70, &mut pool);
         let mut b = a.fork(69, &mut pool);
-        assert_eq!((b.len(), b.computed(), b.pages()), (64, 64, &a.pages()[..2]));
+        assert_eq!((b.len(), b.computed, b.pages()), (64, 64, &a.pages()[..2]));
         assert_eq!(pool.n_free(), 3);
         b.extend(&[7; 10], &mut pool).unwrap();
         assert_eq!((b.pages()[..2].to_vec(), pool.n_free()), (a.pages()[..2].to_vec(), 2));
@@ -165,7 +160,7 @@ mod tests {
         let mut a = sequence(64, &mut pool);
         let b = a.fork(64, &mut pool);
         a.truncate(40, &mut pool);
-        assert_eq!((a.len(), a.computed(), a.pages()), (32, 32, &b.pages()[..1]));
+        assert_eq!((a.len(), a.computed, a.pages()), (32, 32, &b.pages()[..1]));
         a.extend(&[9; 8], &mut pool).unwrap();
         assert!(!b.pages().contains(&a.pages()[1]));
         // At the end of a page nothing is lost.

@@ -216,7 +216,9 @@ impl DeviceModel for TestModelOnDevice {
 
 impl Sink for TestModelOnDevice {
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], _scales: &[u8]) {
-        for (number, bytes) in self.weights[weight.0][32 * first_block..].iter_mut().zip(quants.chunks_exact(4)) {
+        for (number, bytes) in
+            self.weights[weight.0][32 * first_block..].iter_mut().zip(quants.chunks_exact(4))
+        {
             *number = f32::from_le_bytes(bytes.try_into().unwrap());
         }
     }
@@ -227,7 +229,11 @@ impl Sink for TestModelOnDevice {
 }
 
 /// Loads a model's files.
-pub fn load<D: Device>(device: &D, files: &[Vec<u8>], options: LoadOptions) -> Result<(Engine<D>, Vec<String>), Error> {
+pub fn load<D: Device>(
+    device: &D,
+    files: &[Vec<u8>],
+    options: LoadOptions,
+) -> Result<(Engine<D>, Vec<String>), Error> {
     let sizes: Vec<u64> = files.iter().map(|file| file.len() as u64).collect();
     let mut loading = Loading::new(&sizes, options);
     for (i, file) in files.iter().enumerate() {

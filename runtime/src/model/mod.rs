@@ -109,7 +109,8 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
             Some(used) if *used == n_rows => {}
             Some(used) => {
                 let found = &tensor.shape;
-                let message = format!("tensor {name} has shape {found:?}, but the metadata asks for {used} rows");
+                let message =
+                    format!("tensor {name} has shape {found:?}, but the metadata asks for {used} rows");
                 return Err(ModelError::Inconsistent(message));
             }
             None => return Err(ModelError::Feature(format!("tensor {name}"))),

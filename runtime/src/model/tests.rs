@@ -136,7 +136,8 @@ fn biases_and_norms_of_heads_are_used_where_the_file_has_them() {
 #[test]
 fn layers_may_differ() {
     let model = TestModel::new().with_tensor("blk.1.ffn_gate.weight", &[96, 32]);
-    let model = model.with_tensor("blk.1.ffn_up.weight", &[96, 32]).with_tensor("blk.1.ffn_down.weight", &[32, 96]);
+    let model =
+        model.with_tensor("blk.1.ffn_up.weight", &[96, 32]).with_tensor("blk.1.ffn_down.weight", &[32, 96]);
     let mut config = model.config().unwrap();
     config.layers[1].n_ff = 96;
     config.layers[1].window = 8;
@@ -194,7 +195,9 @@ fn metadata_out_of_range_is_an_error() {
     assert!(inconsistent(with("llama.attention.head_count_kv", 3_u32.into())).contains("do not divide"));
     assert!(inconsistent(with("llama.rope.dimension_count", 18_u32.into())).contains("rotary"));
     assert!(inconsistent(with("llama.rope.freq_base", f32::NAN.into())).contains("freq_base"));
-    assert!(inconsistent(with("llama.attention.layer_norm_rms_epsilon", (-1.0_f32).into())).contains("epsilon"));
+    assert!(
+        inconsistent(with("llama.attention.layer_norm_rms_epsilon", (-1.0_f32).into())).contains("epsilon")
+    );
     let no_factor = with("llama.rope.scaling.type", "linear".into());
     assert!(inconsistent(no_factor).contains("factor"));
     let config = Config::from_metadata(&TestModel::new().header().metadata, 0);
