@@ -60,7 +60,7 @@ impl Sequence {
     pub fn truncate(&mut self, n: usize, pool: &mut Pool) {
         let page = PAGE as usize;
         let mut n = n.min(self.ids.len());
-        if n % page > 0 && self.pages.get(n / page).is_some_and(|last| pool.is_shared(*last)) {
+        if !n.is_multiple_of(page) && self.pages.get(n / page).is_some_and(|last| pool.is_shared(*last)) {
             n -= n % page;
         }
         self.ids.truncate(n);
