@@ -7,8 +7,8 @@
 // A workgroup of 64 threads (8 x 8) computes a tile of TILE (64 or 32) step rows by 64 weight rows. A thread
 // computes 8 x 8 results of a tile of 64, or 4 x 8 of a tile of 32, as quads of rows. For each block of 32
 // columns, the tiles of x and w are staged in workgroup memory with four rows per vector: per column, a
-// thread needs four loads for 64 products, or three for 32. STAGED=f32 and f16 stage dequantised numbers; sums
-// are f32. STAGED=int8 stages four columns per word and scales the dot products once per block.
+// thread needs four loads for 64 products, or three for 32. STAGED=f32 and f16 stage dequantised numbers;
+// sums are f32. STAGED=int8 stages four columns per word and scales the dot products once per block.
 // The shape is in a uniform buffer, see shape. Grid: x = weight tiles, y = step tiles.
 #if STAGED=f16
 enable f16;
