@@ -1,5 +1,5 @@
-//! The blocks that families share: norms, projections, attention and feed-forward layers, each with the names
-//! that GGUF gives their tensors.
+//! The blocks that families share: norms, projections, attention and feed-forward layers, with their tensors'
+//! names in GGUF files.
 
 use super::{Config, LayerConfig, Tensors};
 use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId};
@@ -9,7 +9,7 @@ pub(super) struct Decoder<'a> {
     pub c: &'a Config,
     pub g: Builder,
     tensors: &'a Tensors<'a>,
-    /// For the queries of a layer with one head.
+    /// The rotary embedding, with one head; layers set the number of heads.
     rope: Rope,
 }
 
@@ -17,7 +17,7 @@ impl<'a> Decoder<'a> {
     pub fn new(c: &'a Config, tensors: &'a Tensors, neox: bool) -> Self {
         let mut g = Builder::default();
         let turns = g.constant(c.rope_turns());
-        // Llama 3's scaling for long contexts comes as a tensor of divisors.
+        // Llama 3 scales frequencies for long contexts by a tensor of divisors.
         let factors = match tensors.has("rope_freqs.weight") {
             true => g.vector("rope_freqs.weight", c.n_rot / 2),
             false => g.constant(vec![1.0; c.n_rot / 2]),
@@ -36,13 +36,13 @@ impl<'a> Decoder<'a> {
         self.g.embed(weight)
     }
 
-    /// The norm of a row whose weight is `{name}.weight`.
+    /// The norm of each row, with the weight `{name}.weight`.
     pub fn norm(&mut self, x: ValueId, name: &str) -> ValueId {
         let weight = self.g.vector(format!("{name}.weight"), self.c.n_embd);
         self.g.rms_norm(x, weight, self.c.norm_eps)
     }
 
-    /// The norm of each head, where the file has a weight for it.
+    /// The norm of each head, if the file has a weight for it.
     fn head_norm(&mut self, x: ValueId, name: &str) -> ValueId {
         let name = format!("{name}.weight");
         if !self.tensors.has(&name) {
@@ -52,7 +52,7 @@ impl<'a> Decoder<'a> {
         self.g.rms_norm(x, weight, self.c.norm_eps)
     }
 
-    /// `x` times `{name}.weight` of `n_rows` rows, plus `{name}.bias` where the file has one.
+    /// `x` times `{name}.weight`, `[n_rows, n_cols]`, plus `{name}.bias` if the file has one.
     pub fn project(&mut self, x: ValueId, name: &str, n_rows: usize, n_cols: usize) -> ValueId {
         let weight = self.g.matrix(format!("{name}.weight"), n_rows, n_cols);
         let y = self.g.matmul(x, weight);
@@ -64,7 +64,7 @@ impl<'a> Decoder<'a> {
         self.g.bias(y, bias)
     }
 
-    /// Self-attention of the normed rows `h`, `[tokens, n_embd]`.
+    /// Self-attention of the normalised rows `h`, `[tokens, n_embd]`.
     pub fn attention(&mut self, h: ValueId, layer: usize) -> ValueId {
         let LayerConfig { n_heads, n_kv_heads, window, .. } = self.c.layers[layer];
         let (head_dim, n_embd) = (self.c.head_dim, self.c.n_embd);
@@ -83,7 +83,7 @@ impl<'a> Decoder<'a> {
         self.project(a, &name("attn_output"), n_embd, n_q)
     }
 
-    /// The gated feed-forward layer of the normed rows `h`, `[tokens, n_embd]` (arXiv 2002.05202).
+    /// The gated feed-forward layer of the normalised rows `h`, `[tokens, n_embd]` (arXiv 2002.05202).
     pub fn gated_ffn(&mut self, h: ValueId, layer: usize, f: Activation) -> ValueId {
         let (n_ff, n_embd) = (self.c.layers[layer].n_ff, self.c.n_embd);
         let name = |part: &str| format!("blk.{layer}.{part}");
@@ -93,8 +93,8 @@ impl<'a> Decoder<'a> {
         self.project(f, &name("ffn_down"), n_embd, n_ff)
     }
 
-    /// The last norm and the logits, `[outputs, n_vocab]`; the embedding serves as output where the file has
-    /// none.
+    /// The last norm and the logits, `[outputs, n_vocab]`. Without an output matrix in the file, the
+    /// embedding matrix is used.
     pub fn logits(&mut self, x: ValueId) {
         let x = self.g.select_rows(x); // [outputs, n_embd]
         let x = self.norm(x, "output_norm");

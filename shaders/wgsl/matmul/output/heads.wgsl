@@ -1,5 +1,5 @@
-// Query, key and value heads. The weight's rows are those of N_Q query, N_K key and N_V value heads, in this
-// order; each number can be 0. Queries and keys are rotated. Keys and values go to the KV pool as f16.
+// Query, key and value heads. The weight stacks the rows of N_Q query, N_K key and N_V value heads; each
+// number can be 0. Queries and keys are rotated. Keys and values go to the KV pool as f16.
 // A unit is four rows of one head: two rotary pairs (see attention/rope) that fill two words of the KV pool.
 //   tokens [8] rows of the step
 //   table  [step rows, N_ROT / 2] (cosine, sine), see attention/rope_table
