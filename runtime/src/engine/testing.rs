@@ -1,4 +1,5 @@
-//! A device for tests: the scalar interpreter in memory. It runs steps at once and gives their results in order.
+//! A device for tests: the scalar interpreter in memory. It runs steps at once and gives their results in
+//! order.
 
 use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
 use crate::graph::interpreter::Interpreter;

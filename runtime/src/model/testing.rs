@@ -17,7 +17,8 @@ pub(crate) struct TestModel {
 /// Positions that the model was trained for.
 pub(crate) const CONTEXT: usize = 96;
 
-/// The vocabulary: control tokens, letters, and letters after a space. Every text of small letters has tokens.
+/// The vocabulary: control tokens, letters, and letters after a space. Every text of small letters has
+/// tokens.
 pub(crate) fn words() -> Vec<String> {
     let letters = || ('a'..='z').map(String::from);
     let control = ["<unk>", "<s>", "</s>"].map(String::from);
@@ -114,7 +115,8 @@ impl TestModel {
         self
     }
 
-    /// The files of the model, split into so many. All tensors are F32. Numbers depend on a tensor's name alone.
+    /// The files of the model, split into so many. All tensors are F32. Numbers depend on a tensor's name
+    /// alone.
     pub fn files(&self, n_files: usize) -> Vec<Vec<u8>> {
         let n_each = self.tensors.len().div_ceil(n_files);
         let tensors = self.tensors.chunks(n_each);
