@@ -151,8 +151,8 @@ pub fn start_team(threads: usize) {
     TEAM.get_or_init(|| Team::new(threads));
 }
 
-/// Does the work of thread 1, 2, ... on a worker of its own over the same memory. Returns when the device
-/// is freed.
+/// Does the work of thread 1, 2, ... on a worker of its own over the same memory. Returns when the device is
+/// freed.
 #[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn work(thread: usize) {

@@ -216,12 +216,10 @@ pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<
 
 /// The type of a format's tensors in files.
 fn tensor_type(format: Format) -> TensorType {
-    let all = (0..).map(TensorType::from_id);
-    all.take(TYPES).find(|ty| ty.name() == format.name()).unwrap_or(TensorType::F32)
+    // Every format has a type in files.
+    let ty = (0..256).map(TensorType::from_id).find(|ty| ty.name() == format.name());
+    ty.unwrap_or(TensorType::F32)
 }
-
-/// Types that files have.
-const TYPES: usize = 64;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

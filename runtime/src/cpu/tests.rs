@@ -122,6 +122,7 @@ fn matmuls() {
             (1, 32, 9),
             (65, 544, 31),
         ] {
+            let cols = usize::next_multiple_of(cols, format.block_len());
             check(&matmul(format, rows, cols, tokens), 1e-3);
         }
     }
@@ -131,6 +132,7 @@ fn matmuls() {
 fn embeddings() {
     for format in Format::ALL {
         for (width, tokens) in [(32, 1), (576, 40)] {
+            let width = usize::next_multiple_of(width, format.block_len());
             let case = op(&format!("embed {}", format.name()), tokens, |g| {
                 let w = g.matrix(format.name(), 131, width);
                 g.embed(w);

@@ -47,8 +47,8 @@ pub trait Device {
 pub trait DeviceModel: Sink {
     /// What a step may hold.
     fn capacity(&self) -> Capacity;
-    /// Makes the device compile what steps run, without waiting for it. May begin steps, whose results are
-    /// of no use.
+    /// Makes the device compile what steps run, without waiting for it. May begin steps, whose results are of
+    /// no use.
     fn warm_up(&mut self) -> Result<(), Error>;
     /// How many steps are worth having under way at once.
     fn depth(&self) -> usize;

@@ -74,8 +74,8 @@ impl Headers {
         Self { readers: sizes.iter().map(|size| HeaderReader::new(*size)).collect() }
     }
 
-    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least;
-    /// 0 when it is complete.
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0
+    /// when it is complete.
     pub fn push(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
         let reader = self.readers.get_mut(file).ok_or_else(|| out_of_order("a header of no file"))?;
         Ok(reader.push(bytes)?)
@@ -121,8 +121,8 @@ impl<D: Device> Loading<D> {
         }
     }
 
-    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least;
-    /// 0 when it is complete.
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0
+    /// when it is complete.
     pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
         self.headers.push(file, bytes)
     }

@@ -172,8 +172,8 @@ impl<D: Device> Engine<D> {
         self.scheduler.end_answers();
     }
 
-    /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single
-    /// tokens as in decoding. All answers end. Computes all tokens again, also those in the KV pool.
+    /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single tokens
+    /// as in decoding. All answers end. Computes all tokens again, also those in the KV pool.
     pub async fn score(&mut self, ids: &[u32], one_by_one: bool) -> Result<Score, Error> {
         self.check_ids(ids)?;
         self.check_length(ids)?;

@@ -1,5 +1,5 @@
-//! How a request wants tokens to be chosen, and what the choice depends on as an answer grows. [`Choice`]
-//! is how a token is chosen.
+//! How a request wants tokens to be chosen, and what the choice depends on as an answer grows. [`Choice`] is
+//! how a token is chosen.
 
 use super::Error;
 use crate::graph::{Choice, IN_PROMPT};
@@ -19,8 +19,8 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keep tokens at least this likely relative to the likeliest (arXiv 2407.01082).
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer (arXiv
-    /// 1909.05858); 1: off.
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer (arXiv 1909.05858);
+    /// 1: off.
     pub repetition_penalty: f32,
     /// Subtracted from the logit of a token that the answer has.
     pub presence_penalty: f32,

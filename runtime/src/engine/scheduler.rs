@@ -2,8 +2,8 @@
 //!
 //! A step takes the last token of every answer that is past its prompt, and a piece of the prompts that are
 //! not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its token
-//! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has
-//! one slot.
+//! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
+//! slot.
 
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
@@ -87,8 +87,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's
-    /// tokens it has.
+    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens
+    /// it has.
     pub fn claim(&mut self, ids: &[u32], time: u64) -> Result<(usize, usize), Error> {
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];

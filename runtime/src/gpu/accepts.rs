@@ -39,7 +39,7 @@ pub(super) struct Heads {
 /// A group as kernels have it: its tail, and its bias, one for each product or none.
 pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<WeightId>)> {
     let split: Vec<(Option<WeightId>, &[Part], &Product)> =
-        products.products.iter().map(|product| split_bias(product)).collect();
+        products.products.iter().map(split_bias).collect();
     let biases: Vec<WeightId> = split.iter().filter_map(|(bias, ..)| *bias).collect();
     if !biases.is_empty() && biases.len() != split.len() {
         return None;

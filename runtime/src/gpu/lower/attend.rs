@@ -36,7 +36,7 @@ impl Lowering<'_> {
         if !self.gpu.variants().tile {
             let room = match head_dim {
                 ..=64 => Room::Small,
-                ..=128 => Room::Medium,
+                65..=128 => Room::Medium,
                 _ => Room::Large,
             };
             let resources = [whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
