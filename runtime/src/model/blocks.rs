@@ -2,28 +2,27 @@
 //! names in GGUF files.
 
 use super::{Config, LayerConfig, Tensors};
-use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId};
+use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId, WeightId};
 
 /// A decoder under construction.
 pub(super) struct Decoder<'a> {
     pub c: &'a Config,
     pub g: Builder,
     tensors: &'a Tensors<'a>,
-    /// The rotary embedding, with one head; layers set the number of heads.
-    rope: Rope,
+    neox: bool,
+    /// Divisors of the rotary frequencies.
+    factors: WeightId,
 }
 
 impl<'a> Decoder<'a> {
     pub fn new(c: &'a Config, tensors: &'a Tensors, neox: bool) -> Self {
         let mut g = Builder::default();
-        let turns = g.constant(c.rope_turns());
         // Llama 3 scales frequencies for long contexts by a tensor of divisors.
         let factors = match tensors.has("rope_freqs.weight") {
             true => g.vector("rope_freqs.weight", c.n_rot / 2),
             false => g.constant(vec![1.0; c.n_rot / 2]),
         };
-        let rope = Rope { n_heads: 1, head_dim: c.head_dim, n_rot: c.n_rot, neox, turns, factors };
-        Self { c, g, tensors, rope }
+        Self { c, g, tensors, neox, factors }
     }
 
     pub fn finish(self) -> Graph {
@@ -42,20 +41,27 @@ impl<'a> Decoder<'a> {
         self.g.rms_norm(x, weight, self.c.norm_eps)
     }
 
-    /// The norm of each head, if the file has a weight for it.
-    fn head_norm(&mut self, x: ValueId, name: &str) -> ValueId {
+    /// The norm of queries or keys, `[tokens, width]`, where the file has a weight for it: as long as a row
+    /// for whole rows, as long as a head for each head.
+    fn norm_of_heads(&mut self, x: ValueId, name: &str, width: usize) -> ValueId {
         let name = format!("{name}.weight");
-        if !self.tensors.has(&name) {
-            return x;
-        }
-        let weight = self.g.vector(name, self.c.head_dim);
+        let Some(tensor) = self.tensors.get(&name) else { return x };
+        let is_of_rows = tensor.shape == [width as u64];
+        let weight = self.g.vector(name, if is_of_rows { width } else { self.c.head_dim });
         self.g.rms_norm(x, weight, self.c.norm_eps)
     }
 
-    /// `x` times `{name}.weight`, `[n_rows, n_cols]`, plus `{name}.bias` if the file has one.
+    /// Rotary embedding of queries or keys.
+    fn rope(&mut self, x: ValueId, layer: usize, n_heads: usize) -> ValueId {
+        let turns = self.g.constant(self.c.rope_turns(layer));
+        let Config { head_dim, n_rot, .. } = *self.c;
+        let (neox, factors) = (self.neox, self.factors);
+        self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors })
+    }
+
+    /// `x` times `{name}.weight` of `n_rows` rows, plus `{name}.bias` where the file has one.
     pub fn project(&mut self, x: ValueId, name: &str, n_rows: usize, n_cols: usize) -> ValueId {
-        let weight = self.g.matrix(format!("{name}.weight"), n_rows, n_cols);
-        let y = self.g.matmul(x, weight);
+        let y = self.project_rows(x, name, 0, n_rows, n_cols);
         let bias = format!("{name}.bias");
         if !self.tensors.has(&bias) {
             return y;
@@ -64,18 +70,35 @@ impl<'a> Decoder<'a> {
         self.g.bias(y, bias)
     }
 
-    /// Self-attention of the normalised rows `h`, `[tokens, n_embd]`.
+    /// `x` times `n_rows` rows of `{name}.weight`, from `first_row` on.
+    fn project_rows(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        first_row: usize,
+        n_rows: usize,
+        n_cols: usize,
+    ) -> ValueId {
+        let weight = self.g.rows_of(format!("{name}.weight"), first_row, n_rows, n_cols);
+        self.g.matmul(x, weight)
+    }
+
+    /// Self-attention of the rows `h`, `[tokens, n_embd]`. Queries, keys and values may be in one tensor.
     pub fn attention(&mut self, h: ValueId, layer: usize) -> ValueId {
         let LayerConfig { n_heads, n_kv_heads, window, .. } = self.c.layers[layer];
         let (head_dim, n_embd) = (self.c.head_dim, self.c.n_embd);
         let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let q = self.project(h, &name("attn_q"), n_q, n_embd); // [tokens, n_q]
-        let k = self.project(h, &name("attn_k"), n_kv, n_embd); // [tokens, n_kv]
-        let v = self.project(h, &name("attn_v"), n_kv, n_embd);
-        let (q, k) = (self.head_norm(q, &name("attn_q_norm")), self.head_norm(k, &name("attn_k_norm")));
-        let q = self.g.rope(q, Rope { n_heads, ..self.rope });
-        let k = self.g.rope(k, Rope { n_heads: n_kv_heads, ..self.rope });
+        let [q, k, v] = if self.tensors.has(&name("attn_qkv.weight")) {
+            [(0, n_q), (n_q, n_kv), (n_q + n_kv, n_kv)]
+                .map(|(first, n)| self.project_rows(h, &name("attn_qkv"), first, n, n_embd))
+        } else {
+            [("attn_q", n_q), ("attn_k", n_kv), ("attn_v", n_kv)]
+                .map(|(part, n)| self.project(h, &name(part), n, n_embd))
+        };
+        let q = self.norm_of_heads(q, &name("attn_q_norm"), n_q); // [tokens, n_q]
+        let k = self.norm_of_heads(k, &name("attn_k_norm"), n_kv); // [tokens, n_kv]
+        let (q, k) = (self.rope(q, layer, n_heads), self.rope(k, layer, n_kv_heads));
         let cache = self.g.cache(n_kv);
         let scale = 1.0 / (head_dim as f32).sqrt();
         let shape = Attention { n_heads, n_kv_heads, head_dim, scale, window };
@@ -83,13 +106,21 @@ impl<'a> Decoder<'a> {
         self.project(a, &name("attn_output"), n_embd, n_q)
     }
 
-    /// The gated feed-forward layer of the normalised rows `h`, `[tokens, n_embd]` (arXiv 2002.05202).
+    /// The gated feed-forward layer of the rows `h`, `[tokens, n_embd]` (arXiv 2002.05202). Gate and up may
+    /// be in one tensor, the gate first.
     pub fn gated_ffn(&mut self, h: ValueId, layer: usize, f: Activation) -> ValueId {
         let (n_ff, n_embd) = (self.c.layers[layer].n_ff, self.c.n_embd);
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let gate = self.project(h, &name("ffn_gate"), n_ff, n_embd); // [tokens, n_ff]
-        let up = self.project(h, &name("ffn_up"), n_ff, n_embd);
-        let f = self.g.gated(gate, up, f);
+        let up = self.tensors.get(&name("ffn_up.weight"));
+        let is_fused = up.is_some_and(|up| up.shape.first() == Some(&(2 * n_ff as u64)));
+        let (gate, up) = if is_fused && !self.tensors.has(&name("ffn_gate.weight")) {
+            let mut rows = |first| self.project_rows(h, &name("ffn_up"), first, n_ff, n_embd);
+            (rows(0), rows(n_ff))
+        } else {
+            let mut whole = |part| self.project(h, &name(part), n_ff, n_embd);
+            (whole("ffn_gate"), whole("ffn_up"))
+        };
+        let f = self.g.gated(gate, up, f); // [tokens, n_ff]
         self.project(f, &name("ffn_down"), n_embd, n_ff)
     }
 

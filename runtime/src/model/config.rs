@@ -1,6 +1,6 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
-use super::{ModelError, family};
+use super::{ModelError, Windows, family};
 use crate::gguf::Metadata;
 use crate::quant::BLOCK;
 
@@ -17,10 +17,6 @@ pub struct Config {
     pub head_dim: usize,
     /// Leading floats of a head that are rotated.
     pub n_rot: usize,
-    /// Base of the rotary frequencies.
-    pub rope_base: f64,
-    /// Positions are multiplied by this before rotation (linear context scaling).
-    pub rope_scale: f64,
     /// Added to the mean square in RMSNorm.
     pub norm_eps: f32,
     /// Tokens of the vocabulary.
@@ -40,6 +36,10 @@ pub struct LayerConfig {
     pub n_ff: usize,
     /// Positions that a row attends to, its own included; 0: all.
     pub window: u32,
+    /// Base of the rotary frequencies.
+    pub rope_base: f64,
+    /// Positions are multiplied by this before rotation (linear context scaling).
+    pub rope_scale: f64,
 }
 
 /// Far above any published model, and too small to overflow.
@@ -51,7 +51,7 @@ impl Config {
     pub fn from_metadata(metadata: &Metadata, n_vocab: usize) -> Result<Self, ModelError> {
         let architecture =
             metadata.str("general.architecture").ok_or_else(|| missing("general.architecture"))?.to_string();
-        family(&architecture)?;
+        let family = family(&architecture)?;
         let key = |name: &str| format!("{architecture}.{name}");
         let optional = |name: &str| -> Result<Option<usize>, ModelError> {
             let name = key(name);
@@ -83,23 +83,27 @@ impl Config {
         if optional("attention.value_length")?.is_some_and(|n| n != head_dim) {
             return Err(ModelError::Feature("keys and values of different lengths".into()));
         }
-        if optional("attention.sliding_window")?.is_some() {
-            return Err(ModelError::Feature("sliding-window attention".into()));
-        }
         let n_layers = required("block_count")?;
         if n_layers > MAX_LAYERS {
             return Err(ModelError::Inconsistent(format!(
                 "block_count is {n_layers}, but at most {MAX_LAYERS} layers are allowed"
             )));
         }
-        let layer = LayerConfig { n_heads, n_kv_heads, n_ff: required("feed_forward_length")?, window: 0 };
+        let layer = LayerConfig {
+            n_heads,
+            n_kv_heads,
+            n_ff: required("feed_forward_length")?,
+            window: 0,
+            rope_base: f64::from(metadata.f32(&key("rope.freq_base")).unwrap_or(10_000.0)),
+            rope_scale: rope_scale(metadata, &architecture)?,
+        };
+        let mut layers = vec![layer; n_layers];
+        set_windows(&mut layers, family.windows, metadata, &architecture)?;
         let config = Self {
-            layers: vec![layer; n_layers],
+            layers,
             n_embd,
             head_dim,
             n_rot: optional("rope.dimension_count")?.unwrap_or(head_dim),
-            rope_base: f64::from(metadata.f32(&key("rope.freq_base")).unwrap_or(10_000.0)),
-            rope_scale: rope_scale(metadata, &architecture)?,
             norm_eps: metadata
                 .f32(&key("attention.layer_norm_rms_epsilon"))
                 .ok_or_else(|| missing(&key("attention.layer_norm_rms_epsilon")))?,
@@ -130,33 +134,86 @@ impl Config {
             false => Err(ModelError::Feature(format!("{name} of {n}, not a multiple of {BLOCK}"))),
         };
         is_whole("embedding_length", self.n_embd)?;
-        for &LayerConfig { n_heads, n_kv_heads, n_ff, .. } in &self.layers {
+        for &LayerConfig { n_heads, n_kv_heads, n_ff, rope_base, .. } in &self.layers {
             if !n_heads.is_multiple_of(n_kv_heads) {
                 return bad(format!("{n_heads} heads are not a multiple of {n_kv_heads} key/value heads"));
             }
             is_whole("feed_forward_length", n_ff)?;
             is_whole("heads times head length", n_heads * self.head_dim)?;
             is_whole("key/value heads times head length", n_kv_heads * self.head_dim)?;
+            if !(rope_base.is_finite() && rope_base > 0.0) {
+                return bad(format!("rope.freq_base or rope.freq_base_swa is {rope_base}"));
+            }
         }
-        if !(self.rope_base.is_finite()
-            && self.rope_base > 0.0
-            && self.norm_eps.is_finite()
-            && self.norm_eps >= 0.0)
-        {
-            return bad("rope.freq_base or layer_norm_rms_epsilon is out of range".into());
+        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
+            return bad(format!("layer_norm_rms_epsilon is {}", self.norm_eps));
         }
         Ok(())
     }
 
-    /// Full turns per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section 3.2.2).
-    pub fn rope_turns(&self) -> Vec<f32> {
+    /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section
+    /// 3.2.2).
+    pub fn rope_turns(&self, layer: usize) -> Vec<f32> {
+        let LayerConfig { rope_base, rope_scale, .. } = self.layers[layer];
         (0..self.n_rot / 2)
             .map(|i| {
-                let frequency = self.rope_base.powf(-2.0 * i as f64 / self.n_rot as f64);
-                (frequency * self.rope_scale / std::f64::consts::TAU) as f32
+                let frequency = rope_base.powf(-2.0 * i as f64 / self.n_rot as f64);
+                (frequency * rope_scale / std::f64::consts::TAU) as f32
             })
             .collect()
     }
+}
+
+/// Gives the layers of a model with sliding windows their windows.
+fn set_windows(
+    layers: &mut [LayerConfig],
+    windows: Windows,
+    metadata: &Metadata,
+    architecture: &str,
+) -> Result<(), ModelError> {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let name = key("attention.sliding_window");
+    let window = match (metadata.get(&name), metadata.u32(&name)) {
+        (None, _) | (_, Some(0)) => return Ok(()),
+        (_, Some(window)) => window,
+        _ => return Err(ModelError::Inconsistent(format!("{name} is not a number of positions"))),
+    };
+    let has_window = match windows {
+        Windows::Unknown => return Err(ModelError::Feature("sliding-window attention".into())),
+        Windows::All => vec![true; layers.len()],
+        Windows::AllBut(period) => {
+            window_pattern(metadata, &key("attention.sliding_window_pattern"), period, layers.len())?
+        }
+    };
+    for (layer, _) in layers.iter_mut().zip(has_window).filter(|(_, has_window)| *has_window) {
+        layer.window = window;
+        if let Windows::AllBut(_) = windows {
+            let base = metadata.f32(&key("rope.freq_base_swa"));
+            layer.rope_base = base.map_or(layer.rope_base, f64::from);
+            layer.rope_scale = 1.0;
+        }
+    }
+    Ok(())
+}
+
+/// Whether each layer has a window. The metadata has a flag for each layer, or a period: all layers but
+/// each of that number (0: all).
+fn window_pattern(
+    metadata: &Metadata,
+    key: &str,
+    period: u32,
+    n_layers: usize,
+) -> Result<Vec<bool>, ModelError> {
+    let period = match (metadata.get(key), metadata.bools(key), metadata.u32(key)) {
+        (None, ..) => period,
+        (_, Some(flags), _) if flags.len() == n_layers => return Ok(flags.to_vec()),
+        (_, _, Some(period)) => period,
+        _ => {
+            let message = format!("{key} is neither a period nor a flag for each of {n_layers} layers");
+            return Err(ModelError::Inconsistent(message));
+        }
+    };
+    Ok((1..=n_layers).map(|n| period == 0 || !n.is_multiple_of(period as usize)).collect())
 }
 
 fn rope_scale(metadata: &Metadata, architecture: &str) -> Result<f64, ModelError> {

@@ -3,7 +3,11 @@
 
 mod blocks;
 mod config;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod golden;
 mod llama;
+mod olmo2;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
@@ -43,12 +47,34 @@ struct Family {
     name: &'static str,
     /// Whether rotary pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
     neox: bool,
+    /// The layers with sliding windows.
+    windows: Windows,
     /// Adds the family's ops, from the embedding to the logits.
     build: fn(&mut Decoder),
 }
 
-/// The supported families. Families that differ only in these fields share a builder.
-const FAMILIES: &[Family] = &[Family { name: "llama", neox: false, build: llama::build }];
+/// The layers that have a sliding window where the metadata has one.
+#[derive(Clone, Copy, Debug)]
+enum Windows {
+    /// The family is not known to have windows: a file that has one does not run.
+    Unknown,
+    /// All.
+    All,
+    /// All but each of this number, unless the metadata has another pattern. The layers with windows have a
+    /// rotary base of their own and no context scaling.
+    AllBut(u32),
+}
+
+/// Every family that runs, a row each. What a row can say of a family, it need not write a builder for.
+/// Where a family is published as PyTorch code, that decides: llama.cpp ignores the windows of phi3.
+#[rustfmt::skip]
+const FAMILIES: &[Family] = &[
+    Family { name: "llama", neox: false, windows: Windows::Unknown, build: llama::build },
+    Family { name: "qwen2", neox: true, windows: Windows::Unknown, build: llama::build },
+    Family { name: "qwen3", neox: true, windows: Windows::Unknown, build: llama::build },
+    Family { name: "phi3", neox: true, windows: Windows::All, build: llama::build },
+    Family { name: "olmo2", neox: true, windows: Windows::AllBut(4), build: olmo2::build },
+];
 
 fn families() -> String {
     FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ")

@@ -33,7 +33,8 @@ fn ropes(graph: &Graph) -> Vec<Rope> {
 fn a_llama_has_the_ops_of_its_layers() {
     let model = TestModel::new();
     let config = model.config().unwrap();
-    let layer = LayerConfig { n_heads: 4, n_kv_heads: 2, n_ff: 64, window: 0 };
+    let layer =
+        LayerConfig { n_heads: 4, n_kv_heads: 2, n_ff: 64, window: 0, rope_base: 1e4, rope_scale: 1.0 };
     assert_eq!(config.layers, [layer; 2]);
     assert_eq!((config.n_embd, config.head_dim, config.n_rot), (32, 16, 16));
     assert_eq!((config.n_vocab, config.context_length), (words().len(), CONTEXT));
@@ -153,7 +154,7 @@ fn layers_may_differ() {
 #[test]
 fn frequencies_and_their_divisors() {
     // base^(−2i/n) / 2π: the first pair turns by one radian a position, the fifth of eight by 1/100.
-    let turns = TestModel::new().config().unwrap().rope_turns();
+    let turns = TestModel::new().config().unwrap().rope_turns(0);
     assert_eq!(turns.len(), 8);
     assert!((turns[0] * std::f32::consts::TAU - 1.0).abs() < 1e-6);
     assert!((turns[4] * std::f32::consts::TAU - 0.01).abs() < 1e-8);
@@ -161,7 +162,7 @@ fn frequencies_and_their_divisors() {
         .with("llama.rope.scaling.type", "linear")
         .with("llama.rope.scaling.factor", 4.0_f32)
         .with("llama.rope.freq_base", 1e6_f32);
-    let turns = scaled.config().unwrap().rope_turns();
+    let turns = scaled.config().unwrap().rope_turns(0);
     assert!((turns[4] * std::f32::consts::TAU - 0.25e-3).abs() < 1e-9);
 
     let graph = TestModel::new().with_tensor("rope_freqs.weight", &[8]).graph().unwrap();
@@ -213,4 +214,101 @@ fn what_is_not_supported_is_said() {
     assert!(with("llama.rope.scaling.type", "yarn".into()).contains("yarn"));
     assert!(with("llama.attention.key_length", 1024_u32.into()).contains("1024"));
     assert!(with("llama.feed_forward_length", 40_u32.into()).contains("feed_forward_length of 40"));
+}
+
+/// A small model of another family; its tensors are those of a llama.
+fn of_family(name: &str) -> TestModel {
+    let mut model = TestModel::new().with("general.architecture", name);
+    for (key, _) in &mut model.metadata {
+        *key = key.replace("llama.", &format!("{name}."));
+    }
+    model.with(&format!("{name}.block_count"), 8_u32)
+}
+
+fn windows(model: TestModel) -> Vec<u32> {
+    model.config().unwrap().layers.iter().map(|layer| layer.window).collect()
+}
+
+#[test]
+fn windows_follow_the_pattern_of_the_family_or_the_file() {
+    const WINDOW: &str = "olmo2.attention.sliding_window";
+    const PATTERN: &str = "olmo2.attention.sliding_window_pattern";
+    let model = || of_family("olmo2").with(WINDOW, 16_u32);
+    assert_eq!(windows(of_family("olmo2")), [0; 8]);
+    assert_eq!(windows(model()), [16, 16, 16, 0, 16, 16, 16, 0]);
+    assert_eq!(windows(model().with(PATTERN, 3_u32)), [16, 16, 0, 16, 16, 0, 16, 16]);
+    assert_eq!(windows(model().with(PATTERN, 1_u32)), [0; 8]);
+    assert_eq!(windows(model().with(PATTERN, 0_u32)), [16; 8]);
+    let flags = [false, true, false, false, true, true, false, true];
+    assert_eq!(windows(model().with(PATTERN, flags.to_vec())), flags.map(|flag| 16 * u32::from(flag)));
+    for pattern in [Value::from(vec![true; 7]), "all".into(), 1.0_f32.into()] {
+        assert!(inconsistent(model().with(PATTERN, pattern).config()).contains(PATTERN));
+    }
+    assert_eq!(windows(of_family("phi3").with("phi3.attention.sliding_window", 2047_u32)), [2047; 8]);
+    for name in ["llama", "olmo2"] {
+        let key = format!("{name}.attention.sliding_window");
+        assert_eq!(windows(of_family(name).with(&key, 0_u32)), [0; 8]);
+        assert!(inconsistent(of_family(name).with(&key, "8").config()).contains(&key));
+        assert!(inconsistent(of_family(name).with(&key, u64::MAX).config()).contains(&key));
+    }
+}
+
+/// Where only some layers have a window, they turn by other angles than the rest.
+#[test]
+fn layers_with_windows_have_rotary_frequencies_of_their_own() {
+    let model = of_family("olmo2")
+        .with("olmo2.attention.sliding_window", 16_u32)
+        .with("olmo2.rope.freq_base", 5e5_f32)
+        .with("olmo2.rope.scaling.type", "linear")
+        .with("olmo2.rope.scaling.factor", 4.0_f32);
+    let rope = |model: &TestModel, layer: usize| {
+        let LayerConfig { rope_base, rope_scale, .. } = model.config().unwrap().layers[layer];
+        (rope_base, rope_scale)
+    };
+    assert_eq!((rope(&model, 0), rope(&model, 3)), ((5e5, 1.0), (5e5, 0.25)));
+    let model = model.with("olmo2.rope.freq_base_swa", 1e4_f32);
+    assert_eq!((rope(&model, 0), rope(&model, 3)), ((1e4, 1.0), (5e5, 0.25)));
+    let infinite = model.with("olmo2.rope.freq_base_swa", f32::INFINITY);
+    assert!(inconsistent(infinite.config()).contains("base"));
+}
+
+/// Parts of a tensor are weights of their own; what no weight uses is an error.
+#[test]
+fn fused_tensors_are_used_whole() {
+    let fused = || {
+        let mut model = TestModel::new();
+        model.tensors.retain(|(name, _)| {
+            !["attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up"].iter().any(|part| name.contains(part))
+        });
+        for layer in 0..2 {
+            model = model
+                .with_tensor(&format!("blk.{layer}.attn_qkv.weight"), &[128, 32])
+                .with_tensor(&format!("blk.{layer}.ffn_up.weight"), &[128, 32]);
+        }
+        model
+    };
+    let graph = fused().graph().unwrap();
+    let rows: Vec<(usize, usize)> = graph
+        .weights
+        .iter()
+        .filter_map(|weight| match &weight.source {
+            Source::Tensor { name, first_row }
+                if name == "blk.0.attn_qkv.weight" || name == "blk.0.ffn_up.weight" =>
+            {
+                Some((*first_row, weight.n_rows))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rows, [(0, 64), (64, 32), (96, 32), (0, 64), (64, 64)]);
+    let long = fused().with_tensor("blk.1.attn_qkv.weight", &[160, 32]);
+    assert!(long.graph().unwrap_err().to_string().contains("blk.1.attn_qkv.weight"));
+    let short = fused().with_tensor("blk.1.attn_qkv.weight", &[96, 32]);
+    assert!(inconsistent(short.graph()).contains("blk.1.attn_qkv.weight"));
+    let biased = fused().with_tensor("blk.1.attn_qkv.bias", &[128]);
+    assert!(unsupported(biased.graph()).contains("blk.1.attn_qkv.bias"));
+    let both = fused().with_tensor("blk.1.attn_q.weight", &[64, 32]);
+    assert!(unsupported(both.graph()).contains("blk.1.attn_q.weight"));
+    let missing = fused().with_tensor("blk.1.ffn_up.weight", &[64, 32]);
+    assert!(inconsistent(missing.graph()).contains("blk.1.ffn_gate.weight is missing"));
 }

@@ -1,0 +1,203 @@
+//! Graphs of tiny models, run by the interpreter, against what llama.cpp computes: `tests/golden/README.md`.
+
+use super::*;
+use crate::gguf::HeaderReader;
+use crate::graph::interpreter::Interpreter;
+use crate::graph::{Capacity, Op, Output, PAGE, Rope, Step, Token};
+use serde::Deserialize;
+use std::path::Path;
+
+/// The largest mean difference of log-probabilities that counts as equal.
+const TOLERANCE: f64 = 0.01;
+
+#[derive(Deserialize)]
+struct Entry {
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    prompt_steps: Vec<Likeliest>,
+    steps: Vec<Likeliest>,
+}
+
+#[derive(Deserialize)]
+struct Likeliest {
+    ids: Vec<u32>,
+    logprobs: Vec<f64>,
+}
+
+struct Tiny {
+    file: Vec<u8>,
+    header: Header,
+    config: Config,
+    golden: Entry,
+}
+
+/// How far results are from the golden ones.
+#[derive(Debug)]
+struct Distance {
+    /// Mean difference of the log-probabilities of the ten likeliest tokens.
+    mean: f64,
+    /// Whether each token of the answer is the likeliest.
+    same_answer: bool,
+}
+
+impl Tiny {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
+        let file = std::fs::read(path.with_extension("gguf")).unwrap();
+        let mut reader = HeaderReader::new(file.len() as u64);
+        reader.push(&file).unwrap();
+        let header = reader.finish().unwrap();
+        let n_vocab = header.metadata.strings("tokenizer.ggml.tokens").unwrap().len();
+        let config = Config::from_metadata(&header.metadata, n_vocab).unwrap();
+        let golden = std::fs::read_to_string(path.with_extension("json")).unwrap();
+        let [golden] = serde_json::from_str::<[Entry; 1]>(&golden).unwrap();
+        Self { file, header, config, golden }
+    }
+
+    fn graph(&self) -> Graph {
+        self.graph_of(&self.config)
+    }
+
+    fn graph_of(&self, config: &Config) -> Graph {
+        build(config, &Tensors::of(std::slice::from_ref(&self.header)).unwrap()).unwrap()
+    }
+
+    /// The numbers of a graph's weights. All tensors are F32.
+    fn weights(&self, graph: &Graph) -> Vec<Vec<f32>> {
+        let tensors = Tensors::of(std::slice::from_ref(&self.header)).unwrap();
+        let numbers = |weight: &Weight| match &weight.source {
+            Source::Constant(numbers) => numbers.clone(),
+            Source::Tensor { name, first_row } => {
+                let first = tensors.get(name).unwrap().offset as usize + 4 * first_row * weight.n_cols;
+                let bytes = &self.file[first..][..4 * weight.n_rows * weight.n_cols];
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+        };
+        graph.weights.iter().map(numbers).collect()
+    }
+
+    fn distance(&self, graph: &Graph, weights: Vec<Vec<f32>>, one_by_one: bool) -> Distance {
+        let Entry { prompt_ids, greedy_ids, prompt_steps, steps } = &self.golden;
+        let ids: Vec<u32> = prompt_ids.iter().chain(greedy_ids).copied().collect();
+        // The last token of the answer predicts nothing.
+        let (_, ids) = ids.split_last().unwrap();
+        let golden: Vec<&Likeliest> = prompt_steps.iter().chain(steps).collect();
+        assert_eq!(ids.len(), golden.len());
+        let found = logprobs(graph, weights, ids, one_by_one);
+        let off = golden.iter().zip(&found).flat_map(|(golden, found)| {
+            golden.ids.iter().zip(&golden.logprobs).map(|(id, logprob)| (found[*id as usize] - logprob).abs())
+        });
+        let n: usize = golden.iter().map(|golden| golden.ids.len()).sum();
+        let answer = found[prompt_steps.len()..].iter().zip(greedy_ids);
+        let same_answer = answer.clone().all(|(found, id)| {
+            let others = found.iter().enumerate().filter(|(other, _)| *other != *id as usize);
+            others.map(|(_, logprob)| *logprob).fold(f64::MIN, f64::max) < found[*id as usize]
+        });
+        Distance { mean: off.sum::<f64>() / n as f64, same_answer }
+    }
+}
+
+/// Natural-log probabilities of all tokens after each of `ids`.
+fn logprobs(graph: &Graph, weights: Vec<Vec<f32>>, ids: &[u32], one_by_one: bool) -> Vec<Vec<f64>> {
+    let n = ids.len() as u32;
+    let pages: Vec<u32> = (0..n.div_ceil(PAGE)).rev().collect();
+    let max_pages = pages.len() as u32;
+    let capacity = Capacity { tokens: n, outputs: n, sequences: 1, max_pages, pages: max_pages };
+    let mut interpreter = Interpreter::new(graph, weights, capacity);
+    let tokens: Vec<Token> = (0..)
+        .zip(ids)
+        .map(|(position, id)| {
+            let cell = pages[(position / PAGE) as usize] * PAGE + position % PAGE;
+            Token { id: *id, position, sequence: 0, cell }
+        })
+        .collect();
+    let mut found = Vec::new();
+    for tokens in tokens.chunks(if one_by_one { 1 } else { ids.len() }) {
+        let outputs: Vec<Output> = (0..tokens.len() as u32).map(|row| Output::likeliest(row, 0)).collect();
+        let step = Step { tokens, outputs: &outputs, choices: &[], pages: &pages, max_pages };
+        step.check(graph, capacity).unwrap();
+        interpreter.step(&step);
+        let logits = &interpreter.values[graph.logits.unwrap().0];
+        found.extend(logits.chunks_exact(graph.n_vocab()).map(|row| {
+            let total: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+            row.iter().map(|logit| f64::from(*logit) - total.ln()).collect::<Vec<f64>>()
+        }));
+    }
+    found
+}
+
+/// A family that has no file here has no reference.
+const MODELS: [&str; 6] = ["llama", "llama-freqs", "qwen2", "qwen3", "phi3", "olmo2"];
+
+#[test]
+fn models_compute_what_llama_cpp_computes() {
+    for name in MODELS {
+        let model = Tiny::new(name);
+        let graph = model.graph();
+        for one_by_one in [false, true] {
+            let distance = model.distance(&graph, model.weights(&graph), one_by_one);
+            println!("{name}, one by one {one_by_one}: {distance:?}");
+            assert!(distance.mean <= TOLERANCE && distance.same_answer, "{name}: {distance:?}");
+        }
+    }
+    for family in FAMILIES {
+        assert!(MODELS.contains(&family.name), "{} has no golden file", family.name);
+    }
+}
+
+/// The golden files tell the right arithmetic from what is nearly right.
+#[test]
+fn wrong_arithmetic_is_far_from_llama_cpp() {
+    let is_far = |what: &str, distance: Distance| {
+        println!("{what}: {distance:?}");
+        assert!(distance.mean > 10.0 * TOLERANCE && !distance.same_answer, "{what}: {distance:?}");
+    };
+    for name in MODELS {
+        let model = Tiny::new(name);
+        let with_rope = |what: &str, change: fn(&mut Rope)| {
+            let mut graph = model.graph();
+            for op in &mut graph.ops {
+                if let Op::Rope { rope, .. } = op {
+                    change(rope);
+                }
+            }
+            is_far(&format!("{name} {what}"), model.distance(&graph, model.weights(&graph), false));
+        };
+        with_rope("with other pairs", |rope| rope.neox = !rope.neox);
+        with_rope("without rotary embedding", |rope| rope.n_rot = 0);
+    }
+
+    let with_numbers = |name: &str, part: &str, number: f32| {
+        let model = Tiny::new(name);
+        let graph = model.graph();
+        let mut weights = model.weights(&graph);
+        for (weight, numbers) in graph.weights.iter().zip(&mut weights) {
+            if weight.source.name().contains(part) {
+                numbers.fill(number);
+            }
+        }
+        is_far(&format!("{name}, {part} {number}"), model.distance(&graph, weights, false));
+    };
+    with_numbers("llama-freqs", "rope_freqs", 1.0);
+    for part in ["attn_q.bias", "attn_k.bias", "attn_v.bias"] {
+        with_numbers("qwen2", part, 0.0);
+    }
+    for name in ["qwen3", "olmo2"] {
+        with_numbers(name, "attn_q_norm", 1.0);
+        with_numbers(name, "attn_k_norm", 1.0);
+    }
+
+    let with_config = |name: &str, what: &str, change: fn(&mut Config)| {
+        let model = Tiny::new(name);
+        let mut config = model.config.clone();
+        change(&mut config);
+        let graph = model.graph_of(&config);
+        is_far(&format!("{name}, {what}"), model.distance(&graph, model.weights(&graph), false));
+    };
+    with_config("phi3", "whole heads turn", |config| config.n_rot = config.head_dim);
+    with_config("qwen2", "the usual base", |config| config.layers.iter_mut().for_each(|l| l.rope_base = 1e4));
+    with_config("olmo2", "no window", |config| config.layers[0].window = 0);
+    with_config("olmo2", "a window too short", |config| config.layers[0].window -= 1);
+    with_config("olmo2", "a window too long", |config| config.layers[0].window += 1);
+    with_config("olmo2", "windows everywhere", |config| config.layers[1].window = 8);
+}
