@@ -3,8 +3,8 @@
 //     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
 //     node tests/golden/tiny/golden.mjs
 //
-// Writes a golden file beside each model that `make.py` has written; ../README.md describes them. All numbers are
-// float32: the weights, the KV cache, the sums.
+// Writes a golden file beside each model that `make.py` has written; ../README.md describes them. All
+// numbers are float32: the weights, the KV cache, the sums.
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getLlama, LlamaLogLevel } from "../../bench/llama.cpp/node_modules/node-llama-cpp/dist/index.js";
@@ -78,7 +78,8 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".gguf")))
   const path = join(folder, file);
   const lines = Object.entries(await golden(path)).map(([key, value]) => {
     const isList = Array.isArray(value) && typeof value[0] === "object";
-    const text = isList ? `[\n${value.map((item) => JSON.stringify(item)).join(",\n")}\n]` : JSON.stringify(value);
+    const items = () => value.map((item) => JSON.stringify(item)).join(",\n");
+    const text = isList ? `[\n${items()}\n]` : JSON.stringify(value);
     return `${JSON.stringify(key)}: ${text}`;
   });
   writeFileSync(path.replace(/gguf$/, "json"), `[{\n${lines.join(",\n")}\n}]\n`);

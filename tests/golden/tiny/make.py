@@ -3,7 +3,8 @@
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install gguf==0.19.0 numpy==2.4.6
     /tmp/venv/bin/python tests/golden/tiny/make.py
 
-The same versions give the same files. `golden.mjs` then computes the golden files. ../README.md describes both.
+The same versions give the same files. `golden.mjs` then computes the golden files; ../README.md describes
+both.
 """
 
 from pathlib import Path
@@ -90,8 +91,8 @@ class Model:
         self.file.write_tensors_to_file()
         self.file.close()
 
-    # Queries and keys of this gain have scores that differ: a token attends to few others, which depend on its
-    # position.
+    # Queries and keys of this gain have scores that differ: a token attends to few others, which depend on
+    # its position.
     QK_GAIN = 1.5
 
     def qkv(self, layer: str, is_biased: bool = False):
@@ -184,8 +185,8 @@ def phi3():
 
 
 def olmo2():
-    """A window of 8 positions in the first layer; norms after attention and feed-forward instead of before, and
-    norms of whole rows of queries and keys. As OLMo 3 has them."""
+    """A window of 8 positions in the first layer; norms after attention and feed-forward instead of before,
+    and norms of whole rows of queries and keys. As OLMo 3 has them."""
     model = Model("olmo2", "olmo2")
     model.file.add_sliding_window(8)
     model.file.add_sliding_window_pattern([True, False])
