@@ -208,7 +208,11 @@ fn a_prompt_shares_the_pages_of_a_running_answer() {
             told[which] = telling[which].push(event.progress).map(|told| told.text);
         }
         assert_eq!(told, expected.map(Some));
-        // The first sequence gives way to a prompt with half a page of it. The second one keeps its page.
+        // A prompt with half of the shared page takes the first sequence, and must not write into the page.
+        let half = greedy(&common[..PAGE as usize / 2], 9);
+        let told = answer(&mut engine, half.clone());
+        assert_eq!((told.usage.cached_tokens, told.text), (0, alone(&device, half).text));
+        // The second sequence still has its page.
         let again = answer(&mut engine, requests[1].clone());
         assert_eq!(again.usage.cached_tokens, again.usage.prompt_tokens - 1);
         assert_eq!(again.text, alone(&device, requests[1].clone()).text);
