@@ -1,6 +1,6 @@
-//! Composes every kernel with every setting, validates it with naga, and compares naga's view of its bindings
-//! and overrides with what hosts read from its text. An invalid shader fails the build. Kernels of benches
-//! are always validated, but only included with the feature `bench`.
+//! Composes every kernel with every setting and validates it with naga. Also checks that hosts find the same
+//! bindings and overrides in its text as naga does. An invalid shader fails the build. Bench kernels are
+//! always validated, but only included with the feature `bench`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,20 +53,20 @@ fn generate() -> Result<()> {
     fs::write(out, code).map_err(|e| e.to_string())
 }
 
-/// The layouts of weights: files that declare where quants are. Others are parts of several.
+/// The weight layouts: the files that declare a `quants` buffer. Layouts import the other files.
 fn layouts(sources: &BTreeMap<String, String>) -> Vec<Layout> {
     let files = sources.iter().filter_map(|(name, text)| Some((name.strip_prefix("weight/")?, text)));
     let layouts = files.filter(|(_, text)| text.contains("> quants:")).map(|(name, text)| {
         let imports = text.lines().filter_map(|line| sources.get(line.strip_prefix("#import ")?));
         let is_packed = imports.chain([text]).any(|text| text.contains("fn load_packed("));
-        // Build scripts end soon.
+        // The leak does not matter: a build script is short-lived.
         Layout { name: String::leak(name.to_string()), is_packed }
     });
     layouts.collect()
 }
 
-/// Reads every file by its path below `wgsl/`, without `.wgsl`; comment lines are for readers and stay
-/// behind.
+/// Reads every file. Its name is the path below `wgsl/`, without `.wgsl`. Comment lines and empty lines are
+/// left out.
 fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()> {
     let problem = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in fs::read_dir(folder).map_err(problem)? {
@@ -84,20 +84,20 @@ fn read_folder(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// Validates a kernel's text, and that hosts read the same from it as naga.
+/// Validates a kernel's text, and checks that hosts find the same declarations in it as naga does.
 fn check(text: &str) -> Result<()> {
-    // Browsers need the directive; naga does not know it, but has the capability.
+    // Browsers require the directive; naga rejects it and has a capability instead.
     let plain = text.replace("enable subgroups;", "");
     let module = naga::front::wgsl::parse_str(&plain).map_err(|e| e.emit_to_string(&plain))?;
     naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&plain))?;
     let [entry] = module.entry_points.as_slice() else {
-        return Err("a kernel has exactly one entry point".into());
+        return Err("a kernel must have exactly one entry point".into());
     };
-    // What every WebGPU device offers.
+    // The limit that every WebGPU device supports.
     if entry.workgroup_size.iter().product::<u32>() > 256 {
-        return Err("more than 256 threads in a workgroup".into());
+        return Err("a workgroup has more than 256 threads".into());
     }
     let mut bindings = Vec::new();
     for (_, variable) in module.global_variables.iter() {
@@ -108,19 +108,19 @@ fn check(text: &str) -> Result<()> {
                 Access::Write
             }
             naga::AddressSpace::Storage { .. } => Access::Read,
-            space => return Err(format!("a binding in {space:?}")),
+            space => return Err(format!("a binding is in the address space {space:?}")),
         };
         let name = variable.name.clone().unwrap_or_default();
         bindings.push(Binding { index: binding.binding, name, access });
     }
     bindings.sort_by_key(|binding| binding.index);
     if let Some(pair) = bindings.windows(2).find(|pair| pair[0].index == pair[1].index) {
-        return Err(format!("binding {} is {} and {}", pair[0].index, pair[0].name, pair[1].name));
+        return Err(format!("binding {} is both {} and {}", pair[0].index, pair[0].name, pair[1].name));
     }
     let read = reflect::bindings(text);
     if read != bindings {
         return Err(format!(
-            "bindings are {bindings:?}, but {read:?} was read: keep each on a line of its own"
+            "naga finds bindings {bindings:?}, hosts find {read:?}: put each on its own line"
         ));
     }
     let overrides: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
@@ -128,7 +128,7 @@ fn check(text: &str) -> Result<()> {
     match read == overrides {
         true => Ok(()),
         false => {
-            Err(format!("overrides are {overrides:?}, but {read:?} was read: keep each on a line of its own"))
+            Err(format!("naga finds overrides {overrides:?}, hosts find {read:?}: put each on its own line"))
         }
     }
 }

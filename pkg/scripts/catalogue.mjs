@@ -8,5 +8,6 @@ await writeFile(
   new URL("catalogue-data.ts", source),
   `// Generated from catalogue.json by scripts/catalogue.mjs.\n` +
     `import type { CatalogueEntry } from "./catalogue.js";\n\n` +
-    `// prettier-ignore\nexport const data: readonly CatalogueEntry[] = ${JSON.stringify(entries, null, 2)};\n`,
+    "// prettier-ignore\n" +
+    `export const data: readonly CatalogueEntry[] = ${JSON.stringify(entries, null, 2)};\n`,
 );

@@ -46,8 +46,17 @@ async function compile(url: URL): Promise<WebAssembly.Module> {
 function startThread(start: ThreadStart): Promise<void> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
-    worker.onmessage = () => resolve();
-    worker.onerror = (event) => reject(new Error(event.message || "a thread could not be started"));
+    let started = false;
+    worker.onmessage = () => {
+      started = true;
+      resolve();
+    };
+    worker.onerror = (event) => {
+      const error = new Error(event.message || "a thread could not be started");
+      // A thread that fails at work ends the runtime: see `worker.ts`.
+      if (started) reportError(error);
+      else reject(error);
+    };
     worker.postMessage(start);
   });
 }

@@ -2,7 +2,7 @@
  * Entry of a worker that is one thread of the CPU build. It works on the runtime's memory until that is
  * freed.
  */
-import { initSync, work } from "./wasm/cpu-threads/nomoat_runtime.js";
+import { fail_team, initSync, work } from "./wasm/cpu-threads/nomoat_runtime.js";
 
 /** The one message that a thread gets. */
 export interface ThreadStart {
@@ -17,7 +17,13 @@ addEventListener(
   ({ data: { module, memory, thread } }: MessageEvent<ThreadStart>) => {
     initSync({ module, memory });
     postMessage("ready");
-    work(thread);
+    try {
+      work(thread);
+    } catch (error) {
+      // A trap. The other threads wait for this one.
+      fail_team();
+      throw error;
+    }
   },
   { once: true },
 );

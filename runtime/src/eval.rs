@@ -1,7 +1,7 @@
 //! `nomoat eval`: compares teacher-forced log-probabilities and greedy texts with another implementation's.
 
 use anyhow::{Context, Result};
-use nomoat_runtime::engine::{Engine, Event, Request, Sampling};
+use nomoat_runtime::engine::{Device, Engine, Progress, Request, Sampling};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -32,7 +32,7 @@ struct Scores {
     greedy_exact: usize,
 }
 
-pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) -> Result<()> {
+pub async fn run<D: Device>(engine: &mut Engine<D>, golden: &Path, max_tokens: Option<usize>) -> Result<()> {
     let text =
         std::fs::read_to_string(golden).with_context(|| format!("cannot read {}", golden.display()))?;
     let mut entries: Vec<Entry> =
@@ -66,8 +66,8 @@ pub async fn run(engine: &mut Engine, golden: &Path, max_tokens: Option<usize>) 
 }
 
 /// Scores `prompt_ids + greedy_ids` and compares each golden step.
-async fn score(
-    engine: &mut Engine,
+async fn score<D: Device>(
+    engine: &mut Engine<D>,
     entries: &[Entry],
     one_by_one: bool,
     greedy_exact: usize,
@@ -88,23 +88,23 @@ async fn score(
     Ok(Scores { top1_agreement: agreed / n, mean_abs_dlogprob: off / n, greedy_exact })
 }
 
-async fn greedy(engine: &mut Engine, entry: &Entry) -> Result<String> {
+async fn greedy<D: Device>(engine: &mut Engine<D>, entry: &Entry) -> Result<String> {
     let mut request = Request { prompt: Some(entry.text.clone()), ..Default::default() };
     request.max_tokens = Some(entry.greedy_ids.len());
     request.sampling = Sampling { temperature: 0.0, ..Default::default() };
     engine.start(request)?;
     let mut answer = String::new();
     loop {
-        match engine.advance().await? {
-            Event::Prefill { .. } => {}
-            Event::Token { text, .. } => answer.push_str(&text),
-            Event::End { text, .. } => return Ok(answer + &text),
+        match engine.advance().await?.progress {
+            Progress::Prefill { .. } => {}
+            Progress::Token { text, .. } => answer.push_str(&text),
+            Progress::End { text, .. } => return Ok(answer + &text),
         }
     }
 }
 
 /// The golden text without its end-of-turn token, as answers show it.
-fn without_end(engine: &Engine, entry: &Entry) -> String {
+fn without_end<D: Device>(engine: &Engine<D>, entry: &Entry) -> String {
     match entry.greedy_ids.split_last() {
         Some((last, rest)) if engine.tokenizer().stop_ids().contains(last) => engine.tokenizer().decode(rest),
         _ => entry.greedy_text.clone(),

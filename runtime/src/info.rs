@@ -1,9 +1,9 @@
 //! `nomoat info`: what a model's files hold, and the memory that it needs.
 
 use anyhow::Result;
-use nomoat_runtime::engine::{LoadOptions, Loading};
+use nomoat_runtime::engine::Headers;
 use nomoat_runtime::gguf::Header;
-use nomoat_runtime::graph::Graph;
+use nomoat_runtime::graph::{Graph, KvFormat};
 use nomoat_runtime::load::formats;
 use nomoat_runtime::model::{Config, Tensors, build};
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use std::path::PathBuf;
 /// Prints metadata and memory, and each tensor where they are asked for.
 pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize>) -> Result<()> {
     let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, LoadOptions { context_length });
+    let mut headers = Headers::new(&sizes);
     for (i, path) in paths.iter().enumerate() {
-        super::push_header(&mut loading, i, path)?;
+        super::push_header(path, |bytes| headers.push(i, bytes))?;
     }
-    let headers = loading.headers()?;
+    let headers = headers.finish()?;
     for (header, path) in headers.iter().zip(paths) {
         println!("{}: GGUF v{}, {}", path.display(), header.version, count(header));
         for (key, value) in header.metadata.iter() {
@@ -38,7 +38,8 @@ pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize
     let graph = build(&config, &tensors)?;
     let formats = formats(&graph, &tensors)?;
     let context = context_length.unwrap_or(config.context_length.min(4096)).min(config.context_length);
-    let (weights, kv) = (weight_bytes(&graph, &formats), graph.kv_bytes_per_cell() * context as u64);
+    let kv = graph.caches.iter().map(|cache| KvFormat::F16.bytes(*cache, context as u32)).sum();
+    let weights = weight_bytes(&graph, &formats);
     println!("memory on the device: weights {}, KV cache for {context} tokens {}", mib(weights), mib(kv));
     Ok(())
 }
@@ -57,7 +58,7 @@ fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64
     let of = graph.weights.iter().zip(formats);
     of.map(|(w, format)| match w.is_vector {
         true => 4 * w.n_cols as u64,
-        false => format.planes((w.n_rows * w.n_cols / 32) as u64).total(),
+        false => format.planes((w.n_rows * w.n_cols / format.block_len()) as u64).total(),
     })
     .sum()
 }

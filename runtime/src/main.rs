@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
-    Device, DeviceInfo, Engine, Event, LoadOptions, Loading, Message, Request, Sampling,
+    self, Device, Engine, LoadOptions, Loading, Message, Progress, Request, Sampling, cpu_kernels,
 };
-use nomoat_runtime::gpu::{Gpu, Options, self_test};
+use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -122,7 +122,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, load } => {
-            let mut engine = open(&model, &load)?;
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = Sampling { temperature, seed, ..Default::default() };
             if raw {
@@ -132,30 +131,85 @@ fn run(command: Command) -> Result<()> {
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            pollster::block_on(answer(&mut engine, request))
+            with_model(&model, &load, Task::Answer(request))
         }
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
         }
         Command::Eval { model, golden, max_tokens, load } => {
-            let mut engine = open(&model, &load)?;
-            pollster::block_on(eval::run(&mut engine, &golden, max_tokens))
+            with_model(&model, &load, Task::Eval { golden, max_tokens })
         }
     }
 }
 
-async fn answer(engine: &mut Engine, request: Request) -> Result<()> {
+/// What to do with a model.
+enum Task {
+    Answer(Request),
+    Eval { golden: PathBuf, max_tokens: Option<usize> },
+}
+
+/// Opens the device, loads the model and does the task.
+fn with_model(model: &Path, load: &Load, task: Task) -> Result<()> {
+    let start = Instant::now();
+    match load.device {
+        DeviceChoice::Webgpu => {
+            let gpu = pollster::block_on(async {
+                let options = Options { kernels: load.kernels.clone(), ..Default::default() };
+                let gpu = Gpu::open(options).await?;
+                self_test::run(&gpu).await?;
+                Ok::<_, GpuError>(gpu)
+            })?;
+            let info = gpu.info();
+            let name = format!("{} ({}), kernels {}", info.name, info.backend, info.kernels);
+            on_device(&gpu, &name, start, model, load, task)
+        }
+        DeviceChoice::Cpu => {
+            let int8 = cpu_kernels(&load.kernels)?;
+            let mut cpu = Cpu::open(load.threads.unwrap_or_else(cpu::default_threads))?;
+            cpu.set_int8(int8);
+            let info = cpu.info();
+            let name = format!("{} ({}, {} threads, {})", info.name, info.simd, info.threads, info.kernels);
+            on_device(&cpu, &name, start, model, load, task)
+        }
+    }
+}
+
+fn on_device<D: Device>(
+    device: &D,
+    name: &str,
+    start: Instant,
+    model: &Path,
+    load: &Load,
+    task: Task,
+) -> Result<()> {
+    let opened = start.elapsed();
+    let mut engine = open(device, model, load.context_length)?;
+    eprintln!(
+        "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
+        engine.info().name,
+        opened.as_secs_f64(),
+        (start.elapsed() - opened).as_secs_f64(),
+    );
+    pollster::block_on(async {
+        match task {
+            Task::Answer(request) => answer(&mut engine, request).await,
+            Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
+        }
+    })
+}
+
+async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<()> {
     engine.start(request)?;
     let mut out = std::io::stdout();
     loop {
-        match engine.advance().await? {
-            Event::Prefill { .. } => {}
-            Event::Token { text, .. } => {
+        match engine.advance().await?.progress {
+            Progress::Prefill { .. } => {}
+            Progress::Token { text, .. } => {
                 write!(out, "{text}")?;
                 out.flush()?;
             }
-            Event::End { text, usage, timings, context_full, .. } => {
+            Progress::End { text, usage, timings, context_full, .. } => {
                 writeln!(out, "{text}")?;
                 if context_full {
                     eprintln!("[the context of {} tokens is full]", engine.info().context_length);
@@ -187,29 +241,15 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
-fn open(model: &Path, load: &Load) -> Result<Engine> {
-    let start = Instant::now();
-    let device = match load.device {
-        DeviceChoice::Webgpu => pollster::block_on(async {
-            let gpu = Gpu::open(Options { kernels: load.kernels.clone(), ..Default::default() }).await?;
-            self_test::run(&gpu).await?;
-            Ok::<_, nomoat_runtime::gpu::GpuError>(Device::Gpu(gpu))
-        })?,
-        DeviceChoice::Cpu => {
-            let mut cpu = Cpu::open(load.threads.unwrap_or_else(cpu::default_threads))?;
-            cpu.set_int8(load.kernels.split(',').any(|word| word == "int8"));
-            Device::Cpu(cpu)
-        }
-    };
-    let opened = start.elapsed();
+fn open<D: Device>(device: &D, model: &Path, context_length: Option<usize>) -> Result<Engine<D>> {
     let paths = files(model)?;
     let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, LoadOptions { context_length: load.context_length });
+    let mut loading = Loading::new(&sizes, LoadOptions { context_length, ..Default::default() });
     for (i, path) in paths.iter().enumerate() {
-        push_header(&mut loading, i, path)?;
+        push_header(path, |bytes| loading.push_header(i, bytes))?;
     }
-    let engine = pollster::block_on(async {
-        loading.prepare(&device).await?;
+    pollster::block_on(async {
+        loading.prepare(device).await?;
         for (i, path) in paths.iter().enumerate() {
             let mut file = open_file(path)?;
             let mut piece = vec![0; 1 << 20];
@@ -218,26 +258,11 @@ fn open(model: &Path, load: &Load) -> Result<Engine> {
                 if n == 0 {
                     break;
                 }
-                loading.push_data(&device, i, &piece[..n]).await?;
+                loading.push_data(device, i, &piece[..n]).await?;
             }
         }
-        Ok::<_, anyhow::Error>(loading.finish(&device).await?.0)
-    })?;
-    let device = match device.info() {
-        DeviceInfo::Gpu(gpu) => {
-            format!("{} ({}), kernels {}", gpu.name, gpu.backend, gpu.kernels)
-        }
-        DeviceInfo::Cpu(cpu) => {
-            format!("{} ({}, {} threads, {})", cpu.name, cpu.simd, cpu.threads, cpu.kernels)
-        }
-    };
-    eprintln!(
-        "[{} on {device}; device opened in {:.1} s, model loaded in {:.1} s]",
-        engine.info().name,
-        opened.as_secs_f64(),
-        (start.elapsed() - opened).as_secs_f64(),
-    );
-    Ok(engine)
+        Ok(loading.finish(device).await?.0)
+    })
 }
 
 fn size(path: &Path) -> Result<u64> {
@@ -248,13 +273,13 @@ fn open_file(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Reads a file until its header is complete.
-fn push_header(loading: &mut Loading, file: usize, path: &Path) -> Result<()> {
+/// Reads a file until its header is complete. `push` takes the bytes, and returns 0 then.
+fn push_header(path: &Path, mut push: impl FnMut(&[u8]) -> Result<usize, engine::Error>) -> Result<()> {
     let mut reader = open_file(path)?;
     let mut piece = vec![0; 64 << 10];
     loop {
         let n = reader.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
-        if loading.push_header(file, &piece[..n]).with_context(|| path.display().to_string())? == 0 {
+        if push(&piece[..n]).with_context(|| path.display().to_string())? == 0 {
             return Ok(());
         }
         ensure!(n > 0, "{} ends inside its header: download it again", path.display());

@@ -1,7 +1,9 @@
-//! The runtime's face to JavaScript: what the npm package's worker calls. Structured values cross as JSON text.
+//! The runtime for JavaScript: what the npm package's worker calls. Structured values are passed as JSON.
 
 #[cfg(feature = "cpu")]
 use crate::cpu::{Cpu, Team};
+#[cfg(feature = "cpu")]
+use crate::engine::cpu_kernels;
 use crate::engine::{Device, Engine, Error, Loading, Request};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
@@ -10,19 +12,29 @@ use js_sys::Reflect;
 use std::sync::{Arc, OnceLock};
 use wasm_bindgen::prelude::*;
 
-/// A device, and on it a model that is being loaded or is ready.
+#[cfg(all(feature = "gpu", feature = "cpu"))]
+compile_error!("a build for browsers has one device: enable the feature `gpu` or `cpu`");
+
+/// The device of this build.
+#[cfg(feature = "gpu")]
+type Only = Gpu;
+/// The device of this build.
+#[cfg(not(feature = "gpu"))]
+type Only = Cpu;
+
+/// A device, and on it a model that is being loaded or is ready. It answers one request at a time.
 #[wasm_bindgen]
 pub struct Runtime {
-    device: Device,
-    loading: Option<Loading>,
-    engine: Option<Engine>,
+    device: Only,
+    loading: Option<Loading<Only>>,
+    engine: Option<Engine<Only>>,
 }
 
-/// A JS `Error` whose `code` tells the cause.
+/// A JS `Error`. Its `code` is the cause.
 fn thrown(error: impl Into<Error>) -> JsValue {
     let error = error.into();
     let js = js_sys::Error::new(&error.to_string());
-    // Setting a property of a fresh object does not fail.
+    // Setting a property of a new object does not fail.
     let _ = Reflect::set(&js, &"code".into(), &error.code().into());
     js.into()
 }
@@ -37,7 +49,7 @@ fn no_model() -> JsValue {
 
 #[wasm_bindgen]
 impl Runtime {
-    /// Opens the device and tests that it computes rightly.
+    /// Opens the device and tests its kernels.
     pub async fn open(options_json: String) -> Result<Runtime, JsValue> {
         console_error_panic_hook::set_once();
         let options: OpenOptions = serde_json::from_str(&options_json)
@@ -46,12 +58,12 @@ impl Runtime {
         Ok(Runtime { device, loading: None, engine: None })
     }
 
-    /// What the device is and can, as JSON.
+    /// What the device is and can do, as JSON.
     pub fn device_info(&self) -> Result<String, JsValue> {
-        json(&self.device.info())
+        json(&Device::info(&self.device))
     }
 
-    /// Begins to load a model of files of these sizes; the one before is given up first.
+    /// Begins to load a model from files of these sizes. Frees the one before.
     pub fn begin(&mut self, file_sizes: &[f64], options_json: &str) -> Result<(), JsValue> {
         let options = serde_json::from_str(options_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
@@ -61,12 +73,12 @@ impl Runtime {
         Ok(())
     }
 
-    /// Takes a header's next bytes; returns how many more it needs at least.
+    /// Takes a header's next bytes. Returns how many more it needs at least.
     pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, JsValue> {
         self.loading.as_mut().ok_or_else(no_model)?.push_header(file, bytes).map_err(thrown)
     }
 
-    /// With all headers complete: checks the model and allocates its memory. Returns what it is, as JSON.
+    /// When all headers are complete: checks the model and allocates its memory. Returns what it is, as JSON.
     pub async fn prepare(&mut self) -> Result<String, JsValue> {
         let loading = self.loading.as_mut().ok_or_else(no_model)?;
         json(loading.prepare(&self.device).await.map_err(thrown)?)
@@ -91,26 +103,28 @@ impl Runtime {
         self.engine.as_ref().ok_or_else(no_model)?.tokenizer().encode(text, parse_special).map_err(thrown)
     }
 
-    /// The text of token ids, control tokens left out.
+    /// The text of token ids, without control tokens.
     pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {
         Ok(self.engine.as_ref().ok_or_else(no_model)?.tokenizer().decode(ids))
     }
 
-    /// Takes up a request; computes nothing yet. Returns token counts, as JSON.
+    /// Takes up a request in place of the running one. Computes nothing yet. Returns token counts, as JSON.
     pub fn start(&mut self, request_json: &str) -> Result<String, JsValue> {
         let request = Request::from_json(request_json).map_err(thrown)?;
-        json(&self.engine.as_mut().ok_or_else(no_model)?.start(request).map_err(thrown)?)
+        let engine = self.engine.as_mut().ok_or_else(no_model)?;
+        engine.cancel_all();
+        json(&engine.start(request).map_err(thrown)?)
     }
 
-    /// One chunk of the prompt or one token. Returns what it brought, as JSON.
+    /// Waits for a piece of the prompt or for a token. Returns how far the answer is, as JSON.
     pub async fn next(&mut self) -> Result<String, JsValue> {
-        json(&self.engine.as_mut().ok_or_else(no_model)?.advance().await.map_err(thrown)?)
+        json(&self.engine.as_mut().ok_or_else(no_model)?.advance().await.map_err(thrown)?.progress)
     }
 
-    /// Drops the running request.
+    /// Ends the running request.
     pub fn cancel(&mut self) {
         if let Some(engine) = &mut self.engine {
-            engine.cancel();
+            engine.cancel_all();
         }
     }
 
@@ -130,19 +144,29 @@ impl Drop for Runtime {
 #[cfg(feature = "cpu")]
 static TEAM: OnceLock<Arc<Team>> = OnceLock::new();
 
-/// Before the device is opened: that so many threads will be there, this one among them.
+/// Sets the number of threads, this one included. Comes before the device is opened.
 #[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn start_team(threads: usize) {
     TEAM.get_or_init(|| Team::new(threads));
 }
 
-/// On a worker of its own over the same memory: does the work of thread 1, 2, ... and does not come back before the device is freed.
+/// Does the work of thread 1, 2, ... on a worker of its own over the same memory. Returns when the device is
+/// freed.
 #[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn work(thread: usize) {
     if let Some(team) = TEAM.get() {
         team.work(thread);
+    }
+}
+
+/// For a thread whose [`work`] has ended with an error: without this, the others would wait for it for ever.
+#[cfg(feature = "cpu")]
+#[wasm_bindgen]
+pub fn fail_team() {
+    if let Some(team) = TEAM.get() {
+        team.fail();
     }
 }
 
@@ -162,33 +186,41 @@ fn open_cpu() -> Result<Cpu, crate::cpu::CpuError> {
     }
 }
 
-async fn open_device(options: OpenOptions) -> Result<Device, Error> {
-    match options.device.as_str() {
-        #[cfg(feature = "gpu")]
-        "webgpu" => {
-            let mut gpu = Options {
-                kernels: options.kernels,
-                packed_dot: options.packed_dot,
-                subgroup_size: options.subgroup_size,
-                ..Options::default()
-            };
-            if !options.adapter_name.is_empty() {
-                gpu.name = options.adapter_name;
-            }
-            let mut gpu = Gpu::open(gpu).await?;
-            if options.measure {
-                tune::measure(&mut gpu).await?;
-            }
-            self_test::run(&gpu).await?;
-            Ok(Device::Gpu(gpu))
-        }
-        #[cfg(feature = "cpu")]
-        "cpu" => {
-            let mut cpu = open_cpu()?;
-            cpu.set_int8(options.kernels.split(',').any(|word| word == "int8"));
-            Ok(Device::Cpu(cpu))
-        }
-        other => Err(Error::InvalidRequest(format!("this build of the runtime has no device `{other}`"))),
+#[cfg(feature = "gpu")]
+async fn open_device(options: OpenOptions) -> Result<Gpu, Error> {
+    check_device(&options.device, "webgpu")?;
+    let mut gpu = Options {
+        kernels: options.kernels,
+        packed_dot: options.packed_dot,
+        subgroup_size: options.subgroup_size,
+        ..Options::default()
+    };
+    if !options.adapter_name.is_empty() {
+        gpu.name = options.adapter_name;
+    }
+    let mut gpu = Gpu::open(gpu).await?;
+    if options.measure {
+        tune::measure(&mut gpu).await?;
+    }
+    self_test::run(&gpu).await?;
+    Ok(gpu)
+}
+
+#[cfg(not(feature = "gpu"))]
+async fn open_device(options: OpenOptions) -> Result<Cpu, Error> {
+    check_device(&options.device, "cpu")?;
+    let int8 = cpu_kernels(&options.kernels)?;
+    let mut cpu = open_cpu()?;
+    cpu.set_int8(int8);
+    Ok(cpu)
+}
+
+fn check_device(wanted: &str, only: &str) -> Result<(), Error> {
+    match wanted == only {
+        true => Ok(()),
+        false => Err(Error::InvalidRequest(format!(
+            "this build of the runtime has no device `{wanted}`, only `{only}`"
+        ))),
     }
 }
 
@@ -196,7 +228,7 @@ async fn open_device(options: OpenOptions) -> Result<Device, Error> {
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct OpenOptions {
-    /// `webgpu` or `cpu`; a build may have one of them only.
+    /// `webgpu` or `cpu`; each build has one of them.
     device: String,
     /// What the browser calls the adapter; wgpu does not pass it on.
     adapter_name: String,
@@ -204,7 +236,7 @@ struct OpenOptions {
     subgroup_size: u32,
     /// Whether the browser's WGSL has packed integer dot products.
     packed_dot: bool,
-    /// Which kernels to run; empty: the usual ones. On the CPU `int8` counts, other words are a GPU's.
+    /// Which kernels to run; empty: the usual ones. On the CPU `exact` or `int8`.
     kernels: String,
     /// Whether to measure which of them are the fastest.
     measure: bool,

@@ -14,9 +14,9 @@ fn info(args: &[&str], path: &Path) -> Output {
     nomoat().arg("info").args(args).arg(path).output().unwrap()
 }
 
-/// Writes a model of one layer with a vocabulary of four words.
+/// Writes a model of one layer with a vocabulary of five words.
 fn write_model(path: &Path) {
-    let words: &[&str] = &["<unk>", "<s>", "</s>", "a"];
+    let words: &[&str] = &["<unk>", "<s>", "</s>", "a", "▁"];
     let writer = Writer::new()
         .metadata("general.architecture", "llama")
         .metadata("llama.context_length", 64_u32)
@@ -29,7 +29,7 @@ fn write_model(path: &Path) {
         .metadata("tokenizer.ggml.tokens", words)
         .metadata("tokenizer.ggml.scores", vec![0.0_f32; words.len()]);
     let tensors: [(&str, &[u64]); 11] = [
-        ("token_embd", &[4, 32]),
+        ("token_embd", &[5, 32]),
         ("blk.0.attn_norm", &[32]),
         ("blk.0.attn_q", &[32, 32]),
         ("blk.0.attn_k", &[32, 32]),
@@ -74,6 +74,23 @@ fn an_error_is_printed_once() {
     assert_eq!(message.lines().count(), 1, "{message}");
     let message = String::from_utf8(info(&[], &folder.path().join("none.gguf")).stderr).unwrap();
     assert!(message.starts_with("error: cannot open ") && message.contains("none.gguf"), "{message}");
+}
+
+#[test]
+fn kernels_that_no_device_has_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_model(&path);
+    let run = |kernels: &str| {
+        let args = ["-p", "a", "--raw", "-n", "1", "--device", "cpu", "--threads", "1", "--kernels", kernels];
+        nomoat().arg("run").arg(&path).args(args).output().unwrap()
+    };
+    let output = run("exact");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run("exact,tile");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("tile") && message.contains("exact or int8"), "{message}");
 }
 
 /// As in `nomoat info MODEL | head -1`.

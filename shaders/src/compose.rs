@@ -1,11 +1,10 @@
 //! Composes the text of a variant from WGSL files: `{NAME}` is replaced by a setting's value, `#import`
 //! includes another file once, and `#if NAME=value`, `#else` and `#endif` keep or drop lines. The build
-//! script validates every variant with it. Hosts compose variants when they run, so that they store each line
-//! only once.
+//! script validates every variant. Hosts compose variants at run time, so that each file is stored only once.
 
 use std::collections::BTreeSet;
 
-/// Names and values of settings.
+/// The names and values of the settings.
 pub type Settings<'a> = Vec<(&'a str, &'a str)>;
 
 /// The text of the variant with these settings; `source` returns a file's text by its name.

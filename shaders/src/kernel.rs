@@ -1,26 +1,26 @@
-//! The kernels and their variants, as types: a variant that cannot be written down does not exist, and every
-//! one that can is composed and validated when the crate is built.
+//! The kernels and their variants, as types. Only variants that exist can be expressed, and all of them are
+//! composed and validated when the crate is built.
 
 use std::fmt;
 
-/// How a weight lies on a device: a file of `wgsl/weight` that declares `quants`.
+/// How a weight is stored on a device: a file in `wgsl/weight` that declares a `quants` buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     pub(crate) name: &'static str,
     pub(crate) is_packed: bool,
 }
 
-/// A layout whose integers can be had as bytes, for integer dot products.
+/// A layout that can unpack its integers to bytes, for integer dot products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packed(Layout);
 
 impl Layout {
-    /// The layout's name: that of its file.
+    /// The name of the layout and its file.
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// The same for integer dot products, if it has integers.
+    /// This layout for integer dot products, if it supports them.
     pub fn packed(self) -> Option<Packed> {
         self.is_packed.then_some(Packed(self))
     }
@@ -31,38 +31,38 @@ impl Layout {
 pub enum Operands {
     /// Activations as floats.
     Floats(Layout),
-    /// Activations as floats, which are normed as they are read.
+    /// Activations as floats, RMS-normalised as they are read.
     Normed(Layout),
     /// Activations quantised to 8 bits.
     Int8(Packed),
 }
 
-/// What becomes of a projection's sums: the tails of groups.
+/// What a kernel does with a projection's sums: the tail of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tail {
     /// The main part.
     pub output: Output,
-    /// A bias is added first.
+    /// Whether a bias is added first.
     pub bias: bool,
 }
 
-/// The main part of a tail: a file of `wgsl/matmul/output`.
+/// The main part of a tail: a file in `wgsl/matmul/output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// Stored, after an activation perhaps.
+    /// Stored, optionally after an activation.
     Plain,
     /// Added to the residual stream.
     Residual,
-    /// A gate and what it gates, multiplied.
+    /// `activation(gate) * up`, where the weight holds the rows of both.
     Gated,
-    /// Queries, keys and values: turned, and put into a cache.
+    /// Queries, keys and values: queries and keys are rotated, keys and values are written to the KV pool.
     Heads,
 }
 
-/// How the threads that share rows of a weight add up.
+/// How the threads that share rows of a weight add up their sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lanes {
-    /// No rows are shared.
+    /// Threads share no rows.
     One,
     /// In workgroup memory.
     Shared,
@@ -70,18 +70,18 @@ pub enum Lanes {
     Subgroup,
 }
 
-/// How tiles lie in workgroup memory.
+/// The numbers of a tile in workgroup memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Staged {
-    /// As f32.
+    /// f32.
     F32(Layout),
-    /// As f16.
+    /// f16.
     F16(Layout),
-    /// As bytes.
+    /// Bytes.
     Int8(Packed),
 }
 
-/// Rows of the step in a tile.
+/// Step rows per tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tile {
     /// 32.
@@ -90,7 +90,7 @@ pub enum Tile {
     Large,
 }
 
-/// A kernel with its settings. Each is a file below `wgsl/`, which says what it computes.
+/// A kernel with its settings. Each kernel is a file in `wgsl/`, which says what it computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Kernel {
@@ -109,12 +109,12 @@ pub enum Kernel {
     RopeTable,
     Rope,
     KvWrite,
-    /// `wide`: for heads of more than 128 dimensions; `grouped`: four queries in a workgroup.
+    /// `wide`: for heads of more than 128 dimensions; `grouped`: up to four queries per workgroup.
     Attention {
         wide: bool,
         grouped: bool,
     },
-    /// For software devices, by room for a head's dimensions.
+    /// For software devices.
     AttentionFew(Room),
     AttentionMerge,
     Add,
@@ -122,7 +122,7 @@ pub enum Kernel {
     Activate,
     Gated,
     SelectRows,
-    /// `adjusted`: of logits with penalties and biases.
+    /// `adjusted`: penalties and biases are applied to the logits.
     LikeliestPart {
         adjusted: bool,
     },
@@ -136,7 +136,7 @@ pub enum Kernel {
     BenchMultiplyAdd(Number),
 }
 
-/// Dimensions of a head that there is room for.
+/// The largest head dimension that the kernel supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Room {
     /// 64.
@@ -147,7 +147,7 @@ pub enum Room {
     Large,
 }
 
-/// The numbers that a bench multiplies.
+/// The type of the numbers that a bench multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Number {
@@ -191,7 +191,7 @@ impl Lanes {
 }
 
 impl Kernel {
-    /// The kernel's file below `wgsl/` and the values of its settings.
+    /// The kernel's file in `wgsl/` and the values of its settings.
     pub(crate) fn settings(self) -> Vec<(&'static str, &'static str)> {
         let of = |file, settings: &[(&'static str, &'static str)]| [&[("FILE", file)], settings].concat();
         let projection = |file, operands: Operands, tail: Tail, lanes: Lanes| {
@@ -255,7 +255,7 @@ impl Kernel {
         }
     }
 
-    /// Every kernel with every setting, over these layouts.
+    /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
         let mut all = vec![RmsNorm, RopeTable, Rope, KvWrite, AttentionMerge, Add, Bias, Activate, Gated];

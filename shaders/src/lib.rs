@@ -1,8 +1,8 @@
-//! Nomoat's compute kernels: their WGSL, composed and validated when this crate is built, and what a host
-//! must know to run them.
+//! Nomoat's compute kernels: their WGSL, validated when this crate is built, and what a host must know to run
+//! them.
 //!
-//! The kernels are in `wgsl/`, one file each, which says what it computes, how its buffers are laid out and
-//! how workgroups map onto the output. [`Kernel`] names them with their settings.
+//! Each kernel is one file in `wgsl/`. The file says what the kernel computes, how its buffers are laid out
+//! and how workgroups map to the output. [`Kernel`] lists the kernels and their settings.
 
 mod compose;
 mod kernel;
@@ -11,21 +11,21 @@ mod reflect;
 pub use kernel::{Kernel, Lanes, Layout, Number, Operands, Output, Packed, Room, Staged, Tail, Tile};
 pub use reflect::{Access, Binding};
 
-/// The text of a kernel, and what a host must know of it.
+/// The text of a kernel, and what a host must know to run it.
 #[derive(Clone, Debug)]
 pub struct Shader {
-    /// What it is.
+    /// The kernel and its settings.
     pub kernel: Kernel,
-    /// The whole text, valid WGSL as browsers take it; the entry point is `main`.
+    /// The whole text, in WGSL that browsers accept; the entry point is `main`.
     pub wgsl: String,
-    /// Names of the `override` constants.
+    /// The names of the `override` constants.
     pub overrides: Vec<String>,
-    /// Bindings, by rising number.
+    /// The bindings, in ascending order.
     pub bindings: Vec<Binding>,
 }
 
 impl Kernel {
-    /// Composes the kernel's text. An error for kernels of benches, where the feature `bench` is off.
+    /// Composes the kernel's text. Bench kernels are an error without the feature `bench`.
     pub fn shader(self) -> Result<Shader, String> {
         let source = |name: &str| {
             SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
@@ -51,7 +51,7 @@ impl Shader {
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 
 impl Layout {
-    /// The layout of this name.
+    /// The layout with this name.
     pub fn find(name: &str) -> Option<Layout> {
         LAYOUTS.iter().copied().find(|layout| layout.name == name)
     }
@@ -80,7 +80,7 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for shader in all() {
             assert!(names.insert(shader.kernel.to_string()), "{} twice", shader.kernel);
-            // Every WebGPU device has 8 storage buffers a stage.
+            // Every WebGPU device supports 8 storage buffers per stage.
             let storage = shader.bindings.iter().filter(|b| b.access != Access::Uniform).count();
             assert!(storage <= 8, "{}: {storage} storage buffers", shader.kernel);
             assert!(!shader.wgsl.contains("\n#"), "{}: {}", shader.kernel, shader.wgsl);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_are_those_of_the_folder() {
+    fn layouts_are_found_in_the_folder() {
         let names: Vec<_> = Layout::all().iter().map(|layout| layout.name()).collect();
         for name in ["f16", "f32", "q4_0", "q4_1", "q8_0"] {
             assert!(names.contains(&name), "{names:?}");

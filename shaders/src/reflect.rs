@@ -1,14 +1,14 @@
-//! What a host must know of a kernel, read from its text. Kernels keep a declaration on one line; the build
-//! script compares what is found here with what naga finds.
+//! Finds a kernel's bindings and overrides in its text. Each declaration must be on one line; the build
+//! script compares the result with naga's.
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// A uniform buffer.
     Uniform,
-    /// A storage buffer that is read.
+    /// A storage buffer that is only read.
     Read,
-    /// A storage buffer that is written, and perhaps read.
+    /// A storage buffer that is written and may be read.
     Write,
 }
 
@@ -17,20 +17,20 @@ pub enum Access {
 pub struct Binding {
     /// `@binding` number.
     pub index: u32,
-    /// The variable's name in WGSL, by which hosts bind.
+    /// The variable's name in WGSL. Hosts bind buffers by it.
     pub name: String,
-    /// Kind and direction.
+    /// How the kernel uses it.
     pub access: Access,
 }
 
-/// The bindings, by rising number.
+/// The bindings, in ascending order.
 pub fn bindings(wgsl: &str) -> Vec<Binding> {
     let mut all: Vec<Binding> = wgsl.lines().filter_map(binding).collect();
     all.sort_by_key(|binding| binding.index);
     all
 }
 
-/// Such as `@group(0) @binding(3) var<storage, read> scales: array<u32>;`.
+/// Parses a line such as `@group(0) @binding(3) var<storage, read> scales: array<u32>;`.
 fn binding(line: &str) -> Option<Binding> {
     let (index, rest) = line.strip_prefix("@group(0) @binding(")?.split_once(") var<")?;
     let (space, rest) = rest.split_once("> ")?;
@@ -44,7 +44,7 @@ fn binding(line: &str) -> Option<Binding> {
     Some(Binding { index: index.parse().ok()?, name: name.to_string(), access })
 }
 
-/// The names of the `override` constants, in order.
+/// The names of the `override` constants, in the order of the text.
 pub fn overrides(wgsl: &str) -> Vec<String> {
     let name = |line: &str| line.strip_prefix("override ")?.split_once(':').map(|(name, _)| name.to_string());
     wgsl.lines().filter_map(name).collect()

@@ -271,7 +271,8 @@ export function requestPersistentStorage(): Promise<boolean> {
   return Promise.resolve(false);
 }
 
-const sample = `Photosynthesis is how plants **make their own food**. They need three things: *light*, water and carbon dioxide.
+const sample = `Photosynthesis is how plants **make their own food**. They need three things:
+*light*, water and carbon dioxide.
 
 ## The recipe
 
@@ -302,7 +303,9 @@ def photosynthesis(water: int, carbon_dioxide: int, light: bool = True) -> dict[
 - [x] Light
 - [ ] Darkness
 
-Read more at [Wikipedia](https://en.wikipedia.org/wiki/Photosynthesis). ![A leaf](https://example.com/leaf.png) <img src=x onerror=alert(1)> 植物在叶绿体中把光能变成化学能。
+Read more at [Wikipedia](https://en.wikipedia.org/wiki/Photosynthesis).
+![A leaf](https://example.com/leaf.png) <img src=x onerror=alert(1)>
+植物在叶绿体中把光能变成化学能。
 
 ---
 

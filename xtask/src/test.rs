@@ -82,18 +82,25 @@ fn lint(_: &Options) -> Result<()> {
         "nomoat-runtime/cli",
     ];
     execute("cargo", &[native.as_slice(), &deny].concat())?;
-    let wasm = [
-        "clippy",
-        "--quiet",
-        "--profile",
-        "wasm",
-        "--target",
-        "wasm32-unknown-unknown",
-        "-p",
-        "nomoat-runtime",
-        "--lib",
-    ];
-    execute("cargo", &[wasm.as_slice(), &deny].concat())
+    // A build for browsers has one device.
+    for device in ["gpu", "cpu"] {
+        let wasm = [
+            "clippy",
+            "--quiet",
+            "--profile",
+            "wasm",
+            "--target",
+            "wasm32-unknown-unknown",
+            "-p",
+            "nomoat-runtime",
+            "--lib",
+            "--no-default-features",
+            "--features",
+            device,
+        ];
+        execute("cargo", &[wasm.as_slice(), &deny].concat())?;
+    }
+    Ok(())
 }
 
 fn setup(_: &Options) -> Result<()> {

@@ -4,10 +4,9 @@ use super::model::{Model, OwnedStep, Times, executor, prompt, run as run_steps};
 use super::report::{Report, Row, Run, Whole, kernels_text, limits_text, whole_text};
 use super::shape::{Name, Shape};
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nomoat_runtime::engine::Device;
 use nomoat_runtime::gpu::{self, Executor, Gpu, GpuError, Meter, OpTime, self_test};
-use nomoat_runtime::graph::Feed;
 use nomoat_runtime::quant::Format;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
@@ -19,8 +18,8 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "smollm2-135m")]
     shape: Name,
     /// Format of its matrices.
-    #[arg(long, value_enum, default_value = "q4_0")]
-    format: FormatChoice,
+    #[arg(long, value_parser = parse_format, default_value = "q4_0")]
+    format: Format,
     /// Measure less: the kernels of one weight format, and shorter runs.
     #[arg(long)]
     quick: bool,
@@ -38,31 +37,17 @@ pub struct Options {
     write_model: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum FormatChoice {
-    F16,
-    #[value(name = "q4_0")]
-    Q4_0,
-    #[value(name = "q4_1")]
-    Q4_1,
-    #[value(name = "q8_0")]
-    Q8_0,
+/// Formats whose kernels are measured: those of models that are run.
+fn formats() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| *format != Format::F32)
 }
 
-impl FormatChoice {
-    fn format(self) -> Format {
-        match self {
-            FormatChoice::F16 => Format::F16,
-            FormatChoice::Q4_0 => Format::Q4_0,
-            FormatChoice::Q4_1 => Format::Q4_1,
-            FormatChoice::Q8_0 => Format::Q8_0,
-        }
-    }
+fn parse_format(name: &str) -> Result<Format, String> {
+    let found = formats().find(|format| format.name().eq_ignore_ascii_case(name));
+    let names: Vec<String> = formats().map(|format| format.name().to_lowercase()).collect();
+    found.ok_or_else(|| format!("use one of {}", names.join(", ")))
 }
 
-/// Formats whose kernels are measured.
-const FORMATS: [Format; 4] = [Format::F16, Format::Q4_0, Format::Q4_1, Format::Q8_0];
 /// Bytes of the layers on which kernels are measured, but at least two layers.
 const LAYERS: u64 = 256 << 20;
 /// Positions of the longer context.
@@ -71,7 +56,7 @@ const LONG: u32 = 4096;
 const TOKENS: usize = 128;
 
 pub fn run(options: &Options) -> Result<()> {
-    let (shape, format) = (options.shape.shape(), options.format.format());
+    let (shape, format) = (options.shape.shape(), options.format);
     if let Some(path) = &options.write_model {
         return shape.write(format, path).with_context(|| path.display().to_string());
     }
@@ -86,7 +71,7 @@ async fn measure(options: &Options, shape: &Shape, format: Format) -> Result<()>
     let mut bench = Bench { gpu: &gpu, meter, shape, format, options };
 
     // The chosen format comes first, with all ops.
-    let others = FORMATS.into_iter().filter(|other| *other != format && !options.quick);
+    let others = formats().filter(|other| *other != format && !options.quick);
     let mut timed = Vec::new();
     for format in std::iter::once(format).chain(others) {
         match bench.kernels(format).await {
@@ -209,7 +194,7 @@ impl Bench<'_> {
     async fn whole(&mut self) -> Result<Whole> {
         eprintln!("[{} in {}]", self.shape.name, self.format.name());
         let model = Model::new(self.gpu, self.shape, self.format).await?;
-        let chunk = Device::Gpu(self.gpu.clone()).chunk();
+        let chunk = self.gpu.max_rows();
         let context_length = LONG + TOKENS as u32 + 1;
         let mut executor = executor(self.gpu, &model, chunk, context_length)?;
         let mut whole = Whole {
@@ -224,8 +209,7 @@ impl Bench<'_> {
 
         for n_tokens in [128, 512] {
             let steps = prompt(n_tokens, chunk);
-            let next = |i: usize| steps.get(i).map(|rows| (rows, Feed::Host));
-            let times = fastest(&mut executor, next, seconds).await?;
+            let times = fastest(&mut executor, |i| steps.get(i), seconds).await?;
             let mut floors = [0.0; 2];
             for rows in &steps[..times.submits] {
                 let floor = self.meter.step_floors(&executor, model.subject(), &rows.step());
@@ -234,10 +218,10 @@ impl Bench<'_> {
             whole.runs.push(self.run(format!("pp{n_tokens}"), times, floors, None));
         }
         for context in [0, LONG] {
-            let steps: Vec<OwnedStep> =
-                (context..).take(TOKENS).map(|at| OwnedStep::new(at..at + 1, true)).collect();
-            let feed = |i| if i == 0 { Feed::Host } else { Feed::Previous };
-            let times = fastest(&mut executor, |i| steps.get(i).map(|rows| (rows, feed(i))), seconds).await?;
+            let first = OwnedStep::new(context..context + 1, true);
+            let rest = (context + 1..).take(TOKENS - 1).map(OwnedStep::next);
+            let steps: Vec<OwnedStep> = std::iter::once(first).chain(rest).collect();
+            let times = fastest(&mut executor, |i| steps.get(i), seconds).await?;
             let middle = steps[times.tokens / 2].step();
             let device = match self.meter.has_clock() {
                 true => Some(self.meter.step(&mut executor, &middle).await?),
@@ -273,7 +257,7 @@ const ROUNDS: u32 = 4;
 /// is over.
 async fn fastest<'r>(
     executor: &mut Executor,
-    next: impl Fn(usize) -> Option<(&'r OwnedStep, Feed)>,
+    next: impl Fn(usize) -> Option<&'r OwnedStep>,
     seconds: f64,
 ) -> Result<Times> {
     let start = Instant::now();

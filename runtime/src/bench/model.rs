@@ -4,10 +4,10 @@ use super::shape::{RUN, Shape, blocks};
 use anyhow::{Result, ensure};
 use nomoat_runtime::gguf::{Header, HeaderReader};
 use nomoat_runtime::gpu::{Executor, Gpu, Subject, Weights};
-use nomoat_runtime::graph::{Capacity, Feed, Graph, Output, PAGE, Step, Token, Want, WeightId};
+use nomoat_runtime::graph::{Capacity, Graph, Output, PAGE, Source, Step, Token, WeightId};
 use nomoat_runtime::load::formats;
 use nomoat_runtime::model::{Config, Tensors, build};
-use nomoat_runtime::quant::{BLOCK, Format};
+use nomoat_runtime::quant::Format;
 use nomoat_runtime::text::Tokenizer;
 use std::time::Instant;
 
@@ -47,14 +47,14 @@ impl Model {
         for (i, weight) in graph.weights.iter().enumerate() {
             if weight.is_vector {
                 // Constants are written already; write_vector would overwrite them.
-                if matches!(weight.source, nomoat_runtime::graph::Source::Tensor { .. }) {
+                if matches!(weight.source, Source::Tensor { .. }) {
                     weights.write_vector(WeightId(i), &vec![1.0; weight.n_cols]);
                 }
                 continue;
             }
             let format = formats[i];
             let (mut quants, mut scales) = (Vec::new(), Vec::new());
-            let n_blocks = weight.n_rows * weight.n_cols / BLOCK;
+            let n_blocks = weight.n_rows * weight.n_cols / format.block_len();
             format.repack(&blocks(format, weight.n_cols, n_blocks, i as u64), &mut quants, &mut scales);
             for first in (0..n_blocks).step_by(RUN) {
                 let n = RUN.min(n_blocks - first);
@@ -86,19 +86,27 @@ pub struct OwnedStep {
 }
 
 impl OwnedStep {
-    /// A step of tokens at these positions; the last one may have an output.
+    /// A step of tokens at these positions; the last one may have an output, whose token goes to slot 0.
     pub fn new(positions: std::ops::Range<u32>, has_output: bool) -> Self {
         let pages = (0..positions.end.div_ceil(PAGE)).collect();
-        let output = positions.len() as u32 - 1;
+        let row = positions.len() as u32 - 1;
         let token = |position| Token { id: 100 + position % 50, position, sequence: 0, cell: position };
-        let outputs = if has_output { vec![Output { row: output, target: 0 }] } else { Vec::new() };
+        let outputs = vec![Output { slot: 0, ..Output::likeliest(row, 0) }; usize::from(has_output)];
         Self { tokens: positions.map(token).collect(), outputs, pages }
+    }
+
+    /// A step of one token, the one that the step before chose.
+    pub fn next(position: u32) -> Self {
+        let mut step = Self::new(position..position + 1, true);
+        step.tokens[0].id = Token::FROM_SLOT;
+        step
     }
 
     pub fn step(&self) -> Step<'_> {
         Step {
             tokens: &self.tokens,
             outputs: &self.outputs,
+            choices: &[],
             pages: &self.pages,
             max_pages: self.pages.len() as u32,
         }
@@ -131,21 +139,20 @@ pub struct Times {
     pub host_seconds: f64,
 }
 
-/// Runs steps as the engine does, with several in flight. `next` returns a step and where its token comes
-/// from, or `None` at the end.
+/// Runs steps as the engine does, with several in flight. `next` returns `None` at the end.
 pub async fn run<'r>(
     executor: &mut Executor,
-    mut next: impl FnMut(usize) -> Option<(&'r OwnedStep, Feed)>,
+    mut next: impl FnMut(usize) -> Option<&'r OwnedStep>,
 ) -> Result<Times> {
     executor.drain().await?;
     let mut times = Times::default();
     let start = Instant::now();
-    while let Some((rows, feed)) = next(times.submits) {
+    while let Some(rows) = next(times.submits) {
         if executor.in_flight() == executor.depth() {
             executor.result().await?;
         }
         let begun = Instant::now();
-        executor.submit(&rows.step(), Want::Best, feed)?;
+        executor.submit(&rows.step())?;
         times.host_seconds += begun.elapsed().as_secs_f64();
         times.tokens += rows.tokens.len();
         times.submits += 1;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use nomoat_runtime::gguf::{TensorType, Writer};
-use nomoat_runtime::quant::{BLOCK, Format};
+use nomoat_runtime::quant::Format;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
@@ -130,7 +130,7 @@ impl Shape {
         let n_q = self.n_heads * self.head_dim;
         let n_kv = self.n_kv_heads * self.head_dim;
         let weights = (2 * n_q + 2 * n_kv + 3 * self.n_ff) * self.n_embd;
-        weights / BLOCK as u64 * format.block_bytes() as u64
+        weights / format.block_len() as u64 * format.block_bytes() as u64
     }
 
     /// A writer with all metadata and no tensors yet. The vocabulary has the right size, but no meaning.
@@ -180,7 +180,7 @@ impl Shape {
         self.writer(format).write(BufWriter::new(File::create(path)?), |i, out| {
             match tensors[i].1.as_slice() {
                 &[n_rows, n_cols] => {
-                    let n_blocks = (n_rows * n_cols) as usize / BLOCK;
+                    let n_blocks = (n_rows * n_cols) as usize / format.block_len();
                     let blocks = blocks(format, n_cols as usize, n_blocks, i as u64);
                     let mut left = n_blocks * format.block_bytes();
                     while left > 0 {
@@ -205,42 +205,20 @@ pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<
     let n_blocks = n_blocks.min(RUN);
     let mut state = seed;
     // SplitMix64 (Steele, Lea and Flood 2014).
-    let mut random = move || {
+    let random = move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    // Uniform numbers have a standard deviation of 1 / sqrt(12) of their range, which is 16 for 4 bits and
-    // 256 for 8.
-    let deviation = 1.0 / (n_cols as f32).sqrt();
-    let unit = deviation * 12_f32.sqrt();
-    let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
-    let uniform = |r: u64| unit * ((r >> 40) as f32 / (1 << 24) as f32 - 0.5);
-    let mut bytes = Vec::with_capacity(n_blocks * format.block_bytes());
-    for _ in 0..n_blocks {
-        match format {
-            Format::F32 => (0..BLOCK).for_each(|_| bytes.extend(uniform(random()).to_le_bytes())),
-            Format::F16 => (0..BLOCK).for_each(|_| bytes.extend(half(uniform(random())))),
-            Format::Q4_0 => bytes.extend(half(unit / 16.0)),
-            Format::Q4_1 => bytes.extend([half(unit / 16.0), half(-7.5 * unit / 16.0)].concat()),
-            Format::Q8_0 => bytes.extend(half(unit / 256.0)),
-        }
-        if format.scales_bytes() > 0 {
-            (0..format.quants_bytes() / 8).for_each(|_| bytes.extend(random().to_le_bytes()));
-        }
-    }
-    bytes
+    format.made_up(n_blocks * format.block_len(), 1.0 / (n_cols as f32).sqrt(), random)
 }
 
+/// The type of a format's tensors in files.
 fn tensor_type(format: Format) -> TensorType {
-    match format {
-        Format::F32 => TensorType::F32,
-        Format::F16 => TensorType::F16,
-        Format::Q4_0 => TensorType::Q4_0,
-        Format::Q4_1 => TensorType::Q4_1,
-        Format::Q8_0 => TensorType::Q8_0,
-    }
+    // Every format has a type in files.
+    let ty = (0..256).map(TensorType::from_id).find(|ty| ty.name() == format.name());
+    ty.unwrap_or(TensorType::F32)
 }
 
 #[cfg(test)]
@@ -264,16 +242,16 @@ mod tests {
             let parameters: u64 = header.tensors.iter().map(|tensor| tensor.n_elements()).sum();
             let found = (
                 parameters,
-                config.n_layers,
+                config.layers.len(),
                 config.n_embd,
-                config.n_ff,
-                config.n_heads,
-                config.n_kv_heads,
+                config.layers[0].n_ff,
+                config.layers[0].n_heads,
+                config.layers[0].n_kv_heads,
                 config.head_dim,
                 config.n_vocab,
             );
             assert_eq!(found, expected);
-            assert_eq!(n_projections(&graph), 7 * config.n_layers + 1);
+            assert_eq!(n_projections(&graph), 7 * config.layers.len() + 1);
         }
     }
 

@@ -156,7 +156,13 @@ impl Lowering<'_> {
     fn products(&mut self, work: Products) -> Result<(), CpuError> {
         let vectors = work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
             Part::Bias(bias) => Some(*bias),
-            _ => None,
+            Part::HeadNorm(norm) => Some(norm.weight),
+            Part::Activate(_)
+            | Part::Gate
+            | Part::GatedBy(..)
+            | Part::Add(_)
+            | Part::Rope(_)
+            | Part::KvWrite(..) => None,
         });
         for vector in vectors.chain(work.norm.map(|norm| norm.weight)) {
             self.weights.vector(vector)?;

@@ -100,7 +100,8 @@ impl Team {
         self.threads
     }
 
-    /// What a thread other than the leader does: every job, until the team ends or breaks.
+    /// What a thread other than the leader does: every job, until the team ends or breaks. `start` advances
+    /// for a job and for the end alone, so that a thread leaves each job once.
     pub fn work(&self, thread: usize) {
         for seen in 0.. {
             self.start.wait_past(seen);
@@ -124,8 +125,17 @@ impl Team {
         }
     }
 
-    /// Runs a job on all threads and waits until all have left it. Only the leader calls it.
+    /// Runs a job on all threads and waits until all have left it. Only the leader calls it. After an error,
+    /// the other threads end.
     pub(super) fn run(&self, job: &Job<'_>) -> Result<(), CpuError> {
+        let result = self.start_and_wait(job);
+        if result.is_err() {
+            self.end();
+        }
+        result
+    }
+
+    fn start_and_wait(&self, job: &Job<'_>) -> Result<(), CpuError> {
         if self.threads == 1 {
             self.check()?;
             return self.attempt(|| job(0));
@@ -186,7 +196,6 @@ impl Team {
     fn break_up(&self) {
         self.broken.store(true, SeqCst);
         self.barrier.advance();
-        self.start.advance();
     }
 
     /// Counts a thread as out of the job.
@@ -242,6 +251,7 @@ impl Drop for Pool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     /// Every thread sees what the others wrote before the barrier, however often.
     #[test]
@@ -289,6 +299,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Threads that are done with the job, one that fails, and one that is still at work.
+    #[test]
+    fn no_thread_is_in_a_job_that_has_ended() {
+        let pool = Pool::start(4).unwrap();
+        let inside = AtomicU32::new(0);
+        let job = |thread: usize| {
+            inside.fetch_add(1, SeqCst);
+            std::thread::sleep(Duration::from_millis([0, 0, 20, 100][thread]));
+            inside.fetch_sub(1, SeqCst);
+            if thread == 2 { Err(CpuError::Thread) } else { Ok(()) }
+        };
+        assert_eq!(pool.team.run(&job), Err(CpuError::Thread));
+        assert_eq!(inside.load(SeqCst), 0);
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn matmuls() {
             (1, 32, 9),
             (65, 544, 31),
         ] {
+            let cols = usize::next_multiple_of(cols, format.block_len());
             check(&matmul(format, rows, cols, tokens), 1e-3);
         }
     }
@@ -131,6 +132,7 @@ fn matmuls() {
 fn embeddings() {
     for format in Format::ALL {
         for (width, tokens) in [(32, 1), (576, 40)] {
+            let width = usize::next_multiple_of(width, format.block_len());
             let case = op(&format!("embed {}", format.name()), tokens, |g| {
                 let w = g.matrix(format.name(), 131, width);
                 g.embed(w);
@@ -319,8 +321,7 @@ fn a_layer_is_six_stages() {
 }
 
 /// Products with weights of different formats, which need activations in different forms; a gate with a bias
-/// and an up without, of which the gate comes second; a tail with an activation; sums of a product with its
-/// own input.
+/// whose pair has none; a tail with an activation; sums of a product with its own input.
 #[test]
 fn tails_of_mixed_products() {
     let (n, ff) = (64, 160);
@@ -334,8 +335,8 @@ fn tails_of_mixed_products() {
         let a = square(g, "Q4_0", x.0);
         let x = g.add(x, a);
         let h = g.rms_norm(x, norm, 1e-5);
-        let (up, gate) = (g.matrix("F16:up", ff, n), g.matrix("Q8_0:gate", ff, n));
-        let (up, gate) = (g.matmul(h, up), g.matmul(h, gate));
+        let (gate, up) = (g.matrix("Q8_0:gate", ff, n), g.matrix("F16:up", ff, n));
+        let (gate, up) = (g.matmul(h, gate), g.matmul(h, up));
         let bias = g.vector("F32:bias", ff);
         let gate = g.bias(gate, bias);
         let f = g.gated(gate, up, Activation::Gelu);

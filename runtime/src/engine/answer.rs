@@ -121,8 +121,7 @@ impl Answer {
         self.completion_tokens += 1;
         self.last = Some(id);
         let is_end = tokenizer.stop_ids().contains(&id);
-        let piece =
-            if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
+        let piece = if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {
             text.push_str(&self.stop.flush());

@@ -47,17 +47,18 @@ pub trait Device {
 pub trait DeviceModel: Sink {
     /// What a step may hold.
     fn capacity(&self) -> Capacity;
-    /// Makes the device compile what steps run, without waiting for it. May begin steps, whose results are of no use.
+    /// Makes the device compile what steps run, without waiting for it. May begin steps, whose results are of
+    /// no use.
     fn warm_up(&mut self) -> Result<(), Error>;
     /// How many steps are worth having under way at once.
     fn depth(&self) -> usize;
-    /// Sets what the choices of a slot's outputs depend on, before the first of them. Steps that have begun are not
-    /// affected. From then on the device counts the tokens that it chooses there as seen.
+    /// Sets what the choices of a slot's outputs depend on, before the first of them. Steps that have begun
+    /// are not affected. From then on the device counts the tokens that it chooses there as seen.
     fn set_slot(&mut self, slot: u32, state: SlotState);
     /// Begins a step. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
-    /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the oldest.
-    /// After an error, it counts as done.
+    /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
+    /// oldest. After an error, it counts as done.
     fn result(&mut self) -> impl Future<Output = Result<(), Error>>;
     /// Waits until no step is under way.
     fn drain(&mut self) -> impl Future<Output = Result<(), Error>>;
@@ -74,11 +75,13 @@ pub trait DeviceModel: Sink {
 /// What the choices of a slot's outputs depend on besides the logits and the [`crate::graph::Choice`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlotState<'a> {
-    /// For each token whether the prompt has it, and how often the answer does; empty where no logit is adjusted.
+    /// For each token whether the prompt has it, and how often the answer does; empty where no logit is
+    /// adjusted.
     pub seen: &'a [u32],
     /// What is added to each token's logit; empty where no logit is adjusted.
     pub bias: &'a [f32],
-    /// A bit for each token, 1 where it may be chosen; empty: all may. For grammars; devices do not read it yet.
+    /// A bit for each token, 1 where it may be chosen; empty: all may. For grammars; devices do not read it
+    /// yet.
     pub mask: &'a [u32],
 }
 
@@ -298,10 +301,30 @@ pub fn cpu_kernels(words: &str) -> Result<bool, Error> {
             "exact" => false,
             "int8" => true,
             _ => {
-                let message = format!("invalid kernels option: {word}: unknown; on the CPU use exact or int8");
+                let message =
+                    format!("invalid kernels option: {word}: unknown; on the CPU use exact or int8");
                 return Err(Error::InvalidRequest(message));
             }
         };
     }
     Ok(int8)
+}
+
+#[cfg(all(test, feature = "cpu"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_the_cpus_kernels() {
+        for (words, int8) in [("", false), ("exact", false), ("int8", true), (" exact , int8,", true)] {
+            assert_eq!(cpu_kernels(words).unwrap(), int8, "{words}");
+        }
+        for words in ["tile", "int8,tile", "Int8", "exact;int8"] {
+            let error = cpu_kernels(words).unwrap_err();
+            assert_eq!(error.code(), "invalid_request");
+            let message = error.to_string();
+            assert!(message.contains("exact or int8"), "{message}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! From a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data in pieces.
+//! From a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data in
+//! pieces.
 
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
@@ -73,8 +74,8 @@ impl Headers {
         Self { readers: sizes.iter().map(|size| HeaderReader::new(*size)).collect() }
     }
 
-    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0 when it
-    /// is complete.
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0
+    /// when it is complete.
     pub fn push(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
         let reader = self.readers.get_mut(file).ok_or_else(|| out_of_order("a header of no file"))?;
         Ok(reader.push(bytes)?)
@@ -120,13 +121,14 @@ impl<D: Device> Loading<D> {
         }
     }
 
-    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0 when it
-    /// is complete.
+    /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0
+    /// when it is complete.
     pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, Error> {
         self.headers.push(file, bytes)
     }
 
-    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the device.
+    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the
+    /// device.
     pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
         let mut headers = self.headers.finish()?;
         check_split(&headers)?;
@@ -263,7 +265,7 @@ fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Forma
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
     let bytes_in = |format: Format| -> usize {
         let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
-        of_format.map(|(w, _)| w.n_rows * w.n_cols / 32 * format.block_bytes()).sum()
+        of_format.map(|(w, _)| w.n_rows * w.n_cols / format.block_len() * format.block_bytes()).sum()
     };
     let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
     ModelInfo {

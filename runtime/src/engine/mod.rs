@@ -1,4 +1,5 @@
-//! Models that run: sequences that share the weights on a device and a KV pool, and the requests that they answer.
+//! Models that run: sequences that share the weights on a device and a KV pool, and the requests that they
+//! answer.
 
 mod answer;
 mod device;
@@ -106,8 +107,8 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the device
-    /// ends all answers. The future may be dropped: the next call continues.
+    /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the
+    /// device ends all answers. The future may be dropped: the next call continues.
     pub async fn advance(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -138,7 +139,8 @@ impl<D: Device> Engine<D> {
         let dispatches = self.model.dispatches();
         for share in &step.shares {
             let sequence = &mut self.scheduler.sequences[share.sequence];
-            let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer) else {
+            let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer)
+            else {
                 continue;
             };
             let id = answer.id;
@@ -170,8 +172,8 @@ impl<D: Device> Engine<D> {
         self.scheduler.end_answers();
     }
 
-    /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single tokens as in
-    /// decoding. All answers end. Computes all tokens again, also those in the KV pool.
+    /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single tokens
+    /// as in decoding. All answers end. Computes all tokens again, also those in the KV pool.
     pub async fn score(&mut self, ids: &[u32], one_by_one: bool) -> Result<Score, Error> {
         self.check_ids(ids)?;
         self.check_length(ids)?;

@@ -1,5 +1,5 @@
-//! How a request wants tokens to be chosen, and what the choice depends on as an answer grows. [`Choice`] is how
-//! a token is chosen.
+//! How a request wants tokens to be chosen, and what the choice depends on as an answer grows. [`Choice`] is
+//! how a token is chosen.
 
 use super::Error;
 use crate::graph::{Choice, IN_PROMPT};
@@ -14,11 +14,13 @@ pub struct Sampling {
     pub temperature: f32,
     /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751).
     pub top_p: f32,
-    /// Keep this many of the likeliest tokens, and those as likely as the last of them to a hundredth; 0: all.
+    /// Keep this many of the likeliest tokens, and those as likely as the last of them to a hundredth; 0:
+    /// all.
     pub top_k: usize,
     /// Keep tokens at least this likely relative to the likeliest (arXiv 2407.01082).
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer (arXiv 1909.05858); 1: off.
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer (arXiv 1909.05858);
+    /// 1: off.
     pub repetition_penalty: f32,
     /// Subtracted from the logit of a token that the answer has.
     pub presence_penalty: f32,
@@ -83,7 +85,8 @@ impl Sampling {
 pub(super) struct Sampler {
     choice: Choice,
     is_argmax: bool,
-    /// For each token whether the prompt has it and how often the answer does; empty where no logit is adjusted.
+    /// For each token whether the prompt has it and how often the answer does; empty where no logit is
+    /// adjusted.
     seen: Vec<u32>,
     /// What is added to each token's logit; empty where no logit is adjusted.
     bias: Vec<f32>,

@@ -1,8 +1,9 @@
 //! Which rows of which sequences the next step computes.
 //!
-//! A step takes the last token of every answer that is past its prompt, and a piece of the prompts that are not. Where
-//! it pays, steps begin before the results of earlier ones are known. A row then takes its token from the slot of its
-//! sequence, where the device keeps the token that it chose last. Each sequence has one slot.
+//! A step takes the last token of every answer that is past its prompt, and a piece of the prompts that are
+//! not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its token
+//! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
+//! slot.
 
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
@@ -86,7 +87,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens it has.
+    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens
+    /// it has.
     pub fn claim(&mut self, ids: &[u32], time: u64) -> Result<(usize, usize), Error> {
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];
@@ -98,8 +100,8 @@ impl Scheduler {
             return Err(Error::InvalidRequest(message));
         };
         let source = all.max_by_key(|i| prefix(*i)).unwrap_or(oldest);
-        // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise the one
-        // used longest ago gives way, and shares pages with it.
+        // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise
+        // the one used longest ago gives way, and shares pages with it.
         let is_continued = is_free(&source) && 2 * prefix(source) >= self.sequences[source].len();
         let taken = if is_continued { source } else { oldest };
         let (own, shared) = (prefix(taken), prefix(source));
@@ -124,7 +126,8 @@ impl Scheduler {
 
     /// Ends an answer, if it is running.
     pub fn end_answer(&mut self, id: SequenceId) {
-        let is_its = |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
+        let is_its =
+            |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
         if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
             sequence.end_answer(&mut self.pool);
         }
@@ -265,7 +268,8 @@ impl Scheduler {
         }
     }
 
-    /// Waits for the oldest step under way; none if there is none. If the future is dropped, the step stays the oldest.
+    /// Waits for the oldest step under way; none if there is none. If the future is dropped, the step stays
+    /// the oldest.
     pub async fn result(&mut self, model: &mut impl DeviceModel) -> Result<Option<UnderWay>, Error> {
         if self.under_way.is_empty() {
             return Ok(None);

@@ -5,8 +5,8 @@ use super::answer::Answer;
 use super::pool::Pool;
 use crate::graph::PAGE;
 
-/// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an answer has
-/// ended they stay, for prompts that begin alike.
+/// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
+/// answer has ended they stay, for prompts that begin alike.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// Tokens whose steps have begun. Those past `computed` may be placeholders.
@@ -24,11 +24,6 @@ impl Sequence {
     /// Tokens whose steps have begun.
     pub fn len(&self) -> usize {
         self.ids.len()
-    }
-
-    /// Tokens that are known, and whose keys and values are in the pool.
-    pub fn computed(&self) -> usize {
-        self.computed
     }
 
     pub fn pages(&self) -> &[u32] {
@@ -50,8 +45,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// Records that the first `n` tokens are computed. `next` is the token after them, if it is known now: the step
-    /// that it is fed to may have begun.
+    /// Records that the first `n` tokens are computed. `next` is the token after them, if it is known now:
+    /// the step that it is fed to may have begun.
     pub fn set_computed(&mut self, n: usize, next: Option<u32>) {
         self.computed = n;
         if let (Some(place), Some(id)) = (self.ids.get_mut(n), next) {
@@ -59,12 +54,13 @@ impl Sequence {
         }
     }
 
-    /// Forgets all but the first `n` tokens and gives their pages back. If the last page is then shared and has room,
-    /// its tokens are forgotten, too: what comes next would be written into it. They must be computed again.
+    /// Forgets all but the first `n` tokens and gives their pages back. If the last page is then shared and
+    /// has room, its tokens are forgotten, too: what comes next would be written into it. They must be
+    /// computed again.
     pub fn truncate(&mut self, n: usize, pool: &mut Pool) {
         let page = PAGE as usize;
         let mut n = n.min(self.ids.len());
-        if n % page > 0 && self.pages.get(n / page).is_some_and(|last| pool.is_shared(*last)) {
+        if !n.is_multiple_of(page) && self.pages.get(n / page).is_some_and(|last| pool.is_shared(*last)) {
             n -= n % page;
         }
         self.ids.truncate(n);
@@ -145,7 +141,7 @@ mod tests {
         let mut pool = Pool::new(6);
         let mut a = sequence(70, &mut pool);
         let mut b = a.fork(69, &mut pool);
-        assert_eq!((b.len(), b.computed(), b.pages()), (64, 64, &a.pages()[..2]));
+        assert_eq!((b.len(), b.computed, b.pages()), (64, 64, &a.pages()[..2]));
         assert_eq!(pool.n_free(), 3);
         b.extend(&[7; 10], &mut pool).unwrap();
         assert_eq!((b.pages()[..2].to_vec(), pool.n_free()), (a.pages()[..2].to_vec(), 2));
@@ -165,7 +161,7 @@ mod tests {
         let mut a = sequence(64, &mut pool);
         let b = a.fork(64, &mut pool);
         a.truncate(40, &mut pool);
-        assert_eq!((a.len(), a.computed(), a.pages()), (32, 32, &b.pages()[..1]));
+        assert_eq!((a.len(), a.computed, a.pages()), (32, 32, &b.pages()[..1]));
         a.extend(&[9; 8], &mut pool).unwrap();
         assert!(!b.pages().contains(&a.pages()[1]));
         // At the end of a page nothing is lost.

@@ -1,4 +1,5 @@
-//! A device for tests: the scalar interpreter in memory. It runs steps at once and gives their results in order.
+//! A device for tests: the scalar interpreter in memory. It runs steps at once and gives their results in
+//! order.
 
 use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
 use crate::graph::interpreter::Interpreter;
@@ -216,7 +217,9 @@ impl DeviceModel for TestModelOnDevice {
 
 impl Sink for TestModelOnDevice {
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], _scales: &[u8]) {
-        for (number, bytes) in self.weights[weight.0][32 * first_block..].iter_mut().zip(quants.chunks_exact(4)) {
+        for (number, bytes) in
+            self.weights[weight.0][32 * first_block..].iter_mut().zip(quants.chunks_exact(4))
+        {
             *number = f32::from_le_bytes(bytes.try_into().unwrap());
         }
     }
@@ -227,7 +230,11 @@ impl Sink for TestModelOnDevice {
 }
 
 /// Loads a model's files.
-pub fn load<D: Device>(device: &D, files: &[Vec<u8>], options: LoadOptions) -> Result<(Engine<D>, Vec<String>), Error> {
+pub fn load<D: Device>(
+    device: &D,
+    files: &[Vec<u8>],
+    options: LoadOptions,
+) -> Result<(Engine<D>, Vec<String>), Error> {
     let sizes: Vec<u64> = files.iter().map(|file| file.len() as u64).collect();
     let mut loading = Loading::new(&sizes, options);
     for (i, file) in files.iter().enumerate() {

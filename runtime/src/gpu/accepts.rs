@@ -1,45 +1,46 @@
-//! Which groups of ops the kernels of projections take, and as what.
+//! Which groups of ops the projection kernels can run, and with which tail.
 
 use super::weights::Weights;
 use crate::graph::fuse::{Fuses, Part, Product, Products};
 use crate::graph::{Activation, CacheId, Graph, Half, Rope, ValueId, WeightId};
 use crate::quant::Format;
 
-/// Most rows of a step that the kernels of groups take at once: so many fit the uniform buffer of
+/// The most rows of a step that runs in groups: the length of the uniform buffer in
 /// `matmul/output/heads.wgsl`.
 pub(super) const FEW_ROWS: u32 = 8;
 
-/// What becomes of a group's sums, as kernels have it.
+/// A group's tail, in the form that kernels have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tail {
-    /// Stored, after an activation perhaps.
+    /// Stored, optionally after an activation.
     Plain { f: Option<Activation>, out: ValueId },
     /// Added to another value.
     Residual { residual: ValueId, out: ValueId },
-    /// A gate and what it gates.
+    /// `f(gate) * up`.
     Gated { f: Activation, out: ValueId },
-    /// Queries, keys and values.
+    /// Queries, keys and values: rotated, then stored or written to a cache.
     Heads(Heads),
 }
 
-/// Floats of queries, keys and values; 0 where the group has none.
+/// Widths of queries, keys and values in floats; 0 if the group has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Heads {
     pub q: usize,
     pub k: usize,
     pub v: usize,
-    /// Where queries go.
+    /// The value that queries are written to.
     pub out: Option<ValueId>,
-    /// Where keys and values go.
+    /// The cache that keys and values are written to.
     pub cache: Option<CacheId>,
-    /// How queries and keys turn.
+    /// The rotary embedding of queries and keys.
     pub rope: Option<Rope>,
 }
 
-/// A group as kernels have it: its tail, and its bias, one for each product or none.
+/// A group's tail in the form that kernels have, and its biases: one per product, or none. None if no kernel
+/// has this tail.
 pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<WeightId>)> {
     let split: Vec<(Option<WeightId>, &[Part], &Product)> =
-        products.products.iter().map(|product| split_bias(product)).collect();
+        products.products.iter().map(split_bias).collect();
     let biases: Vec<WeightId> = split.iter().filter_map(|(bias, ..)| *bias).collect();
     if !biases.is_empty() && biases.len() != split.len() {
         return None;
@@ -98,7 +99,7 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
             _ => return None,
         }
     }
-    // Queries and keys turn alike but for their number of heads, or do not turn.
+    // Queries and keys must have the same rotary embedding, except for the number of heads, or none.
     let plain = |rope: &Rope| Rope { n_heads: 0, ..*rope };
     heads.rope = turns.first().copied().flatten();
     if turns.iter().any(|rope| rope.as_ref().map(plain) != heads.rope.as_ref().map(plain)) {
@@ -111,22 +112,22 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
 }
 
 impl Heads {
-    /// Floats of a head; where nothing turns, any number does.
+    /// Floats per head. Without a rotary embedding, heads do not matter and any divisor works.
     pub fn head_dim(&self) -> usize {
         self.rope.map_or(4, |rope| rope.head_dim)
     }
 }
 
-/// The groups that fit the device: weights that are read together lie in one buffer.
+/// Accepts the groups that the device can run. Weights that are read together must be in one buffer.
 pub(super) struct Accepts<'a> {
     pub formats: &'a [Format],
     pub max_binding: u64,
-    /// Where weights lie, once they do.
+    /// The weights, once they are allocated.
     pub weights: Option<&'a Weights>,
 }
 
 impl Accepts<'_> {
-    /// Whether the weights can lie in one buffer, one below the other.
+    /// Whether the weights can be stacked in one buffer.
     fn can_stack(&self, graph: &Graph, ids: &[WeightId]) -> bool {
         let first = graph.weight(ids[0]);
         let format = self.formats[ids[0].0];
@@ -134,7 +135,7 @@ impl Accepts<'_> {
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);
-            // Two scales of a word must not belong to two matrices.
+            // A word of two scales must not be split between two matrices.
             let is_even = (weight.n_rows * row_blocks).is_multiple_of(2);
             self.formats[id.0] == format && weight.n_cols == first.n_cols && is_even
         });
@@ -144,14 +145,14 @@ impl Accepts<'_> {
 
 impl Fuses for Accepts<'_> {
     fn takes(&self, part: &Part) -> bool {
-        // A head's floats are spread over workgroups.
+        // The floats of one head are computed by several workgroups, so no kernel can normalise them.
         !matches!(part, Part::HeadNorm(_))
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
         let Some((tail, biases)) = tail(graph, products) else { return false };
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
-        // Kernels that store piece by piece take weights that are cut by rows, others do not.
+        // Only these tails can run piece by piece on a weight that is cut by rows.
         let in_pieces = matches!(tail, Tail::Plain { .. } | Tail::Residual { .. });
         match self.weights {
             None => in_pieces || self.can_stack(graph, &ids),

@@ -1,4 +1,4 @@
-//! Everything that a plan computes on but the weights: values, the KV pool, the step's parameters.
+//! The buffers of a plan, except the weights: values, the KV pool and the step's parameters.
 
 use super::Gpu;
 use super::accepts::FEW_ROWS;
@@ -6,7 +6,7 @@ use crate::graph::fuse::Group;
 use crate::graph::uses::place;
 use crate::graph::{Capacity, Choice, Graph, Output, Token};
 
-/// What a step's buffers are called in kernels.
+/// A step's buffers, with the names that kernels use.
 #[derive(Debug)]
 pub(super) struct StepBuffers {
     pub step: wgpu::Buffer,
@@ -14,21 +14,21 @@ pub(super) struct StepBuffers {
     pub outputs: wgpu::Buffer,
     pub choices: wgpu::Buffer,
     pub pages: wgpu::Buffer,
-    /// The token of each slot.
+    /// The token that was last chosen in each slot.
     pub chosen: wgpu::Buffer,
-    /// A [`crate::graph::Chosen`] of each output.
+    /// One [`crate::graph::Chosen`] per output.
     pub results: wgpu::Buffer,
 }
 
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// The buffer of each value; none where no list writes it. Values that live at different times share
-    /// buffers.
+    /// The buffer of each value; none if no list writes it. Values whose lifetimes do not overlap can share
+    /// one.
     pub values: Vec<Option<wgpu::Buffer>>,
-    /// The KV pool of each layer: a cell's keys, then its values.
+    /// The KV pool of each layer: per cell, its keys, then its values.
     pub kv: Vec<wgpu::Buffer>,
     pub step: StepBuffers,
-    /// All that is here, once.
+    /// Every buffer, listed once.
     all: Vec<wgpu::Buffer>,
 }
 
@@ -45,7 +45,7 @@ impl Buffers {
             buffer
         };
         let outputs = u64::from(capacity.outputs);
-        // Kernels of few rows bind the rows of tokens as a uniform buffer of its full size.
+        // Kernels for few rows bind `tokens` as a uniform buffer of FEW_ROWS rows.
         let rows = u64::from(capacity.tokens.max(FEW_ROWS));
         let step = StepBuffers {
             step: make("step", 16, UNIFORM),
@@ -69,14 +69,14 @@ impl Buffers {
         Self { values, kv, step, all }
     }
 
-    /// Another storage buffer, for what the kernels keep among themselves.
+    /// Adds a storage buffer for intermediate results of kernels.
     pub fn add(&mut self, gpu: &Gpu, label: &str, size: u64) -> wgpu::Buffer {
         let buffer = gpu.buffer(label, size, STORAGE);
         self.all.push(buffer.clone());
         buffer
     }
 
-    /// Another uniform buffer, whose contents stay.
+    /// Adds a uniform buffer with constant contents.
     pub fn add_uniform(&mut self, gpu: &Gpu, label: &str, contents: &[u32]) -> wgpu::Buffer {
         let buffer = gpu.buffer(label, 4 * contents.len() as u64, UNIFORM);
         gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(contents));
@@ -89,7 +89,7 @@ impl Buffers {
         self.all.iter().map(wgpu::Buffer::size).sum()
     }
 
-    /// Frees all; in browsers a dropped buffer waits for the garbage collector.
+    /// Frees all buffers at once. In browsers, a dropped buffer waits for the garbage collector.
     pub fn destroy(&self) {
         self.all.iter().for_each(wgpu::Buffer::destroy);
     }

@@ -1,4 +1,4 @@
-//! Finds an adapter, opens its device with all features and limits, and collects its errors.
+//! Finds an adapter, opens its device with all features and limits that Nomoat uses, and collects its errors.
 
 use super::kernels::Compiled;
 use super::{GpuError, Variants};
@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 /// Options for opening a device.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Kernels to run, in the words of [`Variants`]; an empty string means the defaults.
+    /// Kernels to run, as text of [`Variants`]; empty for the defaults.
     pub kernels: String,
     /// Whether the browser supports WGSL's packed integer dot product. Native builds always do.
     pub packed_dot: bool,
-    /// Threads of the adapter's smallest subgroups, in a browser that has the feature; 0 without it.
+    /// The adapter's smallest subgroup size, in a browser that supports subgroups; otherwise 0.
     pub subgroup_size: u32,
-    /// The name of an adapter for which wgpu has none, as in browsers.
+    /// The adapter's name if wgpu does not know it, as in browsers.
     pub name: String,
 }
 
@@ -28,21 +28,21 @@ impl Default for Options {
 /// What a device is and what it supports.
 #[derive(Clone, Debug, Serialize)]
 pub struct GpuInfo {
-    /// The adapter's description of itself.
+    /// The adapter's name.
     pub name: String,
     /// The API below wgpu: `webgpu` in browsers, otherwise `vulkan`, `metal` or `dx12`.
     pub backend: String,
-    /// Driver and version, where known.
+    /// Driver and version, if known.
     pub driver: String,
     /// Whether this is a software adapter, which runs on the CPU.
     pub is_fallback: bool,
     /// Whether it supports f16 arithmetic.
     pub f16: bool,
-    /// Threads of the smallest subgroups; 0 without subgroups.
+    /// The smallest subgroup size; 0 without subgroups.
     pub subgroup_size: u32,
     /// Whether it supports packed integer dot products.
     pub packed_dot: bool,
-    /// The kernels that run, in the words of [`Variants`].
+    /// The kernels that run, as text of [`Variants`].
     pub kernels: String,
     /// Bytes of the largest buffer.
     pub max_buffer_size: u64,
@@ -50,7 +50,7 @@ pub struct GpuInfo {
     pub max_binding_size: u64,
 }
 
-/// Errors that are reported outside of calls.
+/// Errors that the device reports asynchronously.
 #[derive(Debug, Default)]
 struct Faults {
     lost: Option<String>,
@@ -96,7 +96,7 @@ impl Gpu {
 
         let about = adapter.get_info();
         let limits = device.limits();
-        // In browsers wgpu does not know subgroups, so the caller passes their size.
+        // In browsers, wgpu does not know the subgroup size, so the caller passes it.
         let is_browser = about.backend == wgpu::Backend::BrowserWebGpu;
         let subgroup_size = match (is_browser, features.contains(wgpu::Features::SUBGROUP)) {
             (true, _) => options.subgroup_size,
@@ -149,13 +149,13 @@ impl Gpu {
         &self.variants
     }
 
-    /// Changes the kernels for executors that are made from now on.
+    /// Changes the kernels of executors that are created later.
     pub fn set_variants(&mut self, variants: Variants) {
         self.variants = variants;
         self.info.kernels = variants.to_string();
     }
 
-    /// Pretends that the device is another one.
+    /// Changes what the device reports about itself.
     #[cfg(test)]
     pub(super) fn pretend(&mut self, change: impl FnOnce(&mut GpuInfo)) {
         change(&mut self.info);
@@ -164,7 +164,7 @@ impl Gpu {
     /// Returns the first error since the last call. A lost device comes before any other error.
     pub fn check(&self) -> Result<(), GpuError> {
         let Ok(mut faults) = self.faults.lock() else {
-            return Err(GpuError::Internal("the error handler panicked".into()));
+            return Err(GpuError::Internal("a panic in the error handler".into()));
         };
         let first = faults.first.take();
         match (&faults.lost, first) {
@@ -184,9 +184,9 @@ impl Gpu {
         })
     }
 
-    /// Waits until the device has done all submitted work, and returns its errors.
+    /// Waits until the device has finished all submitted work, and returns its first error.
     pub async fn settle(&self) -> Result<(), GpuError> {
-        // A submit starts the writes that are queued.
+        // Submitting also starts queued writes.
         self.queue.submit([]);
         let (sender, receiver) = oneshot::channel();
         self.queue.on_submitted_work_done(move || {
@@ -197,7 +197,7 @@ impl Gpu {
         self.check()
     }
 
-    /// Requests the first bytes of a mappable buffer. They arrive when the work submitted before is done.
+    /// Requests the first bytes of a mappable buffer. They arrive after the work that was submitted before.
     pub(super) fn request(&self, buffer: &wgpu::Buffer, size: u64) -> Mapping {
         let (sender, receiver) = oneshot::channel();
         buffer.map_async(wgpu::MapMode::Read, 0..size, move |result| {
@@ -226,19 +226,19 @@ impl Gpu {
                 buffer.unmap();
                 result
             }
-            // A lost device rejects the mapping, perhaps before it reports that it is lost.
+            // A lost device rejects the mapping, sometimes before it reports that it is lost.
             _ => Err(GpuError::Lost("a result could not be read".into())),
         }
     }
 
-    /// Fills `data` from the start of a mappable buffer, when all submitted work is done.
+    /// Waits for all submitted work, then fills `data` from the start of a mappable buffer.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
         let mut mapping = self.request(buffer, data.len() as u64);
         self.receive(buffer, &mut mapping, None, data).await
     }
 
-    /// Polls a native device until a submission, or the last one, is done; without polling nothing arrives.
-    /// Browsers need no polling.
+    /// Polls a native device until a submission, by default the last one, is done. Without polling, native
+    /// devices run no callbacks; browsers need no polling.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
         #[cfg(not(target_arch = "wasm32"))]
         let _ = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });

@@ -1,5 +1,5 @@
-//! Runs steps of a lowered graph: one compute pass and one submit a step. Results are read back behind, so
-//! that several steps may be in flight, each fed by the one before without its tokens leaving the device.
+//! Runs steps of a lowered graph, with one compute pass and one submit per step. Results are read back later,
+//! so that several steps can be in flight: a step reads the tokens of the one before on the device.
 
 use super::device::Mapping;
 use super::kernels::Pipeline;
@@ -10,7 +10,7 @@ use crate::graph::{Capacity, Choice, Chosen, Domain, Graph, Output, Step, Token,
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
 
-/// Most steps in flight at once.
+/// The most steps in flight at once.
 pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
 
 /// A graph ready to run on a device.
@@ -20,13 +20,13 @@ pub struct Executor {
     graph: Graph,
     pub(super) plan: Plan,
     capacity: Capacity,
-    /// Where results wait for the host; one a step in flight.
+    /// Buffers from which the host reads results, one per step in flight.
     staging: Vec<wgpu::Buffer>,
-    /// Numbers of the free ones.
+    /// Indices of the free staging buffers.
     free: Vec<usize>,
     in_flight: VecDeque<Flight>,
     n_dispatches: usize,
-    /// One for each output of the last step.
+    /// The results of the step that [`Self::result`] last waited for, one per output.
     pub chosen: Vec<Chosen>,
 }
 
@@ -68,12 +68,12 @@ impl Executor {
         })
     }
 
-    /// What a step may hold.
+    /// The limits of a step.
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
 
-    /// Dispatches of the last step.
+    /// The number of dispatches of the last step.
     pub fn dispatches(&self) -> usize {
         self.n_dispatches
     }
@@ -83,17 +83,17 @@ impl Executor {
         self.plan.buffers.kv.iter().map(wgpu::Buffer::size).sum()
     }
 
-    /// Bytes of all the buffers that the graph computes on, the KV pool included; the weights are not.
+    /// Bytes of all buffers, including the KV pool but not the weights.
     pub fn bytes(&self) -> u64 {
         self.plan.buffers.bytes() + self.staging.iter().map(wgpu::Buffer::size).sum::<u64>()
     }
 
-    /// Steps that it pays to have in flight.
+    /// How many steps should be in flight.
     pub fn depth(&self) -> usize {
         self.gpu.variants().steps as usize
     }
 
-    /// Steps in flight.
+    /// The number of steps in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
@@ -105,8 +105,8 @@ impl Executor {
         self.result().await
     }
 
-    /// Before an answer whose tokens are chosen in this slot: for each token whether it is seen, and its
-    /// bias. Both are empty where no logit is adjusted.
+    /// Prepares a slot for a new answer. `seen` and `bias` have one number per token, as [`Choice::choose`]
+    /// takes them; both are empty if no logit is adjusted.
     pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {
         if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
             let n = self.graph.n_vocab();
@@ -117,8 +117,8 @@ impl Executor {
         }
     }
 
-    /// Begins one step for each kind of kernels that steps run, so that the device compiles them before they
-    /// are needed: while weights are still on their way. The results are of no use.
+    /// Submits one step for each set of kernels, so that the device compiles them while weights are still
+    /// loading. The results are meaningless.
     pub fn warm_up(&mut self) -> Result<(), GpuError> {
         if self.graph.logits.is_none() {
             return Ok(());
@@ -137,17 +137,17 @@ impl Executor {
         Ok(())
     }
 
-    /// Begins a step; [`Self::result`] waits for it.
+    /// Starts a step. [`Self::result`] waits for it.
     pub fn submit(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
         step.check(&self.graph, self.capacity)?;
         let by_choice = step.outputs.iter().any(|output| output.by_choice != 0);
         if by_choice && self.plan.slots.is_none() {
-            return Err(GpuError::Internal("a choice in a plan without slots".into()));
+            return Err(GpuError::Internal("the step has a choice, but the plan has no slots".into()));
         }
         let staging = self
             .free
             .pop()
-            .ok_or_else(|| GpuError::Internal(format!("more than {MAX_IN_FLIGHT} steps in flight")))?;
+            .ok_or_else(|| GpuError::Internal(format!("more than {MAX_IN_FLIGHT} steps are in flight")))?;
         let submission = self.encode(step, staging);
         let n_outputs = if self.graph.logits.is_some() { step.outputs.len() } else { 0 };
         let size = (size_of::<Chosen>() * n_outputs) as u64;
@@ -156,7 +156,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Waits for the oldest step in flight; what it chose is then in [`Self::chosen`].
+    /// Waits for the oldest step in flight. Its results are then in [`Self::chosen`].
     pub async fn result(&mut self) -> Result<(), GpuError> {
         let Some(flight) = self.in_flight.front_mut() else {
             return Err(GpuError::Internal("no step is in flight".into()));
@@ -174,7 +174,7 @@ impl Executor {
                 if received.is_err() {
                     self.chosen.clear();
                 }
-                // After an error the device is of no more use: the step counts as done.
+                // The step counts as done even after an error, because the device cannot be used any more.
                 self.end_oldest();
                 return received;
             }
@@ -195,7 +195,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Workgroups that share a head's context.
+    /// The number of workgroups that share a head's context.
     fn n_splits(&self, step: &Step) -> u32 {
         match step.tokens {
             [token] => n_splits(&self.gpu, token.position),
@@ -203,7 +203,7 @@ impl Executor {
         }
     }
 
-    /// Writes what kernels must know of a step.
+    /// Writes the step's parameters to the device.
     pub(super) fn write_step(&self, step: &Step) {
         let (queue, buffers) = (&self.gpu.queue, &self.plan.buffers.step);
         let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
@@ -218,13 +218,13 @@ impl Executor {
         }
     }
 
-    /// The list that steps of so many rows run.
+    /// The list for steps of `n_tokens` rows.
     pub(super) fn list(&self, n_tokens: usize) -> &List {
         if n_tokens < MANY as usize { &self.plan.few } else { &self.plan.many }
     }
 
-    /// What a step launches: the dispatch's number in the plan's list, the dispatch, its pipeline and
-    /// workgroups. What finds or chooses tokens is numbered after the rest.
+    /// The launches of a step: the index of the dispatch, the dispatch, its pipeline and its grid. Dispatches
+    /// that find or choose tokens are numbered after those of the list.
     pub(super) fn launches<'a>(
         &'a self,
         step: &Step,
@@ -279,14 +279,14 @@ impl Executor {
         self.gpu.queue.submit([encoder.finish()])
     }
 
-    /// Fills a value before a step: inputs with data, outputs with poison.
+    /// Fills a value before a step: an input with data, any other with NaN.
     pub(super) fn write_value(&self, id: ValueId, data: &[f32]) {
         if let Some(buffer) = &self.plan.buffers.values[id.0] {
             self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
         }
     }
 
-    /// The first `n` floats of a value after a step of so many rows; none where such steps do not write it.
+    /// The first `n` floats of a value after a step of `n_tokens` rows; none if such steps do not write it.
     pub(super) async fn read_value(
         &self,
         id: ValueId,

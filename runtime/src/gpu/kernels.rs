@@ -1,14 +1,14 @@
-//! Pipelines, made once for each kernel variant and set of constants.
+//! Compiles pipelines, once per kernel variant and set of constants.
 
 use super::{Gpu, GpuError};
 use nomoat_shaders::{Access, Kernel, Shader};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// Values of a kernel's `override` constants.
+/// The values of a kernel's `override` constants.
 pub(super) type Constants = Vec<(&'static str, f64)>;
 
-/// A kernel, and its constants with their values' bits.
+/// A kernel and the bits of its constants.
 pub(super) type Key = (Kernel, Vec<(&'static str, u64)>);
 
 /// A compiled kernel.
@@ -23,12 +23,12 @@ pub(super) struct Pipeline {
 pub(super) type Compiled = Mutex<HashMap<Key, Arc<Pipeline>>>;
 
 impl Gpu {
-    /// The kernel with these constants, compiled on first use. Constants that it does not have are left out:
-    /// callers give all that its relatives have, too.
+    /// The kernel with these constants, compiled on first use. Constants that the kernel does not declare are
+    /// ignored, so that callers can pass the same list to related kernels.
     pub(super) fn kernel(&self, kernel: Kernel, constants: &Constants) -> Result<Arc<Pipeline>, GpuError> {
         let key = (kernel, constants.iter().map(|(name, value)| (*name, value.to_bits())).collect());
         let Ok(mut compiled) = self.kernels.lock() else {
-            return Err(GpuError::Internal("compiling a kernel panicked".into()));
+            return Err(GpuError::Internal("a panic while a kernel was compiled".into()));
         };
         if let Some(pipeline) = compiled.get(&key) {
             return Ok(pipeline.clone());
@@ -52,7 +52,7 @@ fn compile(gpu: &Gpu, shader: Shader, constants: &Constants) -> Pipeline {
     let label = shader.kernel.to_string();
     let mut wgsl = shader.wgsl.clone();
     if gpu.info().backend != "webgpu" {
-        // naga has subgroups by the device's feature and rejects the directive that browsers ask for.
+        // Browsers require this directive; naga rejects it and only needs the device's feature.
         wgsl = wgsl.replace("enable subgroups;", "");
     }
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {

@@ -1,4 +1,4 @@
-//! From groups of ops to dispatches: which kernel, which constants, which buffers, which grid.
+//! Lowers groups of ops to dispatches: chooses kernels, constants, buffers and grids.
 
 mod attend;
 mod choose;
@@ -19,27 +19,26 @@ use nomoat_shaders::{Kernel, Layout};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Rows of a step that a thread of `matmul_few` works on.
+/// Step rows per thread of `matmul_few`.
 const FEW: u32 = 4;
-/// Rows of a step from which on it runs op by op, and tiles pay.
+/// The least rows of a step that runs op by op. From here on, tiles are faster.
 pub(super) const MANY: u32 = FEW_ROWS + 1;
-/// Rows of the weight in a tile of `matmul`; of the step there are as many, or half as many where that holds
-/// all.
+/// Weight rows per tile of `matmul`. A tile has as many step rows, or half as many if that covers the step.
 const TILE: u32 = 64;
-/// Rows of a weight that a unit of the other kernels works on.
+/// Weight rows per unit of the other kernels.
 const UNIT: usize = 4;
-/// Most queries of a workgroup of `attention`.
+/// The most queries per workgroup of `attention`.
 const QUERIES: usize = 4;
-/// Workgroups of a dispatch, per dimension: WebGPU's limit everywhere.
+/// The most workgroups per dimension of a dispatch that every WebGPU device supports.
 const MAX_GROUPS: u32 = 65_535;
-/// Positions of the context for which another workgroup is put on a head.
+/// Positions of the context per workgroup, where workgroups share a head.
 const SPLIT: u32 = 128;
-/// Most workgroups on a head.
+/// The most workgroups that share a head.
 const MAX_SPLITS: u32 = 64;
-/// Logits that a workgroup looks at where tokens are chosen.
+/// Logits per workgroup when a token is searched or chosen.
 const LOGITS: usize = 2048;
 
-/// How many workgroups share a head's context in a step of one row at this position.
+/// The number of workgroups that share a head's context in a step of one row at this position.
 pub(super) fn n_splits(gpu: &Gpu, position: u32) -> u32 {
     if !gpu.variants().tile { 1 } else { (position + 1).div_ceil(SPLIT).min(MAX_SPLITS) }
 }
@@ -48,9 +47,9 @@ pub(super) fn n_splits(gpu: &Gpu, position: u32) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Extent {
     Fixed(u32),
-    /// As many workgroups as it takes for the step's rows, this many at a time.
+    /// One workgroup per this many rows of the domain.
     Rows(Domain, u32),
-    /// As many as share a head's context.
+    /// The number of workgroups that share a head's context.
     Splits,
 }
 
@@ -65,29 +64,29 @@ pub(super) struct Launch {
     pub grid: Grid,
 }
 
-/// In which steps a dispatch runs.
+/// The steps in which a dispatch runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum When {
     Always,
-    /// Where the context is split.
+    /// Steps that split the context.
     Split,
-    /// Where an output cuts tokens off by number or by mass before its choice.
+    /// Steps with a choice that uses top-k or top-p.
     Truncated,
 }
 
-/// One dispatch of every step.
+/// A dispatch. The number of rows decides which of its launches runs.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     pub bind_group: wgpu::BindGroup,
-    /// The rows whose number decides what runs.
+    /// The rows that are counted to choose a launch.
     domain: Domain,
     when: When,
-    /// What runs from so many rows on, by rising number; all with the same bind group.
+    /// Launches, each with the least number of rows, in ascending order. All have the same bind group.
     launches: Vec<(u32, Launch)>,
 }
 
 impl Dispatch {
-    /// What runs in a step of so many rows; perhaps nothing.
+    /// The launch for a step, if the dispatch runs in it.
     pub fn launch(&self, count: impl Fn(Domain) -> u32, is: impl Fn(When) -> bool) -> Option<&Launch> {
         if !is(self.when) {
             return None;
@@ -97,7 +96,7 @@ impl Dispatch {
     }
 }
 
-/// What the choice of tokens depends on besides logits, by slot.
+/// What a choice of tokens reads besides logits, per slot.
 #[derive(Debug)]
 pub(super) struct SlotBuffers {
     /// `[slots, n_vocab]`.
@@ -106,18 +105,18 @@ pub(super) struct SlotBuffers {
     pub bias: wgpu::Buffer,
 }
 
-/// A way to run the graph.
+/// One way to run the graph.
 #[derive(Debug)]
 pub(super) struct List {
     pub groups: Vec<Group>,
     pub dispatches: Vec<Dispatch>,
-    /// Where each group's dispatches end: for measurements.
+    /// The end of each group's dispatches, for measurements.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub ends: Vec<usize>,
 }
 
 impl List {
-    /// Whether it writes a value: groups leave out what is between their ops.
+    /// Whether the list writes a value. Groups do not store results between their ops.
     pub fn writes(&self, id: ValueId) -> bool {
         self.groups.iter().any(|group| group.outs().contains(&id))
     }
@@ -126,19 +125,19 @@ impl List {
 /// A graph on a device, ready to be encoded.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// For steps of few rows: in groups.
+    /// For steps of few rows, in groups.
     pub few: List,
-    /// For steps of more: op by op.
+    /// For steps of many rows, op by op.
     pub many: List,
-    /// After either, the likeliest tokens of outputs.
+    /// Runs after either list: finds the likeliest tokens.
     pub likeliest: Vec<Dispatch>,
-    /// And tokens chosen otherwise.
+    /// Runs after either list: chooses tokens by a choice.
     pub choice: Vec<Dispatch>,
     pub slots: Option<SlotBuffers>,
     pub buffers: Buffers,
 }
 
-/// Makes the plan. With `keep_values`, every value has a buffer of its own, to be looked at afterwards.
+/// Makes the plan. With `keep_values`, every value has its own buffer, so that it can be read afterwards.
 pub(super) fn lower(
     gpu: &Gpu,
     graph: &Graph,
@@ -169,7 +168,7 @@ pub(super) fn lower(
     if let Some(logits) = graph.logits {
         lowering.likeliest(logits)?;
         likeliest = lowering.take_dispatches();
-        // Where values are looked at, nothing is chosen otherwise.
+        // The self-test keeps values and uses no choices.
         if !keep_values {
             slots = Some(lowering.choice(logits)?);
             choice = lowering.take_dispatches();
@@ -178,29 +177,29 @@ pub(super) fn lower(
     Ok(Plan { few, many, likeliest, choice, slots, buffers: lowering.buffers })
 }
 
-/// A buffer, or the part of one that starts at an offset.
+/// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
 type Resource = (&'static str, wgpu::Buffer, u64, Option<u64>);
 
 fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
     (name, buffer.clone(), 0, None)
 }
 
-/// Buffers that kernels keep among themselves, shared by all ops that need one alike.
+/// Buffers for intermediate results of kernels. Ops with the same key share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Scratch {
     /// Quantised activations of this shape.
     Int8(Value),
-    /// Cosines and sines.
+    /// Cosines and sines, for these turns, factors and `n_rot`.
     RopeTable(WeightId, WeightId, usize),
-    /// Stands for a table where nothing turns.
+    /// A placeholder for the table without a rotary embedding.
     NoTable,
-    /// Parts of attention, of so many heads and dimensions.
+    /// Partial results of attention, for these numbers of heads and dimensions.
     Partial(usize, usize),
-    /// The likeliest of each part of the outputs' logits, of so many parts.
+    /// The likeliest token of each part of the logits, for this number of parts.
     Parts(usize),
 }
 
-/// What is in a scratch buffer at this point of the list.
+/// What a scratch buffer contains at this point of the list: a value, and the weight of its norm.
 type Held = (Option<ValueId>, Option<WeightId>);
 
 struct Lowering<'a> {
@@ -209,7 +208,7 @@ struct Lowering<'a> {
     weights: &'a Weights,
     capacity: Capacity,
     buffers: Buffers,
-    /// The list for steps of few rows is being made.
+    /// Whether this is the list for steps of few rows.
     is_few: bool,
     scratch: HashMap<Scratch, wgpu::Buffer>,
     held: HashMap<Scratch, Held>,
@@ -290,7 +289,7 @@ impl Lowering<'_> {
     ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(out);
         if !width.is_multiple_of(4) {
-            return Err(GpuError::Unsupported(format!("rows of {width} floats (multiples of 4 are)")));
+            return Err(GpuError::Unsupported(format!("rows of {width} floats (only multiples of 4)")));
         }
         let constants = [&[rows_constant(domain), ("WIDTH", width as f64)], constants].concat();
         self.push(kernel, &constants, resources, domain, threads(width / 4, domain))
@@ -302,7 +301,7 @@ impl Lowering<'_> {
         let runs = width / weight.len;
         if !weight.len.is_multiple_of(4) {
             return Err(GpuError::Unsupported(format!(
-                "norms over {} floats (multiples of 4 are)",
+                "norms over {} floats (only multiples of 4)",
                 weight.len
             )));
         }
@@ -350,8 +349,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Binds by the names that the kernel's WGSL gives its buffers; the step's own buffers need not be
-    /// listed.
+    /// Binds buffers by their names in WGSL. `resources` need not list the step's own buffers.
     fn bind(&self, pipeline: &Pipeline, resources: &[Resource]) -> Result<wgpu::BindGroup, GpuError> {
         let step = &self.buffers.step;
         let common = [
@@ -366,8 +364,9 @@ impl Lowering<'_> {
         let mut entries = Vec::new();
         for binding in &pipeline.shader.bindings {
             let found = resources.iter().chain(&common).find(|(name, ..)| *name == binding.name);
-            let (_, buffer, offset, size) =
-                found.ok_or_else(|| GpuError::Internal(format!("{name} wants a buffer {}", binding.name)))?;
+            let (_, buffer, offset, size) = found.ok_or_else(|| {
+                GpuError::Internal(format!("kernel {name} needs a buffer {}", binding.name))
+            })?;
             entries.push(wgpu::BindGroupEntry {
                 binding: binding.index,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -391,18 +390,18 @@ impl Lowering<'_> {
 
     fn value(&self, id: ValueId) -> Result<&wgpu::Buffer, GpuError> {
         let buffer = self.buffers.values[id.0].as_ref();
-        buffer.ok_or_else(|| GpuError::Internal(format!("value {} is read and never written", id.0)))
+        buffer.ok_or_else(|| GpuError::Internal(format!("value {} is read but never written", id.0)))
     }
 
     fn vector(&self, id: WeightId) -> Result<&Vector, GpuError> {
         let vector = self.weights.vector(id);
-        vector.ok_or_else(|| GpuError::Internal("a matrix where a vector belongs".into()))
+        vector.ok_or_else(|| GpuError::Internal("a matrix is used as a vector".into()))
     }
 
     fn layout(&self, id: WeightId) -> Result<Layout, GpuError> {
         let name = self.weights.formats[id.0].layout().name();
         Layout::find(name)
-            .ok_or_else(|| GpuError::Internal(format!("no kernels for weights in layout {name}")))
+            .ok_or_else(|| GpuError::Internal(format!("there are no kernels for the weight layout {name}")))
     }
 }
 
@@ -418,7 +417,7 @@ fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
 }
 
-/// The number by which kernels know an activation.
+/// The number of an activation in kernels.
 fn activation(f: Option<Activation>) -> (&'static str, f64) {
     let number = match f {
         None => 0.0,
@@ -428,7 +427,7 @@ fn activation(f: Option<Activation>) -> (&'static str, f64) {
     ("ACTIVATION", number)
 }
 
-/// A grid of one thread an item, 64 a workgroup, and one workgroup row a row of the step.
+/// A grid with one thread per item, 64 threads per workgroup, and one row of workgroups per step row.
 fn threads(items: usize, domain: Domain) -> Grid {
     [Extent::Fixed((items as u32).div_ceil(64)), Extent::Rows(domain, 1), SINGLE]
 }

@@ -1,5 +1,5 @@
-//! Measures a device: the peak rates of its memory and arithmetic, and the times of ops and steps, with the
-//! device's own clock if it has one.
+//! Measures a device: peak rates of memory and arithmetic, and times of ops and steps. It uses the device's
+//! own clock if there is one.
 
 use super::kernels::Pipeline;
 use super::work::{Counter, Work};
@@ -15,15 +15,15 @@ use std::time::Instant;
 /// The measured peak rates of a device.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// Bytes per second of a copy, read and written ones together.
+    /// Bytes per second of a copy, counting both reads and writes.
     pub copy: f64,
-    /// Bytes per second of reading.
+    /// Bytes per second of reads.
     pub read: f64,
     /// Multiply-adds per second in f32.
     pub f32: f64,
-    /// Multiply-adds per second in f16, if the device has it.
+    /// Multiply-adds per second in f16, if the device supports it.
     pub f16: Option<f64>,
-    /// Multiply-adds per second of packed 8-bit dot products, if the device has them.
+    /// Multiply-adds per second of packed 8-bit dot products, if the device supports them.
     pub int8: Option<f64>,
 }
 
@@ -33,7 +33,7 @@ pub struct Limits {
 pub enum Arithmetic {
     /// Single precision.
     F32,
-    /// Half precision, at least for some of them.
+    /// Half precision, at least for some of the numbers.
     F16,
     /// 8-bit integers.
     Int8,
@@ -51,8 +51,8 @@ impl Arithmetic {
 }
 
 impl Limits {
-    /// The peak rate in multiply-adds per second. That of f16 is at least that of f32, which a kernel could
-    /// use instead.
+    /// The peak rate in multiply-adds per second. It is at least the f32 rate, because a kernel could use f32
+    /// instead.
     pub fn rate(&self, arithmetic: Arithmetic) -> f64 {
         match arithmetic {
             Arithmetic::F32 => self.f32,
@@ -61,24 +61,24 @@ impl Limits {
         }
     }
 
-    /// The least seconds that it takes to move these bytes, and to do these multiply-adds.
+    /// The least seconds for moving these bytes, and for these multiply-adds.
     pub fn floors(&self, bytes: u64, macs: u64, arithmetic: Arithmetic) -> [f64; 2] {
         [bytes as f64 / self.copy, macs as f64 / self.rate(arithmetic)]
     }
 }
 
-/// The time of a step's ops of one shape.
+/// The time of all ops of one shape in a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpTime {
-    /// What they compute, with the shape.
+    /// What they compute, and the shape.
     pub op: String,
-    /// Rows of the step that they compute.
+    /// Rows that they compute.
     pub rows: u32,
     /// The names of their kernels.
     pub kernels: Vec<String>,
     /// Number of these ops in the step.
     pub count: usize,
-    /// Number of them that were timed, one after the other in one pass.
+    /// Number of these ops that were timed, in one pass.
     pub timed: usize,
     /// Seconds per op.
     pub seconds: f64,
@@ -86,7 +86,7 @@ pub struct OpTime {
     pub bytes: u64,
     /// Multiply-adds per op.
     pub macs: u64,
-    /// Type of the multiplied numbers.
+    /// The type of the multiplied numbers.
     pub arithmetic: Arithmetic,
 }
 
@@ -101,32 +101,32 @@ pub struct Subject<'a> {
     pub formats: &'a [Format],
 }
 
-/// Bytes that are copied to measure memory, and to clear the caches.
+/// Bytes to copy when memory is measured or caches are cleared.
 const COPIED: u64 = 256 << 20;
-/// The same for software adapters, which have less bandwidth and no larger caches.
+/// Bytes to copy on software adapters, which have less bandwidth and smaller caches.
 const COPIED_BY_SOFTWARE: u64 = 64 << 20;
-/// The least seconds of a pass that measures arithmetic.
+/// The shortest pass that measures arithmetic, in seconds.
 const LONG: f64 = 0.02;
-/// The seconds that the ops of one pass should take at most: systems reset a device that is busy for seconds.
+/// The longest time for the ops of one pass, in seconds: systems reset a device that is busy for too long.
 const PASS: f64 = 0.05;
-/// Seconds spent on the ops of one shape.
+/// The time for measuring the ops of one shape, in seconds.
 const BUDGET: f64 = 0.25;
-/// Most passes over the same ops; the fastest counts.
+/// The most passes over the same ops. The fastest one counts.
 const MOST_PASSES: usize = 100;
-/// Threads in a workgroup of the bench's own kernels.
+/// Threads per workgroup of the bench kernels.
 const GROUP: u32 = 256;
-/// Multiply-adds in a round of `multiply_add`.
+/// Multiply-adds per round of `multiply_add`.
 const ROUND: u64 = 32;
 
 /// An open device, with the kernels and buffers to measure it.
 #[derive(Debug)]
 pub struct Meter {
     gpu: Gpu,
-    /// Without a clock on the device, times are the host's and include submitting and waiting.
+    /// Without one, times are measured on the host and include submitting and waiting.
     clock: Option<Clock>,
     copy: Bound,
     read: Bound,
-    /// Bytes that `copy` and `read` read.
+    /// Bytes that `copy` and `read` each read.
     copied: u64,
     limits: Limits,
 }
@@ -169,7 +169,7 @@ impl Bound {
 }
 
 impl Meter {
-    /// A meter for this device. It measures the device's limits, which takes a second or two.
+    /// Creates a meter and measures the device's limits, which takes one or two seconds.
     pub async fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE;
         let most = if gpu.info().is_fallback { COPIED_BY_SOFTWARE } else { COPIED };
@@ -184,8 +184,7 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Measures the limits again and keeps the higher values: a device may be slow at first, or busy with
-    /// something else.
+    /// Measures the limits again and keeps the higher values: a device can be slow at first, or busy.
     pub async fn measure_limits(&mut self) -> Result<(), GpuError> {
         let copied = self.copied as f64;
         let copy = 2.0 * copied / self.fastest(false, |pass| self.copy.dispatch(pass)).await?;
@@ -211,7 +210,7 @@ impl Meter {
         &self.limits
     }
 
-    /// Whether times are from the device's own clock.
+    /// Whether times come from the device's own clock.
     pub fn has_clock(&self) -> bool {
         self.clock.is_some()
     }
@@ -236,23 +235,24 @@ impl Meter {
         Ok(macs as f64 / seconds)
     }
 
-    /// Seconds that a whole step takes on the device.
+    /// The seconds of a whole step on the device.
     pub async fn step(&self, executor: &mut Executor, step: &Step<'_>) -> Result<f64, GpuError> {
         executor.drain().await?;
         executor.write_step(step);
         self.fastest(false, |pass| encode(executor, step, |_| true, pass)).await
     }
 
-    /// The least seconds that a whole step takes to move its ops' bytes, and to do their multiply-adds. Each
-    /// op counts for itself.
+    /// The least seconds of a whole step for moving its ops' bytes, and for their multiply-adds, summed over
+    /// ops.
     pub fn step_floors(&self, executor: &Executor, subject: Subject, step: &Step) -> [f64; 2] {
         let floors = |op: &PlannedOp| self.limits.floors(op.work.bytes, op.work.macs, op.arithmetic());
         let ops = planned(executor, subject, step);
         ops.iter().map(floors).fold([0.0; 2], |sum, floors| [sum[0] + floors[0], sum[1] + floors[1]])
     }
 
-    /// Times a step's ops, all ops of one shape together; `wanted` chooses by description and number of rows.
-    /// They run in the step's order on whatever data is on the device, after a copy that clears the caches.
+    /// Times a step's ops, all ops of one shape together. `wanted` selects ops by description and number of
+    /// rows. They run in the step's order on whatever data is on the device, after a copy that clears the
+    /// caches.
     pub async fn ops(
         &self,
         executor: &mut Executor,
@@ -300,7 +300,7 @@ impl Meter {
         Ok(times)
     }
 
-    /// Seconds of the fastest of several equal passes. The first one only warms up, unless it takes too long.
+    /// The seconds of the fastest of several passes. The first one is a warm-up, unless it uses up the time.
     async fn fastest(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
         let start = Instant::now();
         let mut best = self.time(cold, &encode).await?;
@@ -314,12 +314,12 @@ impl Meter {
         Ok(best)
     }
 
-    /// Seconds of one pass. If `cold`, a copy clears the caches first.
+    /// The seconds of one pass. If `cold`, a copy clears the caches first.
     async fn time(&self, cold: bool, encode: impl Fn(&mut wgpu::ComputePass)) -> Result<f64, GpuError> {
         let gpu = &self.gpu;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         if cold {
-            // A submit of its own ends before the next one begins.
+            // In its own submit, the copy ends before the pass begins.
             self.copy.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
             gpu.queue.submit([encoder.finish()]);
             encoder = gpu.device.create_command_encoder(&Default::default());
@@ -351,7 +351,7 @@ impl Meter {
             ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
         match seconds > 0.0 {
             true => Ok(seconds),
-            false => Err(GpuError::Internal("the device's clock stands still".into())),
+            false => Err(GpuError::Internal("the device's clock does not advance".into())),
         }
     }
 }
@@ -372,7 +372,7 @@ impl Clock {
     }
 }
 
-/// Encodes the dispatches of a step that `wanted` chooses by their index in the plan.
+/// Encodes the dispatches of a step that `wanted` selects by index.
 fn encode(executor: &Executor, step: &Step, wanted: impl Fn(usize) -> bool, pass: &mut wgpu::ComputePass) {
     for (_, dispatch, pipeline, [x, y, z]) in executor.launches(step).filter(|(i, ..)| wanted(*i)) {
         pass.set_pipeline(&pipeline.pipeline);
@@ -388,7 +388,7 @@ struct PlannedOp {
     rows: u32,
     /// The kernels that it launches.
     shaders: Vec<Shader>,
-    /// Its dispatches' indices in the plan.
+    /// The indices of its dispatches.
     range: Range<usize>,
 }
 
@@ -410,7 +410,7 @@ impl PlannedOp {
     }
 }
 
-/// The groups that a step runs, and what finds its tokens.
+/// The groups that a step runs, and the search for its tokens.
 fn planned(executor: &Executor, subject: Subject, step: &Step) -> Vec<PlannedOp> {
     let counter = Counter { graph: subject.graph, formats: subject.formats, step };
     let list = executor.list(step.tokens.len());
@@ -444,7 +444,7 @@ mod tests {
     use crate::gpu::{Options, Variants};
     use crate::graph::testing::{Layers, layers};
 
-    /// The time of an op is that of all its dispatches, and of no others.
+    /// Every dispatch is counted for the op that it belongs to.
     #[test]
     fn every_dispatch_belongs_to_its_op() {
         let mut gpu = pollster::block_on(Gpu::open(Options::default())).unwrap();
@@ -481,7 +481,7 @@ mod tests {
     fn floors_depend_on_the_arithmetic() {
         let limits = Limits { copy: 100.0, read: 120.0, f32: 10.0, f16: Some(5.0), int8: Some(40.0) };
         assert_eq!(limits.floors(200, 20, Arithmetic::F32), [2.0, 2.0]);
-        // The rate of f16 is at least that of f32.
+        // The f16 rate is at least the f32 rate.
         assert_eq!(limits.floors(0, 20, Arithmetic::F16)[1], 2.0);
         assert_eq!(limits.floors(0, 20, Arithmetic::Int8)[1], 0.5);
     }

@@ -1,7 +1,7 @@
-//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs steps of
-//! them.
+//! WebGPU through wgpu: lowers a graph's ops to dispatches of [`nomoat_shaders`] kernels and runs them in
+//! steps.
 //!
-//! [`Gpu`] is a device, [`Weights`] a model's numbers on it, [`Executor`] a graph ready to run over them.
+//! [`Gpu`] is a device, [`Weights`] holds a model's weights on it, and [`Executor`] runs a graph.
 
 mod accepts;
 mod buffers;
@@ -32,37 +32,37 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum GpuError {
     /// No adapter.
-    #[error("no usable WebGPU adapter: {0}")]
+    #[error("no usable WebGPU adapter ({0}); update the browser or the driver, or use the CPU")]
     NoAdapter(String),
     /// A kernel's result differs from the known answer.
     #[error(
-        "{device} gave a wrong result in the self-test ({kernel}: off by {error:.2e}) and is not used; \
-         a newer browser or driver may help"
+        "{device} failed the self-test ({kernel}: off by {error:.2e}); \
+         update the browser or the driver, or use the CPU"
     )]
     Wrong {
         /// The adapter's name.
         device: String,
-        /// Which kernel.
+        /// The kernel.
         kernel: String,
-        /// Largest deviation from the reference.
+        /// The largest deviation from the reference.
         error: f32,
     },
-    /// The words for kernels are wrong, or the device cannot run these kernels.
+    /// The kernels option has an invalid word, or the device does not support the kernels.
     #[error("invalid kernels option: {0}")]
     Kernels(String),
-    /// A step that the plan cannot run.
+    /// The step is not valid.
     #[error(transparent)]
     Step(#[from] StepError),
-    /// A shape that no kernel covers.
-    #[error("the GPU's kernels do not support {0}")]
+    /// A shape that no kernel supports.
+    #[error("the GPU kernels do not support {0}; use the CPU, or another model")]
     Unsupported(String),
     /// A buffer could not be allocated.
-    #[error("the GPU does not have enough memory: {0}")]
+    #[error("the GPU does not have enough memory ({0}); use a smaller model or a shorter context")]
     OutOfMemory(String),
     /// The device was reset, unplugged, or taken away by the system.
-    #[error("the GPU device was lost: {0}")]
+    #[error("the GPU device was lost ({0}); load the model again")]
     Lost(String),
     /// A bug in Nomoat or in the driver.
-    #[error("GPU error: {0}")]
+    #[error("unexpected GPU error, please report it: {0}")]
     Internal(String),
 }

@@ -1,6 +1,6 @@
-//! A few small kernels against the scalar interpreter, run on every device before it is used: some devices
-//! and drivers compute wrongly and do not say so. The unit tests run the same kinds of cases at many more
-//! shapes, with every kernel that the device can run.
+//! The self-test compares a few small graphs with the scalar interpreter. It runs on every device before the
+//! device is used, because some devices and drivers give wrong results without an error. The unit tests run
+//! the same kinds of cases with many more shapes and with every kernel that the device supports.
 
 use super::{Accuracy, Executor, Gpu, GpuError, Weights};
 use crate::graph::testing::{
@@ -9,7 +9,7 @@ use crate::graph::testing::{
 use crate::graph::{Attention, Chosen, Step, ValueId};
 use crate::quant::Format;
 
-/// An error names the first kernel whose results are off.
+/// Runs the self-test. The error names the first case with wrong results.
 pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
     let rope_shape = RopeShape { n_heads: 2, head_dim: 64, n_rot: 64, neox: false };
     let cases = [
@@ -23,7 +23,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
         layers(Layers::of(Format::Q4_0), &[9, 1]),
     ];
     for mut case in cases {
-        // Activations of whole layers are not whole numbers, as 8 bits would need them.
+        // 8 bits do not represent the activations of whole layers exactly.
         if case.steps.len() > 1 && gpu.variants().accuracy == Accuracy::Int8 {
             (case.tolerance, case.same_choice) = (0.2, false);
         }
@@ -35,7 +35,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// How far a device's results are from the interpreter's.
+/// The deviation of the device's results from the interpreter's.
 async fn deviation(case: &Case, gpu: &Gpu) -> Result<f32, GpuError> {
     let weights = upload(case, gpu)?;
     let mut executor = Executor::with(gpu, &case.graph, &weights, case.capacity(), true)?;

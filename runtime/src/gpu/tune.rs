@@ -1,4 +1,4 @@
-//! Finds the fastest variants of the kernels on a device, by a short measurement.
+//! Finds the fastest kernel variants on a device by a short measurement.
 
 use super::{Executor, Gpu, GpuError, Lanes, Variants, Weights, self_test};
 use crate::graph::{Builder, Capacity, Domain, Graph, PAGE, Step, Token};
@@ -9,7 +9,7 @@ use web_time::{Duration, Instant};
 const COLS: usize = 2048;
 /// Rows of a prefill step.
 const PREFILL: u32 = 128;
-/// How long a candidate is measured, unless one round takes longer.
+/// The time for measuring a candidate, unless one round takes longer.
 const TIME: Duration = Duration::from_millis(25);
 
 /// Chooses the fastest kernels of the device's accuracy, in about a second. Software adapters keep the
@@ -29,7 +29,7 @@ pub async fn measure(gpu: &mut Gpu) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// How many threads share a row of weights, and how.
+/// Variants of how many threads share a row of weights, and how.
 fn decode_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     let of = |lanes, n_lanes| Variants { lanes, n_lanes, ..now };
     let shared = [8, 16, 32, 64].map(|n| of(Lanes::Shared, n));
@@ -42,7 +42,7 @@ fn decode_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     all
 }
 
-/// How the tiles of prefill are staged.
+/// Variants of how prefill stages its tiles.
 fn prefill_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     let mut all = vec![now, Variants { tile: true, f16: false, ..now }];
     if gpu.info().f16 {
@@ -51,7 +51,7 @@ fn prefill_candidates(gpu: &Gpu, now: Variants) -> Vec<Variants> {
     all
 }
 
-/// Multiplies the same rows with `copies` matrices, so many that caches do not hold them.
+/// Multiplies the same rows by `copies` matrices. Together they must be too large for the device's caches.
 fn projections(n_rows: usize, copies: usize) -> Graph {
     let mut g = Builder::default();
     let x = g.value(Domain::Tokens, COLS);
@@ -62,7 +62,7 @@ fn projections(n_rows: usize, copies: usize) -> Graph {
     g.finish()
 }
 
-/// Sets the variants that run the graph in the least time.
+/// Sets the variants that run the graph fastest.
 async fn fastest(gpu: &mut Gpu, candidates: Vec<Variants>, rows: u32, graph: &Graph) -> Result<(), GpuError> {
     let weights = Weights::allocate(gpu, graph, &vec![Format::Q4_0; graph.weights.len()])?;
     let mut best = (Duration::MAX, *gpu.variants());
@@ -78,7 +78,7 @@ async fn fastest(gpu: &mut Gpu, candidates: Vec<Variants>, rows: u32, graph: &Gr
     Ok(())
 }
 
-/// The shortest round of steps.
+/// The time of the fastest round of steps.
 async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<Duration, GpuError> {
     let pages = rows.div_ceil(PAGE);
     let capacity = Capacity { tokens: rows, outputs: 1, sequences: 1, max_pages: pages, pages };

@@ -1,17 +1,17 @@
-//! Which variants of the kernels a device runs.
+//! The kernel variants that a device runs.
 
 use super::GpuInfo;
 use serde::Serialize;
 use std::fmt;
 
-/// How exactly projections are computed.
+/// The precision of projections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accuracy {
     /// Activations are floats.
     Exact,
-    /// For 4-bit weights, activations are quantised to 8 bits in blocks of 32, so that kernels can use
-    /// integer dot products. Other weights are computed as in `Exact`.
+    /// With 4-bit weights, activations are quantised to 8 bits in blocks of 32, so that kernels can use
+    /// integer dot products. Other weights run as with `Exact`.
     Int8,
 }
 
@@ -19,7 +19,7 @@ pub enum Accuracy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lanes {
-    /// They are not shared: each thread computes whole rows.
+    /// Threads share no rows: each computes whole rows.
     One,
     /// In workgroup memory.
     Shared,
@@ -37,29 +37,29 @@ impl From<Lanes> for nomoat_shaders::Lanes {
     }
 }
 
-/// Most steps in flight at once; more of them hide no more latency.
+/// The most steps in flight at once. More would not hide more latency.
 pub(super) const MAX_STEPS: u32 = 4;
 
 /// The words of [`Variants`], for error messages.
 const WORDS: &str = "exact, int8, one, shared, subgroup, few, tile, f32, f16 and steps:N";
 
-/// The kernels to run, and how steps are scheduled. Written as words, separated by commas: `exact` or `int8`;
+/// The kernels to run, and how steps are scheduled. Its text is words separated by commas: `exact` or `int8`;
 /// `one`, `shared` or `subgroup`, the last two optionally with `:LANES`; `few` or `tile`; `f32` or `f16`;
 /// `steps:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Variants {
-    /// The accuracy of projections.
+    /// The precision of projections.
     pub accuracy: Accuracy,
     /// How threads share rows in matrix-vector kernels.
     pub lanes: Lanes,
     /// Threads that share a row: a power of two, at most 64. Short rows use fewer.
     pub n_lanes: u32,
-    /// Prefill stages tiles in workgroup memory. Otherwise kernels compute a few rows at a time and use no
-    /// barriers, which is faster on software adapters.
+    /// Whether prefill stages tiles in workgroup memory. Otherwise, kernels compute a few rows at a time
+    /// without barriers, which is faster on software adapters.
     pub tile: bool,
-    /// Tiles are staged as f16.
+    /// Whether tiles are staged as f16.
     pub f16: bool,
-    /// Most steps of an answer in flight at once, from 1 to 4.
+    /// The most steps of an answer in flight at once, from 1 to 4.
     pub steps: u32,
 }
 
@@ -72,13 +72,13 @@ impl Variants {
             (false, _) => Lanes::Shared,
         };
         let n_lanes = if lanes == Lanes::Subgroup { info.subgroup_size.min(32) } else { 32 };
-        // On a software adapter, steps in flight hide no latency, and those past an answer's end are wasted
-        // time.
+        // On a software adapter, steps in flight hide no latency, and those after an answer's end waste time.
         let steps = if info.is_fallback { 1 } else { MAX_STEPS };
         Self { accuracy: Accuracy::Exact, lanes, n_lanes, tile: !info.is_fallback, f16: info.f16, steps }
     }
 
-    /// The defaults, changed by these words. An error names the wrong word and says what is possible.
+    /// The defaults, changed by these words. The error says which word is invalid and which ones are
+    /// possible.
     pub fn parse(words: &str, info: &GpuInfo) -> Result<Self, String> {
         let mut all = Self::usual(info);
         for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
@@ -86,20 +86,20 @@ impl Variants {
             match name {
                 "exact" => all.accuracy = Accuracy::Exact,
                 "int8" if info.packed_dot => all.accuracy = Accuracy::Int8,
-                "int8" => return Err("int8: the device has no packed integer dot product".into()),
+                "int8" => return Err("int8: the device has no packed integer dot product; use exact".into()),
                 "one" => all.lanes = Lanes::One,
                 "shared" => (all.lanes, all.n_lanes) = (Lanes::Shared, 32),
                 "subgroup" if info.subgroup_size > 0 => {
                     (all.lanes, all.n_lanes) = (Lanes::Subgroup, info.subgroup_size.min(32));
                 }
-                "subgroup" => return Err("subgroup: the device has no subgroups".into()),
+                "subgroup" => return Err("subgroup: the device has no subgroups; use shared".into()),
                 "few" => all.tile = false,
                 "tile" => all.tile = true,
                 "f32" => all.f16 = false,
                 "f16" if info.f16 => all.f16 = true,
                 "steps" => {}
-                "f16" => return Err("f16: the device has no f16 arithmetic".into()),
-                _ => return Err(format!("{name}: unknown; use {WORDS}")),
+                "f16" => return Err("f16: the device has no f16 arithmetic; use f32".into()),
+                _ => return Err(format!("{name}: unknown word; use {WORDS}")),
             }
             match (name, number.map(|n| n.parse().unwrap_or(0))) {
                 ("steps", Some(n @ 1..=MAX_STEPS)) => all.steps = n,
@@ -111,7 +111,7 @@ impl Variants {
                     }
                     all.n_lanes = n;
                 }
-                (_, Some(_)) => return Err(format!("{word}: {name} takes no number")),
+                (_, Some(_)) => return Err(format!("{word}: {name} takes no number; use {name}")),
                 (_, None) => {}
             }
         }

@@ -1,9 +1,9 @@
-//! A model's numbers on the device.
+//! A model's weights on the device.
 //!
-//! A matrix is cut by rows into as many pieces as the device's binding limit asks for; a piece is one buffer
-//! with the format's two planes. Matrices that are read together (query, key and value; gate and up) lie in
-//! one buffer, one below the other, where they have one format and fit a binding; their biases do likewise.
-//! Vectors are plain f32.
+//! A matrix that is larger than the device's binding limit is cut by rows into pieces. A piece is one buffer
+//! with the format's two planes. Matrices that are read together (query, key and value; gate and up) are
+//! stacked in one buffer if they have the same format and fit into one binding. Their biases are stacked,
+//! too. Vectors are f32.
 
 use super::accepts::{Accepts, tail};
 use super::{Gpu, GpuError};
@@ -18,17 +18,17 @@ pub(super) struct Piece {
     pub buffer: wgpu::Buffer,
     pub first_row: usize,
     pub n_rows: usize,
-    /// Where `first_row` is in the buffer.
+    /// The buffer's row that holds `first_row`.
     pub buffer_row: usize,
-    /// Those of the whole buffer.
+    /// The planes of the whole buffer.
     pub planes: Planes,
 }
 
-/// A vector, perhaps in a buffer with others.
+/// A vector. Several can share a buffer.
 #[derive(Clone, Debug)]
 pub(super) struct Vector {
     pub buffer: wgpu::Buffer,
-    /// Where it begins, in floats.
+    /// Where it begins in the buffer, in floats.
     pub at: usize,
     pub len: usize,
 }
@@ -45,7 +45,7 @@ pub struct Weights {
     gpu: Gpu,
     pub(super) formats: Vec<Format>,
     stored: Vec<Stored>,
-    /// Blocks of a matrix row.
+    /// Blocks per row of each matrix.
     row_blocks: Vec<usize>,
     bytes: u64,
 }
@@ -53,8 +53,8 @@ pub struct Weights {
 const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 
 impl Weights {
-    /// Allocates every weight of the graph; `formats[i]` is what `graph.weights[i]` is stored in (of no
-    /// meaning for vectors).
+    /// Allocates every weight of the graph. `formats[i]` is the format of `graph.weights[i]`; it is ignored
+    /// for vectors.
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self {
             gpu: gpu.clone(),
@@ -65,7 +65,7 @@ impl Weights {
         };
         for (weight, &format) in graph.weights.iter().zip(formats) {
             weights.row_blocks.push(weight.n_cols / format.block_len());
-            // Buffers come below.
+            // Buffers are allocated below.
             weights.stored.push(match weight.is_vector {
                 true => Stored::Vector(None),
                 false => Stored::Matrix { format, pieces: Vec::new() },
@@ -94,7 +94,7 @@ impl Weights {
         buffer
     }
 
-    /// Puts vectors into one buffer, one after the other, unless one of them has a place already.
+    /// Stacks vectors in one buffer, unless one of them is already allocated.
     fn stack_vectors(&mut self, graph: &Graph, ids: &[WeightId]) {
         let is_free = |id: &WeightId| matches!(self.stored[id.0], Stored::Vector(None));
         if ids.is_empty() || !ids.iter().all(is_free) {
@@ -114,7 +114,7 @@ impl Weights {
         }
     }
 
-    /// Puts matrices that can be stacked into one buffer, unless one of them has a place already.
+    /// Stacks matrices in one buffer, unless one of them is already allocated.
     fn stack_matrices(&mut self, graph: &Graph, ids: &[WeightId]) {
         let is_free =
             |id: &WeightId| matches!(&self.stored[id.0], Stored::Matrix { pieces, .. } if pieces.is_empty());
@@ -139,9 +139,7 @@ impl Weights {
         let limit = self.gpu.info().max_binding_size;
         let label = weight.source.name();
         let runs = piece_rows(format, weight.n_rows, self.row_blocks[i], limit).ok_or_else(|| {
-            GpuError::OutOfMemory(format!(
-                "four rows of {label} take more than the {limit} bytes of a binding"
-            ))
+            GpuError::OutOfMemory(format!("four rows of {label} are larger than a binding of {limit} bytes"))
         })?;
         let mut pieces = Vec::new();
         for (first_row, n_rows) in runs {
@@ -153,7 +151,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Whether these matrices lie in one buffer, one below the other.
+    /// Whether these matrices are stacked in this order, from the start of one buffer.
     pub(super) fn are_stacked(&self, ids: &[WeightId]) -> bool {
         let mut next = None;
         ids.iter().all(|id| {
@@ -167,7 +165,7 @@ impl Weights {
         })
     }
 
-    /// Whether these vectors lie in one buffer, one after the other.
+    /// Whether these vectors are stacked in this order in one buffer.
     pub(super) fn are_vectors_stacked(&self, ids: &[WeightId]) -> bool {
         let vectors: Vec<&Vector> = ids.iter().filter_map(|id| self.vector(*id)).collect();
         vectors.len() == ids.len()
@@ -176,7 +174,7 @@ impl Weights {
                 .all(|pair| pair[0].buffer == pair[1].buffer && pair[0].at + pair[0].len == pair[1].at)
     }
 
-    /// A matrix's pieces; none of a vector.
+    /// A matrix's pieces; empty for a vector.
     pub(super) fn pieces(&self, id: WeightId) -> &[Piece] {
         match &self.stored[id.0] {
             Stored::Matrix { pieces, .. } => pieces,
@@ -184,7 +182,7 @@ impl Weights {
         }
     }
 
-    /// A vector's place; none of a matrix.
+    /// A vector; none for a matrix.
     pub(super) fn vector(&self, id: WeightId) -> Option<&Vector> {
         match &self.stored[id.0] {
             Stored::Vector(vector) => vector.as_ref(),
@@ -197,8 +195,8 @@ impl Weights {
         self.bytes
     }
 
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`, an even number, as must be
-    /// the number of blocks unless they are the matrix's last.
+    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be even, and so must the
+    /// number of blocks, except for the matrix's last ones.
     pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
@@ -216,7 +214,7 @@ impl Weights {
             let quants = &quants[skip * q..][..(end - start) * q];
             let scales = &scales[skip * s..][..(end - start) * s];
             self.gpu.queue.write_buffer(&piece.buffer, local * q as u64, quants);
-            // Writes are whole words; an odd last scale is written with zeros after it.
+            // WebGPU writes whole words, so an odd last scale is padded with zeros.
             let (whole, rest) = scales.split_at(scales.len() & !3);
             let at = piece.planes.scales_offset + local * s as u64;
             if !whole.is_empty() {
@@ -249,7 +247,7 @@ impl Sink for Weights {
 
 impl Drop for Weights {
     fn drop(&mut self) {
-        // In browsers a dropped buffer waits for the garbage collector.
+        // In browsers, a dropped buffer waits for the garbage collector.
         for stored in &self.stored {
             match stored {
                 Stored::Vector(vector) => vector.iter().for_each(|vector| vector.buffer.destroy()),
@@ -259,9 +257,9 @@ impl Drop for Weights {
     }
 }
 
-/// Cuts a matrix into (first row, rows) runs that fit a binding. Runs start at multiples of four rows, so
-/// that two scales of a word never belong to two pieces, and kernels store whole vectors. None where four
-/// rows do not fit.
+/// Cuts a matrix into runs (first row, number of rows) that fit into a binding. Runs start at multiples of
+/// four rows, so that a word of two scales is never split and kernels store whole vectors. None if four rows
+/// do not fit.
 fn piece_rows(
     format: Format,
     n_rows: usize,

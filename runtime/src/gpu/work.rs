@@ -1,17 +1,17 @@
-//! Counts the bytes that an op must move and its multiply-adds, whatever the kernel. Measured times are
-//! compared with the time that these take at least.
+//! Counts the bytes and multiply-adds that an op needs with any kernel. They give the least time that the op
+//! can take, for comparison with measured times.
 
 use super::accepts::{Tail, tail};
 use crate::graph::fuse::{Group, Products, Work as GroupWork};
 use crate::graph::{CacheId, Chosen, Domain, Graph, Op, Step, Token, Value, ValueId, WeightId};
 use crate::quant::Format;
 
-/// Bytes and multiply-adds of an op, or of several.
+/// Bytes and multiply-adds of one or more ops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     /// Weights once; activations in and out; keys and values of all visible positions, once per sequence.
     pub bytes: u64,
-    /// Multiply-adds of projections and attention; those of norms and the like are not counted.
+    /// Multiply-adds of projections and attention. Those of norms and other small ops are not counted.
     pub macs: u64,
 }
 
@@ -24,14 +24,14 @@ pub(super) struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// The work of an op, and a description of it with its shape.
+    /// The work of a group, and a description with its shape.
     pub fn count(&self, group: &Group) -> (Work, String) {
         let (mut work, what) = match &group.work {
             GroupWork::Op(op) => self.op(op),
             GroupWork::Products(products) => self.products(products),
         };
         let read = match group.work {
-            // It reads only the rows that it writes.
+            // Reads only as many rows as it writes.
             GroupWork::Op(Op::SelectRows { out, .. }) => vec![out],
             _ => group.inputs(),
         };
@@ -39,7 +39,7 @@ impl Counter<'_> {
         (work, what)
     }
 
-    /// The work of finding the likeliest token of each output, in the logits.
+    /// The work of finding the likeliest token of each output.
     pub fn likeliest(&self) -> (Work, String) {
         let n_vocab = self.graph.n_vocab() as u64;
         let bytes = self.rows(Domain::Outputs) * (4 * n_vocab + size_of::<Chosen>() as u64);
@@ -71,7 +71,7 @@ impl Counter<'_> {
                     Tail::Residual { .. } => format!("project {shape}, add"),
                     Tail::Gated { .. } => format!("gate, up {shape}"),
                     Tail::Heads(heads) => {
-                        // Keys and values, in f16.
+                        // Keys and values are written as f16.
                         work.bytes += 2 * (heads.k + heads.v) as u64 * self.rows(Domain::Tokens);
                         format!("q, k, v {shape}")
                     }
@@ -141,7 +141,7 @@ impl Counter<'_> {
         Work { bytes: 4 * self.graph.weights[id.0].n_cols as u64, macs: 0 }
     }
 
-    /// The matrices, each multiplied with every row; activations are not counted.
+    /// The work of multiplying every row by these matrices, without the bytes of activations.
     fn projection(&self, ids: &[WeightId], domain: Domain) -> Work {
         let rows = self.rows(domain);
         ids.iter().fold(Work::default(), |work, id| {
@@ -170,7 +170,7 @@ impl Counter<'_> {
             .sum()
     }
 
-    /// The sum of the matrices' rows, and their columns.
+    /// The shape of the stacked matrices, `rows x columns`.
     fn shape(&self, ids: &[WeightId]) -> String {
         let weights = || ids.iter().map(|id| &self.graph.weights[id.0]);
         let n_rows: usize = weights().map(|weight| weight.n_rows).sum();

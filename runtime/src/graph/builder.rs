@@ -1,9 +1,9 @@
-//! Puts graphs together: one method an op, which makes the op's output value.
+//! Builds graphs. There is one method per op, which adds the op and returns its output value.
 
 use super::*;
 
-/// A graph under construction. Shapes are the caller's duty; [`crate::model`] checks them against the file's
-/// tensors.
+/// A graph under construction. The caller must pass matching shapes; [`crate::model`] checks those of weights
+/// against the file's tensors.
 #[derive(Debug, Default)]
 pub struct Builder {
     graph: Graph,
@@ -15,18 +15,18 @@ impl Builder {
         self.graph
     }
 
-    /// A value that no op writes: an input.
+    /// An input: a value that no op writes.
     pub fn value(&mut self, domain: Domain, width: usize) -> ValueId {
         self.graph.values.push(Value { domain, width });
         ValueId(self.graph.values.len() - 1)
     }
 
-    /// A matrix tensor `[n_rows, n_cols]`; naming a tensor again gives the same weight (tied embeddings).
+    /// A matrix tensor `[n_rows, n_cols]`. The same name gives the same weight (tied embeddings).
     pub fn matrix(&mut self, tensor: impl Into<String>, n_rows: usize, n_cols: usize) -> WeightId {
         self.rows_of(tensor, 0, n_rows, n_cols)
     }
 
-    /// Rows of a matrix tensor of `n_cols` columns, from `first_row` on.
+    /// `n_rows` rows of a matrix tensor of `n_cols` columns, starting at `first_row`.
     pub fn rows_of(
         &mut self,
         tensor: impl Into<String>,
@@ -44,7 +44,7 @@ impl Builder {
         self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n })
     }
 
-    /// A vector of computed numbers; the same numbers give the same weight.
+    /// A vector of constants. The same numbers give the same weight.
     pub fn constant(&mut self, numbers: Vec<f32>) -> WeightId {
         let n_cols = numbers.len();
         self.weight(Weight { source: Source::Constant(numbers), is_vector: true, n_rows: 1, n_cols })
@@ -79,7 +79,7 @@ impl Builder {
         out
     }
 
-    /// Root mean square norm by rows, or by runs of the weight's length.
+    /// Root mean square norm of each run of the weight's length, such as a row or a head.
     pub fn rms_norm(&mut self, x: ValueId, weight: WeightId, eps: f32) -> ValueId {
         let out = self.like(x);
         self.graph.ops.push(Op::Norm { x, norm: Norm { weight, eps }, out });
@@ -107,7 +107,7 @@ impl Builder {
         out
     }
 
-    /// Attention of `q` over a cache, in which keys and values are put first.
+    /// Writes `k` and `v` to a cache, then computes attention of `q` over the cache.
     pub fn attention(
         &mut self,
         q: ValueId,
@@ -159,21 +159,21 @@ impl Builder {
         out
     }
 
-    /// Sum.
+    /// `a + b`.
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let out = self.like(a);
         self.graph.ops.push(Op::Add { a, b, out });
         out
     }
 
-    /// The rows of `x` that have outputs.
+    /// The rows of `x` whose logits are wanted.
     pub fn select_rows(&mut self, x: ValueId) -> ValueId {
         let out = self.value(Domain::Outputs, self.graph.value(x).width);
         self.graph.ops.push(Op::SelectRows { x, out });
         out
     }
 
-    /// Names the logits of a language model, `[outputs, n_vocab]`.
+    /// Sets the logits of a language model, `[outputs, n_vocab]`.
     pub fn logits(&mut self, logits: ValueId) {
         self.graph.logits = Some(logits);
     }

@@ -1,26 +1,27 @@
-//! How a token is chosen from logits, one number at a time: the reference for what devices do.
+//! How a token is chosen from logits. This code is the reference for all devices.
 //!
-//! Logits get their penalties and bias. Tokens near enough to the likeliest are kept; of them the one wins
-//! that comes first in a race, in which a token of weight p arrives after an exponentially distributed time
-//! of mean 1/p: so it wins with its share of the weights (the Gumbel-max trick, arXiv 2110.01515, section 2).
-//! Random numbers are a function of the seed, the token's number in the answer and the token's id alone:
-//! every device has the same, and an answer that is taken up again goes on as it would have.
+//! First, penalties and biases are applied to the logits. Then top-k, top-p and min-p remove unlikely tokens.
+//! The rest run a race: a token of probability p arrives after an exponentially distributed time of mean 1/p,
+//! and the first to arrive wins. Each token wins with its probability (the Gumbel-max trick, arXiv
+//! 2110.01515, section 2). Random numbers depend only on the seed, the token's number in the answer and the
+//! token's id. So all devices draw the same numbers, and an answer that is resumed continues as it would
+//! have.
 
 use serde::Serialize;
 
-/// In `seen`: the token is in the prompt. The other bits count how often the answer has it.
+/// The bit of `seen` for a token in the prompt. The other bits count its occurrences in the answer.
 pub const IN_PROMPT: u32 = 1 << 31;
 
-/// Runs of depth that are told apart when tokens are cut off by number or by mass.
+/// Bins of the histogram for top-k and top-p. A token's bin is how far its logit is below the highest.
 pub const BINS: usize = 2048;
-/// Nats of a bin: tokens that differ by less count as equally likely there.
+/// Width of a bin, in nats. Tokens in the same bin are kept or dropped together.
 pub const BIN: f32 = 0.01;
 
-/// What a choice depends on besides the logits, as kernels take it.
+/// The parameters of a choice, in the layout that kernels read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Choice {
-    /// Divides the logits; 0 takes the likeliest token always.
+    /// Divides the logits; 0 always takes the likeliest token.
     pub temperature: f32,
     /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751); 1: all.
     pub top_p: f32,
@@ -28,29 +29,29 @@ pub struct Choice {
     pub min_p: f32,
     /// Keep this many of the likeliest tokens; 0: all.
     pub top_k: u32,
-    /// Divides positive and multiplies negative logits of tokens that are seen (arXiv 1909.05858); 1: off.
+    /// Divides positive and multiplies negative logits of seen tokens (arXiv 1909.05858); 1: off.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of a token that the answer has.
+    /// Subtracted from the logit of every token in the answer.
     pub presence_penalty: f32,
-    /// Subtracted from the logit of a token for each time that the answer has it.
+    /// Subtracted from the logit of a token once per occurrence in the answer.
     pub frequency_penalty: f32,
-    /// 1 where penalties or biases change any logit, else 0.
+    /// 1 if penalties or biases change any logit, otherwise 0.
     pub adjusts: u32,
     /// Lower and upper half of the seed.
     pub seed: [u32; 2],
     /// The token's number in the answer.
     pub counter: u32,
-    /// For the layout's sake.
+    /// Padding.
     pub unused: u32,
 }
 
 impl Choice {
-    /// Whether tokens are cut off by their number or by mass, for which they must be counted.
+    /// Whether top-k or top-p is on. Tokens must then be counted by depth.
     pub fn truncates(&self) -> bool {
         self.temperature > 0.0 && (self.top_k > 0 || self.top_p < 1.0)
     }
 
-    /// A logit with its penalties and bias.
+    /// A logit with penalties and bias applied.
     pub fn adjusted(&self, logit: f32, seen: u32, bias: f32) -> f32 {
         if self.adjusts == 0 {
             return logit;
@@ -67,8 +68,8 @@ impl Choice {
         logit + bias
     }
 
-    /// The token that is chosen. `seen` and `bias` have a number for each token, or none where nothing is
-    /// adjusted. The logits are adjusted in place.
+    /// Chooses a token. `seen` and `bias` have one number per token, or are empty if `adjusts` is 0. The
+    /// logits are adjusted in place.
     pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32]) -> u32 {
         if self.adjusts != 0 {
             for ((logit, seen), bias) in logits.iter_mut().zip(seen).zip(bias) {
@@ -107,8 +108,8 @@ impl Choice {
         winner.0 as u32
     }
 
-    /// The depth below the likeliest, in nats after temperature, down to which bins are kept, of which each
-    /// has so many tokens. What is beyond the last bin can win no race.
+    /// The depth, in nats after temperature, up to which tokens are kept. `counts` is the number of tokens
+    /// per bin. Tokens beyond the last bin are too unlikely to win.
     fn cut(&self, counts: &[u32]) -> f32 {
         let mass = |bin: usize| counts[bin] as f32 * (-(bin as f32 + 0.5) * BIN).exp();
         let mut kept = BINS;
@@ -132,18 +133,17 @@ impl Choice {
         kept as f32 * BIN
     }
 
-    /// When a token of weight 1 arrives: exponentially distributed, of mean 1.
+    /// Arrival time of a token of weight 1: exponentially distributed with mean 1.
     fn arrival(&self, id: u32) -> f32 {
         let [low, high] = self.seed;
-        // 23 bits and a half, so that it is never 0 and never 1.
+        // 23 bits plus one half, so that v is never 0 or 1.
         let v = ((pcg4d([low, high, self.counter, id]) >> 9) as f32 + 0.5) / (1 << 23) as f32;
-        // Near 1, logarithms on GPUs are only good to 2^-21: there it is a series.
+        // GPUs compute logarithms near 1 only to 2^-21; a series is more precise.
         if v < 0.01 { v * (1.0 + v * (0.5 + v / 3.0)) } else { -(1.0 - v).ln() }
     }
 }
 
-/// The hash pcg4d (Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020), of which one word
-/// is used.
+/// The first word of the hash pcg4d (Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020).
 fn pcg4d(v: [u32; 4]) -> u32 {
     let [mut x, mut y, mut z, mut w] = v.map(|v| v.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let mut mix = |shift: u32| {
@@ -178,7 +178,7 @@ mod tests {
         unused: 0,
     };
 
-    /// How often each token is chosen from these logits, of 20,000 tries with consecutive counters.
+    /// The share of each token in 20,000 choices from these logits, with consecutive counters.
     fn shares(choice: Choice, logits: &[f32]) -> Vec<f64> {
         let mut counts = vec![0.0; logits.len()];
         for counter in 0..20_000 {
@@ -202,7 +202,7 @@ mod tests {
         close(&shares(Choice { temperature: 0.5, ..PLAIN }, &logits), &[0.658, 0.237, 0.105]);
     }
 
-    /// Many tokens that are unlikely one by one get their share together.
+    /// Many unlikely tokens together are chosen as often as their total probability says.
     #[test]
     fn the_tail_counts() {
         let mut logits = vec![0.0; 1001];
@@ -218,7 +218,7 @@ mod tests {
         close(&shares(Choice { top_p: 0.6, ..PLAIN }, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
         close(&shares(Choice { min_p: 0.45, ..PLAIN }, &logits), &[4.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 0.0]);
         close(&shares(Choice { top_p: 0.0, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
-        // Of the two that are kept the second is dropped: 4/7 of the mass is more than half.
+        // top_k keeps two tokens. The first has 4/7 of their mass, so top_p drops the second.
         close(&shares(Choice { top_k: 2, top_p: 0.5, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
     }
 
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(choose(greedy, [0; 3], [0.0, 0.0, 4.0]), 2);
     }
 
-    /// Worked out from the paper's listing in another language.
+    /// Expected values come from the paper's listing, run in another language.
     #[test]
     fn the_hash_is_the_published_one() {
         assert_eq!(pcg4d([0, 0, 0, 0]), 0x0f02_f829);

@@ -1,51 +1,50 @@
-//! Groups of ops that a device can run as one: products of the same rows, with the norm before them and a
-//! tail of small parts after each. A group computes what its ops compute one by one; fusion is speed, never
-//! meaning.
+//! Fusion: groups of ops that a device runs together. A group is products of the same rows, with an optional
+//! norm before them and a tail of small parts after each product. Fusion changes the speed, never the result.
 
 use super::uses::Uses;
 use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
 
-/// Ops that run as one.
+/// Ops that run together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// What is computed.
     pub work: Work,
-    /// Number of the last of the ops: the group runs in its place.
+    /// The index of its last op: the group runs in that op's place.
     pub last_op: usize,
 }
 
 /// What a group computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// An op by itself.
+    /// A single op.
     Op(Op),
     /// Products of the same rows.
     Products(Products),
 }
 
-/// `x`, normed first where there is a norm, times some weights.
+/// `x`, normalised first if there is a norm, times one or more weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Products {
     /// The rows.
     pub x: ValueId,
-    /// Applied to the rows before they are multiplied.
+    /// Applied to the rows first.
     pub norm: Option<Norm>,
     /// In the order of the graph.
     pub products: Vec<Product>,
 }
 
-/// `x · weightᵀ` and what becomes of it.
+/// `x · weightᵀ`, followed by a tail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     /// The matrix.
     pub weight: WeightId,
-    /// Applied one after the other.
+    /// Applied to the product, in order.
     pub tail: Vec<Part>,
-    /// The value at the tail's end; none where the tail ends in a cache or in another product's tail.
+    /// The value that the tail gives; none if the tail ends in a cache or in another product's tail.
     pub out: Option<ValueId>,
 }
 
-/// A part of a tail: what it does to the running result `y`.
+/// A part of a tail. `y` is the result so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
     /// `y + bias`.
@@ -56,13 +55,13 @@ pub enum Part {
     Rope(Rope),
     /// `f(y)`.
     Activate(Activation),
-    /// The end of a gate: another product's tail takes it up with [`Part::GatedBy`].
+    /// `y` is a gate, which another product's tail uses with [`Part::GatedBy`].
     Gate,
-    /// `f(gate) * y`, where the gate is what that product of the group gives.
+    /// `f(gate) * y`. The number is the index of the gate's product in the group.
     GatedBy(usize, Activation),
     /// `y + residual`.
     Add(ValueId),
-    /// `y` goes to a cache.
+    /// Writes `y` to a cache.
     KvWrite(CacheId, Half),
 }
 
@@ -95,24 +94,24 @@ impl Group {
     }
 }
 
-/// What a device runs as one.
+/// Which groups a device can run.
 pub trait Fuses {
-    /// Whether it has this part at all; a tail ends before a part that it has not.
+    /// Whether the device supports this part. A tail ends before a part that it does not support.
     fn takes(&self, _part: &Part) -> bool {
         true
     }
 
-    /// Whether it can take the products together, each with its tail. A single product with an empty tail is
-    /// never asked for: what a device declines runs op by op.
+    /// Whether the device can run these products as one group. It is never asked about a single product
+    /// without a norm and a tail. Declined ops run one by one.
     fn accepts(&self, graph: &Graph, products: &Products) -> bool;
 }
 
-/// Every op by itself.
+/// Every op as its own group.
 pub fn unfused(graph: &Graph) -> Vec<Group> {
     graph.ops.iter().enumerate().map(|(i, op)| Group::op(i, op)).collect()
 }
 
-/// The graph's ops in groups that the device accepts, in an order in which they can run.
+/// The graph's ops in groups that the device accepts, in the order in which they run.
 pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
     let mut fuser = Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; graph.ops.len()] };
     let mut groups: Vec<Group> = Vec::new();
@@ -133,22 +132,23 @@ struct Fuser<'a, D> {
     graph: &'a Graph,
     uses: Uses,
     device: &'a D,
-    /// Ops that are part of a group.
+    /// For each op, whether it is in a group.
     taken: Vec<bool>,
 }
 
-/// A product with the numbers of its ops: its own, then its tail's.
+/// A product and its tail, before it is in a group.
 #[derive(Clone)]
 struct Candidate {
     weight: WeightId,
+    /// Indices of its ops: the product, then one per part of the tail.
     ops: Vec<usize>,
     tail: Vec<Part>,
-    /// After the product, then after each part of the tail.
+    /// The result of the product, then of each part of the tail.
     values: Vec<Option<ValueId>>,
 }
 
 impl Candidate {
-    /// The same with a tail of so many parts.
+    /// The same product with only the first `n_parts` of its tail.
     fn cut(&self, n_parts: usize) -> Self {
         Self {
             weight: self.weight,
@@ -166,14 +166,14 @@ impl Candidate {
 }
 
 impl<D: Fuses> Fuser<'_, D> {
-    /// The largest group that the device accepts and that begins with the product of op `first`.
+    /// The largest group that starts with the product of op `first` and that the device accepts.
     fn group(&mut self, x: ValueId, first: usize) -> Option<Group> {
         let products = self.uses.readers(x).iter().copied();
         let products = products.filter(|i| !self.taken[*i] && *i >= first);
         let mut all: Vec<Candidate> = products.filter_map(|i| self.candidate(i)).collect();
         all.dedup_by(|a, b| a.ops[0] == b.ops[0]);
         self.pair(&mut all);
-        // All products together, or fewer, the first one always among them; a pair counts as one.
+        // Tries all products, then fewer, from the last one back. A gate and its partner stay together.
         for n in (1..=all.len()).rev() {
             if n < all.len() && all[n - 1].tail.last() == Some(&Part::Gate) {
                 continue;
@@ -182,7 +182,7 @@ impl<D: Fuses> Fuser<'_, D> {
                 return Some(group);
             }
         }
-        // A gate whose pair is declined, or a tail that is too much: less of the first one's tail.
+        // Tries the first product alone, with less and less of its tail. Without its partner, a gate is cut.
         let mut alone = all.first()?.clone();
         if alone.tail.last() == Some(&Part::Gate) {
             alone = alone.cut(alone.tail.len() - 1);
@@ -190,7 +190,7 @@ impl<D: Fuses> Fuser<'_, D> {
         (0..=alone.tail.len()).rev().find_map(|n| self.take(x, &[alone.cut(n)]))
     }
 
-    /// The product of an op with as long a tail as the graph has for it.
+    /// The product of an op, with the longest tail that the graph allows.
     fn candidate(&self, op: usize) -> Option<Candidate> {
         let Op::MatMul { weight, out, .. } = self.graph.ops[op] else { return None };
         let mut found = Candidate { weight, ops: vec![op], tail: Vec::new(), values: vec![Some(out)] };
@@ -213,7 +213,7 @@ impl<D: Fuses> Fuser<'_, D> {
                 Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
                 Op::Gated { gate, up, .. } if gate != up => match gate == y {
                     true => Part::Gate,
-                    // Which product the gate is, is found out when products are put together.
+                    // `pair` finds the gate's product.
                     false => Part::GatedBy(usize::MAX, Activation::Silu),
                 },
                 _ => break,
@@ -232,7 +232,7 @@ impl<D: Fuses> Fuser<'_, D> {
         Some(found)
     }
 
-    /// Joins gates with the products that they gate, where both are there; cuts off what has no partner.
+    /// Connects each gate to the product that it gates. Where one of the two is missing, the tail is cut.
     fn pair(&self, all: &mut [Candidate]) {
         let gated = |candidate: &Candidate, part: Part| {
             let at = candidate
@@ -268,7 +268,7 @@ impl<D: Fuses> Fuser<'_, D> {
         }
     }
 
-    /// Makes a group of candidates, with the norm before them if it can be had, and takes their ops.
+    /// Makes a group of the candidates, with the norm before them if possible, and marks their ops as taken.
     fn take(&mut self, x: ValueId, candidates: &[Candidate]) -> Option<Group> {
         let mut ops: Vec<usize> = candidates.iter().flat_map(|candidate| &candidate.ops).copied().collect();
         let products: Vec<Product> = candidates.iter().map(Candidate::product).collect();
@@ -302,7 +302,7 @@ impl<D: Fuses> Fuser<'_, D> {
         None
     }
 
-    /// Whether nobody needs a result of the group before its last op's turn.
+    /// Whether no op outside the group reads a result of the group before its last op.
     fn can_run_at(&self, ops: &[usize], work: &Products, last_op: usize) -> bool {
         let outs = work.products.iter().filter_map(|product| product.out);
         let is_late = |out: ValueId| {
@@ -322,8 +322,8 @@ impl<D: Fuses> Fuser<'_, D> {
     }
 }
 
-/// The products whose weights lie best below each other in one buffer, so that the device can take them
-/// together.
+/// The groups of several products. Their weights should be stacked in one buffer, so that the device can run
+/// them together.
 pub fn stacks(graph: &Graph, device: &impl Fuses) -> Vec<Products> {
     let groups = fuse(graph, device).into_iter().filter_map(|group| match group.work {
         Work::Products(products) if products.products.len() > 1 => Some(products),
@@ -338,7 +338,7 @@ mod tests {
     use crate::graph::testing::{Layers, layers};
     use crate::quant::Format;
 
-    /// A device that takes whatever `F` allows.
+    /// A device that accepts what `F` returns true for.
     struct Device<F>(F);
 
     impl<F: Fn(&Products) -> bool> Fuses for Device<F> {
@@ -377,21 +377,21 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_is_five_groups_where_all_is_accepted() {
+    fn a_layer_is_five_groups_if_all_are_accepted() {
         let groups = fuse(&graph(), &Device(|_: &Products| true));
         let layer = ["norm [rope, rope keys, values]", "op", "[add]", "norm [gate, gated]", "[add]"];
         assert_eq!(tails(&groups), [&layer[..], &["op", "norm []"]].concat());
-        // Queries, then nothing of keys and values, which are in the cache.
+        // Only queries: keys and values go to the cache.
         assert_eq!(groups[0].outs().len(), 1);
     }
 
     #[test]
-    fn nothing_is_fused_where_nothing_is_accepted() {
+    fn nothing_is_fused_if_nothing_is_accepted() {
         let graph = graph();
         assert_eq!(fuse(&graph, &Device(|_: &Products| false)), unfused(&graph));
     }
 
-    /// A device that has column-wise parts only.
+    /// A device that supports only parts that work on each column.
     struct Columns;
 
     impl Fuses for Columns {
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn tails_end_before_a_part_that_the_device_has_not() {
+    fn tails_end_before_an_unsupported_part() {
         let graph = layers(Layers { biases: true, ..Layers::of(Format::Q4_0) }, &[1]).graph;
         let layer = ["norm [bias, bias, bias]", "op", "op", "op", "op", "op", "[bias add]"];
         assert_eq!(tails(&fuse(&graph, &Columns))[..7], layer);
@@ -425,7 +425,7 @@ mod tests {
                 .map(|group| match &group.work {
                     Work::Op(_) => 1,
                     Work::Products(Products { norm, products, .. }) => {
-                        // A pair is one op, which both tails have a part for.
+                        // A gated pair is one op but has a part in both tails.
                         let parts = products.iter().flat_map(|product| &product.tail);
                         let n_parts = parts.filter(|part| **part != Part::Gate).count();
                         usize::from(norm.is_some()) + products.len() + n_parts
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn products_of_which_two_go_together_leave_the_third_alone() {
+    fn a_device_that_takes_two_products_leaves_the_third_alone() {
         let groups = fuse(&graph(), &Device(|products: &Products| products.products.len() < 3));
         assert_eq!(tails(&groups)[..3], ["op", "[rope, rope keys]", "[values]"]);
     }

@@ -1,10 +1,10 @@
-//! The scalar interpreter: what every op means, written as plainly as possible. The reference for kernels on
+//! The scalar interpreter. It defines every op as plainly as possible and is the reference for the kernels of
 //! all devices.
 
 use super::*;
 use half::f16;
 
-/// Executes a graph on the host, one number at a time, in f32 with f16 keys and values.
+/// Executes a graph one number at a time, in f32 with f16 keys and values.
 #[derive(Debug)]
 pub struct Interpreter<'g> {
     graph: &'g Graph,
@@ -13,7 +13,7 @@ pub struct Interpreter<'g> {
     pool: Vec<[Vec<f16>; 2]>,
     /// `[rows, width]` of each value after the last step; inputs are set here.
     pub values: Vec<Vec<f32>>,
-    /// The likeliest token of each slot's last output.
+    /// The token that was last chosen in each slot.
     slots: Vec<u32>,
 }
 
@@ -31,8 +31,8 @@ impl<'g> Interpreter<'g> {
         }
     }
 
-    /// Runs all ops; [`Self::values`] then holds every value. Gives the likeliest token of each output:
-    /// choices are not looked at.
+    /// Runs all ops; [`Self::values`] then holds every value. Returns the likeliest token of each output and
+    /// ignores choices.
     pub fn step(&mut self, step: &Step) -> Vec<Chosen> {
         for op in &self.graph.ops {
             let result = self.run(op, step);
@@ -135,7 +135,7 @@ impl<'g> Interpreter<'g> {
     }
 }
 
-/// A function's value.
+/// `f(x)`.
 pub fn activate(f: Activation, x: f32) -> f32 {
     match f {
         Activation::Silu => x / (1.0 + (-x).exp()),
@@ -143,8 +143,8 @@ pub fn activate(f: Activation, x: f32) -> f32 {
     }
 }
 
-/// Attention of `q` over keys and values `[places, width]`; `place` tells where those of a sequence's
-/// position are.
+/// Attention of `q` over keys and values `[places, width]`. `place(sequence, position)` is the row of a
+/// position.
 fn attention<T: Copy>(
     q: &[f32],
     (keys, values): (&[T], &[T]),
@@ -159,7 +159,7 @@ fn attention<T: Copy>(
         let Token { position, sequence, .. } = step.tokens[i / n_heads];
         let kv_head = i % n_heads / (n_heads / n_kv_heads);
         let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
-        // Where the head's keys and values of each visible position start.
+        // Where the head's key and value start, for each position that the row attends to.
         let places = (first..=position).filter_map(|position| place(sequence, position));
         let places: Vec<usize> = places.map(|place| (place * n_kv_heads + kv_head) * head_dim).collect();
         let query = &q[i * head_dim..][..head_dim];
@@ -179,7 +179,7 @@ fn attention<T: Copy>(
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // In f64: the reference should be nearer to the truth than what is compared with it.
+    // Summed in f64, so that the reference is more precise than what is compared with it.
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
 }
 
@@ -187,7 +187,7 @@ fn to_f16(x: f32) -> f16 {
     f16::from_f32(x.clamp(-65504.0, 65504.0))
 }
 
-/// The likeliest token, the first of equals.
+/// The likeliest token; the lowest id wins a tie.
 fn likeliest(row: &[f32], target: u32) -> Chosen {
     let mut index = 0;
     for (i, v) in row.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! The computation of a model as plain data: what a step does to its rows, on any device.
 //!
-//! A graph is a list of [`Op`]s over values `[rows, width]` of f32 and over weights. It knows neither the
-//! model it came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is
-//! the reference for every device. [`fuse`] finds ops that a device can run as one; [`step`] is what a device
-//! is told of a step.
+//! A graph is a list of [`Op`]s on weights and on values `[rows, width]` of f32. It knows neither the model
+//! that it came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is the
+//! reference for every device. [`fuse`] finds ops that a device can run together; [`step`] is the input and
+//! output of one step.
 
 mod builder;
 mod choice;
@@ -26,7 +26,7 @@ pub struct ValueId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightId(pub usize);
 
-/// What a row of a value stands for.
+/// What a row of a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Domain {
     /// A token of the step.
@@ -38,17 +38,17 @@ pub enum Domain {
 /// An intermediate result, `[rows, width]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Value {
-    /// What its rows stand for.
+    /// What its rows belong to.
     pub domain: Domain,
-    /// Floats in a row.
+    /// Floats per row.
     pub width: usize,
 }
 
 /// Where a weight's numbers come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// Rows of a tensor of the model file, from `first_row` on. The experts of a three-dimensional tensor
-    /// `[n_experts, n_rows, n_cols]` are runs of its `n_experts * n_rows` rows.
+    /// Rows of a tensor in the model file, starting at `first_row`. A tensor `[n_experts, n_rows, n_cols]`
+    /// has `n_experts * n_rows` rows; each expert is `n_rows` of them.
     Tensor {
         /// The tensor's name.
         name: String,
@@ -60,7 +60,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The tensor's name, or a word for a constant: for labels and messages.
+    /// A name for labels and messages: the tensor's, or "constant".
     pub fn name(&self) -> &str {
         match self {
             Source::Tensor { name, .. } => name,
@@ -69,24 +69,24 @@ impl Source {
     }
 }
 
-/// A matrix `[n_rows, n_cols]` in any weight format, or a vector (`n_rows == 1`, always f32 on the device).
+/// A matrix `[n_rows, n_cols]` in any format, or a vector (`n_rows == 1`, always f32 on the device).
 #[derive(Clone, Debug)]
 pub struct Weight {
     /// Where its numbers come from.
     pub source: Source,
-    /// Whether it is read as a vector.
+    /// Whether it is a vector.
     pub is_vector: bool,
-    /// Outputs of a projection, or words of a vocabulary.
+    /// Outputs of a projection, or tokens of a vocabulary.
     pub n_rows: usize,
     /// Inputs of a projection.
     pub n_cols: usize,
 }
 
-/// Root mean square norm (arXiv 1910.07467): `x / sqrt(mean(x²) + eps) * weight`, over runs of as many floats
-/// as the weight has: a whole row, or each head of one.
+/// Root mean square norm (arXiv 1910.07467): `x / sqrt(mean(x²) + eps) * weight`. It applies to runs of as
+/// many floats as the weight has: to whole rows, or to each head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    /// A vector as long as a run.
+    /// A vector, as long as a run.
     pub weight: WeightId,
     /// Added to the mean square.
     pub eps: f32,
@@ -95,17 +95,17 @@ pub struct Norm {
 /// The shape of a rotary embedding (arXiv 2104.09864).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
-    /// Heads in a row.
+    /// Heads per row.
     pub n_heads: usize,
-    /// Floats of a head.
+    /// Floats per head.
     pub head_dim: usize,
-    /// Leading floats of a head that turn.
+    /// Leading floats of a head that are rotated.
     pub n_rot: usize,
-    /// Pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
+    /// Whether pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
     pub neox: bool,
-    /// `n_rot / 2` numbers: turns of a pair for each position.
+    /// `n_rot / 2` numbers: full turns of each pair per position.
     pub turns: WeightId,
-    /// `n_rot / 2` divisors of the turns.
+    /// `n_rot / 2` numbers by which `turns` are divided.
     pub factors: WeightId,
 }
 
@@ -116,15 +116,15 @@ pub struct Attention {
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Floats of a head.
+    /// Floats per head.
     pub head_dim: usize,
     /// Factor on q·k.
     pub scale: f32,
-    /// A row sees this many positions, its own included; 0: all.
+    /// Positions that a row attends to, its own included; 0: all.
     pub window: u32,
 }
 
-/// A function of one number.
+/// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x * sigmoid(x)` (arXiv 1702.03118).
@@ -149,11 +149,11 @@ pub struct CacheId(pub usize);
 /// A layer's part of the KV pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Floats of a position's keys, and of its values.
+    /// Floats of the keys of one position, and of its values.
     pub width: usize,
 }
 
-/// One operation; its fields are those of the formula. `out` is always a value that no other op writes.
+/// One operation. The fields are those of its formula. No two ops write the same value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -165,12 +165,12 @@ pub enum Op {
     MatMul { x: ValueId, weight: WeightId, out: ValueId },
     /// `out = x + bias`, for each row.
     Bias { x: ValueId, bias: WeightId, out: ValueId },
-    /// Rotary embedding; pair i turns by `position * turns[i] / factors[i]` of a full turn.
+    /// Rotary embedding: pair i is rotated by `position * turns[i] / factors[i]` full turns.
     Rope { x: ValueId, rope: Rope, out: ValueId },
-    /// Puts the step's keys or values into a cache, as f16.
+    /// Writes the step's keys or values to a cache, as f16.
     KvWrite { x: ValueId, cache: CacheId, half: Half },
-    /// Causal attention. With a cache, over what the sequence has there, to which `k` and `v` have been
-    /// written; without one, over the step's own rows of the same sequence.
+    /// Causal attention. With a cache, over the sequence's keys and values there; `k` and `v` are written to
+    /// it before. Without a cache, over the step's rows of the same sequence.
     Attention { q: ValueId, k: ValueId, v: ValueId, cache: Option<CacheId>, shape: Attention, out: ValueId },
     /// `out = f(x)`.
     Activate { x: ValueId, f: Activation, out: ValueId },
@@ -183,7 +183,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The value that the op writes; none where it writes a cache.
+    /// The value that the op writes; none if it writes to a cache.
     pub fn out(&self) -> Option<ValueId> {
         match *self {
             Op::Embed { out, .. }
@@ -200,7 +200,8 @@ impl Op {
         }
     }
 
-    /// The values that the op reads. Keys and values that attention finds in a cache are not among them.
+    /// The values that the op reads. Attention with a cache reads its keys and values there, not from `k` and
+    /// `v`.
     pub fn inputs(&self) -> Vec<ValueId> {
         match *self {
             Op::Embed { .. } => vec![],
@@ -219,7 +220,7 @@ impl Op {
     }
 }
 
-/// A whole computation. Values that no op writes are inputs, set by whoever runs it (tests do).
+/// A whole computation. Values that no op writes are inputs, which the caller sets (only tests have them).
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// Intermediate results.
@@ -230,7 +231,7 @@ pub struct Graph {
     pub ops: Vec<Op>,
     /// Layers of the KV pool.
     pub caches: Vec<Cache>,
-    /// `[outputs, n_vocab]`; absent in graphs that are no language model.
+    /// `[outputs, n_vocab]`; none if the graph is not a language model.
     pub logits: Option<ValueId>,
 }
 
@@ -245,7 +246,7 @@ impl Graph {
         &self.weights[id.0]
     }
 
-    /// Tokens of the vocabulary; 0 in graphs that are no language model.
+    /// Tokens of the vocabulary; 0 if the graph is not a language model.
     pub fn n_vocab(&self) -> usize {
         self.logits.map_or(0, |id| self.value(id).width)
     }

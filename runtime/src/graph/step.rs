@@ -1,34 +1,34 @@
-//! What a device is told of a step: its rows, what is wanted of them, and where sequences keep their keys and
-//! values.
+//! The input and output of a step: its rows, the outputs that are wanted, and the pages of the KV pool that
+//! its sequences use.
 
 use super::{Choice, Domain, Graph};
 use thiserror::Error;
 
-/// Positions of a page of the KV pool.
+/// Positions per page of the KV pool.
 pub const PAGE: u32 = 32;
 
-/// How much a plan can hold. Steps may use less, and pay for what they use.
+/// The limits of a plan. A step can be smaller and then takes less time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Rows of a step.
+    /// Rows per step.
     pub tokens: u32,
-    /// Rows of a step with logits.
+    /// Outputs per step.
     pub outputs: u32,
-    /// Sequences in the page table, and slots.
+    /// Number of sequences in the page table, and of slots.
     pub sequences: u32,
-    /// Pages of a sequence.
+    /// Pages per sequence.
     pub max_pages: u32,
     /// Pages of the KV pool.
     pub pages: u32,
 }
 
 impl Capacity {
-    /// Positions that the KV pool holds.
+    /// Positions in the KV pool.
     pub fn cells(&self) -> u32 {
         self.pages * PAGE
     }
 
-    /// How many rows a value of this domain can have.
+    /// The most rows of a value in this domain.
     pub fn rows(&self, domain: Domain) -> u32 {
         match domain {
             Domain::Tokens => self.tokens,
@@ -58,9 +58,9 @@ impl KvFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Token {
-    /// Vocabulary index; or [`Token::FROM_SLOT`] and a slot, for the token that an earlier step chose there.
+    /// A token id; or [`Token::FROM_SLOT`] plus a slot, for the token that an earlier step chose there.
     pub id: u32,
-    /// Place in its sequence.
+    /// Position in its sequence.
     pub position: u32,
     /// Row of the page table.
     pub sequence: u32,
@@ -69,29 +69,29 @@ pub struct Token {
 }
 
 impl Token {
-    /// The bit of an id that marks the number of a slot.
+    /// Set in an id that is the number of a slot.
     pub const FROM_SLOT: u32 = 1 << 31;
 }
 
-/// A row of a step whose logits are wanted, as kernels read it.
+/// A row of a step whose logits are wanted, in the layout that kernels read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Output {
     /// Row of the step.
     pub row: u32,
-    /// The token whose logit is reported along with the chosen one's.
+    /// A token whose logit is reported along with the chosen token's.
     pub target: u32,
-    /// Where the chosen token is kept for later steps; [`Output::NO_SLOT`]: nowhere.
+    /// Where the chosen token is kept for later steps, or [`Output::NO_SLOT`].
     pub slot: u32,
-    /// 1: the token is chosen by the slot's [`Choice`]; 0: the likeliest is taken.
+    /// 1: the output's [`Choice`] picks the token; 0: the likeliest token.
     pub by_choice: u32,
 }
 
 impl Output {
-    /// The slot of an output whose token feeds no step.
+    /// The chosen token is not kept.
     pub const NO_SLOT: u32 = u32::MAX;
 
-    /// The likeliest token of a row, which feeds no step.
+    /// The likeliest token of a row, which is not kept.
     pub fn likeliest(row: u32, target: u32) -> Self {
         Self { row, target, slot: Self::NO_SLOT, by_choice: 0 }
     }
@@ -102,32 +102,32 @@ impl Output {
 pub struct Step<'a> {
     /// The rows.
     pub tokens: &'a [Token],
-    /// Those with logits.
+    /// The rows whose logits are wanted.
     pub outputs: &'a [Output],
-    /// One for each output; read where [`Output::by_choice`] is set.
+    /// One per output; read if [`Output::by_choice`] is set.
     pub choices: &'a [Choice],
     /// `[sequences, max_pages]`: page p of sequence s is pool page `pages[s * max_pages + p]`.
     pub pages: &'a [u32],
-    /// Row length of the page table.
+    /// Entries per row of the page table.
     pub max_pages: u32,
 }
 
-/// What a step says of an output row.
+/// The result of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Chosen {
-    /// The token.
+    /// The chosen token.
     pub id: u32,
-    /// Its logit. This and what follows are 0 where the token was chosen by a [`Choice`].
+    /// Its logit. This field and the next two are 0 if a [`Choice`] picked the token.
     pub logit: f32,
-    /// ln Σ exp(logit − that).
+    /// ln Σ exp(l − logit), over all logits l.
     pub log_sum: f32,
-    /// Logit of the target.
+    /// The target's logit.
     pub target_logit: f32,
 }
 
 impl Chosen {
-    /// Natural-log probability of the target.
+    /// The natural logarithm of the target's probability.
     pub fn target_logprob(&self) -> f32 {
         self.target_logit - self.logit - self.log_sum
     }
@@ -136,42 +136,42 @@ impl Chosen {
 /// Why a step cannot run.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StepError {
-    /// More rows than the plan was made for.
-    #[error("the step has {rows} rows, the plan holds {most}")]
+    /// The step has more rows than the plan allows.
+    #[error("the step has {rows} rows, but at most {most} are allowed; split it into several steps")]
     Rows {
         /// Rows of the step.
         rows: usize,
-        /// Rows of the plan.
+        /// The most rows that the plan allows.
         most: u32,
     },
-    /// More outputs than the plan was made for.
-    #[error("the step has {outputs} outputs, the plan holds {most}")]
+    /// The step has more outputs than the plan allows.
+    #[error("the step has {outputs} outputs, but at most {most} are allowed; split it into several steps")]
     Outputs {
         /// Outputs of the step.
         outputs: usize,
-        /// Outputs of the plan.
+        /// The most outputs that the plan allows.
         most: u32,
     },
-    /// The page table is larger than the plan's, or not a whole number of rows.
-    #[error("the page table has {entries} entries in rows of {row}, the plan holds {most}")]
+    /// The page table is too large, or its last row is incomplete.
+    #[error("the page table has {entries} entries; use whole rows of {row}, at most {most} entries in all")]
     Pages {
-        /// Its entries.
+        /// Entries of the table.
         entries: usize,
-        /// Entries of a row.
+        /// Entries per row.
         row: u32,
-        /// Entries of the plan.
+        /// The most entries that the plan allows.
         most: u32,
     },
-    /// A page outside of the pool.
-    #[error("page {page} is outside of the pool of {pages} pages")]
+    /// The page table has a page that is not in the pool.
+    #[error("the page table has page {page}, but the KV pool has {pages} pages; number pages from 0")]
     Page {
         /// The page.
         page: u32,
         /// Pages of the pool.
         pages: u32,
     },
-    /// A row whose keys and values would go outside of the pool.
-    #[error("row {row} writes to cell {cell}, the pool has {cells}")]
+    /// A row writes its keys and values to a cell that is not in the pool.
+    #[error("row {row} writes to cell {cell}, but the KV pool has {cells} cells; number cells from 0")]
     Cell {
         /// The row.
         row: usize,
@@ -180,8 +180,11 @@ pub enum StepError {
         /// Cells of the pool.
         cells: u32,
     },
-    /// A row whose position or sequence has no entry in the page table.
-    #[error("row {row} is at position {position} of sequence {sequence}, which the page table does not have")]
+    /// A row's position has no entry in the page table.
+    #[error(
+        "row {row} is at position {position} of sequence {sequence}, \
+         which has no page in the page table; add one"
+    )]
     Position {
         /// The row.
         row: usize,
@@ -190,16 +193,16 @@ pub enum StepError {
         /// Its sequence.
         sequence: u32,
     },
-    /// A row of a token that the vocabulary does not have, or of a slot that the plan does not have.
-    #[error("row {row} has token id {id:#x}, which neither the vocabulary nor the slots have")]
+    /// A row's token id is not in the vocabulary, or its slot does not exist.
+    #[error("row {row} has id {id:#x}; use a token id of the vocabulary, or a slot of the plan")]
     TokenId {
         /// The row.
         row: usize,
         /// Its id.
         id: u32,
     },
-    /// An output of a row that the step does not have.
-    #[error("output {output} is of row {row}, the step has {rows}")]
+    /// An output refers to a row that does not exist.
+    #[error("output {output} is for row {row}, but the step has {rows} rows; number rows from 0")]
     OutputRow {
         /// The output.
         output: usize,
@@ -208,18 +211,21 @@ pub enum StepError {
         /// Rows of the step.
         rows: usize,
     },
-    /// An output with a slot that the plan does not have, or by choice without a slot or a choice.
-    #[error("output {output} has slot {slot}, the plan has {slots} slots")]
+    /// An output's slot does not exist, or a token is to be chosen without a slot or a choice.
+    #[error(
+        "output {output} has slot {slot}; use a slot below {slots}, \
+         and pass a choice for each token that is chosen by one"
+    )]
     Slot {
         /// The output.
         output: usize,
         /// Its slot.
         slot: u32,
-        /// Slots of the plan.
+        /// Number of slots.
         slots: u32,
     },
     /// Two outputs with the same slot.
-    #[error("two outputs have slot {slot}")]
+    #[error("two outputs have slot {slot}; give each its own slot")]
     SlotTwice {
         /// The slot.
         slot: u32,
@@ -227,7 +233,7 @@ pub enum StepError {
 }
 
 impl Step<'_> {
-    /// Checks that a plan of this capacity can run the step: both devices read and write without looking
+    /// Checks that a plan of this capacity can run the step. Devices rely on it and do not check bounds
     /// again.
     pub fn check(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
         self.check_pages(capacity)?;

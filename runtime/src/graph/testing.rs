@@ -1,6 +1,6 @@
-//! The harness that tests devices: graphs with random data from a fixed seed, run on a device and by the
-//! scalar interpreter. The self-test that a GPU passes before it is used runs a handful of these cases, so
-//! some of this is part of every build for GPUs.
+//! Tests devices: graphs with random data from a fixed seed run on a device and in the scalar interpreter,
+//! and the results are compared. A GPU's self-test runs a few of these cases, so every GPU build includes
+//! them.
 
 use super::interpreter::Interpreter;
 use super::{
@@ -10,17 +10,16 @@ use super::{
 use crate::quant::{BLOCK, Format};
 use std::future::Future;
 
-/// A graph on a device, ready to run, whose values can be looked at.
+/// A graph on a device, with access to its values.
 pub trait Subject {
-    /// What goes wrong on the device.
+    /// The device's error.
     type Error;
-    /// Fills a value's rows before a step: inputs with data, others with poison. Values that the device does
-    /// not keep are left out.
+    /// Fills a value before a step: an input with data, any other with NaN. Values that the device does not
+    /// store are ignored.
     fn write(&mut self, id: ValueId, data: &[f32]);
     /// Runs a step.
     fn run(&mut self, step: &Step<'_>) -> impl Future<Output = Result<Vec<Chosen>, Self::Error>>;
-    /// The first `n` floats of a value after a step of so many tokens; none of a value that the step did not
-    /// write.
+    /// The first `n` floats of a value after a step of `n_tokens` rows; none if such steps do not write it.
     fn read(
         &mut self,
         id: ValueId,
@@ -36,29 +35,28 @@ pub struct Case {
     pub name: String,
     /// What is computed.
     pub graph: Graph,
-    /// Of each weight: its format and its bytes as a GGUF file has them.
+    /// The format of each weight, and its bytes as in a GGUF file.
     pub weights: Vec<(Format, Vec<u8>)>,
-    /// Values that no op makes.
+    /// Values that no op writes.
     pub inputs: Vec<(ValueId, Vec<f32>)>,
     /// The rows of all steps.
     pub tokens: Vec<Token>,
-    /// Rows with logits, numbered through all steps.
+    /// The outputs; rows are counted over all steps.
     pub outputs: Vec<Output>,
     /// The page table.
     pub pages: Vec<u32>,
-    /// Entries of a sequence in the page table.
+    /// Entries per sequence in the page table.
     pub max_pages: u32,
-    /// Tokens of each step.
+    /// The number of tokens of each step.
     pub steps: Vec<usize>,
-    /// Largest deviation allowed, in units of the result's root mean square.
+    /// The largest deviation allowed, relative to the result's root mean square.
     pub tolerance: f32,
-    /// Whether the chosen token must be the same, too.
+    /// Whether the chosen tokens must also be the same.
     pub same_choice: bool,
 }
 
 impl Case {
-    /// A case of one step, of one sequence from position 0 on. A weight's format is what its name begins
-    /// with.
+    /// A case of one step and one sequence, from position 0. A weight's name starts with its format.
     pub fn new(name: impl Into<String>, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
         let tokens =
             (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
@@ -96,7 +94,7 @@ impl Case {
         case
     }
 
-    /// What a plan for the case must hold.
+    /// The capacity that the case needs.
     pub fn capacity(&self) -> Capacity {
         Capacity {
             tokens: self.tokens.len() as u32,
@@ -118,8 +116,8 @@ impl Case {
         self.weights.iter().map(|(format, _)| *format).collect()
     }
 
-    /// Hands every weight on as the loader does: vectors as floats, matrices in pieces of an even number of
-    /// blocks.
+    /// Passes every weight to the sink as the loader does: vectors as floats, matrices in pieces of an even
+    /// number of blocks.
     pub fn load(&self, sink: &mut impl crate::load::Sink) {
         for (i, (format, bytes)) in self.weights.iter().enumerate() {
             let id = WeightId(i);
@@ -135,8 +133,8 @@ impl Case {
         }
     }
 
-    /// The largest difference between the device's results and the interpreter's, in units of the results'
-    /// root mean square; infinite where a token differs that must not.
+    /// The largest difference between the results of the device and of the interpreter, relative to the
+    /// results' root mean square. Infinite if a token differs and [`Self::same_choice`] is set.
     pub async fn deviation<S: Subject>(&self, subject: &mut S) -> Result<f32, S::Error> {
         let weights = self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
         let mut interpreter = Interpreter::new(&self.graph, weights, self.capacity());
@@ -187,7 +185,8 @@ impl Case {
     }
 }
 
-/// Largest difference by root mean square; infinite if anything is not a number.
+/// The largest difference, relative to the root mean square of `expected`; infinite if anything is not
+/// finite.
 pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
     let squares: f32 = expected.iter().map(|e| e * e).sum();
     let rms = (squares / expected.len().max(1) as f32).sqrt().max(1e-20);
@@ -197,12 +196,12 @@ pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
     })
 }
 
-/// A file's numbers.
+/// Numbers from the bytes of a file.
 pub fn floats(format: Format, bytes: &[u8]) -> Vec<f32> {
     format.dequantise(bytes)
 }
 
-/// The format that a test's tensor is named after.
+/// The format that a test's tensor name starts with.
 fn format_of(tensor: &str) -> Format {
     tensor.split(':').next().and_then(Format::from_name).unwrap_or(Format::F32)
 }
@@ -220,21 +219,22 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Nearly normal: the sum of four uniform numbers, of variance 1.
+    /// An approximately normal number of variance 1: the sum of four uniform numbers.
     pub fn normal(&mut self) -> f32 {
         let sum: f32 = (0..4).map(|_| (self.bits() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
         sum * 3.0_f32.sqrt()
     }
 }
 
-/// A product with activations that 8 bits hold exactly: whole numbers of which each block has one of 127.
+/// A product with activations that 8 bits represent exactly: in each block the largest is 127/64, and all are
+/// multiples of 1/64.
 pub fn matmul(format: Format, n_rows: usize, n_cols: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Domain::Tokens, n_cols);
     let w = g.matrix(format.name(), n_rows, n_cols);
     g.matmul(x, w);
     let name = format!("matmul {} {n_rows}x{n_cols}, {n_tokens} rows", format.name());
-    // f16 staging rounds weights and activations to 11 bits; float32 sums err by far less.
+    // f16 staging rounds weights and activations to 11 bits; the error of f32 sums is far smaller.
     let mut case = Case::new(name, g.finish(), n_tokens, 4e-3);
     for block in case.inputs.iter_mut().flat_map(|(_, data)| data.chunks_mut(BLOCK)) {
         block.iter_mut().for_each(|v| *v = (*v * 40.0).round().clamp(-127.0, 127.0) / 64.0);
@@ -248,7 +248,7 @@ pub fn rms_norm(width: usize, n_tokens: u32) -> Case {
     head_norm(width, 1, n_tokens)
 }
 
-/// The norm of each of some heads.
+/// The norm of each head.
 pub fn head_norm(head_dim: usize, n_heads: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Domain::Tokens, head_dim * n_heads);
@@ -260,18 +260,18 @@ pub fn head_norm(head_dim: usize, n_heads: usize, n_tokens: u32) -> Case {
 /// The shape of rotary embeddings.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeShape {
-    /// Heads in a row.
+    /// Heads per row.
     pub n_heads: usize,
-    /// Floats of a head.
+    /// Floats per head.
     pub head_dim: usize,
-    /// Floats that turn.
+    /// Leading floats of a head that are rotated.
     pub n_rot: usize,
-    /// Which make a pair.
+    /// Whether pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
     pub neox: bool,
 }
 
 impl RopeShape {
-    /// With frequencies from this base, and divisors of them.
+    /// The rotary embedding with this base; `divisor(i)` divides the frequency of pair i.
     fn build(self, g: &mut Builder, base: f32, divisor: impl Fn(usize) -> f32) -> Rope {
         let Self { n_heads, head_dim, n_rot, neox } = self;
         let half = n_rot / 2;
@@ -282,7 +282,7 @@ impl RopeShape {
     }
 }
 
-/// At positions far into a context, where sines and cosines of large angles go wrong first.
+/// A rotary embedding at large positions, where errors of sines and cosines are largest.
 pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Domain::Tokens, shape.n_heads * shape.head_dim);
@@ -293,7 +293,7 @@ pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
     case
 }
 
-/// The pool's pages are in reverse order, so that page tables matter.
+/// Attention with the pool's pages in reverse order, so that an ignored page table is noticed.
 pub fn attention(shape: Attention, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let n_kv = shape.n_kv_heads * shape.head_dim;
@@ -309,20 +309,20 @@ pub fn attention(shape: Attention, n_tokens: u32) -> Case {
     case
 }
 
-/// What the layers of a small language model have.
+/// The layers of a small language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers {
-    /// Of matrices.
+    /// The format of the matrices.
     pub format: Format,
-    /// Of queries; keys have two heads.
+    /// The rotary embedding of queries. Keys have two heads.
     pub rope: RopeShape,
-    /// How many layers there are.
+    /// The number of layers.
     pub n_layers: usize,
-    /// Whether queries, keys, values and the way back have biases.
+    /// Whether the layers' projections have biases.
     pub biases: bool,
-    /// Whether each head of queries and keys is normed.
+    /// Whether each head of queries and keys is normalised.
     pub head_norms: bool,
-    /// How many positions a row sees; 0: all.
+    /// Positions that a row attends to; 0: all.
     pub window: u32,
 }
 
@@ -334,12 +334,12 @@ impl Layers {
     }
 }
 
-/// Inputs of a layer, floats of its feed-forward part, words of its vocabulary.
+/// Widths of the residual stream, the feed-forward layer and the vocabulary.
 const N_EMBD: usize = 64;
 const N_FF: usize = 96;
 const N_VOCAB: usize = 70;
 
-/// A small language model on an input, in steps of so many tokens: what is fused is tested by it.
+/// A small language model, run in steps of these numbers of tokens. It tests fusion.
 pub fn layers(shape: Layers, steps: &[usize]) -> Case {
     let Layers { format, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
     let RopeShape { n_heads, head_dim, .. } = rope_shape;
@@ -350,7 +350,7 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
     let mut x = g.value(Domain::Tokens, N_EMBD);
     let rope = rope_shape.build(&mut g, 100.0, |_| 1.0);
     for i in 0..n_layers {
-        // Names tell tensors apart; what comes before the colon is the format.
+        // Names must be unique; the part before the colon is the format.
         let project = |g: &mut Builder, x, part: &str, n_rows, n_cols| {
             let weight = g.matrix(format!("{}:{part}{i}", format.name()), n_rows, n_cols);
             let y = g.matmul(x, weight);
@@ -396,7 +396,7 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
     case
 }
 
-/// The likeliest of the logits that are the input.
+/// The likeliest token, with logits as the input.
 pub fn likeliest(n_vocab: usize, n_tokens: u32) -> Case {
     let mut g = Builder::default();
     let x = g.value(Domain::Tokens, n_vocab);

@@ -1,9 +1,9 @@
-//! Who makes and who reads each value, and how long it has to be kept: once, for both devices.
+//! Which ops write and read each value, and how long it must be kept. Both devices use this.
 
 use super::fuse::Group;
 use super::{Graph, Value, ValueId};
 
-/// Makers and readers of a graph's values.
+/// The ops that write and read each value of a graph.
 #[derive(Debug)]
 pub struct Uses {
     makers: Vec<Option<usize>>,
@@ -11,7 +11,7 @@ pub struct Uses {
 }
 
 impl Uses {
-    /// Reads the graph's ops once.
+    /// Finds the uses of all values of the graph.
     pub fn of(graph: &Graph) -> Self {
         let mut uses =
             Self { makers: vec![None; graph.values.len()], readers: vec![Vec::new(); graph.values.len()] };
@@ -24,32 +24,32 @@ impl Uses {
         uses
     }
 
-    /// The op that makes a value; none of an input.
+    /// The op that writes a value; none for an input.
     pub fn maker(&self, id: ValueId) -> Option<usize> {
         self.makers[id.0]
     }
 
-    /// The ops that read a value, in order; an op that reads it twice is there twice.
+    /// The ops that read a value, in order. An op that reads it twice is listed twice.
     pub fn readers(&self, id: ValueId) -> &[usize] {
         &self.readers[id.0]
     }
 }
 
-/// Where values lie. Values whose lives do not overlap share a place.
+/// Where values are stored. Values whose lifetimes do not overlap can share a place.
 #[derive(Debug)]
 pub struct Places {
-    /// The place of each value; none where no list writes it.
+    /// The place of each value; none if no list writes it.
     pub of: Vec<Option<usize>>,
     /// The shape of each place.
     pub shapes: Vec<Value>,
 }
 
-/// Finds places for the values that `lists` of groups read and write. Each list is a way to run the whole
-/// graph, and the places serve all of them. A place is taken over by a later value of the same shape once the
-/// last reader is past; a group never reads and writes one place. With `keep`, every value has a place of its
-/// own.
+/// Finds places for the values that the groups of `lists` read and write. Each list is one way to run the
+/// whole graph; the places are valid for all of them. A later value of the same shape reuses a place after
+/// the last reader of the earlier value. A group never reads and writes the same place. With `keep`, every
+/// value has its own place.
 pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
-    // Times are numbers of ops: a group runs at its last one.
+    // Time is counted in ops: a group runs at its last op.
     let mut made = vec![usize::MAX; graph.values.len()];
     let mut read = vec![0; graph.values.len()];
     let uses = Uses::of(graph);
@@ -61,7 +61,7 @@ pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
             made[out.0] = made[out.0].min(group.last_op);
         }
     }
-    // Places by number, each with the time after which it is free.
+    // For each place, the time after which it is free.
     let mut places = Places { of: vec![None; graph.values.len()], shapes: Vec::new() };
     let mut free_after: Vec<usize> = Vec::new();
     let mut order: Vec<usize> = (0..graph.values.len()).collect();

@@ -5,7 +5,7 @@ use crate::graph::{Graph, Source};
 use crate::model::Tensors;
 use crate::quant::Format;
 
-/// The format of each weight of the graph. An error names the first tensor whose type has no kernels.
+/// The format of each weight of the graph. The error names the first tensor whose type has no kernels.
 pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadError> {
     graph
         .weights

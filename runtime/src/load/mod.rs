@@ -1,5 +1,5 @@
-//! Hashes and repacks a file's bytes as they arrive, and passes weights to the device piece by piece. No
-//! tensor is ever complete in memory.
+//! Hashes and repacks a file's bytes as they arrive, and passes weights to the device in pieces. No matrix is
+//! ever complete in memory.
 
 mod formats;
 
@@ -15,7 +15,7 @@ use thiserror::Error;
 /// Why a file cannot be loaded.
 #[derive(Debug, Error, PartialEq)]
 pub enum LoadError {
-    /// A tensor that the model needs has a type without kernels.
+    /// There are no kernels for the type of a tensor.
     #[error(
         "tensor {tensor} has the type {ty}, which is not supported; supported are {}",
         Format::ALL.map(Format::name).join(", ")
@@ -23,13 +23,13 @@ pub enum LoadError {
     TensorType {
         /// The tensor's name.
         tensor: String,
-        /// The name of its type.
+        /// Its type.
         ty: String,
     },
-    /// There are more or fewer bytes than the file should have.
+    /// The file has more or fewer bytes than it should.
     #[error("the file should have {expected} bytes, but has {found}; download it again")]
     Size {
-        /// The size with which loading began.
+        /// The size that was given at the start.
         expected: u64,
         /// Bytes that arrived.
         found: u64,
@@ -38,13 +38,14 @@ pub enum LoadError {
 
 /// Receives repacked weights.
 pub trait Sink {
-    /// Writes blocks of a matrix from block `first_block` on, which is even; as many as `quants` holds.
+    /// Writes the blocks in `quants` and `scales` to a matrix, starting at block `first_block`, which is
+    /// even.
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
     /// Writes a whole vector.
     fn write_vector(&mut self, weight: WeightId, numbers: &[f32]);
 }
 
-/// Most bytes of a file that are repacked at once. The loader keeps no more than that.
+/// The most bytes that are repacked at once. The loader buffers no more than that, except for vectors.
 const PIECE: usize = 256 << 10;
 
 /// A weight's place in the file.
@@ -67,7 +68,7 @@ pub struct FileLoader {
     placed: Vec<Placed>,
     /// Bytes of the current tensor's next piece.
     carry: Vec<u8>,
-    /// Blocks of the current tensor that have been passed on.
+    /// Blocks of the current tensor that were already written.
     done_blocks: usize,
     quants: Vec<u8>,
     scales: Vec<u8>,
@@ -159,7 +160,7 @@ impl FileLoader {
         }
     }
 
-    /// Call this after the last byte. Returns the SHA-256 of the whole file, in hexadecimal.
+    /// Ends loading after the last byte. Returns the SHA-256 of the whole file, in hexadecimal.
     pub fn finish(self) -> Result<String, LoadError> {
         if self.position != self.size {
             return Err(LoadError::Size { expected: self.size, found: self.position });
@@ -168,7 +169,7 @@ impl FileLoader {
     }
 }
 
-/// Bytes of a tensor's pieces except the last: an even number of blocks, or all of a vector.
+/// Bytes per piece of a tensor, except the last piece: an even number of blocks, or a whole vector.
 fn piece_bytes(tensor: &Placed) -> u64 {
     let two_blocks = 2 * tensor.format.block_bytes();
     if tensor.is_vector { tensor.n_bytes } else { (PIECE / two_blocks * two_blocks) as u64 }

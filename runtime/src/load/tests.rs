@@ -18,7 +18,7 @@ impl Sink for Memory {
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         assert_eq!(first_block % 2, 0);
         let (q, s) = self.matrices.entry(weight.0).or_default();
-        // 18 bytes a Q4_0 block, 2 of them its scale.
+        // A Q4_0 block has 18 bytes: 16 of quants and 2 of the scale.
         assert_eq!((q.len(), s.len()), (first_block * 16, first_block * 2));
         q.extend_from_slice(quants);
         s.extend_from_slice(scales);
@@ -83,7 +83,7 @@ fn pieces_of_any_size_give_the_same_weights() {
 }
 
 #[test]
-fn the_digest_is_of_the_whole_file() {
+fn the_digest_covers_the_whole_file() {
     let (bytes, ..) = file();
     let digest = load(&bytes, 4096, &mut Memory::default()).unwrap();
     let expected: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();

@@ -1,5 +1,5 @@
-//! The blocks that families share: norms, projections, attention and feed-forward layers, each with the names
-//! that GGUF gives their tensors.
+//! The blocks that families share: norms, projections, attention and feed-forward layers, with their tensors'
+//! names in GGUF files.
 
 use super::{Config, LayerConfig, Tensors};
 use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId, WeightId};
@@ -17,7 +17,7 @@ pub(super) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub fn new(c: &'a Config, tensors: &'a Tensors, neox: bool) -> Self {
         let mut g = Builder::default();
-        // Llama 3's scaling for long contexts comes as a tensor of divisors.
+        // Llama 3 scales frequencies for long contexts by a tensor of divisors.
         let factors = match tensors.has("rope_freqs.weight") {
             true => g.vector("rope_freqs.weight", c.n_rot / 2),
             false => g.constant(vec![1.0; c.n_rot / 2]),
@@ -35,7 +35,7 @@ impl<'a> Decoder<'a> {
         self.g.embed(weight)
     }
 
-    /// The norm of a row whose weight is `{name}.weight`.
+    /// The norm of each row, with the weight `{name}.weight`.
     pub fn norm(&mut self, x: ValueId, name: &str) -> ValueId {
         let weight = self.g.vector(format!("{name}.weight"), self.c.n_embd);
         self.g.rms_norm(x, weight, self.c.norm_eps)
@@ -124,8 +124,8 @@ impl<'a> Decoder<'a> {
         self.project(f, &name("ffn_down"), n_embd, n_ff)
     }
 
-    /// The last norm and the logits, `[outputs, n_vocab]`; the embedding serves as output where the file has
-    /// none.
+    /// The last norm and the logits, `[outputs, n_vocab]`. Without an output matrix in the file, the
+    /// embedding matrix is used.
     pub fn logits(&mut self, x: ValueId) {
         let x = self.g.select_rows(x); // [outputs, n_embd]
         let x = self.norm(x, "output_norm");

@@ -1,4 +1,4 @@
-//! Hyperparameters of a model, read from GGUF metadata and checked before anything is sized by them.
+//! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
 use super::{ModelError, Windows, family};
 use crate::gguf::Metadata;
@@ -9,17 +9,17 @@ use crate::quant::BLOCK;
 pub struct Config {
     /// `general.architecture`.
     pub architecture: String,
-    /// What may differ from layer to layer.
+    /// The dimensions that can differ between layers.
     pub layers: Vec<LayerConfig>,
-    /// Floats of the residual stream.
+    /// Floats per row of the residual stream.
     pub n_embd: usize,
-    /// Floats of a head.
+    /// Floats per head.
     pub head_dim: usize,
-    /// Leading floats of a head that rotary embedding turns.
+    /// Leading floats of a head that are rotated.
     pub n_rot: usize,
     /// Added to the mean square in RMSNorm.
     pub norm_eps: f32,
-    /// Words of the vocabulary.
+    /// Tokens of the vocabulary.
     pub n_vocab: usize,
     /// Positions that the model was trained for.
     pub context_length: usize,
@@ -32,9 +32,9 @@ pub struct LayerConfig {
     pub n_heads: usize,
     /// Key and value heads.
     pub n_kv_heads: usize,
-    /// Floats of the feed-forward layer.
+    /// Floats per row of the feed-forward layer.
     pub n_ff: usize,
-    /// Positions that a row sees, its own included; 0: all.
+    /// Positions that a row attends to, its own included; 0: all.
     pub window: u32,
     /// Base of the rotary frequencies.
     pub rope_base: f64,
@@ -42,7 +42,7 @@ pub struct LayerConfig {
     pub rope_scale: f64,
 }
 
-/// Far above any published model, far below what overflows.
+/// Far above any published model, and too small to overflow.
 const MAX_DIMENSION: u64 = 1 << 20;
 const MAX_LAYERS: usize = 1024;
 
@@ -58,9 +58,9 @@ impl Config {
             match (metadata.get(&name), metadata.u64(&name)) {
                 (None, _) => Ok(None),
                 (Some(_), Some(n)) if n > 0 && n <= MAX_DIMENSION => Ok(Some(n as usize)),
-                _ => {
-                    Err(ModelError::Inconsistent(format!("{name} is not a number from 1 to {MAX_DIMENSION}")))
-                }
+                _ => Err(ModelError::Inconsistent(format!(
+                    "{name} must be a number from 1 to {MAX_DIMENSION}"
+                ))),
             }
         };
         let required = |name: &str| optional(name)?.ok_or_else(|| missing(&key(name)));
@@ -74,14 +74,20 @@ impl Config {
         let head_dim = match optional("attention.key_length")? {
             Some(n) => n,
             None if n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
-            None => return Err(ModelError::Inconsistent(format!("{n_heads} heads do not divide {n_embd}"))),
+            None => {
+                return Err(ModelError::Inconsistent(format!(
+                    "embedding_length {n_embd} is not a multiple of {n_heads} heads"
+                )));
+            }
         };
         if optional("attention.value_length")?.is_some_and(|n| n != head_dim) {
             return Err(ModelError::Feature("keys and values of different lengths".into()));
         }
         let n_layers = required("block_count")?;
         if n_layers > MAX_LAYERS {
-            return Err(ModelError::Inconsistent(format!("{n_layers} layers")));
+            return Err(ModelError::Inconsistent(format!(
+                "block_count is {n_layers}, but at most {MAX_LAYERS} layers are allowed"
+            )));
         }
         let layer = LayerConfig {
             n_heads,
@@ -115,7 +121,10 @@ impl Config {
             return Err(ModelError::Feature(format!("heads of {} floats", self.head_dim)));
         }
         if !self.n_rot.is_multiple_of(2) || self.n_rot > self.head_dim {
-            return bad(format!("rotary embedding of {} of {} floats", self.n_rot, self.head_dim));
+            return bad(format!(
+                "rope.dimension_count is {}, but must be even and at most {}",
+                self.n_rot, self.head_dim
+            ));
         }
         if self.n_vocab == 0 {
             return bad("the vocabulary is empty".into());
@@ -127,7 +136,7 @@ impl Config {
         is_whole("embedding_length", self.n_embd)?;
         for &LayerConfig { n_heads, n_kv_heads, n_ff, rope_base, .. } in &self.layers {
             if !n_heads.is_multiple_of(n_kv_heads) {
-                return bad(format!("{n_kv_heads} key/value heads do not divide {n_heads} heads"));
+                return bad(format!("{n_heads} heads are not a multiple of {n_kv_heads} key/value heads"));
             }
             is_whole("feed_forward_length", n_ff)?;
             is_whole("heads times head length", n_heads * self.head_dim)?;
@@ -213,12 +222,12 @@ fn rope_scale(metadata: &Metadata, architecture: &str) -> Result<f64, ModelError
         None | Some("none") => Ok(1.0),
         Some("linear") => match factor {
             Some(f) if f.is_finite() && f > 0.0 => Ok(1.0 / f64::from(f)),
-            _ => Err(ModelError::Inconsistent("linear rope scaling without a positive factor".into())),
+            _ => Err(ModelError::Inconsistent("linear rope scaling needs a positive factor".into())),
         },
         Some(other) => Err(ModelError::Feature(format!("rope scaling of type \"{other}\""))),
     }
 }
 
 fn missing(key: &str) -> ModelError {
-    ModelError::Inconsistent(format!("metadata {key} is missing"))
+    ModelError::Inconsistent(format!("the metadata key {key} is missing"))
 }

@@ -1,5 +1,5 @@
-//! What models compute: hyperparameters from a file's metadata, and one short file per family that builds a
-//! graph of them.
+//! Models: reads hyperparameters from a file's metadata and builds the model's graph. Each family has one
+//! short file.
 
 mod blocks;
 mod config;
@@ -24,25 +24,28 @@ use crate::graph::{Graph, Source, Weight};
 use std::collections::HashMap;
 use thiserror::Error;
 
-/// Why a file's model cannot be run.
+/// Why a model cannot run.
 #[derive(Debug, Error)]
 pub enum ModelError {
-    /// No builder for this family.
-    #[error("the model's architecture is \"{0}\"; supported: {families}", families = families())]
+    /// No family has this architecture.
+    #[error(
+        "the model's architecture \"{0}\" is not supported; use a model of one of these: {families}",
+        families = families()
+    )]
     Architecture(String),
-    /// The family is known, something that this model needs is not.
-    #[error("the model needs {0}, which is not supported yet")]
+    /// The family is supported, but this model needs something that is not.
+    #[error("the model needs {0}, which is not supported yet; use another model")]
     Feature(String),
-    /// Metadata or tensors are absent or contradict each other.
-    #[error("the file is inconsistent: {0}")]
+    /// Metadata or tensors are missing or contradict each other.
+    #[error("the model file is not valid: {0}; use another file")]
     Inconsistent(String),
 }
 
 /// A family of models.
 struct Family {
-    /// What `general.architecture` says.
+    /// The value of `general.architecture`.
     name: &'static str,
-    /// Rotary pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
+    /// Whether rotary pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
     neox: bool,
     /// The layers with sliding windows.
     windows: Windows,
@@ -83,7 +86,7 @@ fn family(architecture: &str) -> Result<&'static Family, ModelError> {
     known.ok_or_else(|| ModelError::Architecture(architecture.to_string()))
 }
 
-/// An error for an architecture that no family has.
+/// Checks that the architecture is supported.
 pub fn check_architecture(architecture: &str) -> Result<(), ModelError> {
     family(architecture).map(drop)
 }
@@ -93,36 +96,36 @@ pub fn check_architecture(architecture: &str) -> Result<(), ModelError> {
 pub struct Tensors<'a>(HashMap<&'a str, &'a TensorInfo>);
 
 impl<'a> Tensors<'a> {
-    /// Collects the directories of a model's files; a name must occur once.
+    /// Collects the tensors of a model's files. Names must be unique.
     pub fn of(headers: &'a [Header]) -> Result<Self, ModelError> {
         let mut all = HashMap::new();
         for tensor in headers.iter().flat_map(|h| &h.tensors) {
             if all.insert(tensor.name.as_str(), tensor).is_some() {
-                return Err(ModelError::Inconsistent(format!("tensor {} is in two files", tensor.name)));
+                return Err(ModelError::Inconsistent(format!("the tensor {} occurs twice", tensor.name)));
             }
         }
         Ok(Self(all))
     }
 
-    /// Whether the file has this tensor.
+    /// Whether the model has this tensor.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// The tensor of this name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&'a TensorInfo> {
         self.0.get(name).copied()
     }
 }
 
-/// Builds the model's graph and checks every weight's shape against the file. A file with tensors that the
-/// graph does not use is an error: what a model leaves out, it computes wrongly.
+/// Builds the model's graph and checks every weight's shape against the file. A tensor that the graph does
+/// not use is an error, because the model would give wrong results without it.
 pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     let family = family(&config.architecture)?;
     let mut decoder = Decoder::new(config, tensors, family.neox);
     (family.build)(&mut decoder);
     let graph = decoder.finish();
-    // Rows of each tensor that weights use.
+    // The number of rows of each tensor that weights use.
     let mut used: HashMap<&str, u64> = HashMap::new();
     for weight in &graph.weights {
         if let Source::Tensor { name, first_row } = &weight.source {
@@ -146,10 +149,10 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     Ok(graph)
 }
 
-/// Rows of the tensor that the weight uses.
+/// Checks that the weight fits its tensor. Returns the number of rows that it uses.
 fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -> Result<u64, ModelError> {
     let tensor =
-        tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("tensor {name} is missing")))?;
+        tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("the tensor {name} is missing")))?;
     let (n_rows, n_cols) = (weight.n_rows as u64, weight.n_cols as u64);
     let fits = match (weight.is_vector, tensor.shape.as_slice()) {
         (true, shape) => shape == [n_cols],

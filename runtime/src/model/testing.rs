@@ -17,11 +17,17 @@ pub(crate) struct TestModel {
 /// Positions that the model was trained for.
 pub(crate) const CONTEXT: usize = 96;
 
-/// The vocabulary: control tokens, letters, and letters after a space. Every text of small letters has tokens.
+/// The vocabulary: control tokens, letters, and letters after a space. Every text of small letters has
+/// tokens.
 pub(crate) fn words() -> Vec<String> {
     let letters = || ('a'..='z').map(String::from);
     let control = ["<unk>", "<s>", "</s>"].map(String::from);
-    control.into_iter().chain(["▁".into()]).chain(letters()).chain(letters().map(|l| format!("▁{l}"))).collect()
+    control
+        .into_iter()
+        .chain(["▁".into()])
+        .chain(letters())
+        .chain(letters().map(|l| format!("▁{l}")))
+        .collect()
 }
 
 impl TestModel {
@@ -30,7 +36,17 @@ impl TestModel {
         let words = words();
         let n_vocab = words.len() as u64;
         // Unknown, control, text: see `tokenizer.ggml.token_type` in the GGUF specification.
-        let kinds: Vec<i32> = (0..words.len()).map(|id| if id == 0 { 2 } else if id < 3 { 3 } else { 1 }).collect();
+        let kinds: Vec<i32> = (0..words.len())
+            .map(|id| {
+                if id == 0 {
+                    2
+                } else if id < 3 {
+                    3
+                } else {
+                    1
+                }
+            })
+            .collect();
         let template = "{% for m in messages %}{{ '<s>' + m.content + '</s>' }}{% endfor %}";
         let metadata: Vec<(&str, Value)> = vec![
             ("general.architecture", "llama".into()),
@@ -65,7 +81,8 @@ impl TestModel {
                 ("ffn_up", &[64, 32]),
                 ("ffn_down", &[32, 64]),
             ];
-            let named = |(part, shape): &(&str, &[u64])| (format!("blk.{layer}.{part}.weight"), shape.to_vec());
+            let named =
+                |(part, shape): &(&str, &[u64])| (format!("blk.{layer}.{part}.weight"), shape.to_vec());
             tensors.extend(parts.iter().map(named));
         }
         tensors.push(("output_norm.weight".into(), vec![32]));
@@ -98,7 +115,8 @@ impl TestModel {
         self
     }
 
-    /// The files of the model, split into so many. All tensors are F32. Numbers depend on a tensor's name alone.
+    /// The files of the model, split into so many. All tensors are F32. Numbers depend on a tensor's name
+    /// alone.
     pub fn files(&self, n_files: usize) -> Vec<Vec<u8>> {
         let n_each = self.tensors.len().div_ceil(n_files);
         let tensors = self.tensors.chunks(n_each);
@@ -107,7 +125,8 @@ impl TestModel {
 
     fn file(&self, file: usize, n_files: usize, tensors: &[(String, Vec<u64>)]) -> Vec<u8> {
         let metadata = self.metadata.iter().filter(|_| file == 0);
-        let mut writer = metadata.fold(Writer::new(), |writer, (key, value)| writer.metadata(key, value.clone()));
+        let mut writer =
+            metadata.fold(Writer::new(), |writer, (key, value)| writer.metadata(key, value.clone()));
         if n_files > 1 {
             writer = writer.metadata("split.no", file as u32).metadata("split.count", n_files as u32);
         }
@@ -117,7 +136,8 @@ impl TestModel {
         writer
             .write(&mut bytes, |i, out| {
                 let (name, shape) = &tensors[i];
-                let mut random = Random(name.bytes().fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte)));
+                let mut random =
+                    Random(name.bytes().fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte)));
                 let is_norm = shape.len() == 1;
                 (0..shape.iter().product()).try_for_each(|_| {
                     let number = if is_norm { 1.0 + random.normal() / 8.0 } else { random.normal() / 3.0 };

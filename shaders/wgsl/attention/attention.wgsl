@@ -1,20 +1,21 @@
-// Causal grouped-query attention over the paged KV pool, one pass with online softmax (arXiv 2205.14135).
+// Causal grouped-query attention over the paged KV pool, in one pass with online softmax (arXiv 2205.14135).
 //
 //   tokens  [n_tokens]
-//   pages   [n_sequences, step.max_pages], page numbers; position p of a sequence is in cell pages[p / PAGE]
-//           * PAGE + p % PAGE
-//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four and two a vector
-//   k, v    the KV pool, eight halves and two halves an element: [n_cells, keys then values of N_KV_HEADS *
-//      HEAD_DIM f16]
-//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32: sums, then their maximal score and total weight; two
-//           a vec2
+//   pages   [n_sequences, step.max_pages] page numbers: position p of a sequence is in cell
+//           pages[p / PAGE] * PAGE + p % PAGE
+//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four per element in q, two in y
+//   k, v    the KV pool, [n_cells, 2, N_KV_HEADS * HEAD_DIM] f16, keys then values; eight per element in k,
+//           two in v
+//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32, two per element: weighted sums of values, then the
+//           highest score and the total weight
 //
-// A workgroup of 64 threads computes a query, or up to four that share keys: HEADS neighbouring heads of ROWS
-// rows, a lane of a vector each. It walks the context in chunks of 64 positions: a thread scores one position
-// for all queries, then the threads turn to the dimensions, PAIRS pairs each, and add up the chunk's weighted
-// values. In steps of one row with much context it is split over step.n_splits workgroups, each of which
-// leaves its part to attention_merge. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row sees positions
-// max(0, p + 1 - WINDOW) ..= p; WINDOW = 0 means all. Grid: x = N_HEADS / HEADS, y = t / ROWS, z = splits.
+// A workgroup of 64 threads computes one query, or up to four that share keys: HEADS neighbouring heads of
+// ROWS rows, one query per vector component. It walks the context in chunks of 64 positions. Each thread
+// first scores one position for all queries. Then each thread adds up the chunk's weighted values for PAIRS
+// pairs of dimensions. In a step of one row with a long context, step.n_splits workgroups share the context,
+// and attention_merge joins their results. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row attends to
+// positions max(0, p + 1 - WINDOW) ..= p, or to all up to p if WINDOW is 0.
+// Grid: x = N_HEADS / HEADS, y = n_tokens / ROWS, z = splits.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -37,7 +38,7 @@ override ROWS: u32;
 const LOWEST = -3.0e38;
 const PAIRS = {PAIRS}u;
 
-// A number, and an integer, of each query.
+// One number, or one integer, per query.
 #if QUERIES=4
 alias Numbers = vec4<f32>;
 alias Integers = vec4<u32>;
@@ -46,11 +47,11 @@ alias Numbers = f32;
 alias Integers = u32;
 #endif
 
-// Of each position of the chunk.
+// The weight of each position of the chunk.
 var<workgroup> weights: array<Numbers, 64>;
-// Where a position's values begin, in words.
+// Where the values of each position begin, in words.
 var<workgroup> values: array<u32, 64>;
-// Of each thread.
+// For the reduction over threads.
 var<workgroup> scratch: array<Numbers, 64>;
 
 fn group_max(thread: u32, value: Numbers) -> Numbers {
@@ -65,23 +66,23 @@ fn group_max(thread: u32, value: Numbers) -> Numbers {
     return scratch[0];
 }
 
-// Query `a`'s row of the step, from row t0 on, and its head, from `head` on.
+// The step's row of query `a`. The workgroup's rows start at `t0`; rows past the last repeat it.
 fn row_of(t0: u32, a: u32) -> u32 {
     return min(t0 + min(a / HEADS, ROWS - 1u), step.n_tokens - 1u);
 }
 
-// Where it begins in q, and in y but for the element's size.
+// Where query `a` begins in q and y, in floats. The workgroup's heads start at `head`.
 fn place_of(t0: u32, head: u32, a: u32) -> u32 {
     return (row_of(t0, a) * N_HEADS + head + a % HEADS) * HEAD_DIM;
 }
 
-// The first position that a row sees.
+// The first position that a row attends to.
 fn first_of(token: Token) -> u32 {
     let end = token.position + 1u;
     return select(0u, end - min(end, WINDOW), WINDOW > 0u);
 }
 
-// Eight dimensions of the queries times those of a key.
+// Dot products of eight dimensions of the queries with those of a key. `x` is where they begin in q.
 fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
 #if QUERIES=4
     return vec4<f32>(
@@ -93,8 +94,8 @@ fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
 #endif
 }
 
-// Leaves a pair of a query's result or, of a part of the context, its sums and with the first pair what they
-// count.
+// Stores one pair of dimensions of a query. Where the context is split, this is a partial sum; the first pair
+// also stores the highest score and the total weight.
 fn store(i: u32, split: u32, head: u32, place: u32, sum: vec2<f32>, top: f32, total: f32) {
     if i >= HEAD_DIM / 2u {
         return;
@@ -126,18 +127,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let places = place_of(t0, head, 0u);
 #endif
 
-    // Rows of one sequence share its pages; those of another take their turn, so that barriers are met by
-    // all.
-    let n_rows = min(ROWS, step.n_tokens - t0);
+    // All threads process one sequence at a time, because every thread must reach the barriers.
+    let group_rows = min(ROWS, step.n_tokens - t0);
     var done = 0u;
-    for (var leader = 0u; leader < n_rows; leader++) {
+    for (var leader = 0u; leader < group_rows; leader++) {
         if ((done >> leader) & 1u) == 1u {
             continue;
         }
         let sequence = tokens[t0 + leader].sequence;
         var first = 0xffffffffu;
         var end = 0u;
-        for (var r = leader; r < n_rows; r++) {
+        for (var r = leader; r < group_rows; r++) {
             let token = tokens[t0 + r];
             if token.sequence == sequence {
                 done |= 1u << r;
@@ -145,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 end = max(end, token.position + 1u);
             }
         }
-        // What each query sees; of another sequence nothing.
+        // The positions that each query attends to; none if its row belongs to another sequence.
         var firsts = Integers();
         var ends = Integers();
 #if QUERIES=4
@@ -165,7 +165,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
         var top = Numbers() + LOWEST;
         var total = Numbers();
-        // Of the pairs' first and second dimensions.
+        // Sums of the first and second dimension of each pair.
         var sums_x: array<Numbers, PAIRS>;
         var sums_y: array<Numbers, PAIRS>;
         for (var chunk = first; chunk < end; chunk += 64u) {
@@ -187,7 +187,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 score = select(score, s * SCALE, is_seen);
             }
             let new_top = max(top, group_max(thread, score));
-            // Of a query that has seen nothing yet, lowest minus lowest would count as one.
+            // Before a query has seen a position, both scores are LOWEST and exp(0) would be a weight of 1.
             weights[thread] = select(Numbers(), exp(score - new_top), score > Numbers() + LOWEST);
             let shrink = exp(top - new_top);
             top = new_top;
@@ -221,7 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var d = 0u; d < PAIRS; d++) {
             let i = thread + 64u * d;
 #if QUERIES=4
-            for (var a = 0u; a < HEADS * n_rows; a++) {
+            for (var a = 0u; a < HEADS * group_rows; a++) {
                 if ends[a] > 0u {
                     let sum = vec2<f32>(sums_x[d][a], sums_y[d][a]);
                     store(i, group.z, head + a % HEADS, places[a], sum, top[a], total[a]);

@@ -1,14 +1,14 @@
-// Causal grouped-query attention over the paged KV pool, see attention, for devices that are CPUs: there
-// barriers are dear, and a few threads are enough.
+// Causal grouped-query attention over the paged KV pool, as in attention, for software devices: on a CPU,
+// barriers are expensive, and a few threads are enough.
 //
 //   tokens  [n_tokens]
 //   pages   [n_sequences, step.max_pages], see attention
-//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four a vec4
-//   k       the KV pool, eight halves an element: [n_cells, keys then values of N_KV_HEADS * HEAD_DIM f16]
+//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four per vec4
+//   k       the KV pool, [n_cells, 2, N_KV_HEADS * HEAD_DIM] f16, keys then values; eight per element
 //
-// A workgroup of 4 threads computes one head of one row. Each walks every fourth position of the context with
-// a softmax of its own; at the end they are joined. HEAD_DIM is a multiple of 8, at most 4 * QUADS. Grid: x =
-// heads, y = t.
+// A workgroup of 4 threads computes one head of one row. Each thread takes every fourth position and keeps
+// its own softmax; the last step joins them. HEAD_DIM is a multiple of 8, at most 4 * QUADS.
+// Grid: x = heads, y = n_tokens.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -26,7 +26,7 @@ override PAGE: u32;
 
 const QUADS = {QUADS}u;
 
-// Of each thread: sums, their maximal score and total weight.
+// Per thread: weighted sums of values, the highest score, the total weight.
 var<workgroup> parts: array<vec4<f32>, 4u * QUADS>;
 var<workgroup> tops: array<f32, 4>;
 var<workgroup> totals: array<f32, 4>;

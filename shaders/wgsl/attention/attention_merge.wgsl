@@ -1,10 +1,10 @@
-// Joins the parts of attention whose context was split: each counts by its total weight, seen from the
-// highest score of all.
+// Joins the results of attention over a split context. Each part's sums and weight are rescaled to the
+// highest score of all parts.
 //
 //   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32, see attention
-//   y       [1, N_HEADS * HEAD_DIM] f32, two a vec2
+//   y       [1, N_HEADS * HEAD_DIM] f32, two per vec2
 //
-// One thread a pair of dimensions. Grid: x = N_HEADS * HEAD_DIM / 128.
+// One thread per pair of dimensions. Grid: x = N_HEADS * HEAD_DIM / 128.
 #import common/step
 @group(0) @binding(1) var<storage, read> partial: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec2<f32>>;

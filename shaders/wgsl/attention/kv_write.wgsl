@@ -1,10 +1,10 @@
-// Writes a step's keys, or its values, into a layer's part of the KV pool, as f16.
+// Writes a step's keys or values to a layer's part of the KV pool, as f16.
 //
 //   tokens [n_tokens]
-//   x      [n_tokens, WIDTH] f32, two a vec2; WIDTH = KV heads * head dimension
-//   kv     [n_cells, WIDTH keys then WIDTH values] f16, two a word
+//   x      [n_tokens, WIDTH] f32, two per vec2; WIDTH = KV heads * head dimension
+//   kv     [n_cells, WIDTH keys then WIDTH values] f16, two per word
 //
-// One thread a word. HALF is 0 for keys, 1 for values. Grid: x = WIDTH / 128, y = t.
+// One thread per word. HALF is 0 for keys, 1 for values. Grid: x = WIDTH / 128, y = n_tokens.
 #import common/step
 #import common/token
 #import common/f16

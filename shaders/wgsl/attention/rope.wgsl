@@ -1,10 +1,10 @@
-// Rotary position embedding (arXiv 2104.09864) of the first N_ROT dimensions of each head; the others pass
-// through.
+// Rotary position embedding (arXiv 2104.09864) of the first N_ROT dimensions of each head; the others are
+// copied.
 //
 //   table  [n_tokens, N_ROT / 2] (cosine, sine), see rope_table
 //   x, y   [n_tokens, N_HEADS * HEAD_DIM] f32
 //
-// A pair is (2i, 2i+1), or (i, i + N_ROT/2) where NEOX is on. One thread a pair. Grid: x = pairs / 64, y = t.
+// A pair is (2i, 2i+1), or (i, i + N_ROT/2) if NEOX. One thread per pair. Grid: x = pairs / 64, y = n_tokens.
 #import common/step
 @group(0) @binding(1) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> x: array<f32>;

@@ -1,12 +1,12 @@
-// Cosines and sines of rotary position embedding (arXiv 2104.09864) for the rows of a step, the same for all
-// layers.
+// Cosines and sines of rotary position embedding (arXiv 2104.09864) for the rows of a step. All layers share
+// the table.
 //
 //   tokens  [n_tokens]
-//   turns   [N_ROT / 2] f32, turns (of 2 pi) per position
-//   factors [N_ROT / 2] f32, divisors of the frequency (Llama 3's long-context scaling; ones elsewhere)
+//   turns   [N_ROT / 2] f32, full turns per position
+//   factors [N_ROT / 2] f32, divisors of `turns` (Llama 3's long-context scaling; otherwise 1)
 //   y       [n_tokens, N_ROT / 2] (cosine, sine)
 //
-// One thread a pair. Grid: x = pairs / 64, y = t.
+// One thread per pair. Grid: x = pairs / 64, y = n_tokens.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -22,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= n_pairs || id.y >= step.n_tokens {
         return;
     }
-    // Reduced to a half turn first: WGSL promises the precision of sin and cos only there.
+    // WGSL guarantees the precision of sin and cos only from -pi to pi.
     let turn = f32(tokens[id.y].position) * (turns[id.x] / factors[id.x]);
     let angle = (turn - round(turn)) * 6.283185307179586;
     y[id.y * n_pairs + id.x] = vec2<f32>(cos(angle), sin(angle));

@@ -1,9 +1,9 @@
-// What memory gives at most. MODE=copy: y = x. MODE=read: x is read, and y written where the bits of all that
-// a thread reads cancel out, which they do not.
+// Measures peak memory bandwidth. MODE=copy: y = x. MODE=read: reads x, and writes y only if the XOR of all
+// that a thread reads is 0, which never happens; it keeps the compiler from removing the reads.
 //
 //   x, y  [n] vec4<u32>
 //
-// Grid: x strides over n, as many workgroups as there may be.
+// Grid: x strides over n.
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
 

@@ -1,9 +1,9 @@
-// What arithmetic gives at most: every thread has eight chains of multiply-adds, ROUNDS times four long.
+// Measures peak arithmetic: every thread computes eight chains of multiply-adds, each 4 * rounds.x long.
 //
-//   y  [1] u32, written where a result is what it cannot be, so that none may be left out
+//   y  [1] u32, written only if a result has an impossible value; keeps the compiler from removing the work
 //
-// A round has 32 multiply-adds of NUMBER=f32 or f16, or 32 packed dot products of NUMBER=int8, which are 128.
-// Grid: x.
+// A round is 32 multiply-adds for NUMBER=f32 and f16. For NUMBER=int8 it is 32 packed dot products, which are
+// 128 multiply-adds. Grid: x.
 #if NUMBER=f16
 enable f16;
 alias Number = vec4<f16>;
@@ -32,7 +32,7 @@ fn next(a: Number, factor: Number, term: Number) -> Number {
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    // Unknown to the compiler, and floats that neither grow nor fade: factors are below 1.
+    // Not known at compile time. Float factors are below 1, so that chains stay finite and normal.
 #if NUMBER=int8
     let factor = Number(rounds.y, rounds.z, rounds.w, rounds.x) * 0x01030507u;
     let term = Number(rounds.y);

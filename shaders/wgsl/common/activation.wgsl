@@ -1,8 +1,8 @@
-// A function of one number: 0 leaves it, 1 is SiLU (arXiv 1702.03118), 2 GELU by tanh (arXiv 1606.08415).
+// 0: none, 1: SiLU (arXiv 1702.03118), 2: GELU, tanh approximation (arXiv 1606.08415).
 override ACTIVATION: u32 = 0u;
 
-// exp and tanh overflow for large arguments, where the result is 0 or x to f32's precision; the clamps keep
-// implementations that assume finite arithmetic right.
+// exp and tanh overflow for large arguments, where the result is 0 or x in f32. The clamps keep the result
+// correct on implementations that assume finite arithmetic.
 fn activate(x: vec4<f32>) -> vec4<f32> {
     if ACTIVATION == 1u {
         return x / (vec4<f32>(1.0) + exp(min(-x, vec4<f32>(80.0))));

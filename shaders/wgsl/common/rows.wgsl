@@ -1,5 +1,5 @@
 #import common/step
-// Whether this dispatch works on the output rows instead of the token rows.
+// Whether this dispatch computes the output rows instead of the token rows.
 override OUTPUT_ROWS: bool = false;
 
 fn step_rows() -> u32 {

@@ -1,10 +1,10 @@
-// One row of the step. `cell` is where its keys and values go in the KV pool.
+// One row of the step.
 struct Token {
     id: u32,
     position: u32,
     sequence: u32,  // row of the page table
-    cell: u32,
+    cell: u32,      // where its keys and values go in the KV pool
 }
 
-// The bit of an id that marks the number of a slot.
+// Set in an id that is the number of a slot.
 const FROM_SLOT = 0x80000000u;

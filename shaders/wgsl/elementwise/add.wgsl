@@ -1,5 +1,5 @@
-// Residual add: y = a + b, all [step rows, WIDTH] f32, four a vec4. One thread a vec4. Grid: x = WIDTH / 256,
-// y = rows.
+// Residual add: y = a + b, all [step rows, WIDTH] f32, four per vec4.
+// One thread per vec4. Grid: x = WIDTH / 256, y = step rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;

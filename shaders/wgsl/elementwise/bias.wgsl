@@ -1,5 +1,5 @@
 // Bias: y[t, i] = x[t, i] + bias[BIAS_AT + i]; x and y are [step rows, WIDTH] f32, bias is f32.
-// One thread a number. Grid: x = WIDTH / 64, y = rows.
+// One thread per number. Grid: x = WIDTH / 64, y = step rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;

@@ -1,5 +1,5 @@
-// Gated pair (arXiv 2002.05202): y = activation(gate) * up, all [step rows, WIDTH] f32, four a vec4.
-// One thread a vec4. Grid: x = WIDTH / 256, y = rows.
+// Gated pair (arXiv 2002.05202): y = activation(gate) * up, all [step rows, WIDTH] f32, four per vec4.
+// One thread per vec4. Grid: x = WIDTH / 256, y = step rows.
 #import common/rows
 #import common/activation
 @group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>;

@@ -1,12 +1,12 @@
 // Embedding lookup: y[t, :] = w[tokens[t].id, :], dequantised.
 //
-//   tokens  [n_tokens], each with an id, or a slot whose chosen token is meant
+//   tokens  [n_tokens]; an id is a token, or a slot whose chosen token is read
 //   chosen  [n_slots] ids
-//   quants, scales: w [N_ROWS, N_COLS], the vocabulary's rows FIRST_ROW .. FIRST_ROW + N_ROWS (see weight/)
-//   y       [n_tokens, N_COLS] f32, four a vec4
+//   quants, scales  w [N_ROWS, N_COLS], see weight/: rows FIRST_ROW .. FIRST_ROW + N_ROWS of the vocabulary
+//   y       [n_tokens, N_COLS] f32, four per vec4
 //
-// One thread a block of 32. Tokens outside this part are left to the dispatch of theirs. Grid: x = blocks /
-// 64, y = t.
+// One thread per block of 32. Tokens of other pieces of the matrix are skipped; each piece has a dispatch.
+// Grid: x = blocks / 64, y = n_tokens.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
@@ -28,7 +28,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (token & FROM_SLOT) != 0u {
         token = chosen[token & ~FROM_SLOT];
     }
-    // Wraps for tokens below FIRST_ROW, which are then left out by the comparison too.
+    // Wraps for tokens below FIRST_ROW, so that one comparison covers both ends.
     let row = token - FIRST_ROW;
     if row >= N_ROWS {
         return;

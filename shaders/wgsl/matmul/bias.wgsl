@@ -1,4 +1,4 @@
-// A bias for the rows of a weight, in the order in which they lie.
+// Adds a bias to the sums of four rows; `rows` are the rows' numbers in the weight.
 #if BIAS=bias
 @group(0) @binding(10) var<storage, read> bias: array<f32>;
 

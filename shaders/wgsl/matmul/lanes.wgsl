@@ -1,4 +1,4 @@
-// Adding up over the lanes, the threads of a workgroup that share a unit: LANES neighbours, a power of two.
+// Sums over the lanes, which are the neighbouring threads that share a unit. LANES is a power of two.
 #if LANES=one
 const GROUP = 16u;
 const LANES = 1u;
@@ -30,7 +30,7 @@ fn sum_lanes(thread: u32, value: vec4<f32>) -> vec4<f32> {
 const GROUP = 64u;
 override LANES: u32;
 
-// LANES is at most the subgroup's size.
+// LANES is at most the subgroup size.
 fn sum_lanes(thread: u32, value: vec4<f32>) -> vec4<f32> {
     var sum = value;
     for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {

@@ -1,15 +1,15 @@
-// Matrix times matrix, for prefill on GPUs: y[t, FIRST_ROW + r] = sum over c of w[r, c] * x[t, c].
+// Matrix times matrix, for prefill on GPUs: y[t, first_row + r] = sum over c of w[r, c] * x[t, c].
 //
-//   x               [step rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
-//           W_ROW
-//   y               [step rows, OUT_WIDTH] f32
+//   x               [step rows, n_cols], see x/
+//   quants, scales  w [n_rows, n_cols] in blocks of 32, see weight/; w_row is its first row in the buffer
+//   y               [step rows, out_width] f32
 //
-// A workgroup of 64 threads (8 x 8) computes a tile of TILE step rows, 64 or 32, by 64 weight rows, a thread
-// 8 by 8 or 4 by 8 of it: two quads of rows, or one, by two quads. For each block of 32 columns the tiles of
-// x and w are staged in workgroup memory, four rows a vector, so that a thread's 64 products a column cost it
-// four loads, its 32 three. STAGED: dequantised, as f32 or f16 (sums are f32), or int8, four columns a word,
-// whose dot products are scaled once a block. Grid: x = weight tiles, y = step tiles.
+// A workgroup of 64 threads (8 x 8) computes a tile of TILE (64 or 32) step rows by 64 weight rows. A thread
+// computes 8 x 8 results of a tile of 64, or 4 x 8 of a tile of 32, as quads of rows. For each block of 32
+// columns, the tiles of x and w are staged in workgroup memory with four rows per vector: per column, a
+// thread needs four loads for 64 products, or three for 32. STAGED=f32 and f16 stage dequantised numbers;
+// sums are f32. STAGED=int8 stages four columns per word and scales the dot products once per block. The
+// shape is in a uniform buffer, see shape. Grid: x = weight tiles, y = step tiles.
 #if STAGED=f16
 enable f16;
 alias Staged = vec4<f16>;
@@ -35,12 +35,12 @@ const TILE = {TILE}u;
 // Quads of step rows.
 const QUADS = TILE / 4u;
 
-// Element [k * 16 + q], of x [k * QUADS + q], holds column k (int8: columns 4k .. 4k + 4) of rows 4q .. 4q +
-// 4.
+// Element k * QUADS + q of x_tile, and k * 16 + q of w_tile, is column k (int8: columns 4k .. 4k + 4) of rows
+// 4q .. 4q + 4.
 #if STAGED=int8
 var<workgroup> x_tile: array<Staged, 8u * QUADS>;
 var<workgroup> w_tile: array<Staged, 128>;
-// (scale, sum) of a row's activations, (scale, offset) of a row's weights.
+// (scale, sum) per row of activations, (scale, offset) per row of weights.
 var<workgroup> x_tile_scales: array<vec2<f32>, TILE>;
 var<workgroup> w_tile_scales: array<vec2<f32>, 64>;
 #else
@@ -60,7 +60,7 @@ fn store_quad(t: u32, row: u32, sums: vec4<f32>) {
 }
 
 #if STAGED=int8
-// Four dot products with a quad of weight words.
+// Dot products of one word of activations with four words of weights.
 fn dots(x: u32, w: vec4<u32>) -> vec4<i32> {
     return vec4<i32>(dot4I8Packed(x, w.x), dot4I8Packed(x, w.y), dot4I8Packed(x, w.z), dot4I8Packed(x, w.w));
 }
@@ -135,8 +135,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let n_blocks = shape.n_cols / 32u;
     let tr = thread % 8u;
     let tt = thread / 8u;
-    // Row 4 tt + i (a) or 32 + 4 tt + i (b) of the step, by weight rows 4 tr .. (low) and 32 + 4 tr ..
-    // (high).
+    // a{i} is row 4 tt + i of the step, b{i} is row 32 + 4 tt + i; `low` is weight rows 4 tr .. 4 tr + 4,
+    // `high` is weight rows 32 + 4 tr .. 32 + 4 tr + 4.
     var a0_low = vec4<f32>();
     var a1_low = vec4<f32>();
     var a2_low = vec4<f32>();

@@ -1,13 +1,12 @@
-// Matrix times a few vectors, for steps of two to eight rows, and of any number on CPUs, where tiles in
-// workgroup memory cost more than they save, with what follows it: y[t] = OUTPUT(w · x[t]).
+// Matrix times a few vectors, followed by a tail: y[t] = OUTPUT(w · x[t]). For steps of two to eight rows; on
+// software devices for any number of rows, because tiles in workgroup memory are slower there.
 //
-//   x               [step rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
-//           W_ROW
+//   x               [step rows, n_cols], see x/
+//   quants, scales  w [n_rows, n_cols] in blocks of 32, see weight/; w_row is its first row in the buffer
 //   y               see output/
 //
-// LANES threads compute four rows of w times four rows of x. Grid: x strides over units of four rows of w, y
-// = step rows / 4.
+// LANES threads compute a unit: four rows of w times four rows of x.
+// Grid: x strides over units, y = step rows / 4.
 #if LANES=subgroup
 enable subgroups;
 #endif
@@ -59,8 +58,7 @@ fn main(
 #if X=normed
             squares.w += block_squares;
 #endif
-            // Four products of one row of w with the rows of x, for each of four rows of w: the columns of a
-            // matrix.
+            // Column i of the matrix is row i of w times the four rows of x.
             let p = transpose(mat4x4<f32>(
                 products(rows.x + b, x0, x1, x2, x3), products(rows.y + b, x0, x1, x2, x3),
                 products(rows.z + b, x0, x1, x2, x3), products(rows.w + b, x0, x1, x2, x3),

@@ -1,13 +1,12 @@
-// Matrix times vector, for steps of one row, with what follows it: y[t] = OUTPUT(w · x[t]).
+// Matrix times vector, followed by a tail, for steps of one row: y[t] = OUTPUT(w · x[t]).
 //
-//   x               [step rows, N_COLS], see x/
-//   quants, scales  rows of w of N_COLS numbers, in blocks of 32, see weight/; the first row that is meant is
-//           W_ROW
+//   x               [step rows, n_cols], see x/
+//   quants, scales  w [n_rows, n_cols] in blocks of 32, see weight/; w_row is its first row in the buffer
 //   y               see output/
 //
-// LANES threads compute a unit of four rows, so that activations are read once for four weights: each takes
-// every LANES-th block, so that neighbours read neighbouring blocks. Grid: x strides over units, as many
-// workgroups as there may be; y is t.
+// LANES threads compute a unit of four rows of w, so that activations are read once for four weights. Each
+// thread takes every LANES-th block, so that neighbouring threads read neighbouring blocks.
+// Grid: x strides over units, y = step rows.
 #if LANES=subgroup
 enable subgroups;
 #endif
@@ -31,7 +30,7 @@ fn main(
     let units_per_group = GROUP / LANES;
     let n_blocks = shape.n_cols / 32u;
     for (var first = group.x * units_per_group; first < n_units(); first += n_groups.x * units_per_group) {
-        // Threads past the last unit repeat it, for the sake of the barriers.
+        // Threads past the last unit repeat it, because every thread must reach the barriers.
         let unit = min(first + thread / LANES, n_units() - 1u);
         let rows = (unit_rows(unit) + vec4<u32>(shape.w_row)) * n_blocks;
         var sums = vec4<f32>();

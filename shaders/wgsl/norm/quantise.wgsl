@@ -1,11 +1,11 @@
 // Quantises activations for the int8 kernels, in blocks of 32: scale = max |v| / 127, q = round(v / scale).
 //
-//   x        [step rows, WIDTH] f32, four a vec4
-//   norm     [WIDTH] f32: where X is normed, x is RMS-normed first (arXiv 1910.07467)
-//   y        [step rows, WIDTH] i8, sixteen a vec4
-//   y_scales [step rows, WIDTH / 32] (scale, sum of the block's numbers scale * q)
+//   x        [step rows, WIDTH] f32, four per vec4
+//   norm     [WIDTH] f32; if X is `normed`, x is RMS-normalised first (arXiv 1910.07467)
+//   y        [step rows, WIDTH] i8, sixteen per vec4
+//   y_scales [step rows, WIDTH / 32] (scale, scale * sum of the block's q)
 //
-// One workgroup of 64 threads a row, one thread a block at a time. Grid: x = 1, y = rows.
+// One workgroup of 64 threads per row; each thread takes one block at a time. Grid: x = 1, y = step rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 #if X=normed
@@ -38,7 +38,7 @@ fn norm_scale(row: u32, thread: u32) -> f32 {
 }
 #endif
 
-// Four numbers as bytes, the first in the lowest bits.
+// Packs four numbers into bytes, the first in the lowest bits.
 fn pack(v: vec4<i32>) -> u32 {
     let bytes = bitcast<vec4<u32>>(v) & vec4<u32>(255u);
     return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);

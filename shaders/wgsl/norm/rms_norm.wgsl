@@ -1,9 +1,9 @@
 // RMSNorm (arXiv 1910.07467): y[t, i] = x[t, i] / sqrt(mean over i of x[t, i]^2 + EPS) * w[i].
 //
-//   x, y    [step rows, RUNS, WIDTH] f32, four a vec4: a row, or each of its heads, is a run
+//   x, y    [step rows, RUNS, WIDTH] f32, four per vec4; a run is a whole row or one head
 //   w       [WIDTH] f32
 //
-// One workgroup of 64 threads a run. Grid: x = runs of a row, y = rows.
+// One workgroup of 64 threads per run. Grid: x = RUNS, y = step rows.
 #import common/rows
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;

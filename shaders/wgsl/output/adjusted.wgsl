@@ -1,8 +1,8 @@
-// How a token is chosen (see graph/choice.rs in the runtime), and logits with their penalties and bias.
+// Parameters of a choice (see graph/choice.rs in the runtime), and logits with penalties and bias applied.
 //   outputs [n_outputs]
 //   logits  [n_outputs, N_VOCAB] f32
 //   choices [n_outputs]
-//   seen    [n_slots, N_VOCAB] how often the answer has a token; the top bit is set where the prompt has it
+//   seen    [n_slots, N_VOCAB] how often a token is in the answer; the top bit is set if it is in the prompt
 //   bias    [n_slots, N_VOCAB] f32
 #import common/output
 struct Choice {
@@ -27,7 +27,7 @@ struct Choice {
 
 override N_VOCAB: u32;
 
-// Token i's logit in output `o`.
+// The adjusted logit of token `i` in output `o`.
 fn adjusted(o: u32, i: u32) -> f32 {
     var logit = logits[o * N_VOCAB + i];
     let choice = choices[o];

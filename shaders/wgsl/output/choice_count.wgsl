@@ -1,9 +1,9 @@
-// Counts tokens by their depth below the likeliest, so that they can be cut off by number or by mass.
+// Counts tokens by their depth below the likeliest token, for top-k and top-p.
 //
 //   logits, choice, seen, bias, parts   see output/depth
-//   histogram [n_slots, 2048] tokens of each bin; zero before
+//   histogram [n_slots, 2048] tokens per bin; zero before the dispatch
 //
-// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = outputs.
+// One workgroup of 256 threads per part of 2048 tokens. Grid: x = parts, y = outputs.
 #import common/step
 #import output/depth
 @group(0) @binding(6) var<storage, read_write> histogram: array<atomic<u32>>;

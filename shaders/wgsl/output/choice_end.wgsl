@@ -1,13 +1,13 @@
-// The token that wins over all parts: it is the step's result, feeds the next step, and counts as seen.
+// Picks the winner of all parts. It is the step's result, is kept for the next step, and is counted as seen.
 //
 //   outputs   [n_outputs]
 //   winners   [n_outputs, N_PARTS], see output/choice_race
 //   y         [n_outputs]: (token as u32 bits, 0, 0, 0)
-//   chosen    [n_slots] the token
+//   chosen    [n_slots] token ids
 //   seen      [n_slots, N_VOCAB], see output/adjusted
 //   histogram [n_slots, 2048], zeroed for the next step
 //
-// One workgroup of 256 threads an output. Grid: x = 1, y = outputs.
+// One workgroup of 256 threads per output. Grid: x = 1, y = outputs.
 #import common/step
 #import common/output
 @group(0) @binding(1) var<storage, read> winners: array<vec2<f32>>;

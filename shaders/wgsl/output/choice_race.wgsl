@@ -1,19 +1,18 @@
-// The race between the tokens that are kept, part by part: each arrives after an exponentially distributed
-// time over its weight, and the first wins. Random numbers are the hash pcg4d (Jarzynski and Olano, JCGT
-// 9(3), 2020) of seed, counter and token.
+// Samples a token from those that top-k, top-p and min-p keep, one winner per part: each token draws an
+// exponentially distributed arrival time, divided by its weight, and the earliest wins. Random numbers are
+// the hash pcg4d (Jarzynski and Olano, JCGT 9(3), 2020) of seed, counter and token.
 //
 //   logits, choice, seen, bias, parts   see output/depth
-//   histogram [n_slots, 2048], see output/choice_count; only looked at where tokens are cut off by number or
-//             by mass
+//   histogram [n_slots, 2048], see output/choice_count; read only for top-k and top-p
 //   winners   [n_outputs, N_PARTS] (token as bits, score)
 //
-// One workgroup of 256 threads a part of 2048 tokens. Grid: x = parts, y = outputs.
+// One workgroup of 256 threads per part of 2048 tokens. Grid: x = parts, y = outputs.
 #import common/step
 #import output/depth
 @group(0) @binding(6) var<storage, read> histogram: array<u32>;
 @group(0) @binding(7) var<storage, read_write> winners: array<vec2<f32>>;
 
-// Of eight bins together: tokens, and their mass.
+// Per group of eight bins: number of tokens, and probability mass.
 var<workgroup> counts: array<u32, 256>;
 var<workgroup> masses: array<f32, 256>;
 var<workgroup> cut: f32;
@@ -27,7 +26,7 @@ fn mass(bin: u32) -> f32 {
     return f32(histogram[bins + bin]) * exp(-(f32(bin) + 0.5) * BIN);
 }
 
-// Bins that hold the `n` likeliest tokens.
+// Number of bins that hold the `n` likeliest tokens.
 fn bins_of_tokens(n: u32) -> u32 {
     var sum = 0u;
     var bin = 0u;
@@ -43,7 +42,7 @@ fn bins_of_tokens(n: u32) -> u32 {
     return BINS;
 }
 
-// Of the first `kept` bins, those that hold this share of the mass.
+// Number of bins that hold this share of the mass of the first `kept` bins.
 fn bins_of_mass(kept: u32, share: f32) -> u32 {
     var total = 0.0;
     for (var bin = 0u; bin + 8u <= kept; bin += 8u) {
@@ -78,12 +77,12 @@ fn pcg4d(seed: vec4<u32>) -> u32 {
     return v.x;
 }
 
-// When a token of weight 1 arrives: exponentially distributed, of mean 1.
+// Arrival time of a token of weight 1: exponentially distributed with mean 1.
 fn arrival(choice: Choice, token: u32) -> f32 {
     let hash = pcg4d(vec4<u32>(choice.seed_low, choice.seed_high, choice.counter, token));
-    // 23 bits and a half, so that it is never 0 and never 1.
+    // 23 bits plus one half, so that v is never 0 or 1.
     let v = (f32(hash >> 9u) + 0.5) / 8388608.0;
-    // Near 1, WGSL promises logarithms to 2^-21 only: there it is a series.
+    // WGSL guarantees log near 1 only to an absolute error of 2^-21; a series is more precise.
     if v < 0.01 {
         return v * (1.0 + v * (0.5 + v / 3.0));
     }

@@ -1,14 +1,14 @@
-// The likeliest token of each output row, and what its target token's log-probability needs, of what the
-// row's parts gave.
+// The likeliest token of each output row, and the numbers for the target token's log-probability, from the
+// results of the row's parts.
 //
 //   logits  [n_outputs, N_VOCAB] f32
-//   outputs [n_outputs]; those whose token is chosen otherwise are left out
+//   outputs [n_outputs]; those with by_choice set are skipped
 //   parts   [n_outputs, N_PARTS], see output/likeliest_part
-//   y       [n_outputs]: (token as u32 bits, its logit, ln of the sum of exp(logit - that), the target's
-//           logit)
-//   chosen  [n_slots] the token, where the output has a slot
+//   y       [n_outputs]: (token as u32 bits, its logit, ln of the sum of exp(l - its logit) over all
+//           logits l, the target's logit)
+//   chosen  [n_slots] token ids; written if the output has a slot
 //
-// One thread a row: parts are few. Grid: x = output rows / 64.
+// One thread per output, because parts are few. Grid: x = outputs / 64.
 #import common/step
 #import common/output
 @group(0) @binding(1) var<storage, read> logits: array<f32>;

@@ -1,14 +1,12 @@
-// The likeliest token of each part of the outputs' logits, and of plain ones what the row's log-probabilities
-// need.
+// The likeliest token of each part of an output's logits. For plain logits, also the part's sum for
+// log-probabilities.
 //
-//   outputs [n_outputs]; plain logits are looked at where the likeliest token is taken, adjusted ones where
-//           it is
-//           chosen otherwise
-//   logits  [n_outputs, N_VOCAB] f32; adjusted ones have their penalties and bias, see output/adjusted
-//   parts   [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(logit - that), 0)
+//   outputs [n_outputs]; LOGIT=adjusted handles those with by_choice set, LOGIT=plain the others
+//   logits  [n_outputs, N_VOCAB] f32; LOGIT=adjusted applies penalties and bias, see output/adjusted
+//   parts   [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(l - its logit) over the part, 0)
 //
-// The lowest index wins a tie. One workgroup of 64 threads a part of 2048 tokens. Grid: x = parts, y = output
-// rows.
+// The lowest index wins a tie. One workgroup of 64 threads per part of 2048 tokens.
+// Grid: x = parts, y = outputs.
 #import common/step
 #if LOGIT=adjusted
 #import output/adjusted
@@ -65,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     values[thread] = best;
     indices[thread] = index;
     workgroupBarrier();
-    // Each thread for itself: barriers cost more.
+    // Every thread searches all 64 results: barriers would cost more.
     var top = values[0];
     index = indices[0];
     for (var i = 1u; i < 64u; i++) {

@@ -1,2 +1,2 @@
-// Logits that a workgroup looks at where tokens are found or chosen.
+// Logits per workgroup when a token is searched or chosen.
 const PART = 2048u;

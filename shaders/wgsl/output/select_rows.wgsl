@@ -1,10 +1,10 @@
-// Picks the rows whose logits are wanted: y[o, :] = x[outputs[o].row, :].
+// Copies the rows whose logits are wanted: y[o, :] = x[outputs[o].row, :].
 //
-//   x       [n_tokens, WIDTH] f32, four a vec4
+//   x       [n_tokens, WIDTH] f32, four per vec4
 //   outputs [n_outputs]
-//   y       [n_outputs, WIDTH] f32, four a vec4
+//   y       [n_outputs, WIDTH] f32, four per vec4
 //
-// One thread a vec4. Grid: x = WIDTH / 256, y = o.
+// One thread per vec4. Grid: x = WIDTH / 256, y = n_outputs.
 #import common/step
 #import common/output
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;

@@ -6,7 +6,7 @@ struct Block {
     offset: f32,
 }
 
-// The same with the integers as bytes, four a word, the first in the lowest bits; as i8 where they can be
+// A block with its integers as bytes, four per word, the first in the lowest bits; i8 if they can be
 // negative.
 struct Packed {
     low: vec4<u32>,

@@ -1,5 +1,5 @@
-// F16 weights in blocks of 32: four vec4<u32> a block, two weights a word. Needs no f16 feature: unpacking is
-// core WGSL.
+// F16 weights in blocks of 32: four vec4<u32> per block, two weights per word. Unpacking is core WGSL and
+// does not need the f16 feature.
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 
 #import weight/block

@@ -1,4 +1,4 @@
-// F32 weights in blocks of 32: eight vec4<f32> a block.
+// F32 weights in blocks of 32: eight vec4<f32> per block.
 @group(0) @binding(2) var<storage, read> quants: array<vec4<f32>>;
 
 #import weight/block

@@ -1,11 +1,11 @@
 #import weight/block
 
 fn nibbles(bytes: u32) -> vec4<f32> {
-    // Through i32: from unsigned numbers, processors without AVX-512 convert slowly.
+    // Converted from i32, because u32 to f32 is slow on x86 processors without AVX-512.
     return vec4<f32>(vec4<i32>(vec4<u32>(bytes, bytes >> 8u, bytes >> 16u, bytes >> 24u) & vec4<u32>(15u)));
 }
 
-// A block's 16 bytes hold weights 0..16 in the low nibbles, 16..32 in the high ones.
+// Weights 0..16 are in the low nibbles of a block's 16 bytes, weights 16..32 in the high nibbles.
 fn load_block(i: u32) -> Block {
     let w = quants[i];
     let h = w >> vec4<u32>(4u);

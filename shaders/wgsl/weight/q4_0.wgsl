@@ -1,5 +1,5 @@
-// Q4_0: w = d (q - 8). One vec4<u32> of nibbles a block; scales are f16, two a word, numbered through all
-// blocks of the part.
+// Q4_0: w = d (q - 8). One vec4<u32> of nibbles per block. Scales are f16, two per word, one per block of the
+// whole buffer.
 @group(0) @binding(2) var<storage, read> quants: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 

@@ -1,5 +1,5 @@
-// Q8_0: w = d q, q signed bytes. Two vec4<u32> a block, an element; scales are f16, two a word, numbered
-// through all blocks of the part.
+// Q8_0: w = d q, with q as signed bytes. Two vec4<u32> per block. Scales are f16, two per word, one per block
+// of the whole buffer.
 @group(0) @binding(2) var<storage, read> quants: array<array<vec4<u32>, 2>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
 

@@ -206,7 +206,8 @@ export const zh: Dictionary = {
       help:
         "可以改用 CPU 继续，速度较慢，之后可在设置中改回。" +
         "如需 WebGPU，请使用 Chrome 或 Edge 113 以上、Safari 26，或 Firefox 141 以上版本，并在浏览器设置中保持“图形加速”开启。" +
-        "在 Linux 上，Chrome 可能需要启用 chrome://flags/#enable-unsafe-webgpu，Firefox 可能需要在 about:config 中启用 dom.webgpu.enabled。",
+        "在 Linux 上，Chrome 可能需要启用 chrome://flags/#enable-unsafe-webgpu，" +
+        "Firefox 可能需要在 about:config 中启用 dom.webgpu.enabled。",
     },
     noSimd: {
       title: "此浏览器无法运行模型",

@@ -8,3 +8,5 @@ export default function init(source: {
 export function initSync(source: { module: WebAssembly.Module; memory: WebAssembly.Memory }): unknown;
 export function start_team(threads: number): void;
 export function work(thread: number): void;
+/** Ends the team with an error, for a thread whose {@link work} has failed: the others would wait for it. */
+export function fail_team(): void;

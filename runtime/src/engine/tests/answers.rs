@@ -65,7 +65,8 @@ fn what_a_prompt_has_in_common_with_the_last_is_not_computed_again() {
         let steps = device.0.steps.borrow().len();
         let told = finish(&mut engine);
         assert_eq!(told.text, alone(&device, greedy(&longer, 10)).text);
-        let rows: usize = device.0.steps.borrow()[steps..].iter().map(|(tokens, _)| tokens.len()).take(1).sum();
+        let rows: usize =
+            device.0.steps.borrow()[steps..].iter().map(|(tokens, _)| tokens.len()).take(1).sum();
         assert_eq!(rows, ids.len() - common);
         // Another prompt has its first token in common alone.
         assert_eq!(engine.start(greedy("zebra", 10)).unwrap().cached_tokens, 1);
@@ -80,7 +81,8 @@ fn long_prompts_are_computed_in_pieces() {
     let mut pieces = self::engine(&device, &TestModel::new(), 1);
     let n = pieces.start(greedy(&prompt, 5)).unwrap().prompt_tokens;
     let mut done = Vec::new();
-    while let Progress::Prefill { done: now, total } = pollster::block_on(pieces.advance()).unwrap().progress {
+    while let Progress::Prefill { done: now, total } = pollster::block_on(pieces.advance()).unwrap().progress
+    {
         assert_eq!(total, n);
         done.push(now);
     }
@@ -249,7 +251,8 @@ fn requests_that_cannot_be_answered() {
     let long = pollster::block_on(engine.score(&[5; CONTEXT + 1], true));
     assert!(matches!(long, Err(Error::ContextLength { .. })));
 
-    let plain = TestModel::new().with("tokenizer.ggml.add_bos_token", false).without("tokenizer.chat_template");
+    let plain =
+        TestModel::new().with("tokenizer.ggml.add_bos_token", false).without("tokenizer.chat_template");
     let mut engine = self::engine(&device, &plain, 1);
     assert!(invalid(engine.start(greedy("", 1))).contains("the prompt is empty"));
     let messages = Request { messages: Some(vec![]), prompt: None, ..greedy("", 1) };

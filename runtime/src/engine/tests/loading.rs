@@ -15,8 +15,14 @@ fn a_model_says_what_it_is() {
     let files = model.files(1);
     let (engine, digests) = load(&device, &files, LoadOptions::default()).unwrap();
     let info = engine.info();
-    assert_eq!((info.name.as_str(), info.architecture.as_str(), info.quantization.as_str()), ("Small", "llama", "F32"));
-    assert_eq!((info.context_length, info.trained_context_length, info.vocab_size), (CONTEXT, CONTEXT, words().len()));
+    assert_eq!(
+        (info.name.as_str(), info.architecture.as_str(), info.quantization.as_str()),
+        ("Small", "llama", "F32")
+    );
+    assert_eq!(
+        (info.context_length, info.trained_context_length, info.vocab_size),
+        (CONTEXT, CONTEXT, words().len())
+    );
     let parameters: u64 = model.tensors.iter().map(|(_, shape)| shape.iter().product::<u64>()).sum();
     assert_eq!((info.parameters, info.tensor_bytes), (parameters, 4 * parameters));
     // Two layers of 32 floats for keys and 32 for values, in f16.
@@ -46,7 +52,10 @@ fn split_files_give_the_same_model() {
     let mut files = TestModel::new().files(3);
     files.swap(1, 2);
     let error = load(&device, &files, LoadOptions::default()).err().unwrap();
-    assert_eq!((error.code(), error.to_string().contains("file 2 of 3 says that it is 3 of 3")), ("corrupt_file", true));
+    assert_eq!(
+        (error.code(), error.to_string().contains("file 2 of 3 says that it is 3 of 3")),
+        ("corrupt_file", true)
+    );
     files.pop();
     assert!(load(&device, &files, LoadOptions::default()).is_err());
     let hostile = TestModel::new().with("split.no", u64::MAX);
@@ -76,7 +85,10 @@ fn contexts_and_sequences_have_limits() {
 #[test]
 fn load_options_are_read_from_json() {
     let options: LoadOptions = serde_json::from_str(r#"{"context_length": 7}"#).unwrap();
-    assert_eq!((options.context_length, options.sequences, options.kv_format), (Some(7), None, KvFormat::F16));
+    assert_eq!(
+        (options.context_length, options.sequences, options.kv_format),
+        (Some(7), None, KvFormat::F16)
+    );
     let options: LoadOptions = serde_json::from_str(r#"{"sequences": 2, "kv_format": "f16"}"#).unwrap();
     assert_eq!(options.sequences, Some(2));
     assert!(serde_json::from_str::<LoadOptions>(r#"{"kv_format": "f64"}"#).is_err());
@@ -112,7 +124,9 @@ fn calls_out_of_order_are_errors() {
         loading
     };
     assert!(invalid(new().push_header(2, &files[0])).contains("no file"));
-    assert!(invalid(pollster::block_on(new().push_data(&device, 0, &files[0]))).contains("before the headers"));
+    assert!(
+        invalid(pollster::block_on(new().push_data(&device, 0, &files[0]))).contains("before the headers")
+    );
     assert!(invalid(pollster::block_on(new().finish(&device))).contains("before the headers"));
     assert!(pollster::block_on(new().prepare(&device)).is_err());
     let mut none = Loading::<TestDevice>::new(&[], LoadOptions::default());

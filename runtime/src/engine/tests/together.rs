@@ -65,6 +65,16 @@ fn two_on_the_cpu() {
     }
 }
 
+#[cfg(feature = "gpu")]
+#[test]
+fn two_on_a_gpu() {
+    use crate::gpu::{Gpu, Options};
+    for kernels in ["exact,steps:1", "exact,steps:4", "exact,shared,tile,f32,steps:3"] {
+        let options = Options { kernels: kernels.into(), ..Default::default() };
+        check_two(&pollster::block_on(Gpu::open(options)).unwrap());
+    }
+}
+
 #[test]
 fn one_of_two_is_cancelled() {
     for depth in [1, 3] {
@@ -116,8 +126,7 @@ fn one_begins_while_another_runs() {
 fn more_than_two() {
     let device = TestDevice::default();
     device.0.depth.set(2);
-    let requests: Vec<Request> =
-        (0..8).map(|i| seeded(&"abcdefgh"[i..], 4 + 3 * i, i as u64)).collect();
+    let requests: Vec<Request> = (0..8).map(|i| seeded(&"abcdefgh"[i..], 4 + 3 * i, i as u64)).collect();
     let expected: Vec<String> = requests.iter().map(|request| alone(&device, request.clone()).text).collect();
     let mut engine = engine(&device, &TestModel::new(), 8);
     assert_eq!(texts(together(&mut engine, &requests, |_, _| ())), expected);
@@ -141,7 +150,8 @@ fn rows_of_several_sequences_share_steps() {
     let mixed = steps.iter().filter(|(tokens, outputs)| tokens.len() > 2 && !outputs.is_empty());
     assert!(mixed.count() > 0, "no step has a prompt and an answer");
     assert!(steps.iter().all(|(tokens, _)| tokens.len() <= 32));
-    let pairs: Vec<_> = steps.iter().filter(|(tokens, outputs)| (tokens.len(), outputs.len()) == (2, 2)).collect();
+    let pairs: Vec<_> =
+        steps.iter().filter(|(tokens, outputs)| (tokens.len(), outputs.len()) == (2, 2)).collect();
     assert!(pairs.len() >= 4, "{}", pairs.len());
     for (tokens, outputs) in pairs {
         let slots: Vec<u32> = outputs.iter().map(|output| output.slot).collect();
@@ -198,7 +208,11 @@ fn a_prompt_shares_the_pages_of_a_running_answer() {
             told[which] = telling[which].push(event.progress).map(|told| told.text);
         }
         assert_eq!(told, expected.map(Some));
-        // The first sequence gives way to a prompt with half a page of it. The second one keeps its page.
+        // A prompt with half of the shared page takes the first sequence, and must not write into the page.
+        let half = greedy(&common[..PAGE as usize / 2], 9);
+        let told = answer(&mut engine, half.clone());
+        assert_eq!((told.usage.cached_tokens, told.text), (0, alone(&device, half).text));
+        // The second sequence still has its page.
         let again = answer(&mut engine, requests[1].clone());
         assert_eq!(again.usage.cached_tokens, again.usage.prompt_tokens - 1);
         assert_eq!(again.text, alone(&device, requests[1].clone()).text);

@@ -1,4 +1,4 @@
-//! Attention, the KV pool and rotary embeddings.
+//! Lowers attention, writes to the KV pool and rotary embeddings.
 
 use super::*;
 use nomoat_shaders::Room;
@@ -14,12 +14,12 @@ impl Lowering<'_> {
         let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
         if !head_dim.is_multiple_of(8) || head_dim > 512 {
             return Err(GpuError::Unsupported(format!(
-                "attention heads of {head_dim} dimensions (multiples of 8 up to 512 are)"
+                "attention heads of {head_dim} dimensions (only multiples of 8 up to 512)"
             )));
         }
-        // As many heads of the same keys as fit, and rows for the rest of the queries.
-        let alike = n_heads / n_kv_heads;
-        let heads = (1..=QUERIES).rev().find(|n| alike.is_multiple_of(*n)).unwrap_or(1);
+        // A workgroup takes as many heads of the same keys as possible, then rows up to QUERIES queries.
+        let shared_by = n_heads / n_kv_heads;
+        let heads = (1..=QUERIES).rev().find(|n| shared_by.is_multiple_of(*n)).unwrap_or(1);
         let constants = |rows: usize| {
             vec![
                 ("N_HEADS", n_heads as f64),
@@ -36,7 +36,7 @@ impl Lowering<'_> {
         if !self.gpu.variants().tile {
             let room = match head_dim {
                 ..=64 => Room::Small,
-                ..=128 => Room::Medium,
+                65..=128 => Room::Medium,
                 _ => Room::Large,
             };
             let resources = [whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
@@ -78,7 +78,7 @@ impl Lowering<'_> {
     pub(super) fn kv_write(&mut self, x: ValueId, cache: CacheId, half: Half) -> Result<(), GpuError> {
         let width = self.graph.value(x).width;
         if !width.is_multiple_of(2) {
-            return Err(GpuError::Unsupported(format!("keys of {width} floats (even numbers are)")));
+            return Err(GpuError::Unsupported(format!("keys of {width} floats (only even numbers)")));
         }
         let resources = [whole("x", self.value(x)?), whole("kv", &self.buffers.kv[cache.0])];
         let half = if half == Half::Keys { 0.0 } else { 1.0 };
@@ -100,7 +100,7 @@ impl Lowering<'_> {
         self.push(Kernel::Rope, &constants, &resources, Domain::Tokens, threads(pairs, Domain::Tokens))
     }
 
-    /// The table of cosines and sines, computed now unless it has been.
+    /// The table of cosines and sines. It is computed once per list.
     pub(super) fn rope_table(&mut self, rope: Rope) -> Result<wgpu::Buffer, GpuError> {
         let Rope { turns, factors, n_rot, .. } = rope;
         let key = Scratch::RopeTable(turns, factors, n_rot);

@@ -1,9 +1,9 @@
-//! How tokens are found or chosen after a step's last op.
+//! Lowers the search for the likeliest token, and choices, which run after a step's last op.
 
 use super::*;
 
 impl Lowering<'_> {
-    /// The likeliest token of each output that asks for it, in two steps: by parts, then over them.
+    /// The likeliest token of each output without a choice, in two dispatches: per part, then over all parts.
     pub(super) fn likeliest(&mut self, logits: ValueId) -> Result<(), GpuError> {
         let (parts, constants, grid) = self.parts(logits);
         let y = whole("y", &self.buffers.step.results);
@@ -13,7 +13,7 @@ impl Lowering<'_> {
         self.push(Kernel::Likeliest, &constants, &resources, Domain::Outputs, grid)
     }
 
-    /// The token of each output that has a [`Choice`].
+    /// The token of each output with a choice.
     pub(super) fn choice(&mut self, logits: ValueId) -> Result<SlotBuffers, GpuError> {
         let n_vocab = self.graph.value(logits).width as u64;
         let (parts, constants, grid) = self.parts(logits);
@@ -41,8 +41,8 @@ impl Lowering<'_> {
         Ok(SlotBuffers { seen, bias })
     }
 
-    /// Where the likeliest of each part of logits goes, with the constants and the grid of kernels that work
-    /// on parts.
+    /// The buffer for the likeliest token of each part, and the constants and grid of kernels that work on
+    /// parts.
     fn parts(&mut self, logits: ValueId) -> (wgpu::Buffer, Constants, Grid) {
         let n_vocab = self.graph.value(logits).width;
         let n_parts = n_vocab.div_ceil(LOGITS);

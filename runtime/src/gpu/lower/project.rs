@@ -1,22 +1,22 @@
-//! Projections: in groups with their neighbours in steps of few rows, by themselves in others.
+//! Lowers projections: in groups for steps of few rows, alone for steps of many rows.
 
 use super::super::accepts::{Heads, Tail, tail};
 use super::*;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
 
-/// A projection on its way to a dispatch.
+/// A projection of one piece of a weight, or of several stacked weights.
 struct Projection<'p> {
     x: ValueId,
     norm: Option<Norm>,
     weight: WeightId,
     piece: &'p Piece,
     output: Output,
-    /// Where the weight's bias begins in its buffer.
+    /// The bias; if several are stacked, the first.
     bias: Option<Vector>,
-    /// Floats of a row of the result.
+    /// Floats per row of the result.
     out_width: usize,
-    /// Rows of the weight, of all that is stacked.
+    /// Rows of the piece, or of all stacked weights.
     n_rows: usize,
     constants: Constants,
     resources: Vec<Resource>,
@@ -25,7 +25,7 @@ struct Projection<'p> {
 impl Lowering<'_> {
     pub(super) fn products(&mut self, products: &Products) -> Result<(), GpuError> {
         let (tail, biases) = tail(self.graph, products)
-            .ok_or_else(|| GpuError::Internal("a group that no kernel takes".into()))?;
+            .ok_or_else(|| GpuError::Internal("no kernel can run this group".into()))?;
         let weights: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         let (mut constants, mut resources) = (Vec::new(), Vec::new());
         let (output, out_width) = match tail {
@@ -91,14 +91,14 @@ impl Lowering<'_> {
                 self.scratch(Scratch::NoTable, 16)
             }
         };
-        // What the group does not write is not touched, but has to be bound.
+        // Outputs that the group does not have must still be bound; the kernel does not touch them.
         let nothing = self.buffers.step.results.clone();
         let kv = heads.cache.map_or(nothing.clone(), |cache| self.buffers.kv[cache.0].clone());
         let y = heads.out.map(|out| self.value(out).cloned()).transpose()?.unwrap_or(nothing);
         Ok((constants, vec![whole("table", &table), whole("kv", &kv), whole("y", &y)]))
     }
 
-    /// A projection by itself, in a step of any number of rows.
+    /// A projection alone, for steps of any number of rows.
     pub(super) fn matmul(&mut self, x: ValueId, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
         let stored = self.weights;
         for piece in stored.pieces(weight) {
@@ -147,7 +147,7 @@ impl Lowering<'_> {
         let n_units = p.n_rows.div_ceil(UNIT);
         let (lanes, x_groups) = self.units(n_units, n_cols);
         let mut all: Vec<(u32, Kernel, Grid)> = Vec::new();
-        // A step of many rows may have one output.
+        // A step of many rows can have a single output.
         if self.is_few || domain == Domain::Outputs {
             all.push((1, Kernel::Matvec(operands, tail, lanes), [x_groups, Extent::Rows(domain, 1), SINGLE]));
         }
@@ -164,7 +164,7 @@ impl Lowering<'_> {
                 all.push((from, Kernel::Matmul(staged, tile), grid));
             }
         }
-        // Kernels that run in every step come first: those of few rows are replaced where tiles run.
+        // In ascending order of rows: a later launch replaces an earlier one.
         let mut launches = Vec::new();
         for (from, kernel, grid) in all {
             launches.push((from, Launch { pipeline: self.gpu.kernel(kernel, &constants)?, grid }));
@@ -174,7 +174,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The buffer that tells projections their shape; ops of one shape share it.
+    /// The uniform buffer with a projection's shape. Projections of the same shape share it.
     fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
         let buffer =
@@ -182,15 +182,15 @@ impl Lowering<'_> {
         whole("shape", buffer)
     }
 
-    /// The layout for integer products, where activations get 8 bits: for weights of 4 bits alone, because
-    /// with others activations in 8 bits would lose more than the format did.
+    /// The layout for integer dot products, if activations are quantised to 8 bits. Only 4-bit weights use
+    /// it: with other formats, quantising activations would lose more precision than the format does.
     fn int8(&self, weight: WeightId, layout: Layout) -> Option<Packed> {
         let format = self.weights.formats[weight.0];
         let is_small = format.quants_bytes() * 8 <= 4 * format.block_len();
         layout.packed().filter(|_| is_small && self.gpu.variants().accuracy == Accuracy::Int8)
     }
 
-    /// The value in 8 bits, quantised now unless it just was.
+    /// The value in 8 bits. It is quantised unless the scratch buffer already holds it.
     fn quantised(&mut self, x: ValueId, norm: Option<Norm>) -> Result<Vec<Resource>, GpuError> {
         let value = self.graph.value(x);
         let Value { domain, width } = value;
@@ -214,7 +214,7 @@ impl Lowering<'_> {
         Ok(vec![plane("x", 0, n), plane("x_scales", scales_at, scales)])
     }
 
-    /// Which lanes share a unit, and workgroups for so many units.
+    /// How threads share a unit, and the number of workgroups for `n_units` units.
     fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
         let lanes = self.gpu.variants().lanes.into();
         let group = if lanes == Lanes::One { 16 } else { 64 };
@@ -222,7 +222,7 @@ impl Lowering<'_> {
         (lanes, Extent::Fixed((n_units as u32).div_ceil(per_group).min(MAX_GROUPS)))
     }
 
-    /// Threads of a unit: no more than a row has blocks.
+    /// Threads per unit: at most as many as a row has blocks.
     fn n_lanes(&self, n_cols: usize) -> u32 {
         let variants = self.gpu.variants();
         match variants.lanes {

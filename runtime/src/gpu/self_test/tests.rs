@@ -1,5 +1,4 @@
-//! The self-test's cases at many more shapes, with every kernel variant, and what only a whole executor
-//! shows.
+//! The self-test's cases with many more shapes and every kernel variant, and tests of a whole executor.
 
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
@@ -9,8 +8,7 @@ use crate::graph::{Activation, BIN, Builder, Choice, Domain, IN_PROMPT, Output, 
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
-/// The device of these tests. It is not taken for the software that it may be, which gets other kernels
-/// unless told.
+/// The device of these tests. It reports to be hardware even if it is software, which has other defaults.
 fn device() -> Gpu {
     static DEVICE: OnceLock<Gpu> = OnceLock::new();
     let open = || {
@@ -21,7 +19,7 @@ fn device() -> Gpu {
     DEVICE.get_or_init(open).clone()
 }
 
-/// Choices of kernels that between them run every variant that the device can, with what they may be off by.
+/// Choices of kernels that together cover every variant that the device supports, with tolerances.
 fn choices() -> Vec<(Gpu, f32)> {
     let gpu = device();
     let mut words = vec![
@@ -52,7 +50,7 @@ fn check(case: Case) {
     check_with("", case);
 }
 
-/// With kernels of these words.
+/// Checks a case with these kernels.
 fn check_with(words: &str, case: Case) {
     let mut gpu = device();
     gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
@@ -67,7 +65,7 @@ fn device_passes() {
     }
 }
 
-/// One row, a few, and many.
+/// Steps of one row, of a few, and of many.
 #[test]
 fn matmuls() {
     for (gpu, tolerance) in choices() {
@@ -91,7 +89,7 @@ fn matmuls() {
     }
 }
 
-/// A device whose bindings hold so few bytes that matrices are cut into pieces.
+/// A device with a binding limit so low that matrices are cut into pieces.
 fn device_of_pieces(words: &str) -> Gpu {
     let mut gpu = device();
     gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
@@ -99,7 +97,7 @@ fn device_of_pieces(words: &str) -> Gpu {
     gpu
 }
 
-/// Prefill, then few rows at a time: in groups, and with every part of a tail.
+/// Prefill, then steps of few rows, which run in groups, with every part of a tail.
 #[test]
 fn groups_of_ops() {
     let rope = |head_dim, n_rot, neox| RopeShape { n_heads: 4, head_dim, n_rot, neox };
@@ -116,14 +114,14 @@ fn groups_of_ops() {
             let mut case = layers(shape, &[11, 1, 1, 3, 1, 8]);
             case.same_choice = !is_int8;
             let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
-            // Activations in 8 bits are off by what that rounding brings.
+            // Rounding activations to 8 bits causes a larger error.
             let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
             assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
         }
     }
 }
 
-/// Every kind of group, with weights of which a binding holds a few rows only.
+/// Every kind of group, with weights that are cut into pieces.
 #[test]
 fn groups_with_weights_in_pieces() {
     for words in ["exact,shared,tile,f32", "exact,one,few", "int8,one,few"] {
@@ -142,7 +140,7 @@ fn groups_with_weights_in_pieces() {
     }
 }
 
-/// Dispatches of one more layer, in a step of so many rows at this position.
+/// The dispatches that one more layer adds to a step of `rows` rows at this position.
 fn dispatches_per_layer(shape: Layers, rows: u32, position: u32) -> usize {
     let mut gpu = device();
     gpu.set_variants(Variants::parse("tile", gpu.info()).unwrap());
@@ -171,9 +169,9 @@ fn decoding_takes_few_dispatches() {
     assert_eq!(dispatches_per_layer(llama, 1, 5000), 6);
 }
 
-/// Attention over the step's own rows has no kernels here yet, and says so.
+/// Attention over the step's own rows has no GPU kernel yet.
 #[test]
-fn attention_without_a_cache_is_refused() {
+fn attention_without_a_cache_is_an_error() {
     let mut g = Builder::default();
     let [q, k, v] = [(); 3].map(|()| g.value(Domain::Tokens, 16));
     let shape = Attention { n_heads: 2, n_kv_heads: 2, head_dim: 8, scale: 0.3, window: 0 };
@@ -184,7 +182,7 @@ fn attention_without_a_cache_is_refused() {
 }
 
 #[test]
-fn steps_that_do_not_fit_give_their_reason() {
+fn steps_that_do_not_fit_are_errors() {
     let gpu = device();
     let case = layers(Layers::of(Format::F32), &[2]);
     let weights = upload(&case, &gpu).unwrap();
@@ -193,15 +191,15 @@ fn steps_that_do_not_fit_give_their_reason() {
     tokens[1].cell = 32;
     let mut refused = |step: Step| executor.submit(&step).unwrap_err().to_string();
     let error = refused(Step { tokens: &tokens, ..case.step() });
-    assert_eq!(error, "row 1 writes to cell 32, the pool has 32");
+    assert_eq!(error, "row 1 writes to cell 32, but the KV pool has 32 cells; number cells from 0");
     let outputs = [Output::likeliest(2, 0)];
     let error = refused(Step { outputs: &outputs, ..case.step() });
-    assert_eq!(error, "output 0 is of row 2, the step has 2");
+    assert_eq!(error, "output 0 is for row 2, but the step has 2 rows; number rows from 0");
     let error = refused(Step { pages: &[1], ..case.step() });
-    assert_eq!(error, "page 1 is outside of the pool of 1 pages");
+    assert_eq!(error, "the page table has page 1, but the KV pool has 1 pages; number pages from 0");
 }
 
-/// Logits that lie in the middle of bins, so that rounding does not move a token from one to the next.
+/// Logits in the middle of bins, so that rounding does not move a token to another bin.
 fn logits_in_bins(n_vocab: usize, temperature: f32) -> Vec<f32> {
     let mut random = Random(n_vocab as u64);
     let mut depths = (0..n_vocab).map(|_| (random.normal().abs() * 300.0).floor());
@@ -210,7 +208,7 @@ fn logits_in_bins(n_vocab: usize, temperature: f32) -> Vec<f32> {
     logits
 }
 
-/// The device chooses the tokens that the reference chooses, several at a time, each in its slot.
+/// The device chooses the same tokens as the reference, for several outputs at once, each with its slot.
 #[test]
 fn choices_by_slot() {
     let gpu = device();
@@ -234,13 +232,13 @@ fn choices_by_slot() {
     }
 }
 
-/// One row for each choice, and one more whose likeliest token is taken.
+/// One output per choice, and one more without a choice.
 fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
     let n = choices.len();
     let mut case = likeliest(n_vocab, n as u32 + 1);
     case.pages = vec![0; n + 1];
     case.max_pages = 1;
-    // Slots are not numbered as outputs are.
+    // Slots have other numbers than outputs.
     case.outputs = (0..=n as u32)
         .map(|row| match (row as usize) < n {
             true => Output { row, target: 0, slot: n as u32 - row, by_choice: 1 },
@@ -284,7 +282,7 @@ fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
     }
 }
 
-/// A step that is fed by slots gives what it gives when the host feeds it.
+/// A step that reads its tokens from slots gives the same result as with tokens from the host.
 #[test]
 fn chosen_tokens_feed_the_next_step() {
     let gpu = device();
@@ -333,7 +331,7 @@ fn chosen_tokens_feed_the_next_step() {
 fn weights_in_pieces() {
     let mut gpu = device();
     for format in Format::ALL {
-        // Three pieces, the last of which is short.
+        // Three pieces; the last one is shorter.
         let limit = (52 * 96 / format.block_len() * format.block_bytes()) as u64;
         gpu.pretend(|info| info.max_binding_size = limit + 512);
         for tokens in [1, 3, 9] {
@@ -422,7 +420,7 @@ fn attentions() {
     }
 }
 
-/// One row whose context is shared between workgroups.
+/// One row whose context is split between workgroups.
 #[test]
 fn attention_is_split_and_merged() {
     for (window, n_tokens) in [(0, 257), (0, 700), (300, 700)] {
@@ -433,7 +431,7 @@ fn attention_is_split_and_merged() {
     }
 }
 
-/// Rows of two sequences in one step see only their own.
+/// Rows of two sequences in one step attend only to their own sequence.
 #[test]
 fn attention_keeps_sequences_apart() {
     let shape = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 32, scale: 0.2, window: 0 };

@@ -1,7 +1,7 @@
-// The weight's rows are those of a gate, then those of what it gates, OUT_WIDTH (even) each. A unit is two
-// neighbouring rows of the gate and the same two of the other; the gated pair (arXiv 2002.05202) makes two
-// outputs of their four sums.
-//   y  [step rows, OUT_WIDTH] f32, two a vec2
+// Gated pair (arXiv 2002.05202): activation(gate) * up. The weight's rows are out_width rows of the gate,
+// then out_width rows of up; out_width is even. A unit is two neighbouring rows of the gate and the same two
+// of up, and gives two outputs.
+//   y  [step rows, out_width] f32, two per vec2
 #import matmul/bias
 #import common/activation
 @group(0) @binding(4) var<storage, read_write> y: array<vec2<f32>>;

@@ -1,11 +1,11 @@
-// The weight's rows are those of query, key and value heads, in this order; there may be none of a kind. A
-// unit is four rows of one head, chosen so that rotary pairs (see attention/rope) are together and two of
-// them make whole words of the KV pool: queries and keys are turned, keys and values go to the pool as f16.
+// Query, key and value heads. The weight stacks the rows of N_Q query, N_K key and N_V value heads; each
+// number can be 0. Queries and keys are rotated. Keys and values go to the KV pool as f16.
+// A unit is four rows of one head: two rotary pairs (see attention/rope) that fill two words of the KV pool.
 //   tokens [8] rows of the step
 //   table  [step rows, N_ROT / 2] (cosine, sine), see attention/rope_table
-//   y      [step rows, N_Q * HEAD_DIM] f32, the turned queries
-//   kv     [n_cells, keys then values of KV_WIDTH f16], two a word
-// HEAD_DIM and N_ROT are multiples of 4; N_ROT is 0 where nothing turns.
+//   y      [step rows, N_Q * HEAD_DIM] f32, the rotated queries
+//   kv     [n_cells, KV_WIDTH keys then KV_WIDTH values] f16, two per word
+// HEAD_DIM and N_ROT are multiples of 4. N_ROT is 0 without a rotary embedding.
 #import common/token
 #import common/f16
 #import matmul/bias

@@ -1,5 +1,5 @@
-// A unit is four neighbouring rows of the weight; their sums are stored, after an activation perhaps.
-//   y  [step rows, OUT_WIDTH] f32
+// Stores the sums, optionally after an activation. A unit is four neighbouring rows of the weight.
+//   y  [step rows, out_width] f32
 #import matmul/bias
 #import common/activation
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;

@@ -1,6 +1,6 @@
-// A unit is four neighbouring rows of the weight; the residual stream is added to their sums. OUT_WIDTH, the
-// number of rows and the first row are multiples of 4.
-//   residual, y  [step rows, OUT_WIDTH] f32, four a vec4
+// Adds the residual stream to the sums. A unit is four neighbouring rows of the weight. out_width, n_rows and
+// first_row are multiples of 4.
+//   residual, y  [step rows, out_width] f32, four per vec4
 #import matmul/bias
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> residual: array<vec4<f32>>;

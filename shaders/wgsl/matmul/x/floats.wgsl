@@ -11,7 +11,7 @@ fn floats(v: array<vec4<f32>, 8>) -> X {
     return X(v, s.x + s.y + s.z + s.w);
 }
 
-// Written out, because compilers for CPUs keep an array that a loop indexes in memory.
+// Unrolled by hand, because compilers for CPUs keep an array that a loop indexes in memory.
 fn product_of(block: Block, x: X) -> f32 {
     let p = block.q[0] * x.v[0] + block.q[1] * x.v[1] + block.q[2] * x.v[2] + block.q[3] * x.v[3]
         + block.q[4] * x.v[4] + block.q[5] * x.v[5] + block.q[6] * x.v[6] + block.q[7] * x.v[7];

@@ -1,5 +1,6 @@
-// Activations quantised in blocks of 32 (see norm/quantise): x: [step rows, N_COLS] i8, a block of 32 an
-// element; x_scales: a block's scale and the sum of its 32 numbers.
+// Activations quantised in blocks of 32, see norm/quantise.
+//   x         [step rows, n_cols] i8, one block of 32 per element
+//   x_scales  [step rows, n_cols / 32] (scale, scale * sum of the block's integers)
 @group(0) @binding(1) var<storage, read> x: array<array<vec4<u32>, 2>>;
 @group(0) @binding(5) var<storage, read> x_scales: array<vec2<f32>>;
 

@@ -1,12 +1,13 @@
-// Activations that are still to be RMS-normed (arXiv 1910.07467): multiplied with the norm's weight as they
-// are read; the norm's scale, the same for a whole row, is applied to the sums at the end. x: [step rows,
-// N_COLS] f32, norm: [N_COLS] f32, a block of 32 an element, so that its bounds are checked once.
+// Activations that are RMS-normalised (arXiv 1910.07467) as they are read: they are multiplied by the norm's
+// weight here, and the sums are multiplied by the row's scale at the end.
+//   x     [step rows, n_cols] f32, one block of 32 per element, so that bounds are checked once per block
+//   norm  [n_cols] f32, likewise
 @group(0) @binding(1) var<storage, read> x: array<array<vec4<f32>, 8>>;
 @group(0) @binding(5) var<storage, read> norm: array<array<vec4<f32>, 8>>;
 
 #import matmul/x/floats
 
-// The sum of the squares of the block that was read last, from which the norm's scale comes.
+// The sum of squares of the last block that was read, for the norm's scale.
 var<private> block_squares: f32;
 
 fn load_x(t: u32, b: u32) -> X {
@@ -21,7 +22,7 @@ fn load_x(t: u32, b: u32) -> X {
     ));
 }
 
-// The scales of four rows, from the sums of their squares.
+// The scales of four rows, from their sums of squares.
 fn norm_scales(squares: vec4<f32>) -> vec4<f32> {
     return inverseSqrt(squares / f32(shape.n_cols) + vec4<f32>(shape.eps));
 }

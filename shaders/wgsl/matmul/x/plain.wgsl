@@ -1,5 +1,5 @@
-// Activations as floats. x: [step rows, N_COLS] f32, a block of 32 an element, so that its bounds are checked
-// once.
+// Activations as floats.
+//   x  [step rows, n_cols] f32, one block of 32 per element, so that bounds are checked once per block
 @group(0) @binding(1) var<storage, read> x: array<array<vec4<f32>, 8>>;
 
 #import matmul/x/floats
