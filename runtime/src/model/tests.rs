@@ -193,7 +193,10 @@ fn metadata_out_of_range_is_an_error() {
     }
     let with = |key: &str, value: Value| TestModel::new().with(key, value).config();
     assert!(inconsistent(with("llama.block_count", 2000_u32.into())).contains("block_count is 2000"));
-    assert!(inconsistent(with("llama.attention.head_count_kv", 3_u32.into())).contains("not a multiple of 3 key/value heads"));
+    assert!(
+        inconsistent(with("llama.attention.head_count_kv", 3_u32.into()))
+            .contains("not a multiple of 3 key/value heads")
+    );
     assert!(inconsistent(with("llama.rope.dimension_count", 18_u32.into())).contains("rope.dimension_count"));
     assert!(inconsistent(with("llama.rope.freq_base", f32::NAN.into())).contains("freq_base"));
     assert!(
