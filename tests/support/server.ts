@@ -52,8 +52,8 @@ const HEADERS = {
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; " +
     "img-src 'self' data: blob:; connect-src 'self' https: http:; worker-src 'self' blob:; " +
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-  [COOP]: "same-origin",
-  [COEP]: "require-corp",
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",
   "X-Content-Type-Options": "nosniff",
