@@ -1,7 +1,7 @@
 //! Builds the runtime as wasm, the npm package and the page.
 
 use crate::tools::{npm_packages, once, root, run, run_with, rust_source, target, wasm_target};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::path::{Path, PathBuf};
 
 /// Builds everything that has changed.
@@ -53,10 +53,20 @@ const SHARED_MEMORY: &str = "-Clink-arg=--shared-memory -Clink-arg=--max-memory=
                              -Clink-arg=--export=__tls_size -Clink-arg=--export=__tls_align \
                              -Clink-arg=--export=__tls_base";
 
-/// Compiles Rust to wasm in `pkg/wasm`, with the JavaScript that loads it.
+/// Compiles Rust to wasm in `pkg/wasm`, with the JavaScript that loads it. The builds run at the same time:
+/// linking and wasm-opt, most of the work, use one core each.
 fn wasm() -> Result<()> {
     wasm_target()?;
-    BUILDS.iter().try_for_each(|build| build.make(&root().join("pkg/wasm").join(build.name)))
+    std::thread::scope(|scope| {
+        let builds = BUILDS
+            .each_ref()
+            .map(|build| (build.name, scope.spawn(|| build.make(&root().join("pkg/wasm").join(build.name)))));
+        for (name, build) in builds {
+            let result = build.join().map_err(|_| anyhow!("the build panicked"));
+            result.flatten().with_context(|| format!("the wasm build `{name}`"))?;
+        }
+        Ok(())
+    })
 }
 
 /// Builds everything, and the build that measures its kernels; returns the folder of that.
