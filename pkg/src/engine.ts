@@ -2,6 +2,9 @@
  * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
  * fails.
  */
+import { apiFetch } from "./api/fetch.js";
+import { modelsOf, type Models } from "./api/models.js";
+import { responsesOf, type Responses } from "./api/responses.js";
 import {
   CompletionBuilder,
   type ChatCompletion,
@@ -121,6 +124,15 @@ export interface Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
+  readonly responses: Responses;
+  /** OpenAI's `models`: the one that is loaded. */
+  readonly models: Models;
+  /**
+   * A `fetch` for OpenAI's addresses under `/v1/`, of any origin: `new OpenAI({ baseURL: "http://nomoat/v1",
+   * fetch: engine.fetch, apiKey: "-", dangerouslyAllowBrowser: true })` uses this engine.
+   */
+  readonly fetch: typeof fetch;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
@@ -198,6 +210,9 @@ class WorkerEngine implements Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  readonly responses: Responses;
+  readonly models: Models;
+  readonly fetch: typeof fetch;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -213,7 +228,11 @@ class WorkerEngine implements Engine {
     this.device = deviceInfo(loaded);
     const create = (params: ChatCompletionCreateParams, options?: CompletionOptions) =>
       this.#create(params, options);
-    this.chat = { completions: { create: create as ChatCompletions["create"] } };
+    const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
+    this.chat = { completions };
+    this.responses = responsesOf(this.model.name, completions);
+    this.models = modelsOf(this.model.name);
+    this.fetch = apiFetch(this);
   }
 
   async score(

@@ -19,6 +19,19 @@ export type {
   FinishReason,
   Timings,
 } from "./chat.js";
+export type { Model, Models } from "./api/models.js";
+export type {
+  ModelResponse,
+  ResponseCreateParams,
+  ResponseInputMessage,
+  ResponseOutputMessage,
+  ResponseOutputText,
+  ResponseStreamEvent,
+  ResponseStreamParams,
+  ResponseUsage,
+  ResponseWholeParams,
+  Responses,
+} from "./api/responses.js";
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";

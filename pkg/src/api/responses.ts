@@ -1,0 +1,357 @@
+/**
+ * OpenAI's `responses`, computed by `chat.completions`: types, how a request becomes a chat's, and how a chat's
+ * answer becomes a response or its events. Stateless: nothing is kept between two responses.
+ */
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionCreateParams,
+  ChatMessage,
+  CompletionUsage,
+  FinishReason,
+} from "../chat.js";
+import type { ChatCompletions, CompletionOptions } from "../engine.js";
+import { AbortedError, InvalidRequestError } from "../errors.js";
+import { toApiError } from "./errors.js";
+
+/** A message of the input. */
+export interface ResponseInputMessage {
+  type?: "message";
+  role: "system" | "developer" | "user" | "assistant";
+  content: string | { type: "input_text" | "output_text"; text: string }[];
+}
+
+/** Parameters of `responses.create`. */
+export interface ResponseCreateParams {
+  /** The question, or the conversation so far. */
+  input: string | ResponseInputMessage[];
+  /** A system message before the input. */
+  instructions?: string | null;
+  /** Accepted and not used: an engine has one model. */
+  model?: string;
+  stream?: boolean | null;
+  /** Most tokens to generate. Default: until the context is full. */
+  max_output_tokens?: number | null;
+  /** 0 (always the likeliest token) to 2. Default 1. */
+  temperature?: number | null;
+  /** Above 0, to 1. Default 1. */
+  top_p?: number | null;
+  /** Strings of your own, returned with the response. */
+  metadata?: Record<string, string> | null;
+}
+
+/** Parameters of a streamed response. */
+export type ResponseStreamParams = ResponseCreateParams & { stream: true };
+/** Parameters of a response in one piece. */
+export type ResponseWholeParams = ResponseCreateParams & { stream?: false | null };
+
+/** A piece of an answer's content. */
+export interface ResponseOutputText {
+  type: "output_text";
+  text: string;
+  annotations: never[];
+  logprobs: never[];
+}
+
+/** The answer as an item of the output. */
+export interface ResponseOutputMessage {
+  type: "message";
+  id: string;
+  role: "assistant";
+  status: "in_progress" | "completed" | "incomplete";
+  content: ResponseOutputText[];
+}
+
+/** Token counts. */
+export interface ResponseUsage {
+  input_tokens: number;
+  input_tokens_details: { cached_tokens: number };
+  output_tokens: number;
+  output_tokens_details: { reasoning_tokens: number };
+  total_tokens: number;
+}
+
+/** A response. */
+export interface ModelResponse {
+  id: string;
+  object: "response";
+  /** Seconds since 1970. */
+  created_at: number;
+  model: string;
+  status: "in_progress" | "completed" | "incomplete" | "failed";
+  error: { code: string; message: string } | null;
+  incomplete_details: { reason: "max_output_tokens" } | null;
+  instructions: string | null;
+  max_output_tokens: number | null;
+  metadata: Record<string, string>;
+  output: ResponseOutputMessage[];
+  parallel_tool_calls: boolean;
+  previous_response_id: null;
+  temperature: number | null;
+  text: { format: { type: string } };
+  tool_choice: "auto";
+  tools: never[];
+  top_p: number | null;
+  usage: ResponseUsage | null;
+}
+
+type EventBody =
+  | {
+      type: `response.${"created" | "in_progress" | "completed" | "incomplete" | "failed"}`;
+      response: ModelResponse;
+    }
+  | { type: `response.output_item.${"added" | "done"}`; output_index: 0; item: ResponseOutputMessage }
+  | ({ type: `response.content_part.${"added" | "done"}`; part: ResponseOutputText } & Place)
+  | ({ type: "response.output_text.delta"; delta: string; logprobs: never[] } & Place)
+  | ({ type: "response.output_text.done"; text: string; logprobs: never[] } & Place);
+
+/** Where a piece of text belongs. */
+interface Place {
+  item_id: string;
+  output_index: 0;
+  content_index: 0;
+}
+
+/** An event of a streamed response. */
+export type ResponseStreamEvent = EventBody & { sequence_number: number };
+
+/** OpenAI's `responses`. */
+export interface Responses {
+  /** A streamed response; resolves when its generation starts. */
+  create(
+    params: ResponseStreamParams,
+    options?: CompletionOptions,
+  ): Promise<AsyncIterable<ResponseStreamEvent>>;
+  /** A response in one piece. */
+  create(params: ResponseWholeParams, options?: CompletionOptions): Promise<ModelResponse>;
+  create(
+    params: ResponseCreateParams,
+    options?: CompletionOptions,
+  ): Promise<AsyncIterable<ResponseStreamEvent> | ModelResponse>;
+}
+
+/** `responses` that are computed by these `completions`. */
+export function responsesOf(model: string, completions: ChatCompletions): Responses {
+  const create = async (params: ResponseCreateParams, options?: CompletionOptions) => {
+    const chat = chatParams(params);
+    const builder = new ResponseBuilder(model, params);
+    if (!params.stream) return builder.whole(await completions.create({ ...chat, stream: false }, options));
+    const stream_options = { include_usage: true };
+    return builder.events(await completions.create({ ...chat, stream: true, stream_options }, options));
+  };
+  return { create: create as Responses["create"] };
+}
+
+/** Parameters that mean the same in a chat, with their names there. */
+const SAME = new Map([
+  ["max_output_tokens", "max_completion_tokens"],
+  ["temperature", "temperature"],
+  ["top_p", "top_p"],
+  ["tools", "tools"],
+  ["user", "user"],
+]);
+
+/** Parameters that are used here, or do not affect the answer. */
+const OTHERS = new Set([
+  "input",
+  "instructions",
+  "model",
+  "stream",
+  "stream_options",
+  "metadata",
+  "store",
+  "service_tier",
+  "safety_identifier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "include",
+  "parallel_tool_calls",
+  "truncation",
+  "text",
+  "tool_choice",
+]);
+
+/** The chat of a response; throws InvalidRequestError with the field that is wrong. */
+function chatParams(params: ResponseCreateParams): ChatCompletionCreateParams {
+  const given = record(params, "the parameters");
+  const chat: ChatCompletionCreateParams & Record<string, unknown> = { messages: messages(given) };
+  for (const [name, value] of Object.entries(given)) {
+    if (value == null || OTHERS.has(name)) continue;
+    const same = SAME.get(name);
+    if (!same) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+    chat[same] = value;
+  }
+  const most: unknown = given["max_output_tokens"];
+  if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
+    throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");
+  oneOf(given, "truncation", ["disabled"]);
+  oneOf(given, "tool_choice", ["auto", "none"]);
+  const format = textFormat(given["text"]);
+  if (format) chat["response_format"] = format;
+  return chat;
+}
+
+function messages({ instructions, input }: Record<string, unknown>): ChatMessage[] {
+  const list: ChatMessage[] = [];
+  if (instructions != null) {
+    if (typeof instructions !== "string")
+      throw new InvalidRequestError("`instructions` must be a text.", "instructions");
+    list.push({ role: "system", content: instructions });
+  }
+  if (typeof input === "string") return [...list, { role: "user", content: input }];
+  if (!Array.isArray(input) || input.length === 0)
+    throw new InvalidRequestError("`input` must be a text or a list with at least one item.", "input");
+  for (const [index, item] of input.entries()) {
+    const at = `input[${index}]`;
+    const { type, role, content } = record(item, at);
+    // What a model thought in earlier turns is not shown to it again.
+    if (type === "reasoning") continue;
+    if (type != null && type !== "message")
+      throw new InvalidRequestError(`Items of the type \`${String(type)}\` are not supported.`, `${at}.type`);
+    list.push({ role: role as ChatMessage["role"], content: contentOf(content, `${at}.content`) });
+  }
+  return list;
+}
+
+function contentOf(content: unknown, at: string): ChatMessage["content"] {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content))
+    throw new InvalidRequestError(`\`${at}\` must be a text or a list of text parts.`, at);
+  return content.map((item: unknown, index) => {
+    const { type, text } = record(item, `${at}[${index}]`);
+    if ((type !== "input_text" && type !== "output_text") || typeof text !== "string")
+      throw new InvalidRequestError(
+        `\`${at}[${index}]\` must be { type: "input_text" or "output_text", text }.`,
+        `${at}[${index}]`,
+      );
+    return { type: "text", text };
+  });
+}
+
+/** `text.format` as `response_format` of a chat, where the schema lies one level deeper. */
+function textFormat(text: unknown): object | undefined {
+  if (text == null) return undefined;
+  const { format } = record(text, "text");
+  if (format == null) return undefined;
+  const { type, ...rest } = record(format, "text.format");
+  return type === "json_schema" ? { type, json_schema: rest } : { type };
+}
+
+function oneOf(given: Record<string, unknown>, name: string, values: string[]): void {
+  const value = given[name];
+  if (value != null && !values.includes(value as string))
+    throw new InvalidRequestError(`\`${name}\` must be ${values.map((it) => `"${it}"`).join(" or ")}.`, name);
+}
+
+function record(value: unknown, at: string): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
+  return value as Record<string, unknown>;
+}
+
+/** Builds the objects of one response. */
+class ResponseBuilder {
+  readonly #head: ModelResponse;
+  readonly #itemId: string;
+  #number = 0;
+
+  constructor(model: string, params: ResponseCreateParams) {
+    const random = crypto.randomUUID().replaceAll("-", "");
+    this.#itemId = `msg_${random}`;
+    this.#head = {
+      id: `resp_${random}`,
+      object: "response",
+      created_at: Math.floor(Date.now() / 1000),
+      model,
+      status: "in_progress",
+      error: null,
+      incomplete_details: null,
+      instructions: params.instructions ?? null,
+      max_output_tokens: params.max_output_tokens ?? null,
+      metadata: params.metadata ?? {},
+      output: [],
+      parallel_tool_calls: true,
+      previous_response_id: null,
+      temperature: params.temperature ?? 1,
+      text: { format: { type: "text" } },
+      tool_choice: "auto",
+      tools: [],
+      top_p: params.top_p ?? 1,
+      usage: null,
+    };
+  }
+
+  /** The response in one piece. */
+  whole({ choices: [choice], usage }: ChatCompletion): ModelResponse {
+    return this.#ended(choice?.message.content ?? "", choice?.finish_reason ?? "stop", usage);
+  }
+
+  /** The events of a streamed response. */
+  async *events(chunks: AsyncIterable<ChatCompletionChunk>): AsyncGenerator<ResponseStreamEvent, void> {
+    const place: Place = { item_id: this.#itemId, output_index: 0, content_index: 0 };
+    yield this.#event({ type: "response.created", response: this.#head });
+    yield this.#event({ type: "response.in_progress", response: this.#head });
+    const item = { ...this.#item("", "in_progress"), content: [] };
+    yield this.#event({ type: "response.output_item.added", output_index: 0, item });
+    yield this.#event({ type: "response.content_part.added", ...place, part: part("") });
+    let text = "";
+    let finish: FinishReason = "stop";
+    let usage: CompletionUsage | null = null;
+    try {
+      for await (const chunk of chunks) {
+        const [choice] = chunk.choices;
+        const delta = choice?.delta.content ?? "";
+        text += delta;
+        if (delta) yield this.#event({ type: "response.output_text.delta", ...place, delta, logprobs: [] });
+        finish = choice?.finish_reason ?? finish;
+        usage = chunk.usage ?? usage;
+      }
+    } catch (error) {
+      if (error instanceof AbortedError) throw error;
+      const { message, code } = toApiError(error).body.error;
+      const failed = { code: code ?? "internal", message };
+      yield this.#event({
+        type: "response.failed",
+        response: { ...this.#head, status: "failed", error: failed },
+      });
+      return;
+    }
+    const response = this.#ended(text, finish, usage);
+    yield this.#event({ type: "response.output_text.done", ...place, text, logprobs: [] });
+    yield this.#event({ type: "response.content_part.done", ...place, part: part(text) });
+    for (const done of response.output)
+      yield this.#event({ type: "response.output_item.done", output_index: 0, item: done });
+    const incomplete = response.status === "incomplete";
+    yield this.#event({ type: incomplete ? "response.incomplete" : "response.completed", response });
+  }
+
+  #event(body: EventBody): ResponseStreamEvent {
+    return { ...body, sequence_number: this.#number++ };
+  }
+
+  #item(text: string, status: ResponseOutputMessage["status"]): ResponseOutputMessage {
+    return { type: "message", id: this.#itemId, role: "assistant", status, content: [part(text)] };
+  }
+
+  #ended(text: string, finish: FinishReason, usage: CompletionUsage | null): ModelResponse {
+    const incomplete = finish === "length";
+    const status = incomplete ? "incomplete" : "completed";
+    return {
+      ...this.#head,
+      status,
+      incomplete_details: incomplete ? { reason: "max_output_tokens" } : null,
+      output: [this.#item(text, status)],
+      usage: usage && {
+        input_tokens: usage.prompt_tokens,
+        input_tokens_details: usage.prompt_tokens_details,
+        output_tokens: usage.completion_tokens,
+        output_tokens_details: { reasoning_tokens: 0 },
+        total_tokens: usage.total_tokens,
+      },
+    };
+  }
+}
+
+function part(text: string): ResponseOutputText {
+  return { type: "output_text", text, annotations: [], logprobs: [] };
+}

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { RuntimeRequest } from "../src/runtime.js";
+import { engineWith } from "./fake-worker.js";
+
+const BASE = "http://nomoat/v1";
+const post = (body: unknown, more: RequestInit = {}): RequestInit => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: typeof body === "string" ? body : JSON.stringify(body),
+  ...more,
+});
+
+/** The events of a stream: their names, and their data. */
+async function eventsOf(response: Response): Promise<{ name: string | undefined; data: unknown }[]> {
+  const blocks = (await response.text()).split("\n\n").slice(0, -1);
+  return blocks.map((block) => {
+    const [, name, text] = /^(?:event: (.*)\n)?data: (.*)$/.exec(block) ?? [];
+    return { name, data: text === "[DONE]" ? text : JSON.parse(text ?? "") };
+  });
+}
+
+test("a chat completion, whole and streamed", async () => {
+  const { engine } = await engineWith({ tokens: ["Hel", "lo"] });
+  const messages = [{ role: "user", content: "Hi" }];
+  const whole = await engine.fetch(`${BASE}/chat/completions`, post({ messages }));
+  assert.equal(whole.status, 200);
+  assert.equal(whole.headers.get("content-type"), "application/json");
+  assert.equal((await whole.json()).choices[0].message.content, "Hello!");
+
+  const streamed = await engine.fetch(`${BASE}/chat/completions`, post({ messages, stream: true }));
+  assert.match(streamed.headers.get("content-type") ?? "", /^text\/event-stream/);
+  const events = await eventsOf(streamed);
+  assert.equal(events.pop()?.data, "[DONE]");
+  const chunks = events.map(({ data }) => data as { choices: { delta: { content?: string } }[] });
+  assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello!");
+});
+
+test("a response becomes a chat, and its events come in OpenAI's order", async () => {
+  const seen: RuntimeRequest[] = [];
+  const { engine } = await engineWith({ tokens: ["Hel", "lo"], onStart: (request) => seen.push(request) });
+  const input = [
+    { role: "user", content: [{ type: "input_text", text: "Hi" }] },
+    { type: "reasoning", id: "rs_1", summary: [] },
+    { type: "message", role: "assistant", content: [{ type: "output_text", text: "Yes?" }] },
+    { role: "user", content: "Bye" },
+  ];
+  const params = { input, instructions: "Be brief.", max_output_tokens: 5, temperature: 0, stream: true };
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post(params)));
+  assert.deepEqual(seen[0]?.messages, [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Yes?" },
+    { role: "user", content: "Bye" },
+  ]);
+  assert.equal(seen[0]?.max_tokens, 5);
+  assert.equal(seen[0]?.temperature, 0);
+  const names = events.map(({ name }) => name?.replace("response.", ""));
+  assert.deepEqual(
+    names.filter((name, index) => name !== names[index - 1]),
+    [
+      "created",
+      "in_progress",
+      "output_item.added",
+      "content_part.added",
+      "output_text.delta",
+      "output_text.done",
+      "content_part.done",
+      "output_item.done",
+      "completed",
+    ],
+  );
+  const data = events.map((event) => event.data as Record<string, unknown>);
+  assert.deepEqual(
+    data.map(({ sequence_number }) => sequence_number),
+    data.map((_, index) => index),
+  );
+  const deltas = data.filter(({ type }) => type === "response.output_text.delta");
+  assert.equal(deltas.map(({ delta }) => delta).join(""), "Hello!");
+  const { response } = data.at(-1) as { response: { output: unknown; usage: unknown; status: string } };
+  assert.equal(response.status, "completed");
+  assert.deepEqual(response.usage, {
+    input_tokens: 3,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens: 2,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: 5,
+  });
+});
+
+test("errors have OpenAI's shape, and name the field", async () => {
+  const { engine } = await engineWith({});
+  const messages = [{ role: "user", content: "Hi" }];
+  const cases: [string, RequestInit, number, string, string | null][] = [
+    ["/chat/completions", post({ messages, temperature: 3 }), 400, "invalid_request", "temperature"],
+    ["/chat/completions", post("{"), 400, "invalid_request", null],
+    ["/chat/completions", post("[]"), 400, "invalid_request", "the parameters"],
+    ["/chat/completions", {}, 405, "method_not_allowed", null],
+    ["/responses", post({}), 400, "invalid_request", "input"],
+    [
+      "/responses",
+      post({ input: "Hi", previous_response_id: "r" }),
+      400,
+      "invalid_request",
+      "previous_response_id",
+    ],
+    [
+      "/responses",
+      post({ input: [{ type: "item_reference", id: "i" }] }),
+      400,
+      "invalid_request",
+      "input[0].type",
+    ],
+    ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
+    ["/responses", post({ input: "Hi", truncation: "auto" }), 400, "invalid_request", "truncation"],
+    ["/models/another", {}, 404, "model_not_found", null],
+    ["/files", {}, 404, "unknown_url", null],
+  ];
+  for (const [path, init, status, code, param] of cases) {
+    const response = await engine.fetch(BASE + path, init);
+    assert.equal(response.status, status, path);
+    const { error } = await response.json();
+    assert.deepEqual([error.code, error.param], [code, param], path);
+    assert.equal(error.type, "invalid_request_error");
+    assert.ok(error.message);
+  }
+});
+
+test("an error in the middle of a stream is its last event", async () => {
+  const fails = () => {
+    throw Object.assign(new Error("broken"), { code: "internal" });
+  };
+  const onNext = (generated: number) => (generated === 2 ? fails() : undefined);
+  const { engine } = await engineWith({ tokens: ["a", "b", "c", "d"], onNext });
+  const messages = [{ role: "user", content: "Hi" }];
+  const chat = await eventsOf(
+    await engine.fetch(`${BASE}/chat/completions`, post({ messages, stream: true })),
+  );
+  assert.deepEqual(chat.at(-1)?.data, {
+    error: { message: "broken", type: "server_error", param: null, code: "internal" },
+  });
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post({ input: "Hi", stream: true })));
+  const { type, response } = events.at(-1)?.data as { type: string; response: Record<string, unknown> };
+  assert.equal(type, "response.failed");
+  assert.deepEqual(response["error"], { code: "internal", message: "broken" });
+});
+
+test("aborting the client's signal stops the generation", async () => {
+  let cancelled = 0;
+  const tokens = Array.from({ length: 500 }, () => "x");
+  const { engine } = await engineWith({ tokens, onCancel: () => void cancelled++ });
+  const controller = new AbortController();
+  const body = { messages: [{ role: "user", content: "Hi" }], stream: true };
+  const response = await engine.fetch(`${BASE}/chat/completions`, post(body, { signal: controller.signal }));
+  const reader = response.body?.getReader();
+  await reader?.read();
+  controller.abort();
+  await assert.rejects(
+    async () => {
+      while (!(await reader?.read())?.done);
+    },
+    { name: "AbortError" },
+  );
+  await engine.tokenize("waits for the generation's end");
+  assert.equal(cancelled, 1);
+  await assert.rejects(engine.fetch(`${BASE}/models`, { signal: AbortSignal.abort() }), {
+    name: "AbortError",
+  });
+});
+
+test("cancelling the body stops the generation", async () => {
+  let cancelled = 0;
+  const tokens = Array.from({ length: 500 }, () => "x");
+  const { engine } = await engineWith({ tokens, onCancel: () => void cancelled++ });
+  const body = { messages: [{ role: "user", content: "Hi" }], stream: true };
+  const response = await engine.fetch(`${BASE}/chat/completions`, post(body));
+  await response.body?.cancel();
+  await engine.tokenize("waits for the generation's end");
+  assert.equal(cancelled, 1);
+});
