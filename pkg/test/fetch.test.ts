@@ -81,7 +81,7 @@ test("a response becomes a chat, and its events come in OpenAI's order", async (
   assert.equal(response.status, "completed");
   assert.deepEqual(response.usage, {
     input_tokens: 3,
-    input_tokens_details: { cached_tokens: 0 },
+    input_tokens_details: { cached_tokens: 1 },
     output_tokens: 2,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: 5,

@@ -69,7 +69,8 @@ async function errors(client: OpenAI, question: string): Promise<Answers> {
   const messages = [{ role: "user" as const, content: question }];
   const shape = (error: unknown) => {
     const { status, code, param, constructor } = Object(error) as Record<string, unknown>;
-    return { class: (constructor as { name: string }).name.replace(/^_/, ""), status, code, param };
+    // A bundler adds a number to one of two classes with the same name.
+    return { class: (constructor as { name: string }).name.replace(/\$\d+$/, ""), status, code, param };
   };
   const controller = new AbortController();
   const aborted = (async () => {
