@@ -1,11 +1,11 @@
 //! A model's numbers in memory, laid out for [`super::matmul`].
 //!
 //! A matrix is cut into tiles of 8 rows by one block of columns; the tiles of the same rows lie one after
-//! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`:
-//! a vector of scales, then one of minima where the layout has them. Then come their quants in words of 4
-//! bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4 rows, and the lanes
-//! in which sums add up are rows. Words of F32 and F16 are single numbers. The last tile is filled up with
-//! rows of zeros.
+//! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`,
+//! so that a vector has one unit of all rows: scales, minima, or two bytes that scale those. Then come their
+//! quants in words of 4 bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4
+//! rows, and the lanes in which sums add up are rows. Words of F32, F16 and BF16 are single numbers. The last
+//! tile is filled up with rows of zeros.
 
 use super::CpuError;
 use super::matmul::Activations;
@@ -173,7 +173,7 @@ impl Matrix {
 
     /// Bytes of a word of quants.
     fn word(&self) -> usize {
-        if self.layout == Layout::F16 { 2 } else { 4 }
+        if matches!(self.layout, Layout::F16 | Layout::BF16) { 2 } else { 4 }
     }
 
     /// Writes blocks of the file's format, beginning with the matrix's block `first_block`.
