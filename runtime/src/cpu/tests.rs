@@ -276,6 +276,7 @@ fn whole_layers() {
         Layers { biases: true, head_norms: true, ..Layers::of(Format::Q4_1) },
         Layers { rope: rope(8, true), window: 5, n_layers: 2, ..Layers::of(Format::Q4_0) },
         Layers { rope: rope(8, false), ..Layers::of(Format::Q4_0) },
+        Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) },
     ] {
         for steps in [&[1][..], &[2], &[7], &[11, 1, 1, 3, 1], &[40, 1, 1]] {
             let case = layers(shape, steps);

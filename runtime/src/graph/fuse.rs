@@ -113,7 +113,9 @@ pub fn unfused(graph: &Graph) -> Vec<Group> {
 
 /// The graph's ops in groups that the device accepts, in the order in which they run.
 pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
-    let mut fuser = Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; graph.ops.len()] };
+    let n_ops = graph.ops.len();
+    let mut fuser =
+        Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; n_ops], normed: vec![0; n_ops] };
     let mut groups: Vec<Group> = Vec::new();
     for i in 0..graph.ops.len() {
         if let Op::MatMul { x, .. } = graph.ops[i]
@@ -134,6 +136,8 @@ struct Fuser<'a, D> {
     device: &'a D,
     /// For each op, whether it is in a group.
     taken: Vec<bool>,
+    /// For each norm, the products that groups compute it for. Groups of the same rows each compute it.
+    normed: Vec<usize>,
 }
 
 /// A product and its tail, before it is in a group.
@@ -272,8 +276,10 @@ impl<D: Fuses> Fuser<'_, D> {
     fn take(&mut self, x: ValueId, candidates: &[Candidate]) -> Option<Group> {
         let mut ops: Vec<usize> = candidates.iter().flat_map(|candidate| &candidate.ops).copied().collect();
         let products: Vec<Product> = candidates.iter().map(Candidate::product).collect();
-        let n_readers = self.uses.readers(x).len();
-        let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && n_readers == candidates.len());
+        let readers = self.uses.readers(x);
+        let are_products = readers.iter().all(|i| matches!(self.graph.ops[*i], Op::MatMul { .. }));
+        let n_readers = readers.len();
+        let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && are_products);
         let norm = norm.and_then(|i| match self.graph.ops[i] {
             Op::Norm { x: before, norm, .. }
                 if self.graph.weight(norm.weight).n_cols == self.graph.value(x).width =>
@@ -291,11 +297,15 @@ impl<D: Fuses> Fuser<'_, D> {
             if (is_plain && work.norm.is_none()) || !self.device.accepts(self.graph, &work) {
                 continue;
             }
-            ops.extend(norm_op);
             let last_op = ops.iter().copied().max()?;
             if !self.can_run_at(&ops, &work, last_op) {
                 return None;
             }
+            // Once all who read the norm's result compute it themselves, it has no place of its own.
+            ops.extend(norm_op.filter(|i| {
+                self.normed[*i] += candidates.len();
+                self.normed[*i] == n_readers
+            }));
             ops.iter().for_each(|i| self.taken[*i] = true);
             return Some(Group { work: Work::Products(work), last_op });
         }
@@ -420,6 +430,7 @@ mod tests {
                 products.products.iter().flat_map(|product| &product.tail).all(|part| *part != declined)
             };
             let groups = fuse(&graph, &Device(accepts));
+            let mut norms = std::collections::HashSet::new();
             let in_groups: usize = groups
                 .iter()
                 .map(|group| match &group.work {
@@ -428,7 +439,9 @@ mod tests {
                         // A gated pair is one op but has a part in both tails.
                         let parts = products.iter().flat_map(|product| &product.tail);
                         let n_parts = parts.filter(|part| **part != Part::Gate).count();
-                        usize::from(norm.is_some()) + products.len() + n_parts
+                        // Groups of the same rows each have their norm.
+                        let is_new = norm.is_some_and(|norm| norms.insert(norm.weight.0));
+                        usize::from(is_new) + products.len() + n_parts
                     }
                 })
                 .sum();
@@ -440,6 +453,12 @@ mod tests {
     #[test]
     fn a_device_that_takes_two_products_leaves_the_third_alone() {
         let groups = fuse(&graph(), &Device(|products: &Products| products.products.len() < 3));
-        assert_eq!(tails(&groups)[..3], ["op", "[rope, rope keys]", "[values]"]);
+        assert_eq!(tails(&groups)[..3], ["norm [rope, rope keys]", "norm [values]", "op"]);
+    }
+
+    #[test]
+    fn a_norm_is_its_own_op_if_a_product_is_not_accepted_with_it() {
+        let groups = fuse(&graph(), &Device(|products: &Products| products.products.len() == 2));
+        assert_eq!(tails(&groups)[..3], ["op", "op", "norm [rope, rope keys]"]);
     }
 }

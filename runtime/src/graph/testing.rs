@@ -312,8 +312,10 @@ pub fn attention(shape: Attention, n_tokens: u32) -> Case {
 /// The layers of a small language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers {
-    /// The format of the matrices.
+    /// The format of the matrices. As in files, it is Q8_0 where rows are not whole blocks.
     pub format: Format,
+    /// The format of the value and down projections, which files of mixed types store with more bits.
+    pub finer: Format,
     /// The rotary embedding of queries. Keys have two heads.
     pub rope: RopeShape,
     /// The number of layers.
@@ -330,29 +332,37 @@ impl Layers {
     /// One plain layer of four heads of 16.
     pub fn of(format: Format) -> Self {
         let rope = RopeShape { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
-        Self { format, rope, n_layers: 1, biases: false, head_norms: false, window: 0 }
+        Self { format, finer: format, rope, n_layers: 1, biases: false, head_norms: false, window: 0 }
     }
 }
 
-/// Widths of the residual stream, the feed-forward layer and the vocabulary.
+/// Widths of the residual stream, the feed-forward layer and the vocabulary; the first two are more where a
+/// block is longer.
 const N_EMBD: usize = 64;
 const N_FF: usize = 96;
 const N_VOCAB: usize = 70;
 
 /// A small language model, run in steps of these numbers of tokens. It tests fusion.
 pub fn layers(shape: Layers, steps: &[usize]) -> Case {
-    let Layers { format, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
+    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
+    let block = format.block_len().max(finer.block_len());
+    let (n_embd, n_ff) = (N_EMBD.next_multiple_of(block), N_FF.next_multiple_of(block));
+    let name = |part: &str, n_cols: usize| {
+        let format = if part.starts_with(['v', 'd']) { finer } else { format };
+        let format = if n_cols.is_multiple_of(format.block_len()) { format } else { Format::Q8_0 };
+        format!("{}:{part}", format.name())
+    };
     let RopeShape { n_heads, head_dim, .. } = rope_shape;
     let (n_kv_heads, scale) = (2, 1.0 / (head_dim as f32).sqrt());
     let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
     let attention = Attention { n_heads, n_kv_heads, head_dim, scale, window };
     let mut g = Builder::default();
-    let mut x = g.value(Domain::Tokens, N_EMBD);
+    let mut x = g.value(Domain::Tokens, n_embd);
     let rope = rope_shape.build(&mut g, 100.0, |_| 1.0);
     for i in 0..n_layers {
         // Names must be unique; the part before the colon is the format.
         let project = |g: &mut Builder, x, part: &str, n_rows, n_cols| {
-            let weight = g.matrix(format!("{}:{part}{i}", format.name()), n_rows, n_cols);
+            let weight = g.matrix(name(&format!("{part}{i}"), n_cols), n_rows, n_cols);
             let y = g.matmul(x, weight);
             if !biases {
                 return y;
@@ -364,10 +374,10 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
             let weight = g.vector(format!("F32:{part}{i}"), n);
             g.rms_norm(x, weight, 1e-5)
         };
-        let h = norm(&mut g, x, "n", N_EMBD);
-        let mut q = project(&mut g, h, "q", n_q, N_EMBD);
-        let mut k = project(&mut g, h, "k", n_kv, N_EMBD);
-        let v = project(&mut g, h, "v", n_kv, N_EMBD);
+        let h = norm(&mut g, x, "n", n_embd);
+        let mut q = project(&mut g, h, "q", n_q, n_embd);
+        let mut k = project(&mut g, h, "k", n_kv, n_embd);
+        let v = project(&mut g, h, "v", n_kv, n_embd);
         if head_norms {
             (q, k) = (norm(&mut g, q, "qn", head_dim), norm(&mut g, k, "kn", head_dim));
         }
@@ -375,19 +385,19 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
         k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
         let cache = g.cache(n_kv);
         let a = g.attention(q, k, v, cache, attention);
-        let a = project(&mut g, a, "o", N_EMBD, n_q);
+        let a = project(&mut g, a, "o", n_embd, n_q);
         x = g.add(x, a);
-        let h = norm(&mut g, x, "m", N_EMBD);
-        let gate = project(&mut g, h, "g", N_FF, N_EMBD);
-        let up = project(&mut g, h, "u", N_FF, N_EMBD);
+        let h = norm(&mut g, x, "m", n_embd);
+        let gate = project(&mut g, h, "g", n_ff, n_embd);
+        let up = project(&mut g, h, "u", n_ff, n_embd);
         let f = g.gated(gate, up, Activation::Silu);
-        let f = project(&mut g, f, "d", N_EMBD, N_FF);
+        let f = project(&mut g, f, "d", n_embd, n_ff);
         x = g.add(x, f);
     }
     let x = g.select_rows(x);
-    let weight = g.vector("F32:last", N_EMBD);
+    let weight = g.vector("F32:last", n_embd);
     let x = g.rms_norm(x, weight, 1e-5);
-    let output = g.matrix(format!("{}:output", format.name()), N_VOCAB, N_EMBD);
+    let output = g.matrix(name("output", n_embd), N_VOCAB, n_embd);
     let logits = g.matmul(x, output);
     g.logits(logits);
     let n_tokens: usize = steps.iter().sum();
