@@ -59,6 +59,9 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
     let products = [
         ("gate", Format::Q4_1, HIDDEN, WIDTH, 2 * LAYERS),
         ("down", Format::Q4_1, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q4_K, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q5_0, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q6_K, WIDTH, HIDDEN, 2 * LAYERS),
         ("query", Format::Q4_1, WIDTH, WIDTH, 4 * LAYERS),
         ("gate", Format::Q4_0, HIDDEN, WIDTH, 2 * LAYERS),
         ("gate", Format::Q8_0, HIDDEN, WIDTH, 2 * LAYERS),
