@@ -274,6 +274,21 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
     totals
 }
 
+/// Adds the products of two columns with each row's two numbers at `x`.
+///
+/// # Safety
+/// 4 bytes can be read at each of `x`.
+#[inline(always)]
+unsafe fn add_dots<const R: usize>(sums: &mut Sums<R>, columns: Pair, x: [*const u8; R]) {
+    for r in 0..R {
+        // SAFETY: as promised by the caller.
+        let x = unsafe { splat_32(x[r]) };
+        for h in 0..2 {
+            sums[r][h] = add_i32(sums[r][h], dot_i16(columns[h], x));
+        }
+    }
+}
+
 /// # Safety
 /// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I16`] at each of `x`;
 /// `groups` is 4.
@@ -292,28 +307,25 @@ unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
             let mut q = w.add(S::BYTES);
             for block in 0..S::BLOCKS {
                 // Of all columns or, where halves have scales of their own, of each half.
-                let mut sums = [[[zero(); 2]; R]; 2];
+                let (mut sums, mut others) = ([[zero(); 2]; R], [[zero(); 2]; R]);
                 let mut high = Q::high(q);
                 for g in 0..groups {
-                    let parts = Q::halves(q, g, &mut high);
-                    for (i, (part, at)) in parts.into_iter().zip([0, 4, 32, 36]).enumerate() {
-                        let sums = &mut sums[if S::HALVES { i / 2 } else { 0 }];
-                        for r in 0..R {
-                            let x = splat_32(x[r].add(HEAD + at + 8 * g));
-                            for h in 0..2 {
-                                sums[r][h] = add_i32(sums[r][h], dot_i16(part[h], x));
-                            }
-                        }
-                    }
+                    let [a, b, c, d] = Q::halves(q, g, &mut high);
+                    let x = x.map(|x| x.add(HEAD + 8 * g));
+                    add_dots(&mut sums, a, x);
+                    add_dots(&mut sums, b, x.map(|x| x.add(4)));
+                    let sums = if S::HALVES { &mut others } else { &mut sums };
+                    add_dots(sums, c, x.map(|x| x.add(32)));
+                    add_dots(sums, d, x.map(|x| x.add(36)));
                 }
                 let [first, second] = S::of_block(w, &top, block);
                 for r in 0..R {
                     let (unit, total) = (splat_32(x[r]), &mut totals[r]);
                     if S::HALVES {
-                        add_scaled::<S>(total, sums[0][r], &first, unit, splat_32(x[r].add(8)));
-                        add_scaled::<S>(total, sums[1][r], &second, unit, splat_32(x[r].add(12)));
+                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(8)));
+                        add_scaled::<S>(total, others[r], &second, unit, splat_32(x[r].add(12)));
                     } else {
-                        add_scaled::<S>(total, sums[0][r], &first, unit, splat_32(x[r].add(4)));
+                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(4)));
                     }
                     x[r] = x[r].add(Activations::I16.block_bytes());
                 }
