@@ -127,6 +127,14 @@ fn matmuls() {
     }
 }
 
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with(&case, false, case.tolerance);
+    }
+}
+
 #[test]
 fn embeddings() {
     for format in Format::ALL {

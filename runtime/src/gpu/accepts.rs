@@ -131,7 +131,7 @@ impl Accepts<'_> {
     fn can_stack(&self, graph: &Graph, ids: &[WeightId]) -> bool {
         let first = graph.weight(ids[0]);
         let format = self.formats[ids[0].0];
-        let row_blocks = first.n_cols / format.block_len();
+        let row_blocks = format.row_blocks(first.n_cols);
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);

@@ -128,6 +128,7 @@ impl Case {
                 sink.write_vector(id, &floats(*format, bytes));
                 continue;
             }
+            let bytes = format.whole_blocks(bytes, self.graph.weights[i].n_cols);
             for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);

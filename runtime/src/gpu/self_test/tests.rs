@@ -111,6 +111,15 @@ fn matmuls_of_every_format() {
     }
 }
 
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with("shared:4,tile,f32", case.clone());
+        check_with("one,few", case);
+    }
+}
+
 /// A device with a binding limit so low that matrices are cut into pieces.
 fn device_of_pieces(words: &str) -> Gpu {
     let mut gpu = device();
