@@ -111,7 +111,7 @@ const EXAONE_MOE: &str = concat!(
 
 /// The pattern of tiktoken's o200k: a word of capitals ends where lower case begins.
 macro_rules! o200k {
-    ($not:literal, $contraction:literal, $digits:literal) => {
+    ($not:literal, $contraction:literal, $digits:literal, $ends:literal) => {
         concat!(
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}",
             $not,
@@ -127,17 +127,19 @@ macro_rules! o200k {
             $contraction,
             "|",
             $digits,
-            r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            r"| ?[^\s\p{L}\p{N}]+[",
+            $ends,
+            r"]*|\s*[\r\n]+|\s+(?!\S)|\s+"
         )
     };
 }
 
-const GPT4O: &str = o200k!("", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}");
-const TEKKEN: &str = o200k!("", "", r"\p{N}");
-const YOUTU: &str = o200k!("", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}");
+const GPT4O: &str = o200k!("", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}", r"\r\n/");
+const TEKKEN: &str = o200k!("", "", r"\p{N}", r"\r\n/");
+const YOUTU: &str = o200k!("", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}", r"\r\n/");
 /// Its words have no Chinese characters.
 const KIMI_K2: &str =
-    concat!(r"\p{Han}+|", o200k!(r"&&[^\p{Han}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}"));
+    concat!(r"\p{Han}+|", o200k!(r"&&[^\p{Han}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}", r"\r\n"));
 
 const DEEPSEEK_LLM: &[&str] = &[
     r"[\r\n]",
@@ -385,6 +387,16 @@ mod tests {
     fn digits_are_grouped_from_the_right() {
         assert_eq!(words("superbpe", "a1234567b12"), ["a", "1", "234", "567", "b", "12"]);
         assert_eq!(words("tiny_aya", "x 1234,5"), ["x", " ", "1", "234", ",", "5"]);
+    }
+
+    #[test]
+    fn capitals_end_words_of_lower_case() {
+        for name in ["gpt-4o", "llama4", "tekken", "kimi-k2", "youtu", "tiny_aya"] {
+            assert_eq!(words(name, "camelCase ПриветМир"), ["camel", "Case", " Привет", "Мир"], "{name}");
+            assert_eq!(words(name, "re\u{301}sume\u{301}"), ["re\u{301}sume\u{301}"], "{name}");
+        }
+        assert_eq!(words("kimi-k2", "ab漢字c"), ["ab", "漢字", "c"]);
+        assert_eq!(words("deepseek-coder", "tabs \u{3000}wide"), ["tabs", " ", "\u{3000}", "wide"]);
     }
 
     #[test]

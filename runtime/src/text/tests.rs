@@ -503,8 +503,9 @@ fn text_that_continues_a_prompt_keeps_its_space() {
 
 #[test]
 fn stop_strings_across_pieces() {
+    let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
     let run = |stops: &[&str], pieces: &[&str]| {
-        let mut matcher = StopMatcher::new(stops.iter().map(|s| s.to_string()).collect());
+        let mut matcher = StopMatcher::new(stops.iter().map(|s| s.to_string()).collect(), &tokenizer);
         let mut shown = Vec::new();
         for piece in pieces {
             let (text, stopped) = matcher.push(piece);
