@@ -1,5 +1,5 @@
-//! SentencePiece's precompiled normalisation (`tokenizer.ggml.precompiled_charsmap`): a trie from byte strings
-//! to their replacements.
+//! SentencePiece's precompiled normalisation (`tokenizer.ggml.precompiled_charsmap`): a trie from byte
+//! strings to their replacements.
 //!
 //! The layout is that of darts-clone: the length of the trie in bytes (u32, little endian), the trie's units
 //! (u32), and the replacements, each ended by a zero byte. A unit has its byte in bits 0 to 7, whether a

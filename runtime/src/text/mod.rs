@@ -18,6 +18,8 @@ mod vocabulary;
 mod wordpiece;
 
 #[cfg(test)]
+mod special_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;

@@ -94,7 +94,7 @@ const JAIS2: &str = cl100k!(
     r"\p{L}",
     r"\p{N}{1,3}",
     r"\p{L}\p{N}",
-    r"\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s"
+    r"(?:\s{512}|\s{256}|\s{128}|\s{64}|\s{32}|\s{16}|\s{8}|\s{4}|\s{1,2})(?!\S)|\s"
 );
 const BAILINGMOE: &str = concat!(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
@@ -173,7 +173,10 @@ const CHINESE_JAPANESE: &str = r"[一-龥぀-ゟ゠-ヿ]+";
 const DEEPSEEK_V3: &[&str] = &[r"\p{N}{1,3}", CHINESE_JAPANESE, deepseek_v3!(r"[\r\n]*|\s*[\r\n]+")];
 const SPARK: &[&str] = &[r"\p{N}{1,3}", CHINESE_JAPANESE, deepseek_v3!(r"|[\r\n]"), r"\p{N}"];
 const AFMOE: &[&str] = &[
-    r"[一-鿿㐀-䶿豈-\x{faff}぀-ゟ゠-ヿ･-ﾟ⼀-\x{2fdf}เ-\x{0e7f}\x{0e80}-\x{0eff}ក-\x{17ff}က-႟ꩠ-ꩿꧠ-\x{a9ff}가-\x{d7af}ᄀ-ᇿ]+",
+    concat!(
+        r"[一-鿿㐀-䶿豈-\x{faff}぀-ゟ゠-ヿ･-ﾟ⼀-\x{2fdf}",
+        r"เ-\x{0e7f}\x{0e80}-\x{0eff}ក-\x{17ff}က-႟ꩠ-ꩿꧠ-\x{a9ff}가-\x{d7af}ᄀ-ᇿ]+",
+    ),
     deepseek_v3!(r"[\r\n]*|\s*[\r\n]+"),
 ];
 const CHAMELEON: &[&str] = &[

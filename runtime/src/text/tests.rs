@@ -122,7 +122,7 @@ fn characters_may_span_tokens() {
 }
 
 /// A SentencePiece vocabulary: bytes, letters, and pieces whose scores decide.
-fn pieces() -> Metadata {
+pub(super) fn pieces() -> Metadata {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
     tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
     let mut scores = vec![0.0; tokens.len()];
@@ -184,7 +184,7 @@ fn plain_text_never_becomes_a_control_token() {
 }
 
 /// A byte-level vocabulary of single letters, some words and special tokens of each type.
-fn words() -> Metadata {
+pub(super) fn words() -> Metadata {
     let mut tokens: Vec<(String, i32)> = (b'!'..=b'~').map(|b| (char::from(b).to_string(), 1)).collect();
     tokens.extend(["ab", "abc", "Ġ", "Ċ", "Ġa"].map(|t| (t.to_string(), 1)));
     tokens.extend([("<|im_start|>", 3), ("<|im_end|>", 3), ("<bos>", 3)].map(|(t, k)| (t.to_string(), k)));
@@ -258,111 +258,6 @@ fn messages_keep_tokens_that_are_not_markers() {
         ids.contains(&tokenizer.id_of("a  b").unwrap())
             && !ids.contains(&tokenizer.id_of("<|user|>").unwrap())
     );
-}
-
-#[test]
-fn merges_that_say_nothing_new_are_left_out() {
-    let mut metadata = words();
-    // The last ones would merge to a token that is longer than any other, and a pair again at another rank.
-    let merges = ["a b", "ab c", "no such", "<|im_start|> <|im_start|>", "Ġ a", "a b"];
-    metadata.insert("tokenizer.ggml.merges", &merges[..]);
-    let usual = Tokenizer::from_metadata(&mut words()).unwrap();
-    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
-    for text in ["abcab a", "aab", " ab"] {
-        assert_eq!(tokenizer.encode(text, false).unwrap(), usual.encode(text, false).unwrap());
-    }
-    // "ab" at its first rank comes before " a".
-    assert_eq!(tokenizer.decode(&tokenizer.encode(" ab", false).unwrap()[1..]), "ab");
-}
-
-#[test]
-fn ids_that_mean_none_or_nothing() {
-    let tokenizer = |key: &str, value: Value| {
-        let mut metadata = pieces();
-        metadata.insert(key, value);
-        Tokenizer::from_metadata(&mut metadata).unwrap()
-    };
-    let eos = "tokenizer.ggml.eos_token_id";
-    for none in [Value::I32(-1), Value::U32(u32::MAX), Value::I64(-1), Value::U64(u64::MAX)] {
-        let tokenizer = tokenizer("tokenizer.ggml.bos_token_id", none);
-        assert!(tokenizer.warnings().is_empty());
-        assert_eq!(tokenizer.encode("a", false).unwrap(), [tokenizer.id_of("▁a").unwrap()]);
-    }
-    // An id past the vocabulary: the usual one, and a warning.
-    let odd = tokenizer("tokenizer.ggml.bos_token_id", 1_000_000u32.into());
-    assert_eq!(odd.encode("a", false).unwrap()[0], 1);
-    let [warning] = odd.warnings() else { panic!("{:?}", odd.warnings()) };
-    assert!(warning.contains("bos_token_id is 1000000"), "{warning}");
-    let odd = tokenizer("tokenizer.ggml.eot_token_id", 1_000_000u32.into());
-    assert_eq!((odd.stop_ids(), odd.warnings().len()), (&[2][..], 1));
-    // A list, of which one id is none.
-    let list = tokenizer(eos, vec![2, -1, 5].into());
-    assert_eq!((list.stop_ids(), list.eos()), (&[2, 5][..], Some(2)));
-    assert!(list.warnings().is_empty());
-    assert_eq!(tokenizer(eos, vec![5u32, u32::MAX].into()).stop_ids(), [2, 5]);
-}
-
-#[test]
-fn sentencepiece_files_without_keys_have_the_usual_tokens() {
-    let mut metadata = pieces();
-    for name in ["bos", "eos", "unknown"] {
-        metadata.take(&format!("tokenizer.ggml.{name}_token_id")).unwrap();
-    }
-    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
-    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.stop_ids()), (Some(1), Some(2), &[2][..]));
-    assert_eq!(tokenizer.encode("a", false).unwrap(), [1, tokenizer.id_of("▁a").unwrap()]);
-}
-
-#[test]
-fn hostile_vocabularies_are_errors() {
-    let refused = |mut metadata: Metadata, key: &str, value: Value, words: &str| {
-        metadata.insert(key, value);
-        let message = Tokenizer::from_metadata(&mut metadata).map(|_| ()).unwrap_err().to_string();
-        assert!(message.contains(words), "{message:?} does not say {words:?}");
-    };
-    let strings = |strings: &[&str]| Value::from(strings);
-    refused(pieces(), "tokenizer.ggml.model", "plamo2".into(), "plamo2");
-    refused(pieces(), "tokenizer.ggml.scores", vec![1.0f32].into(), "scores");
-    refused(pieces(), "tokenizer.ggml.scores", "none".into(), "scores");
-    refused(pieces(), "tokenizer.ggml.token_type", vec![1, 2].into(), "token_type");
-    refused(pieces(), "tokenizer.ggml.tokens", strings(&[]), "0 tokens");
-    refused(pieces(), "tokenizer.ggml.tokens", 1u32.into(), "tokens");
-    refused(words(), "tokenizer.ggml.pre", "of my own".into(), "of my own");
-    refused(words(), "tokenizer.ggml.merges", 1u32.into(), "merges");
-    refused(words(), "tokenizer.ggml.merges", strings(&["ab"]), "not a pair");
-    refused(words(), "tokenizer.ggml.merges", strings(&[" "]), "not a pair");
-    refused(words(), "tokenizer.ggml.merges", strings(&[""]), "not a pair");
-    refused(words(), "tokenizer.ggml.eos_token_id", "</s>".into(), "eos_token_id is a string");
-    refused(words(), "tokenizer.ggml.bos_token_id", 1.5f32.into(), "bos_token_id is a float");
-    refused(words(), "tokenizer.ggml.add_bos_token", 2u32.into(), "add_bos_token is another integer");
-    refused(pieces(), "tokenizer.ggml.add_space_prefix", "no".into(), "add_space_prefix is a string");
-    let as_unigram = || {
-        let mut metadata = pieces();
-        metadata.insert("tokenizer.ggml.model", "t5");
-        metadata
-    };
-    let map = "tokenizer.ggml.precompiled_charsmap";
-    refused(as_unigram(), map, "none".into(), "not an array of bytes");
-    refused(as_unigram(), map, Value::Array(Array::U8(vec![9, 0, 0, 0, 1])), "cut off");
-    let mut long = as_unigram();
-    let mut tokens = long.strings("tokenizer.ggml.tokens").unwrap().to_vec();
-    tokens[5] = "x".repeat(2000);
-    long.insert("tokenizer.ggml.tokens", tokens);
-    refused(long, "x", 0u32.into(), "1024 bytes");
-    let twice = |mut metadata: Metadata, words: &str| {
-        let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap();
-        let tokens: Vec<String> = tokens.iter().map(|_| "same".to_string()).collect();
-        metadata.insert("tokenizer.ggml.tokens", tokens);
-        refused(metadata, "x", 0u32.into(), words);
-    };
-    twice(words(), "are equal");
-    twice(pieces(), "appears twice");
-    // A vocabulary may have several empty tokens, which no text contains.
-    let mut metadata = words();
-    let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
-    (tokens[0], tokens[1]) = (String::new(), String::new());
-    metadata.insert("tokenizer.ggml.tokens", tokens);
-    Tokenizer::from_metadata(&mut metadata).unwrap();
 }
 
 fn render(template: &str, messages: &[Message]) -> Result<String, TextError> {
