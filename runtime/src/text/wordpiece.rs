@@ -5,7 +5,7 @@ use super::TextError;
 use super::sentencepiece::{self, SPACE};
 use super::vocabulary::{Prefixes, Vocabulary};
 use fancy_regex::Regex;
-use unicode_normalization_alignments::UnicodeNormalization;
+use unicode_normalization_alignments::char::decompose_canonical;
 
 /// A punctuation mark, a Chinese character, or the letters between these and spaces.
 const WORDS: &str = concat!(
@@ -77,7 +77,9 @@ impl Vocabulary for WordPiece {
         let text = self.controls.replace_all(text, "");
         let text = match &self.accents {
             Some(accents) => {
-                let apart: String = text.nfd().map(|(c, _)| c).collect();
+                // Marks need no order of their own: they are left out.
+                let mut apart = String::with_capacity(text.len());
+                text.chars().for_each(|c| decompose_canonical(c, |c| apart.push(c)));
                 accents.replace_all(&apart, "").into_owned()
             }
             None => text.into_owned(),
