@@ -51,6 +51,8 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
     /// `general.license`.
     pub license: Option<String>,
+    /// What was odd in the file and has been put right, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// Bytes that may wait in the device's queue. After more, the loader waits for the device.
@@ -164,6 +166,7 @@ impl<D: Device> Loading<D> {
             kv_bytes: model.kv_bytes(),
             has_chat_template: template.is_some(),
             vocab_size: tokenizer.vocab_size(),
+            warnings: tokenizer.warnings().to_vec(),
             ..info
         };
         let files = self.sizes.iter().zip(&headers);
@@ -281,5 +284,6 @@ fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Forma
         kv_bytes: 0,
         has_chat_template: false,
         license: metadata.str("general.license").map(str::to_string),
+        warnings: Vec::new(),
     }
 }

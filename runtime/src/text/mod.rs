@@ -1,15 +1,24 @@
 //! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
 //! stop strings.
 
-mod byte_level;
+mod bpe;
 mod bytes;
+mod charsmap;
 mod chat;
+mod cutter;
 mod detokenizer;
 mod pretokenize;
+mod rwkv;
 mod sentencepiece;
+mod special;
 mod stop;
 mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod wordpiece;
 
+#[cfg(test)]
+mod special_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
