@@ -40,6 +40,9 @@ pub enum TextError {
     /// The vocabulary is missing or inconsistent.
     #[error("the model's vocabulary is invalid: {0}")]
     Vocabulary(String),
+    /// A key of the vocabulary has a wrong type.
+    #[error(transparent)]
+    Metadata(#[from] crate::gguf::GgufError),
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
@@ -53,7 +56,7 @@ impl TextError {
     pub fn code(&self) -> &'static str {
         match self {
             TextError::Unsupported(_) => "unsupported_feature",
-            TextError::Vocabulary(_) => "corrupt_file",
+            TextError::Vocabulary(_) | TextError::Metadata(_) => "corrupt_file",
             TextError::Template(_) => "template",
             TextError::Encode(_) => "invalid_request",
         }

@@ -2,7 +2,7 @@
 
 use super::TextError;
 use super::tokenizer::Kind;
-use crate::gguf::{Metadata, Value};
+use crate::gguf::Metadata;
 use std::collections::{HashMap, HashSet};
 
 /// Values of `tokenizer.ggml.token_type`.
@@ -80,23 +80,17 @@ impl<'m> Reader<'m> {
     /// warning, those that mean "none" do not.
     fn ids(&mut self, name: &str) -> Result<Option<Vec<u32>>, TextError> {
         let key = format!("tokenizer.ggml.{name}_token_id");
-        let Some(value) = self.metadata.get(&key) else { return Ok(None) };
-        let negative = |id: i64| u64::try_from(id).unwrap_or(u64::from(u32::MAX));
-        let ids: Vec<u64> = match *value {
-            Value::I8(id) => vec![negative(id.into())],
-            Value::I16(id) => vec![negative(id.into())],
-            Value::I32(id) => vec![negative(id.into())],
-            Value::I64(id) => vec![negative(id)],
-            Value::Array(_) => match (self.metadata.u32s(&key), self.metadata.i32s(&key)) {
-                (Some(ids), _) => ids.iter().map(|id| u64::from(*id)).collect(),
-                (None, Some(ids)) => ids.iter().map(|id| negative((*id).into())).collect(),
-                (None, None) => return Err(mistyped(&key, value, "a token id or a list of them")),
-            },
-            _ => vec![
-                self.metadata
-                    .u64(&key)
-                    .ok_or_else(|| mistyped(&key, value, "a token id or a list of them"))?,
-            ],
+        if self.metadata.get(&key).is_none() {
+            return Ok(None);
+        }
+        // Negative ids mean "none".
+        let ids = match (self.metadata.u64s(&key), self.metadata.i32s(&key)) {
+            (Ok(ids), _) => ids.unwrap_or_default(),
+            (Err(_), Ok(ids)) => {
+                let ids = ids.unwrap_or_default();
+                ids.iter().map(|id| u64::try_from(*id).unwrap_or(u64::MAX)).collect()
+            }
+            (Err(error), Err(_)) => return Err(error.into()),
         };
         let mut is_bad = false;
         let mut good = Vec::with_capacity(ids.len().min(self.n_tokens));
@@ -138,25 +132,8 @@ impl<'m> Reader<'m> {
 
     /// The flag `tokenizer.ggml.NAME`: a boolean, 0 or 1.
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, TextError> {
-        let key = format!("tokenizer.ggml.{name}");
-        match (self.metadata.get(&key), self.metadata.u64(&key)) {
-            (None, _) => Ok(default),
-            (Some(Value::Bool(flag)), _) => Ok(*flag),
-            (_, Some(flag @ 0..=1)) => Ok(flag == 1),
-            (Some(value), _) => Err(mistyped(&key, value, "true or false")),
-        }
+        Ok(self.metadata.bool(&format!("tokenizer.ggml.{name}"))?.unwrap_or(default))
     }
-}
-
-fn mistyped(key: &str, value: &Value, wanted: &str) -> TextError {
-    let kind = match value {
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list of another type",
-        Value::Bool(_) => "a boolean",
-        Value::F32(_) | Value::F64(_) => "a float",
-        _ => "another integer",
-    };
-    TextError::Vocabulary(format!("{key} is {kind}; it must be {wanted}"))
 }
 
 /// Each token's kind; without types in the file, all are text.
@@ -165,7 +142,7 @@ pub(super) fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, T
     if metadata.get(KEY).is_none() {
         return Ok(vec![Kind::Text; n_tokens]);
     }
-    let types = metadata.i32s(KEY).filter(|types| types.len() == n_tokens);
+    let types = metadata.i32s(KEY)?.filter(|types| types.len() == n_tokens);
     let types =
         types.ok_or_else(|| TextError::Vocabulary(format!("{KEY} must have one integer per token")))?;
     Ok(types

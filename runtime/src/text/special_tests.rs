@@ -78,10 +78,10 @@ fn hostile_vocabularies_are_errors() {
     refused(words(), "tokenizer.ggml.merges", strings(&["ab"]), "not a pair");
     refused(words(), "tokenizer.ggml.merges", strings(&[" "]), "not a pair");
     refused(words(), "tokenizer.ggml.merges", strings(&[""]), "not a pair");
-    refused(words(), "tokenizer.ggml.eos_token_id", "</s>".into(), "eos_token_id is a string");
-    refused(words(), "tokenizer.ggml.bos_token_id", 1.5f32.into(), "bos_token_id is a float");
-    refused(words(), "tokenizer.ggml.add_bos_token", 2u32.into(), "add_bos_token is another integer");
-    refused(pieces(), "tokenizer.ggml.add_space_prefix", "no".into(), "add_space_prefix is a string");
+    refused(words(), "tokenizer.ggml.eos_token_id", "</s>".into(), "eos_token_id is the string");
+    refused(words(), "tokenizer.ggml.bos_token_id", 1.5f32.into(), "bos_token_id is the number 1.5");
+    refused(words(), "tokenizer.ggml.add_bos_token", 2u32.into(), "add_bos_token is the number 2");
+    refused(pieces(), "tokenizer.ggml.add_space_prefix", "no".into(), "add_space_prefix is the string");
     let as_unigram = || {
         let mut metadata = pieces();
         metadata.insert("tokenizer.ggml.model", "t5");
@@ -91,12 +91,12 @@ fn hostile_vocabularies_are_errors() {
     refused(as_unigram(), map, "none".into(), "not an array of bytes");
     refused(as_unigram(), map, Value::Array(Array::U8(vec![9, 0, 0, 0, 1])), "cut off");
     let mut long = as_unigram();
-    let mut tokens = long.strings("tokenizer.ggml.tokens").unwrap().to_vec();
+    let mut tokens = long.strings("tokenizer.ggml.tokens").unwrap().unwrap().to_vec();
     tokens[5] = "x".repeat(2000);
     long.insert("tokenizer.ggml.tokens", tokens);
     refused(long, "x", 0u32.into(), "1024 bytes");
     let twice = |mut metadata: Metadata, words: &str| {
-        let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap();
+        let tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap();
         let tokens: Vec<String> = tokens.iter().map(|_| "same".to_string()).collect();
         metadata.insert("tokenizer.ggml.tokens", tokens);
         refused(metadata, "x", 0u32.into(), words);
@@ -105,7 +105,7 @@ fn hostile_vocabularies_are_errors() {
     twice(pieces(), "appears twice");
     // A vocabulary may have several empty tokens, which no text contains.
     let mut metadata = words();
-    let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
+    let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().to_vec();
     (tokens[0], tokens[1]) = (String::new(), String::new());
     metadata.insert("tokenizer.ggml.tokens", tokens);
     Tokenizer::from_metadata(&mut metadata).unwrap();
@@ -175,7 +175,7 @@ fn rwkv_tokens_are_bytes() {
 fn ends_of_answers_by_name() {
     let stops = |names: &[&str]| {
         let mut metadata = words();
-        let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().to_vec();
+        let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().to_vec();
         let first = tokens.len();
         tokens.retain(|token| token != "<|im_end|>");
         tokens.extend(names.iter().map(|name| name.to_string()));

@@ -66,8 +66,8 @@ enum Algorithm {
 
 impl Algorithm {
     fn of(metadata: &Metadata) -> Result<Self, TextError> {
-        let pre = metadata.str("tokenizer.ggml.pre");
-        Ok(match metadata.str("tokenizer.ggml.model").unwrap_or_default() {
+        let pre = metadata.str("tokenizer.ggml.pre")?;
+        Ok(match metadata.str("tokenizer.ggml.model")?.unwrap_or_default() {
             "gpt2" => Algorithm::Bpe(PreTokenizer::by_name(pre.unwrap_or("default"))?),
             "gemma4" => Algorithm::Bpe(PreTokenizer::by_name("gemma4")?),
             "whitespace" => Algorithm::Bpe(PreTokenizer::by_name("whitespace")?),
@@ -125,7 +125,7 @@ impl Tokenizer {
         }
         let merges = match &algorithm {
             // Kimi's files may have none.
-            Algorithm::Bpe(_) if metadata.str("tokenizer.ggml.pre") == Some("kimi-k2") => {
+            Algorithm::Bpe(_) if metadata.str("tokenizer.ggml.pre")? == Some("kimi-k2") => {
                 take_strings(metadata, "tokenizer.ggml.merges").unwrap_or_default()
             }
             Algorithm::Bpe(_) => take_strings(metadata, "tokenizer.ggml.merges")?,
@@ -164,7 +164,7 @@ impl Tokenizer {
             kind => kind == Some(&Kind::Control),
         };
         let is_user_defined = |id: usize| kinds.get(id) == Some(&Kind::UserDefined);
-        let name = metadata.str("general.name").unwrap_or_default().to_lowercase();
+        let name = metadata.str("general.name")?.unwrap_or_default().to_lowercase();
         let common = Self {
             vocab_size: tokens.len(),
             special: Cutter::new(&tokens, |id, t| is_marker(id, t) || is_user_defined(id))?,
@@ -363,7 +363,7 @@ fn take_strings(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, TextE
 }
 
 fn scores(metadata: &Metadata, n_tokens: usize) -> Result<Vec<f32>, TextError> {
-    let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned());
+    let scores = metadata.f32s("tokenizer.ggml.scores")?.map(|scores| scores.into_owned());
     scores
         .filter(|scores| scores.len() == n_tokens)
         .ok_or_else(|| TextError::Vocabulary("tokenizer.ggml.scores must have one number per token".into()))
