@@ -199,7 +199,7 @@ fn ropes() {
 }
 
 fn heads(n_heads: usize, n_kv_heads: usize, head_dim: usize, window: u32) -> Attention {
-    Attention { n_heads, n_kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window }
+    Attention { window, ..Attention::new(n_heads, n_kv_heads, head_dim) }
 }
 
 #[test]

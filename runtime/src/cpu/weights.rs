@@ -119,7 +119,7 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
     let kv =
-        graph.caches.iter().map(|cache| 4 * cache.width as u64).sum::<u64>() * u64::from(capacity.cells());
+        graph.caches.iter().map(|cache| 2 * cache.width() as u64).sum::<u64>() * u64::from(capacity.cells());
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }
@@ -233,7 +233,7 @@ mod tests {
     fn a_model_that_one_memory_cannot_hold_is_an_error() {
         let mut g = Builder::default();
         g.matrix("w", 1 << 18, 1 << 12);
-        g.cache(1 << 10);
+        g.cache(1 << 10, 1 << 10);
         let graph = g.finish();
         let check = |pages| {
             let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: pages, pages };

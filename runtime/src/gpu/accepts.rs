@@ -2,7 +2,7 @@
 
 use super::weights::Weights;
 use crate::graph::fuse::{Fuses, Part, Product, Products};
-use crate::graph::{Activation, CacheId, Graph, Half, Rope, ValueId, WeightId};
+use crate::graph::{Activation, CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
 use crate::quant::Format;
 
 /// The most rows of a step that runs in groups: the length of the uniform buffer in
@@ -49,19 +49,25 @@ pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<Weig
     let found = match split.as_slice() {
         [(_, rest, one)] => match (*rest, one.out) {
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),
-            ([Part::Activate(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
+            ([Part::Unary(Unary::Activation(f))], Some(out)) if is_known(*f) => {
+                Some(Tail::Plain { f: Some(*f), out })
+            }
             ([Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
                 Some(Tail::Residual { residual: *residual, out })
             }
             _ => heads(graph, &split),
         },
-        [(_, [Part::Gate], _), (_, [Part::GatedBy(0, f)], up)] => {
+        [(_, [Part::Gate], _), (_, [Part::GatedBy(0, Gate { f, limit: None })], up)] if is_known(*f) => {
             let out = up.out.filter(|out| width(*out).is_multiple_of(2));
             out.map(|out| Tail::Gated { f: *f, out })
         }
         _ => heads(graph, &split),
     };
     found.map(|tail| (tail, biases))
+}
+
+fn is_known(f: Activation) -> bool {
+    matches!(f, Activation::Silu | Activation::Gelu)
 }
 
 fn split_bias(product: &Product) -> (Option<WeightId>, &[Part], &Product) {
@@ -151,6 +157,11 @@ impl Fuses for Accepts<'_> {
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
         let Some((tail, biases)) = tail(graph, products) else { return false };
+        let is_known =
+            |norm: &Norm| norm.kind == NormKind::Rms && norm.weight.is_some() && norm.bias.is_none();
+        if !products.norm.as_ref().is_none_or(is_known) {
+            return false;
+        }
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         // Only these tails can run piece by piece on a weight that is cut by rows.
         let in_pieces = matches!(tail, Tail::Plain { .. } | Tail::Residual { .. });

@@ -11,8 +11,8 @@ use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
 use crate::graph::fuse::{Group, Work, fuse, unfused};
 use crate::graph::{
-    Activation, Attention, BINS, CacheId, Capacity, Domain, Graph, Half, Norm, Op, PAGE, Rope, Value,
-    ValueId, WeightId,
+    Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
+    PAGE, Rope, Unary, Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, PLANE_ALIGN};
 use nomoat_shaders::{Kernel, Layout};
@@ -236,7 +236,8 @@ impl Lowering<'_> {
 
     fn op(&mut self, op: &Op) -> Result<(), GpuError> {
         match *op {
-            Op::Embed { weight, out } => self.embed(weight, out),
+            Op::Embed { by: Index::Position, .. } => unsupported("position embeddings"),
+            Op::Embed { weight, out, .. } => self.embed(weight, out),
             Op::MatMul { x, weight, out } => self.matmul(x, weight, out),
             Op::Norm { x, norm, out } => self.norm(x, norm, out),
             Op::Bias { x, bias, out } => {
@@ -247,15 +248,18 @@ impl Lowering<'_> {
                     [whole("x", self.value(x)?), whole("bias", &bias.buffer), whole("y", self.value(out)?)];
                 self.push(Kernel::Bias, &constants, &resources, domain, threads(width, domain))
             }
-            Op::Activate { x, f, out } => {
+            Op::Unary { x, f: Unary::Activation(f), out } => {
                 let resources = [whole("x", self.value(x)?), whole("y", self.value(out)?)];
-                self.elementwise(Kernel::Activate, &[activation(Some(f))], &resources, out)
+                self.elementwise(Kernel::Activate, &[activation(Some(f))?], &resources, out)
             }
-            Op::Gated { gate, up, f, out } => {
+            Op::Unary { f, .. } => unsupported(&format!("{f:?}")),
+            Op::Gated { gate, up, f: Gate { f, limit: None }, out } => {
                 let resources = [("gate", gate), ("up", up), ("y", out)];
                 let resources = self.named(resources)?;
-                self.elementwise(Kernel::Gated, &[activation(Some(f))], &resources, out)
+                self.elementwise(Kernel::Gated, &[activation(Some(f))?], &resources, out)
             }
+            Op::Gated { f, .. } => unsupported(&format!("{f:?}")),
+            Op::Mul { .. } => unsupported("products of values"),
             Op::Add { a, b, out } => {
                 let resources = self.named([("a", a), ("b", b), ("y", out)])?;
                 self.elementwise(Kernel::Add, &[], &resources, out)
@@ -263,9 +267,7 @@ impl Lowering<'_> {
             Op::Rope { x, rope, out } => self.rope(x, rope, out),
             Op::KvWrite { x, cache, half } => self.kv_write(x, cache, half),
             Op::Attention { q, cache: Some(cache), shape, out, .. } => self.attention(q, cache, shape, out),
-            Op::Attention { cache: None, .. } => {
-                Err(GpuError::Unsupported("attention without a KV cache".into()))
-            }
+            Op::Attention { cache: None, .. } => unsupported("attention without a KV cache"),
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
                 let resources = [whole("x", self.value(x)?), whole("y", self.value(out)?)];
@@ -297,7 +299,10 @@ impl Lowering<'_> {
 
     fn norm(&mut self, x: ValueId, norm: Norm, out: ValueId) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(x);
-        let weight = self.vector(norm.weight)?.clone();
+        let Norm { kind: NormKind::Rms, weight: Some(weight), bias: None, .. } = norm else {
+            return unsupported("this kind of norm");
+        };
+        let weight = self.vector(weight)?.clone();
         let runs = width / weight.len;
         if !weight.len.is_multiple_of(4) {
             return Err(GpuError::Unsupported(format!(
@@ -418,13 +423,18 @@ fn rows_constant(domain: Domain) -> (&'static str, f64) {
 }
 
 /// The number of an activation in kernels.
-fn activation(f: Option<Activation>) -> (&'static str, f64) {
+fn activation(f: Option<Activation>) -> Result<(&'static str, f64), GpuError> {
     let number = match f {
         None => 0.0,
         Some(Activation::Silu) => 1.0,
         Some(Activation::Gelu) => 2.0,
+        Some(f) => return unsupported(&format!("{f:?}")),
     };
-    ("ACTIVATION", number)
+    Ok(("ACTIVATION", number))
+}
+
+fn unsupported<T>(what: &str) -> Result<T, GpuError> {
+    Err(GpuError::Unsupported(what.into()))
 }
 
 /// A grid with one thread per item, 64 threads per workgroup, and one row of workgroups per step row.

@@ -56,7 +56,7 @@ impl Counter<'_> {
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         let mut work = self.projection(&ids, self.graph.value(products.x).domain);
         if let Some(norm) = products.norm {
-            work = work + self.vector(norm.weight);
+            work = norm.vectors().fold(work, |work, id| work + self.vector(id));
         }
         let shape = self.shape(&ids);
         let what = match tail(self.graph, products) {
@@ -94,7 +94,10 @@ impl Counter<'_> {
                 let work = self.projection(&[weight], self.graph.value(x).domain);
                 (work, format!("project {}", self.shape(&[weight])))
             }
-            Op::Norm { norm, out, .. } => (self.vector(norm.weight), format!("norm {}", width(out))),
+            Op::Norm { norm, out, .. } => {
+                let work = norm.vectors().fold(none, |work, id| work + self.vector(id));
+                (work, format!("norm {}", width(out)))
+            }
             Op::Bias { bias, out, .. } => (self.vector(bias), format!("bias {}", width(out))),
             Op::Rope { out, .. } => (none, format!("rope {}", width(out))),
             Op::KvWrite { x, .. } => {
@@ -107,15 +110,16 @@ impl Counter<'_> {
                     if shape.window == 0 { all } else { all.min(shape.window.into()) }
                 };
                 let products: u64 = self.step.tokens.iter().map(seen).sum();
-                let head_macs = 2 * shape.head_dim as u64 * shape.n_heads as u64;
+                let head_macs = ((shape.head_dim + shape.value_dim) * shape.n_heads) as u64;
                 let kv = cache.map_or(none, |cache| self.kv_cells(cache, self.seen_cells(shape.window)));
                 let what =
                     format!("attention, {}/{} heads of {}", shape.n_heads, shape.n_kv_heads, shape.head_dim);
                 (Work { macs: products * head_macs, ..kv }, what)
             }
-            Op::Activate { out, .. } => (none, format!("activate {}", width(out))),
+            Op::Unary { out, .. } => (none, format!("function of {}", width(out))),
             Op::Gated { out, .. } => (none, format!("gated {}", width(out))),
             Op::Add { out, .. } => (none, format!("add {}", width(out))),
+            Op::Mul { out, .. } => (none, format!("multiply {}", width(out))),
             Op::SelectRows { out, .. } => (none, format!("select rows of {}", width(out))),
         }
     }
@@ -153,7 +157,7 @@ impl Counter<'_> {
 
     /// Keys and values of `n` positions, in f16.
     fn kv_cells(&self, cache: CacheId, n: u64) -> Work {
-        Work { bytes: 4 * self.graph.caches[cache.0].width as u64 * n, macs: 0 }
+        Work { bytes: 2 * self.graph.caches[cache.0].width() as u64 * n, macs: 0 }
     }
 
     /// Positions that at least one row of a sequence attends to, summed over all sequences.

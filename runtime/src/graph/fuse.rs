@@ -2,7 +2,7 @@
 //! norm before them and a tail of small parts after each product. Fusion changes the speed, never the result.
 
 use super::uses::Uses;
-use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
+use super::{Activation, CacheId, Gate, Graph, Half, Norm, Op, Rope, Unary, ValueId, WeightId};
 
 /// Ops that run together.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,11 +54,12 @@ pub enum Part {
     /// Rotary embedding.
     Rope(Rope),
     /// `f(y)`.
-    Activate(Activation),
+    Unary(Unary),
     /// `y` is a gate, which another product's tail uses with [`Part::GatedBy`].
     Gate,
-    /// `f(gate) * y`. The number is the index of the gate's product in the group.
-    GatedBy(usize, Activation),
+    /// The gate and `y` become one number, see [`super::Gate`]. The number is the index of the gate's product
+    /// in the group.
+    GatedBy(usize, Gate),
     /// `y + residual`.
     Add(ValueId),
     /// Writes `y` to a cache.
@@ -206,19 +207,15 @@ impl<D: Fuses> Fuser<'_, D> {
             let next = &self.graph.ops[reader];
             let part = match *next {
                 Op::Bias { bias, .. } => Part::Bias(bias),
-                Op::Norm { norm, .. }
-                    if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width =>
-                {
-                    Part::HeadNorm(norm)
-                }
+                Op::Norm { norm, .. } if norm.run < self.graph.value(y).width => Part::HeadNorm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
-                Op::Activate { f, .. } => Part::Activate(f),
+                Op::Unary { f, .. } => Part::Unary(f),
                 Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
                 Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
                 Op::Gated { gate, up, .. } if gate != up => match gate == y {
                     true => Part::Gate,
                     // `pair` finds the gate's product.
-                    false => Part::GatedBy(usize::MAX, Activation::Silu),
+                    false => Part::GatedBy(usize::MAX, Activation::Silu.into()),
                 },
                 _ => break,
             };
@@ -245,7 +242,7 @@ impl<D: Fuses> Fuser<'_, D> {
                 .position(|p| std::mem::discriminant(p) == std::mem::discriminant(&part))?;
             Some((at, candidate.ops[at + 1]))
         };
-        let by = Part::GatedBy(usize::MAX, Activation::Silu);
+        let by = Part::GatedBy(usize::MAX, Activation::Silu.into());
         for i in 0..all.len() {
             let pair = gated(&all[i], by).map(|(at, op)| {
                 (at, op, (0..i).find(|gate| gated(&all[*gate], Part::Gate).is_some_and(|(_, g)| g == op)))
@@ -281,9 +278,7 @@ impl<D: Fuses> Fuser<'_, D> {
         let n_readers = readers.len();
         let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && are_products);
         let norm = norm.and_then(|i| match self.graph.ops[i] {
-            Op::Norm { x: before, norm, .. }
-                if self.graph.weight(norm.weight).n_cols == self.graph.value(x).width =>
-            {
+            Op::Norm { x: before, norm, .. } if norm.run == self.graph.value(x).width => {
                 Some((i, before, norm))
             }
             _ => None,
@@ -366,7 +361,7 @@ mod tests {
             Part::Bias(_) => "bias",
             Part::HeadNorm(_) => "norm",
             Part::Rope(_) => "rope",
-            Part::Activate(_) => "activate",
+            Part::Unary(_) => "unary",
             Part::Gate => "gate",
             Part::GatedBy(..) => "gated",
             Part::Add(_) => "add",
@@ -440,7 +435,7 @@ mod tests {
                         let parts = products.iter().flat_map(|product| &product.tail);
                         let n_parts = parts.filter(|part| **part != Part::Gate).count();
                         // Groups of the same rows each have their norm.
-                        let is_new = norm.is_some_and(|norm| norms.insert(norm.weight.0));
+                        let is_new = norm.is_some_and(|norm| norms.insert(norm.weight));
                         usize::from(is_new) + products.len() + n_parts
                     }
                 })

@@ -278,7 +278,7 @@ impl RopeShape {
         let turn = |i: usize| base.powf(-(i as f32) / half as f32) / std::f32::consts::TAU;
         let turns = g.constant((0..half).map(turn).collect());
         let factors = g.constant((0..half).map(divisor).collect());
-        Rope { n_heads, head_dim, n_rot, neox, turns, factors }
+        Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude: 1.0 }
     }
 }
 
@@ -296,10 +296,13 @@ pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
 /// Attention with the pool's pages in reverse order, so that an ignored page table is noticed.
 pub fn attention(shape: Attention, n_tokens: u32) -> Case {
     let mut g = Builder::default();
-    let n_kv = shape.n_kv_heads * shape.head_dim;
-    let q = g.value(Domain::Tokens, shape.n_heads * shape.head_dim);
-    let (k, v) = (g.value(Domain::Tokens, n_kv), g.value(Domain::Tokens, n_kv));
-    let cache = g.cache(n_kv);
+    let [n_q, n_k, n_v] = [
+        shape.n_heads * shape.head_dim,
+        shape.n_kv_heads * shape.head_dim,
+        shape.n_kv_heads * shape.value_dim,
+    ];
+    let [q, k, v] = [n_q, n_k, n_v].map(|n| g.value(Domain::Tokens, n));
+    let cache = g.cache(n_k, n_v);
     g.attention(q, k, v, cache, shape);
     let mut case = Case::new(format!("attention {shape:?}, {n_tokens} rows"), g.finish(), n_tokens, 1e-3);
     case.pages.reverse();
@@ -353,9 +356,9 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
         format!("{}:{part}", format.name())
     };
     let RopeShape { n_heads, head_dim, .. } = rope_shape;
-    let (n_kv_heads, scale) = (2, 1.0 / (head_dim as f32).sqrt());
+    let n_kv_heads = 2;
     let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
-    let attention = Attention { n_heads, n_kv_heads, head_dim, scale, window };
+    let attention = Attention { window, ..Attention::new(n_heads, n_kv_heads, head_dim) };
     let mut g = Builder::default();
     let mut x = g.value(Domain::Tokens, n_embd);
     let rope = rope_shape.build(&mut g, 100.0, |_| 1.0);
@@ -383,7 +386,7 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
         }
         q = g.rope(q, rope);
         k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
-        let cache = g.cache(n_kv);
+        let cache = g.cache(n_kv, n_kv);
         let a = g.attention(q, k, v, cache, attention);
         let a = project(&mut g, a, "o", n_embd, n_q);
         x = g.add(x, a);

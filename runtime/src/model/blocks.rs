@@ -56,7 +56,7 @@ impl<'a> Decoder<'a> {
         let turns = self.g.constant(self.c.rope_turns(layer));
         let Config { head_dim, n_rot, .. } = *self.c;
         let (neox, factors) = (self.neox, self.factors);
-        self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors })
+        self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude: 1.0 })
     }
 
     /// `x` times `{name}.weight` of `n_rows` rows, plus `{name}.bias` where the file has one.
@@ -99,9 +99,8 @@ impl<'a> Decoder<'a> {
         let q = self.norm_of_heads(q, &name("attn_q_norm"), n_q); // [tokens, n_q]
         let k = self.norm_of_heads(k, &name("attn_k_norm"), n_kv); // [tokens, n_kv]
         let (q, k) = (self.rope(q, layer, n_heads), self.rope(k, layer, n_kv_heads));
-        let cache = self.g.cache(n_kv);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Attention { n_heads, n_kv_heads, head_dim, scale, window };
+        let cache = self.g.cache(n_kv, n_kv);
+        let shape = Attention { window, ..Attention::new(n_heads, n_kv_heads, head_dim) };
         let a = self.g.attention(q, k, v, cache, shape); // [tokens, n_q]
         self.project(a, &name("attn_output"), n_embd, n_q)
     }

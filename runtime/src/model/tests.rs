@@ -42,7 +42,7 @@ fn a_llama_has_the_ops_of_its_layers() {
     assert_eq!(count(&graph, |op| matches!(op, Op::MatMul { .. })), 2 * 7 + 1);
     assert_eq!(count(&graph, |op| matches!(op, Op::Norm { .. })), 2 * 2 + 1);
     assert_eq!(count(&graph, |op| matches!(op, Op::Bias { .. })), 0);
-    assert_eq!(graph.caches.iter().map(|cache| cache.width).collect::<Vec<_>>(), [32, 32]);
+    assert_eq!(graph.caches.iter().map(|cache| cache.width()).collect::<Vec<_>>(), [64, 64]);
     assert_eq!(graph.n_vocab(), words().len());
     // Pairs of the llama family are neighbours; queries have 4 heads, keys 2.
     let heads: Vec<_> = ropes(&graph).iter().map(|rope| (rope.n_heads, rope.head_dim, rope.neox)).collect();
@@ -126,7 +126,7 @@ fn biases_and_norms_of_heads_are_used_where_the_file_has_them() {
     assert_eq!(count(&graph, |op| matches!(op, Op::Norm { .. })), 2 * 2 + 1 + 1);
     // The norm comes before the rotary embedding of the same keys.
     let norm = graph.ops.iter().find_map(|op| match op {
-        Op::Norm { norm, out, .. } if graph.weight(norm.weight).n_cols == 16 => Some(*out),
+        Op::Norm { norm, out, .. } if norm.run == 16 => Some(*out),
         _ => None,
     });
     assert!(graph.ops.iter().any(|op| matches!(op, Op::Rope { x, .. } if Some(*x) == norm)));

@@ -11,7 +11,11 @@ impl Lowering<'_> {
         shape: Attention,
         out: ValueId,
     ) -> Result<(), GpuError> {
-        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
+        let Attention { n_heads, n_kv_heads, head_dim, scale, window, .. } = shape;
+        let known = Attention { scale, window, ..Attention::new(n_heads, n_kv_heads, head_dim) };
+        if shape != known {
+            return unsupported(&format!("{shape:?}"));
+        }
         if !head_dim.is_multiple_of(8) || head_dim > 512 {
             return Err(GpuError::Unsupported(format!(
                 "attention heads of {head_dim} dimensions (only multiples of 8 up to 512)"

@@ -30,7 +30,7 @@ impl Lowering<'_> {
         let (mut constants, mut resources) = (Vec::new(), Vec::new());
         let (output, out_width) = match tail {
             Tail::Plain { f, out } => {
-                constants.push(activation(f));
+                constants.push(activation(f)?);
                 resources.push(whole("y", self.value(out)?));
                 (Output::Plain, self.graph.value(out).width)
             }
@@ -40,7 +40,7 @@ impl Lowering<'_> {
                 (Output::Residual, self.graph.value(out).width)
             }
             Tail::Gated { f, out } => {
-                constants.push(activation(Some(f)));
+                constants.push(activation(Some(f))?);
                 resources.push(whole("y", self.value(out)?));
                 (Output::Gated, self.graph.value(out).width)
             }
@@ -73,7 +73,7 @@ impl Lowering<'_> {
     fn heads(&mut self, heads: Heads) -> Result<(Constants, Vec<Resource>), GpuError> {
         let head_dim = heads.head_dim();
         let n = |width: usize| (width / head_dim) as f64;
-        let kv_width = heads.cache.map_or(0, |cache| self.graph.caches[cache.0].width);
+        let kv_width = heads.cache.map_or(0, |cache| self.graph.caches[cache.0].keys);
         let mut constants = vec![
             ("N_Q", n(heads.q)),
             ("N_K", n(heads.k)),
@@ -111,7 +111,7 @@ impl Lowering<'_> {
                 bias: None,
                 out_width: self.graph.value(out).width,
                 n_rows: piece.n_rows,
-                constants: vec![activation(None)],
+                constants: vec![activation(None)?],
                 resources: vec![whole("y", self.value(out)?)],
             })?;
         }
@@ -127,7 +127,7 @@ impl Lowering<'_> {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
             (None, None) => (Operands::Floats(layout), vec![whole("x", self.value(p.x)?)]),
             (None, Some(norm)) => {
-                let weight = whole("norm", &self.vector(norm.weight)?.buffer);
+                let weight = self.norm_weight(norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
             }
         };
@@ -174,6 +174,12 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// The weight of a norm before projections.
+    fn norm_weight(&self, norm: Norm) -> Result<Resource, GpuError> {
+        let weight = norm.weight.ok_or_else(|| GpuError::Internal("a norm without a weight".into()))?;
+        Ok(whole("norm", &self.vector(weight)?.buffer))
+    }
+
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
     fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
@@ -199,14 +205,14 @@ impl Lowering<'_> {
         let key = Scratch::Int8(value);
         let buffer = self.scratch(key, scales_at + scales);
         let plane = |name, at, size| (name, buffer.clone(), at, Some(size));
-        let held = (Some(x), norm.map(|n| n.weight));
+        let held = (Some(x), norm.and_then(|norm| norm.weight));
         if self.held.insert(key, held) != Some(held) {
             let mut constants = vec![rows_constant(domain), ("WIDTH", width as f64)];
             let mut resources =
                 vec![whole("x", self.value(x)?), plane("y", 0, n), plane("y_scales", scales_at, scales)];
             if let Some(norm) = norm {
                 constants.push(("EPS", f64::from(norm.eps)));
-                resources.push(whole("norm", &self.vector(norm.weight)?.buffer));
+                resources.push(self.norm_weight(norm)?);
             }
             let kernel = Kernel::Quantise { normed: norm.is_some() };
             self.push(kernel, &constants, &resources, domain, [SINGLE, Extent::Rows(domain, 1), SINGLE])?;

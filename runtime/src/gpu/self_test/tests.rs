@@ -200,7 +200,7 @@ fn decoding_takes_few_dispatches() {
 fn attention_without_a_cache_is_an_error() {
     let mut g = Builder::default();
     let [q, k, v] = [(); 3].map(|()| g.value(Domain::Tokens, 16));
-    let shape = Attention { n_heads: 2, n_kv_heads: 2, head_dim: 8, scale: 0.3, window: 0 };
+    let shape = Attention::new(2, 2, 8);
     g.attention_without_cache(q, k, v, shape);
     let case = Case::new("attention without a cache", g.finish(), 3, 1e-3);
     let result = pollster::block_on(deviation(&case, &device()));
@@ -429,11 +429,8 @@ fn ropes() {
 #[test]
 fn attentions() {
     let shape = |n_heads, n_kv_heads, head_dim, window| Attention {
-        n_heads,
-        n_kv_heads,
-        head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
         window,
+        ..Attention::new(n_heads, n_kv_heads, head_dim)
     };
     for (shape, tokens) in [
         (shape(1, 1, 8, 0), 1),
@@ -452,7 +449,7 @@ fn attentions() {
 #[test]
 fn attention_is_split_and_merged() {
     for (window, n_tokens) in [(0, 257), (0, 700), (300, 700)] {
-        let shape = Attention { n_heads: 6, n_kv_heads: 2, head_dim: 40, scale: 0.2, window };
+        let shape = Attention { window, scale: 0.2, ..Attention::new(6, 2, 40) };
         let mut case = attention(shape, n_tokens);
         case.steps = vec![n_tokens as usize - 2, 1, 1];
         check_with("tile", case);
@@ -462,7 +459,7 @@ fn attention_is_split_and_merged() {
 /// Rows of two sequences in one step attend only to their own sequence.
 #[test]
 fn attention_keeps_sequences_apart() {
-    let shape = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 32, scale: 0.2, window: 0 };
+    let shape = Attention::new(2, 1, 32);
     let mut case = attention(shape, 40);
     case.pages = vec![2, 0, 1, 3];
     case.max_pages = 2;
