@@ -157,15 +157,25 @@ impl Value {
         }
     }
 
+    /// The value as a message shows it: short.
+    pub fn summary(&self) -> String {
+        match self {
+            Value::Bool(x) => x.to_string(),
+            Value::F32(x) => x.to_string(),
+            Value::F64(x) => x.to_string(),
+            Value::String(x) => format!("{:?}", super::error::shorten(x)),
+            Value::Array(_) => self.kind(),
+            other => other.integer().unwrap_or_default().to_string(),
+        }
+    }
+
     /// What it is, for messages.
     fn kind(&self) -> String {
         match self {
-            Value::Bool(x) => format!("the boolean {x}"),
-            Value::String(x) => format!("the string {:?}", super::error::shorten(x)),
             Value::Array(x) => format!("a list of {} {}", x.len(), x.kind()),
-            Value::F32(x) => format!("the number {x}"),
-            Value::F64(x) => format!("the number {x}"),
-            other => format!("the number {}", other.integer().unwrap_or_default()),
+            Value::Bool(_) => format!("the boolean {}", self.summary()),
+            Value::String(_) => format!("the string {}", self.summary()),
+            _ => format!("the number {}", self.summary()),
         }
     }
 }
@@ -187,6 +197,12 @@ value_from! {
     Vec<u32> => |x| Value::Array(Array::U32(x)), Vec<i32> => |x| Value::Array(Array::I32(x)),
     Vec<f32> => |x| Value::Array(Array::F32(x)), Vec<bool> => |x| Value::Array(Array::Bool(x)),
     Vec<String> => |x| Value::Array(Array::Strings(x)),
+}
+
+impl From<Array> for Value {
+    fn from(x: Array) -> Self {
+        Value::Array(x)
+    }
 }
 
 impl From<&str> for Value {

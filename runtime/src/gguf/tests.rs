@@ -102,7 +102,10 @@ fn values_of_another_type_are_taken_where_that_leaves_no_doubt() {
     set("equal", Value::Array(Array::U16(vec![3, 3, 3])));
     set("ones", Value::Array(Array::U8(vec![1, 0])));
     set("name", Value::Array(Array::Strings(vec!["llama".into()])));
-    assert_eq!((m.u32("i32"), m.u32("u64"), m.u32("whole")), (Ok(Some(7)), Ok(Some(1_000_000)), Ok(Some(4096))));
+    assert_eq!(
+        (m.u32("i32"), m.u32("u64"), m.u32("whole")),
+        (Ok(Some(7)), Ok(Some(1_000_000)), Ok(Some(4096)))
+    );
     assert_eq!((m.u32("one"), m.u64("equal"), m.f32("equal")), (Ok(Some(5)), Ok(Some(3)), Ok(Some(3.0))));
     assert_eq!((m.f32("u64"), m.f32("i32"), m.bool("u8")), (Ok(Some(1e6)), Ok(Some(7.0)), Ok(Some(true))));
     assert_eq!(m.str("name"), Ok(Some("llama")));
@@ -276,7 +279,8 @@ fn foreign_files() {
         assert_eq!(one_by_one.as_ref(), Some(&whole));
         whole
     };
-    for page in ["<!DOCTYPE html><html><body>", "<html lang=en><head></head>", "<?xml version='1.0'?><html>"] {
+    for page in ["<!DOCTYPE html><html><body>", "<html lang=en><head></head>", "<?xml version='1.0'?><html>"]
+    {
         assert_eq!(named(page, 100), GgufError::WebPage);
     }
     assert_eq!(read("\u{feff}\r\n  <!doctype HTML>".repeat(9).as_bytes()).unwrap_err(), GgufError::WebPage);

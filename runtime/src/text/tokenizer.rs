@@ -164,7 +164,7 @@ impl Tokenizer {
             kind => kind == Some(&Kind::Control),
         };
         let is_user_defined = |id: usize| kinds.get(id) == Some(&Kind::UserDefined);
-        let name = metadata.str("general.name")?.unwrap_or_default().to_lowercase();
+        let name = metadata.str("general.name").ok().flatten().unwrap_or_default().to_lowercase();
         let common = Self {
             vocab_size: tokens.len(),
             special: Cutter::new(&tokens, |id, t| is_marker(id, t) || is_user_defined(id))?,
