@@ -20,6 +20,21 @@ pub enum Work {
     Op(Op),
     /// Products of the same rows.
     Products(Products),
+    /// A norm whose result is added to another value.
+    NormAdd(NormAdd),
+}
+
+/// `norm(x) + residual`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormAdd {
+    /// The rows.
+    pub x: ValueId,
+    /// Their norm.
+    pub norm: Norm,
+    /// What it is added to.
+    pub residual: ValueId,
+    /// The sum.
+    pub out: ValueId,
 }
 
 /// `x`, normalised first if there is a norm, times one or more weights.
@@ -49,8 +64,8 @@ pub struct Product {
 pub enum Part {
     /// `y + bias`.
     Bias(WeightId),
-    /// The norm of each head.
-    HeadNorm(Norm),
+    /// The norm of each head, or of the row.
+    Norm(Norm),
     /// Rotary embedding.
     Rope(Rope),
     /// `f(y)`.
@@ -83,6 +98,7 @@ impl Group {
                 });
                 std::iter::once(products.x).chain(added).collect()
             }
+            Work::NormAdd(NormAdd { x, residual, .. }) => vec![*x, *residual],
         }
     }
 
@@ -91,6 +107,7 @@ impl Group {
         match &self.work {
             Work::Op(op) => op.out().into_iter().collect(),
             Work::Products(products) => products.products.iter().filter_map(|product| product.out).collect(),
+            Work::NormAdd(NormAdd { out, .. }) => vec![*out],
         }
     }
 }
@@ -100,6 +117,11 @@ pub trait Fuses {
     /// Whether the device supports this part. A tail ends before a part that it does not support.
     fn takes(&self, _part: &Part) -> bool {
         true
+    }
+
+    /// Whether the device runs a norm and the addition of its result to another value together.
+    fn adds_norms(&self) -> bool {
+        false
     }
 
     /// Whether the device can run these products as one group. It is never asked about a single product
@@ -124,6 +146,9 @@ pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
         {
             groups.extend(fuser.group(x, i));
         }
+    }
+    if device.adds_norms() {
+        groups.extend((0..graph.ops.len()).filter_map(|i| fuser.norm_add(i)).collect::<Vec<_>>());
     }
     let alone = graph.ops.iter().enumerate().filter(|(i, _)| !fuser.taken[*i]);
     groups.extend(alone.map(|(i, op)| Group::op(i, op)));
@@ -195,6 +220,19 @@ impl<D: Fuses> Fuser<'_, D> {
         (0..=alone.tail.len()).rev().find_map(|n| self.take(x, &[alone.cut(n)]))
     }
 
+    /// The norm of op `i` and the addition of its result, if nothing else reads that.
+    fn norm_add(&mut self, i: usize) -> Option<Group> {
+        let Op::Norm { x, norm, out: y } = self.graph.ops[i] else { return None };
+        let [reader] = *self.uses.readers(y) else { return None };
+        let Op::Add { a, b, out } = self.graph.ops[reader] else { return None };
+        if self.taken[i] || self.taken[reader] || self.graph.logits == Some(y) {
+            return None;
+        }
+        (self.taken[i], self.taken[reader]) = (true, true);
+        let residual = if a == y { b } else { a };
+        Some(Group { work: Work::NormAdd(NormAdd { x, norm, residual, out }), last_op: reader })
+    }
+
     /// The product of an op, with the longest tail that the graph allows.
     fn candidate(&self, op: usize) -> Option<Candidate> {
         let Op::MatMul { weight, out, .. } = self.graph.ops[op] else { return None };
@@ -207,7 +245,7 @@ impl<D: Fuses> Fuser<'_, D> {
             let next = &self.graph.ops[reader];
             let part = match *next {
                 Op::Bias { bias, .. } => Part::Bias(bias),
-                Op::Norm { norm, .. } if norm.run < self.graph.value(y).width => Part::HeadNorm(norm),
+                Op::Norm { norm, .. } => Part::Norm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
                 Op::Unary { f, .. } => Part::Unary(f),
                 Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
@@ -359,7 +397,7 @@ mod tests {
     fn tails(groups: &[Group]) -> Vec<String> {
         let name = |part: &Part| match part {
             Part::Bias(_) => "bias",
-            Part::HeadNorm(_) => "norm",
+            Part::Norm(_) => "norm",
             Part::Rope(_) => "rope",
             Part::Unary(_) => "unary",
             Part::Gate => "gate",
@@ -373,6 +411,7 @@ mod tests {
             .iter()
             .map(|group| match &group.work {
                 Work::Op(_) => "op".into(),
+                Work::NormAdd(_) => "norm add".into(),
                 Work::Products(products) => {
                     let tails: Vec<String> = products.products.iter().map(tail).collect();
                     format!("{}[{}]", if products.norm.is_some() { "norm " } else { "" }, tails.join(", "))
@@ -396,12 +435,34 @@ mod tests {
         assert_eq!(fuse(&graph, &Device(|_: &Products| false)), unfused(&graph));
     }
 
+    /// A device that runs norms with the addition of their results.
+    struct AddsNorms;
+
+    impl Fuses for AddsNorms {
+        fn adds_norms(&self) -> bool {
+            true
+        }
+
+        fn accepts(&self, _: &Graph, products: &Products) -> bool {
+            let mut parts = products.products.iter().flat_map(|product| &product.tail);
+            !parts.any(|part| matches!(part, Part::Norm(_)))
+        }
+    }
+
+    #[test]
+    fn norms_after_a_product_are_added_in_the_same_group() {
+        let graph = layers(Layers { post_norms: true, ..Layers::of(Format::Q4_0) }, &[1]).graph;
+        let layer =
+            ["norm [rope, rope keys, values]", "op", "op", "norm add", "norm [gate, gated]", "[unary add]"];
+        assert_eq!(tails(&fuse(&graph, &AddsNorms))[..6], layer);
+    }
+
     /// A device that supports only parts that work on each column.
     struct Columns;
 
     impl Fuses for Columns {
         fn takes(&self, part: &Part) -> bool {
-            !matches!(part, Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..))
+            !matches!(part, Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..))
         }
 
         fn accepts(&self, _: &Graph, _: &Products) -> bool {
@@ -430,6 +491,7 @@ mod tests {
                 .iter()
                 .map(|group| match &group.work {
                     Work::Op(_) => 1,
+                    Work::NormAdd(_) => 2,
                     Work::Products(Products { norm, products, .. }) => {
                         // A gated pair is one op but has a part in both tails.
                         let parts = products.iter().flat_map(|product| &product.tail);
