@@ -76,6 +76,8 @@ export interface ModelInfo {
   kvBytes: number;
   hasChatTemplate: boolean;
   license: string | null;
+  /** What was odd in the file and has been put right, in sentences. */
+  warnings: string[];
 }
 
 /** The device the model runs on. */
@@ -409,6 +411,7 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
     license: info.license,
+    warnings: info.warnings,
   };
 }
 

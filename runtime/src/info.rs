@@ -32,7 +32,7 @@ pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize
             );
         }
     }
-    let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens").map_or(0, <[String]>::len);
+    let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens")?.map_or(0, <[String]>::len);
     let config = Config::from_metadata(&headers[0].metadata, n_vocab)?;
     let tensors = Tensors::of(&headers)?;
     let graph = build(&config, &tensors)?;
@@ -58,7 +58,7 @@ fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64
     let of = graph.weights.iter().zip(formats);
     of.map(|(w, format)| match w.is_vector {
         true => 4 * w.n_cols as u64,
-        false => format.planes((w.n_rows * w.n_cols / format.block_len()) as u64).total(),
+        false => format.planes((w.n_rows * format.row_blocks(w.n_cols)) as u64).total(),
     })
     .sum()
 }
