@@ -119,7 +119,7 @@ fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64
     let of = graph.weights.iter().zip(formats);
     of.map(|(w, format)| match w.is_vector {
         true => 4 * w.n_cols as u64,
-        false => format.planes((w.n_rows * w.n_cols / format.block_len()) as u64).total(),
+        false => format.planes((w.n_rows * format.row_blocks(w.n_cols)) as u64).total(),
     })
     .sum()
 }

@@ -4,12 +4,11 @@
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
 use crate::graph::testing::{
-    Case, Layers, Random, RopeShape, Subject, attention, floats, head_norm, layers, likeliest, matmul,
-    rms_norm, rope,
+    Case, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
 };
 use crate::graph::{
-    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, PAGE, Step, Token,
-    ValueId, WeightId,
+    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, Step, Token, ValueId,
+    WeightId,
 };
 use crate::load::Sink;
 use crate::quant::Format;
@@ -128,6 +127,14 @@ fn matmuls() {
     }
 }
 
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with(&case, false, case.tolerance);
+    }
+}
+
 #[test]
 fn embeddings() {
     for format in Format::ALL {
@@ -143,76 +150,29 @@ fn embeddings() {
 }
 
 #[test]
-fn norms() {
-    for (width, tokens) in [(4, 1), (96, 5), (576, 3), (260, 33)] {
-        check(&rms_norm(width, tokens), 1e-5);
-    }
-    for (head_dim, n_heads, tokens) in [(16, 3, 5), (2, 7, 1), (100, 2, 33)] {
-        check(&head_norm(head_dim, n_heads, tokens), 1e-5);
+fn ops() {
+    for case in cases::ops() {
+        check_with(&case, false, case.tolerance);
     }
 }
 
+/// Rows of a table of positions, whose order is not that of the rows.
 #[test]
-fn elementwise() {
-    for (width, tokens) in [(4, 1), (96, 5), (262, 33)] {
-        for f in [Activation::Silu, Activation::Gelu] {
-            let case = op(&format!("{f:?} of {width}"), tokens, |g| {
-                let (a, b) = (g.value(Domain::Tokens, width), g.value(Domain::Tokens, width));
-                g.activate(a, f);
-                g.gated(a, b, f);
-                g.gated(a, a, f);
-            });
-            check(&case, 1e-5);
-        }
-        let case = op(&format!("sums of {width}"), tokens, |g| {
-            let (a, b) = (g.value(Domain::Tokens, width), g.value(Domain::Tokens, width));
-            let bias = g.vector("F32", width);
-            g.bias(a, bias);
-            g.add(a, b);
-            g.add(a, a);
-        });
-        check(&case, 1e-5);
-    }
-}
-
-#[test]
-fn activations_at_the_extremes() {
-    for f in [Activation::Silu, Activation::Gelu] {
-        let mut case = op(&format!("{f:?} at the extremes"), 1, |g| {
-            let (gate, up) = (g.value(Domain::Tokens, 9), g.value(Domain::Tokens, 9));
-            g.gated(gate, up, f);
-            g.activate(gate, f);
-        });
-        case.inputs[0].1 = vec![-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, -0.0, -3.0];
-        case.inputs[1].1 = vec![1.0; 9];
-        check(&case, 1e-5);
-    }
-}
-
-#[test]
-fn ropes() {
-    for (head_dim, n_rot, neox) in
-        [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)]
-    {
-        check(&rope(RopeShape { n_heads: 3, head_dim, n_rot, neox }, 9), 1e-4);
-    }
+fn position_embeddings() {
+    let mut case = op("embed positions", 9, |g| {
+        let w = g.matrix("F16", 131, 96);
+        g.embed_position(w);
+    });
+    case.tokens.iter_mut().for_each(|token| token.position = token.position * 29 % 131);
+    check(&case, 1e-6);
+    case.tokens[3].position = 131;
+    let mut subject = OnCpu::new(&case, false, 1, false);
+    let error = subject.executor.step(&subject.weights, &case.step()).unwrap_err().to_string();
+    assert!(error.contains("row 3 is at position 131, but the model knows only 131 positions"), "{error}");
 }
 
 fn heads(n_heads: usize, n_kv_heads: usize, head_dim: usize, window: u32) -> Attention {
     Attention { window, ..Attention::new(n_heads, n_kv_heads, head_dim) }
-}
-
-#[test]
-fn attentions() {
-    for (shape, tokens) in [
-        (heads(1, 1, 2, 0), 1),
-        (heads(9, 3, 64, 0), 65),
-        (heads(4, 4, 128, 0), 130),
-        (heads(2, 1, 256, 0), 33),
-        (heads(4, 2, 80, 40), 129),
-    ] {
-        check(&attention(shape, tokens), 1e-4);
-    }
 }
 
 #[test]
@@ -233,25 +193,11 @@ fn attentions_without_a_cache() {
     }
 }
 
-/// Puts every other token into a second sequence, with pages of their own.
-fn in_two_sequences(case: &mut Case) {
-    let n_pages = (case.tokens.len() as u32).div_ceil(2).div_ceil(PAGE);
-    // The first sequence has the odd pages, from the last to the first, and the second the even ones.
-    case.pages =
-        (0..n_pages).rev().map(|page| 2 * page + 1).chain((0..n_pages).map(|page| 2 * page)).collect();
-    case.max_pages = n_pages;
-    for (i, token) in case.tokens.iter_mut().enumerate() {
-        (token.sequence, token.position) = (i as u32 % 2, i as u32 / 2);
-        let page = case.pages[(token.sequence * n_pages + token.position / PAGE) as usize];
-        token.cell = page * PAGE + token.position % PAGE;
-    }
-}
-
 /// Rows of two sequences in one step see only their own.
 #[test]
 fn attention_keeps_sequences_apart() {
     let mut case = attention(heads(2, 1, 32, 0), 80);
-    in_two_sequences(&mut case);
+    cases::in_two_sequences(&mut case);
     check(&case, 1e-4);
 }
 
@@ -289,7 +235,7 @@ fn whole_layers() {
 fn whole_layers_of_two_sequences() {
     for steps in [&[80][..], &[66, 2, 2]] {
         let mut case = layers(Layers { n_layers: 2, ..Layers::of(Format::Q8_0) }, steps);
-        in_two_sequences(&mut case);
+        cases::in_two_sequences(&mut case);
         check_with(&case, false, case.tolerance);
     }
 }

@@ -138,7 +138,7 @@ impl Counter<'_> {
 
     fn row_bytes(&self, id: WeightId) -> u64 {
         let format = self.formats[id.0];
-        (self.graph.weight(id).n_cols / format.block_len() * format.block_bytes()) as u64
+        format.row_bytes(self.graph.weight(id).n_cols) as u64
     }
 
     fn vector(&self, id: WeightId) -> Work {

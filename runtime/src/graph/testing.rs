@@ -10,6 +10,9 @@ use super::{
 use crate::quant::{BLOCK, Format};
 use std::future::Future;
 
+#[cfg(test)]
+pub mod cases;
+
 /// A graph on a device, with access to its values.
 pub trait Subject {
     /// The device's error.
@@ -125,6 +128,7 @@ impl Case {
                 sink.write_vector(id, &floats(*format, bytes));
                 continue;
             }
+            let bytes = format.whole_blocks(bytes, self.graph.weights[i].n_cols);
             for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);
@@ -295,7 +299,10 @@ pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
 
 /// Attention with the pool's pages in reverse order, so that an ignored page table is noticed.
 pub fn attention(shape: Attention, n_tokens: u32) -> Case {
-    let mut g = Builder::default();
+    attention_in(Builder::default(), shape, n_tokens)
+}
+
+fn attention_in(mut g: Builder, shape: Attention, n_tokens: u32) -> Case {
     let [n_q, n_k, n_v] = [
         shape.n_heads * shape.head_dim,
         shape.n_kv_heads * shape.head_dim,

@@ -4,7 +4,6 @@ use super::keys::{Keys, Pattern, missing};
 use super::rope::{RopeScaling, Scalings, scalings};
 use super::{ModelError, Windows, family};
 use crate::gguf::Metadata;
-use crate::quant::BLOCK;
 
 /// A transformer's dimensions.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,20 +143,12 @@ impl Config {
         if self.n_vocab == 0 {
             return bad("the vocabulary is empty".into());
         }
-        let is_whole = |name: &str, n: usize| match n.is_multiple_of(BLOCK) {
-            true => Ok(()),
-            false => Err(ModelError::Feature(format!("{name} of {n}, not a multiple of {BLOCK}"))),
-        };
-        is_whole("embedding_length", self.n_embd)?;
-        for (i, &LayerConfig { n_heads, n_kv_heads, n_ff, rope_base, rope_scaling, .. }) in
+        for (i, &LayerConfig { n_heads, n_kv_heads, rope_base, rope_scaling, .. }) in
             self.layers.iter().enumerate()
         {
             if !n_heads.is_multiple_of(n_kv_heads) {
                 return bad(format!("{n_heads} heads are not a multiple of {n_kv_heads} key/value heads"));
             }
-            is_whole("feed_forward_length", n_ff)?;
-            is_whole("heads times head length", n_heads * self.head_dim)?;
-            is_whole("key/value heads times head length", n_kv_heads * self.head_dim)?;
             if rope_base <= 0.0 || rope_base <= 1.0 && rope_scaling.ramp.is_some() {
                 return bad(format!("rope.freq_base or rope.freq_base_swa is {rope_base}"));
             }
