@@ -73,6 +73,8 @@ export interface ModelInfo {
   kvBytes: number;
   hasChatTemplate: boolean;
   license: string | null;
+  /** What was odd in the file and has been put right, in sentences. */
+  warnings: string[];
 }
 
 /** The device the model runs on. */
@@ -390,6 +392,7 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
     license: info.license,
+    warnings: info.warnings,
   };
 }
 

@@ -100,6 +100,7 @@ export interface RuntimeModelInfo {
   kv_bytes: number;
   has_chat_template: boolean;
   license: string | null;
+  warnings: string[];
 }
 
 /** JSON given to `start()`. */

@@ -172,6 +172,7 @@ export class FakeRuntime implements Runtime {
       kv_bytes: 8,
       has_chat_template: true,
       license: null,
+      warnings: [],
     });
   }
 

@@ -32,7 +32,7 @@ pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize
             );
         }
     }
-    let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens").map_or(0, <[String]>::len);
+    let n_vocab = headers[0].metadata.strings("tokenizer.ggml.tokens")?.map_or(0, <[String]>::len);
     let config = Config::from_metadata(&headers[0].metadata, n_vocab)?;
     let tensors = Tensors::of(&headers)?;
     let graph = build(&config, &tensors)?;

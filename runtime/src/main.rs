@@ -191,6 +191,9 @@ fn on_device<D: Device>(
         opened.as_secs_f64(),
         (start.elapsed() - opened).as_secs_f64(),
     );
+    for warning in &engine.info().warnings {
+        eprintln!("warning: {warning}");
+    }
     pollster::block_on(async {
         match task {
             Task::Answer(request) => answer(&mut engine, request).await,

@@ -51,7 +51,7 @@ impl Answer {
         // An answer is a text of its own; a raw prompt continues in the middle of one.
         let is_chat = request.messages.is_some();
         let mut detokenizer = if is_chat { Detokenizer::new() } else { Detokenizer::continuing() };
-        let mut stop = StopMatcher::new(request.stop);
+        let mut stop = StopMatcher::new(request.stop, tokenizer);
         for &id in &request.continue_ids {
             sampler.accept(id);
             // The text of these tokens has been given out before.
@@ -120,7 +120,7 @@ impl Answer {
         self.ahead -= 1;
         self.completion_tokens += 1;
         self.last = Some(id);
-        let is_end = tokenizer.stop_ids().contains(&id);
+        let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
         let piece = if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {

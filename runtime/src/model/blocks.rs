@@ -4,6 +4,11 @@
 use super::{Config, LayerConfig, Tensors};
 use crate::graph::{Activation, Attention, Builder, Graph, Rope, ValueId, WeightId};
 
+/// Long rope's divisors for contexts up to the first that a model was trained for.
+pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
+/// Its divisors for longer contexts.
+pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
+
 /// A decoder under construction.
 pub(super) struct Decoder<'a> {
     pub c: &'a Config,
@@ -17,10 +22,14 @@ pub(super) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub fn new(c: &'a Config, tensors: &'a Tensors, neox: bool) -> Self {
         let mut g = Builder::default();
-        // Llama 3 scales frequencies for long contexts by a tensor of divisors.
-        let factors = match tensors.has("rope_freqs.weight") {
-            true => g.vector("rope_freqs.weight", c.n_rot / 2),
-            false => g.constant(vec![1.0; c.n_rot / 2]),
+        // Llama 3 and long rope scale frequencies for long contexts by a tensor of divisors.
+        let name = if c.positions > c.original_context { LONG_FACTORS } else { SHORT_FACTORS };
+        let factors = if tensors.has("rope_freqs.weight") {
+            g.vector("rope_freqs.weight", c.n_rot / 2)
+        } else if c.is_long_rope || tensors.has(name) {
+            g.vector(name, c.n_rot / 2)
+        } else {
+            g.constant(vec![1.0; c.n_rot / 2])
         };
         Self { c, g, tensors, neox, factors }
     }
@@ -54,9 +63,10 @@ impl<'a> Decoder<'a> {
     /// Rotary embedding of queries or keys.
     fn rope(&mut self, x: ValueId, layer: usize, n_heads: usize) -> ValueId {
         let turns = self.g.constant(self.c.rope_turns(layer));
+        let magnitude = self.c.layers[layer].rope_scaling.magnitude as f32;
         let Config { head_dim, n_rot, .. } = *self.c;
         let (neox, factors) = (self.neox, self.factors);
-        self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude: 1.0 })
+        self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude })
     }
 
     /// `x` times `{name}.weight` of `n_rows` rows, plus `{name}.bias` where the file has one.

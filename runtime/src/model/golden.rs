@@ -47,7 +47,7 @@ impl Tiny {
         let mut reader = HeaderReader::new(file.len() as u64);
         reader.push(&file).unwrap();
         let header = reader.finish().unwrap();
-        let n_vocab = header.metadata.strings("tokenizer.ggml.tokens").unwrap().len();
+        let n_vocab = header.metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().len();
         let config = Config::from_metadata(&header.metadata, n_vocab).unwrap();
         let golden = std::fs::read_to_string(path.with_extension("json")).unwrap();
         let [golden] = serde_json::from_str::<[Entry; 1]>(&golden).unwrap();

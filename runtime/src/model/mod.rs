@@ -6,8 +6,10 @@ mod config;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod golden;
+mod keys;
 mod llama;
 mod olmo2;
+mod rope;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
@@ -16,10 +18,11 @@ pub(crate) mod testing;
 mod tests;
 
 pub use config::{Config, LayerConfig};
+pub use rope::{Ramp, RopeScaling};
 
-use blocks::Decoder;
+use blocks::{Decoder, LONG_FACTORS, SHORT_FACTORS};
 
-use crate::gguf::{Header, TensorInfo};
+use crate::gguf::{GgufError, Header, TensorInfo};
 use crate::graph::{Graph, Source, Weight};
 use std::collections::HashMap;
 use thiserror::Error;
@@ -39,6 +42,12 @@ pub enum ModelError {
     /// Metadata or tensors are missing or contradict each other.
     #[error("the model file is not valid: {0}; use another file")]
     Inconsistent(String),
+}
+
+impl From<GgufError> for ModelError {
+    fn from(error: GgufError) -> Self {
+        Self::Inconsistent(error.to_string())
+    }
 }
 
 /// A family of models.
@@ -133,6 +142,7 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
             *used.entry(name).or_default() += n_rows;
         }
     }
+    let uses_factors = [SHORT_FACTORS, LONG_FACTORS].iter().any(|name| used.contains_key(name));
     for (name, tensor) in &tensors.0 {
         let n_rows = tensor.n_elements() / tensor.shape.last().copied().unwrap_or(1).max(1);
         match used.get(name) {
@@ -143,6 +153,8 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
                     format!("tensor {name} has shape {found:?}, but the metadata asks for {used} rows");
                 return Err(ModelError::Inconsistent(message));
             }
+            // One of these two is used.
+            None if [SHORT_FACTORS, LONG_FACTORS].contains(name) && uses_factors => {}
             None => return Err(ModelError::Feature(format!("tensor {name}"))),
         }
     }

@@ -33,8 +33,14 @@ fn ropes(graph: &Graph) -> Vec<Rope> {
 fn a_llama_has_the_ops_of_its_layers() {
     let model = TestModel::new();
     let config = model.config().unwrap();
-    let layer =
-        LayerConfig { n_heads: 4, n_kv_heads: 2, n_ff: 64, window: 0, rope_base: 1e4, rope_scale: 1.0 };
+    let layer = LayerConfig {
+        n_heads: 4,
+        n_kv_heads: 2,
+        n_ff: 64,
+        window: 0,
+        rope_base: 1e4,
+        rope_scaling: RopeScaling::NONE,
+    };
     assert_eq!(config.layers, [layer; 2]);
     assert_eq!((config.n_embd, config.head_dim, config.n_rot), (32, 16, 16));
     assert_eq!((config.n_vocab, config.context_length), (words().len(), CONTEXT));
@@ -187,11 +193,14 @@ fn metadata_out_of_range_is_an_error() {
         assert!(inconsistent(TestModel::new().without(key).config()).contains(key));
     }
     for key in &numbers[..5] {
-        for value in [Value::U32(0), Value::U64(1 << 40), Value::String("4".into()), Value::I32(-1)] {
+        for value in [Value::U32(0), Value::F32(0.5), Value::String("4".into()), Value::I32(-1)] {
             assert!(inconsistent(TestModel::new().with(key, value).config()).contains(key));
         }
     }
     let with = |key: &str, value: Value| TestModel::new().with(key, value).config();
+    for key in &numbers[..4] {
+        assert!(inconsistent(with(key, Value::U64(1 << 40))).contains(key));
+    }
     assert!(inconsistent(with("llama.block_count", 2000_u32.into())).contains("block_count is 2000"));
     assert!(
         inconsistent(with("llama.attention.head_count_kv", 3_u32.into()))
@@ -213,8 +222,8 @@ fn what_is_not_supported_is_said() {
     let with = |key: &str, value: Value| unsupported(TestModel::new().with(key, value).config());
     assert!(with("llama.expert_count", 8_u32.into()).contains("mixture of experts"));
     assert!(with("llama.attention.value_length", 32_u32.into()).contains("lengths"));
-    assert!(with("llama.attention.sliding_window", 512_u32.into()).contains("sliding"));
-    assert!(with("llama.rope.scaling.type", "yarn".into()).contains("yarn"));
+    assert!(with("llama.attention.sliding_window", 48_u32.into()).contains("sliding"));
+    assert!(with("llama.rope.scaling.type", "dynamic".into()).contains("dynamic"));
     assert!(with("llama.attention.key_length", 1024_u32.into()).contains("1024"));
     assert!(with("llama.feed_forward_length", 40_u32.into()).contains("feed_forward_length of 40"));
 }
@@ -244,15 +253,17 @@ fn windows_follow_the_pattern_of_the_family_or_the_file() {
     assert_eq!(windows(model().with(PATTERN, 0_u32)), [16; 8]);
     let flags = [false, true, false, false, true, true, false, true];
     assert_eq!(windows(model().with(PATTERN, flags.to_vec())), flags.map(|flag| 16 * u32::from(flag)));
-    for pattern in [Value::from(vec![true; 7]), "all".into(), 1.0_f32.into()] {
+    for pattern in [Value::from(vec![true; 7]), "all".into(), 1.5_f32.into()] {
         assert!(inconsistent(model().with(PATTERN, pattern).config()).contains(PATTERN));
     }
-    assert_eq!(windows(of_family("phi3").with("phi3.attention.sliding_window", 2047_u32)), [2047; 8]);
+    assert_eq!(windows(of_family("phi3").with("phi3.attention.sliding_window", 47_u32)), [47; 8]);
     for name in ["llama", "olmo2"] {
         let key = format!("{name}.attention.sliding_window");
         assert_eq!(windows(of_family(name).with(&key, 0_u32)), [0; 8]);
         assert!(inconsistent(of_family(name).with(&key, "8").config()).contains(&key));
-        assert!(inconsistent(of_family(name).with(&key, u64::MAX).config()).contains(&key));
+        assert!(inconsistent(of_family(name).with(&key, -1).config()).contains(&key));
+        assert_eq!(windows(of_family(name).with(&key, u64::MAX)), [0; 8]);
+        assert_eq!(windows(of_family(name).with(&key, CONTEXT as u32)), [0; 8]);
     }
 }
 
@@ -265,8 +276,8 @@ fn layers_with_windows_have_rotary_frequencies_of_their_own() {
         .with("olmo2.rope.scaling.type", "linear")
         .with("olmo2.rope.scaling.factor", 4.0_f32);
     let rope = |model: &TestModel, layer: usize| {
-        let LayerConfig { rope_base, rope_scale, .. } = model.config().unwrap().layers[layer];
-        (rope_base, rope_scale)
+        let LayerConfig { rope_base, rope_scaling, .. } = model.config().unwrap().layers[layer];
+        (rope_base, rope_scaling.scale)
     };
     assert_eq!((rope(&model, 0), rope(&model, 3)), ((5e5, 1.0), (5e5, 0.25)));
     let model = model.with("olmo2.rope.freq_base_swa", 1e4_f32);

@@ -52,7 +52,7 @@ impl ChatTemplate {
     /// The file's template; without one, ChatML if the vocabulary has its tokens; otherwise none, as for base
     /// models.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
-        let source = match metadata.str("tokenizer.chat_template") {
+        let source = match metadata.str("tokenizer.chat_template")? {
             Some(source) => source,
             None if tokenizer.id_of("<|im_start|>").is_some() && tokenizer.id_of("<|im_end|>").is_some() => {
                 CHATML

@@ -1,15 +1,24 @@
 //! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
 //! stop strings.
 
-mod byte_level;
+mod bpe;
 mod bytes;
+mod charsmap;
 mod chat;
+mod cutter;
 mod detokenizer;
 mod pretokenize;
+mod rwkv;
 mod sentencepiece;
+mod special;
 mod stop;
 mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod wordpiece;
 
+#[cfg(test)]
+mod special_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -31,6 +40,9 @@ pub enum TextError {
     /// The vocabulary is missing or inconsistent.
     #[error("the model's vocabulary is invalid: {0}")]
     Vocabulary(String),
+    /// A key of the vocabulary has a wrong type.
+    #[error(transparent)]
+    Metadata(#[from] crate::gguf::GgufError),
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
@@ -44,7 +56,7 @@ impl TextError {
     pub fn code(&self) -> &'static str {
         match self {
             TextError::Unsupported(_) => "unsupported_feature",
-            TextError::Vocabulary(_) => "corrupt_file",
+            TextError::Vocabulary(_) | TextError::Metadata(_) => "corrupt_file",
             TextError::Template(_) => "template",
             TextError::Encode(_) => "invalid_request",
         }

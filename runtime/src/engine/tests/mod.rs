@@ -1,6 +1,7 @@
 //! The engine on the test device and a small model with random weights.
 
 mod answers;
+mod cases;
 mod loading;
 mod together;
 
