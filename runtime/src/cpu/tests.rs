@@ -7,8 +7,8 @@ use crate::graph::testing::{
     Case, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
 };
 use crate::graph::{
-    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, Step, Token,
-    ValueId, WeightId,
+    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, Step, Token, ValueId,
+    WeightId,
 };
 use crate::load::Sink;
 use crate::quant::Format;

@@ -2,8 +2,8 @@
 
 use super::weights::Weights;
 use crate::graph::fuse::{Fuses, Part, Product, Products};
-use crate::graph::{Activation, CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
-use crate::quant::Format;
+use crate::graph::{CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
+use crate::quant::{BLOCK, Format};
 
 /// The most rows of a step that runs in groups: the length of the uniform buffer in
 /// `matmul/output/heads.wgsl`.
@@ -12,12 +12,12 @@ pub(super) const FEW_ROWS: u32 = 8;
 /// A group's tail, in the form that kernels have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tail {
-    /// Stored, optionally after an activation.
-    Plain { f: Option<Activation>, out: ValueId },
+    /// Stored, or a function of it.
+    Plain { f: Option<Unary>, out: ValueId },
     /// Added to another value.
     Residual { residual: ValueId, out: ValueId },
-    /// `f(gate) * up`.
-    Gated { f: Activation, out: ValueId },
+    /// A gate and its partner.
+    Gated { f: Gate, out: ValueId },
     /// Queries, keys and values: rotated, then stored or written to a cache.
     Heads(Heads),
 }
@@ -49,25 +49,19 @@ pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<Weig
     let found = match split.as_slice() {
         [(_, rest, one)] => match (*rest, one.out) {
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),
-            ([Part::Unary(Unary::Activation(f))], Some(out)) if is_known(*f) => {
-                Some(Tail::Plain { f: Some(*f), out })
-            }
+            ([Part::Unary(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
             ([Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
                 Some(Tail::Residual { residual: *residual, out })
             }
             _ => heads(graph, &split),
         },
-        [(_, [Part::Gate], _), (_, [Part::GatedBy(0, Gate { f, limit: None })], up)] if is_known(*f) => {
+        [(_, [Part::Gate], _), (_, [Part::GatedBy(0, f)], up)] => {
             let out = up.out.filter(|out| width(*out).is_multiple_of(2));
             out.map(|out| Tail::Gated { f: *f, out })
         }
         _ => heads(graph, &split),
     };
     found.map(|tail| (tail, biases))
-}
-
-fn is_known(f: Activation) -> bool {
-    matches!(f, Activation::Silu | Activation::Gelu)
 }
 
 fn split_bias(product: &Product) -> (Option<WeightId>, &[Part], &Product) {
@@ -157,9 +151,12 @@ impl Fuses for Accepts<'_> {
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
         let Some((tail, biases)) = tail(graph, products) else { return false };
-        let is_known =
-            |norm: &Norm| norm.kind == NormKind::Rms && norm.weight.is_some() && norm.bias.is_none();
-        if !products.norm.as_ref().is_none_or(is_known) {
+        // Sums are scaled after the product, so only this norm can be computed with it.
+        let is_simple = |norm: Norm| {
+            let Norm { kind, run, weight, bias, .. } = norm;
+            kind == NormKind::Rms && run.is_multiple_of(BLOCK) && weight.is_some() && bias.is_none()
+        };
+        if !products.norm.is_none_or(is_simple) {
             return false;
         }
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();

@@ -30,7 +30,7 @@ impl Lowering<'_> {
         let (mut constants, mut resources) = (Vec::new(), Vec::new());
         let (output, out_width) = match tail {
             Tail::Plain { f, out } => {
-                constants.push(activation(f)?);
+                constants.extend(unary(f));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Plain, self.graph.value(out).width)
             }
@@ -40,7 +40,7 @@ impl Lowering<'_> {
                 (Output::Residual, self.graph.value(out).width)
             }
             Tail::Gated { f, out } => {
-                constants.push(activation(Some(f))?);
+                constants.extend(gate_constants(f));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Gated, self.graph.value(out).width)
             }
@@ -73,12 +73,16 @@ impl Lowering<'_> {
     fn heads(&mut self, heads: Heads) -> Result<(Constants, Vec<Resource>), GpuError> {
         let head_dim = heads.head_dim();
         let n = |width: usize| (width / head_dim) as f64;
-        let kv_width = heads.cache.map_or(0, |cache| self.graph.caches[cache.0].keys);
+        let (keys, cell) = heads.cache.map_or((0, 0), |cache| {
+            let cache = self.graph.caches[cache.0];
+            (cache.keys, cache.width() / 2)
+        });
         let mut constants = vec![
             ("N_Q", n(heads.q)),
             ("N_K", n(heads.k)),
             ("N_V", n(heads.v)),
-            ("KV_WIDTH", kv_width as f64),
+            ("KEYS", keys as f64),
+            ("CELL", cell as f64),
             ("HEAD_DIM", head_dim as f64),
         ];
         let table = match heads.rope {
@@ -111,7 +115,7 @@ impl Lowering<'_> {
                 bias: None,
                 out_width: self.graph.value(out).width,
                 n_rows: piece.n_rows,
-                constants: vec![activation(None)?],
+                constants: unary(None).to_vec(),
                 resources: vec![whole("y", self.value(out)?)],
             })?;
         }
@@ -120,12 +124,12 @@ impl Lowering<'_> {
 
     fn project(&mut self, p: Projection) -> Result<(), GpuError> {
         let domain = self.graph.value(p.x).domain;
-        let n_cols = self.graph.weight(p.weight).n_cols;
+        let n_cols = self.graph.weight(p.weight).n_cols.next_multiple_of(BLOCK);
         let layout = self.layout(p.weight)?;
         let int8 = self.int8(p.weight, layout);
         let (operands, mut resources) = match (int8, p.norm) {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
-            (None, None) => (Operands::Floats(layout), vec![whole("x", self.value(p.x)?)]),
+            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x)?]),
             (None, Some(norm)) => {
                 let weight = self.norm_weight(norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
@@ -172,6 +176,25 @@ impl Lowering<'_> {
         let bind_group = self.bind(&launches[0].1.pipeline, &resources)?;
         self.dispatches.push(Dispatch { bind_group, domain, when: When::Always, launches });
         Ok(())
+    }
+
+    /// The value, or a copy whose rows are filled up with zeros to whole blocks.
+    fn whole_blocks(&mut self, x: ValueId) -> Result<Resource, GpuError> {
+        let value = self.graph.value(x);
+        let Value { domain, width } = value;
+        if width.is_multiple_of(BLOCK) {
+            return Ok(whole("x", self.value(x)?));
+        }
+        let padded = width.next_multiple_of(BLOCK);
+        let key = Scratch::Padded(value);
+        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * padded as u64);
+        let held = (Some(x), None);
+        if self.held.insert(key, held) != Some(held) {
+            let constants = [rows_constant(domain), ("WIDTH", width as f64), ("Y_WIDTH", padded as f64)];
+            let resources = [whole("x", self.value(x)?), whole("y", &buffer)];
+            self.push(Kernel::Pad, &constants, &resources, domain, threads(padded, domain))?;
+        }
+        Ok(whole("x", &buffer))
     }
 
     /// The weight of a norm before projections.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
-use crate::graph::testing::{Random, distance, head_norm};
-use crate::graph::{Activation, BIN, Builder, Choice, Domain, IN_PROMPT, Output, PAGE, Token, WeightId};
+use crate::graph::testing::{Random, cases, distance};
+use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
@@ -387,62 +387,26 @@ fn embeddings() {
     }
 }
 
+/// The kernels that depend on a device's variants are those of attention.
 #[test]
-fn norms_and_elementwise() {
-    for (width, tokens) in [(4, 1), (96, 5), (576, 3), (260, 33)] {
-        check(rms_norm(width, tokens));
-        check(head_norm(width, 3, tokens));
-        let mut g = Builder::default();
-        let (a, b) = (g.value(Domain::Tokens, width), g.value(Domain::Tokens, width));
-        for f in [Activation::Silu, Activation::Gelu] {
-            g.gated(a, b, f);
-            g.activate(a, f);
+fn ops() {
+    for case in cases::ops() {
+        let has_attention = case.graph.ops.iter().any(|op| matches!(op, Op::Attention { .. }));
+        if has_attention {
+            check_with("few", case.clone());
         }
-        g.add(a, b);
-        let bias = g.vector("F32:bias", width);
-        g.bias(b, bias);
-        check(Case::new(format!("elementwise {width}"), g.finish(), tokens, 1e-4));
+        check_with("tile", case);
     }
 }
 
 #[test]
-fn activations_at_the_extremes() {
+fn position_embeddings() {
     let mut g = Builder::default();
-    let (gate, up) = (g.value(Domain::Tokens, 8), g.value(Domain::Tokens, 8));
-    g.gated(gate, up, Activation::Silu);
-    g.gated(gate, up, Activation::Gelu);
-    let mut case = Case::new("activations at the extremes", g.finish(), 1, 1e-4);
-    case.inputs[0].1 = vec![-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, -0.0];
-    case.inputs[1].1 = vec![1.0; 8];
+    let weight = g.matrix("F16", 131, 96);
+    g.embed_position(weight);
+    let mut case = Case::new("position embeddings", g.finish(), 9, 1e-4);
+    case.tokens.iter_mut().for_each(|token| token.position = token.position * 29 % 131);
     check(case);
-}
-
-#[test]
-fn ropes() {
-    for (head_dim, n_rot, neox) in
-        [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)]
-    {
-        check(rope(RopeShape { n_heads: 3, head_dim, n_rot, neox }, 9));
-    }
-}
-
-#[test]
-fn attentions() {
-    let shape = |n_heads, n_kv_heads, head_dim, window| Attention {
-        window,
-        ..Attention::new(n_heads, n_kv_heads, head_dim)
-    };
-    for (shape, tokens) in [
-        (shape(1, 1, 8, 0), 1),
-        (shape(9, 3, 64, 0), 65),
-        (shape(4, 4, 128, 0), 130),
-        (shape(2, 1, 256, 0), 33),
-        (shape(4, 2, 80, 40), 129),
-        (shape(12, 1, 16, 0), 7),
-    ] {
-        check_with("tile", attention(shape, tokens));
-        check_with("few", attention(shape, tokens));
-    }
 }
 
 /// One row whose context is split between workgroups.
@@ -450,9 +414,10 @@ fn attentions() {
 fn attention_is_split_and_merged() {
     for (window, n_tokens) in [(0, 257), (0, 700), (300, 700)] {
         let shape = Attention { window, scale: 0.2, ..Attention::new(6, 2, 40) };
-        let mut case = attention(shape, n_tokens);
-        case.steps = vec![n_tokens as usize - 2, 1, 1];
-        check_with("tile", case);
+        for mut case in [attention(shape, n_tokens), cases::attention_with_sinks(shape, n_tokens)] {
+            case.steps = vec![n_tokens as usize - 2, 1, 1];
+            check_with("tile", case);
+        }
     }
 }
 
