@@ -85,6 +85,11 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A flag.
+    pub fn bool(&self, name: &str) -> Result<Option<bool>, ModelError> {
+        Ok(self.metadata.bool(&self.key(name))?)
+    }
+
     /// An integer.
     pub fn u64(&self, name: &str) -> Result<Option<u64>, ModelError> {
         Ok(self.metadata.u64(&self.key(name))?)
