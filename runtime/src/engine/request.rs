@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn half_an_emoji_becomes_a_replacement_character() {
         // What `JSON.stringify` makes of "nice 😀".slice(0, 6), of its other half, and of the whole.
-        let json = r#"{"prompt": "nice \ud83d", "stop": ["\uDE00!", "\ud83d\ude00", "\\ud83d", "\ud83d\ud83d\ude00"]}"#;
+        let stop = r#"["\uDE00!", "\ud83d\ude00", "\\ud83d", "\ud83d\ud83d\ude00"]"#;
+        let json = &format!(r#"{{"prompt": "nice \ud83d", "stop": {stop}}}"#);
         let request = Request::from_json(json).unwrap();
         assert_eq!(request.prompt.unwrap(), "nice \u{fffd}");
         assert_eq!(request.stop, ["\u{fffd}!", "😀", "\\ud83d", "\u{fffd}😀"]);

@@ -1,5 +1,5 @@
-//! Any bytes as a GGUF file, in pieces: its header is read or refused with an error, whatever the pieces. What
-//! is read can be written and read again, and a model is built from it or refused.
+//! Any bytes as a GGUF file, in pieces: its header is read or refused with an error, whatever the pieces. A
+//! model is built from what is read, or refused.
 
 #![no_main]
 
