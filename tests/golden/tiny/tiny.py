@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent
 # The same models with all numbers in F32, for `golden.mjs`.
 F32_FOLDER = FOLDER / "../../../target/golden-f32"
 
-F16, Q8_0 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0
+F32, F16, Q8_0 = (gguf.GGMLQuantizationType[name] for name in ["F32", "F16", "Q8_0"])
 
 
 @dataclass
@@ -52,9 +52,9 @@ class Dims:
 
 
 class Model:
-    """A file under construction. Its matrices have the given formats in turn; without any, all are F32."""
+    """A file under construction. Its matrices have the given formats in turn."""
 
-    def __init__(self, name: str, architecture: str, seed: int, dims: Dims, formats=(), rms: bool = True):
+    def __init__(self, name: str, architecture: str, seed: int, dims: Dims, formats: list, rms: bool = True):
         self.random = np.random.default_rng(seed)
         self.dims = dims
         self.formats = formats
@@ -97,14 +97,12 @@ class Model:
             getattr(file, f"add_{key}")(value)
 
     def tensor(self, name: str, values: np.ndarray):
-        """A vector, or a matrix that stays F32."""
+        """A vector."""
         for file in self.files:
             file.add_tensor(name, values.astype(np.float32))
 
     def store(self, name: str, values: np.ndarray):
         """A matrix in the next format."""
-        if not self.formats:
-            return self.tensor(name, values)
         kind = self.formats[self.n_matrices % len(self.formats)]
         self.n_matrices += 1
         stored = gguf.quants.quantize(values.astype(np.float32), kind)
