@@ -3,7 +3,7 @@ import { CorruptFileError, ModelNotFoundError, NetworkError, type QuotaError } f
 import { FileChangedError, type Fetcher } from "./fetcher.js";
 import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
-import { identityOf, SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
+import { SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
 
 /** One file of a model. */
 export interface ModelFile {
@@ -56,6 +56,8 @@ export class FetchedFile implements ModelFile {
   readonly label: string;
   /** Null if nothing can be stored. */
   readonly shelf: Shelf | null;
+  /** SHA-256 of the whole that the request gives, hex, or null. */
+  readonly pinned: string | null;
   readonly #file: RemoteFile;
   readonly #fetcher: Fetcher;
   readonly #onResumed: (bytes: number) => void;
@@ -71,6 +73,7 @@ export class FetchedFile implements ModelFile {
     this.#onResumed = onResumed;
     this.size = size;
     this.label = file.url;
+    this.pinned = file.sha256;
     this.shelf = shelf;
     this.#file = file;
     this.#fetcher = fetcher;
@@ -113,10 +116,8 @@ export class FetchedFile implements ModelFile {
   /** Fetches a shard that the store has lost or damaged. */
   async #fetchAgain(manifest: Manifest, index: number): Promise<Bytes> {
     try {
-      const { size, etag, lastModified } = await this.#fetcher.probe();
-      const validator = etag ?? lastModified ?? "";
-      const identity = await identityOf(this.#file.url, this.#file.sha256, validator, size);
-      if (!manifest.sha256 && identity !== manifest.identity) throw new FileChangedError(this.#file.url);
+      const { size } = await this.#fetcher.probe();
+      if (!manifest.sha256 && size !== manifest.size) throw new FileChangedError(this.#file.url);
       if (size !== manifest.size)
         throw new CorruptFileError(
           `${this.#file.url} has ${size} bytes now, not ${manifest.size}: shard ${index + 1} of the stored ` +
