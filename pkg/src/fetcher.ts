@@ -72,8 +72,8 @@ export class Fetcher {
   /**
    * `onBytes` counts bytes as they arrive; a negative number takes back bytes that must be fetched again.
    * With `keepStream`, the probe's response is kept for reading if the server has no ranges; this holds a
-   * connection. With `whole`, all bytes come from one answer: answers to several requests might be of different
-   * versions.
+   * connection. With `whole`, all bytes come from one answer: answers to several requests might be of
+   * different versions.
    */
   constructor(
     file: RemoteFile,

@@ -375,7 +375,8 @@ class Load {
         if (shelf) await shelf.store.remove(shelf.manifest.identity);
         const what = pinned ? "is not the pinned file" : "was damaged on the way";
         throw new CorruptFileError(
-          `${label} ${what}: its sha256 is ${found}, not ${expected}. What was stored of it has been deleted.`,
+          `${label} ${what}: its sha256 is ${found}, not ${expected}. ` +
+            "What was stored of it has been deleted.",
         );
       }
       if (shelf && pinned !== null && !shelf.manifest.verified) {

@@ -90,13 +90,14 @@ export interface Calls {
 export type Method = keyof Calls;
 
 /**
- * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` frees
- * everything; it has no answer.
+ * From page to worker. `hold` asks it to hold the Web Lock of this name for its life, `ping` for a `pong`.
+ * `close` frees everything; it has no answer.
  */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
   | { type: "abort"; id: number }
   | { type: "hold"; lock: string }
+  | { type: "ping" }
   | { type: "close" };
 
 /** What a running call reports. */
@@ -111,6 +112,7 @@ export type Notice =
  */
 export type FromWorker =
   | { type: "held" }
+  | { type: "pong" }
   | { type: "notice"; id: number; notice: Notice }
   | { type: "result"; id: number; result: unknown }
   | { type: "error"; id: number; error: WireError }

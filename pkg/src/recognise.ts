@@ -16,8 +16,8 @@ export function refuseOther(label: string, start: Uint8Array): void {
 /** The error for a web page in place of a file. */
 export function webPage(label: string): CorruptFileError {
   return new CorruptFileError(
-    `${label} is not a model but a web page. Give the address of the file itself; if it is that already, the ` +
-      "server may ask for a login.",
+    `${label} is not a model but a web page. Give the address of the file itself; if it is that already, ` +
+      "the server may ask for a login.",
   );
 }
 

@@ -33,6 +33,10 @@ export class Session {
       this.#running.get(message.id)?.controller.abort();
       return;
     }
+    if (message.type === "ping") {
+      this.#post({ type: "pong" });
+      return;
+    }
     if (message.type === "hold") {
       this.#hold(message.lock);
       return;

@@ -236,6 +236,69 @@ test("a worker that vanishes is replaced, and the answer goes on", async (t) => 
   );
 });
 
+test("a worker that hangs is replaced, and the answer goes on", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const real = () => new Promise((resolve) => setImmediate(resolve));
+  /** Seconds pass, with time for messages in each. */
+  const pass = async (seconds: number) => {
+    for (let second = 0; second < seconds; second++) {
+      t.mock.timers.tick(1000);
+      for (let turns = 0; turns < 5; turns++) await real();
+    }
+  };
+  const seen: RuntimeRequest[] = [];
+  let go = () => {};
+  const slow = (generated: number) =>
+    generated === 2 ? new Promise<void>((resolve) => (go = resolve)) : undefined;
+  const tokens = ["Hello", " world", " and", " all"];
+  const { engine, workers } = await engineWith(
+    { onNext: slow, tokens },
+    { onStart: (request) => seen.push(request), tokens },
+  );
+  let text = "";
+  const read = (async () => {
+    const stream = await engine.chat.completions.create({ messages, stream: true });
+    for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  })();
+  while (text !== "Hello world") await real();
+  // It takes long, but it answers.
+  await pass(60);
+  assert.equal(workers[0]?.terminated, false);
+  // It answers no more, and nothing else tells of it: here are no locks.
+  if (workers[0]) workers[0].hangs = true;
+  await pass(9);
+  assert.equal(workers[0]?.terminated, false);
+  await pass(4);
+  assert.equal(workers[0]?.terminated, true);
+  await read;
+  assert.equal(text, "Hello world and all!");
+  assert.deepEqual(
+    seen.map((request) => request.continue_ids),
+    [[100, 101]],
+  );
+  go();
+});
+
+test("a long step is no hang: a score, or the first step of a slow device", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const { engine, workers } = await engineWith({});
+  const [worker] = workers;
+  assert.ok(worker);
+  for (const [call, seconds] of [
+    [() => engine.score([1, 2]), 500],
+    [() => engine.chat.completions.create({ messages }), 100],
+  ] as const) {
+    worker.hangs = true;
+    const answer = call();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let second = 0; second < seconds; second++) t.mock.timers.tick(1000);
+    assert.equal(worker.terminated, false);
+    worker.hangs = false;
+    worker.flush();
+    await answer;
+  }
+});
+
 test("dispose fails what runs and what waits", async () => {
   const { engine } = await engineWith({ onNext: () => new Promise(() => {}) });
   const running = engine.chat.completions.create({ messages });
