@@ -5,6 +5,12 @@ import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
 import { SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
 
+/**
+ * How often the first bytes of a shard on its way are kept: a tab that is closed has no time to do it. On a
+ * connection that brings shards faster, it never happens.
+ */
+const KEEP_MS = 5000;
+
 /** One file of a model. */
 export interface ModelFile {
   /** Bytes. */
@@ -99,17 +105,31 @@ export class FetchedFile implements ModelFile {
     return bytes;
   }
 
-  /** Fetches a shard, or the rest of it. If that fails, the bytes that have arrived are kept. */
+  /** Fetches a shard, or the rest of it. The bytes that have arrived are kept, in case the rest never does. */
   async #fetch({ store, manifest }: Shelf, index: number): Promise<Bytes> {
     const start = await store.readPart(manifest, index);
     if (start) this.#onResumed(start.length);
+    let kept = start?.length ?? 0;
+    let keeping: Promise<void> = Promise.resolve();
+    const keep = () => {
+      keeping = keeping.then(async () => {
+        const arrived = this.#fetcher.arrived(index);
+        if (!arrived || arrived.length <= kept) return;
+        kept = arrived.length;
+        await store.writePart(manifest, index, arrived).catch(() => undefined);
+      });
+      return keeping;
+    };
+    const timer = setInterval(keep, KEEP_MS);
     try {
       return await this.#fetcher.shard(index, start);
     } catch (error) {
-      const arrived = this.#fetcher.arrived(index);
-      if (arrived && !(error instanceof FileChangedError))
-        await store.writePart(manifest, index, arrived).catch(() => undefined);
+      if (!(error instanceof FileChangedError)) await keep();
       throw error;
+    } finally {
+      clearInterval(timer);
+      // Once the shard is stored, nothing may write its part any more.
+      await keeping;
     }
   }
 

@@ -134,6 +134,46 @@ test("what has arrived of a shard is not fetched again: in the next try, nor aft
   );
 });
 
+test("of a slow shard the first bytes are kept meanwhile: a closed tab has no time for it", async (t) => {
+  const server = await serve(t);
+  const env = fakeEnv();
+  const half = SHARD_SIZE / 2;
+  let finish = () => {};
+  server.fault = ({ range: asked }, response) => {
+    if (asked !== range(1)) return false;
+    response.writeHead(206, {
+      "Content-Range": `bytes ${SHARD_SIZE}-${2 * SHARD_SIZE - 1}/${SIZE}`,
+      "Content-Length": SHARD_SIZE,
+    });
+    response.write(body.subarray(SHARD_SIZE, SHARD_SIZE + half));
+    finish = () => response.end(body.subarray(SHARD_SIZE + half, 2 * SHARD_SIZE));
+    return true;
+  };
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const parts = () => Array.from(env.cache.entries.keys()).filter((key) => key.includes("/part/"));
+  const loading = load(env, [remote(server)]);
+  const arrived = () => parts().some((key) => env.cache.entries.get(key)?.length === half);
+  while (!arrived()) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    t.mock.timers.tick(5000);
+  }
+  // Another visit finds them.
+  const copy = new MemoryCache();
+  for (const key of env.cache.entries.keys()) {
+    const entry = await env.cache.match(key);
+    if (entry) await copy.put(key, entry);
+  }
+  finish();
+  assert.deepEqual((await loading).runtime.hashes, [sha256(body)]);
+  assert.deepEqual(parts(), []);
+  server.fault = null;
+  server.log.length = 0;
+  assert.deepEqual((await load(fakeEnv(copy), [remote(server)])).runtime.hashes, [sha256(body)]);
+  const rest = `bytes=${SHARD_SIZE + half}-${2 * SHARD_SIZE - 1}`;
+  assert.ok(server.shardRanges().includes(rest));
+  assert.ok(!server.shardRanges().includes(range(1)));
+});
+
 test("a part that was damaged in the store is fetched again", async (t) => {
   const server = await serve(t);
   const env = fakeEnv();
