@@ -107,6 +107,11 @@ export class WorkerLink {
     return answer.finally(() => signal?.removeEventListener("abort", abort)) as Promise<Calls[M]["result"]>;
   }
 
+  /** Lets a load go on that waits after the headers. */
+  proceed(): void {
+    this.#send({ type: "proceed" });
+  }
+
   /** Ends the worker; what runs fails with `reason`. */
   close(reason: NomoatError): void {
     if (this.#end) return;

@@ -51,8 +51,9 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 }
 
 /**
- * Loads a model into the runtime. If a file changes on the server meanwhile, or its servers have different
- * copies, loading starts again, once, and reads that file from one answer.
+ * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
+ * If a file changes on the server meanwhile, or its servers have different copies, loading starts again, once,
+ * and reads that file from one answer.
  */
 export async function loadModel(
   runtime: Runtime,
@@ -60,10 +61,11 @@ export async function loadModel(
   env: LoadEnv,
   progress: ProgressMeter,
   signal: AbortSignal,
+  ready: () => Promise<void> = () => Promise.resolve(),
 ): Promise<RuntimeModelInfo> {
   let changed: string | null = null;
   for (;;) {
-    const load = new Load(runtime, request, env, progress, signal, changed);
+    const load = new Load(runtime, request, env, progress, signal, ready, changed);
     try {
       return await load.run();
     } catch (error) {
@@ -82,6 +84,7 @@ class Load {
   readonly #request: LoadRequest;
   readonly #env: LoadEnv;
   readonly #progress: ProgressMeter;
+  readonly #ready: () => Promise<void>;
   /** Address of the file that changed in the first try. */
   readonly #changed: string | null;
   readonly #stopping = new AbortController();
@@ -97,8 +100,10 @@ class Load {
     env: LoadEnv,
     progress: ProgressMeter,
     signal: AbortSignal,
+    ready: () => Promise<void>,
     changed: string | null,
   ) {
+    this.#ready = ready;
     this.#changed = changed;
     this.#runtime = runtime;
     this.#request = request;
@@ -338,6 +343,7 @@ class Load {
       await this.#header(prefetcher, index, file);
     }
     this.#reading = null;
+    await this.#ready();
     const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
     await this.#markRefused(files, false);
     for (let shard; (shard = await prefetcher.take());) {

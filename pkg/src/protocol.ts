@@ -40,6 +40,8 @@ export interface LoadRequest extends DeviceOptions {
   contextLength: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+  /** After the headers, wait for `proceed`. */
+  waits: boolean;
 }
 
 /** Progress of loading. */
@@ -98,11 +100,14 @@ export type ToWorker =
   | { type: "abort"; id: number }
   | { type: "hold"; lock: string }
   | { type: "ping" }
+  | { type: "proceed" }
   | { type: "close" };
 
 /** What a running call reports. */
 export type Notice =
   | { kind: "progress"; progress: LoadProgress }
+  /** The headers are read; the load waits if it was asked to. */
+  | { kind: "header" }
   | { kind: "start"; start: RuntimeStart }
   | { kind: "event"; event: RuntimeEvent };
 

@@ -2,10 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatCompletionChunk } from "../src/chat.js";
 import { createEngineWith } from "../src/engine.js";
-import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "../src/errors.js";
+import {
+  AbortedError,
+  CorruptFileError,
+  DeviceLostError,
+  InternalError,
+  InvalidRequestError,
+} from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { FakeWorker, engineWith } from "./fake-worker.js";
-import { FakeLockManager } from "./fakes.js";
+import { FakeLockManager, type Script } from "./fakes.js";
 
 const messages = [{ role: "user" as const, content: "Hi" }];
 const lost = () => Object.assign(new Error("device lost"), { code: "device_lost" });
@@ -306,6 +312,34 @@ test("dispose fails what runs and what waits", async () => {
   await engine.dispose();
   await assert.rejects(running, AbortedError);
   await assert.rejects(waiting, AbortedError);
+});
+
+test("memory is taken once the page has made room, and after the header was found sound", async () => {
+  const steps: string[] = [];
+  const options = { model: new File(["GGUF and more"], "m.gguf") };
+  const loading = (script: Script, onHeader: () => void | Promise<void>) =>
+    createEngineWith({ ...options, onHeader }, () => new FakeWorker(script), "https://page.test/");
+  const onLoad: Script["onLoad"] = (step) => void steps.push(step);
+  await loading({ onLoad }, async () => {
+    steps.push("asked");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    steps.push("room");
+  });
+  assert.deepEqual(steps, ["header", "asked", "room", "prepare", "data", "finish"]);
+
+  let asked = false;
+  const damaged = () => {
+    throw Object.assign(new Error("damaged"), { code: "corrupt_file" });
+  };
+  await assert.rejects(
+    loading({ onLoad: damaged }, () => void (asked = true)),
+    CorruptFileError,
+  );
+  assert.equal(asked, false);
+  await assert.rejects(
+    loading({}, () => Promise.reject(new Error("no room"))),
+    /onHeader failed: Error: no room/,
+  );
 });
 
 test("an abort while loading ends the worker", async () => {

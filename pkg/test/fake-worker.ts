@@ -36,7 +36,10 @@ export class FakeWorker implements WorkerLike {
   }
 
   postMessage(message: ToWorker): void {
-    if (message.type === "close" && !this.hangs) this.terminate();
+    if (message.type === "close" && !this.hangs) {
+      void this.#session.close();
+      this.terminate();
+    }
     // structuredClone would turn a File into a Blob here.
     setImmediate(() => {
       if (this.hangs) this.#held.push(message);

@@ -41,6 +41,7 @@ async function load(
     threads: null,
     kernels: "",
     refresh,
+    waits: false,
   };
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return { runtime, reports };

@@ -1,4 +1,6 @@
 /** Conversations in the page, whatever happens to storage and tabs. The engine is scripted. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Message } from "../../web/src/history/records.ts";
 import { leafFrom, pathTo } from "../../web/src/history/tree.ts";
 import { expect, test } from "../support/fixtures.ts";
