@@ -6,6 +6,7 @@ import { statSync } from "node:fs";
 import { Chat, MODEL_PATH, startChatSite } from "../support/chat.ts";
 import { launch } from "../support/browser.ts";
 import { expect, test } from "../support/fixtures.ts";
+import { truncated } from "../support/models.ts";
 import { shardRanges } from "../support/server.ts";
 import { corruptShard, SHARD, shardsOf, storedShards } from "../support/store.ts";
 import { startChat } from "../support/xtask.ts";
@@ -117,14 +118,21 @@ test("an interrupted download goes on after a reload; a damaged shard is fetched
   await site.stop();
 });
 
-test("a file from the disk answers, by keyboard alone", async ({ shared, small }) => {
+test("a file from the disk answers, by keyboard alone, and a damaged one leaves it there", async ({
+  shared,
+  small,
+  folder,
+}) => {
   const site = await startChatSite(small);
   const chat = await Chat.open(shared, site.origin, "cpu");
   await chat.settings({ maxTokens: 4 });
-  await chat.page.getByRole("button", { name: "Add a model" }).click();
-  const choosing = chat.page.waitForEvent("filechooser");
-  await chat.page.getByRole("button", { name: "Open a GGUF file" }).click();
-  await (await choosing).setFiles(small);
+  const choose = async (file: string) => {
+    await chat.page.getByRole("button", { name: "Add a model" }).click();
+    const choosing = chat.page.waitForEvent("filechooser");
+    await chat.page.getByRole("button", { name: "Open a GGUF file" }).click();
+    await (await choosing).setFiles(file);
+  };
+  await choose(small);
   await chat.ready("cpu");
   expect(site.asked(MODEL_PATH)).toEqual([]);
 
@@ -137,6 +145,13 @@ test("a file from the disk answers, by keyboard alone", async ({ shared, small }
   await expect(chat.log.getByRole("article", { name: "You" })).toHaveText("Hi\nthere");
   await expect(chat.log).toContainText("The answer reached the limit of tokens set in Settings.");
   await expect(chat.message).toBeFocused();
+
+  await choose(truncated(small, folder, 1_000_000));
+  await expect(chat.page.locator(".bar")).toContainText("This file cannot be read as a model");
+  await chat.ask("And now?");
+  await expect(chat.log.getByRole("article")).toHaveCount(4);
+  await chat.answered();
+  await expect(chat.page.locator(".bar")).toHaveCount(0);
   expect(chat.faults).toEqual([]);
   await chat.page.close();
   await site.stop();

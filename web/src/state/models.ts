@@ -150,3 +150,8 @@ export function openFiles(files: readonly File[]): ModelChoice {
   updateSettings({ modelId: choice.id });
   return choice;
 }
+
+/** Takes a file that turned out to be no model out of the choices. */
+export function forgetOpened(model: ModelChoice): void {
+  openedFiles.value = openedFiles.value.filter(({ id }) => id !== model.id);
+}
