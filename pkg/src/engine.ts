@@ -49,8 +49,9 @@ export interface EngineOptions extends SourceOptions {
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /**
-   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A page
-   * that replaces a model frees the old one here, and so keeps it if the new file turns out to be damaged.
+   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A
+   * page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
+   * damaged.
    */
   onHeader?: () => void | Promise<void>;
   /** Stops loading; what has been downloaded is kept. */

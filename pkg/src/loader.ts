@@ -52,8 +52,8 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 
 /**
  * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
- * If a file changes on the server meanwhile, or its servers have different copies, loading starts again, once,
- * and reads that file from one answer.
+ * If a file changes on the server meanwhile, or its servers have different copies, loading starts again,
+ * once, and reads that file from one answer.
  */
 export async function loadModel(
   runtime: Runtime,

@@ -105,7 +105,7 @@ export class FetchedFile implements ModelFile {
     return bytes;
   }
 
-  /** Fetches a shard, or the rest of it. The bytes that have arrived are kept, in case the rest never does. */
+  /** Fetches a shard, or the rest of it. The bytes that have arrived are kept: the rest may never. */
   async #fetch({ store, manifest }: Shelf, index: number): Promise<Bytes> {
     const start = await store.readPart(manifest, index);
     if (start) this.#onResumed(start.length);

@@ -43,6 +43,16 @@ const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 /** More parts than any published model has. */
 const MAX_PARTS = 1000;
 
+/**
+ * Absolute addresses of the files of a model, as `listStoredModels` has them: all parts of a split model, and
+ * the file itself where the address of a hub's page about it was given. Empty for files. Throws as
+ * `createEngine` does.
+ */
+export function modelUrls(model: ModelSource, options: SourceOptions = {}): string[] {
+  const { files } = resolveSource(model, options, location.href);
+  return files.flatMap((file) => (file.kind === "url" ? file.url : []));
+}
+
 /** Resolves a model source; `base` is the page's address. */
 export function resolveSource(source: ModelSource, options: SourceOptions, base: string): ResolvedSource {
   if (typeof source === "string") {

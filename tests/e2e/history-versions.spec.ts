@@ -1,4 +1,4 @@
-/** Versions of messages, questions that are taken back, and conversations as files. The engine is scripted. */
+/** Versions of messages, questions taken back, and conversations as files. The engine is scripted. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "../support/fixtures.ts";

@@ -159,6 +159,29 @@ test("a changed file is noticed when asked to, and its old version goes", async 
   await site.stop();
 });
 
+test("the address of a hub's page about a file loads the file", async ({
+  shared,
+  bare,
+  small,
+  smallPage,
+}) => {
+  bare.files.set("/hub/o/r/resolve/main/small.gguf", small);
+  const page = await barePage(shared, bare);
+  const [model, hubEndpoint] = ["/hub/o/r/blob/main/small.gguf", "/hub"];
+  await open(page, { ...fromSite, model, hubEndpoint });
+  expect(await fingerprint(page)).toEqual(await fingerprint(smallPage));
+  const [urls, stored] = await page.evaluate(
+    async (options) => [
+      window.nomoat.modelUrls(options.model, options),
+      (await window.nomoat.listStoredModels()).map((each) => each.urls),
+    ],
+    { model, hubEndpoint },
+  );
+  expect(urls).toEqual([`${bare.origin}/hub/o/r/resolve/main/small.gguf`]);
+  expect(stored).toContainEqual(urls);
+  await page.close();
+});
+
 test("a full storage says what is missing", async ({ shared, small }) => {
   const site = await startBareSite();
   const page = await barePage(shared, site);

@@ -1,6 +1,6 @@
 /**
- * The wasm memory that models take. It only ever grows, so its size afterwards is its peak. The models are opened
- * as files, which saves a download and a copy in the store.
+ * The wasm memory that models take. It only ever grows, so its size afterwards is its peak. The models are
+ * opened as files, which saves a download and a copy in the store.
  */
 import { statSync } from "node:fs";
 import { barePage, dispose, openFile } from "../support/bare.ts";

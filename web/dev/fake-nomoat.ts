@@ -166,6 +166,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   } as unknown as Engine;
 }
 
+export function modelUrls({ url }: { url: string[] }): string[] {
+  return url;
+}
+
 export function chooseDevice(choice: DeviceChoice = "auto"): Promise<ChosenDevice> {
   const isolationHelps = false;
   if (choice !== "auto") return Promise.resolve({ backend: choice, reason: "asked", isolationHelps });

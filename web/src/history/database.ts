@@ -7,8 +7,8 @@ import { fromVersion1, readConversation, readMessage, type Conversation, type Me
 import { isAnswered, without } from "./tree";
 
 /**
- * One change. Messages are put one at a time; what another tab wrote is never replaced, only its parent changes
- * if that is removed.
+ * One change. Messages are put one at a time; what another tab wrote is never replaced, only its parent
+ * changes if that is removed.
  */
 export type Write =
   | { kind: "message"; message: Exclude<Message, { role: "unreadable" }>; title: string }

@@ -253,8 +253,8 @@ export const en = {
     corrupt: {
       title: "This is not a sound model file",
       help:
-        "The file is damaged, or it is not a model at all. Check the address, and try again: it is downloaded " +
-        "once more.",
+        "The file is damaged, or it is not a model at all. Check the address, and try again: it is " +
+        "downloaded once more.",
     },
     corruptOwn: {
       title: "This file cannot be read as a model",
