@@ -3,7 +3,8 @@
  * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
- * every second, ?context=40 has a context of 40 words. A file with the word "damaged" in it is a bad one.
+ * every second, ?context=40 has a context of 40 words. ?stall stands still in the middle of a download. A file
+ * with the word "damaged" in it is a bad one.
  */
 import type {
   CatalogueEntry,
@@ -133,6 +134,17 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
   if (options.device !== "cpu") failAs("error");
+  if (wish.has("stall")) {
+    onProgress?.({
+      phase: "download",
+      loaded: size / 2,
+      total: size,
+      downloaded: size / 2,
+      bytesPerSecond: 0,
+      secondsLeft: null,
+    });
+    await pause(2 ** 30, signal);
+  }
   const before = bytesStored();
   for (let loaded = before; loaded < size;) {
     await pause(wish.has("slow") ? 400 : 20, signal);
