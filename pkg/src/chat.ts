@@ -1,4 +1,5 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
+import { randomId } from "./id.js";
 import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
 
 /** One message of a conversation. Content parts may be text only. */
@@ -119,9 +120,7 @@ export class CompletionBuilder {
   readonly #includeUsage: boolean;
 
   constructor(model: string, includeUsage: boolean) {
-    const random = crypto.getRandomValues(new Uint8Array(12));
-    const id = `chatcmpl-${Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-    this.#head = { id, created: Math.floor(Date.now() / 1000), model };
+    this.#head = { id: `chatcmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model };
     this.#includeUsage = includeUsage;
   }
 

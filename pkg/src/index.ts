@@ -36,6 +36,7 @@ export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";
 export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
+export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";

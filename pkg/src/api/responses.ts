@@ -12,6 +12,7 @@ import type {
 } from "../chat.js";
 import type { ChatCompletions, CompletionOptions } from "../engine.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
+import { randomId } from "../id.js";
 import { toApiError } from "./errors.js";
 
 /** A message of the input. */
@@ -256,7 +257,7 @@ class ResponseBuilder {
   #number = 0;
 
   constructor(model: string, params: ResponseCreateParams) {
-    const random = crypto.randomUUID().replaceAll("-", "");
+    const random = randomId();
     this.#itemId = `msg_${random}`;
     this.#head = {
       id: `resp_${random}`,
