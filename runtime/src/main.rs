@@ -127,7 +127,7 @@ fn run(command: Command) -> Result<()> {
             if raw {
                 request.prompt = Some(prompt);
             } else {
-                let message = |role: &str, content| Message { role: role.into(), content };
+                let message = |role: &str, content: String| Message::new(role, &content);
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }

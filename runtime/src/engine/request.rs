@@ -1,7 +1,7 @@
 //! What is asked of the engine, and what it gives back.
 
 use super::{Error, Sampling};
-pub use crate::text::Message;
+pub use crate::text::{Message, Variables};
 use serde::{Deserialize, Serialize};
 
 /// What to answer, and how.
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Request {
     /// A conversation, which the model's chat template turns into a prompt.
     pub messages: Option<Vec<Message>>,
+    /// What the template gets beside them: `tools`, `documents`, `chat_template_kwargs`.
+    #[serde(flatten)]
+    pub variables: Variables,
     /// Or a text to continue.
     pub prompt: Option<String>,
     /// Tokens of the answer at most; default: until the context is full.

@@ -15,7 +15,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Message, Variables};
 pub use detokenizer::Detokenizer;
 pub use stop::StopMatcher;
 pub use tokenizer::Tokenizer;
