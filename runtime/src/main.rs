@@ -16,6 +16,7 @@ use std::time::Instant;
 mod bench;
 mod eval;
 mod info;
+mod prompt;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -63,6 +64,8 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
+    /// Show the prompt that a model gets for a conversation, and its token ids.
+    Prompt(prompt::Args),
     /// Measure a device: its limits, its kernels, whole models.
     Bench {
         #[command(subcommand)]
@@ -133,6 +136,7 @@ fn run(command: Command) -> Result<()> {
             }
             with_model(&model, &load, Task::Answer(request))
         }
+        Command::Prompt(args) => prompt::print(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)

@@ -78,6 +78,8 @@ enum Kind {
 struct Cutter {
     automaton: AhoCorasick,
     ids: Vec<u32>,
+    /// In order.
+    names: Vec<String>,
 }
 
 impl Cutter {
@@ -95,7 +97,9 @@ impl Cutter {
             .match_kind(MatchKind::LeftmostLongest)
             .build(&names)
             .map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?;
-        Ok(Self { automaton, ids })
+        let mut names: Vec<String> = names.into_iter().map(str::to_string).collect();
+        names.sort_unstable();
+        Ok(Self { automaton, ids, names })
     }
 
     /// Calls `piece` with each token and each stretch of plain text between them, in order.
@@ -272,6 +276,18 @@ impl Tokenizer {
     /// Start and end of each token in a text that must not count if it is in a message.
     pub(super) fn markers_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
         self.markers.automaton.find_iter(text).map(|found| (found.start(), found.end()))
+    }
+
+    /// Where the longest end of a text starts with which a marker begins.
+    pub(super) fn marker_begins(&self, text: &str) -> Option<usize> {
+        let names = &self.markers.names;
+        let longest = names.iter().map(String::len).max().unwrap_or(0);
+        let from = text.len().saturating_sub(longest);
+        text.char_indices().map(|(i, _)| i).filter(|i| *i >= from).find(|i| {
+            let tail = &text[*i..];
+            let next = names.partition_point(|name| name.as_str() < tail);
+            names.get(next).is_some_and(|name| name.starts_with(tail))
+        })
     }
 
     fn append_special(

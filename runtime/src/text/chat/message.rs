@@ -19,6 +19,44 @@ impl Message {
     }
 }
 
+impl Message {
+    pub(super) fn role(&self) -> String {
+        self.0.get_attr("role").unwrap_or_default().to_string()
+    }
+
+    /// The same message with another text; none if it has no text.
+    pub(super) fn with_other_text(&self) -> Option<Self> {
+        let change = |text: &str| format!("x{text}x");
+        let content = self.0.get_attr("content").ok()?;
+        let text = |value: &Value| value.as_str().filter(|text| !text.trim().is_empty()).map(change);
+        let other = match text(&content) {
+            Some(text) => Value::from(text),
+            None if content.kind() == ValueKind::Seq => {
+                let mut changed = false;
+                let mut parts = Vec::new();
+                for part in content.try_iter().ok()? {
+                    let other = part.get_attr("text").ok().as_ref().and_then(text);
+                    changed |= other.is_some();
+                    parts.push(other.map_or(part.clone(), |text| with(&part, "text", Value::from(text))));
+                }
+                changed.then(|| Value::from(parts))?
+            }
+            None => return None,
+        };
+        Some(Self(with(&self.0, "content", other)))
+    }
+}
+
+/// A map with another value for a key that it has.
+fn with(map: &Value, key: &str, value: Value) -> Value {
+    let keys = map.try_iter().into_iter().flatten();
+    Value::from_pairs(keys.map(|k| {
+        let old = map.get_item(&k).unwrap_or_default();
+        let new = if k.as_str() == Some(key) { value.clone() } else { old };
+        (k, new)
+    }))
+}
+
 impl TryFrom<Value> for Message {
     type Error = &'static str;
 

@@ -1,6 +1,7 @@
 //! Conversations to prompts, by the model's own chat template.
 
 mod environment;
+mod marks;
 mod message;
 mod python;
 
@@ -11,11 +12,13 @@ pub use message::{Message, Variables};
 
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
+use marks::StandIns;
+use message::map_strings;
 use minijinja::{Environment, Value};
+use std::cell::Cell;
 
-/// Breaks up a control token that is spelled out in a message, so that it stays text. It is a noncharacter,
-/// which no text contains.
-const MARK: char = '\u{fdd0}';
+/// Messages for which a template is rendered once more, one at a time.
+const MAX_SINGLE: usize = 64;
 
 const CHATML: &str = "{% for message in messages %}\
     {{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
@@ -63,25 +66,61 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &Variables,
     ) -> Result<Vec<u32>, TextError> {
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|m| Message(message::map_strings(&m.0, &|text| mark(tokenizer, text))))
-            .collect();
-        let prompt = self.render(&marked, variables)?;
-        tokenizer.encode_marked(&prompt, |plain| plain.replace(MARK, ""))
+        let prompt = self.render(messages, variables)?;
+        self.check_last(&prompt, messages, variables)?;
+        let stand_ins = StandIns::not_in(&prompt)?;
+        let spells = |value: &Value| {
+            let found = Cell::new(false);
+            map_strings(value, &|text| {
+                found.set(found.get() || marks::spells(tokenizer, text));
+                String::new()
+            });
+            found.get()
+        };
+        let replaced = |value: &Value| map_strings(value, &|text| stand_ins.replace(tokenizer, text));
+        let in_messages: Vec<usize> = (0..messages.len()).filter(|i| spells(&messages[*i].0)).collect();
+        let in_variables = [&variables.tools, &variables.documents].into_iter().flatten().any(spells);
+        if in_messages.is_empty() && !in_variables {
+            return tokenizer.encode(&prompt, true);
+        }
+        // With stand-ins in all these messages and, if wanted, in tools and documents.
+        let marked = |which: &[usize], with_variables: bool| {
+            let mut messages = messages.to_vec();
+            for i in which {
+                messages[*i] = Message(replaced(&messages[*i].0));
+            }
+            let mut variables = variables.clone();
+            if with_variables {
+                variables.tools = variables.tools.as_ref().map(replaced);
+                variables.documents = variables.documents.as_ref().map(replaced);
+            }
+            // A template that raises an error then shows nothing about its parts: all of them are text.
+            self.render(&messages, &variables).unwrap_or_default()
+        };
+        let other = marked(&in_messages, in_variables);
+        let mut text = stand_ins.mark(&prompt, &other);
+        if text != other && in_messages.len() <= MAX_SINGLE {
+            // One message at a time, so that less of the prompt differs.
+            text = stand_ins.mark(&prompt, &marked(&[], in_variables));
+            for i in &in_messages {
+                let other = stand_ins.mark(&prompt, &marked(&[*i], false));
+                text = stand_ins.either(&text, &other);
+            }
+        }
+        tokenizer.encode_marked(&text, |plain| stand_ins.restore(plain))
     }
-}
 
-/// Breaks up the control tokens in a text with [`MARK`].
-fn mark(tokenizer: &Tokenizer, text: &str) -> String {
-    let mut marked = String::with_capacity(text.len());
-    let mut from = 0;
-    for (start, end) in tokenizer.markers_in(text) {
-        let first = text[start..end].chars().next().map_or(0, char::len_utf8);
-        marked.push_str(&text[from..start + first]);
-        marked.push(MARK);
-        from = start + first;
+    /// A template that leaves out the last message would let the model answer something else.
+    fn check_last(&self, prompt: &str, messages: &[Message], variables: &Variables) -> Result<(), TextError> {
+        let Some((last, before)) = messages.split_last() else { return Ok(()) };
+        let Some(changed) = last.with_other_text() else { return Ok(()) };
+        let changed: Vec<Message> = before.iter().cloned().chain([changed]).collect();
+        match self.render(&changed, variables) {
+            Ok(other) if other == prompt => {
+                let role = last.role();
+                Err(TextError::Template(format!("it leaves out the last message, whose role is {role:?}")))
+            }
+            _ => Ok(()),
+        }
     }
-    marked.push_str(&text[from..]);
-    marked
 }
