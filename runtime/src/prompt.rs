@@ -19,6 +19,9 @@ pub struct Args {
     /// JSON file with a list of tools, as in OpenAI's API.
     #[arg(long)]
     tools: Option<PathBuf>,
+    /// A built-in template, such as `vicuna` or `plain`, instead of the file's.
+    #[arg(long)]
+    template: Option<String>,
     /// Print JSON with `prompt` and `ids`.
     #[arg(long)]
     json: bool,
@@ -36,8 +39,12 @@ pub fn print(args: &Args) -> Result<()> {
     ensure!(!headers.is_empty(), "the model has no files");
     let metadata = &mut headers[0].metadata;
     let tokenizer = Tokenizer::from_metadata(metadata)?;
-    let Some(template) = ChatTemplate::from_metadata(metadata, &tokenizer)? else {
-        bail!("this is a base model without a chat template");
+    let template = match &args.template {
+        Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+        None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
+    };
+    let Some(template) = template else {
+        bail!("this is a base model without a chat template: choose one with --template");
     };
     let messages: Vec<Message> = match (&args.messages, &args.prompt) {
         (Some(path), _) => read(path)?,

@@ -34,6 +34,9 @@ pub enum TextError {
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
+    /// No built-in template has this name.
+    #[error("{0}")]
+    UnknownTemplate(String),
     /// A text cannot be tokenised.
     #[error("the text cannot be tokenised: {0}")]
     Encode(String),
@@ -46,7 +49,7 @@ impl TextError {
             TextError::Unsupported(_) => "unsupported_feature",
             TextError::Vocabulary(_) => "corrupt_file",
             TextError::Template(_) => "template",
-            TextError::Encode(_) => "invalid_request",
+            TextError::UnknownTemplate(_) | TextError::Encode(_) => "invalid_request",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Conversations to prompts, by the model's own chat template.
 
+mod builtin;
 mod environment;
 mod marks;
 mod message;
@@ -12,6 +13,7 @@ pub use message::{Message, Variables};
 
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
+use builtin::{CHATML, TEMPLATES};
 use marks::StandIns;
 use message::map_strings;
 use minijinja::{Environment, Value};
@@ -19,10 +21,6 @@ use std::cell::Cell;
 
 /// Messages for which a template is rendered once more, one at a time.
 const MAX_SINGLE: usize = 64;
-
-const CHATML: &str = "{% for message in messages %}\
-    {{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
-    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// A model's chat template.
 #[derive(Debug)]
@@ -44,12 +42,24 @@ impl ChatTemplate {
             }
             None => return Ok(None),
         };
+        Ok(Some(Self::new(source, tokenizer)?))
+    }
+
+    /// A built-in template, for models from before templates: `chatml`, `alpaca`, `vicuna`, `koala`,
+    /// `open-assistant`, `gpt4all-j`, or `plain`, which only puts the texts together.
+    pub fn named(name: &str, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let Some((_, source)) = TEMPLATES.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = TEMPLATES.iter().map(|(name, _)| *name).collect();
+            let problem = format!("there is no template {name:?}; there are {}", known.join(", "));
+            return Err(TextError::UnknownTemplate(problem));
+        };
+        Self::new(source, tokenizer)
+    }
+
+    fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.spelled(id)).unwrap_or_default();
-        Ok(Some(Self {
-            environment: environment::new(source)?,
-            bos: spelled(tokenizer.bos()),
-            eos: spelled(tokenizer.eos()),
-        }))
+        let environment = environment::new(source)?;
+        Ok(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) })
     }
 
     /// The prompt for a conversation, up to where the model's answer begins.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 use super::*;
+use crate::text::chat::builtin::CHATML;
 use crate::text::tests::{message, pieces, words};
 use chrono::NaiveDate;
 use flate2::read::GzDecoder;
@@ -285,4 +286,35 @@ fn an_empty_template_counts_as_none() {
 fn absent_tools_and_documents_are_none() {
     let source = "{% if tools is not none %}tools{% elif documents is none %}plain{% endif %}";
     assert_eq!(render(source, &[]).unwrap(), "plain");
+}
+
+/// Against the formats that the makers document: Stanford Alpaca's `train.py`, FastChat's `conversation.py`
+/// (vicuna_v1.1, koala_v1), Open Assistant's model cards, GPT4All's first Python bindings.
+#[test]
+fn built_in_templates_are_their_makers() {
+    let tokenizer = Tokenizer::from_metadata(&mut pieces()).unwrap();
+    let named = |name: &str, messages: &[Message]| {
+        ChatTemplate::named(name, &tokenizer).unwrap().render(messages, &Variables::default()).unwrap()
+    };
+    let talk = [message("user", "Hi"), message("assistant", "Hello"), message("user", "Bye")];
+    let alpaca = "Below is an instruction that describes a task. Write a response that appropriately completes \
+        the request.\n\n### Instruction:\nHi\n\n### Response:";
+    assert_eq!(named("alpaca", &talk[..1]), alpaca);
+    let vicuna = "A chat between a curious user and an artificial intelligence assistant. The assistant gives \
+        helpful, detailed, and polite answers to the user's questions. USER: Hi ASSISTANT: Hello</s>\
+        USER: Bye ASSISTANT:";
+    assert_eq!(named("vicuna", &talk), vicuna);
+    let koala = "BEGINNING OF CONVERSATION: USER: Hi GPT: Hello</s>USER: Bye GPT:";
+    assert_eq!(named("koala", &talk), koala);
+    let open_assistant = "<|prompter|>Hi</s><|assistant|>Hello</s><|prompter|>Bye</s><|assistant|>";
+    assert_eq!(named("open-assistant", &talk), open_assistant);
+    let gpt4all = "### Instruction:\n The prompt below is a question to answer, a task to complete, or a \
+        conversation to respond to; decide which and write an appropriate response.\n\
+        ### Prompt: Hi\n### Response: Hello\n### Prompt: Bye\n### Response:";
+    assert_eq!(named("gpt4all-j", &talk), gpt4all);
+    assert_eq!(named("plain", &talk[..1]), "Hi");
+    let chatml = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(named("chatml", &talk[..1]), chatml);
+    let error = ChatTemplate::named("x", &tokenizer).unwrap_err().to_string();
+    assert!(error.contains("koala"), "{error}");
 }
