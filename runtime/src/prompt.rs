@@ -53,11 +53,14 @@ pub fn print(args: &Args) -> Result<()> {
     let tools = args.tools.as_deref().map(read).transpose()?;
     let variables = Variables { tools, ..Default::default() };
     let prompt = template.render(&messages, &variables)?;
+    if !args.json {
+        // Shown also where it cannot be used, because it lacks the last message.
+        println!("{prompt}\n");
+    }
     let ids = template.encode_chat(&tokenizer, &messages, &variables)?;
-    if args.json {
-        println!("{}", serde_json::json!({ "prompt": prompt, "ids": ids }));
-    } else {
-        println!("{prompt}\n\n{ids:?}");
+    match args.json {
+        true => println!("{}", serde_json::json!({ "prompt": prompt, "ids": ids })),
+        false => println!("{ids:?}"),
     }
     Ok(())
 }
