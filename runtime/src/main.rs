@@ -16,6 +16,7 @@ use std::time::Instant;
 mod bench;
 mod eval;
 mod info;
+mod prompt;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -63,6 +64,8 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
+    /// Show the prompt that a model gets for a conversation, and its token ids.
+    Prompt(prompt::Args),
     /// Measure a device: its limits, its kernels, whole models.
     Bench {
         #[command(subcommand)]
@@ -127,12 +130,13 @@ fn run(command: Command) -> Result<()> {
             if raw {
                 request.prompt = Some(prompt);
             } else {
-                let message = |role: &str, content| Message { role: role.into(), content };
+                let message = |role: &str, content: String| Message::new(role, &content);
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(request))
+            with_model(&model, &load, Task::Answer(Box::new(request)))
         }
+        Command::Prompt(args) => prompt::print(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
@@ -145,7 +149,7 @@ fn run(command: Command) -> Result<()> {
 
 /// What to do with a model.
 enum Task {
-    Answer(Request),
+    Answer(Box<Request>),
     Eval { golden: PathBuf, max_tokens: Option<usize> },
 }
 
@@ -196,7 +200,7 @@ fn on_device<D: Device>(
     }
     pollster::block_on(async {
         match task {
-            Task::Answer(request) => answer(&mut engine, request).await,
+            Task::Answer(request) => answer(&mut engine, *request).await,
             Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
         }
     })

@@ -20,6 +20,8 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// How many sequences can run at once, each with a whole context in the KV pool. Default: 1.
     pub sequences: Option<u32>,
+    /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
+    pub template: Option<String>,
     /// How the KV pool stores keys and values.
     pub kv_format: KvFormat,
 }
@@ -140,7 +142,10 @@ impl<D: Device> Loading<D> {
             check_architecture(architecture)?;
         }
         let tokenizer = Tokenizer::from_metadata(metadata)?;
-        let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
+        let template = match &self.options.template {
+            Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+            None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
+        };
         let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
         let context_length = context_length(self.options.context_length, &config)?;
         config.positions = context_length;

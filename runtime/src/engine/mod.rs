@@ -23,7 +23,9 @@ pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
-pub use request::{Event, FinishReason, Message, Progress, Request, SequenceId, Started, Timings, Usage};
+pub use request::{
+    Event, FinishReason, Message, Progress, Request, SequenceId, Started, Timings, Usage, Variables,
+};
 pub use sampler::Sampling;
 
 use crate::graph::Output;
@@ -105,7 +107,7 @@ impl<D: Device> Engine<D> {
                         "this is a base model without a chat template: give it a raw `prompt`".into(),
                     )
                 })?;
-                Ok(template.encode_chat(&self.tokenizer, messages)?)
+                Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
             }
             (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),

@@ -1,7 +1,7 @@
 //! What is asked of the engine, and what it gives back.
 
 use super::{Error, Sampling};
-pub use crate::text::Message;
+pub use crate::text::{Message, Variables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -12,6 +12,9 @@ use std::borrow::Cow;
 pub struct Request {
     /// A conversation, which the model's chat template turns into a prompt.
     pub messages: Option<Vec<Message>>,
+    /// What the template gets beside them: `tools`, `documents`, `chat_template_kwargs`.
+    #[serde(flatten)]
+    pub variables: Variables,
     /// Or a text to continue.
     pub prompt: Option<String>,
     /// Tokens of the answer at most; default: until the context is full.

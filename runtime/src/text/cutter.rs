@@ -11,6 +11,8 @@ const MAX_SPECIAL_BYTES: usize = 1 << 20;
 pub(super) struct Cutter {
     automaton: AhoCorasick,
     ids: Vec<u32>,
+    /// In order.
+    names: Vec<String>,
 }
 
 /// A part of a text.
@@ -37,7 +39,9 @@ impl Cutter {
             .match_kind(MatchKind::LeftmostLongest)
             .build(&names)
             .map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?;
-        Ok(Self { automaton, ids })
+        let mut names: Vec<String> = names.into_iter().map(str::to_string).collect();
+        names.sort_unstable();
+        Ok(Self { automaton, ids, names })
     }
 
     /// Calls `piece` with each token and each stretch of plain text between them, in order. White space after
@@ -68,6 +72,17 @@ impl Cutter {
     /// Start and end of each token in a text.
     pub(super) fn spans<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
         self.automaton.find_iter(text).map(|found| (found.start(), found.end()))
+    }
+
+    /// Where the longest end of a text starts with which a token begins.
+    pub(super) fn begins(&self, text: &str) -> Option<usize> {
+        let longest = self.names.iter().map(String::len).max().unwrap_or(0);
+        let from = text.len().saturating_sub(longest);
+        text.char_indices().filter(|(start, _)| *start >= from).find_map(|(start, _)| {
+            let tail = text.get(start..)?;
+            let next = self.names.partition_point(|name| name.as_str() < tail);
+            self.names.get(next).is_some_and(|name| name.starts_with(tail)).then_some(start)
+        })
     }
 }
 

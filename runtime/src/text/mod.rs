@@ -24,7 +24,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Message, Variables};
 pub use detokenizer::Detokenizer;
 pub use stop::StopMatcher;
 pub use tokenizer::Tokenizer;
@@ -46,6 +46,9 @@ pub enum TextError {
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
+    /// No built-in template has this name.
+    #[error("{0}")]
+    UnknownTemplate(String),
     /// A text cannot be tokenised.
     #[error("the text cannot be tokenised: {0}")]
     Encode(String),
@@ -58,7 +61,7 @@ impl TextError {
             TextError::Unsupported(_) => "unsupported_feature",
             TextError::Vocabulary(_) | TextError::Metadata(_) => "corrupt_file",
             TextError::Template(_) => "template",
-            TextError::Encode(_) => "invalid_request",
+            TextError::UnknownTemplate(_) | TextError::Encode(_) => "invalid_request",
         }
     }
 }

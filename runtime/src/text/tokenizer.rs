@@ -297,6 +297,11 @@ impl Tokenizer {
             && !self.spelled(id).is_some_and(|t| ["<unk>", "<s>", "<|endoftext|>"].contains(&t.as_str()))
     }
 
+    /// Where the longest end of a text starts with which a marker begins.
+    pub(super) fn marker_begins(&self, text: &str) -> Option<usize> {
+        self.markers.begins(text)
+    }
+
     fn append_special(
         &self,
         text: &str,
