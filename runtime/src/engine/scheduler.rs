@@ -293,7 +293,7 @@ impl Scheduler {
     pub fn set_slot(&self, slot: usize, model: &mut impl DeviceModel) {
         if let Some(answer) = self.sequences[slot].answer.as_ref().filter(|a| !a.sampler.is_argmax()) {
             let (seen, bias) = answer.sampler.adjustments();
-            model.set_slot(slot as u32, SlotState { seen, bias, mask: &[] });
+            model.set_slot(slot as u32, SlotState { seen, bias });
         }
     }
 }
