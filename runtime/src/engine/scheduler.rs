@@ -5,6 +5,7 @@
 //! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
 //! slot.
 
+use super::answer::Answer;
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
 use super::pool::Pool;
@@ -229,6 +230,12 @@ impl Scheduler {
             let pages = pages_of(share);
             next.pages.extend_from_slice(pages);
             next.pages.extend(std::iter::repeat_n(0, max_pages - pages.len()));
+        }
+        for (output, choice) in next.outputs.iter().zip(&next.choices) {
+            let answer = self.sequences.get(output.slot as usize).and_then(|s| s.answer.as_ref());
+            if let Some(mask) = answer.and_then(Answer::mask).filter(|_| choice.masked != 0) {
+                model.set_mask(output.slot, mask);
+            }
         }
         let begun = Instant::now();
         model.submit(&Step {

@@ -1,10 +1,11 @@
 //! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
-//! stop strings.
+//! stop strings, constraints on answers.
 
 mod byte_level;
 mod bytes;
 mod chat;
 mod detokenizer;
+pub mod grammar;
 mod pretokenize;
 mod sentencepiece;
 mod stop;

@@ -1,6 +1,8 @@
 //! The engine on the test device and a small model with random weights.
 
 mod answers;
+#[cfg(feature = "grammar")]
+mod constrained;
 mod loading;
 mod together;
 
