@@ -174,7 +174,7 @@ fn run(command: Command) -> Result<()> {
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(request))
+            with_model(&model, &load, Task::Answer(Box::new(request)))
         }
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
@@ -188,7 +188,7 @@ fn run(command: Command) -> Result<()> {
 
 /// What to do with a model.
 enum Task {
-    Answer(Request),
+    Answer(Box<Request>),
     Eval { golden: PathBuf, max_tokens: Option<usize> },
 }
 
@@ -236,7 +236,7 @@ fn on_device<D: Device>(
     );
     pollster::block_on(async {
         match task {
-            Task::Answer(request) => answer(&mut engine, request).await,
+            Task::Answer(request) => answer(&mut engine, *request).await,
             Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
         }
     })

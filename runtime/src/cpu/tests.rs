@@ -438,7 +438,7 @@ fn chosen_tokens() {
         let mask: Vec<u32> = (0..3)
             .map(|word| match one {
                 Some(id) => u32::from(id / 32 == word) << (id % 32),
-                None => (0..32).fold(0, |bits, _| bits << 1 | u32::from(random.bits() % 3 == 0)),
+                None => (0..32).fold(0, |bits, _| bits << 1 | u32::from(random.bits().is_multiple_of(3))),
             })
             .collect();
         subject.executor.set_mask(slots[0], &mask);

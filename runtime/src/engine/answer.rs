@@ -126,8 +126,9 @@ impl Answer {
         self.first_token.is_none().then_some(Progress::Prefill { done, total })
     }
 
-    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about. `room` is how many
-    /// more the context has room for. Tells whether there were such tokens: they are then fed like a prompt.
+    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about. `room` is how
+    /// many more the context has room for. Tells whether there were such tokens: they are then fed like a
+    /// prompt.
     pub fn take(
         &mut self,
         id: u32,

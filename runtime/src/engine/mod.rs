@@ -138,7 +138,8 @@ impl<D: Device> Engine<D> {
     }
 
     /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the
-    /// device ends all answers, one of a constraint ([`Error::Grammar`]) only its own. The future may be dropped: the next call continues.
+    /// device ends all answers, one of a constraint ([`Error::Grammar`]) only its own. The future may be
+    /// dropped: the next call continues.
     pub async fn advance(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {

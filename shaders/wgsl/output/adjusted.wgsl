@@ -2,8 +2,8 @@
 //   outputs [n_outputs]
 //   logits  [n_outputs, N_VOCAB] f32
 //   choices [n_outputs]
-//   seen    [n_slots, N_VOCAB + N_VOCAB / 32] how often each token is in the answer, and the top bit if it is in
-//           the prompt; then the slot's mask, a bit for each token: 1 if it may be chosen
+//   seen    [n_slots, N_VOCAB + N_VOCAB / 32] how often each token is in the answer, and the top bit if it is
+//           in the prompt; then the slot's mask, a bit for each token: 1 if it may be chosen
 //   bias    [n_slots, N_VOCAB] f32
 #import common/output
 struct Choice {

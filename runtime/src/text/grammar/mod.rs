@@ -10,7 +10,7 @@ mod compile;
 #[cfg(feature = "grammar")]
 mod schema;
 #[cfg(all(test, feature = "grammar"))]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 #[cfg(not(feature = "grammar"))]
 mod without;
