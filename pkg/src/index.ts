@@ -12,6 +12,8 @@ export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
+  Grammar,
+  ResponseFormat,
   ChatCompletionStreamParams,
   ChatCompletionWholeParams,
   ChatMessage,

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
-    self, Device, Engine, LoadOptions, Loading, Message, Progress, Request, Sampling, cpu_kernels,
+    self, Device, Engine, GrammarText, LoadOptions, Loading, Message, NamedSchema, Progress, Request,
+    ResponseFormat, Sampling, cpu_kernels,
 };
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
@@ -51,6 +52,8 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         #[command(flatten)]
+        form: Form,
+        #[command(flatten)]
         load: Load,
     },
     /// Show a model's metadata and the memory that it needs.
@@ -84,6 +87,45 @@ enum Command {
         #[command(flatten)]
         load: Load,
     },
+}
+
+/// What the answer must be.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Form {
+    /// The answer is a JSON object.
+    #[arg(long)]
+    json: bool,
+    /// The answer is JSON that fits the schema in this file.
+    #[arg(long)]
+    json_schema: Option<PathBuf>,
+    /// The answer matches this regular expression.
+    #[arg(long)]
+    regex: Option<String>,
+    /// The answer is a sentence of the grammar in this file, in llguidance's dialect of Lark.
+    #[arg(long)]
+    lark: Option<PathBuf>,
+}
+
+impl Form {
+    fn apply(self, request: &mut Request) -> Result<()> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        if let Some(path) = self.json_schema {
+            let schema = serde_json::from_str(&read(&path)?)
+                .with_context(|| format!("{} is not JSON", path.display()))?;
+            request.response_format = ResponseFormat::JsonSchema { json_schema: NamedSchema { schema } };
+        } else if self.json {
+            request.response_format = ResponseFormat::JsonObject;
+        }
+        request.grammar = match (self.regex, self.lark) {
+            (Some(regex), _) => Some(GrammarText::Regex(regex)),
+            (None, Some(path)) => Some(GrammarText::Lark(read(&path)?)),
+            (None, None) => None,
+        };
+        Ok(())
+    }
 }
 
 #[derive(clap::Args)]
@@ -124,9 +166,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, load } => {
+        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, form, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = Sampling { temperature, seed, ..Default::default() };
+            form.apply(&mut request)?;
             if raw {
                 request.prompt = Some(prompt);
             } else {

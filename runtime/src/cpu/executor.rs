@@ -53,6 +53,7 @@ struct Slot {
     /// See [`crate::graph::Choice::choose`].
     seen: Vec<u32>,
     bias: Vec<f32>,
+    mask: Vec<u32>,
 }
 
 impl Executor {
@@ -148,6 +149,14 @@ impl Executor {
         }
     }
 
+    /// Sets the tokens that masked choices of a slot's outputs may take: see [`crate::graph::allows`].
+    pub fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.mask.clear();
+            slot.mask.extend_from_slice(mask);
+        }
+    }
+
     /// The logits of an output of the last step.
     pub fn logits(&self, output: usize) -> &[f32] {
         let n = self.graph.n_vocab();
@@ -222,7 +231,7 @@ impl Executor {
             let Some(slot) = self.slots.get_mut(output.slot as usize) else { continue };
             if output.by_choice != 0 {
                 self.adjusted.copy_from_slice(&self.values[at + i * n..][..n]);
-                let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias);
+                let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias, &slot.mask);
                 if let Some(seen) = slot.seen.get_mut(id as usize) {
                     *seen += 1;
                 }

@@ -11,6 +11,7 @@ use crate::quant::Format;
 use crate::text::{ChatTemplate, Tokenizer};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -209,7 +210,8 @@ impl<D: Device> Loading<D> {
         let scheduler = Scheduler::new(prepared.model.capacity(), prepared.info.context_length);
         let engine = Engine {
             model: prepared.model,
-            tokenizer: prepared.tokenizer,
+            tokenizer: Arc::new(prepared.tokenizer),
+            grammars: None,
             template: prepared.template,
             info: prepared.info,
             scheduler,

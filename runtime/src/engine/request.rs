@@ -1,9 +1,11 @@
 //! What is asked of the engine, and what it gives back.
 
 use super::{Error, Sampling};
+use crate::text::grammar::Constraint;
 pub use crate::text::{Message, Variables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// What to answer, and how.
@@ -23,12 +25,67 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.
     pub continue_ids: Vec<u32>,
+    /// Whether the answer must be JSON.
+    pub response_format: ResponseFormat,
+    /// Or what else it must match.
+    pub grammar: Option<GrammarText>,
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
 }
 
+/// Whether an answer must be JSON; as OpenAI's `response_format`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Any text.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that fits a schema.
+    JsonSchema {
+        /// The schema.
+        json_schema: NamedSchema,
+    },
+}
+
+/// A JSON Schema as in OpenAI's `response_format`. Its name, description and `strict` change nothing: answers
+/// always fit.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct NamedSchema {
+    /// The schema.
+    pub schema: Value,
+}
+
+/// What an answer must match.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum GrammarText {
+    /// A regular expression, from beginning to end.
+    Regex(String),
+    /// A grammar in llguidance's dialect of Lark.
+    Lark(String),
+}
+
 impl Request {
+    /// What the answer must be; none: any text.
+    pub fn constraint(&self) -> Result<Option<Constraint>, Error> {
+        Ok(match (&self.response_format, &self.grammar) {
+            (ResponseFormat::Text, None) => None,
+            (ResponseFormat::Text, Some(GrammarText::Regex(regex))) => Some(Constraint::Regex(regex.clone())),
+            (ResponseFormat::Text, Some(GrammarText::Lark(lark))) => Some(Constraint::Lark(lark.clone())),
+            (ResponseFormat::JsonObject, None) => Some(Constraint::JsonObject),
+            (ResponseFormat::JsonSchema { json_schema }, None) => {
+                Some(Constraint::JsonSchema(json_schema.schema.clone()))
+            }
+            (_, Some(_)) => {
+                let message = "a request has either a response_format of JSON or a grammar";
+                return Err(Error::InvalidRequest(message.into()));
+            }
+        })
+    }
+
     /// Reads a request. Sampling settings are beside the other fields. An error names the field. Half a
     /// surrogate pair, such as half an emoji, becomes U+FFFD.
     pub fn from_json(json: &str) -> Result<Self, Error> {

@@ -99,10 +99,18 @@ impl Dispatch {
 /// What a choice of tokens reads besides logits, per slot.
 #[derive(Debug)]
 pub(super) struct SlotBuffers {
-    /// `[slots, n_vocab]`.
+    /// `[slots, n_vocab + n_vocab / 32]`: a slot's seen tokens, and after them its mask. They share a buffer
+    /// because kernels may not bind more of them.
     pub seen: wgpu::Buffer,
     /// `[slots, n_vocab]`.
     pub bias: wgpu::Buffer,
+}
+
+impl SlotBuffers {
+    /// The byte in `seen` where a slot begins.
+    pub fn seen_at(&self, slot: u32, n_vocab: usize) -> u64 {
+        4 * (n_vocab + n_vocab.div_ceil(32)) as u64 * u64::from(slot)
+    }
 }
 
 /// One way to run the graph.

@@ -15,7 +15,7 @@ pub mod testing;
 pub mod uses;
 
 pub use builder::Builder;
-pub use choice::{BIN, BINS, Choice, IN_PROMPT};
+pub use choice::{BIN, BINS, Choice, IN_PROMPT, allows};
 pub use step::{Capacity, Chosen, KvFormat, Output, PAGE, Step, Token};
 
 /// Index into [`Graph::values`].

@@ -1,5 +1,5 @@
 //! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
-//! stop strings.
+//! stop strings, constraints on answers.
 
 mod bpe;
 mod bytes;
@@ -7,6 +7,7 @@ mod charsmap;
 mod chat;
 mod cutter;
 mod detokenizer;
+pub mod grammar;
 mod pretokenize;
 mod rwkv;
 mod sentencepiece;

@@ -20,7 +20,7 @@ fn case(name: &str) -> Engine<Cpu> {
 
 /// The answer to "yo" of at most 12 tokens.
 fn chat(name: &str, stop: &[&str]) -> (String, FinishReason) {
-    let yo = Message { role: "user".into(), content: "yo".into() };
+    let yo = Message::new("user", "yo");
     let stop = stop.iter().map(|stop| stop.to_string()).collect();
     let request = Request { prompt: None, messages: Some(vec![yo]), stop, ..greedy("", 12) };
     let told = answer(&mut case(name), request);

@@ -2,6 +2,8 @@
 
 mod answers;
 mod cases;
+#[cfg(feature = "grammar")]
+mod constrained;
 mod loading;
 mod together;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
 use crate::graph::testing::{Random, cases, distance};
-use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId};
+use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId, allows};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
@@ -277,6 +277,10 @@ fn choices_by_slot() {
         Choice { min_p: 0.2, ..plain },
         Choice { temperature: 0.0, presence_penalty: 0.5, adjusts: 1, ..plain },
         Choice { repetition_penalty: 1.3, frequency_penalty: 0.2, adjusts: 1, ..plain },
+        Choice { masked: 1, ..plain },
+        Choice { masked: 1, top_k: 40, temperature: 0.7, ..plain },
+        Choice { masked: 1, temperature: 0.0, ..plain },
+        Choice { masked: 1, min_p: 0.2, repetition_penalty: 1.3, adjusts: 1, ..plain },
     ];
     for n_vocab in [4, 2049, 49_152] {
         for together in [1, 4] {
@@ -285,6 +289,21 @@ fn choices_by_slot() {
             }
         }
     }
+}
+
+/// A mask that allows one token, a tenth of all without the likeliest, or half of them.
+fn random_mask(random: &mut Random, n_vocab: usize, counter: u32) -> Vec<u32> {
+    let one = random.bits() as usize % n_vocab;
+    let mut mask = vec![0; n_vocab.div_ceil(32)];
+    let is_allowed = |id: usize, bits: u64| match counter % 3 {
+        0 => id == one,
+        1 => id == one || (bits.is_multiple_of(10) && id != n_vocab / 2),
+        _ => id == one || bits.is_multiple_of(2),
+    };
+    for id in (0..n_vocab).filter(|id| is_allowed(*id, random.bits() >> 20)) {
+        mask[id / 32] |= 1 << (id % 32);
+    }
+    mask
 }
 
 /// One output per choice, and one more without a choice.
@@ -316,14 +335,20 @@ fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
         executor.set_slot(output.slot, seen, &bias);
     }
     let mut chosen = vec![Vec::new(); n];
+    let mut random = Random(n_vocab as u64 + 1);
     for counter in 0..12 {
+        let masks: Vec<Vec<u32>> = (0..n).map(|_| random_mask(&mut random, n_vocab, counter)).collect();
+        for (output, mask) in case.outputs.iter().zip(&masks) {
+            executor.set_mask(output.slot, mask);
+        }
         let now: Vec<Choice> = choices.iter().map(|choice| Choice { counter, ..*choice }).collect();
         let rows: Vec<f32> = logits.iter().flatten().copied().collect();
         executor.write_value(case.inputs[0].0, &rows);
         pollster::block_on(executor.step(&Step { choices: &now, ..case.step() })).unwrap();
         for i in 0..n {
-            let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias);
+            let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias, &masks[i]);
             assert_eq!(executor.chosen[i].id, expected, "{:?} of {n_vocab}, {n} together", now[i]);
+            assert!(now[i].masked == 0 || allows(&masks[i], expected as usize));
             seen[i][expected as usize] += 1;
             chosen[i].push(expected);
         }
