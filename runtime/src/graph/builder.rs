@@ -38,9 +38,14 @@ impl Builder {
         self.weight(Weight { source, is_vector: false, n_rows, n_cols })
     }
 
-    /// A vector tensor `[n]`.
+    /// A vector tensor of `n` numbers.
     pub fn vector(&mut self, tensor: impl Into<String>, n: usize) -> WeightId {
-        let source = Source::Tensor { name: tensor.into(), first_row: 0 };
+        self.part_of_vector(tensor, 0, n)
+    }
+
+    /// `n` numbers of a vector tensor, starting at number `first`.
+    pub fn part_of_vector(&mut self, tensor: impl Into<String>, first: usize, n: usize) -> WeightId {
+        let source = Source::Tensor { name: tensor.into(), first_row: first };
         self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n })
     }
 

@@ -48,7 +48,7 @@ pub struct Value {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Rows of a tensor in the model file, starting at `first_row`. A tensor `[n_experts, n_rows, n_cols]`
-    /// has `n_experts * n_rows` rows; each expert is `n_rows` of them.
+    /// has `n_experts * n_rows` rows; each expert is `n_rows` of them. A vector's rows are its numbers.
     Tensor {
         /// The tensor's name.
         name: String,

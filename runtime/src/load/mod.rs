@@ -86,15 +86,19 @@ impl FileLoader {
         for (i, (weight, &format)) in graph.weights.iter().zip(formats).enumerate() {
             let Source::Tensor { name, first_row } = &weight.source else { continue };
             let Some(tensor) = tensors.get(name.as_str()) else { continue };
-            let n_rows = tensor.n_elements() / weight.n_cols.max(1) as u64;
-            let row_bytes = tensor.n_bytes / n_rows.max(1);
+            // A vector's rows are its numbers.
+            let (n_rows, n_cols) = match weight.is_vector {
+                true => (weight.n_cols, 1),
+                false => (weight.n_rows, weight.n_cols),
+            };
+            let row_bytes = tensor.n_bytes / (tensor.n_elements() / n_cols.max(1) as u64).max(1);
             placed.push(Placed {
                 weight: WeightId(i),
                 is_vector: weight.is_vector,
                 format,
                 n_cols: weight.n_cols,
                 offset: tensor.offset + *first_row as u64 * row_bytes,
-                n_bytes: weight.n_rows as u64 * row_bytes,
+                n_bytes: n_rows as u64 * row_bytes,
             });
         }
         placed.sort_by_key(|p| std::cmp::Reverse(p.offset));

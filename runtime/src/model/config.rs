@@ -1,9 +1,12 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
+use super::ModelError;
+use super::family::{Family, Windows, WithoutRope, family};
 use super::keys::{Keys, Pattern, missing};
 use super::rope::{RopeScaling, Scalings, scalings};
-use super::{ModelError, Windows, family};
+use super::traits::{Sizes, Traits};
 use crate::gguf::Metadata;
+use crate::graph::NormKind;
 
 /// A transformer's dimensions.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +21,7 @@ pub struct Config {
     pub head_dim: usize,
     /// Leading floats of a head that are rotated.
     pub n_rot: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square or the variance in norms.
     pub norm_eps: f32,
     /// Tokens of the vocabulary.
     pub n_vocab: usize,
@@ -26,11 +29,13 @@ pub struct Config {
     pub context_length: usize,
     /// Positions that the model was trained for at first, before a longer context.
     pub original_context: usize,
-    /// Positions that a sequence will have. Long rope divides frequencies by other numbers where these are more
-    /// than [`Self::original_context`].
+    /// Positions that a sequence will have. Long rope divides frequencies by other numbers where these are
+    /// more than [`Self::original_context`].
     pub positions: usize,
     /// Whether frequencies are divided by the tensors of long rope (arXiv 2402.13753).
     pub is_long_rope: bool,
+    /// What only some families have.
+    pub traits: Traits,
 }
 
 /// The dimensions of a layer.
@@ -48,6 +53,8 @@ pub struct LayerConfig {
     pub rope_base: f64,
     /// Scaling of the rotary embedding.
     pub rope_scaling: RopeScaling,
+    /// Whether queries and keys are rotated, in a family with rotary embedding.
+    pub has_rope: bool,
 }
 
 /// Positions are numbers of 32 bits.
@@ -106,22 +113,28 @@ impl Config {
             window: 0,
             rope_base,
             rope_scaling,
+            has_rope: true,
         };
         let mut layers: Vec<LayerConfig> = sizes.map(layer).collect();
         set_windows(&mut layers, family.windows, &keys, context_length)?;
+        set_rope(&mut layers, family);
+        let sizes = Sizes { n_embd, n_heads: first, n_layers, original_context };
+        let eps = match family.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
         let config = Self {
             layers,
             n_embd,
             head_dim,
             n_rot: keys.count("rope.dimension_count")?.unwrap_or(head_dim),
-            norm_eps: keys
-                .f32("attention.layer_norm_rms_epsilon")?
-                .ok_or_else(|| missing(&keys.key("attention.layer_norm_rms_epsilon")))?,
+            norm_eps: keys.f32(eps)?.ok_or_else(|| missing(&keys.key(eps)))?,
             n_vocab,
             context_length,
             original_context,
             positions: context_length,
             is_long_rope,
+            traits: (family.traits)(&keys, &sizes)?,
             architecture: keys.architecture().to_string(),
         };
         keys.check_unread()?;
@@ -157,7 +170,7 @@ impl Config {
             }
         }
         if self.norm_eps < 0.0 {
-            return bad(format!("layer_norm_rms_epsilon is {}", self.norm_eps));
+            return bad(format!("the epsilon of norms is {}", self.norm_eps));
         }
         Ok(())
     }
@@ -177,7 +190,11 @@ fn set_windows(
     context_length: usize,
 ) -> Result<(), ModelError> {
     let name = "attention.sliding_window";
-    let window = match keys.u64(name)? {
+    let default = match windows {
+        Windows::Some { default, .. } => Some(default),
+        Windows::Unknown | Windows::All => None,
+    };
+    let window = match keys.u64(name)?.or(default) {
         None | Some(0) => return Ok(()),
         // One as long as the context leaves nothing out.
         Some(window) if window >= context_length as u64 => 0,
@@ -187,9 +204,9 @@ fn set_windows(
         Windows::Unknown if window == 0 => return Ok(()),
         Windows::Unknown => return Err(ModelError::Feature("sliding-window attention".into())),
         Windows::All => vec![true; layers.len()],
-        Windows::AllBut(period) => {
+        Windows::Some { all_but, .. } => {
             let pattern = keys.pattern("attention.sliding_window_pattern", layers.len())?;
-            match pattern.unwrap_or(Pattern::Period(period)) {
+            match pattern.unwrap_or(Pattern::Period(all_but)) {
                 Pattern::Flags(flags) => flags,
                 // All but every nth, or all.
                 Pattern::Period(period) => {
@@ -201,10 +218,22 @@ fn set_windows(
     let base = keys.f32("rope.freq_base_swa")?;
     for (layer, _) in layers.iter_mut().zip(has_window).filter(|(_, has_window)| *has_window) {
         layer.window = window;
-        if let Windows::AllBut(_) = windows {
-            layer.rope_base = base.map_or(layer.rope_base, f64::from);
+        if let Windows::Some { base: default, .. } = windows {
+            layer.rope_base = base.map(f64::from).or(default).unwrap_or(layer.rope_base);
             layer.rope_scaling = RopeScaling::NONE;
         }
     }
     Ok(())
+}
+
+/// Takes the rotary embedding from the layers that do without it.
+fn set_rope(layers: &mut [LayerConfig], family: &Family) {
+    let has_windows = layers.iter().any(|layer| layer.window > 0);
+    for (i, layer) in layers.iter_mut().enumerate() {
+        layer.has_rope = match family.without_rope {
+            WithoutRope::None => true,
+            WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
+            WithoutRope::WithoutWindow => layer.window > 0 || !has_windows,
+        };
+    }
 }
