@@ -275,7 +275,7 @@ mod tests {
     fn activations_are_those_of_tables() {
         for (f, at_1, at_minus_2) in [
             (Activation::Silu, 0.731_058_6, -0.238_405_84),
-            (Activation::GeluErf, 0.841_344_75, -0.045_500_264),
+            (Activation::GeluErf, 0.841_344_8, -0.045_500_264),
             (Activation::GeluQuick, 0.845_795_8, -0.064_341_38),
             (Activation::Relu, 1.0, 0.0),
             (Activation::ReluSquared, 1.0, 0.0),
@@ -284,7 +284,7 @@ mod tests {
             close(activate(f, -2.0), at_minus_2);
         }
         // The approximation differs by less than 4e-4.
-        assert!((activate(Activation::Gelu, 1.0) - 0.841_344_75).abs() < 4e-4);
+        assert!((activate(Activation::Gelu, 1.0) - 0.841_344_8).abs() < 4e-4);
         close(activate(Activation::ReluSquared, 3.0), 9.0);
         close(unary(Unary::SoftCap(2.0), 2.0), 2.0 * 0.761_594_2);
         close(unary(Unary::Clamp(2.0), -5.0), -2.0);
