@@ -111,7 +111,7 @@ test("a cut download goes on where it stopped", async ({ shared, bare, small, sm
   const path = "/models/cut.gguf";
   bare.files.set(path, small);
   // Four shards are on their way at a time: some are there by then, not all.
-  bare.faults.set(path, { cutAfter: 4.1 * SHARD });
+  bare.faults.set(path, { cutAfter: 4.1 * SHARD, thenBusy: true });
   const error = await openingError(page, { model: path });
   expect(error).toMatchObject({ name: "NetworkError", code: "network" });
   const [stored] = await page.evaluate(() => window.nomoat.listStoredModels());

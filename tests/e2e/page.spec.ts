@@ -92,7 +92,7 @@ test("an interrupted download goes on after a reload; a damaged shard is fetched
   small,
 }) => {
   const site = await startChatSite(small);
-  site.faults.set(MODEL_PATH, { cutAfter: 4.1 * SHARD });
+  site.faults.set(MODEL_PATH, { cutAfter: 4.1 * SHARD, thenBusy: true });
   const chat = await Chat.open(shared, site.origin, "cpu");
   await chat.download.click();
   await expect(chat.alert).toContainText("The connection failed");
