@@ -184,8 +184,9 @@ function stops(value: unknown): string[] {
 function logitBias(value: unknown): Record<string, number> | undefined {
   if (value == null) return undefined;
   const bias = record(value, "logit_bias");
+  const isId = (id: string) => /^\d{1,10}$/.test(id) && Number(id) <= MAX_ID;
   for (const [id, amount] of Object.entries(bias))
-    if (!/^\d{1,10}$/.test(id) || Number(id) > MAX_ID || typeof amount !== "number" || !(Math.abs(amount) <= 100))
+    if (!isId(id) || typeof amount !== "number" || !(Math.abs(amount) <= 100))
       throw new InvalidRequestError(
         "`logit_bias` maps token ids to numbers from -100 to 100.",
         `logit_bias.${id}`,

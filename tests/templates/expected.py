@@ -36,10 +36,12 @@ class Generation(Extension):
 
 
 def environment():
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    extensions = [Generation, loopcontrols]
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
 
     def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        options = {"indent": indent, "separators": separators, "sort_keys": sort_keys}
+        return json.dumps(x, ensure_ascii=ensure_ascii, **options)
 
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
@@ -66,7 +68,8 @@ def main(arguments):
         print(render(templates[arguments[1]]["source"], CONVERSATIONS[arguments[2]]))
         return
     if arguments:
-        sources = {path.stem: path.read_bytes().decode() for path in sorted(Path(arguments[0]).glob("*.jinja"))}
+        paths = sorted(Path(arguments[0]).glob("*.jinja"))
+        sources = {path.stem: path.read_bytes().decode() for path in paths}
     else:
         templates = json.loads(gzip.decompress(FILE.read_bytes()))["templates"]
         sources = {name: template["source"] for name, template in templates.items()}
@@ -80,8 +83,8 @@ def main(arguments):
     data = {"conversations": list(CONVERSATIONS.items()), "templates": templates}
     data = json.dumps(data, ensure_ascii=False, indent=0).encode()
     FILE.write_bytes(gzip.compress(data, 9, mtime=0))
-    print(f"{len(templates)} templates, {len(CONVERSATIONS)} conversations, {errors} errors, {len(data)} bytes, "
-          f"{FILE.stat().st_size} compressed")
+    print(f"{len(templates)} templates, {len(CONVERSATIONS)} conversations, {errors} errors, "
+          f"{len(data)} bytes, {FILE.stat().st_size} compressed")
 
 
 main(sys.argv[1:])

@@ -74,8 +74,8 @@ impl Choice {
         logit + bias
     }
 
-    /// Chooses a token. `seen` and `bias` have one number per token, or are empty if `adjusts` is 0. `mask` is
-    /// as for [`allows`], or empty if `masked` is 0; if it allows no token, any may come. The logits are
+    /// Chooses a token. `seen` and `bias` have one number per token, or are empty if `adjusts` is 0. `mask`
+    /// is as for [`allows`], or empty if `masked` is 0; if it allows no token, any may come. The logits are
     /// adjusted in place.
     pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32], mask: &[u32]) -> u32 {
         if self.adjusts != 0 {

@@ -311,13 +311,13 @@ pub enum Op {
     MatMul { x: ValueId, weight: WeightId, out: ValueId },
     /// `out = x + bias`, for each row.
     Bias { x: ValueId, bias: WeightId, out: ValueId },
-    /// Rotary embedding: pair i is rotated by `position * turns[i] / factors[i]` full turns, and multiplied by
-    /// the magnitude. The rest of a head is copied.
+    /// Rotary embedding: pair i is rotated by `position * turns[i] / factors[i]` full turns, and multiplied
+    /// by the magnitude. The rest of a head is copied.
     Rope { x: ValueId, rope: Rope, out: ValueId },
     /// Writes the step's keys or values to a cache, as f16.
     KvWrite { x: ValueId, cache: CacheId, half: Half },
-    /// Causal attention, see [`Attention`]. With a cache, over the sequence's keys and values there; `k` and `v` are written to
-    /// it before. Without a cache, over the step's rows of the same sequence.
+    /// Causal attention, see [`Attention`]. With a cache, over the sequence's keys and values there; `k` and
+    /// `v` are written to it before. Without a cache, over the step's rows of the same sequence.
     Attention { q: ValueId, k: ValueId, v: ValueId, cache: Option<CacheId>, shape: Attention, out: ValueId },
     /// `out = f(x)`.
     Unary { x: ValueId, f: Unary, out: ValueId },

@@ -1,5 +1,5 @@
-//! Q5_0: scale d (f16), then 4 bytes with the highest bit of each weight, then 16 bytes of nibbles as in Q4_0.
-//! w = d (q - 16).
+//! Q5_0: scale d (f16), then 4 bytes with the highest bit of each weight, then 16 bytes of nibbles as in
+//! Q4_0. w = d (q - 16).
 
 use super::{BLOCK, Layout, LayoutRow, Row, Sample, bits, half_at};
 

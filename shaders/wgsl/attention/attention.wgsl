@@ -5,8 +5,8 @@
 //           pages[p / PAGE] * PAGE + p % PAGE
 //   q       [n_tokens, N_HEADS * HEAD_DIM] f32
 //   y       [n_tokens, N_HEADS * VALUE_DIM] f32, two per element
-//   k, v    the KV pool, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values] f16, two per
-//           element in v
+//   k, v    the KV pool, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values] f16, two
+//           per element in v
 //   sinks   [N_HEADS] f32: a score for each head that takes part in its softmax, but has no value
 //   partial [step.n_splits, N_HEADS, VALUE_DIM + 2] f32, two per element: weighted sums of values, then the
 //           highest score and the total weight

@@ -6,8 +6,8 @@
 //   y       [n_tokens, N_COLS] f32
 //
 // Numbers are written one or, where N_COLS is a multiple of 32, four at a time. Rows of w are filled up with
-// zeros to whole blocks. One thread per block of 32. Tokens of other pieces of the matrix are skipped; each piece has a dispatch.
-// Grid: x = blocks / 64, y = n_tokens.
+// zeros to whole blocks. One thread per block of 32. Tokens of other pieces of the matrix are skipped; each
+// piece has a dispatch. Grid: x = blocks / 64, y = n_tokens.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;

@@ -6,7 +6,8 @@ fn load_block(i: u32) -> Block {
     let s = scale_and_offset(i);
     return Block(array<vec4<f32>, 8>(
         unsigned_bytes(q.low.x), unsigned_bytes(q.low.y), unsigned_bytes(q.low.z), unsigned_bytes(q.low.w),
-        unsigned_bytes(q.high.x), unsigned_bytes(q.high.y), unsigned_bytes(q.high.z), unsigned_bytes(q.high.w),
+        unsigned_bytes(q.high.x), unsigned_bytes(q.high.y),
+        unsigned_bytes(q.high.z), unsigned_bytes(q.high.w),
     ), s.x, s.y);
 }
 

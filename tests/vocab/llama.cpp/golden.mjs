@@ -1,4 +1,5 @@
-// What llama.cpp makes of `texts.json` with the vocabularies that `make.py` has written, through node-llama-cpp:
+// What llama.cpp makes of `texts.json` with the vocabularies that `make.py` has written, through
+// node-llama-cpp:
 //
 //     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
 //     node tests/vocab/llama.cpp/golden.mjs

@@ -1,7 +1,7 @@
 """Makes the vocabularies of this folder: `python make.py` (needs `gguf` and `sentencepiece` from PyPI).
 
-- `bpe.gguf.gz`: byte-level BPE whose merges were learned on whole texts, so that every boundary of a word that a
-  pre-tokenizer sets, or does not set, changes the tokens.
+- `bpe.gguf.gz`: byte-level BPE whose merges were learned on whole texts, so that every boundary of a word that
+  a pre-tokenizer sets, or does not set, changes the tokens.
 - `t5.gguf.gz`: a unigram model that SentencePiece has trained, with a small map of characters.
 - `rwkv.gguf.gz`: single bytes and the most frequent byte strings of up to eight.
 
@@ -69,7 +69,8 @@ def bpe():
 def t5():
     with tempfile.TemporaryDirectory() as folder:
         # Full-width letters, a ligature, a composed accent, several spaces of other widths.
-        rules = {"ﬁ": "fi", "e\u0301": "\u00e9", "　": " ", "…": "...", "Ａ": "A", "Ｂ": "B", "\t": " ", "\n": " "}
+        rules = {"ﬁ": "fi", "e\u0301": "\u00e9", "　": " ", "…": "...", "Ａ": "A", "Ｂ": "B"}
+        rules |= {"\t": " ", "\n": " "}
         line = lambda text: " ".join(f"{ord(c):X}" for c in text)
         tsv = Path(folder) / "rules.tsv"
         tsv.write_text("".join(f"{line(a)}\t{line(b)}\n" for a, b in rules.items()))

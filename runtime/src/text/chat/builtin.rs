@@ -24,7 +24,8 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         "vicuna",
         "{% if messages[0].role == 'system' %}{{ messages[0].content + ' ' }}{% else %}\
         {{ 'A chat between a curious user and an artificial intelligence assistant. ' \
-        ~ \"The assistant gives helpful, detailed, and polite answers to the user's questions. \" }}{% endif %}\
+        ~ \"The assistant gives helpful, detailed, and polite answers to the user's questions. \" }}\
+        {% endif %}\
         {% for message in messages %}{% if message.role == 'user' %}\
         {{ 'USER: ' + message.content + ' ' }}{% elif message.role == 'assistant' %}\
         {{ 'ASSISTANT: ' + message.content + eos_token }}{% endif %}{% endfor %}\

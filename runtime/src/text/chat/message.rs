@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 pub struct Message(pub(super) Value);
 
 impl Message {
-    /// A message of a text. The role is `system`, `user`, `assistant`, or another one that the template knows.
+    /// A message of a text. The role is `system`, `user`, `assistant`, or another one that the template
+    /// knows.
     pub fn new(role: &str, content: &str) -> Self {
         Self(Value::from_pairs([("role", role), ("content", content)]))
     }

@@ -171,7 +171,8 @@ impl Formatter for Python {
         Ok(())
     }
 
-    /// Python's `repr` of a float: an exponent has two digits at least and is used from 1e16 on and below 1e-4.
+    /// Python's `repr` of a float: an exponent has two digits at least and is used from 1e16 on and below
+    /// 1e-4.
     fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
         let size = value.abs();
         if size == 0.0 || (1e-4..1e16).contains(&size) {

@@ -1,5 +1,5 @@
-// Adds the sums, or a function of them, to the residual stream. A unit is four neighbouring rows of the weight. out_width, n_rows and
-// first_row are multiples of 4.
+// Adds the sums, or a function of them, to the residual stream. A unit is four neighbouring rows of the
+// weight. out_width, n_rows and first_row are multiples of 4.
 //   residual, y  [step rows, out_width] f32, four per vec4
 #import matmul/bias
 #import common/unary
