@@ -1,7 +1,7 @@
 """Makes the vocabularies of this folder: `python make.py` (needs `gguf` and `sentencepiece` from PyPI).
 
-- `bpe.gguf.gz`: byte-level BPE whose merges were learned on whole texts, so that every boundary of a word that
-  a pre-tokenizer sets, or does not set, changes the tokens.
+- `bpe.gguf.gz`: byte-level BPE whose merges were learned on whole texts, so that every boundary of a word
+  that a pre-tokenizer sets, or does not set, changes the tokens.
 - `t5.gguf.gz`: a unigram model that SentencePiece has trained, with a small map of characters.
 - `rwkv.gguf.gz`: single bytes and the most frequent byte strings of up to eight.
 
