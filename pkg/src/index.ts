@@ -30,6 +30,7 @@ export type {
   ResponseOutputText,
   ResponseStreamEvent,
   ResponseStreamParams,
+  ResponseTextFormat,
   ResponseUsage,
   ResponseWholeParams,
   Responses,
