@@ -1,6 +1,6 @@
 /**
- * The built page in Chromium: from a first visit to a chat without a server. Where the device does not matter,
- * it is the CPU, because a software adapter needs seconds to open.
+ * The built page in Chromium: from a first visit to a chat without a server. Where the device does not
+ * matter, it is the CPU, because a software adapter needs seconds to open.
  */
 import { statSync } from "node:fs";
 import { Chat, MODEL_PATH, startChatSite } from "../support/chat.ts";

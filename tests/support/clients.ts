@@ -1,5 +1,6 @@
 /**
- * Official clients of OpenAI's API in a page, unmodified: the newest major version of each and the one before.
+ * Official clients of OpenAI's API in a page, unmodified: the newest major version of each and the one
+ * before.
  * Bundled by `e2e/clients.spec.ts`.
  */
 import { createOpenAI } from "@ai-sdk/openai";
