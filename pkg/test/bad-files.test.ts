@@ -5,7 +5,7 @@ import { CorruptFileError } from "../src/errors.js";
 import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, RemoteFile } from "../src/protocol.js";
-import { SHARD_SIZE } from "../src/store.js";
+import { SHARD_SIZE, ShardStore } from "../src/store.js";
 import { FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
 import { FileServer, type Served } from "./server.js";
 
@@ -185,4 +185,19 @@ test("servers whose copies may differ: it starts once again, with one answer for
     assert.deepEqual(server.log.at(-1)?.range, undefined);
     assert.equal(server.log.filter(({ range }) => range === undefined).length, 1);
   }
+});
+
+test("a manifest that makes no sense is not believed", async (t) => {
+  const server = await serve(t, { body: good });
+  const env = fakeEnv();
+  await load(env, [remote(server)]);
+  const key = [...env.cache.entries.keys()].find((entry) => entry.includes("/manifest/")) ?? "";
+  env.cache.entries.set(key, new TextEncoder().encode('{"size": 1e15, "digests": []}'));
+  // Its shards are still there, and nobody knows of what.
+  const models = await new ShardStore(env.cache, "https://page.test").models();
+  assert.deepEqual(
+    models.map(({ name, urls }) => ({ name, urls })),
+    [{ name: "", urls: [] }],
+  );
+  assert.deepEqual(await load(env, [remote(server)]), [sha256(good)]);
 });

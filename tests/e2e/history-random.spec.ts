@@ -48,23 +48,24 @@ function setFaults(tab: Tab, faults: { read?: boolean; write?: boolean }): Promi
   return tab.page.evaluate((given) => void Object.assign(window.faults, given), faults);
 }
 
-/** Waits until a tab shows what the model says, and this number of lasting notices. */
-async function shows(tab: Tab, model: Model, number: number, what: string, lasting = 0): Promise<void> {
+/** Waits until a tab shows what the model says. */
+async function shows(tab: Tab, model: Model, number: number, what: string): Promise<void> {
   const expected = {
     path: model.path(number).map(({ text }) => text),
     titles: model.talks.map(({ title }) => title).sort(),
-    isBusy: false,
-    lasting,
   };
-  // One call, which waits in the page: this runs a thousand times.
-  const shown = await tab.page.evaluate(async (wanted) => {
-    for (const end = performance.now() + 10_000; ;) {
-      const now = window.shown();
-      if (JSON.stringify(now) === wanted || performance.now() > end) return now;
-      await new Promise((resolve) => requestAnimationFrame(resolve));
-    }
-  }, JSON.stringify(expected));
-  expect(shown, what).toEqual(expected);
+  try {
+    await tab.page.waitForFunction(
+      (wanted) => {
+        const { path, titles, isBusy } = window.shown();
+        return !isBusy && JSON.stringify({ path, titles: titles.sort() }) === wanted;
+      },
+      JSON.stringify(expected),
+      { timeout: 10_000 },
+    );
+  } catch {
+    expect(await tab.page.evaluate(() => window.shown()), what).toEqual({ ...expected, isBusy: false });
+  }
 }
 
 /** Lets the page say what it shows. Runs before its own scripts. */
@@ -73,15 +74,14 @@ function installShown(): void {
     [...document.querySelectorAll(selector)].map((element) => element.textContent?.trim() ?? "");
   window.shown = () => ({
     path: texts(".question .plain, .answer .markdown"),
-    titles: texts(".conversation-open").sort(),
+    titles: texts(".conversation-open"),
     isBusy: document.querySelector(".answer-foot.live, .waiting") !== null,
-    lasting: document.querySelectorAll(".bar:not(.passing)").length,
   });
 }
 
 declare global {
   interface Window {
-    shown(): { path: string[]; titles: string[]; isBusy: boolean; lasting: number };
+    shown(): { path: string[]; titles: string[]; isBusy: boolean };
   }
 }
 
@@ -232,8 +232,9 @@ test(`${STEPS} random steps in two tabs, with failing reads and writes`, async (
     if (change !== undefined) {
       if (fails) await setFaults(tab, { write: true });
       await change();
+      await shows(tab, model, number, what);
       if (fails) {
-        await shows(tab, model, number, what, 1);
+        await expect(tab.lasting, what).toHaveCount(1);
         if (random() < 0.3) {
           // The tab is closed over what it could not store; the next page stores it.
           await tab.page.reload();
@@ -263,7 +264,10 @@ test(`${STEPS} random steps in two tabs, with failing reads and writes`, async (
         if (kind === "reload") await tab.lasting.getByRole("button", { name: "Try again" }).click();
       }
     }
-    await Promise.all(tabs.map((other, index) => shows(other, model, index, what)));
+    for (const [index, other] of tabs.entries()) {
+      await expect(other.lasting, what).toHaveCount(0);
+      await shows(other, model, index, what);
+    }
     if (step % 25 === 24 || step === STEPS - 1)
       await expect.poll(() => stored(tab), { message: what }).toEqual(model.texts());
   }

@@ -3,7 +3,7 @@
  * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
- * every second, ?context=40 has a context of 40 words. ?stall stands still in the middle of a download. A
+ * every second, ?context=40 has a context of 40 words, ?stall stands still in the middle of a download. A
  * file with the word "damaged" in it is a bad one.
  */
 import type {
