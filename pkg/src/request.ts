@@ -35,6 +35,8 @@ const IGNORED = [
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
+/** Token ids have 32 bits. */
+const MAX_ID = 0xffffffff;
 const ROLES = new Map([
   ["system", "system"],
   ["developer", "system"],
@@ -81,7 +83,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
 /** Token ids as the runtime takes them. */
 export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   const list: unknown[] = Array.from(ids ?? []);
-  if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= 0xffffffff))
+  if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID))
     throw new InvalidRequestError("Token ids are integers from 0.", "ids");
   return Uint32Array.from(list as number[]);
 }
@@ -147,7 +149,7 @@ function logitBias(value: unknown): Record<string, number> | undefined {
   if (value == null) return undefined;
   const bias = record(value, "logit_bias");
   for (const [id, amount] of Object.entries(bias))
-    if (!/^\d{1,10}$/.test(id) || typeof amount !== "number" || !(Math.abs(amount) <= 100))
+    if (!/^\d{1,10}$/.test(id) || Number(id) > MAX_ID || typeof amount !== "number" || !(Math.abs(amount) <= 100))
       throw new InvalidRequestError(
         "`logit_bias` maps token ids to numbers from -100 to 100.",
         `logit_bias.${id}`,

@@ -95,6 +95,8 @@ test("a wrong field is named", () => {
     [{ messages, seed: -1 }, "seed"],
     [{ messages, stop: [""] }, "stop"],
     [{ messages, logit_bias: { x: 1 } }, "logit_bias.x"],
+    [{ messages, logit_bias: { "9999999999": 1 } }, "logit_bias.9999999999"],
+    [{ messages, logit_bias: { "4294967296": 1 } }, "logit_bias.4294967296"],
     [{ messages, n: 2 }, "n"],
     [{ messages, tools: [{}] }, "tools"],
     [{ messages, logprobs: true }, "logprobs"],

@@ -99,6 +99,8 @@ pub enum Kernel {
         kind: NormKind,
         weight: bool,
         bias: bool,
+        /// Whether a residual is added.
+        add: bool,
         numbers: Numbers,
     },
     /// `normed`: an RMS norm comes first.
@@ -128,6 +130,10 @@ pub enum Kernel {
         sinks: bool,
     },
     AttentionMerge,
+    /// `norms`: queries and keys are normalised.
+    HeadsEnd {
+        norms: bool,
+    },
     Elementwise(Elementwise, Numbers),
     Pad,
     SelectRows(Numbers),
@@ -278,11 +284,12 @@ impl Kernel {
             Kernel::Embed(layout, numbers) => {
                 of("embed/embed", &[("WEIGHT", layout.name), numbers.setting()])
             }
-            Kernel::Norm { kind, weight, bias, numbers } => {
+            Kernel::Norm { kind, weight, bias, add, numbers } => {
                 let kind = ("KIND", yes_or(kind == NormKind::Rms, "rms", "layer"));
                 let vectors =
                     [("WEIGHT", yes_or(weight, "weight", "none")), ("BIAS", yes_or(bias, "bias", "none"))];
-                of("norm/norm", &[&[kind][..], &vectors, &[numbers.setting()]].concat())
+                let add = ("ADD", yes_or(add, "add", "none"));
+                of("norm/norm", &[&[kind][..], &vectors, &[add, numbers.setting()]].concat())
             }
             Kernel::Quantise { normed } => of("norm/quantise", &[("X", yes_or(normed, "normed", "plain"))]),
             Kernel::Matvec(operands, tail, lanes) => projection("matmul/matvec", operands, tail, lanes),
@@ -318,6 +325,9 @@ impl Kernel {
                 of("attention/attention_few", &[("PARTS", parts), keys.setting(), sinks])
             }
             Kernel::AttentionMerge => of("attention/attention_merge", &[]),
+            Kernel::HeadsEnd { norms } => {
+                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none"))])
+            }
             Kernel::Elementwise(op, numbers) => {
                 let op = match op {
                     Elementwise::Unary => "unary",
@@ -355,14 +365,17 @@ impl Kernel {
         let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad];
         all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
         for is in [false, true] {
+            all.push(HeadsEnd { norms: is });
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
         }
         for numbers in [Numbers::One, Numbers::Four] {
             use self::Elementwise::*;
             all.extend([Unary, Gated, Add, Mul, Bias].map(|op| Kernel::Elementwise(op, numbers)));
             all.push(SelectRows(numbers));
-            for (weight, bias) in [(false, false), (false, true), (true, false), (true, true)] {
-                all.extend([NormKind::Rms, NormKind::Layer].map(|kind| Norm { kind, weight, bias, numbers }));
+            for bits in 0..8 {
+                let [weight, bias, add] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let kinds = [NormKind::Rms, NormKind::Layer];
+                all.extend(kinds.map(|kind| Norm { kind, weight, bias, add, numbers }));
             }
         }
         for keys in [Keys::Two, Keys::Eight] {

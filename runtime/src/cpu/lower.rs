@@ -62,6 +62,7 @@ pub(super) fn lower(
         match &group.work {
             Work::Op(op) => lowering.op(op)?,
             Work::Products(products) => lowering.products(products.clone())?,
+            Work::NormAdd(_) => return Err(CpuError::Internal("a group that the CPU does not run".into())),
         }
     }
     lowering.stages.extend(graph.logits.map(Stage::Likeliest));
@@ -90,7 +91,7 @@ impl Fuses for ByColumns {
     fn takes(&self, part: &Part) -> bool {
         match part {
             Part::Bias(_) | Part::Unary(_) | Part::Gate | Part::GatedBy(..) | Part::Add(_) => true,
-            Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
+            Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
         }
     }
 

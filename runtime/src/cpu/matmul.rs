@@ -58,8 +58,12 @@ impl Activations {
 
     /// Prepares a row of activations.
     pub fn prepare(self, x: &[f32], out: &mut [u8]) {
-        let (blocks, _) = x.as_chunks::<BLOCK>();
-        for (x, out) in blocks.iter().zip(out.chunks_exact_mut(self.block_bytes())) {
+        let (blocks, rest) = x.as_chunks::<BLOCK>();
+        // Zeros follow a row that is not whole blocks.
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(&last);
+        for (x, out) in blocks.iter().chain(last).zip(out.chunks_exact_mut(self.block_bytes())) {
             let mut q = [0; BLOCK];
             let unit = match self {
                 Activations::F32 => {

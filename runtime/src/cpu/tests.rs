@@ -127,6 +127,14 @@ fn matmuls() {
     }
 }
 
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with(&case, false, case.tolerance);
+    }
+}
+
 #[test]
 fn embeddings() {
     for format in Format::ALL {
@@ -211,7 +219,11 @@ fn whole_layers() {
         Layers::of(Format::F32),
         Layers { biases: true, n_layers: 2, ..Layers::of(Format::F16) },
         Layers { head_norms: true, rope: rope(16, true), ..Layers::of(Format::Q8_0) },
-        Layers { biases: true, head_norms: true, ..Layers::of(Format::Q4_1) },
+        Layers { biases: true, head_norms: true, post_norms: true, ..Layers::of(Format::Q4_1) },
+        Layers {
+            rope: RopeShape { n_heads: 4, head_dim: 18, n_rot: 6, neox: false },
+            ..Layers::of(Format::F16)
+        },
         Layers { rope: rope(8, true), window: 5, n_layers: 2, ..Layers::of(Format::Q4_0) },
         Layers { rope: rope(8, false), ..Layers::of(Format::Q4_0) },
         Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) },

@@ -22,6 +22,7 @@ pub(super) struct Matrix {
     /// The form that activations need for it.
     pub activations: Activations,
     pub n_rows: usize,
+    n_cols: usize,
     /// The layout's blocks in a row.
     pub n_blocks: usize,
     /// The layout's blocks in a block of the file's format.
@@ -111,8 +112,8 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
         (Source::Constant(numbers), _) => 4 * numbers.len() as u64,
         (_, true) => 4 * weight.n_cols as u64,
         _ => {
-            let blocks =
-                weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / format.block_len()) as u64;
+            let row = format.row_blocks(weight.n_cols) as u64;
+            let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * row;
             blocks * (format.quants_bytes() + format.scales_bytes()) as u64
         }
     };
@@ -142,17 +143,18 @@ impl Matrix {
         n_cols: usize,
         name: &str,
     ) -> Result<Self, CpuError> {
-        if !n_cols.is_multiple_of(format.block_len()) {
+        if !n_cols.is_multiple_of(format.block_len()) && !format.is_float() {
             let blocks = format.name();
             return Err(CpuError::Internal(format!(
                 "{name} has rows of {n_cols}, not whole blocks of {blocks}"
             )));
         }
         let layout = format.layout();
-        let (n_blocks, per_block) = (n_cols / layout.block_len(), format.layout_blocks());
+        let per_block = format.layout_blocks();
+        let n_blocks = format.row_blocks(n_cols) * per_block;
         let bytes = n_rows.div_ceil(TILE).saturating_mul(n_blocks * tile_bytes(layout));
         let activations = Activations::of(layout, int8);
-        Ok(Self { layout, activations, n_rows, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
+        Ok(Self { layout, activations, n_rows, n_cols, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
     }
 
     /// Tiles below each other.
@@ -213,7 +215,9 @@ impl Matrix {
                 quants.extend_from_slice(&tile_quants[(w * TILE + row % TILE) * word..][..word]);
             }
         }
-        self.layout.dequantise(&quants, &scales)
+        let mut numbers = self.layout.dequantise(&quants, &scales);
+        numbers.truncate(self.n_cols);
+        numbers
     }
 }
 

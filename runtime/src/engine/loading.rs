@@ -276,7 +276,7 @@ fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Forma
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
     let bytes_in = |format: Format| -> usize {
         let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
-        of_format.map(|(w, _)| w.n_rows * w.n_cols / format.block_len() * format.block_bytes()).sum()
+        of_format.map(|(w, _)| w.n_rows * format.row_bytes(w.n_cols)).sum()
     };
     let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
     ModelInfo {

@@ -69,6 +69,11 @@ impl<D: Device> Engine<D> {
     /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
     pub fn start(&mut self, request: Request) -> Result<Started, Error> {
         request.sampling.check()?;
+        let n_vocab = self.info.vocab_size;
+        if let Some(id) = request.sampling.logit_bias.keys().find(|id| **id as usize >= n_vocab) {
+            let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
+            return Err(Error::InvalidRequest(message));
+        }
         let mut ids = self.prompt_ids(&request)?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;

@@ -10,7 +10,7 @@ pub enum GgufError {
     NotGguf([u8; 4]),
     /// A page of the web.
     #[error(
-        "this is not a model but a web page; download the file itself, and log in where its server asks for it"
+        "this is not a model but a web page; download the file itself, and log in if its server asks for it"
     )]
     WebPage,
     /// What Git keeps in place of a large file.

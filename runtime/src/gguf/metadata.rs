@@ -220,9 +220,9 @@ impl From<&[&str]> for Value {
 /// A file's key-value pairs, in its order.
 ///
 /// Getters return `None` for a key that is absent. They take a value of another type where that leaves no
-/// doubt: an integer of any width, a whole float for an integer, an integer for a float, 0 and 1 for a boolean,
-/// and a list whose elements are all equal for one of them. Any other type is an error, because a key that
-/// counted as absent would give a wrong result.
+/// doubt: an integer of any width, a whole float for an integer, an integer for a float, 0 and 1 for a
+/// boolean, and a list whose elements are all equal for one of them. Any other type is an error, because a
+/// key that counted as absent would give a wrong result.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,

@@ -14,11 +14,11 @@ pub(super) const FEW_ROWS: u32 = 8;
 pub(super) enum Tail {
     /// Stored, or a function of it.
     Plain { f: Option<Unary>, out: ValueId },
-    /// Added to another value.
-    Residual { residual: ValueId, out: ValueId },
+    /// It, or a function of it, is added to another value.
+    Residual { f: Option<Unary>, residual: ValueId, out: ValueId },
     /// A gate and its partner.
     Gated { f: Gate, out: ValueId },
-    /// Queries, keys and values: rotated, then stored or written to a cache.
+    /// Queries, keys and values: normalised and rotated, then stored or written to a cache.
     Heads(Heads),
 }
 
@@ -34,6 +34,8 @@ pub(super) struct Heads {
     pub cache: Option<CacheId>,
     /// The rotary embedding of queries and keys.
     pub rope: Option<Rope>,
+    /// The norms of queries and keys; what is not in the group has that of the other.
+    pub norms: Option<[Norm; 2]>,
 }
 
 /// A group's tail in the form that kernels have, and its biases: one per product, or none. None if no kernel
@@ -51,7 +53,10 @@ pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<Weig
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),
             ([Part::Unary(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
             ([Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
-                Some(Tail::Residual { residual: *residual, out })
+                Some(Tail::Residual { f: None, residual: *residual, out })
+            }
+            ([Part::Unary(f), Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
+                Some(Tail::Residual { f: Some(*f), residual: *residual, out })
             }
             _ => heads(graph, &split),
         },
@@ -73,24 +78,33 @@ fn split_bias(product: &Product) -> (Option<WeightId>, &[Part], &Product) {
 
 fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> Option<Tail> {
     let mut heads = Heads::default();
-    let mut turns = Vec::new();
+    // Of queries and keys.
+    let (mut turns, mut norms) = (Vec::new(), Vec::new());
     for (_, parts, product) in products {
         let width = graph.weight(product.weight).n_rows;
-        let (rope, rest) = match parts {
-            [Part::Rope(rope), rest @ ..] => (Some(*rope), rest),
+        let (norm, rest) = match parts {
+            [Part::Norm(norm), rest @ ..] => (Some(*norm), rest),
             rest => (None, *rest),
+        };
+        let (rope, rest) = match rest {
+            [Part::Rope(rope), rest @ ..] => (Some(*rope), rest),
+            rest => (None, rest),
         };
         let is_first = |others: &[usize]| others.iter().all(|other| *other == 0);
         match (rest, product.out) {
             ([], Some(out)) if is_first(&[heads.q, heads.k, heads.v]) => {
                 (heads.q, heads.out) = (width, Some(out));
                 turns.push(rope);
+                norms.push(norm);
             }
             ([Part::KvWrite(cache, Half::Keys)], None) if is_first(&[heads.k, heads.v]) => {
                 (heads.k, heads.cache) = (width, Some(*cache));
                 turns.push(rope);
+                norms.push(norm);
             }
-            ([Part::KvWrite(cache, Half::Values)], None) if heads.v == 0 && rope.is_none() => {
+            ([Part::KvWrite(cache, Half::Values)], None)
+                if heads.v == 0 && rope.is_none() && norm.is_none() =>
+            {
                 if heads.cache.is_some_and(|known| known != *cache) {
                     return None;
                 }
@@ -99,22 +113,44 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
             _ => return None,
         }
     }
-    // Queries and keys must have the same rotary embedding, except for the number of heads, or none.
-    let plain = |rope: &Rope| Rope { n_heads: 0, ..*rope };
+    // Queries and keys must have the same rotary embedding, except for the number of heads, or none. Their
+    // norms may have different weights.
+    let plain_rope = |rope: &Rope| Rope { n_heads: 0, ..*rope };
+    let plain_norm = |norm: &Norm| Norm { weight: None, ..*norm };
     heads.rope = turns.first().copied().flatten();
-    if turns.iter().any(|rope| rope.as_ref().map(plain) != heads.rope.as_ref().map(plain)) {
+    let norm = norms.first().copied().flatten();
+    if turns.iter().any(|rope| rope.as_ref().map(plain_rope) != heads.rope.as_ref().map(plain_rope))
+        || norms.iter().any(|other| other.as_ref().map(plain_norm) != norm.as_ref().map(plain_norm))
+    {
         return None;
     }
+    heads.norms = norm.map(|norm| [norm, norms.last().copied().flatten().unwrap_or(norm)]);
     let head = heads.head_dim();
+    // Nothing but a norm is no matter of heads.
+    let has_more = heads.rope.is_some() || heads.cache.is_some();
+    let is_known = |norm: Norm| {
+        let weight = norm.weight.map(|weight| graph.weight(weight).n_cols);
+        norm.kind == NormKind::Rms && norm.run == head && weight == Some(head) && norm.bias.is_none()
+    };
+    if !heads.norms.is_none_or(|norms| has_more && norms.into_iter().all(is_known)) {
+        return None;
+    }
     let is_whole = [heads.q, heads.k, heads.v].iter().all(|width| width.is_multiple_of(head));
-    let n_rot = heads.rope.map_or(0, |rope| rope.n_rot);
-    (is_whole && head.is_multiple_of(4) && n_rot.is_multiple_of(4)).then_some(Tail::Heads(heads))
+    (is_whole && head.is_multiple_of(2)).then_some(Tail::Heads(heads))
 }
 
 impl Heads {
-    /// Floats per head. Without a rotary embedding, heads do not matter and any divisor works.
+    /// Floats per head. Without a rotary embedding and norms, heads do not matter and any divisor works.
     pub fn head_dim(&self) -> usize {
-        self.rope.map_or(4, |rope| rope.head_dim)
+        let of_norms = self.norms.map(|[norm, _]| norm.run);
+        self.rope.map(|rope| rope.head_dim).or(of_norms).unwrap_or(4)
+    }
+
+    /// Whether the projection's kernel can do it all. Otherwise, another kernel takes its results: the floats
+    /// of one head are computed by several workgroups, so none of them can normalise it.
+    pub fn are_direct(&self) -> bool {
+        let n_rot = self.rope.map_or(0, |rope| rope.n_rot);
+        self.norms.is_none() && self.head_dim().is_multiple_of(4) && n_rot.is_multiple_of(4)
     }
 }
 
@@ -131,7 +167,7 @@ impl Accepts<'_> {
     fn can_stack(&self, graph: &Graph, ids: &[WeightId]) -> bool {
         let first = graph.weight(ids[0]);
         let format = self.formats[ids[0].0];
-        let row_blocks = first.n_cols / format.block_len();
+        let row_blocks = format.row_blocks(first.n_cols);
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);
@@ -144,9 +180,8 @@ impl Accepts<'_> {
 }
 
 impl Fuses for Accepts<'_> {
-    fn takes(&self, part: &Part) -> bool {
-        // The floats of one head are computed by several workgroups, so no kernel can normalise them.
-        !matches!(part, Part::HeadNorm(_))
+    fn adds_norms(&self) -> bool {
+        true
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {

@@ -9,7 +9,7 @@ use super::buffers::Buffers;
 use super::kernels::{Constants, Pipeline};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
-use crate::graph::fuse::{Group, Work, fuse, unfused};
+use crate::graph::fuse::{Group, NormAdd, Work, fuse, unfused};
 use crate::graph::{
     Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
     PAGE, Rope, Unary, Value, ValueId, WeightId,
@@ -193,6 +193,8 @@ enum Scratch {
     Padded(Value),
     /// Cosines and sines, for these turns, factors, `n_rot` and the bits of this magnitude.
     RopeTable(WeightId, WeightId, usize, u32),
+    /// Queries, keys and values of this width, as they come from the projection.
+    Products(usize),
     /// A placeholder for the table without a rotary embedding.
     NoTable,
     /// Partial results of attention, for these numbers of heads and of dimensions of values.
@@ -225,6 +227,9 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
+                Work::NormAdd(NormAdd { x, norm, residual, out }) => {
+                    self.norm(*x, *norm, Some(*residual), *out)?;
+                }
             }
             ends.push(self.dispatches.len());
         }
@@ -240,7 +245,7 @@ impl Lowering<'_> {
         match *op {
             Op::Embed { weight, by, out } => self.embed(weight, by, out),
             Op::MatMul { x, weight, out } => self.matmul(x, weight, out),
-            Op::Norm { x, norm, out } => self.norm(x, norm, out),
+            Op::Norm { x, norm, out } => self.norm(x, norm, None, out),
             Op::Bias { x, bias, out } => {
                 let bias = self.vector(bias)?.clone();
                 let numbers = Numbers::of(self.graph.value(out).width | bias.at);
@@ -301,7 +306,13 @@ impl Lowering<'_> {
         self.push(Kernel::Elementwise(op, numbers), &constants, &resources, domain, grid)
     }
 
-    fn norm(&mut self, x: ValueId, norm: Norm, out: ValueId) -> Result<(), GpuError> {
+    fn norm(
+        &mut self,
+        x: ValueId,
+        norm: Norm,
+        residual: Option<ValueId>,
+        out: ValueId,
+    ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(x);
         let runs = width / norm.run.max(1);
         let mut constants = vec![
@@ -326,8 +337,11 @@ impl Lowering<'_> {
             NormKind::Rms => nomoat_shaders::NormKind::Rms,
             NormKind::Layer => nomoat_shaders::NormKind::Layer,
         };
-        let (weight, bias) = (norm.weight.is_some(), norm.bias.is_some());
-        let kernel = Kernel::Norm { kind, weight, bias, numbers: Numbers::of(norm.run) };
+        if let Some(residual) = residual {
+            resources.push(whole("residual", self.value(residual)?));
+        }
+        let (weight, bias, add) = (norm.weight.is_some(), norm.bias.is_some(), residual.is_some());
+        let kernel = Kernel::Norm { kind, weight, bias, add, numbers: Numbers::of(norm.run) };
         let grid = [Extent::Fixed(runs as u32), Extent::Rows(domain, 1), SINGLE];
         self.push(kernel, &constants, &resources, domain, grid)
     }

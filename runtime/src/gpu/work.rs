@@ -2,7 +2,7 @@
 //! can take, for comparison with measured times.
 
 use super::accepts::{Tail, tail};
-use crate::graph::fuse::{Group, Products, Work as GroupWork};
+use crate::graph::fuse::{Group, NormAdd, Products, Work as GroupWork};
 use crate::graph::{CacheId, Chosen, Domain, Graph, Op, Step, Token, Value, ValueId, WeightId};
 use crate::quant::Format;
 
@@ -29,6 +29,10 @@ impl Counter<'_> {
         let (mut work, what) = match &group.work {
             GroupWork::Op(op) => self.op(op),
             GroupWork::Products(products) => self.products(products),
+            GroupWork::NormAdd(NormAdd { norm, out, .. }) => {
+                let vectors = norm.vectors().fold(Work::default(), |work, id| work + self.vector(id));
+                (vectors, format!("norm, add {}", self.graph.value(*out).width))
+            }
         };
         let read = match group.work {
             // Reads only as many rows as it writes.
@@ -138,7 +142,7 @@ impl Counter<'_> {
 
     fn row_bytes(&self, id: WeightId) -> u64 {
         let format = self.formats[id.0];
-        (self.graph.weight(id).n_cols / format.block_len() * format.block_bytes()) as u64
+        format.row_bytes(self.graph.weight(id).n_cols) as u64
     }
 
     fn vector(&self, id: WeightId) -> Work {

@@ -261,3 +261,85 @@ fn likeliest(row: &[f32], target: u32) -> Chosen {
     let target_logit = row[(target as usize).min(row.len() - 1)];
     Chosen { id: index as u32, logit, log_sum: sum.ln(), target_logit }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: f32, expected: f32) {
+        assert!((found - expected).abs() < 1e-5 * expected.abs().max(0.01), "{found} {expected}");
+    }
+
+    /// At 1 and -2, as tables of the normal distribution and of e^x give them.
+    #[test]
+    fn activations_are_those_of_tables() {
+        for (f, at_1, at_minus_2) in [
+            (Activation::Silu, 0.731_058_6, -0.238_405_84),
+            (Activation::GeluErf, 0.841_344_8, -0.045_500_264),
+            (Activation::GeluQuick, 0.845_795_8, -0.064_341_38),
+            (Activation::Relu, 1.0, 0.0),
+            (Activation::ReluSquared, 1.0, 0.0),
+        ] {
+            close(activate(f, 1.0), at_1);
+            close(activate(f, -2.0), at_minus_2);
+        }
+        // The approximation differs by less than 4e-4.
+        assert!((activate(Activation::Gelu, 1.0) - 0.841_344_8).abs() < 4e-4);
+        close(activate(Activation::ReluSquared, 3.0), 9.0);
+        close(unary(Unary::SoftCap(2.0), 2.0), 2.0 * 0.761_594_2);
+        close(unary(Unary::Clamp(2.0), -5.0), -2.0);
+        close(gated(Activation::Relu.into(), 2.0, 3.0), 6.0);
+        close(gated(Gate { f: Activation::Relu, limit: Some(1.5) }, 2.0, -3.0), 1.5 * -0.5);
+    }
+
+    #[test]
+    fn norms_are_those_of_their_papers() {
+        let norm = |kind, eps| Norm { kind, run: 4, weight: None, bias: None, eps };
+        let mut rms = [1.0, -1.0, 7.0, 7.0];
+        normalise(norm(NormKind::Rms, 0.0), &mut rms);
+        rms.iter().zip([0.2, -0.2, 1.4, 1.4]).for_each(|(x, y)| close(*x, y));
+        let mut layer = [1.0, 3.0, 5.0, 3.0];
+        // The variance is 2.
+        normalise(norm(NormKind::Layer, 2.0), &mut layer);
+        layer.iter().zip([-1.0, 0.0, 1.0, 0.0]).for_each(|(x, y)| close(*x, y));
+    }
+
+    /// The slopes that the paper gives for 8 heads, and those of its authors' code for 6.
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        let slopes = |n_heads: usize| {
+            let shape = Attention { alibi: Some(8.0), ..Attention::new(n_heads, 1, 2) };
+            (0..n_heads).map(|head| (1.0 / shape.slope(head)).round() as u32).collect::<Vec<_>>()
+        };
+        assert_eq!(slopes(8), [2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!(slopes(6), [4, 16, 64, 256, 2, 8]);
+    }
+
+    /// A row's own key has a score of 0.5; a sink of the same score takes half of the weight.
+    #[test]
+    fn a_sink_takes_weight_away() {
+        let mut g = Builder::default();
+        let [q, k, v] = [(); 3].map(|()| g.value(Domain::Tokens, 2));
+        let sinks = g.constant(vec![0.5]);
+        let shape = Attention { scale: 0.25, sinks: Some(sinks), ..Attention::new(1, 1, 2) };
+        let out = g.attention_without_cache(q, k, v, shape);
+        let graph = g.finish();
+        let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: 1, pages: 1 };
+        let mut interpreter = Interpreter::new(&graph, vec![vec![0.5]], capacity);
+        for (id, row) in [(q, [1.0, 2.0]), (k, [2.0, 0.0]), (v, [6.0, -4.0])] {
+            interpreter.values[id.0] = row.to_vec();
+        }
+        let tokens = [Token::default()];
+        interpreter.step(&Step { tokens: &tokens, outputs: &[], choices: &[], pages: &[0], max_pages: 1 });
+        assert_eq!(interpreter.values[out.0], [3.0, -2.0]);
+    }
+
+    #[test]
+    fn scales_grow_in_steps() {
+        let growth = Some(Growth { every: 8, factor: 0.5 });
+        let shape = Attention { scale: 2.0, growth, ..Attention::new(1, 1, 2) };
+        close(shape.scale_at(7), 2.0);
+        close(shape.scale_at(8), 2.0 * (1.0 + 0.5 * 2.0_f32.ln()));
+        close(shape.scale_at(31), 2.0 * (1.0 + 0.5 * 4.0_f32.ln()));
+    }
+}

@@ -128,6 +128,7 @@ impl Case {
                 sink.write_vector(id, &floats(*format, bytes));
                 continue;
             }
+            let bytes = format.whole_blocks(bytes, self.graph.weights[i].n_cols);
             for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);
@@ -321,7 +322,7 @@ fn attention_in(mut g: Builder, shape: Attention, n_tokens: u32) -> Case {
 /// The layers of a small language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers {
-    /// The format of the matrices. As in files, it is Q8_0 where rows are not whole blocks.
+    /// The format of the matrices. As in files, it is Q8_0 where rows are not whole blocks of it.
     pub format: Format,
     /// The format of the value and down projections, which files of mixed types store with more bits.
     pub finer: Format,
@@ -333,6 +334,9 @@ pub struct Layers {
     pub biases: bool,
     /// Whether each head of queries and keys is normalised.
     pub head_norms: bool,
+    /// Whether what attention gives is normalised before it is added, and what the feed-forward layer gives
+    /// is scaled.
+    pub post_norms: bool,
     /// Positions that a row attends to; 0: all.
     pub window: u32,
 }
@@ -341,7 +345,16 @@ impl Layers {
     /// One plain layer of four heads of 16.
     pub fn of(format: Format) -> Self {
         let rope = RopeShape { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
-        Self { format, finer: format, rope, n_layers: 1, biases: false, head_norms: false, window: 0 }
+        Self {
+            format,
+            finer: format,
+            rope,
+            n_layers: 1,
+            biases: false,
+            head_norms: false,
+            post_norms: false,
+            window: 0,
+        }
     }
 }
 
@@ -353,12 +366,13 @@ const N_VOCAB: usize = 70;
 
 /// A small language model, run in steps of these numbers of tokens. It tests fusion.
 pub fn layers(shape: Layers, steps: &[usize]) -> Case {
-    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
+    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, post_norms, window } = shape;
     let block = format.block_len().max(finer.block_len());
     let (n_embd, n_ff) = (N_EMBD.next_multiple_of(block), N_FF.next_multiple_of(block));
     let name = |part: &str, n_cols: usize| {
         let format = if part.starts_with(['v', 'd']) { finer } else { format };
-        let format = if n_cols.is_multiple_of(format.block_len()) { format } else { Format::Q8_0 };
+        let is_whole = format.is_float() || n_cols.is_multiple_of(format.block_len());
+        let format = if is_whole { format } else { Format::Q8_0 };
         format!("{}:{part}", format.name())
     };
     let RopeShape { n_heads, head_dim, .. } = rope_shape;
@@ -394,13 +408,19 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
         k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
         let cache = g.cache(n_kv, n_kv);
         let a = g.attention(q, k, v, cache, attention);
-        let a = project(&mut g, a, "o", n_embd, n_q);
+        let mut a = project(&mut g, a, "o", n_embd, n_q);
+        if post_norms {
+            a = norm(&mut g, a, "pn", n_embd);
+        }
         x = g.add(x, a);
         let h = norm(&mut g, x, "m", n_embd);
         let gate = project(&mut g, h, "g", n_ff, n_embd);
         let up = project(&mut g, h, "u", n_ff, n_embd);
         let f = g.gated(gate, up, Activation::Silu);
-        let f = project(&mut g, f, "d", n_embd, n_ff);
+        let mut f = project(&mut g, f, "d", n_embd, n_ff);
+        if post_norms {
+            f = g.scale(f, 0.7);
+        }
         x = g.add(x, f);
     }
     let x = g.select_rows(x);

@@ -7,7 +7,6 @@ use super::rope::{RopeScaling, Scalings, scalings};
 use super::traits::{Sizes, Traits};
 use crate::gguf::Metadata;
 use crate::graph::NormKind;
-use crate::quant::BLOCK;
 
 /// A transformer's dimensions.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +29,8 @@ pub struct Config {
     pub context_length: usize,
     /// Positions that the model was trained for at first, before a longer context.
     pub original_context: usize,
-    /// Positions that a sequence will have. Long rope divides frequencies by other numbers where these are more
-    /// than [`Self::original_context`].
+    /// Positions that a sequence will have. Long rope divides frequencies by other numbers where these are
+    /// more than [`Self::original_context`].
     pub positions: usize,
     /// Whether frequencies are divided by the tensors of long rope (arXiv 2402.13753).
     pub is_long_rope: bool,
@@ -157,20 +156,12 @@ impl Config {
         if self.n_vocab == 0 {
             return bad("the vocabulary is empty".into());
         }
-        let is_whole = |name: &str, n: usize| match n.is_multiple_of(BLOCK) {
-            true => Ok(()),
-            false => Err(ModelError::Feature(format!("{name} of {n}, not a multiple of {BLOCK}"))),
-        };
-        is_whole("embedding_length", self.n_embd)?;
-        for (i, &LayerConfig { n_heads, n_kv_heads, n_ff, rope_base, rope_scaling, .. }) in
+        for (i, &LayerConfig { n_heads, n_kv_heads, rope_base, rope_scaling, .. }) in
             self.layers.iter().enumerate()
         {
             if !n_heads.is_multiple_of(n_kv_heads) {
                 return bad(format!("{n_heads} heads are not a multiple of {n_kv_heads} key/value heads"));
             }
-            is_whole("feed_forward_length", n_ff)?;
-            is_whole("heads times head length", n_heads * self.head_dim)?;
-            is_whole("key/value heads times head length", n_kv_heads * self.head_dim)?;
             if rope_base <= 0.0 || rope_base <= 1.0 && rope_scaling.ramp.is_some() {
                 return bad(format!("rope.freq_base or rope.freq_base_swa is {rope_base}"));
             }

@@ -1,4 +1,4 @@
-//! The metadata keys of an architecture. What a key says and nothing reads, a model computes wrongly: so every
+//! The metadata keys of an architecture. What a key says and nothing reads, a model computes wrongly: so each
 //! key must have been read, be known to change nothing, or have a neutral value.
 
 use super::ModelError;
@@ -19,6 +19,9 @@ const HARMLESS: &[&str] = &[
     "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
 ];
+
+/// Keys that change no result in a family, because its tensors say the same.
+const HARMLESS_IN: &[(&str, &str)] = &[("stablelm", "use_parallel_residual")];
 
 /// Keys that change nothing in a model without experts.
 const OF_EXPERTS: &[&str] =
@@ -163,6 +166,7 @@ impl<'a> Keys<'a> {
             let begins = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
             let is_harmless = read.contains(name)
                 || HARMLESS.contains(&name)
+                || HARMLESS_IN.contains(&(self.architecture, name))
                 || name.ends_with("_token_id")
                 || begins(OF_EXPERTS) && !has_experts
                 || begins(OF_WINDOWS) && !has_windows;
@@ -241,6 +245,42 @@ mod tests {
             ("gemma2.final_logit_softcapping", Value::F32(30.0)),
         ] {
             assert!(TestModel::new().with(key, value).config().is_ok(), "{key}");
+        }
+    }
+
+    /// Keys that converters write for families that run, beside those that give sizes.
+    #[test]
+    fn keys_that_converters_write_are_known() {
+        let keys: [(&str, &[(&str, Value)]); 8] = [
+            ("stablelm", &[("use_parallel_residual", true.into())]),
+            ("falcon", &[("tensor_data_layout", "jploski".into())]),
+            ("granite", &[("rope.scaling.finetuned", false.into()), ("logit_scale", 8.0_f32.into())]),
+            ("mpt", &[("attention.max_alibi_bias", 8.0_f32.into()), ("attention.clamp_kqv", 8.0_f32.into())]),
+            (
+                "gemma3",
+                &[("attention.sliding_window", 32_u32.into()), ("rope.freq_base_swa", 1e4_f32.into())],
+            ),
+            ("command-r", &[("logit_scale", 0.0625_f32.into()), ("rope.scaling.type", "none".into())]),
+            ("ernie4_5", &[("expert_feed_forward_length", 64_u32.into()), ("vocab_size", 57_u32.into())]),
+            (
+                "mistral3",
+                &[
+                    ("rope.scaling.original_context_length", 64_u32.into()),
+                    ("attention.temperature_length", 64_u32.into()),
+                    ("attention.temperature_scale", 0.1_f32.into()),
+                ],
+            ),
+        ];
+        for (family, pairs) in keys {
+            let mut model = TestModel::new().with("general.architecture", family);
+            model = model.with("llama.attention.layer_norm_epsilon", 1e-5_f32);
+            for (key, value) in pairs {
+                model = model.with(&format!("llama.{key}"), value.clone());
+            }
+            for (key, _) in &mut model.metadata {
+                *key = key.replace("llama.", &format!("{family}."));
+            }
+            assert!(model.config().is_ok(), "{family}: {}", model.config().unwrap_err());
         }
     }
 

@@ -18,8 +18,8 @@ pub struct RopeScaling {
     pub magnitude: f64,
 }
 
-/// YaRN's ramp from pairs that turn often in the first context, which keep their positions, to those that turn
-/// seldom, whose positions are scaled.
+/// YaRN's ramp from pairs that turn often in the first context, which keep their positions, to those that
+/// turn seldom, whose positions are scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ramp {
     /// How much of the ramp is used: 1 is YaRN, 0 linear scaling.
@@ -36,8 +36,8 @@ impl RopeScaling {
     /// No scaling.
     pub const NONE: Self = Self { scale: 1.0, ramp: None, magnitude: 1.0 };
 
-    /// Turns (of 2π) per position of each pair, `[n_rot / 2]`. Without scaling these are base^(−2i/n_rot) / 2π
-    /// (arXiv 2104.09864, section 3.2.2).
+    /// Turns (of 2π) per position of each pair, `[n_rot / 2]`. Without scaling these are
+    /// base^(−2i/n_rot) / 2π (arXiv 2104.09864, section 3.2.2).
     pub fn turns(&self, base: f64, n_rot: usize) -> Vec<f32> {
         let keeps = |pair: usize| self.ramp.map_or(0.0, |ramp| ramp.keeps(pair, base, n_rot));
         (0..n_rot / 2)
@@ -51,8 +51,8 @@ impl RopeScaling {
 }
 
 impl Ramp {
-    /// How much of a pair's positions is kept, from 0 to 1. The ramp's ends are whole pairs, as in the paper's
-    /// code.
+    /// How much of a pair's positions is kept, from 0 to 1. The ramp's ends are whole pairs, as in the
+    /// paper's code.
     fn keeps(&self, pair: usize, base: f64, n_rot: usize) -> f64 {
         // The pair that turns so often in the first context.
         let pair_of = |turns: f64| n_rot as f64 * (self.context / (turns * TAU)).ln() / (2.0 * base.ln());
@@ -69,7 +69,8 @@ pub(super) struct Scalings {
     pub scaling: RopeScaling,
     /// Positions of the first context.
     pub original_context: usize,
-    /// Whether frequencies are divided by one of two tensors, for contexts up to the first and for longer ones.
+    /// Whether frequencies are divided by one of two tensors, for contexts up to the first and for longer
+    /// ones.
     pub is_long_rope: bool,
 }
 

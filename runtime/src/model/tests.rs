@@ -224,7 +224,18 @@ fn what_is_not_supported_is_said() {
     assert!(with("llama.attention.sliding_window", 48_u32.into()).contains("sliding"));
     assert!(with("llama.rope.scaling.type", "dynamic".into()).contains("dynamic"));
     assert!(with("llama.attention.key_length", 1024_u32.into()).contains("1024"));
-    assert!(with("llama.feed_forward_length", 40_u32.into()).contains("feed_forward_length of 40"));
+}
+
+/// Rows of floats have any length.
+#[test]
+fn widths_need_not_be_whole_blocks() {
+    let mut model = TestModel::new().with("llama.feed_forward_length", 41_u32);
+    for layer in 0..2 {
+        for (part, shape) in [("gate", [41, 32]), ("up", [41, 32]), ("down", [32, 41])] {
+            model = model.with_tensor(&format!("blk.{layer}.ffn_{part}.weight"), &shape);
+        }
+    }
+    assert!(model.graph().is_ok());
 }
 
 /// A small model of another family; its tensors are those of a llama.

@@ -125,7 +125,8 @@ pub(super) fn command_r(keys: &Keys, _: &Sizes) -> Result<Traits, ModelError> {
 }
 
 pub(super) fn mistral3(keys: &Keys, sizes: &Sizes) -> Result<Traits, ModelError> {
-    let every = sizes.original_context as u32;
+    let every = keys.u64("attention.temperature_length")?.filter(|n| *n > 0);
+    let every = every.unwrap_or(sizes.original_context as u64).min(u64::from(u32::MAX)) as u32;
     let growth = positive(keys, "attention.temperature_scale")?.map(|factor| Growth { every, factor });
     Ok(Traits { growth, ..Traits::NONE })
 }

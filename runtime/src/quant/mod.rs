@@ -5,7 +5,7 @@
 //! block. Several formats may have one layout.
 //!
 //! Kernels walk a row by [`BLOCK`] weights in every format, plain floats too. A format's own block is that
-//! long, or a multiple of it.
+//! long, or a multiple of it. On a device, rows of floats that are not whole blocks are followed by zeros.
 
 mod bf16;
 mod bits;
@@ -21,6 +21,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+
+use std::borrow::Cow;
 
 /// The weights of a row that a kernel computes at a time. Every format's block is a multiple.
 pub const BLOCK: usize = 32;
@@ -166,7 +168,8 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Weights of a block: [`BLOCK`] or a multiple. The rows of a matrix are whole blocks.
+    /// Weights of a block: [`BLOCK`] or a multiple. The rows of a matrix are whole blocks, except those of
+    /// floats.
     pub fn block_len(self) -> usize {
         self.row().block_len
     }
@@ -217,6 +220,31 @@ impl Format {
             (self.row().dequantise)(block, &mut weights);
         }
         weights
+    }
+
+    /// Blocks of a row of so many weights. Only rows of floats need not be whole blocks.
+    pub fn row_blocks(self, n_cols: usize) -> usize {
+        n_cols.div_ceil(self.block_len())
+    }
+
+    /// Bytes of a row of so many weights in a GGUF file.
+    pub fn row_bytes(self, n_cols: usize) -> usize {
+        n_cols * self.block_bytes() / self.block_len()
+    }
+
+    /// The rows in `file` as whole blocks: where a row is not, zeros follow it.
+    pub fn whole_blocks(self, file: &[u8], n_cols: usize) -> Cow<'_, [u8]> {
+        let whole = self.row_blocks(n_cols) * self.block_bytes();
+        let row_bytes = self.row_bytes(n_cols);
+        if row_bytes == whole || row_bytes == 0 {
+            return Cow::Borrowed(file);
+        }
+        let mut rows = Vec::with_capacity(file.len() / row_bytes * whole);
+        for row in file.chunks_exact(row_bytes) {
+            rows.extend_from_slice(row);
+            rows.resize(rows.len() + whole - row_bytes, 0);
+        }
+        Cow::Owned(rows)
     }
 
     /// Repacks the whole blocks in `file` into their planes, appending to each.

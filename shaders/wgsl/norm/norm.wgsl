@@ -1,9 +1,9 @@
 // The norm of each run of a row. KIND=rms (arXiv 1910.07467): y = x / sqrt(mean(x^2) + EPS). KIND=layer
 // (arXiv 1607.06450): y = (x - mean(x)) / sqrt(variance(x) + EPS). Then y * weight + bias, as far as there
-// are these.
+// are these; with ADD=add, plus the residual.
 //
-//   x, y          [step rows, RUNS, WIDTH] f32; a run is a whole row or one head
-//   weight, bias  [WEIGHT_RUNS, WIDTH], [BIAS_RUNS, WIDTH] f32: one for all runs, or one for each
+//   x, residual, y  [step rows, RUNS, WIDTH] f32; a run is a whole row or one head
+//   weight, bias    [WEIGHT_RUNS, WIDTH], [BIAS_RUNS, WIDTH] f32: one for all runs, or one for each
 //
 // Numbers are read one or, where WIDTH is a multiple of 4, four at a time.
 // One workgroup of 64 threads per run. Grid: x = RUNS, y = step rows.
@@ -22,6 +22,9 @@ override WEIGHT_RUNS: u32;
 #if BIAS=bias
 @group(0) @binding(4) var<storage, read> bias: array<Numbers>;
 override BIAS_RUNS: u32;
+#endif
+#if ADD=add
+@group(0) @binding(5) var<storage, read> residual: array<Numbers>;
 #endif
 
 override WIDTH: u32;
@@ -81,6 +84,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
 #if BIAS=bias
         v += bias[group.x % BIAS_RUNS * n + i];
+#endif
+#if ADD=add
+        v += residual[run + i];
 #endif
         y[run + i] = v;
     }

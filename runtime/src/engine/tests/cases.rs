@@ -76,3 +76,50 @@ fn bos_is_added_where_a_number_says_so_or_by_default() {
         keys.iter().fold(TestModel::new(), |model, key| model.without(&format!("tokenizer.ggml.{key}")));
     assert_eq!(told(bare), with);
 }
+
+/// Keys that mean the same as others, and values that are unusual: the answer is that of the usual file.
+#[test]
+fn unusual_keys_and_types_give_the_answer_of_the_usual_ones() {
+    let device = TestDevice::default();
+    let told = |pairs: &[(&str, Value)]| {
+        let model = pairs.iter().fold(TestModel::new(), |model, (key, value)| model.with(key, value.clone()));
+        answer(&mut engine(&device, &model, 1), greedy("hello world this is it", 12))
+    };
+    const FACTOR: &str = "llama.rope.scaling.factor";
+    let plain = told(&[]);
+    let linear = told(&[("llama.rope.scaling.type", "linear".into()), (FACTOR, 4.0_f32.into())]);
+    let base = told(&[("llama.rope.freq_base", 1e6_f32.into())]);
+    assert!(plain.text != linear.text && plain.text != base.text && linear.text != base.text);
+    assert_eq!(told(&[(FACTOR, 4.0_f32.into())]), linear);
+    assert_eq!(told(&[("llama.rope.scale_linear", 4.0_f32.into())]), linear);
+    assert_eq!(told(&[("llama.rope.freq_base", 1_000_000_u32.into())]), base);
+    for (key, value) in [
+        ("llama.context_length", 4_194_304_u32.into()),
+        ("llama.attention.head_count_kv", vec![2_u32; 2].into()),
+        ("llama.attention.sliding_window", 0_u32.into()),
+        ("llama.embedding_length", Value::F32(32.0)),
+    ] {
+        assert_eq!(told(&[(key, value)]), plain, "{key}");
+    }
+}
+
+#[test]
+fn a_huge_context_allocates_nothing_by_itself() {
+    let device = TestDevice::default();
+    let files = TestModel::new().with("llama.context_length", u64::MAX).files(1);
+    let load = |options: LoadOptions| load(&device, &files, options);
+    let (model, _) = load(LoadOptions::default()).unwrap();
+    assert_eq!((model.info().context_length, model.info().trained_context_length), (4096, 1 << 30));
+    let all = LoadOptions { context_length: Some(usize::MAX), sequences: Some(8), ..Default::default() };
+    let error = load(all).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::ContextMemory { wanted, limit } if wanted == 1 << 30 && limit < 1 << 30));
+}
+
+#[test]
+fn a_bias_for_a_token_that_is_not_there_is_an_error() {
+    let (_, mut engine) = single();
+    let mut request = greedy("hello", 4);
+    request.sampling.logit_bias.insert(words().len() as u32, 1.0);
+    let error = engine.start(request).unwrap_err();
+    assert!(error.to_string().contains(&format!("logit_bias.{}", words().len())), "{error}");
+}

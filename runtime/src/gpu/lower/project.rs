@@ -1,6 +1,6 @@
 //! Lowers projections: in groups for steps of few rows, alone for steps of many rows.
 
-use super::super::accepts::{Heads, Tail, tail};
+use super::super::accepts::{FEW_ROWS, Heads, Tail, tail};
 use super::*;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
@@ -34,7 +34,8 @@ impl Lowering<'_> {
                 resources.push(whole("y", self.value(out)?));
                 (Output::Plain, self.graph.value(out).width)
             }
-            Tail::Residual { residual, out } => {
+            Tail::Residual { f, residual, out } => {
+                constants.extend(unary(f));
                 resources.push(whole("residual", self.value(residual)?));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Residual, self.graph.value(out).width)
@@ -44,9 +45,14 @@ impl Lowering<'_> {
                 resources.push(whole("y", self.value(out)?));
                 (Output::Gated, self.graph.value(out).width)
             }
-            Tail::Heads(heads) => {
+            Tail::Heads(heads) if heads.are_direct() => {
                 (constants, resources) = self.heads(heads)?;
                 (Output::Heads, heads.q)
+            }
+            Tail::Heads(heads) => {
+                constants.extend(unary(None));
+                resources.push(whole("y", &self.before_heads_end(heads)));
+                (Output::Plain, heads.q + heads.k + heads.v)
             }
         };
         let n_rows: usize = weights.iter().map(|id| self.graph.weight(*id).n_rows).sum();
@@ -67,7 +73,31 @@ impl Lowering<'_> {
                 resources: resources.clone(),
             })?;
         }
-        Ok(())
+        match tail {
+            Tail::Heads(heads) if !heads.are_direct() => self.heads_end(heads),
+            _ => Ok(()),
+        }
+    }
+
+    /// Queries, keys and values as they come from the projection.
+    fn before_heads_end(&mut self, heads: Heads) -> wgpu::Buffer {
+        let width = heads.q + heads.k + heads.v;
+        self.scratch(Scratch::Products(width), 4 * u64::from(FEW_ROWS) * width as u64)
+    }
+
+    fn heads_end(&mut self, heads: Heads) -> Result<(), GpuError> {
+        let (mut constants, mut resources) = self.heads(heads)?;
+        resources.push(whole("x", &self.before_heads_end(heads)));
+        for (name, norm) in ["q_norm", "k_norm"].into_iter().zip(heads.norms.into_iter().flatten()) {
+            resources.push(self.norm_weight(name, norm)?);
+            if name == "q_norm" {
+                constants.push(("EPS", f64::from(norm.eps)));
+            }
+        }
+        let n_heads = (heads.q + heads.k + heads.v) / heads.head_dim();
+        let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];
+        let kernel = Kernel::HeadsEnd { norms: heads.norms.is_some() };
+        self.push(kernel, &constants, &resources, Domain::Tokens, grid)
     }
 
     fn heads(&mut self, heads: Heads) -> Result<(Constants, Vec<Resource>), GpuError> {
@@ -131,7 +161,7 @@ impl Lowering<'_> {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
             (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x)?]),
             (None, Some(norm)) => {
-                let weight = self.norm_weight(norm)?;
+                let weight = self.norm_weight("norm", norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
             }
         };
@@ -197,10 +227,10 @@ impl Lowering<'_> {
         Ok(whole("x", &buffer))
     }
 
-    /// The weight of a norm before projections.
-    fn norm_weight(&self, norm: Norm) -> Result<Resource, GpuError> {
+    /// The weight of a norm in a group.
+    fn norm_weight(&self, name: &'static str, norm: Norm) -> Result<Resource, GpuError> {
         let weight = norm.weight.ok_or_else(|| GpuError::Internal("a norm without a weight".into()))?;
-        Ok(whole("norm", &self.vector(weight)?.buffer))
+        Ok(whole(name, &self.vector(weight)?.buffer))
     }
 
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
@@ -235,7 +265,7 @@ impl Lowering<'_> {
                 vec![whole("x", self.value(x)?), plane("y", 0, n), plane("y_scales", scales_at, scales)];
             if let Some(norm) = norm {
                 constants.push(("EPS", f64::from(norm.eps)));
-                resources.push(self.norm_weight(norm)?);
+                resources.push(self.norm_weight("norm", norm)?);
             }
             let kernel = Kernel::Quantise { normed: norm.is_some() };
             self.push(kernel, &constants, &resources, domain, [SINGLE, Extent::Rows(domain, 1), SINGLE])?;

@@ -111,6 +111,15 @@ fn matmuls_of_every_format() {
     }
 }
 
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with("shared:4,tile,f32", case.clone());
+        check_with("one,few", case);
+    }
+}
+
 /// A device with a binding limit so low that matrices are cut into pieces.
 fn device_of_pieces(words: &str) -> Gpu {
     let mut gpu = device();
@@ -141,6 +150,20 @@ fn groups_of_ops() {
             let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
             assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
         }
+    }
+}
+
+/// Groups that end in another kernel, which is the same for all variants: heads with norms, and heads whose
+/// lengths the projection's kernel does not take.
+#[test]
+fn groups_with_an_end() {
+    let rope = |head_dim, n_rot, neox| RopeShape { n_heads: 4, head_dim, n_rot, neox };
+    for shape in [
+        Layers { head_norms: true, post_norms: true, rope: rope(16, 8, true), ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: true, biases: true, rope: rope(24, 6, false), ..Layers::of(Format::F32) },
+        Layers { rope: rope(18, 6, true), ..Layers::of(Format::F16) },
+    ] {
+        check_with("shared:4,tile,f32", layers(shape, &[11, 1, 3]));
     }
 }
 
@@ -193,6 +216,12 @@ fn decoding_takes_few_dispatches() {
     // Values are not in the buffer of queries and keys.
     let mixed = Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) };
     assert_eq!(dispatches_per_layer(mixed, 1, 0), 6);
+    // Heads have a dispatch after the projection, and so has a norm before the residual.
+    let head_norms = Layers { head_norms: true, ..llama };
+    assert_eq!(dispatches_per_layer(head_norms, 1, 0), 6);
+    assert_eq!(dispatches_per_layer(Layers { post_norms: true, ..head_norms }, 1, 0), 7);
+    let odd = RopeShape { n_heads: 4, head_dim: 24, n_rot: 6, neox: true };
+    assert_eq!(dispatches_per_layer(Layers { rope: odd, ..Layers::of(Format::F16) }, 1, 0), 6);
 }
 
 /// Attention over the step's own rows has no GPU kernel yet.
