@@ -1,7 +1,7 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
 use super::ModelError;
-use super::family::{Family, Windows, WithoutRope, family};
+use super::family::{Family, Positions, Windows, WithoutRope, family};
 use super::keys::{Keys, Pattern, missing};
 use super::rope::{RopeScaling, Scalings, scalings};
 use super::traits::{Sizes, Traits};
@@ -53,7 +53,7 @@ pub struct LayerConfig {
     pub rope_base: f64,
     /// Scaling of the rotary embedding.
     pub rope_scaling: RopeScaling,
-    /// Whether queries and keys are rotated, in a family with rotary embedding.
+    /// Whether queries and keys are rotated.
     pub has_rope: bool,
 }
 
@@ -226,14 +226,16 @@ fn set_windows(
     Ok(())
 }
 
-/// Takes the rotary embedding from the layers that do without it.
+/// Says which layers have rotary embedding.
 fn set_rope(layers: &mut [LayerConfig], family: &Family) {
+    let is_rotary = matches!(family.positions, Positions::Neighbours | Positions::Halves);
     let has_windows = layers.iter().any(|layer| layer.window > 0);
     for (i, layer) in layers.iter_mut().enumerate() {
-        layer.has_rope = match family.without_rope {
-            WithoutRope::None => true,
-            WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
-            WithoutRope::WithoutWindow => layer.window > 0 || !has_windows,
-        };
+        layer.has_rope = is_rotary
+            && match family.without_rope {
+                WithoutRope::None => true,
+                WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
+                WithoutRope::WithoutWindow => layer.window > 0 || !has_windows,
+            };
     }
 }

@@ -267,9 +267,9 @@ def mpt(name: str, seed: int):
 
 
 def starcoder2(name: str, seed: int):
-    """Biases everywhere, layer norms, no gate, rotary embedding."""
-    dims = Dims(n_heads=4)
-    model = Model(name, "starcoder2", seed, dims, [F16, F16, Q8_0], rms=False)
+    """Biases everywhere, layer norms, no gate, rotary embedding; no width is a multiple of 8."""
+    dims = Dims(n_embd=36, n_heads=6, n_kv_heads=2, head_dim=6, n_ff=50)
+    model = Model(name, "starcoder2", seed, dims, [F16, F32], rms=False)
     model.begin(gain=0.4, tied=True)
     for layer in model.layers():
         model.norm(f"{layer}.attn_norm", dims.n_embd, biased=True)
@@ -476,7 +476,7 @@ SEEDS = {
     falcon: 36,
     falcon_40b: 33,
     mpt: 29,
-    starcoder2: 21,
+    starcoder2: 31,
     stablelm: 32,
     stablelm_12b: 45,
     smollm3: 12,
