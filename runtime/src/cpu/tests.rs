@@ -4,7 +4,7 @@
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
 use crate::graph::testing::{
-    Case, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
+    Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
 };
 use crate::graph::{
     Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, Step, Token, ValueId,
@@ -218,8 +218,8 @@ fn whole_layers() {
     for shape in [
         Layers::of(Format::F32),
         Layers { biases: true, n_layers: 2, ..Layers::of(Format::F16) },
-        Layers { head_norms: true, rope: rope(16, true), ..Layers::of(Format::Q8_0) },
-        Layers { biases: true, head_norms: true, post_norms: true, ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: HeadNorms::Heads, rope: rope(16, true), ..Layers::of(Format::Q8_0) },
+        Layers { biases: true, head_norms: HeadNorms::Heads, post_norms: true, ..Layers::of(Format::Q4_1) },
         Layers {
             rope: RopeShape { n_heads: 4, head_dim: 18, n_rot: 6, neox: false },
             ..Layers::of(Format::F16)

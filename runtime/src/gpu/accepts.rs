@@ -36,6 +36,10 @@ pub(super) struct Heads {
     pub rope: Option<Rope>,
     /// The norms of queries and keys; what is not in the group has that of the other.
     pub norms: Option<[Norm; 2]>,
+    /// Whether norms come after the rotary embedding.
+    pub norms_last: bool,
+    /// Comes before all of that.
+    pub f: Option<Unary>,
 }
 
 /// A group's tail in the form that kernels have, and its biases: one per product, or none. None if no kernel
@@ -80,15 +84,25 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
     let mut heads = Heads::default();
     // Of queries and keys.
     let (mut turns, mut norms) = (Vec::new(), Vec::new());
-    for (_, parts, product) in products {
-        let width = graph.weight(product.weight).n_rows;
-        let (norm, rest) = match parts {
-            [Part::Norm(norm), rest @ ..] => (Some(*norm), rest),
+    for (i, (_, parts, product)) in products.iter().enumerate() {
+        let (f, parts) = match parts {
+            [Part::Unary(f), rest @ ..] => (Some(*f), rest),
             rest => (None, *rest),
         };
-        let (rope, rest) = match rest {
-            [Part::Rope(rope), rest @ ..] => (Some(*rope), rest),
-            rest => (None, rest),
+        if i > 0 && f != heads.f {
+            return None;
+        }
+        heads.f = f;
+        let width = graph.weight(product.weight).n_rows;
+        let (norm, rope, rest) = match parts {
+            [Part::Norm(norm), Part::Rope(rope), rest @ ..] => (Some(*norm), Some(*rope), rest),
+            [Part::Rope(rope), Part::Norm(norm), rest @ ..] => {
+                heads.norms_last = true;
+                (Some(*norm), Some(*rope), rest)
+            }
+            [Part::Norm(norm), rest @ ..] => (Some(*norm), None, rest),
+            [Part::Rope(rope), rest @ ..] => (None, Some(*rope), rest),
+            rest => (None, None, rest),
         };
         let is_first = |others: &[usize]| others.iter().all(|other| *other == 0);
         match (rest, product.out) {
@@ -114,9 +128,9 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
         }
     }
     // Queries and keys must have the same rotary embedding, except for the number of heads, or none. Their
-    // norms may have different weights.
+    // norms may have different weights, and runs as long as their rows.
     let plain_rope = |rope: &Rope| Rope { n_heads: 0, ..*rope };
-    let plain_norm = |norm: &Norm| Norm { weight: None, ..*norm };
+    let plain_norm = |norm: &Norm| (norm.kind, norm.eps.to_bits());
     heads.rope = turns.first().copied().flatten();
     let norm = norms.first().copied().flatten();
     if turns.iter().any(|rope| rope.as_ref().map(plain_rope) != heads.rope.as_ref().map(plain_rope))
@@ -126,13 +140,18 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
     }
     heads.norms = norm.map(|norm| [norm, norms.last().copied().flatten().unwrap_or(norm)]);
     let head = heads.head_dim();
-    // Nothing but a norm is no matter of heads.
+    // Nothing but a norm is no matter of heads. A norm after the rotary embedding gives the same as before it,
+    // except for its weight, if the embedding changes no lengths.
     let has_more = heads.rope.is_some() || heads.cache.is_some();
-    let is_known = |norm: Norm| {
-        let weight = norm.weight.map(|weight| graph.weight(weight).n_cols);
-        norm.kind == NormKind::Rms && norm.run == head && weight == Some(head) && norm.bias.is_none()
+    let turns_only = heads.rope.is_none_or(|rope| rope.magnitude == 1.0);
+    let fits = |norm: Norm| {
+        let is_last_rms = norm.kind == NormKind::Rms && turns_only;
+        norm.run.is_multiple_of(head)
+            && norm.weight.is_some()
+            && norm.bias.is_none()
+            && (!heads.norms_last || (is_last_rms && norm.run == head))
     };
-    if !heads.norms.is_none_or(|norms| has_more && norms.into_iter().all(is_known)) {
+    if !heads.norms.is_none_or(|norms| has_more && norms.into_iter().all(fits)) {
         return None;
     }
     let is_whole = [heads.q, heads.k, heads.v].iter().all(|width| width.is_multiple_of(head));
@@ -150,7 +169,10 @@ impl Heads {
     /// of one head are computed by several workgroups, so none of them can normalise it.
     pub fn are_direct(&self) -> bool {
         let n_rot = self.rope.map_or(0, |rope| rope.n_rot);
-        self.norms.is_none() && self.head_dim().is_multiple_of(4) && n_rot.is_multiple_of(4)
+        self.norms.is_none()
+            && self.f.is_none()
+            && self.head_dim().is_multiple_of(4)
+            && n_rot.is_multiple_of(4)
     }
 }
 

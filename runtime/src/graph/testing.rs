@@ -4,8 +4,8 @@
 
 use super::interpreter::Interpreter;
 use super::{
-    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token,
-    Value, ValueId, WeightId,
+    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Norm, NormKind, Output, PAGE, Rope,
+    Source, Step, Token, Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, Format};
 use std::future::Future;
@@ -319,6 +319,21 @@ fn attention_in(mut g: Builder, shape: Attention, n_tokens: u32) -> Case {
     case
 }
 
+/// Norms of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// None.
+    No,
+    /// Of each head, all with the same weight.
+    Heads,
+    /// Of each head, after the rotary embedding.
+    Turned,
+    /// Of whole rows.
+    Rows,
+    /// Layer norms of each head, each with its own weight.
+    Layer,
+}
+
 /// The layers of a small language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers {
@@ -332,11 +347,13 @@ pub struct Layers {
     pub n_layers: usize,
     /// Whether the layers' projections have biases.
     pub biases: bool,
-    /// Whether each head of queries and keys is normalised.
-    pub head_norms: bool,
+    /// How queries and keys are normalised.
+    pub head_norms: HeadNorms,
     /// Whether what attention gives is normalised before it is added, and what the feed-forward layer gives
     /// is scaled.
     pub post_norms: bool,
+    /// Queries, keys and values are at most this.
+    pub clamp: Option<f32>,
     /// Positions that a row attends to; 0: all.
     pub window: u32,
 }
@@ -351,8 +368,9 @@ impl Layers {
             rope,
             n_layers: 1,
             biases: false,
-            head_norms: false,
+            head_norms: HeadNorms::No,
             post_norms: false,
+            clamp: None,
             window: 0,
         }
     }
@@ -366,7 +384,8 @@ const N_VOCAB: usize = 70;
 
 /// A small language model, run in steps of these numbers of tokens. It tests fusion.
 pub fn layers(shape: Layers, steps: &[usize]) -> Case {
-    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, post_norms, window } = shape;
+    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, post_norms, clamp, window } =
+        shape;
     let block = format.block_len().max(finer.block_len());
     let (n_embd, n_ff) = (N_EMBD.next_multiple_of(block), N_FF.next_multiple_of(block));
     let name = |part: &str, n_cols: usize| {
@@ -398,14 +417,35 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
             g.rms_norm(x, weight, 1e-5)
         };
         let h = norm(&mut g, x, "n", n_embd);
-        let mut q = project(&mut g, h, "q", n_q, n_embd);
-        let mut k = project(&mut g, h, "k", n_kv, n_embd);
+        let q = project(&mut g, h, "q", n_q, n_embd);
+        let k = project(&mut g, h, "k", n_kv, n_embd);
         let v = project(&mut g, h, "v", n_kv, n_embd);
-        if head_norms {
-            (q, k) = (norm(&mut g, q, "qn", head_dim), norm(&mut g, k, "kn", head_dim));
-        }
-        q = g.rope(q, rope);
-        k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
+        let [q, k, v] = [q, k, v].map(|x| clamp.map_or(x, |limit| g.clamp(x, limit)));
+        let [q, k] = [(q, "qn", n_heads), (k, "kn", n_kv_heads)].map(|(x, part, n_heads)| {
+            let of_heads = |g: &mut Builder, x| norm(g, x, part, head_dim);
+            let turned = |g: &mut Builder, x| g.rope(x, Rope { n_heads, ..rope });
+            match head_norms {
+                HeadNorms::No => turned(&mut g, x),
+                HeadNorms::Heads => {
+                    let x = of_heads(&mut g, x);
+                    turned(&mut g, x)
+                }
+                HeadNorms::Turned => {
+                    let x = turned(&mut g, x);
+                    of_heads(&mut g, x)
+                }
+                HeadNorms::Rows => {
+                    let x = norm(&mut g, x, part, n_heads * head_dim);
+                    turned(&mut g, x)
+                }
+                HeadNorms::Layer => {
+                    let weight = Some(g.vector(format!("F32:{part}{i}"), n_heads * head_dim));
+                    let norm = Norm { kind: NormKind::Layer, run: head_dim, weight, bias: None, eps: 1e-5 };
+                    let x = g.norm(x, norm);
+                    turned(&mut g, x)
+                }
+            }
+        });
         let cache = g.cache(n_kv, n_kv);
         let a = g.attention(q, k, v, cache, attention);
         let mut a = project(&mut g, a, "o", n_embd, n_q);

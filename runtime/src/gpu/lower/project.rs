@@ -50,7 +50,7 @@ impl Lowering<'_> {
                 (Output::Heads, heads.q)
             }
             Tail::Heads(heads) => {
-                constants.extend(unary(None));
+                constants.extend(unary(heads.f));
                 resources.push(whole("y", &self.before_heads_end(heads)));
                 (Output::Plain, heads.q + heads.k + heads.v)
             }
@@ -88,11 +88,18 @@ impl Lowering<'_> {
     fn heads_end(&mut self, heads: Heads) -> Result<(), GpuError> {
         let (mut constants, mut resources) = self.heads(heads)?;
         resources.push(whole("x", &self.before_heads_end(heads)));
-        for (name, norm) in ["q_norm", "k_norm"].into_iter().zip(heads.norms.into_iter().flatten()) {
-            resources.push(self.norm_weight(name, norm)?);
-            if name == "q_norm" {
-                constants.push(("EPS", f64::from(norm.eps)));
-            }
+        if let Some([q, k]) = heads.norms {
+            let length = |norm: Norm| norm.weight.map_or(1, |weight| self.graph.weight(weight).n_cols);
+            constants.extend([
+                ("EPS", f64::from(q.eps)),
+                ("LAYER", f64::from(u8::from(q.kind == NormKind::Layer))),
+                ("LAST", f64::from(u8::from(heads.norms_last))),
+                ("Q_RUN", q.run as f64),
+                ("K_RUN", k.run as f64),
+                ("Q_LENGTH", length(q) as f64),
+                ("K_LENGTH", length(k) as f64),
+            ]);
+            resources.extend([self.norm_weight("q_norm", q)?, self.norm_weight("k_norm", k)?]);
         }
         let n_heads = (heads.q + heads.k + heads.v) / heads.head_dim();
         let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];

@@ -3,7 +3,7 @@
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
-use crate::graph::testing::{Random, cases, distance};
+use crate::graph::testing::{HeadNorms, Random, cases, distance};
 use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
@@ -137,7 +137,7 @@ fn groups_of_ops() {
     let shapes = [
         Layers { rope: rope(16, 16, true), biases: true, ..q4_1 },
         Layers { rope: rope(24, 16, true), window: 5, ..q4_1 },
-        Layers { head_norms: true, biases: true, ..q4_1 },
+        Layers { head_norms: HeadNorms::Heads, biases: true, ..q4_1 },
         Layers { finer: Format::Q6_K, ..plain(Format::Q4_K) },
     ];
     for (gpu, tolerance) in choices() {
@@ -159,9 +159,23 @@ fn groups_of_ops() {
 fn groups_with_an_end() {
     let rope = |head_dim, n_rot, neox| RopeShape { n_heads: 4, head_dim, n_rot, neox };
     for shape in [
-        Layers { head_norms: true, post_norms: true, rope: rope(16, 8, true), ..Layers::of(Format::Q4_1) },
-        Layers { head_norms: true, biases: true, rope: rope(24, 6, false), ..Layers::of(Format::F32) },
+        Layers {
+            head_norms: HeadNorms::Heads,
+            post_norms: true,
+            rope: rope(16, 8, true),
+            ..Layers::of(Format::Q4_1)
+        },
+        Layers {
+            head_norms: HeadNorms::Heads,
+            biases: true,
+            rope: rope(24, 6, false),
+            ..Layers::of(Format::F32)
+        },
         Layers { rope: rope(18, 6, true), ..Layers::of(Format::F16) },
+        Layers { head_norms: HeadNorms::Turned, rope: rope(16, 8, true), ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: HeadNorms::Rows, rope: rope(16, 16, false), ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: HeadNorms::Layer, rope: rope(16, 16, true), ..Layers::of(Format::Q8_0) },
+        Layers { clamp: Some(0.4), biases: true, ..Layers::of(Format::Q4_1) },
     ] {
         check_with("shared:4,tile,f32", layers(shape, &[11, 1, 3]));
     }
@@ -217,9 +231,12 @@ fn decoding_takes_few_dispatches() {
     let mixed = Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) };
     assert_eq!(dispatches_per_layer(mixed, 1, 0), 6);
     // Heads have a dispatch after the projection, and so has a norm before the residual.
-    let head_norms = Layers { head_norms: true, ..llama };
-    assert_eq!(dispatches_per_layer(head_norms, 1, 0), 6);
-    assert_eq!(dispatches_per_layer(Layers { post_norms: true, ..head_norms }, 1, 0), 7);
+    for head_norms in [HeadNorms::Heads, HeadNorms::Turned, HeadNorms::Rows, HeadNorms::Layer] {
+        let shape = Layers { head_norms, ..llama };
+        assert_eq!(dispatches_per_layer(shape, 1, 0), 6, "{head_norms:?}");
+        assert_eq!(dispatches_per_layer(Layers { post_norms: true, ..shape }, 1, 0), 7, "{head_norms:?}");
+    }
+    assert_eq!(dispatches_per_layer(Layers { clamp: Some(0.4), ..llama }, 1, 0), 6);
     let odd = RopeShape { n_heads: 4, head_dim: 24, n_rot: 6, neox: true };
     assert_eq!(dispatches_per_layer(Layers { rope: odd, ..Layers::of(Format::F16) }, 1, 0), 6);
 }
