@@ -286,6 +286,8 @@ def stablelm(name: str, seed: int, parallel: bool = False):
     dims = Dims(n_embd=64, n_heads=4, n_kv_heads=2, head_dim=16, n_ff=32)
     model = Model(name, "stablelm", seed, dims, [Q8_0], rms=False)
     model.set("rope_dimension_count", 4)
+    # As converters write it for both.
+    model.set("parallel_residual", True)
     model.begin()
     for layer in model.layers():
         model.norm(f"{layer}.attn_norm", dims.n_embd, biased=True)
