@@ -164,7 +164,7 @@ pub struct Attention {
 /// A scale that grows with the position p: `1 + factor * ln(1 + floor(p / every))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
-    /// Positions between steps.
+    /// Positions between steps; 0 counts as 1.
     pub every: u32,
     /// Factor on the logarithm.
     pub factor: f32,
@@ -189,7 +189,7 @@ impl Attention {
 
     /// The factor on q·k at this position.
     pub fn scale_at(&self, position: u32) -> f32 {
-        let grown = |g: Growth| 1.0 + g.factor * (1.0 + (position / g.every) as f32).ln();
+        let grown = |g: Growth| 1.0 + g.factor * (1.0 + (position / g.every.max(1)) as f32).ln();
         self.scale * self.growth.map_or(1.0, grown)
     }
 

@@ -35,7 +35,7 @@ impl Lowering<'_> {
                 ("ROWS", rows as f64),
             ];
             if let Some(Growth { every, factor }) = shape.growth {
-                all.extend([("GROWTH", f64::from(factor)), ("EVERY", f64::from(every))]);
+                all.extend([("GROWTH", f64::from(factor)), ("EVERY", f64::from(every.max(1)))]);
             }
             all.extend(shape.soft_cap.map(|cap| ("SOFT_CAP", f64::from(cap))));
             if let Some(exponent) = shape.alibi {
