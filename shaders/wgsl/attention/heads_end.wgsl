@@ -107,7 +107,8 @@ fn number(head: Head, i: u32) -> f32 {
 fn turned(t: u32, head: Head, i: u32) -> f32 {
     var v = number(head, i);
     if i < N_ROT {
-        let half = N_ROT / 2u;
+        // At least 1: naga divides by it even where nothing turns.
+        let half = max(N_ROT / 2u, 1u);
         let is_second = select((i & 1u) == 1u, i >= half, NEOX);
         let pair = select(i / 2u, i % half, NEOX);
         let other = select(i ^ 1u, select(i + half, pair, is_second), NEOX);
