@@ -341,7 +341,7 @@ pub struct Layers {
     pub format: Format,
     /// The format of the value and down projections, which files of mixed types store with more bits.
     pub finer: Format,
-    /// The rotary embedding of queries. Keys have two heads.
+    /// The rotary embedding of queries; none if `n_rot` is 0. Keys have two heads.
     pub rope: RopeShape,
     /// The number of layers.
     pub n_layers: usize,
@@ -423,7 +423,10 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
         let [q, k, v] = [q, k, v].map(|x| clamp.map_or(x, |limit| g.clamp(x, limit)));
         let [q, k] = [(q, "qn", n_heads), (k, "kn", n_kv_heads)].map(|(x, part, n_heads)| {
             let of_heads = |g: &mut Builder, x| norm(g, x, part, head_dim);
-            let turned = |g: &mut Builder, x| g.rope(x, Rope { n_heads, ..rope });
+            let turned = |g: &mut Builder, x| match rope.n_rot {
+                0 => x,
+                _ => g.rope(x, Rope { n_heads, ..rope }),
+            };
             match head_norms {
                 HeadNorms::No => turned(&mut g, x),
                 HeadNorms::Heads => {

@@ -1,5 +1,5 @@
-//! Families whose attention and feed-forward layer stand side by side: both read the residual stream as it was
-//! before the layer.
+//! Families whose attention and feed-forward layer stand side by side: both read the residual stream as it
+//! was before the layer.
 
 use super::blocks::Decoder;
 use super::llama;

@@ -107,7 +107,7 @@ fn number(head: Head, i: u32) -> f32 {
 fn turned(t: u32, head: Head, i: u32) -> f32 {
     var v = number(head, i);
     if i < N_ROT {
-        // At least 1: naga divides by it even where nothing turns.
+        // Without a rotary embedding, a constant remainder by 0 would be an error.
         let half = max(N_ROT / 2u, 1u);
         let is_second = select((i & 1u) == 1u, i >= half, NEOX);
         let pair = select(i / 2u, i % half, NEOX);

@@ -350,7 +350,8 @@ def minicpm(name: str, seed: int):
         "rope_scaling_attn_factors": 1.3,
     }
     factors = {"long": np.geomspace(1, 16, 4), "short": np.geomspace(1, 3, 4)}
-    of_llama(name, "minicpm", seed, Dims(), [Q8_0, F16], settings, embedding=0.08, factors=factors, logits=20.0)
+    options = {"embedding": 0.08, "factors": factors, "logits": 20.0}
+    of_llama(name, "minicpm", seed, Dims(), [Q8_0, F16], settings, **options)
 
 
 def ernie4_5(name: str, seed: int):
@@ -392,7 +393,8 @@ def qwen3_yarn(name: str, seed: int):
         "rope_scaling_factor": 4.0,
         "rope_scaling_orig_ctx_len": 64,
     }
-    of_llama(name, "qwen3", seed, Dims(n_heads=4, n_kv_heads=2, head_dim=16), [Q8_0], settings, head_norms=True)
+    dims = Dims(n_heads=4, n_kv_heads=2, head_dim=16)
+    of_llama(name, "qwen3", seed, dims, [Q8_0], settings, head_norms=True)
 
 
 def glm4(name: str, seed: int):
@@ -445,8 +447,8 @@ def command_r(name: str, seed: int):
 
 
 def gptj(name: str, seed: int):
-    """As phi2, with neighbours of half of each head, and biases of the feed-forward layer and the output only.
-    llama.cpp has no such family: `gptj.py` computes the golden file."""
+    """As phi2, with neighbours of half of each head, and biases of the feed-forward layer and the output
+    only. llama.cpp has no such family: `gptj.py` computes the golden file."""
     dims = Dims(n_embd=64, n_heads=4, n_kv_heads=4, head_dim=16, n_ff=32)
     model = Model(name, "gptj", seed, dims, [Q8_0], rms=False)
     model.set("rope_dimension_count", 8)

@@ -153,8 +153,7 @@ fn groups_of_ops() {
     }
 }
 
-/// Groups that end in another kernel, which is the same for all variants: heads with norms, and heads whose
-/// lengths the projection's kernel does not take.
+/// Groups that end in another kernel, which is the same for all variants.
 #[test]
 fn groups_with_an_end() {
     let rope = |head_dim, n_rot, neox| RopeShape { n_heads: 4, head_dim, n_rot, neox };
@@ -176,6 +175,7 @@ fn groups_with_an_end() {
         Layers { head_norms: HeadNorms::Rows, rope: rope(16, 16, false), ..Layers::of(Format::Q4_1) },
         Layers { head_norms: HeadNorms::Layer, rope: rope(16, 16, true), ..Layers::of(Format::Q8_0) },
         Layers { clamp: Some(0.4), biases: true, ..Layers::of(Format::Q4_1) },
+        Layers { clamp: Some(0.4), rope: rope(16, 0, true), ..Layers::of(Format::Q8_0) },
     ] {
         check_with("shared:4,tile,f32", layers(shape, &[11, 1, 3]));
     }
