@@ -76,7 +76,8 @@ fn facts(config: &Config) -> Vec<(&'static str, String)> {
         ("trained context", format!("{} tokens", config.context_length)),
     ];
     // Layers with windows may turn otherwise than the rest.
-    let mut ropes: Vec<String> = config.layers.iter().map(|layer| rope(config, layer)).collect();
+    let rotated = config.layers.iter().filter(|layer| layer.has_rope);
+    let mut ropes: Vec<String> = rotated.map(|layer| rope(config, layer)).collect();
     ropes.sort();
     ropes.dedup();
     facts.extend(ropes.into_iter().map(|rope| ("rotary embedding", rope)));

@@ -140,8 +140,8 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
     }
     heads.norms = norm.map(|norm| [norm, norms.last().copied().flatten().unwrap_or(norm)]);
     let head = heads.head_dim();
-    // Nothing but a norm is no matter of heads. A norm after the rotary embedding gives the same as before it,
-    // except for its weight, if the embedding changes no lengths.
+    // Nothing but a norm is no matter of heads. A norm after the rotary embedding gives the same as before
+    // it, except for its weight, if the embedding changes no lengths.
     let has_more = heads.rope.is_some() || heads.cache.is_some();
     let turns_only = heads.rope.is_none_or(|rope| rope.magnitude == 1.0);
     let fits = |norm: Norm| {

@@ -106,17 +106,13 @@ impl<'a> Decoder<'a> {
 
     /// Rotary embedding of queries or keys, in layers that have it.
     fn rope(&mut self, x: ValueId, layer: usize, n_heads: usize) -> ValueId {
-        let neox = match self.family.positions {
-            Positions::Neighbours => false,
-            Positions::Halves => true,
-            Positions::Learned | Positions::Alibi => return x,
-        };
         let LayerConfig { has_rope, rope_scaling, .. } = self.c.layers[layer];
         if !has_rope {
             return x;
         }
         let turns = self.g.constant(self.c.rope_turns(layer));
         let factors = self.factors();
+        let neox = self.family.positions == Positions::Halves;
         let Config { head_dim, n_rot, .. } = *self.c;
         let magnitude = rope_scaling.magnitude as f32;
         self.g.rope(x, Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude })

@@ -1,7 +1,7 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
 use super::ModelError;
-use super::family::{Family, Windows, WithoutRope, family};
+use super::family::{Family, Positions, Windows, WithoutRope, family};
 use super::keys::{Keys, Pattern, missing};
 use super::rope::{RopeScaling, Scalings, scalings};
 use super::traits::{Sizes, Traits};
@@ -53,7 +53,7 @@ pub struct LayerConfig {
     pub rope_base: f64,
     /// Scaling of the rotary embedding.
     pub rope_scaling: RopeScaling,
-    /// Whether queries and keys are rotated, in a family with rotary embedding.
+    /// Whether queries and keys are rotated.
     pub has_rope: bool,
 }
 
@@ -116,8 +116,8 @@ impl Config {
             has_rope: true,
         };
         let mut layers: Vec<LayerConfig> = sizes.map(layer).collect();
-        set_windows(&mut layers, family.windows, &keys, context_length)?;
-        set_rope(&mut layers, family);
+        let has_window = set_windows(&mut layers, family.windows, &keys, context_length)?;
+        set_rope(&mut layers, family, &has_window);
         let sizes = Sizes { n_embd, n_heads: first, n_layers, original_context };
         let eps = match family.norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
@@ -182,26 +182,27 @@ impl Config {
     }
 }
 
-/// Gives the layers of a model with sliding windows their windows.
+/// Gives the layers of a model with sliding windows their windows. Returns which layers have one, even one as
+/// long as the context; an empty list if none has.
 fn set_windows(
     layers: &mut [LayerConfig],
     windows: Windows,
     keys: &Keys,
     context_length: usize,
-) -> Result<(), ModelError> {
+) -> Result<Vec<bool>, ModelError> {
     let name = "attention.sliding_window";
     let default = match windows {
         Windows::Some { default, .. } => Some(default),
         Windows::Unknown | Windows::All => None,
     };
     let window = match keys.u64(name)?.or(default) {
-        None | Some(0) => return Ok(()),
+        None | Some(0) => return Ok(vec![]),
         // One as long as the context leaves nothing out.
         Some(window) if window >= context_length as u64 => 0,
         Some(window) => window as u32,
     };
     let has_window = match windows {
-        Windows::Unknown if window == 0 => return Ok(()),
+        Windows::Unknown if window == 0 => return Ok(vec![]),
         Windows::Unknown => return Err(ModelError::Feature("sliding-window attention".into())),
         Windows::All => vec![true; layers.len()],
         Windows::Some { all_but, .. } => {
@@ -216,24 +217,25 @@ fn set_windows(
         }
     };
     let base = keys.f32("rope.freq_base_swa")?;
-    for (layer, _) in layers.iter_mut().zip(has_window).filter(|(_, has_window)| *has_window) {
+    for (layer, _) in layers.iter_mut().zip(&has_window).filter(|(_, has_window)| **has_window) {
         layer.window = window;
         if let Windows::Some { base: default, .. } = windows {
             layer.rope_base = base.map(f64::from).or(default).unwrap_or(layer.rope_base);
             layer.rope_scaling = RopeScaling::NONE;
         }
     }
-    Ok(())
+    Ok(has_window)
 }
 
-/// Takes the rotary embedding from the layers that do without it.
-fn set_rope(layers: &mut [LayerConfig], family: &Family) {
-    let has_windows = layers.iter().any(|layer| layer.window > 0);
+/// Says which layers have rotary embedding.
+fn set_rope(layers: &mut [LayerConfig], family: &Family, has_window: &[bool]) {
+    let is_rotary = matches!(family.positions, Positions::Neighbours | Positions::Halves);
     for (i, layer) in layers.iter_mut().enumerate() {
-        layer.has_rope = match family.without_rope {
-            WithoutRope::None => true,
-            WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
-            WithoutRope::WithoutWindow => layer.window > 0 || !has_windows,
-        };
+        layer.has_rope = is_rotary
+            && match family.without_rope {
+                WithoutRope::None => true,
+                WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
+                WithoutRope::WithoutWindow => has_window.get(i).copied().unwrap_or(true),
+            };
     }
 }

@@ -296,6 +296,30 @@ fn layers_with_windows_have_rotary_frequencies_of_their_own() {
     assert!(inconsistent(infinite.config()).contains("base"));
 }
 
+#[test]
+fn gemma_3_turns_layers_with_windows_by_the_usual_base() {
+    let model = of_family("gemma3")
+        .with("gemma3.attention.sliding_window", 16_u32)
+        .with("gemma3.rope.freq_base", 1e6_f32);
+    let bases: Vec<f64> = model.config().unwrap().layers.iter().map(|layer| layer.rope_base).collect();
+    assert_eq!(bases, [1e4, 1e4, 1e4, 1e4, 1e4, 1e6, 1e4, 1e4]);
+}
+
+#[test]
+fn some_layers_do_without_rotary_embedding() {
+    let has_rope = |model: TestModel| -> Vec<bool> {
+        model.config().unwrap().layers.iter().map(|layer| layer.has_rope).collect()
+    };
+    let all_but_fourth = [true, true, true, false, true, true, true, false];
+    assert_eq!(has_rope(of_family("llama")), [true; 8]);
+    assert_eq!(has_rope(of_family("smollm3")), all_but_fourth);
+    let exaone = |window: u32| of_family("exaone4").with("exaone4.attention.sliding_window", window);
+    assert_eq!(has_rope(exaone(0)), [true; 8]);
+    for window in [16, CONTEXT as u32] {
+        assert_eq!(has_rope(exaone(window)), all_but_fourth);
+    }
+}
+
 /// Parts of a tensor are weights of their own; what no weight uses is an error.
 #[test]
 fn fused_tensors_are_used_whole() {

@@ -141,3 +141,9 @@ pub(super) fn gptneox(keys: &Keys, _: &Sizes) -> Result<Traits, ModelError> {
     let is_parallel = keys.bool(name)?.ok_or_else(|| missing(&keys.key(name)))?;
     Ok(Traits { is_parallel, ..Traits::NONE })
 }
+
+/// Converters write a flag that is wrong for some models: their tensors tell.
+pub(super) fn stablelm(keys: &Keys, _: &Sizes) -> Result<Traits, ModelError> {
+    keys.bool("use_parallel_residual")?;
+    Ok(Traits::NONE)
+}

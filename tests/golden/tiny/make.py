@@ -267,9 +267,9 @@ def mpt(name: str, seed: int):
 
 
 def starcoder2(name: str, seed: int):
-    """Biases everywhere, layer norms, no gate, rotary embedding."""
-    dims = Dims(n_heads=4)
-    model = Model(name, "starcoder2", seed, dims, [F16, F16, Q8_0], rms=False)
+    """Biases everywhere, layer norms, no gate, rotary embedding; no width is a multiple of 8."""
+    dims = Dims(n_embd=36, n_heads=6, n_kv_heads=2, head_dim=6, n_ff=50)
+    model = Model(name, "starcoder2", seed, dims, [F16, F32], rms=False)
     model.begin(gain=0.4, tied=True)
     for layer in model.layers():
         model.norm(f"{layer}.attn_norm", dims.n_embd, biased=True)
@@ -286,6 +286,8 @@ def stablelm(name: str, seed: int, parallel: bool = False):
     dims = Dims(n_embd=64, n_heads=4, n_kv_heads=2, head_dim=16, n_ff=32)
     model = Model(name, "stablelm", seed, dims, [Q8_0], rms=False)
     model.set("rope_dimension_count", 4)
+    # As converters write it for both.
+    model.set("parallel_residual", True)
     model.begin()
     for layer in model.layers():
         model.norm(f"{layer}.attn_norm", dims.n_embd, biased=True)
@@ -348,8 +350,8 @@ def minicpm(name: str, seed: int):
         "rope_scaling_attn_factors": 1.3,
     }
     factors = {"long": np.geomspace(1, 16, 4), "short": np.geomspace(1, 3, 4)}
-    types = [Q8_0, F16]
-    of_llama(name, "minicpm", seed, Dims(), types, settings, embedding=0.08, factors=factors, logits=20.0)
+    options = {"embedding": 0.08, "factors": factors, "logits": 20.0}
+    of_llama(name, "minicpm", seed, Dims(), [Q8_0, F16], settings, **options)
 
 
 def ernie4_5(name: str, seed: int):
@@ -445,8 +447,8 @@ def command_r(name: str, seed: int):
 
 
 def gptj(name: str, seed: int):
-    """As phi2, with neighbours of half of each head, and biases of the feed-forward layer and the output.
-    llama.cpp has no such family: `gptj.py` computes the golden file."""
+    """As phi2, with neighbours of half of each head, and biases of the feed-forward layer and the output
+    only. llama.cpp has no such family: `gptj.py` computes the golden file."""
     dims = Dims(n_embd=64, n_heads=4, n_kv_heads=4, head_dim=16, n_ff=32)
     model = Model(name, "gptj", seed, dims, [Q8_0], rms=False)
     model.set("rope_dimension_count", 8)
@@ -478,7 +480,7 @@ SEEDS = {
     falcon: 36,
     falcon_40b: 33,
     mpt: 29,
-    starcoder2: 21,
+    starcoder2: 31,
     stablelm: 32,
     stablelm_12b: 45,
     smollm3: 12,

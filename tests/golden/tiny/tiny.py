@@ -171,9 +171,7 @@ class Model:
         if biased:
             self.bias(f"{layer}.attn_output", self.dims.n_embd)
 
-    def ffn(
-        self, layer: str, fused: bool = False, gated: bool = True, biased: bool = False, gain: float = 2.0
-    ):
+    def ffn(self, layer: str, fused=False, gated=True, biased=False, gain=2.0):
         n_ff, n_embd = self.dims.n_ff, self.dims.n_embd
         rows = {"up": 2 * n_ff} if fused else {"gate": n_ff, "up": n_ff} if gated else {"up": n_ff}
         for part, n in rows.items():
