@@ -1,4 +1,5 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
+import { randomId } from "./id.js";
 import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
 
 /** One message of a conversation. Content parts may be text only. */
@@ -7,7 +8,9 @@ export interface ChatMessage {
   content: string | { type: "text"; text: string }[];
 }
 
-/** Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`. */
+/**
+ * Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`, `grammar`.
+ */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
   /** Accepted and not used: an engine has one model. */
@@ -40,7 +43,34 @@ export interface ChatCompletionCreateParams {
   stop?: string | string[] | null;
   /** Only 1. */
   n?: 1 | null;
+  /** The answer is JSON. It always fits, with or without `strict`. */
+  response_format?: ResponseFormat | null;
+  /** The answer matches this. */
+  grammar?: Grammar | null;
 }
+
+/** What kind of text an answer is. */
+export type ResponseFormat =
+  | { type: "text" }
+  /** A JSON object. */
+  | { type: "json_object" }
+  /** JSON that fits a schema. An InvalidRequestError names keywords that are not supported. */
+  | {
+      type: "json_schema";
+      json_schema: {
+        name: string;
+        description?: string;
+        schema: Record<string, unknown>;
+        strict?: boolean | null;
+      };
+    };
+
+/** What an answer matches from beginning to end. An extension to OpenAI's parameters. */
+export type Grammar =
+  /** A regular expression in the syntax of Rust's `regex`. */
+  | { regex: string }
+  /** A grammar in llguidance's dialect of Lark. */
+  | { lark: string };
 
 /** Parameters of a streamed completion. */
 export type ChatCompletionStreamParams = ChatCompletionCreateParams & { stream: true };
@@ -119,9 +149,7 @@ export class CompletionBuilder {
   readonly #includeUsage: boolean;
 
   constructor(model: string, includeUsage: boolean) {
-    const random = crypto.getRandomValues(new Uint8Array(12));
-    const id = `chatcmpl-${Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-    this.#head = { id, created: Math.floor(Date.now() / 1000), model };
+    this.#head = { id: `chatcmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model };
     this.#includeUsage = includeUsage;
   }
 

@@ -49,6 +49,12 @@ export interface EngineOptions extends SourceOptions {
   kernels?: string;
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
+  /**
+   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A
+   * page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
+   * damaged.
+   */
+  onHeader?: () => void | Promise<void>;
   /** Stops loading; what has been downloaded is kept. */
   signal?: AbortSignal;
   /**
@@ -77,6 +83,8 @@ export interface ModelInfo {
   kvBytes: number;
   hasChatTemplate: boolean;
   license: string | null;
+  /** What was odd in the file and has been put right, in sentences. */
+  warnings: string[];
 }
 
 /** The device the model runs on. */
@@ -162,7 +170,7 @@ export async function createEngineWith(
   spawn: () => WorkerLike,
   base: string,
 ): Promise<Engine> {
-  const { contextLength, device = "auto", threads, kernels = "", signal, onProgress } = options;
+  const { contextLength, device = "auto", threads, kernels = "", signal } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
   if (!["auto", "webgpu", "cpu"].includes(device))
@@ -177,12 +185,13 @@ export async function createEngineWith(
     threads: threads ?? null,
     kernels,
     refresh: options.refresh ?? false,
+    waits: options.onHeader !== undefined,
   };
   if (signal?.aborted) throw new AbortedError();
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
-  const { link, loaded } = await start(spawn, request, signal, onProgress);
-  return new WorkerEngine(spawn, { ...request, refresh: false }, link, loaded);
+  const { link, loaded } = await start(spawn, request, signal, options);
+  return new WorkerEngine(spawn, { ...request, refresh: false, waits: false }, link, loaded);
 }
 
 /** Starts a worker and loads the model in it. An abort ends the worker. */
@@ -190,7 +199,7 @@ async function start(
   spawn: () => WorkerLike,
   request: LoadRequest,
   signal: AbortSignal | undefined,
-  onProgress?: (progress: LoadProgress) => void,
+  { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
 ): Promise<{ link: WorkerLink; loaded: Loaded }> {
   if (signal?.aborted) throw new AbortedError();
   const link = new WorkerLink(spawn());
@@ -198,7 +207,10 @@ async function start(
   signal?.addEventListener("abort", abort, { once: true });
   try {
     const loaded = await link.call("load", request, {
-      onNotice: (notice) => notice.kind === "progress" && onProgress?.(notice.progress),
+      onNotice: (notice) => {
+        if (notice.kind === "progress") onProgress?.(notice.progress);
+        if (notice.kind === "header") void goOn(link, onHeader);
+      },
     });
     return { link, loaded };
   } catch (error) {
@@ -206,6 +218,16 @@ async function start(
     throw error;
   } finally {
     signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** Lets a load go on once the page has made room. If that fails, the load does. */
+async function goOn(link: WorkerLink, onHeader: EngineOptions["onHeader"]): Promise<void> {
+  try {
+    await onHeader?.();
+    link.proceed();
+  } catch (error) {
+    link.close(new InternalError(`onHeader failed: ${String(error)}`, { cause: error }));
   }
 }
 
@@ -424,6 +446,7 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
     license: info.license,
+    warnings: info.warnings,
   };
 }
 

@@ -168,12 +168,12 @@ export class InternalError extends NomoatError {
 }
 
 /**
- * The browser ended the worker. The engine starts a new one; callers see this error only if that one ends
- * as well.
+ * The browser ended the worker, or it hangs. The engine starts a new one; callers see this error only if that
+ * one is lost as well.
  */
 export class WorkerLostError extends InternalError {
-  constructor() {
-    super("The worker ended unexpectedly.");
+  constructor(message = "The worker ended unexpectedly.") {
+    super(message);
   }
 }
 

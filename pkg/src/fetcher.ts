@@ -2,16 +2,37 @@
 import { CorruptFileError, NetworkError } from "./errors.js";
 import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
 import type { RemoteFile } from "./protocol.js";
+import { webPage } from "./recognise.js";
 import type { Bytes } from "./runtime.js";
 import { SHARD_SIZE, shardCount, shardLength } from "./store.js";
 
-/** What the server reports about a file. */
-export interface Probe {
+/** What tells versions of a file apart. A member is null if the server does not send or expose it. */
+export interface Version {
   /** Bytes. */
   size: number;
-  /** ETag without its `W/` prefix; null if the server does not send or expose one. */
+  /** ETag without its `W/` prefix. */
   etag: string | null;
   lastModified: string | null;
+  /** SHA-256 of the whole file as the server says, hex. */
+  announced: string | null;
+}
+
+/**
+ * Whether two answers are of the same version. Servers that share a name may each have an ETag or a date of
+ * their own, so one of them is enough.
+ */
+export function sameVersion(a: Version, b: Version): boolean {
+  if (a.size !== b.size) return false;
+  if (a.announced && b.announced) return a.announced === b.announced;
+  const compared = [
+    [a.lastModified, b.lastModified],
+    [a.etag, b.etag],
+  ].filter(([mine, other]) => mine && other);
+  return compared.length === 0 || compared.some(([mine, other]) => mine === other);
+}
+
+/** What the server reports about a file. */
+export interface Probe extends Version {
   /** Whether the server answers Range requests. */
   ranges: boolean;
 }
@@ -25,7 +46,7 @@ interface Arrival {
 /** The file on the server has changed since loading began: loading starts again. */
 export class FileChangedError extends Error {
   constructor(
-    url: string,
+    readonly url: string,
     /** Stored version to delete first, if the server's headers cannot tell it from the new one. */
     readonly identity: string | null = null,
   ) {
@@ -40,6 +61,7 @@ export class Fetcher {
   readonly #signal: AbortSignal;
   readonly #onBytes: (delta: number) => void;
   readonly #keepStream: boolean;
+  readonly #whole: boolean;
   readonly #arrivals = new Map<number, Arrival>();
   #probe: Promise<Probe> | null = null;
   #ranges = true;
@@ -50,20 +72,22 @@ export class Fetcher {
   /**
    * `onBytes` counts bytes as they arrive; a negative number takes back bytes that must be fetched again.
    * With `keepStream`, the probe's response is kept for reading if the server has no ranges; this holds a
-   * connection.
+   * connection. With `whole`, all bytes come from one answer: answers to several requests might be of
+   * different versions.
    */
   constructor(
     file: RemoteFile,
     env: NetworkEnv,
     signal: AbortSignal,
     onBytes: (delta: number) => void,
-    keepStream: boolean,
+    { keepStream, whole }: { keepStream: boolean; whole: boolean },
   ) {
     this.#file = file;
     this.#env = env;
     this.#signal = signal;
     this.#onBytes = onBytes;
-    this.#keepStream = keepStream;
+    this.#keepStream = keepStream || whole;
+    this.#whole = whole;
   }
 
   /** Asks the server once for size, version and ranges. */
@@ -110,7 +134,7 @@ export class Fetcher {
   }
 
   async #ask(): Promise<Probe> {
-    const exchange = await this.#open("GET", "bytes=0-0");
+    const exchange = await this.#open("GET", this.#whole ? undefined : "bytes=0-0");
     const { response } = exchange;
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
@@ -120,6 +144,11 @@ export class Fetcher {
       if (first?.length === 1) await exchange.read(this.#signal);
       exchange.close();
       size ??= await this.#sizeByHead();
+    }
+    const isPage = /^text\/html\b/i.test(response.headers.get("Content-Type") ?? "");
+    if (isPage && (size === null || (this.#file.size !== null && size !== this.#file.size))) {
+      exchange.close();
+      throw webPage(this.#file.url);
     }
     size ??= this.#file.size;
     if (size === null) {
@@ -136,12 +165,7 @@ export class Fetcher {
           (this.#file.size === null ? "." : `, not the ${this.#file.size} it should have.`),
       );
     }
-    const probe = {
-      size,
-      etag: etagOf(response),
-      lastModified: response.headers.get("Last-Modified"),
-      ranges,
-    };
+    const probe = { ...versionOf(response, size), ranges };
     this.#ranges = ranges;
     if (!ranges && this.#keepStream) this.#stream = new ShardStream(exchange, size);
     else exchange.close();
@@ -160,15 +184,8 @@ export class Fetcher {
   }
 
   #checkSame(probe: Probe, response: Response): void {
-    const etag = etagOf(response);
-    const lastModified = response.headers.get("Last-Modified");
     const total = response.status === 200 ? lengthOf(response) : totalOf(response);
-    const changed =
-      response.status === 416 ||
-      (total !== null && total !== probe.size) ||
-      (probe.etag && etag
-        ? probe.etag !== etag
-        : probe.lastModified && lastModified && probe.lastModified !== lastModified);
+    const changed = response.status === 416 || !sameVersion(probe, versionOf(response, total ?? probe.size));
     if (changed) throw new FileChangedError(this.#file.url);
   }
 
@@ -269,8 +286,14 @@ class ShardStream {
   }
 }
 
-function etagOf(response: Response): string | null {
-  return response.headers.get("ETag")?.replace(/^W\//, "") ?? null;
+function versionOf({ headers }: Response, size: number): Version {
+  return {
+    size,
+    etag: headers.get("ETag")?.replace(/^W\//, "") ?? null,
+    lastModified: headers.get("Last-Modified"),
+    // The hub's, of files in its large storage; for others it is no SHA-256.
+    announced: /^"?([0-9a-f]{64})"?$/.exec(headers.get("X-Linked-ETag") ?? "")?.[1] ?? null,
+  };
 }
 
 /** Total of `Content-Range: bytes 0-0/1234`; null if hidden or unknown. */

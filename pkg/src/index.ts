@@ -12,6 +12,8 @@ export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
+  Grammar,
+  ResponseFormat,
   ChatCompletionStreamParams,
   ChatCompletionWholeParams,
   ChatMessage,
@@ -35,6 +37,7 @@ export type {
   ResponseOutputText,
   ResponseStreamEvent,
   ResponseStreamParams,
+  ResponseTextFormat,
   ResponseUsage,
   ResponseWholeParams,
   Responses,
@@ -43,6 +46,7 @@ export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";
 export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
+export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";

@@ -18,6 +18,7 @@ export interface CallOptions {
 }
 
 interface Pending {
+  method: Method;
   resolve(result: unknown): void;
   reject(error: NomoatError): void;
   onNotice: ((notice: Notice) => void) | undefined;
@@ -30,6 +31,17 @@ export function spawnWorker(): WorkerLike {
 
 /** Time that a worker gets to free its resources. */
 const GRACE_MS = 1000;
+
+/** How often a worker with something to do is asked for a sign of life. */
+const BEAT_MS = 1000;
+/** Beats that it may miss before it counts as hanging, at least and at most. */
+const LEAST_BEATS = 10;
+const MOST_BEATS = 120;
+/**
+ * Rows of the longest step on the CPU, during which a worker hears nothing. It takes no longer than as many
+ * tokens one by one.
+ */
+const STEP_ROWS = 128;
 
 /** The part of `LockManager` that the link uses; tests replace it. */
 export interface WatchLocks {
@@ -51,6 +63,12 @@ export class WorkerLink {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   #end: NomoatError | null = null;
+  #beating: ReturnType<typeof setInterval> | null = null;
+  /** Beats since the last message. */
+  #missed = 0;
+  /** Milliseconds between two tokens, at most so far; null before. */
+  #slowest: number | null = null;
+  #tokenAt: number | null = null;
 
   constructor(worker: WorkerLike, locks: WatchLocks | null = browserLocks()) {
     this.#worker = worker;
@@ -82,10 +100,16 @@ export class WorkerLink {
     const abort = () => this.#send({ type: "abort", id });
     signal?.addEventListener("abort", abort, { once: true });
     const answer = new Promise<unknown>((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, onNotice });
+      this.#pending.set(id, { method, resolve, reject, onNotice });
+      this.#beating ??= setInterval(() => this.#beat(), BEAT_MS);
       this.#send({ type: "call", id, method, params } as ToWorker);
     });
     return answer.finally(() => signal?.removeEventListener("abort", abort)) as Promise<Calls[M]["result"]>;
+  }
+
+  /** Lets a load go on that waits after the headers. */
+  proceed(): void {
+    this.#send({ type: "proceed" });
   }
 
   /** Ends the worker; what runs fails with `reason`. */
@@ -93,6 +117,7 @@ export class WorkerLink {
     if (this.#end) return;
     this.#end = reason;
     this.#watching.abort();
+    this.#rest();
     // Its threads wait inside wasm. A browser ends those, and frees their memory, only seconds later, so the
     // worker is asked to close first.
     this.#worker.postMessage({ type: "close" });
@@ -112,23 +137,55 @@ export class WorkerLink {
       .catch(() => undefined); // Aborted by `close`.
   }
 
+  /**
+   * A worker that hangs keeps its lock, and one that ended says nothing where there are no locks. Beats are
+   * counted, not time: while a computer sleeps there are none. `score` is one long step.
+   */
+  #beat(): void {
+    const methods = [...this.#pending.values()].map(({ method }) => method);
+    if (methods.length === 0) return this.#rest();
+    if (methods.includes("score")) return;
+    const step = this.#slowest === null ? MOST_BEATS : (STEP_ROWS * this.#slowest) / BEAT_MS;
+    if (this.#missed >= Math.min(Math.max(step, LEAST_BEATS), MOST_BEATS)) {
+      this.close(new WorkerLostError("The worker no longer responds."));
+      this.#worker.terminate();
+      return;
+    }
+    if (this.#missed === 0) this.#send({ type: "ping" });
+    this.#missed += 1;
+  }
+
+  #time(notice: Notice): void {
+    const isToken = notice.kind === "event" && notice.event.type === "token";
+    const now = isToken ? performance.now() : null;
+    if (now !== null && this.#tokenAt !== null)
+      this.#slowest = Math.max(this.#slowest ?? 0, now - this.#tokenAt);
+    this.#tokenAt = now;
+  }
+
+  #rest(): void {
+    if (this.#beating !== null) clearInterval(this.#beating);
+    this.#beating = null;
+    this.#missed = 0;
+  }
+
   #send(message: ToWorker): void {
     if (!this.#end) this.#worker.postMessage(message);
   }
 
   #receive(message: FromWorker): void {
     if (this.#end) return;
+    this.#missed = 0;
     if (message.type === "crash") {
       this.close(fromWire(message.error));
       return;
     }
-    if (message.type === "held") {
-      this.#watch();
-      return;
-    }
+    if (message.type === "held") this.#watch();
+    if (message.type === "held" || message.type === "pong") return;
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     if (message.type === "notice") {
+      this.#time(message.notice);
       pending.onNotice?.(message.notice);
       return;
     }

@@ -1,11 +1,12 @@
 /** Loads a model: finds out what is stored, fetches the rest, and feeds the runtime shard by shard. */
-import { CorruptFileError, NetworkError, QuotaError } from "./errors.js";
+import { CorruptFileError, NetworkError, QuotaError, type NomoatError } from "./errors.js";
 import type { NetworkEnv } from "./exchange.js";
-import { Fetcher, FileChangedError } from "./fetcher.js";
+import { Fetcher, FileChangedError, sameVersion } from "./fetcher.js";
 import { FetchedFile, OpenedFile, type ModelFile, type Shelf } from "./model-file.js";
 import { Prefetcher } from "./prefetcher.js";
 import type { ProgressMeter } from "./progress.js";
 import type { FileSpec, LoadRequest, RemoteFile } from "./protocol.js";
+import { refuseOther } from "./recognise.js";
 import type { Runtime, RuntimeModelInfo } from "./runtime.js";
 import {
   identityOf,
@@ -49,30 +50,30 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
   return sha256Hex(new TextEncoder().encode(names.join("\n")));
 }
 
-/** Loads a model into the runtime. If a file changes on the server meanwhile, loading starts again, once. */
+/**
+ * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
+ * If a file changes on the server meanwhile, or its servers have different copies, loading starts again,
+ * once, and reads that file from one answer.
+ */
 export async function loadModel(
   runtime: Runtime,
   request: LoadRequest,
   env: LoadEnv,
   progress: ProgressMeter,
   signal: AbortSignal,
+  ready: () => Promise<void> = () => Promise.resolve(),
 ): Promise<RuntimeModelInfo> {
-  for (let again = false; ; again = true) {
-    const load = new Load(
-      runtime,
-      { ...request, refresh: request.refresh || again },
-      env,
-      progress,
-      signal,
-      again,
-    );
+  let changed: string | null = null;
+  for (;;) {
+    const load = new Load(runtime, request, env, progress, signal, ready, changed);
     try {
       return await load.run();
     } catch (error) {
       await load.stop();
       if (!(error instanceof FileChangedError)) throw error;
-      if (again) throw new NetworkError(`${error.message} It changed again on the second try.`);
+      if (changed !== null) throw new NetworkError(`${error.message} It changed again on the second try.`);
       if (error.identity) await env.store?.remove(error.identity);
+      changed = error.url;
     }
   }
 }
@@ -83,11 +84,15 @@ class Load {
   readonly #request: LoadRequest;
   readonly #env: LoadEnv;
   readonly #progress: ProgressMeter;
-  readonly #again: boolean;
+  readonly #ready: () => Promise<void>;
+  /** Address of the file that changed in the first try. */
+  readonly #changed: string | null;
   readonly #stopping = new AbortController();
   readonly #signal: AbortSignal;
   readonly #fetchers = new Map<RemoteFile, Fetcher>();
   #prefetcher: Prefetcher | null = null;
+  /** The file whose header is being read. */
+  #reading: ModelFile | null = null;
 
   constructor(
     runtime: Runtime,
@@ -95,9 +100,11 @@ class Load {
     env: LoadEnv,
     progress: ProgressMeter,
     signal: AbortSignal,
-    again: boolean,
+    ready: () => Promise<void>,
+    changed: string | null,
   ) {
-    this.#again = again;
+    this.#ready = ready;
+    this.#changed = changed;
     this.#runtime = runtime;
     this.#request = request;
     this.#env = env;
@@ -116,13 +123,10 @@ class Load {
     for (const file of remote)
       this.#fetchers.set(
         file,
-        new Fetcher(
-          file,
-          this.#env,
-          this.#signal,
-          (delta) => this.#progress.fetched(delta),
-          remote.length === 1,
-        ),
+        new Fetcher(file, this.#env, this.#signal, (delta) => this.#progress.fetched(delta), {
+          keepStream: remote.length === 1,
+          whole: file.url === this.#changed,
+        }),
       );
     const { store, locks } = this.#env;
     if (remote.length === 0) return this.#feed(this.#request.files.map((file) => this.#local(file)));
@@ -183,7 +187,8 @@ class Load {
 
   /** Whether a stored file may be loaded without asking the server. A pinned one cannot change. */
   #usable(manifest: Manifest | null, file: RemoteFile | undefined): manifest is Manifest {
-    return manifest?.complete === true && (!this.#request.refresh || file?.sha256 != null);
+    const ask = this.#request.refresh || this.#changed !== null || manifest?.refused === true;
+    return manifest?.complete === true && (!ask || file?.sha256 != null);
   }
 
   /** A manifest for each file: the stored one, or a new one from the server's headers. Checks the quota. */
@@ -219,24 +224,30 @@ class Load {
       console.warn(`nomoat: ${file.url} could not be checked for changes; the stored copy is used.`);
       return stored;
     }
-    const { size, etag, lastModified } = probe;
-    const identity = await identityOf(file.url, file.sha256, etag ?? lastModified ?? "", size);
-    const known = await store.get(identity);
+    const { size, etag, lastModified, announced } = probe;
+    const validator = announced ?? etag ?? lastModified ?? "";
+    const identity = await identityOf(file.url, file.sha256, validator, size);
+    const known = stored && sameVersion(stored, probe) ? stored : await store.get(identity);
+    // What is there of a file that changed may be of several versions.
+    if (known?.size === size && file.url !== this.#changed) {
+      await store.removeOthers(file.url, known.identity);
+      return known;
+    }
     await store.removeOthers(file.url, identity);
-    // All versions of a pinned file have the same identity: shards from before the change are deleted.
-    const mixed = this.#again && file.sha256 !== null;
-    if (known && known.size === size && !mixed) return known;
-    if (known) await store.remove(identity);
+    if (known) await store.remove(known.identity);
     return {
       identity,
       url: file.url,
       size,
       etag,
+      lastModified,
+      announced,
       sha256: file.sha256,
       shardSize: SHARD_SIZE,
       digests: Array.from({ length: shardCount(size) }, () => null),
       complete: false,
       verified: false,
+      refused: false,
       model: { key: "", name: "", index: 0, count: 1 },
       lastUsed: 0,
     };
@@ -279,8 +290,39 @@ class Load {
     };
   }
 
-  /** Feeds the headers, then every byte in order, then checks the hashes. */
+  /** Feeds a model to the runtime. What is known to be bad afterwards does not stay in the store. */
   async #feed(files: ModelFile[]): Promise<RuntimeModelInfo> {
+    try {
+      return await this.#push(files);
+    } catch (error) {
+      await this.stop();
+      const { code } = Object(error) as Partial<NomoatError>;
+      if (code === "corrupt_file") await this.#forget(this.#reading === null ? files : [this.#reading]);
+      else if (code?.startsWith("unsupported_")) await this.#markRefused(files, true);
+      throw error;
+    }
+  }
+
+  /** Deletes damaged files, so that the next load asks for them again. One with its pinned hash is sound. */
+  async #forget(files: ModelFile[]): Promise<void> {
+    for (const file of files) {
+      const shelf = file instanceof FetchedFile ? file.shelf : null;
+      if (shelf && !shelf.manifest.verified) await shelf.store.remove(shelf.manifest.identity);
+    }
+  }
+
+  /** Notes whether the runtime refused the files. */
+  async #markRefused(files: ModelFile[], refused: boolean): Promise<void> {
+    for (const file of files) {
+      const shelf = file instanceof FetchedFile ? file.shelf : null;
+      if (!shelf || shelf.manifest.refused === refused) continue;
+      shelf.manifest.refused = refused;
+      await shelf.store.save(shelf.manifest).catch(() => undefined);
+    }
+  }
+
+  /** Feeds the headers, then every byte in order, then checks the hashes. */
+  async #push(files: ModelFile[]): Promise<RuntimeModelInfo> {
     const total = files.reduce((sum, file) => sum + file.size, 0);
     const there = files.reduce(
       (sum, file) => sum + (file instanceof FetchedFile ? bytesOn(file.shelf) : file.size),
@@ -296,8 +338,14 @@ class Load {
     );
     const prefetcher = new Prefetcher(files);
     this.#prefetcher = prefetcher;
-    for (const [index, file] of files.entries()) await this.#header(prefetcher, index, file);
+    for (const [index, file] of files.entries()) {
+      this.#reading = file;
+      await this.#header(prefetcher, index, file);
+    }
+    this.#reading = null;
+    await this.#ready();
     const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
+    await this.#markRefused(files, false);
     for (let shard; (shard = await prefetcher.take());) {
       for (let at = 0; at < shard.bytes.length; at += PIECE) {
         const piece = shard.bytes.subarray(at, at + PIECE);
@@ -315,26 +363,29 @@ class Load {
   async #header(prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
     for (let shard = 0; shard < shardCount(file.size); shard++) {
       const bytes = await prefetcher.peek(index, shard);
+      if (bytes && shard === 0) refuseOther(file.label, bytes);
       for (let at = 0; bytes && at < bytes.length; at += PIECE)
         if (this.#runtime.push_header(index, bytes.subarray(at, at + PIECE)) === 0) return;
     }
     throw new CorruptFileError(`${file.label} ends within its header: it is cut off or no GGUF file.`);
   }
 
-  /** Compares the files with their pinned hashes. A wrong file is deleted. */
+  /** Compares the files with the hashes that the request or the server gives. A wrong file is deleted. */
   async #verify(files: ModelFile[], sha256: string[]): Promise<void> {
-    for (const [index, spec] of this.#request.files.entries()) {
-      if (spec.kind !== "url" || !spec.sha256) continue;
-      const file = files[index];
-      const shelf = file instanceof FetchedFile ? file.shelf : null;
-      if (sha256[index] !== spec.sha256) {
+    for (const [index, file] of files.entries()) {
+      if (!(file instanceof FetchedFile)) continue;
+      const { shelf, pinned, label } = file;
+      const announced = pinned === null ? (shelf?.manifest.announced ?? null) : null;
+      const [found, expected] = [sha256[index], pinned ?? announced];
+      if (expected !== null && found !== expected) {
         if (shelf) await shelf.store.remove(shelf.manifest.identity);
+        const what = pinned ? "is not the pinned file" : "was damaged on the way";
         throw new CorruptFileError(
-          `${spec.url} is not the pinned file: its sha256 is ${sha256[index]}, not ${spec.sha256}. ` +
+          `${label} ${what}: its sha256 is ${found}, not ${expected}. ` +
             "What was stored of it has been deleted.",
         );
       }
-      if (shelf && !shelf.manifest.verified) {
+      if (shelf && pinned !== null && !shelf.manifest.verified) {
         shelf.manifest.verified = true;
         await shelf.store.save(shelf.manifest);
       }

@@ -3,7 +3,13 @@ import { CorruptFileError, ModelNotFoundError, NetworkError, type QuotaError } f
 import { FileChangedError, type Fetcher } from "./fetcher.js";
 import type { RemoteFile } from "./protocol.js";
 import type { Bytes } from "./runtime.js";
-import { identityOf, SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
+import { SHARD_SIZE, sha256Hex, shardLength, type Manifest, type ShardStore } from "./store.js";
+
+/**
+ * How often the first bytes of a shard on its way are kept: a tab that is closed has no time to do it. On a
+ * connection that brings shards faster, it never happens.
+ */
+const KEEP_MS = 5000;
 
 /** One file of a model. */
 export interface ModelFile {
@@ -56,6 +62,8 @@ export class FetchedFile implements ModelFile {
   readonly label: string;
   /** Null if nothing can be stored. */
   readonly shelf: Shelf | null;
+  /** SHA-256 of the whole that the request gives, hex, or null. */
+  readonly pinned: string | null;
   readonly #file: RemoteFile;
   readonly #fetcher: Fetcher;
   readonly #onResumed: (bytes: number) => void;
@@ -71,6 +79,7 @@ export class FetchedFile implements ModelFile {
     this.#onResumed = onResumed;
     this.size = size;
     this.label = file.url;
+    this.pinned = file.sha256;
     this.shelf = shelf;
     this.#file = file;
     this.#fetcher = fetcher;
@@ -96,27 +105,39 @@ export class FetchedFile implements ModelFile {
     return bytes;
   }
 
-  /** Fetches a shard, or the rest of it. If that fails, the bytes that have arrived are kept. */
+  /** Fetches a shard, or the rest of it. The bytes that have arrived are kept: the rest may never. */
   async #fetch({ store, manifest }: Shelf, index: number): Promise<Bytes> {
     const start = await store.readPart(manifest, index);
     if (start) this.#onResumed(start.length);
+    let kept = start?.length ?? 0;
+    let keeping: Promise<void> = Promise.resolve();
+    const keep = () => {
+      keeping = keeping.then(async () => {
+        const arrived = this.#fetcher.arrived(index);
+        if (!arrived || arrived.length <= kept) return;
+        kept = arrived.length;
+        await store.writePart(manifest, index, arrived).catch(() => undefined);
+      });
+      return keeping;
+    };
+    const timer = setInterval(keep, KEEP_MS);
     try {
       return await this.#fetcher.shard(index, start);
     } catch (error) {
-      const arrived = this.#fetcher.arrived(index);
-      if (arrived && !(error instanceof FileChangedError))
-        await store.writePart(manifest, index, arrived).catch(() => undefined);
+      if (!(error instanceof FileChangedError)) await keep();
       throw error;
+    } finally {
+      clearInterval(timer);
+      // Once the shard is stored, nothing may write its part any more.
+      await keeping;
     }
   }
 
   /** Fetches a shard that the store has lost or damaged. */
   async #fetchAgain(manifest: Manifest, index: number): Promise<Bytes> {
     try {
-      const { size, etag, lastModified } = await this.#fetcher.probe();
-      const validator = etag ?? lastModified ?? "";
-      const identity = await identityOf(this.#file.url, this.#file.sha256, validator, size);
-      if (!manifest.sha256 && identity !== manifest.identity) throw new FileChangedError(this.#file.url);
+      const { size } = await this.#fetcher.probe();
+      if (!manifest.sha256 && size !== manifest.size) throw new FileChangedError(this.#file.url);
       if (size !== manifest.size)
         throw new CorruptFileError(
           `${this.#file.url} has ${size} bytes now, not ${manifest.size}: shard ${index + 1} of the stored ` +

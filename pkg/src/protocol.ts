@@ -40,6 +40,8 @@ export interface LoadRequest extends DeviceOptions {
   contextLength: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+  /** After the headers, wait for `proceed`. */
+  waits: boolean;
 }
 
 /** Progress of loading. */
@@ -90,18 +92,22 @@ export interface Calls {
 export type Method = keyof Calls;
 
 /**
- * From page to worker. `hold` asks it to hold the Web Lock of this name for its life. `close` frees
- * everything; it has no answer.
+ * From page to worker. `hold` asks it to hold the Web Lock of this name for its life, `ping` for a `pong`.
+ * `close` frees everything; it has no answer.
  */
 export type ToWorker =
   | { [M in Method]: { type: "call"; id: number; method: M; params: Calls[M]["params"] } }[Method]
   | { type: "abort"; id: number }
   | { type: "hold"; lock: string }
+  | { type: "ping" }
+  | { type: "proceed" }
   | { type: "close" };
 
 /** What a running call reports. */
 export type Notice =
   | { kind: "progress"; progress: LoadProgress }
+  /** The headers are read; the load waits if it was asked to. */
+  | { kind: "header" }
   | { kind: "start"; start: RuntimeStart }
   | { kind: "event"; event: RuntimeEvent };
 
@@ -111,6 +117,7 @@ export type Notice =
  */
 export type FromWorker =
   | { type: "held" }
+  | { type: "pong" }
   | { type: "notice"; id: number; notice: Notice }
   | { type: "result"; id: number; result: unknown }
   | { type: "error"; id: number; error: WireError }

@@ -1,5 +1,5 @@
 /** Checks chat completion parameters and turns them into the runtime's request. */
-import type { ChatCompletionCreateParams } from "./chat.js";
+import type { ChatCompletionCreateParams, Grammar, ResponseFormat } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
 import type { RuntimeRequest } from "./runtime.js";
 
@@ -21,6 +21,8 @@ const USED = [
   "seed",
   "stop",
   "n",
+  "response_format",
+  "grammar",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -35,6 +37,8 @@ const IGNORED = [
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
+/** Token ids have 32 bits. */
+const MAX_ID = 0xffffffff;
 const ROLES = new Map([
   ["system", "system"],
   ["developer", "system"],
@@ -75,13 +79,14 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     logit_bias: logitBias(given["logit_bias"]),
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
+    ...constraint(given),
   });
 }
 
 /** Token ids as the runtime takes them. */
 export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   const list: unknown[] = Array.from(ids ?? []);
-  if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= 0xffffffff))
+  if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID))
     throw new InvalidRequestError("Token ids are integers from 0.", "ids");
   return Uint32Array.from(list as number[]);
 }
@@ -89,9 +94,42 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
 /** Whether an unsupported parameter has its default value. */
 function isDefault(name: string, value: unknown): boolean {
   if (name === "logprobs") return value === false;
-  if (name === "response_format") return (value as { type?: unknown }).type === "text";
   if (name === "tools") return Array.isArray(value) && value.length === 0;
   return false;
+}
+
+/** `response_format` and `grammar`, of which a request has one. What they hold is checked by the runtime. */
+function constraint(given: Given): Pick<RuntimeRequest, "response_format" | "grammar"> {
+  const form = responseFormat(given["response_format"]);
+  const grammar = grammarOf(given["grammar"]);
+  if (form && grammar)
+    throw new InvalidRequestError("Use either a `response_format` of JSON or a `grammar`.", "grammar");
+  return defined({ response_format: form, grammar });
+}
+
+function responseFormat(value: unknown): ResponseFormat | undefined {
+  if (value == null) return undefined;
+  const format = record(value, "response_format");
+  if (format["type"] === "text") return undefined;
+  if (format["type"] === "json_object") return { type: "json_object" };
+  if (format["type"] !== "json_schema")
+    throw new InvalidRequestError(
+      "`response_format.type` must be text, json_object or json_schema.",
+      "response_format.type",
+    );
+  const named = record(format["json_schema"], "response_format.json_schema");
+  const schema = record(named["schema"], "response_format.json_schema.schema");
+  return { type: "json_schema", json_schema: { name: String(named["name"] ?? ""), schema } };
+}
+
+function grammarOf(value: unknown): Grammar | undefined {
+  if (value == null) return undefined;
+  const grammar = record(value, "grammar");
+  const [first, ...others] = Object.entries(grammar);
+  const [kind, text] = first ?? [];
+  if (others.length > 0 || (kind !== "regex" && kind !== "lark") || typeof text !== "string")
+    throw new InvalidRequestError("`grammar` must be { regex: text } or { lark: text }.", "grammar");
+  return kind === "regex" ? { regex: wellFormed(text) } : { lark: wellFormed(text) };
 }
 
 function messages(value: unknown): { role: string; content: string }[] {
@@ -146,8 +184,9 @@ function stops(value: unknown): string[] {
 function logitBias(value: unknown): Record<string, number> | undefined {
   if (value == null) return undefined;
   const bias = record(value, "logit_bias");
+  const isId = (id: string) => /^\d{1,10}$/.test(id) && Number(id) <= MAX_ID;
   for (const [id, amount] of Object.entries(bias))
-    if (!/^\d{1,10}$/.test(id) || typeof amount !== "number" || !(Math.abs(amount) <= 100))
+    if (!isId(id) || typeof amount !== "number" || !(Math.abs(amount) <= 100))
       throw new InvalidRequestError(
         "`logit_bias` maps token ids to numbers from -100 to 100.",
         `logit_bias.${id}`,

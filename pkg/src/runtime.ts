@@ -2,6 +2,7 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
+import type { Grammar, ResponseFormat } from "./chat.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -100,6 +101,7 @@ export interface RuntimeModelInfo {
   kv_bytes: number;
   has_chat_template: boolean;
   license: string | null;
+  warnings: string[];
 }
 
 /** JSON given to `start()`. */
@@ -117,6 +119,8 @@ export interface RuntimeRequest {
   logit_bias?: Record<string, number>;
   seed: number | null;
   stop: string[];
+  response_format?: ResponseFormat;
+  grammar?: Grammar;
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
   continue_ids?: number[];
 }

@@ -19,6 +19,7 @@ export class Session {
   readonly #post: (message: FromWorker) => void;
   #device: OpenDevice | null = null;
   #gpuBytes = 0;
+  #proceed: (() => void) | null = null;
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
 
   constructor(platform: Platform, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
@@ -31,6 +32,14 @@ export class Session {
   async handle(message: ToWorker): Promise<void> {
     if (message.type === "abort") {
       this.#running.get(message.id)?.controller.abort();
+      return;
+    }
+    if (message.type === "ping") {
+      this.#post({ type: "pong" });
+      return;
+    }
+    if (message.type === "proceed") {
+      this.#proceed?.();
       return;
     }
     if (message.type === "hold") {
@@ -117,12 +126,29 @@ export class Session {
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
     const ticking = setInterval(() => progress.tick(), TICK_MS);
     try {
-      const model = await loadModel(runtime, request, await this.#openEnv(), progress, signal);
+      const env = await this.#openEnv();
+      let waited: Promise<void> | null = null;
+      const ready = () => (waited ??= this.#mayGoOn(request, notify, signal));
+      const model = await loadModel(runtime, request, env, progress, signal, ready);
       this.#gpuBytes = model.gpu_bytes;
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
     }
+  }
+
+  /** Resolves when the page lets the load take memory. */
+  async #mayGoOn(
+    { waits }: LoadRequest,
+    notify: (notice: Notice) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (!waits) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#proceed = resolve;
+      signal.addEventListener("abort", () => reject(new AbortedError()), { once: true });
+      notify({ kind: "header" });
+    });
   }
 
   async #generate(

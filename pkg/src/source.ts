@@ -37,9 +37,21 @@ export interface ResolvedSource {
 }
 
 const DEFAULT_HUB = "https://huggingface.co";
+/** Hosts of the hub besides the endpoint. */
+const HUB_HOSTS = new Set(["huggingface.co", "www.huggingface.co", "hf.co"]);
 const SPLIT = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 /** More parts than any published model has. */
 const MAX_PARTS = 1000;
+
+/**
+ * Absolute addresses of the files of a model, as `listStoredModels` has them: all parts of a split model, and
+ * the file itself where the address of a hub's page about it was given. Empty for files. Throws as
+ * `createEngine` does.
+ */
+export function modelUrls(model: ModelSource, options: SourceOptions = {}): string[] {
+  const { files } = resolveSource(model, options, location.href);
+  return files.flatMap((file) => (file.kind === "url" ? file.url : []));
+}
 
 /** Resolves a model source; `base` is the page's address. */
 export function resolveSource(source: ModelSource, options: SourceOptions, base: string): ResolvedSource {
@@ -80,7 +92,7 @@ function remoteFiles(
   const given = [source?.url ?? []].flat();
   if (given.length === 0 || given.some((url) => typeof url !== "string"))
     throw new InvalidRequestError("`model` must be a catalogue id, an address, a File, or { url }.", "model");
-  const parsed = given.map((url) => parseUrl(url, base, "model.url"));
+  const parsed = given.map((url) => fileUrl(parseUrl(url, base, "model.url"), hub));
   const urls = parsed.length === 1 ? parsed.flatMap(expandSplit) : parsed;
   const hashes = source.sha256 === undefined ? [] : [source.sha256].flat();
   if (hashes.length > 0 && hashes.length !== urls.length)
@@ -107,6 +119,19 @@ function remote(
   const headers = { ...options.headers };
   if (options.hubToken && url.origin === hub.origin) headers["Authorization"] = `Bearer ${options.hubToken}`;
   return { kind: "url", url: url.href, sha256, size, headers };
+}
+
+/** The address of a file on a hub, also if it is given as that of the page about the file. */
+function fileUrl(url: URL, hub: URL): URL {
+  const folder = hub.pathname.replace(/\/+$/, "");
+  const onHub = url.origin === hub.origin && url.pathname.startsWith(`${folder}/`);
+  if (!onHub && !HUB_HOSTS.has(url.host)) return url;
+  const path = url.pathname.slice(onHub ? folder.length : 0);
+  const match = /^(\/[^/]+\/[^/]+)\/(?:blob|raw)(\/[^/]+\/.+)$/.exec(path);
+  if (!match) return url;
+  const file = new URL(url);
+  file.pathname = `${onHub ? folder : ""}${match[1]}/resolve${match[2]}`;
+  return file;
 }
 
 function parseUrl(text: string, base: string, param: string): URL {

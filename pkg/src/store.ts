@@ -22,6 +22,9 @@ export interface Manifest {
   /** Bytes. */
   size: number;
   etag: string | null;
+  lastModified: string | null;
+  /** SHA-256 of the whole as the server said, hex, or null. */
+  announced: string | null;
   /** Pinned SHA-256 of the whole, hex, or null. */
   sha256: string | null;
   shardSize: number;
@@ -30,6 +33,8 @@ export interface Manifest {
   complete: boolean;
   /** The whole has been hashed and equals `sha256`. */
   verified: boolean;
+  /** The runtime cannot run it: the server is asked whether there is another version. */
+  refused: boolean;
   /** Model this file belongs to: key, name, and its place among the model's files. */
   model: { key: string; name: string; index: number; count: number };
   /** Milliseconds since 1970. */
@@ -288,7 +293,9 @@ function parseManifest(text: string | undefined): Manifest | null {
       manifest.shardSize === SHARD_SIZE &&
       manifest.digests.length === shardCount(manifest.size) &&
       typeof manifest.model.key === "string";
-    return sound ? manifest : null;
+    // Older manifests lack these.
+    const { lastModified = null, announced = null, refused = false } = manifest as Partial<Manifest>;
+    return sound ? { ...manifest, lastModified, announced, refused } : null;
   } catch {
     return null;
   }

@@ -2,10 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatCompletionChunk } from "../src/chat.js";
 import { createEngineWith } from "../src/engine.js";
-import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "../src/errors.js";
+import {
+  AbortedError,
+  CorruptFileError,
+  DeviceLostError,
+  InternalError,
+  InvalidRequestError,
+} from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { FakeWorker, engineWith } from "./fake-worker.js";
-import { FakeLockManager } from "./fakes.js";
+import { FakeLockManager, type Script } from "./fakes.js";
 
 const messages = [{ role: "user" as const, content: "Hi" }];
 const lost = () => Object.assign(new Error("device lost"), { code: "device_lost" });
@@ -236,6 +242,69 @@ test("a worker that vanishes is replaced, and the answer goes on", async (t) => 
   );
 });
 
+test("a worker that hangs is replaced, and the answer goes on", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const real = () => new Promise((resolve) => setImmediate(resolve));
+  /** Seconds pass, with time for messages in each. */
+  const pass = async (seconds: number) => {
+    for (let second = 0; second < seconds; second++) {
+      t.mock.timers.tick(1000);
+      for (let turns = 0; turns < 5; turns++) await real();
+    }
+  };
+  const seen: RuntimeRequest[] = [];
+  let go = () => {};
+  const slow = (generated: number) =>
+    generated === 2 ? new Promise<void>((resolve) => (go = resolve)) : undefined;
+  const tokens = ["Hello", " world", " and", " all"];
+  const { engine, workers } = await engineWith(
+    { onNext: slow, tokens },
+    { onStart: (request) => seen.push(request), tokens },
+  );
+  let text = "";
+  const read = (async () => {
+    const stream = await engine.chat.completions.create({ messages, stream: true });
+    for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  })();
+  while (text !== "Hello world") await real();
+  // It takes long, but it answers.
+  await pass(60);
+  assert.equal(workers[0]?.terminated, false);
+  // It answers no more, and nothing else tells of it: here are no locks.
+  if (workers[0]) workers[0].hangs = true;
+  await pass(9);
+  assert.equal(workers[0]?.terminated, false);
+  await pass(4);
+  assert.equal(workers[0]?.terminated, true);
+  await read;
+  assert.equal(text, "Hello world and all!");
+  assert.deepEqual(
+    seen.map((request) => request.continue_ids),
+    [[100, 101]],
+  );
+  go();
+});
+
+test("a long step is no hang: a score, or the first step of a slow device", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const { engine, workers } = await engineWith({});
+  const [worker] = workers;
+  assert.ok(worker);
+  for (const [call, seconds] of [
+    [() => engine.score([1, 2]), 500],
+    [() => engine.chat.completions.create({ messages }), 100],
+  ] as const) {
+    worker.hangs = true;
+    const answer = call();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let second = 0; second < seconds; second++) t.mock.timers.tick(1000);
+    assert.equal(worker.terminated, false);
+    worker.hangs = false;
+    worker.flush();
+    await answer;
+  }
+});
+
 test("dispose fails what runs and what waits", async () => {
   const { engine } = await engineWith({ onNext: () => new Promise(() => {}) });
   const running = engine.chat.completions.create({ messages });
@@ -243,6 +312,34 @@ test("dispose fails what runs and what waits", async () => {
   await engine.dispose();
   await assert.rejects(running, AbortedError);
   await assert.rejects(waiting, AbortedError);
+});
+
+test("memory is taken once the page has made room, and after the header was found sound", async () => {
+  const steps: string[] = [];
+  const options = { model: new File(["GGUF and more"], "m.gguf") };
+  const loading = (script: Script, onHeader: () => void | Promise<void>) =>
+    createEngineWith({ ...options, onHeader }, () => new FakeWorker(script), "https://page.test/");
+  const onLoad: Script["onLoad"] = (step) => void steps.push(step);
+  await loading({ onLoad }, async () => {
+    steps.push("asked");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    steps.push("room");
+  });
+  assert.deepEqual(steps, ["header", "asked", "room", "prepare", "data", "finish"]);
+
+  let asked = false;
+  const damaged = () => {
+    throw Object.assign(new Error("damaged"), { code: "corrupt_file" });
+  };
+  await assert.rejects(
+    loading({ onLoad: damaged }, () => void (asked = true)),
+    CorruptFileError,
+  );
+  assert.equal(asked, false);
+  await assert.rejects(
+    loading({}, () => Promise.reject(new Error("no room"))),
+    /onHeader failed: Error: no room/,
+  );
 });
 
 test("an abort while loading ends the worker", async () => {

@@ -13,6 +13,9 @@ export class FakeWorker implements WorkerLike {
   onmessage: WorkerLike["onmessage"] = null;
   onerror: WorkerLike["onerror"] = null;
   terminated = false;
+  /** It takes no messages until it is flushed. */
+  hangs = false;
+  readonly #held: ToWorker[] = [];
   readonly #session: Session;
 
   constructor(script: Script) {
@@ -33,9 +36,20 @@ export class FakeWorker implements WorkerLike {
   }
 
   postMessage(message: ToWorker): void {
-    if (message.type === "close") this.terminate();
+    if (message.type === "close" && !this.hangs) {
+      void this.#session.close();
+      this.terminate();
+    }
     // structuredClone would turn a File into a Blob here.
-    setImmediate(() => !this.terminated && void this.#session.handle(message));
+    setImmediate(() => {
+      if (this.hangs) this.#held.push(message);
+      else if (!this.terminated) void this.#session.handle(message);
+    });
+  }
+
+  /** Takes the messages that came while it was hanging. */
+  flush(): void {
+    for (const message of this.#held.splice(0)) void this.#session.handle(message);
   }
 
   terminate(): void {

@@ -107,6 +107,8 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
 export interface Script {
   /** Bytes of each file that are header. */
   header?: number;
+  /** Called with the step of loading that begins; throws what the runtime would. */
+  onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
   /** Tokens of every answer. */
   tokens?: string[];
   /** What it says of its kernels. */
@@ -154,11 +156,13 @@ export class FakeRuntime implements Runtime {
   }
 
   push_header(file: number, bytes: Uint8Array): number {
+    this.script.onLoad?.("header");
     this.#headers[file] = (this.#headers[file] ?? 0) + bytes.length;
     return Math.max(0, (this.script.header ?? 1) - (this.#headers[file] ?? 0));
   }
 
   async prepare(): Promise<string> {
+    this.script.onLoad?.("prepare");
     return JSON.stringify({
       name: "Fake",
       architecture: "llama",
@@ -172,10 +176,12 @@ export class FakeRuntime implements Runtime {
       kv_bytes: 8,
       has_chat_template: true,
       license: null,
+      warnings: [],
     });
   }
 
   async push_data(file: number, bytes: Uint8Array): Promise<void> {
+    this.script.onLoad?.("data");
     const before = this.#at.slice(0, file);
     assert.deepEqual(before, this.#sizes.slice(0, file), "files are pushed in order");
     this.largestPiece = Math.max(this.largestPiece, bytes.length);
@@ -184,6 +190,7 @@ export class FakeRuntime implements Runtime {
   }
 
   async finish(): Promise<string> {
+    this.script.onLoad?.("finish");
     assert.deepEqual(this.#at, this.#sizes, "every byte was pushed");
     this.hashes = this.#hash.map((hash) => hash.digest("hex"));
     return JSON.stringify({ sha256: this.hashes });

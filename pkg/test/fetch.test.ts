@@ -83,7 +83,17 @@ test("a response becomes a chat, and its events come in OpenAI's order", async (
     { type: "message", role: "assistant", content: [{ type: "output_text", text: "Yes?" }] },
     { role: "user", content: "Bye" },
   ];
-  const params = { input, instructions: "Be brief.", max_output_tokens: 5, temperature: 0, stream: true };
+  const text = {
+    format: { type: "json_schema", name: "greeting", schema: { type: "object" }, strict: true },
+  };
+  const params = {
+    input,
+    instructions: "Be brief.",
+    max_output_tokens: 5,
+    temperature: 0,
+    text,
+    stream: true,
+  };
   const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post(params)));
   assert.deepEqual(seen[0]?.messages, [
     { role: "system", content: "Be brief." },
@@ -93,6 +103,10 @@ test("a response becomes a chat, and its events come in OpenAI's order", async (
   ]);
   assert.equal(seen[0]?.max_tokens, 5);
   assert.equal(seen[0]?.temperature, 0);
+  assert.deepEqual(seen[0]?.response_format, {
+    type: "json_schema",
+    json_schema: { name: "greeting", schema: { type: "object" } },
+  });
   const names = events.map(({ name }) => name?.replace("response.", ""));
   assert.deepEqual(
     names.filter((name, index) => name !== names[index - 1]),

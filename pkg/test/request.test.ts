@@ -95,10 +95,20 @@ test("a wrong field is named", () => {
     [{ messages, seed: -1 }, "seed"],
     [{ messages, stop: [""] }, "stop"],
     [{ messages, logit_bias: { x: 1 } }, "logit_bias.x"],
+    [{ messages, logit_bias: { "9999999999": 1 } }, "logit_bias.9999999999"],
+    [{ messages, logit_bias: { "4294967296": 1 } }, "logit_bias.4294967296"],
     [{ messages, n: 2 }, "n"],
     [{ messages, tools: [{}] }, "tools"],
     [{ messages, logprobs: true }, "logprobs"],
-    [{ messages, response_format: { type: "json_object" } }, "response_format"],
+    [{ messages, response_format: { type: "xml" } }, "response_format.type"],
+    [{ messages, response_format: { type: "json_schema" } }, "response_format.json_schema"],
+    [
+      { messages, response_format: { type: "json_schema", json_schema: { name: "a" } } },
+      "response_format.json_schema.schema",
+    ],
+    [{ messages, grammar: { yacc: "a" } }, "grammar"],
+    [{ messages, grammar: { regex: "a", lark: "b" } }, "grammar"],
+    [{ messages, grammar: { regex: "a" }, response_format: { type: "json_object" } }, "grammar"],
     [{ messages, stream: 1 }, "stream"],
     [{ messages, stream_options: {} }, "stream_options"],
     [{ messages, temprature: 1 }, "temprature"],
@@ -109,4 +119,16 @@ test("a wrong field is named", () => {
       (error) => error instanceof InvalidRequestError && error.param === param,
       param,
     );
+});
+
+test("constraints go to the runtime", () => {
+  const schema = { type: "object", properties: {} };
+  const json_schema = { name: "a", schema, strict: true };
+  const format = convert({ messages, response_format: { type: "json_schema", json_schema } }).response_format;
+  assert.deepEqual(format, { type: "json_schema", json_schema: { name: "a", schema } });
+  assert.deepEqual(convert({ messages, response_format: { type: "json_object" } }).response_format, {
+    type: "json_object",
+  });
+  assert.equal(convert({ messages, response_format: { type: "text" } }).response_format, undefined);
+  assert.deepEqual(convert({ messages, grammar: { regex: "a+" } }).grammar, { regex: "a+" });
 });

@@ -7,6 +7,8 @@ export interface Served {
   body: Buffer;
   etag?: string;
   lastModified?: string;
+  /** Other headers. */
+  headers?: Record<string, string>;
 }
 
 export interface Logged {
@@ -66,7 +68,7 @@ export class FileServer {
       return;
     }
     const size = file.body.length;
-    const headers: Record<string, string | number> = {};
+    const headers: Record<string, string | number> = { ...file.headers };
     if (file.etag) headers["ETag"] = file.etag;
     if (file.lastModified) headers["Last-Modified"] = file.lastModified;
     const range = /^bytes=(\d+)-(\d+)$/.exec(logged.range ?? "");

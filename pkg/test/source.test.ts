@@ -43,6 +43,26 @@ test("the token goes to the hub's origin only", () => {
   assert.deepEqual(headers("http://mirror.test/m.gguf"), [{ "X-A": "1" }]);
 });
 
+test("the address of a hub's page about a file is that of the file", () => {
+  const url = (source: string, hubEndpoint?: string) =>
+    remote(source, hubEndpoint === undefined ? {} : { hubEndpoint })[0]?.url;
+  const hub = "https://huggingface.co/o/r";
+  assert.equal(url(`${hub}/blob/main/a/m.gguf`), `${hub}/resolve/main/a/m.gguf`);
+  assert.equal(url(`${hub}/raw/refs%2Fpr%2F1/m.gguf?x=1`), `${hub}/resolve/refs%2Fpr%2F1/m.gguf?x=1`);
+  assert.equal(url(`${hub}/resolve/main/blob/m.gguf`), `${hub}/resolve/main/blob/m.gguf`);
+  assert.equal(url("https://hf.co/o/r/blob/main/m.gguf"), "https://hf.co/o/r/resolve/main/m.gguf");
+  const mirror = "https://mirror.test/hub/";
+  assert.equal(url(`${mirror}o/r/blob/main/m.gguf`, mirror), `${mirror}o/r/resolve/main/m.gguf`);
+  // Elsewhere `blob` may be the name of a folder.
+  for (const other of ["https://mirror.test/hub/o/r/blob/main/m.gguf", "https://h.test/o/r/blob/v1/m.gguf"])
+    assert.equal(url(other), other);
+  const parts = remote(`${hub}/blob/main/m-00001-of-00002.gguf`).map((each) => each.url);
+  assert.deepEqual(
+    parts,
+    [1, 2].map((part) => `${hub}/resolve/main/m-0000${part}-of-00002.gguf`),
+  );
+});
+
 test("a split model's address stands for all its parts", () => {
   const urls = (source: ModelSource) => remote(source).map(({ url }) => url);
   const parts = [1, 2, 3].map((part) => `https://h.test/a/m-0000${part}-of-00003.gguf?dl=1`);

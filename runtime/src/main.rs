@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
-    self, Device, Engine, LoadOptions, Loading, Message, Progress, Request, Sampling, cpu_kernels,
+    self, Device, Engine, GrammarText, LoadOptions, Loading, Message, NamedSchema, Progress, Request,
+    ResponseFormat, Sampling, cpu_kernels,
 };
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
@@ -16,6 +17,7 @@ use std::time::Instant;
 mod bench;
 mod eval;
 mod info;
+mod prompt;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -50,6 +52,8 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         #[command(flatten)]
+        form: Form,
+        #[command(flatten)]
         load: Load,
     },
     /// Show a model's metadata and the memory that it needs.
@@ -63,6 +67,8 @@ enum Command {
         #[arg(long)]
         context_length: Option<usize>,
     },
+    /// Show the prompt that a model gets for a conversation, and its token ids.
+    Prompt(prompt::Args),
     /// Measure a device: its limits, its kernels, whole models.
     Bench {
         #[command(subcommand)]
@@ -81,6 +87,45 @@ enum Command {
         #[command(flatten)]
         load: Load,
     },
+}
+
+/// What the answer must be.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Form {
+    /// The answer is a JSON object.
+    #[arg(long)]
+    json: bool,
+    /// The answer is JSON that fits the schema in this file.
+    #[arg(long)]
+    json_schema: Option<PathBuf>,
+    /// The answer matches this regular expression.
+    #[arg(long)]
+    regex: Option<String>,
+    /// The answer is a sentence of the grammar in this file, in llguidance's dialect of Lark.
+    #[arg(long)]
+    lark: Option<PathBuf>,
+}
+
+impl Form {
+    fn apply(self, request: &mut Request) -> Result<()> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        if let Some(path) = self.json_schema {
+            let schema = serde_json::from_str(&read(&path)?)
+                .with_context(|| format!("{} is not JSON", path.display()))?;
+            request.response_format = ResponseFormat::JsonSchema { json_schema: NamedSchema { schema } };
+        } else if self.json {
+            request.response_format = ResponseFormat::JsonObject;
+        }
+        request.grammar = match (self.regex, self.lark) {
+            (Some(regex), _) => Some(GrammarText::Regex(regex)),
+            (None, Some(path)) => Some(GrammarText::Lark(read(&path)?)),
+            (None, None) => None,
+        };
+        Ok(())
+    }
 }
 
 #[derive(clap::Args)]
@@ -121,18 +166,20 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, load } => {
+        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, form, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = Sampling { temperature, seed, ..Default::default() };
+            form.apply(&mut request)?;
             if raw {
                 request.prompt = Some(prompt);
             } else {
-                let message = |role: &str, content| Message { role: role.into(), content };
+                let message = |role: &str, content: String| Message::new(role, &content);
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(request))
+            with_model(&model, &load, Task::Answer(Box::new(request)))
         }
+        Command::Prompt(args) => prompt::print(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
@@ -145,7 +192,7 @@ fn run(command: Command) -> Result<()> {
 
 /// What to do with a model.
 enum Task {
-    Answer(Request),
+    Answer(Box<Request>),
     Eval { golden: PathBuf, max_tokens: Option<usize> },
 }
 
@@ -191,9 +238,12 @@ fn on_device<D: Device>(
         opened.as_secs_f64(),
         (start.elapsed() - opened).as_secs_f64(),
     );
+    for warning in &engine.info().warnings {
+        eprintln!("warning: {warning}");
+    }
     pollster::block_on(async {
         match task {
-            Task::Answer(request) => answer(&mut engine, request).await,
+            Task::Answer(request) => answer(&mut engine, *request).await,
             Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
         }
     })

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use nomoat_runtime::gguf::{TensorType, Writer};
+use nomoat_runtime::gguf::{TensorType, Value, Writer};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -16,6 +16,11 @@ fn info(args: &[&str], path: &Path) -> Output {
 
 /// Writes a model of one layer with a vocabulary of five words.
 fn write_model(path: &Path) {
+    write_model_with(path, &[]);
+}
+
+/// Writes the same model with these metadata entries, too.
+fn write_model_with(path: &Path, metadata: &[(&str, Value)]) {
     let words: &[&str] = &["<unk>", "<s>", "</s>", "a", "▁"];
     let writer = Writer::new()
         .metadata("general.architecture", "llama")
@@ -28,6 +33,7 @@ fn write_model(path: &Path) {
         .metadata("tokenizer.ggml.model", "llama")
         .metadata("tokenizer.ggml.tokens", words)
         .metadata("tokenizer.ggml.scores", vec![0.0_f32; words.len()]);
+    let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.metadata(*key, value.clone()));
     let tensors: [(&str, &[u64]); 11] = [
         ("token_embd", &[5, 32]),
         ("blk.0.attn_norm", &[32]),
@@ -63,15 +69,54 @@ fn info_lists_tensors_only_when_asked() {
 }
 
 #[test]
+fn info_tells_what_the_metadata_means() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let printed = |metadata: &[(&str, Value)]| {
+        write_model_with(&path, metadata);
+        String::from_utf8(info(&[], &path).stdout).unwrap()
+    };
+    let plain = printed(&[]);
+    assert!(plain.contains("layers: 1 of 32 floats, 64 in the feed-forward layer\n"), "{plain}");
+    assert!(plain.contains("heads: 1 of 32 floats, 1 for keys and values\n"), "{plain}");
+    assert!(plain.contains("trained context: 64 tokens\n"), "{plain}");
+    assert!(plain.contains("rotary embedding: 32 of 32 floats, base 10000\n"), "{plain}");
+    let linear = printed(&[("llama.rope.scaling.factor", 4.0_f32.into())]);
+    assert!(linear.contains("linear: context of 64 times 4,"), "{linear}");
+    let yarn = printed(&[
+        ("llama.rope.scaling.factor", 4.0_f32.into()),
+        ("llama.rope.scaling.type", "yarn".into()),
+        ("llama.rope.scaling.original_context_length", 16_u32.into()),
+    ]);
+    assert!(yarn.contains("YaRN: context of 16 times 4, magnitude 1.1386\n"), "{yarn}");
+}
+
+#[test]
 fn an_error_is_printed_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page.gguf");
+    let run = || {
+        let args = ["-p", "a", "--raw", "--device", "cpu", "--threads", "1"];
+        nomoat().arg("run").arg(&path).args(args).output().unwrap()
+    };
+    let told = |words: &str| {
+        for output in [info(&[], &path), run()] {
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert_eq!(message.matches(words).count(), 1, "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    };
+    std::fs::write(&path, "GGML and more").unwrap();
+    told("not a GGUF file");
     std::fs::write(&path, "<!doctype html>".repeat(10)).unwrap();
-    let output = info(&[], &path);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(message.matches("not a GGUF file").count(), 1, "{message}");
-    assert_eq!(message.lines().count(), 1, "{message}");
+    told("not a model but a web page");
+    std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
+    told("not a model but a Git LFS pointer");
+    write_model_with(&path, &[("llama.attention.layer_norm_rms_epsilon", "1e-05".into())]);
+    told("llama.attention.layer_norm_rms_epsilon is the string");
+    write_model_with(&path, &[("llama.attention.clamp_kqv", 8.0_f32.into())]);
+    told("llama.attention.clamp_kqv = 8");
     let message = String::from_utf8(info(&[], &folder.path().join("none.gguf")).stderr).unwrap();
     assert!(message.starts_with("error: cannot open ") && message.contains("none.gguf"), "{message}");
 }
@@ -100,10 +145,18 @@ fn a_closed_pipe_ends_the_program_quietly() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     write_model(&path);
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let child = nomoat().arg("info").arg(&path).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    assert_ne!(output.status.code(), Some(101), "it panicked");
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let run = ["run", "-p", "a", "--raw", "-n", "3", "--device", "cpu", "--threads", "1"];
+    for args in [&["info"][..], &run] {
+        let child = nomoat().args(args).arg(&path).stdout(closed()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!message.contains("panicked") && !message.contains("error"), "{message}");
+        assert_ne!(output.status.code(), Some(101), "it panicked");
+        assert_ne!(output.status.code(), Some(0), "it wrote to a closed pipe");
+    }
 }

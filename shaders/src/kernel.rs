@@ -94,8 +94,15 @@ pub enum Tile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Kernel {
-    Embed(Layout),
-    RmsNorm,
+    Embed(Layout, Numbers),
+    Norm {
+        kind: NormKind,
+        weight: bool,
+        bias: bool,
+        /// Whether a residual is added.
+        add: bool,
+        numbers: Numbers,
+    },
     /// `normed`: an RMS norm comes first.
     Quantise {
         normed: bool,
@@ -109,19 +116,27 @@ pub enum Kernel {
     RopeTable,
     Rope,
     KvWrite,
-    /// `wide`: for heads of more than 128 dimensions; `grouped`: up to four queries per workgroup.
+    /// `wide`: for values of more than 128 dimensions; `grouped`: up to four queries per workgroup.
     Attention {
         wide: bool,
         grouped: bool,
+        keys: Keys,
+        sinks: bool,
     },
     /// For software devices.
-    AttentionFew(Room),
+    AttentionFew {
+        room: Room,
+        keys: Keys,
+        sinks: bool,
+    },
     AttentionMerge,
-    Add,
-    Bias,
-    Activate,
-    Gated,
-    SelectRows,
+    /// `norms`: queries and keys are normalised.
+    HeadsEnd {
+        norms: bool,
+    },
+    Elementwise(Elementwise, Numbers),
+    Pad,
+    SelectRows(Numbers),
     /// `adjusted`: penalties and biases are applied to the logits.
     LikeliestPart {
         adjusted: bool,
@@ -134,6 +149,48 @@ pub enum Kernel {
         copy: bool,
     },
     BenchMultiplyAdd(Number),
+}
+
+/// How many numbers a thread reads at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Numbers {
+    /// 1.
+    One,
+    /// 4, where rows are a multiple.
+    Four,
+}
+
+/// How many numbers of a key a thread reads at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Keys {
+    /// 2.
+    Two,
+    /// 8, where heads are a multiple.
+    Eight,
+}
+
+/// How a norm measures a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// By its root mean square.
+    Rms,
+    /// By its mean and variance.
+    Layer,
+}
+
+/// What becomes of numbers in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Elementwise {
+    /// A function of one.
+    Unary,
+    /// A function of one, times another.
+    Gated,
+    /// Their sum.
+    Add,
+    /// Their product.
+    Mul,
+    /// The sum with a vector that all rows share.
+    Bias,
 }
 
 /// The largest head dimension that the kernel supports.
@@ -190,6 +247,31 @@ impl Lanes {
     }
 }
 
+impl Numbers {
+    /// How many.
+    pub fn count(self) -> usize {
+        match self {
+            Numbers::One => 1,
+            Numbers::Four => 4,
+        }
+    }
+
+    /// As many as rows of this width allow.
+    pub fn of(width: usize) -> Self {
+        if width.is_multiple_of(4) { Numbers::Four } else { Numbers::One }
+    }
+
+    fn setting(self) -> (&'static str, &'static str) {
+        ("NUMBERS", if self == Numbers::Four { "4" } else { "1" })
+    }
+}
+
+impl Keys {
+    fn setting(self) -> (&'static str, &'static str) {
+        ("KEYS", if self == Keys::Eight { "8" } else { "2" })
+    }
+}
+
 impl Kernel {
     /// The kernel's file in `wgsl/` and the values of its settings.
     pub(crate) fn settings(self) -> Vec<(&'static str, &'static str)> {
@@ -199,8 +281,16 @@ impl Kernel {
         };
         let yes_or = |is, yes, no| if is { yes } else { no };
         match self {
-            Kernel::Embed(layout) => of("embed/embed", &[("WEIGHT", layout.name)]),
-            Kernel::RmsNorm => of("norm/rms_norm", &[]),
+            Kernel::Embed(layout, numbers) => {
+                of("embed/embed", &[("WEIGHT", layout.name), numbers.setting()])
+            }
+            Kernel::Norm { kind, weight, bias, add, numbers } => {
+                let kind = ("KIND", yes_or(kind == NormKind::Rms, "rms", "layer"));
+                let vectors =
+                    [("WEIGHT", yes_or(weight, "weight", "none")), ("BIAS", yes_or(bias, "bias", "none"))];
+                let add = ("ADD", yes_or(add, "add", "none"));
+                of("norm/norm", &[&[kind][..], &vectors, &[add, numbers.setting()]].concat())
+            }
             Kernel::Quantise { normed } => of("norm/quantise", &[("X", yes_or(normed, "normed", "plain"))]),
             Kernel::Matvec(operands, tail, lanes) => projection("matmul/matvec", operands, tail, lanes),
             Kernel::MatmulFew(operands, tail, lanes) => {
@@ -218,24 +308,38 @@ impl Kernel {
             Kernel::RopeTable => of("attention/rope_table", &[]),
             Kernel::Rope => of("attention/rope", &[]),
             Kernel::KvWrite => of("attention/kv_write", &[]),
-            Kernel::Attention { wide, grouped } => {
+            Kernel::Attention { wide, grouped, keys, sinks } => {
                 let settings = [("PAIRS", yes_or(wide, "4", "1")), ("QUERIES", yes_or(grouped, "4", "1"))];
-                of("attention/attention", &settings)
+                let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
+                of("attention/attention", &[&settings[..], &[keys.setting(), sinks]].concat())
             }
-            Kernel::AttentionFew(room) => {
-                let quads = match room {
-                    Room::Small => "16",
-                    Room::Medium => "32",
-                    Room::Large => "128",
+            Kernel::AttentionFew { room, keys, sinks } => {
+                let parts = match (room, keys) {
+                    (Room::Small, Keys::Eight) => "16",
+                    (Room::Small, Keys::Two) | (Room::Medium, Keys::Eight) => "32",
+                    (Room::Medium, Keys::Two) => "64",
+                    (Room::Large, Keys::Eight) => "128",
+                    (Room::Large, Keys::Two) => "256",
                 };
-                of("attention/attention_few", &[("QUADS", quads)])
+                let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
+                of("attention/attention_few", &[("PARTS", parts), keys.setting(), sinks])
             }
             Kernel::AttentionMerge => of("attention/attention_merge", &[]),
-            Kernel::Add => of("elementwise/add", &[]),
-            Kernel::Bias => of("elementwise/bias", &[]),
-            Kernel::Activate => of("elementwise/activate", &[]),
-            Kernel::Gated => of("elementwise/gated", &[]),
-            Kernel::SelectRows => of("output/select_rows", &[]),
+            Kernel::HeadsEnd { norms } => {
+                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none"))])
+            }
+            Kernel::Elementwise(op, numbers) => {
+                let op = match op {
+                    Elementwise::Unary => "unary",
+                    Elementwise::Gated => "gated",
+                    Elementwise::Add => "add",
+                    Elementwise::Mul => "mul",
+                    Elementwise::Bias => "bias",
+                };
+                of("elementwise/elementwise", &[("OP", op), numbers.setting()])
+            }
+            Kernel::Pad => of("elementwise/pad", &[]),
+            Kernel::SelectRows(numbers) => of("output/select_rows", &[numbers.setting()]),
             Kernel::LikeliestPart { adjusted } => {
                 of("output/likeliest_part", &[("LOGIT", yes_or(adjusted, "adjusted", "plain"))])
             }
@@ -258,16 +362,34 @@ impl Kernel {
     /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
-        let mut all = vec![RmsNorm, RopeTable, Rope, KvWrite, AttentionMerge, Add, Bias, Activate, Gated];
-        all.extend([SelectRows, Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
+        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad];
+        all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
         for is in [false, true] {
+            all.push(HeadsEnd { norms: is });
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
-            all.extend([false, true].map(|grouped| Attention { wide: is, grouped }));
         }
-        all.extend([Room::Small, Room::Medium, Room::Large].map(AttentionFew));
+        for numbers in [Numbers::One, Numbers::Four] {
+            use self::Elementwise::*;
+            all.extend([Unary, Gated, Add, Mul, Bias].map(|op| Kernel::Elementwise(op, numbers)));
+            all.push(SelectRows(numbers));
+            for bits in 0..8 {
+                let [weight, bias, add] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let kinds = [NormKind::Rms, NormKind::Layer];
+                all.extend(kinds.map(|kind| Norm { kind, weight, bias, add, numbers }));
+            }
+        }
+        for keys in [Keys::Two, Keys::Eight] {
+            for sinks in [false, true] {
+                for (wide, grouped) in [(false, false), (false, true), (true, false), (true, true)] {
+                    all.push(Attention { wide, grouped, keys, sinks });
+                }
+                let rooms = [Room::Small, Room::Medium, Room::Large];
+                all.extend(rooms.map(|room| AttentionFew { room, keys, sinks }));
+            }
+        }
         all.extend([Number::F32, Number::F16, Number::Int8].map(BenchMultiplyAdd));
         for &layout in layouts {
-            all.push(Embed(layout));
+            all.extend([Numbers::One, Numbers::Four].map(|numbers| Embed(layout, numbers)));
             let int8 = layout.packed();
             let operands = [Operands::Floats(layout), Operands::Normed(layout)].into_iter();
             for operands in operands.chain(int8.map(Operands::Int8)) {

@@ -8,7 +8,10 @@ mod compose;
 mod kernel;
 mod reflect;
 
-pub use kernel::{Kernel, Lanes, Layout, Number, Operands, Output, Packed, Room, Staged, Tail, Tile};
+pub use kernel::{
+    Elementwise, Kernel, Keys, Lanes, Layout, NormKind, Number, Numbers, Operands, Output, Packed, Room,
+    Staged, Tail, Tile,
+};
 pub use reflect::{Access, Binding};
 
 /// The text of a kernel, and what a host must know to run it.

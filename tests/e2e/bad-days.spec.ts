@@ -2,7 +2,7 @@
  * What goes wrong around the page: workers that vanish, files that are no models, networks, updates, long
  * texts.
  */
-import type { Page } from "@playwright/test";
+import type { Page, Worker } from "@playwright/test";
 import { launch } from "../support/browser.ts";
 import { Chat, MODEL_PATH, startChatSite } from "../support/chat.ts";
 import { startFakeSite, Tab } from "../support/fake.ts";
@@ -18,16 +18,37 @@ function resumed(asked: Logged[]): string[] {
   return shardRanges(asked).filter((range) => Number(range.split("-", 1)[0]) % SHARD !== 0);
 }
 
-/** Ends the package's worker from within: the page is told nothing. */
-async function vanish(page: Page): Promise<void> {
-  const worker = page.workers().find((candidate) => /\/worker-/.test(candidate.url()));
+function workerOf(page: Page): Worker {
+  const worker = page.workers().findLast((candidate) => /\/worker-/.test(candidate.url()));
   if (worker === undefined) throw new Error("there is no worker");
-  await worker.evaluate(() => self.close()).catch(() => undefined);
+  return worker;
 }
 
-test("a worker that vanishes is replaced, and its answer goes on", async ({ shared, small }) => {
+/** Ends the package's worker from within: the page is told nothing. */
+async function vanish(page: Page): Promise<void> {
+  await workerOf(page)
+    .evaluate(() => self.close())
+    .catch(() => undefined);
+}
+
+/** Lets the package's worker compute something else for ever. */
+async function hang(page: Page): Promise<void> {
+  void workerOf(page)
+    .evaluate(() => {
+      for (;;);
+    })
+    .catch(() => undefined);
+}
+
+test("a worker that vanishes or hangs is replaced, and its answer goes on", async ({ shared, small }) => {
   const site = await startChatSite(small);
-  const chat = await Chat.open(shared, site.origin, "cpu");
+  const chat = await Chat.open(shared, "about:blank", "cpu");
+  // The worker's signs of life are expected ten times as often.
+  await chat.page.addInitScript(() => {
+    const plain = setInterval;
+    window.setInterval = ((act: () => void, ms: number) => plain(act, ms / 10)) as typeof setInterval;
+  });
+  await chat.page.goto(site.origin);
   await chat.settings({ maxTokens: 300 });
   await chat.download.click();
   await chat.ready("cpu");
@@ -41,6 +62,15 @@ test("a worker that vanishes is replaced, and its answer goes on", async ({ shar
   await chat.page.getByRole("button", { name: "Regenerate" }).click();
   await expect(chat.log).toContainText("2 / 2");
   await chat.answered();
+  expect(continued).toBe(await chat.log.locator(".answer .markdown").textContent());
+  // It lives, but it does nothing any more.
+  await chat.page.getByRole("button", { name: "Regenerate" }).click();
+  await expect(chat.log.locator(".answer .figures")).toContainText(/[2-9]\d tokens/);
+  const before = workerOf(chat.page);
+  await hang(chat.page);
+  await expect(chat.log).toContainText("The answer reached the limit of tokens set in Settings.");
+  await expect(chat.log).toContainText("3 / 3");
+  expect(workerOf(chat.page)).not.toBe(before);
   expect(continued).toBe(await chat.log.locator(".answer .markdown").textContent());
   // While nothing runs, the next question finds the worker gone.
   await vanish(chat.page);
@@ -193,8 +223,17 @@ test("files that are no model, and a text that is too long, leave everything as 
     ["m-00003-of-00003.gguf", "GGUF"],
   ]);
   await expect(tab.bar).toContainText("all the parts of one split model together");
+  // This one looks like a model until its header is read.
+  const model = tab.page.getByRole("combobox", { name: "Model" });
+  const chosen = await model.inputValue();
+  await drop([["late.gguf", "GGUF damaged"]]);
+  await expect(tab.bar).toContainText("This file cannot be read as a model");
+  await expect(model).toHaveValue(chosen);
+  await expect(model).not.toContainText("late");
   await expect(tab.button("Stop")).toBeVisible();
   await expect(tab.page.locator(".device")).toBeVisible();
+  const written = (await tab.answers.textContent()) ?? "";
+  await expect(tab.answers).not.toHaveText(written);
 
   await shared.grantPermissions(["clipboard-read", "clipboard-write"]);
   await tab.page.evaluate(() => navigator.clipboard.writeText("pasted ".repeat(640_000)));

@@ -1,7 +1,7 @@
 /** The package's API, on a bare page in Chromium. */
 import type { Page } from "@playwright/test";
 import { barePage, complete, open, textOf } from "../support/bare.ts";
-import { expect, fromSite, test } from "../support/fixtures.ts";
+import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
 import { agreement, goldenEntries, isFull } from "../support/golden.ts";
 
 declare global {
@@ -30,8 +30,8 @@ test("scores agree with llama.cpp's", async ({ smol }) => {
   }
 });
 
-test("it runs on WebGPU, and says on what", async ({ smallPage }) => {
-  const device = await smallPage.evaluate(() => window.engine.device);
+test("it runs on WebGPU, and says on what", async ({ gpuPage }) => {
+  const device = await gpuPage.evaluate(() => window.engine.device);
   expect(device).toMatchObject({ backend: "webgpu", isFallback: true });
   expect(device.name).toMatch(/swiftshader/i);
 });
@@ -77,9 +77,9 @@ test("a stop string ends the answer and is not in it", async ({ smallPage }) => 
   });
 });
 
-test("an abort ends the stream, and the next answer comes", async ({ smallPage }) => {
-  const text = await textOf(smallPage, QUESTION, 4);
-  const seen = await smallPage.evaluate(async (content) => {
+test("an abort ends the stream, and the next answer comes", async ({ gpuPage }) => {
+  const text = await textOf(gpuPage, QUESTION, 4);
+  const seen = await gpuPage.evaluate(async (content) => {
     const controller = new AbortController();
     const stream = await window.engine.chat.completions.create(
       { messages: [{ role: "user", content }], stream: true, temperature: 0, max_tokens: 400 },
@@ -96,9 +96,9 @@ test("an abort ends the stream, and the next answer comes", async ({ smallPage }
     return { heard: window.heard, aborted: false, name: "" };
   }, QUESTION);
   expect(seen).toMatchObject({ aborted: true, name: "AbortError" });
-  expect(await textOf(smallPage, QUESTION, 4)).toBe(text);
+  expect(await textOf(gpuPage, QUESTION, 4)).toBe(text);
   // The worker did not go on with the aborted answer: a message comes for each token.
-  const heard = await smallPage.evaluate(() => window.heard);
+  const heard = await gpuPage.evaluate(() => window.heard);
   expect(heard - seen.heard).toBeLessThan(40);
 });
 
@@ -123,20 +123,20 @@ test("calls are queued and answered in order", async ({ smallPage }) => {
   expect(together).toEqual(questions.map((question, index) => ({ question, text: alone[index] })));
 });
 
-test("a second turn reuses the first, and says the same as without", async ({ smallPage }) => {
-  const first = await complete(smallPage, QUESTION, { max_tokens: 6 });
+test("a second turn reuses the first, and says the same as without", async ({ gpuPage }) => {
+  const first = await complete(gpuPage, QUESTION, { max_tokens: 6 });
   const messages = [
     { role: "user" as const, content: QUESTION },
     { role: "assistant" as const, content: first.choices[0]?.message.content ?? "" },
     { role: "user" as const, content: "And of Italy?" },
   ];
-  const second = await complete(smallPage, "", { messages, max_tokens: 6 });
+  const second = await complete(gpuPage, "", { messages, max_tokens: 6 });
   const { cached_tokens } = second.usage.prompt_tokens_details;
   expect(cached_tokens).toBeGreaterThanOrEqual(first.usage.prompt_tokens);
   // Another conversation takes the cache over.
   const other = [{ role: "system" as const, content: "Be brief." }, ...messages.slice(0, 1)];
-  await complete(smallPage, "", { messages: other, max_tokens: 1 });
-  const again = await complete(smallPage, "", { messages, max_tokens: 6 });
+  await complete(gpuPage, "", { messages: other, max_tokens: 1 });
+  const again = await complete(gpuPage, "", { messages, max_tokens: 6 });
   expect(again.usage.prompt_tokens_details.cached_tokens).toBeLessThan(cached_tokens);
   expect(again.choices[0]?.message.content).toBe(second.choices[0]?.message.content);
 });
@@ -206,11 +206,11 @@ async function morePieces(page: Page): Promise<void> {
 test("a lost device is rebuilt once, and the answer goes on where it was", async ({
   shared,
   bare,
-  smallPage,
+  gpuPage,
 }) => {
-  const whole = await textOf(smallPage, QUESTION, 16);
+  const whole = await textOf(gpuPage, QUESTION, 16);
   const page = await barePage(shared, bare, "/lossy/");
-  await open(page, fromSite);
+  await open(page, onGpu);
   await startAnswer(page);
   const [before] = page.workers();
   await loseDevice(page);

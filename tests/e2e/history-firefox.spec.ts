@@ -44,14 +44,18 @@ async function ask(page: Page, question: string): Promise<void> {
   await page.waitForFunction(() => document.querySelector(".answer-foot.live") === null, { polling: 50 });
 }
 
-/** Presses the button with this text. */
+/** Presses the button with this text, once it is there. */
 async function press(page: Page, name: string): Promise<void> {
-  await page.evaluate((wanted) => {
-    const buttons = [...document.querySelectorAll<HTMLElement>("button")];
-    const button = buttons.find((candidate) => candidate.textContent?.trim() === wanted);
-    if (button === undefined) throw new Error(`there is no button "${wanted}"`);
-    button.click();
-  }, name);
+  await page.waitForFunction(
+    (wanted) => {
+      const buttons = [...document.querySelectorAll<HTMLElement>("button")];
+      const button = buttons.find((candidate) => candidate.textContent?.trim() === wanted);
+      button?.click();
+      return button !== undefined;
+    },
+    { polling: 50 },
+    name,
+  );
 }
 
 function shown(page: Page): Promise<string[]> {

@@ -2,16 +2,29 @@
 import type { Page } from "@playwright/test";
 import { statSync } from "node:fs";
 import { basename } from "node:path";
-import { barePage, dispose, fingerprint, open, openingError, startBareSite } from "../support/bare.ts";
+import {
+  barePage,
+  dispose,
+  fingerprint,
+  open,
+  openFile,
+  openingError,
+  startBareSite,
+} from "../support/bare.ts";
 import { launch } from "../support/browser.ts";
-import { expect, fromSite, SMALL_PATH, test } from "../support/fixtures.ts";
+import { expect, fromSite, onGpu, SMALL_PATH, test } from "../support/fixtures.ts";
 import * as models from "../support/models.ts";
 import { shardRanges } from "../support/server.ts";
 import { corruptShard, SHARD, shardsOf, storedShards } from "../support/store.ts";
 
+interface Broken {
+  file: string;
+  message: RegExp;
+}
+
 /** Loads a model of the site, takes its fingerprint, and frees it. */
 async function load(page: Page, model: Parameters<typeof open>[1]["model"]) {
-  await open(page, { model, contextLength: 512, device: "webgpu" });
+  await open(page, { ...fromSite, model });
   const print = await fingerprint(page);
   await dispose(page);
   return print;
@@ -66,11 +79,7 @@ test("a split model loads as one, from the address of a part or from files", asy
     expect(await storedShards(page, `/models/${basename(part)}`)).toHaveLength(shardsOf(part));
 
   const since = bare.log.length;
-  await page.locator("input").setInputFiles(parts.toReversed());
-  await page.evaluate(async () => {
-    const files = [...(document.querySelector("input")?.files ?? [])];
-    window.engine = await window.nomoat.createEngine({ model: files, contextLength: 512, device: "webgpu" });
-  });
+  await openFile(page, parts.toReversed(), { device: "cpu" });
   expect(await fingerprint(page)).toEqual(print);
   expect(bare.log.slice(since).filter(({ path }) => path.startsWith("/models/"))).toEqual([]);
   await page.close();
@@ -102,7 +111,7 @@ test("a cut download goes on where it stopped", async ({ shared, bare, small, sm
   const path = "/models/cut.gguf";
   bare.files.set(path, small);
   // Four shards are on their way at a time: some are there by then, not all.
-  bare.faults.set(path, { cutAfter: 4.1 * SHARD });
+  bare.faults.set(path, { cutAfter: 4.1 * SHARD, thenBusy: true });
   const error = await openingError(page, { model: path });
   expect(error).toMatchObject({ name: "NetworkError", code: "network" });
   const [stored] = await page.evaluate(() => window.nomoat.listStoredModels());
@@ -150,6 +159,29 @@ test("a changed file is noticed when asked to, and its old version goes", async 
   await site.stop();
 });
 
+test("the address of a hub's page about a file loads the file", async ({
+  shared,
+  bare,
+  small,
+  smallPage,
+}) => {
+  bare.files.set("/hub/o/r/resolve/main/small.gguf", small);
+  const page = await barePage(shared, bare);
+  const [model, hubEndpoint] = ["/hub/o/r/blob/main/small.gguf", "/hub"];
+  await open(page, { ...fromSite, model, hubEndpoint });
+  expect(await fingerprint(page)).toEqual(await fingerprint(smallPage));
+  const [urls, stored] = await page.evaluate(
+    async (options) => [
+      window.nomoat.modelUrls(options.model, options),
+      (await window.nomoat.listStoredModels()).map((each) => each.urls),
+    ],
+    { model, hubEndpoint },
+  );
+  expect(urls).toEqual([`${bare.origin}/hub/o/r/resolve/main/small.gguf`]);
+  expect(stored).toContainEqual(urls);
+  await page.close();
+});
+
 test("a full storage says what is missing", async ({ shared, small }) => {
   const site = await startBareSite();
   const page = await barePage(shared, site);
@@ -170,10 +202,10 @@ test("a full storage says what is missing", async ({ shared, small }) => {
 
 test("errors have a class by cause", async ({ shared, bare, small, folder }) => {
   const page = await barePage(shared, bare);
-  const broken = [
+  const broken: [Broken, ...Broken[]] = [
     { file: models.truncated(small, folder, 20_000_000), message: /./ },
     { file: models.truncated(small, folder, 1_000_000), message: /./ },
-    { file: models.notGguf(folder), message: /GGUF/ },
+    { file: models.notGguf(folder), message: /not a model but a web page/ },
   ];
   for (const { file, message } of broken) {
     const path = `/models/${basename(file)}`;
@@ -181,7 +213,12 @@ test("errors have a class by cause", async ({ shared, bare, small, folder }) => 
     const error = await openingError(page, { model: path });
     expect(error, path).toMatchObject({ name: "CorruptFileError", code: "corrupt_file" });
     expect(error.message, path).toMatch(message);
+    // It does not stay: the right file loads once it is there.
+    expect(await storedShards(page, path)).toEqual([]);
   }
+  const [{ file: cut }] = broken;
+  bare.files.set(`/models/${basename(cut)}`, small);
+  await load(page, `/models/${basename(cut)}`);
   bare.files.set("/models/unknown.gguf", models.unknownArchitecture(folder));
   const unknown = await openingError(page, { model: "/models/unknown.gguf" });
   expect(unknown).toMatchObject({ name: "UnsupportedModelError", code: "unsupported_architecture" });
@@ -197,7 +234,7 @@ test("without WebGPU it says so, and downloads nothing", async ({ bare }) => {
   const browser = await launch({ webgpu: false });
   const page = await barePage(browser.context, bare);
   const since = bare.log.length;
-  const error = await openingError(page, fromSite);
+  const error = await openingError(page, onGpu);
   expect(error).toMatchObject({ name: "NoWebGpuError", code: "no_webgpu" });
   expect(bare.asked(SMALL_PATH, since)).toEqual([]);
   await browser.close();

@@ -101,10 +101,10 @@ async function develop(folder: string): Promise<{ origin: string; end(): Promise
 test("the tarball installs, type-checks, builds and answers, in development too", async ({
   shared,
   small,
-  smallPage,
+  gpuPage,
 }) => {
   const expected = {
-    text: await textOf(smallPage, "What is the capital of France?", 4),
+    text: await textOf(gpuPage, "What is the capital of France?", 4),
     device: expect.stringMatching(/swiftshader/i),
   };
   const folder = project();

@@ -1,8 +1,12 @@
-/** The built page in Chromium: from a first visit to a chat without a server. */
+/**
+ * The built page in Chromium: from a first visit to a chat without a server. Where the device does not
+ * matter, it is the CPU, because a software adapter needs seconds to open.
+ */
 import { statSync } from "node:fs";
 import { Chat, MODEL_PATH, startChatSite } from "../support/chat.ts";
 import { launch } from "../support/browser.ts";
 import { expect, test } from "../support/fixtures.ts";
+import { truncated } from "../support/models.ts";
 import { shardRanges } from "../support/server.ts";
 import { corruptShard, SHARD, shardsOf, storedShards } from "../support/store.ts";
 import { startChat } from "../support/xtask.ts";
@@ -52,8 +56,8 @@ test("from a first visit to an answer without the server", async ({ shared }) =>
 
 test("Stop keeps what is there; a second visit shows it and downloads nothing", async ({ shared, small }) => {
   const site = await startChatSite(small);
-  const chat = await Chat.open(shared, site.origin);
-  await chat.settings({ maxTokens: 500 });
+  const chat = await Chat.open(shared, site.origin, "cpu");
+  await chat.settings({ maxTokens: 2000 });
   // A question may come before the model: it waits, and Stop takes it back.
   await chat.ask(QUESTION);
   await expect(chat.log).toContainText("Your message will be answered as soon as the model is ready.");
@@ -71,7 +75,7 @@ test("Stop keeps what is there; a second visit shows it and downloads nothing", 
   const since = site.log.length;
   await chat.page.reload();
   await expect(chat.answer).toHaveText(partial);
-  await chat.ready();
+  await chat.ready("cpu");
   expect(site.asked(MODEL_PATH, since)).toEqual([]);
 
   await chat.newChat.click();
@@ -88,8 +92,8 @@ test("an interrupted download goes on after a reload; a damaged shard is fetched
   small,
 }) => {
   const site = await startChatSite(small);
-  site.faults.set(MODEL_PATH, { cutAfter: 4.1 * SHARD });
-  const chat = await Chat.open(shared, site.origin);
+  site.faults.set(MODEL_PATH, { cutAfter: 4.1 * SHARD, thenBusy: true });
+  const chat = await Chat.open(shared, site.origin, "cpu");
   await chat.download.click();
   await expect(chat.alert).toContainText("The connection failed");
   const kept = await storedShards(chat.page, MODEL_PATH);
@@ -100,7 +104,7 @@ test("an interrupted download goes on after a reload; a damaged shard is fetched
   await expect(chat.model).toContainText("% downloaded");
   let since = site.log.length;
   await chat.download.click();
-  await chat.ready();
+  await chat.ready("cpu");
   const fetched = shardRanges(site.asked(MODEL_PATH, since));
   expect(fetched).toHaveLength(shardsOf(small) - kept.length);
   for (const shard of kept) expect(fetched).not.toContain(shard);
@@ -108,21 +112,28 @@ test("an interrupted download goes on after a reload; a damaged shard is fetched
   await corruptShard(chat.page, MODEL_PATH, 2);
   since = site.log.length;
   await chat.page.reload();
-  await chat.ready();
+  await chat.ready("cpu");
   expect(shardRanges(site.asked(MODEL_PATH, since))).toEqual([`${2 * SHARD}-${3 * SHARD - 1}`]);
   await chat.page.close();
   await site.stop();
 });
 
-test("a file from the disk answers, by keyboard alone", async ({ shared, small }) => {
+test("a file from the disk answers, by keyboard alone, and a damaged one leaves it there", async ({
+  shared,
+  small,
+  folder,
+}) => {
   const site = await startChatSite(small);
-  const chat = await Chat.open(shared, site.origin);
+  const chat = await Chat.open(shared, site.origin, "cpu");
   await chat.settings({ maxTokens: 4 });
-  await chat.page.getByRole("button", { name: "Add a model" }).click();
-  const choosing = chat.page.waitForEvent("filechooser");
-  await chat.page.getByRole("button", { name: "Open a GGUF file" }).click();
-  await (await choosing).setFiles(small);
-  await chat.ready();
+  const choose = async (file: string) => {
+    await chat.page.getByRole("button", { name: "Add a model" }).click();
+    const choosing = chat.page.waitForEvent("filechooser");
+    await chat.page.getByRole("button", { name: "Open a GGUF file" }).click();
+    await (await choosing).setFiles(file);
+  };
+  await choose(small);
+  await chat.ready("cpu");
   expect(site.asked(MODEL_PATH)).toEqual([]);
 
   await chat.message.focus();
@@ -134,6 +145,13 @@ test("a file from the disk answers, by keyboard alone", async ({ shared, small }
   await expect(chat.log.getByRole("article", { name: "You" })).toHaveText("Hi\nthere");
   await expect(chat.log).toContainText("The answer reached the limit of tokens set in Settings.");
   await expect(chat.message).toBeFocused();
+
+  await choose(truncated(small, folder, 1_000_000));
+  await expect(chat.page.locator(".bar")).toContainText("This file cannot be read as a model");
+  await chat.ask("And now?");
+  await expect(chat.log.getByRole("article")).toHaveCount(4);
+  await chat.answered();
+  await expect(chat.page.locator(".bar")).toHaveCount(0);
   expect(chat.faults).toEqual([]);
   await chat.page.close();
   await site.stop();
@@ -141,7 +159,7 @@ test("a file from the disk answers, by keyboard alone", async ({ shared, small }
 
 test("everything has its name, in English and in Chinese, on a phone too", async ({ shared, small }) => {
   const site = await startChatSite(small);
-  const chat = await Chat.open(shared, site.origin);
+  const chat = await Chat.open(shared, site.origin, "cpu");
   for (const part of [chat.message, chat.send, chat.newChat, chat.model, chat.log])
     await expect(part).toHaveCount(1);
   await expect(chat.send).toBeDisabled();

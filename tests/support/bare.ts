@@ -77,6 +77,19 @@ export async function open(page: Page, options: PlainOptions): Promise<void> {
   }, options);
 }
 
+/** Makes `window.engine` from files on the disk. */
+export async function openFile(
+  page: Page,
+  paths: string | string[],
+  options: Omit<PlainOptions, "model">,
+): Promise<void> {
+  await page.locator("input").setInputFiles(paths);
+  await page.evaluate(async (given) => {
+    const model = [...(document.querySelector("input")?.files ?? [])];
+    window.engine = await window.nomoat.createEngine({ contextLength: 512, ...given, model });
+  }, options);
+}
+
 /** Frees `window.engine`. */
 export async function dispose(page: Page): Promise<void> {
   await page.evaluate(() => window.engine.dispose());

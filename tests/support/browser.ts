@@ -30,6 +30,8 @@ export async function launch({
     executablePath: places.chromium,
     args: [...FLAGS, ...(webgpu ? WEBGPU : ["--disable-features=WebGPU", "--disable-gpu"])],
     locale: "en-GB",
+    // A software adapter would draw the animations, too.
+    reducedMotion: "reduce",
     ...options,
   });
   return {

@@ -1,6 +1,6 @@
 /**
- * Official clients of OpenAI's API in a page, unmodified: the newest major version of each and the one before.
- * Bundled by `e2e/clients.spec.ts`.
+ * Official clients of OpenAI's API in a page, unmodified: the newest major version of each and the one
+ * before. Bundled by `e2e/clients.spec.ts`.
  */
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -50,6 +50,18 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
   const whole = await client.chat.completions.create(chat);
   const made = await client.responses.create(response);
   const final = await client.responses.stream(response).finalResponse();
+  const schema = {
+    type: "object",
+    properties: { city: { enum: ["Paris", "Rome"] } },
+    required: ["city"],
+    additionalProperties: false,
+  };
+  const json = await client.chat.completions.create({
+    model: MODEL,
+    messages: chat.messages,
+    max_completion_tokens: 100,
+    response_format: { type: "json_schema", json_schema: { name: "answer", strict: true, schema } },
+  });
   const models = [];
   for await (const model of client.models.list()) models.push(model.id);
   return {
@@ -57,6 +69,7 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
     whole: whole.choices[0]?.message.content,
     helper: await client.chat.completions.stream(chat).finalContent(),
     response: made.output_text,
+    json: json.choices[0]?.message.content,
     responseStatus: made.status,
     responseStream: final.output_text,
     usage: [whole.usage?.completion_tokens, made.usage?.output_tokens, final.usage?.output_tokens],

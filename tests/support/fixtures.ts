@@ -15,8 +15,10 @@ interface Shared {
   shared: BrowserContext;
   /** Serves bare pages, the small model at `/models/small.gguf` and SmolLM2 on a hub. */
   bare: Site;
-  /** A bare page whose engine runs the small model. */
+  /** A bare page whose engine runs the small model on the CPU. */
   smallPage: Page;
+  /** The same on WebGPU. A software adapter needs seconds to open it. */
+  gpuPage: Page;
   /** A bare page whose engine runs SmolLM2, and the bytes of wasm memory after loading. */
   smol: { page: Page; wasmBytes: number };
 }
@@ -57,6 +59,15 @@ export const test = base.extend<object, Shared>({
     },
     { scope: "worker", timeout: 120_000 },
   ],
+  gpuPage: [
+    async ({ shared, bare }, use) => {
+      const page = await barePage(shared, bare);
+      await open(page, onGpu);
+      await use(page);
+      await page.close();
+    },
+    { scope: "worker", timeout: 120_000 },
+  ],
   smol: [
     async ({ shared, bare }, use) => {
       const page = await barePage(shared, bare);
@@ -74,5 +85,8 @@ export { expect } from "@playwright/test";
 /** Path of the small model on a site. */
 export const SMALL_PATH = "/models/small.gguf";
 
-/** Options to load the small model from the site. */
-export const fromSite = { model: SMALL_PATH, contextLength: 512, device: "webgpu" } as const;
+/** Options to load the small model from the site, on the CPU. */
+export const fromSite = { model: SMALL_PATH, contextLength: 512, device: "cpu" } as const;
+
+/** The same on WebGPU. */
+export const onGpu = { ...fromSite, device: "webgpu" } as const;

@@ -21,6 +21,8 @@ export interface Logged {
 export interface Fault {
   /** Connections are cut after this number of body bytes, over all requests. */
   cutAfter?: number;
+  /** What is asked after that is answered with 503 and may be tried again at once, so that no test waits. */
+  thenBusy?: boolean;
   /** Range headers are ignored. */
   noRanges?: boolean;
   /** This ETag replaces the file's own. */
@@ -134,8 +136,10 @@ export class Site {
     this.log.push(entry);
     const fault = this.faults.get(path) ?? {};
     if (fault.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
-    if (fault.cutAfter !== undefined && this.#left(path, fault.cutAfter) <= 0) {
-      request.socket.destroy();
+    if (fault.cutAfter !== undefined && this.#left(path, fault.cutAfter) < 1) {
+      entry.status = fault.thenBusy ? 503 : 0;
+      if (fault.thenBusy) response.writeHead(503, { "Retry-After": 0 }).end();
+      else request.socket.destroy();
       return;
     }
     const text = this.texts.get(path);

@@ -3,7 +3,8 @@
  * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
- * every second, ?context=40 has a context of 40 words.
+ * every second, ?context=40 has a context of 40 words, ?stall stands still in the middle of a download. A
+ * file with the word "damaged" in it is a bad one.
  */
 import type {
   CatalogueEntry,
@@ -126,9 +127,24 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     onProgress?.({ phase, loaded, total: size, downloaded, bytesPerSecond, secondsLeft });
   };
   report("device", 0, 0);
+  const [opened] = Array.isArray(options.model) ? options.model : [];
+  if (opened !== undefined && (await opened.text()).includes("damaged"))
+    throw new CorruptFileError(`${opened.name} ends within its header`);
+  await options.onHeader?.();
   if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
   if (options.device !== "cpu") failAs("error");
+  if (wish.has("stall")) {
+    onProgress?.({
+      phase: "download",
+      loaded: size / 2,
+      total: size,
+      downloaded: size / 2,
+      bytesPerSecond: 0,
+      secondsLeft: null,
+    });
+    await pause(2 ** 30, signal);
+  }
   const before = bytesStored();
   for (let loaded = before; loaded < size;) {
     await pause(wish.has("slow") ? 400 : 20, signal);
@@ -160,6 +176,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
+}
+
+export function modelUrls({ url }: { url: string[] }): string[] {
+  return url;
 }
 
 export function chooseDevice(choice: DeviceChoice = "auto"): Promise<ChosenDevice> {

@@ -34,13 +34,19 @@ struct Build {
 const BUILDS: [Build; 3] = [
     Build {
         name: "cpu-threads",
-        features: "cpu",
+        features: "cpu,grammar",
         target_features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
         threads: true,
         optimise: "-O3",
     },
-    Build { name: "cpu", features: "cpu", target_features: "+simd128", threads: false, optimise: "-O3" },
-    Build { name: "gpu", features: "gpu", target_features: "", threads: false, optimise: "-Os" },
+    Build {
+        name: "cpu",
+        features: "cpu,grammar",
+        target_features: "+simd128",
+        threads: false,
+        optimise: "-O3",
+    },
+    Build { name: "gpu", features: "gpu,grammar", target_features: "", threads: false, optimise: "-Os" },
 ];
 
 /// The build with threads, and with the measurements of its kernels.

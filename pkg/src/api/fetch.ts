@@ -100,7 +100,7 @@ async function* named(list: AsyncIterable<{ type: string }>): AsyncGenerator<str
   for await (const event of list) yield `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 }
 
-/** A response that sends the texts as they come. Cancelling it leaves the loop, which stops the generation. */
+/** A response that sends the texts as they come. Cancelling it stops the generation. */
 function events(texts: AsyncGenerator<string>): Response {
   const encoder = new TextEncoder();
   const stream = new ReadableStream<Uint8Array>({

@@ -1,6 +1,6 @@
 /**
- * OpenAI's `responses`, computed by `chat.completions`: types, how a request becomes a chat's, and how a chat's
- * answer becomes a response or its events. Stateless: nothing is kept between two responses.
+ * OpenAI's `responses`, computed by `chat.completions`: types, how a request becomes a chat's, and how a
+ * chat's answer becomes a response or its events. Stateless: nothing is kept between two responses.
  */
 import type {
   ChatCompletion,
@@ -9,9 +9,11 @@ import type {
   ChatMessage,
   CompletionUsage,
   FinishReason,
+  ResponseFormat,
 } from "../chat.js";
 import type { ChatCompletions, CompletionOptions } from "../engine.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
+import { randomId } from "../id.js";
 import { toApiError } from "./errors.js";
 
 /** A message of the input. */
@@ -20,6 +22,11 @@ export interface ResponseInputMessage {
   role: "system" | "developer" | "user" | "assistant";
   content: string | { type: "input_text" | "output_text"; text: string }[];
 }
+
+/** What kind of text an answer is: as `response_format` of a chat, but with the schema one level higher. */
+export type ResponseTextFormat =
+  | { type: "text" | "json_object" }
+  | { type: "json_schema"; name: string; schema: Record<string, unknown>; strict?: boolean | null };
 
 /** Parameters of `responses.create`. */
 export interface ResponseCreateParams {
@@ -36,6 +43,8 @@ export interface ResponseCreateParams {
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */
   top_p?: number | null;
+  /** Whether the answer must be JSON. */
+  text?: { format?: ResponseTextFormat | null } | null;
   /** Strings of your own, returned with the response. */
   metadata?: Record<string, string> | null;
 }
@@ -88,7 +97,7 @@ export interface ModelResponse {
   parallel_tool_calls: boolean;
   previous_response_id: null;
   temperature: number | null;
-  text: { format: { type: string } };
+  text: { format: ResponseTextFormat };
   tool_choice: "auto";
   tools: never[];
   top_p: number | null;
@@ -229,12 +238,13 @@ function contentOf(content: unknown, at: string): ChatMessage["content"] {
 }
 
 /** `text.format` as `response_format` of a chat, where the schema lies one level deeper. */
-function textFormat(text: unknown): object | undefined {
+function textFormat(text: unknown): ResponseFormat | undefined {
   if (text == null) return undefined;
   const { format } = record(text, "text");
   if (format == null) return undefined;
   const { type, ...rest } = record(format, "text.format");
-  return type === "json_schema" ? { type, json_schema: rest } : { type };
+  // What it holds is checked with the rest of the chat.
+  return (type === "json_schema" ? { type, json_schema: rest } : { type }) as ResponseFormat;
 }
 
 function oneOf(given: Record<string, unknown>, name: string, values: string[]): void {
@@ -256,7 +266,7 @@ class ResponseBuilder {
   #number = 0;
 
   constructor(model: string, params: ResponseCreateParams) {
-    const random = crypto.randomUUID().replaceAll("-", "");
+    const random = randomId();
     this.#itemId = `msg_${random}`;
     this.#head = {
       id: `resp_${random}`,
@@ -273,7 +283,7 @@ class ResponseBuilder {
       parallel_tool_calls: true,
       previous_response_id: null,
       temperature: params.temperature ?? 1,
-      text: { format: { type: "text" } },
+      text: { format: params.text?.format ?? { type: "text" } },
       tool_choice: "auto",
       tools: [],
       top_p: params.top_p ?? 1,

@@ -270,7 +270,9 @@ mod tests {
     fn a_written_file_has_the_size_that_its_header_says() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        let shape = Shape { n_layers: 1, n_vocab: 512, ..Name::Smollm2.shape() };
+        // Rows of all formats are whole blocks.
+        let (n_embd, n_heads, n_kv_heads) = (512, 8, 2);
+        let shape = Shape { n_layers: 1, n_vocab: 512, n_embd, n_heads, n_kv_heads, ..Name::Smollm2.shape() };
         for format in Format::ALL {
             shape.write(format, &path).unwrap();
             let file = std::fs::read(&path).unwrap();

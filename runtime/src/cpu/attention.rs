@@ -5,9 +5,9 @@
 //! are positions; values lie `[page, 32, width]`, so that the lanes in which outputs add up are outputs. A
 //! page's part of one head is converted to f32 once for all rows of a task.
 
-use super::numbers::{exp_all, from_f16, max, to_f16};
+use super::numbers::{exp_all, from_f16, max, to_f16, unary};
 use super::simd::{V, load, madd_f32, splat_f32, store};
-use crate::graph::{Attention, Half, PAGE, Step, Token};
+use crate::graph::{Attention, Half, PAGE, Step, Token, Unary};
 use std::ops::Range;
 
 pub(super) const CELLS: usize = PAGE as usize;
@@ -17,7 +17,8 @@ pub(super) const CELLS: usize = PAGE as usize;
 pub(super) struct Pool<'a> {
     pub keys: &'a [u16],
     pub values: &'a [u16],
-    pub width: usize,
+    /// A score for each head.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Writes a token's keys or values to its cell.
@@ -50,9 +51,48 @@ fn visible(shape: Attention, token: &Token) -> (usize, usize) {
     (first, end)
 }
 
+/// From products of queries and keys to scores, for a head of a row.
+#[derive(Clone, Copy, Debug)]
+struct Scores {
+    scale: f32,
+    soft_cap: Option<f32>,
+    slope: f32,
+    position: usize,
+}
+
+impl Scores {
+    fn of(shape: Attention, head: usize, token: &Token) -> Self {
+        let Token { position, .. } = *token;
+        Self {
+            scale: shape.scale_at(position),
+            soft_cap: shape.soft_cap,
+            slope: shape.slope(head),
+            position: position as usize,
+        }
+    }
+
+    /// Puts the scores in the products' places; `place` gives the position of each.
+    #[inline(always)]
+    fn apply(&self, products: &mut [f32], place: impl Fn(usize) -> usize) {
+        for s in products.iter_mut() {
+            *s *= self.scale;
+        }
+        if let Some(cap) = self.soft_cap {
+            unary(Unary::SoftCap(cap), products);
+        }
+        if self.slope != 0.0 {
+            for (i, s) in products.iter_mut().enumerate() {
+                *s -= self.slope * (self.position as f32 - place(i) as f32);
+            }
+        }
+    }
+}
+
 /// A row's attention over the step's own rows of its sequence; `keys` and `values` give those of a row.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn attend_rows<'a>(
     shape: Attention,
+    sinks: Option<&[f32]>,
     tokens: &[Token],
     row: usize,
     query: &[f32],
@@ -60,28 +100,31 @@ pub(super) fn attend_rows<'a>(
     out: &mut [f32],
     scores: &mut Vec<f32>,
 ) {
-    let Attention { n_heads, n_kv_heads, head_dim, scale, .. } = shape;
+    let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
     let (first, end) = visible(shape, &tokens[row]);
     let is_seen = |other: &usize| {
         let Token { sequence, position, .. } = tokens[*other];
         sequence == tokens[row].sequence && (first..end).contains(&(position as usize))
     };
     out.fill(0.0);
-    let heads = query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
+    let heads = query.chunks_exact(head_dim).zip(out.chunks_exact_mut(value_dim));
+    let rows: Vec<usize> = (0..tokens.len()).filter(is_seen).collect();
     for (head, (query, out)) in heads.enumerate() {
-        let at = head / (n_heads / n_kv_heads) * head_dim;
-        let seen = || (0..tokens.len()).filter(is_seen);
+        let kv_head = head / (n_heads / n_kv_heads);
         scores.clear();
-        scores.extend(seen().map(|row| {
-            let key = &keys(row)[at..][..head_dim];
-            scale * query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>()
+        scores.extend(rows.iter().map(|row| {
+            let key = &keys(*row)[kv_head * head_dim..][..head_dim];
+            query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>()
         }));
+        let place = |i: usize| tokens[rows[i]].position as usize;
+        Scores::of(shape, head, &tokens[row]).apply(scores, place);
         // Whole vectors; what is added has no weight.
         scores.resize(scores.len().next_multiple_of(4), f32::NEG_INFINITY);
-        let top = max(scores);
-        let sum = exp_all(scores, top);
-        for (row, weight) in seen().zip(scores.iter()) {
-            let value = &values(row)[at..][..head_dim];
+        let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
+        let top = max(scores).max(sink);
+        let sum = exp_all(scores, top) + (sink - top).exp();
+        for (row, weight) in rows.iter().zip(scores.iter()) {
+            let value = &values(*row)[kv_head * value_dim..][..value_dim];
             out.iter_mut().zip(value).for_each(|(o, v)| *o += weight / sum * v);
         }
     }
@@ -100,16 +143,21 @@ pub(super) fn attend(
     out: impl Fn(usize, usize) -> *mut f32,
     scratch: &mut Scratch,
 ) {
-    let Attention { n_heads, n_kv_heads, head_dim, scale, .. } = shape;
+    let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
+    let (keys_width, values_width) = (n_kv_heads * head_dim, n_kv_heads * value_dim);
     let kv_head = heads.start / (n_heads / n_kv_heads);
     let visible = |token: &Token| visible(shape, token);
-    // SAFETY, here and below: `query` and `out` give a head's `head_dim` floats, which no other task touches.
-    let output = |row, head| unsafe { std::slice::from_raw_parts_mut(out(row, head), head_dim) };
-    let n = rows.len() * heads.len();
+    // SAFETY, here and below: `query` gives a head's `head_dim` floats and `out` its `value_dim`, which no
+    // other task touches.
+    let output = |row, head| unsafe { std::slice::from_raw_parts_mut(out(row, head), value_dim) };
     scratch.state.clear();
-    scratch.state.resize(n, [f32::NEG_INFINITY, 0.0]);
+    for _ in rows.clone() {
+        // A sink is a score that is there from the start.
+        let start = |head: usize| pool.sinks.map_or([f32::NEG_INFINITY, 0.0], |sinks| [sinks[head], 1.0]);
+        scratch.state.extend(heads.clone().map(start));
+    }
     scratch.keys.resize(head_dim * CELLS, 0.0);
-    scratch.values.resize(head_dim * CELLS, 0.0);
+    scratch.values.resize(value_dim * CELLS, 0.0);
     for row in rows.clone() {
         heads.clone().for_each(|head| output(row, head).fill(0.0));
     }
@@ -124,14 +172,15 @@ pub(super) fn attend(
         let end = step.tokens[run.clone()].iter().map(|t| visible(t).1).max().unwrap_or(0);
         for page in first / CELLS..end.div_ceil(CELLS) {
             let place = step.pages[sequence as usize * step.max_pages as usize + page] as usize;
-            let place = place * CELLS * pool.width;
-            let keys = &pool.keys[place + kv_head * head_dim * CELLS..][..head_dim * CELLS];
+            let keys =
+                &pool.keys[place * CELLS * keys_width + kv_head * head_dim * CELLS..][..head_dim * CELLS];
             for (wide, half) in scratch.keys.iter_mut().zip(keys) {
                 *wide = from_f16(*half);
             }
-            let values = pool.values[place..][..CELLS * pool.width].chunks_exact(pool.width);
-            for (wide, cell) in scratch.values.chunks_exact_mut(head_dim).zip(values) {
-                for (wide, half) in wide.iter_mut().zip(&cell[kv_head * head_dim..]) {
+            let values = &pool.values[place * CELLS * values_width..][..CELLS * values_width];
+            let values = values.chunks_exact(values_width);
+            for (wide, cell) in scratch.values.chunks_exact_mut(value_dim).zip(values) {
+                for (wide, half) in wide.iter_mut().zip(&cell[kv_head * value_dim..]) {
                     *wide = from_f16(*half);
                 }
             }
@@ -146,8 +195,9 @@ pub(super) fn attend(
                     // SAFETY: as above.
                     let q = unsafe { std::slice::from_raw_parts(query(row, head), head_dim) };
                     let state = &mut scratch.state[(row - rows.start) * heads.len() + head - heads.start];
-                    let keys = &scratch.keys;
-                    page_of(q, scale, keys, &scratch.values, cells.clone(), state, output(row, head));
+                    let scores = Scores::of(shape, head, &step.tokens[row]);
+                    let (keys, values) = (&scratch.keys, &scratch.values);
+                    page_of(q, scores, page, (keys, values), cells.clone(), state, output(row, head));
                 }
             }
         }
@@ -164,18 +214,16 @@ pub(super) fn attend(
 /// One head of one row over one page.
 fn page_of(
     q: &[f32],
-    scale: f32,
-    keys: &[f32],
-    values: &[f32],
+    scores: Scores,
+    page: usize,
+    (keys, values): (&[f32], &[f32]),
     cells: Range<usize>,
     [top, sum]: &mut [f32; 2],
     out: &mut [f32],
 ) {
     let mut weights = [0.0; CELLS];
     accumulate(q, keys, CELLS, &mut weights);
-    for s in &mut weights {
-        *s *= scale;
-    }
+    scores.apply(&mut weights, |cell| page * CELLS + cell);
     // The cells before a window and after the row's own are not seen.
     weights[..cells.start].fill(f32::NEG_INFINITY);
     weights[cells.end..].fill(f32::NEG_INFINITY);
@@ -186,8 +234,8 @@ fn page_of(
     if old != 1.0 {
         out.iter_mut().for_each(|o| *o *= old);
     }
-    let values = &values[cells.start * q.len()..];
-    accumulate(&weights[cells], values, q.len(), out);
+    let values = &values[cells.start * out.len()..];
+    accumulate(&weights[cells], values, out.len(), out);
 }
 
 /// Floats that [`accumulate`] keeps in registers: 8 vectors.

@@ -23,7 +23,8 @@ const WIDTH: usize = 576;
 const KV_WIDTH: usize = 192;
 const HIDDEN: usize = 1536;
 const N_VOCAB: usize = 49_152;
-const HEADS: Attention = Attention { n_heads: 9, n_kv_heads: 3, head_dim: 64, scale: 0.125, window: 0 };
+const N_HEADS: usize = 9;
+const HEAD_DIM: usize = 64;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -59,6 +60,9 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
     let products = [
         ("gate", Format::Q4_1, HIDDEN, WIDTH, 2 * LAYERS),
         ("down", Format::Q4_1, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q4_K, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q5_0, WIDTH, HIDDEN, 2 * LAYERS),
+        ("down", Format::Q6_K, WIDTH, HIDDEN, 2 * LAYERS),
         ("query", Format::Q4_1, WIDTH, WIDTH, 4 * LAYERS),
         ("gate", Format::Q4_0, HIDDEN, WIDTH, 2 * LAYERS),
         ("gate", Format::Q8_0, HIDDEN, WIDTH, 2 * LAYERS),
@@ -91,7 +95,7 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
             rows,
             seconds: time(cpu, &attention(), Format::F32, rows, 0)?,
             bytes: f64::from(CONTEXT) * (4 * KV_WIDTH * LAYERS) as f64,
-            macs: seen * (2 * HEADS.n_heads * HEADS.head_dim * LAYERS) as f64,
+            macs: seen * (2 * N_HEADS * HEAD_DIM * LAYERS) as f64,
         });
     }
     for (op, graph, outputs) in
@@ -136,8 +140,8 @@ fn attention() -> Graph {
     let mut g = Builder::default();
     let (q, k) = (g.value(Domain::Tokens, WIDTH), g.value(Domain::Tokens, KV_WIDTH));
     for _ in 0..LAYERS {
-        let cache = g.cache(KV_WIDTH);
-        g.attention(q, k, k, cache, HEADS);
+        let cache = g.cache(KV_WIDTH, KV_WIDTH);
+        g.attention(q, k, k, cache, Attention::new(N_HEADS, 3, HEAD_DIM));
     }
     g.finish()
 }
@@ -149,7 +153,8 @@ fn row_ops() -> Graph {
     let hidden = g.value(Domain::Tokens, HIDDEN);
     let norm = g.constant(vec![1.0; WIDTH]);
     let (turns, factors) = (g.constant(vec![0.01; 32]), g.constant(vec![1.0; 32]));
-    let rope = |n_heads| Rope { n_heads, head_dim: 64, n_rot: 64, neox: false, turns, factors };
+    let rope =
+        |n_heads| Rope { n_heads, head_dim: 64, n_rot: 64, neox: false, turns, factors, magnitude: 1.0 };
     for _ in 0..LAYERS {
         g.rms_norm(x, norm, 1e-5);
         g.rope(x, rope(9));

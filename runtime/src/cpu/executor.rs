@@ -43,8 +43,6 @@ pub struct Executor {
 struct Kv {
     keys: Vec<u16>,
     values: Vec<u16>,
-    /// Floats of a position, in each of them.
-    width: usize,
 }
 
 /// What is kept from step to step for the outputs of a slot.
@@ -55,6 +53,7 @@ struct Slot {
     /// See [`crate::graph::Choice::choose`].
     seen: Vec<u32>,
     bias: Vec<f32>,
+    mask: Vec<u32>,
 }
 
 impl Executor {
@@ -74,8 +73,10 @@ impl Executor {
         let cells = capacity.cells() as usize;
         let mut kv = Vec::new();
         for cache in &graph.caches {
-            let n = cells * cache.width;
-            kv.push(Kv { keys: zeroed(n, "keys")?, values: zeroed(n, "values")?, width: cache.width });
+            kv.push(Kv {
+                keys: zeroed(cells * cache.keys, "keys")?,
+                values: zeroed(cells * cache.values, "values")?,
+            });
         }
         let mut ropes: Vec<(Rope, Vec<[f32; 2]>)> = Vec::new();
         for op in &graph.ops {
@@ -148,6 +149,14 @@ impl Executor {
         }
     }
 
+    /// Sets the tokens that masked choices of a slot's outputs may take: see [`crate::graph::allows`].
+    pub fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.mask.clear();
+            slot.mask.extend_from_slice(mask);
+        }
+    }
+
     /// The logits of an output of the last step.
     pub fn logits(&self, output: usize) -> &[f32] {
         let n = self.graph.n_vocab();
@@ -185,7 +194,7 @@ impl Executor {
         let by_likelihood = (0..step.outputs.len()).filter(|i| step.outputs[*i].by_choice == 0);
         let by_likelihood: Vec<usize> = by_likelihood.collect();
         for (rope, table) in &mut self.ropes {
-            fill(table, step, weights.vector(rope.turns)?, weights.vector(rope.factors)?);
+            fill(table, step, weights.vector(rope.turns)?, weights.vector(rope.factors)?, rope.magnitude);
         }
         for counts in &mut self.taken {
             *counts = Default::default();
@@ -222,7 +231,7 @@ impl Executor {
             let Some(slot) = self.slots.get_mut(output.slot as usize) else { continue };
             if output.by_choice != 0 {
                 self.adjusted.copy_from_slice(&self.values[at + i * n..][..n]);
-                let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias);
+                let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias, &slot.mask);
                 if let Some(seen) = slot.seen.get_mut(id as usize) {
                     *seen += 1;
                 }
@@ -234,23 +243,23 @@ impl Executor {
 }
 
 impl Kv {
-    fn shared(&mut self) -> (Shared<u16>, Shared<u16>, usize) {
-        (Shared::of(&mut self.keys), Shared::of(&mut self.values), self.width)
+    fn shared(&mut self) -> [Shared<u16>; 2] {
+        [Shared::of(&mut self.keys), Shared::of(&mut self.values)]
     }
 }
 
 /// Whether two rotary embeddings turn by the same angles.
 pub(super) fn has_same_angles(a: &Rope, b: &Rope) -> bool {
-    (a.turns, a.factors, a.n_rot) == (b.turns, b.factors, b.n_rot)
+    (a.turns, a.factors, a.n_rot, a.magnitude) == (b.turns, b.factors, b.n_rot, b.magnitude)
 }
 
-/// Cosines and sines of a step's rows.
-fn fill(table: &mut [[f32; 2]], step: &Step, turns: &[f32], factors: &[f32]) {
+/// Cosines and sines of a step's rows, times the magnitude.
+fn fill(table: &mut [[f32; 2]], step: &Step, turns: &[f32], factors: &[f32], magnitude: f32) {
     for (row, token) in table.chunks_exact_mut(turns.len().max(1)).zip(step.tokens) {
         for ((out, turn), factor) in row.iter_mut().zip(turns).zip(factors) {
             let turn = token.position as f32 * (turn / factor);
             let (sin, cos) = ((turn - turn.round()) * std::f32::consts::TAU).sin_cos();
-            *out = [cos, sin];
+            *out = [magnitude * cos, magnitude * sin];
         }
     }
 }

@@ -4,7 +4,7 @@ use super::matmul::Activations;
 use super::{CpuError, Weights};
 use crate::graph::fuse::{Fuses, Group, Part, Product, Products, Work, fuse, unfused};
 use crate::graph::uses::place;
-use crate::graph::{Attention, CacheId, Capacity, Domain, Graph, Op, ValueId};
+use crate::graph::{Attention, CacheId, Capacity, Domain, Graph, Norm, Op, ValueId};
 
 /// What threads do of a step between two barriers: they share its tasks.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ pub(super) fn lower(
         match &group.work {
             Work::Op(op) => lowering.op(op)?,
             Work::Products(products) => lowering.products(products.clone())?,
+            Work::NormAdd(_) => return Err(CpuError::Internal("a group that the CPU does not run".into())),
         }
     }
     lowering.stages.extend(graph.logits.map(Stage::Likeliest));
@@ -89,8 +90,8 @@ struct ByColumns;
 impl Fuses for ByColumns {
     fn takes(&self, part: &Part) -> bool {
         match part {
-            Part::Bias(_) | Part::Activate(_) | Part::Gate | Part::GatedBy(..) | Part::Add(_) => true,
-            Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
+            Part::Bias(_) | Part::Unary(_) | Part::Gate | Part::GatedBy(..) | Part::Add(_) => true,
+            Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
         }
     }
 
@@ -124,22 +125,24 @@ impl Lowering<'_> {
         let weights = self.weights;
         match *op {
             Op::Embed { weight, .. } => weights.matrix(weight).map(drop)?,
-            Op::Norm { norm, .. } => weights.vector(norm.weight).map(drop)?,
+            Op::Norm { x, norm, .. } => self.check_norm(norm, x)?,
             Op::Bias { bias, .. } => weights.vector(bias).map(drop)?,
             Op::Rope { rope, .. } => {
                 weights.vector(rope.turns)?;
                 weights.vector(rope.factors)?;
             }
             Op::KvWrite { .. }
-            | Op::Activate { .. }
+            | Op::Unary { .. }
             | Op::Gated { .. }
             | Op::Add { .. }
+            | Op::Mul { .. }
             | Op::SelectRows { .. } => {}
             Op::MatMul { x, weight, out } => {
                 let product = Product { weight, tail: Vec::new(), out: Some(out) };
                 return self.products(Products { x, norm: None, products: vec![product] });
             }
             Op::Attention { q, k, v, cache, shape, out } => {
+                shape.sinks.map(|sinks| weights.vector(sinks)).transpose()?;
                 self.stages.push(Stage::Attention(Attend { q, k, v, cache, shape, out }));
                 return Ok(());
             }
@@ -153,19 +156,30 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Checks that runs are parts of a row, and vectors as long as a run or a row.
+    fn check_norm(&self, norm: Norm, x: ValueId) -> Result<(), CpuError> {
+        let width = self.graph.value(x).width;
+        let mut fits = norm.run > 0 && width.is_multiple_of(norm.run);
+        for vector in norm.vectors() {
+            let n = self.weights.vector(vector)?.len();
+            fits &= n == norm.run || n == width;
+        }
+        match fits {
+            true => Ok(()),
+            false => Err(CpuError::Internal(format!("a norm of {} in rows of {width}", norm.run))),
+        }
+    }
+
     fn products(&mut self, work: Products) -> Result<(), CpuError> {
         let vectors = work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
             Part::Bias(bias) => Some(*bias),
-            Part::HeadNorm(norm) => Some(norm.weight),
-            Part::Activate(_)
-            | Part::Gate
-            | Part::GatedBy(..)
-            | Part::Add(_)
-            | Part::Rope(_)
-            | Part::KvWrite(..) => None,
+            _ => None,
         });
-        for vector in vectors.chain(work.norm.map(|norm| norm.weight)) {
+        for vector in vectors {
             self.weights.vector(vector)?;
+        }
+        if let Some(norm) = work.norm {
+            self.check_norm(norm, work.x)?;
         }
         let mut forms: Vec<(Activations, usize)> = Vec::new();
         let mut row_bytes = 0;

@@ -11,6 +11,7 @@
 
 use super::numbers::quantise;
 use super::simd::*;
+use super::unpack::*;
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Layout};
 use std::hint::black_box;
@@ -18,6 +19,9 @@ use std::ops::Range;
 
 /// Rows of activations that are multiplied with a tile at once.
 pub(super) const ROWS: usize = 4;
+
+/// Bytes before the numbers of a block of activations.
+const HEAD: usize = 16;
 
 /// The form in which activations are multiplied with a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +35,19 @@ impl Activations {
     /// The form for the weights of a layout; with `int8`, 8 bits for those of 4 bits.
     pub fn of(layout: Layout, int8: bool) -> Self {
         match layout {
-            Layout::F32 | Layout::F16 => Activations::F32,
-            Layout::Q4_0 | Layout::Q4_1 if int8 && HAS_DOT_I8 => Activations::I8,
-            Layout::Q4_0 | Layout::Q4_1 | Layout::Q8_0 => Activations::I16,
+            Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K if int8 && HAS_DOT_I8 => Activations::I8,
+            _ => Activations::I16,
         }
     }
 
-    /// Bytes of a block of activations: unit and sum as f32, then the numbers. Floats have no unit and sum.
+    /// Bytes of a block of activations: as f32, its unit and the sums of all, of the first 16 and of the
+    /// others; then the numbers. Floats have only the numbers.
     const fn block_bytes(self) -> usize {
         match self {
             Activations::F32 => 4 * BLOCK,
-            Activations::I8 => 8 + BLOCK,
-            Activations::I16 => 8 + 2 * BLOCK,
+            Activations::I8 => HEAD + BLOCK,
+            Activations::I16 => HEAD + 2 * BLOCK,
         }
     }
 
@@ -53,8 +58,12 @@ impl Activations {
 
     /// Prepares a row of activations.
     pub fn prepare(self, x: &[f32], out: &mut [u8]) {
-        let (blocks, _) = x.as_chunks::<BLOCK>();
-        for (x, out) in blocks.iter().zip(out.chunks_exact_mut(self.block_bytes())) {
+        let (blocks, rest) = x.as_chunks::<BLOCK>();
+        // Zeros follow a row that is not whole blocks.
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(&last);
+        for (x, out) in blocks.iter().chain(last).zip(out.chunks_exact_mut(self.block_bytes())) {
             let mut q = [0; BLOCK];
             let unit = match self {
                 Activations::F32 => {
@@ -64,10 +73,10 @@ impl Activations {
                 Activations::I8 => quantise::<127>(x, &mut q),
                 Activations::I16 => quantise::<32767>(x, &mut q),
             };
-            let sum = unit * q.iter().sum::<i32>() as f32;
-            out[..4].copy_from_slice(&unit.to_ne_bytes());
-            out[4..8].copy_from_slice(&sum.to_ne_bytes());
-            let out = &mut out[8..];
+            let [a, b] = [&q[..BLOCK / 2], &q[BLOCK / 2..]].map(|q| q.iter().sum::<i32>());
+            let head = [unit, unit * (a + b) as f32, unit * a as f32, unit * b as f32];
+            let (out_head, out) = out.split_at_mut(HEAD);
+            out_head.copy_from_slice(bytemuck::cast_slice(&head));
             match self {
                 Activations::F32 => {}
                 Activations::I8 => out.iter_mut().zip(q).for_each(|(out, q)| *out = q as u8),
@@ -112,30 +121,73 @@ pub(super) fn products<const R: usize>(
     let form = matrix.activations;
     assert!(x.iter().all(|x| x.len() >= form.row_bytes(n * matrix.layout.block_len())));
     let x = x.map(<[u8]>::as_ptr);
-    let groups = if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 };
     // SAFETY: `each` gives `n` tiles at `w`, and there are as many blocks of that form at each of `x`, as was
     // just checked.
     unsafe {
-        match (matrix.layout, form, dots) {
-            (Layout::F32, ..) => each(matrix, tiles, out, |w| columns::<R, false>(w, n, x)),
-            (Layout::F16, ..) => each(matrix, tiles, out, |w| columns::<R, true>(w, n, x)),
-            (Layout::Q4_0, Activations::I8, Dots::Pairs) => {
-                each(matrix, tiles, out, |w| nibbles_i8::<R, false, false>(w, n, x, groups));
+        match matrix.layout {
+            Layout::F32 => each(matrix, tiles, out, |w| columns::<R, 4>(w, n, x, |w| pair(w))),
+            Layout::F16 => {
+                each(matrix, tiles, out, |w| columns::<R, 2>(w, n, x, |w| widen_f16(load(w)).into()))
             }
-            (Layout::Q4_0, Activations::I8, Dots::Quads) => {
-                each(matrix, tiles, out, |w| nibbles_i8::<R, false, true>(w, n, x, groups));
-            }
-            (Layout::Q4_1, Activations::I8, Dots::Pairs) => {
-                each(matrix, tiles, out, |w| nibbles_i8::<R, true, false>(w, n, x, groups));
-            }
-            (Layout::Q4_1, Activations::I8, Dots::Quads) => {
-                each(matrix, tiles, out, |w| nibbles_i8::<R, true, true>(w, n, x, groups));
-            }
-            (Layout::Q4_0, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, false>(w, n, x, groups)),
-            (Layout::Q4_1, ..) => each(matrix, tiles, out, |w| nibbles_i16::<R, true>(w, n, x, groups)),
-            (Layout::Q8_0, ..) => each(matrix, tiles, out, |w| bytes_i16::<R>(w, n, x, 2 * groups)),
+            Layout::BF16 => each(matrix, tiles, out, |w| columns::<R, 2>(w, n, x, |w| widen_bf16(load(w)))),
+            Layout::Q4_0 => small::<R, Nibbles, One<8>>(matrix, tiles, x, dots, out),
+            Layout::Q4_1 => small::<R, Nibbles, Two>(matrix, tiles, x, dots, out),
+            Layout::Q4_K => small::<R, Nibbles, Each32>(matrix, tiles, x, dots, out),
+            Layout::Q5_0 => large::<R, Bits5, One<16>>(matrix, tiles, x, out),
+            Layout::Q5_1 => large::<R, Bits5, Two>(matrix, tiles, x, out),
+            Layout::Q5_K => large::<R, Bits5, Each32>(matrix, tiles, x, out),
+            Layout::Q8_0 => large::<R, Bytes, One<0>>(matrix, tiles, x, out),
+            Layout::Q2_K => large::<R, Bits2, Each16Two>(matrix, tiles, x, out),
+            Layout::Q3_K => large::<R, Bits3, Each16<4>>(matrix, tiles, x, out),
+            Layout::Q6_K => large::<R, Bits6, Each16<32>>(matrix, tiles, x, out),
         }
     }
+}
+
+/// Groups of columns in a block: a number that compilers for wasm do not know, see above.
+fn groups() -> usize {
+    if cfg!(target_arch = "wasm32") { black_box(4) } else { 4 }
+}
+
+/// Products with 4-bit weights, for which activations have 8 or 16 bits.
+///
+/// # Safety
+/// The matrix has a layout of these quants and scales; there are as many blocks of its form at each of `x`.
+unsafe fn small<const R: usize, Q: Quants, S: Scales>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [*const u8; R],
+    dots: Dots,
+    out: &mut [f32],
+) {
+    let (n, groups) = (matrix.n_blocks, groups());
+    // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
+    unsafe {
+        match (matrix.activations, dots) {
+            (Activations::I8, Dots::Pairs) => {
+                each(matrix, tiles, out, |w| integers_i8::<R, Q, S, false>(w, n, x, groups));
+            }
+            (Activations::I8, Dots::Quads) => {
+                each(matrix, tiles, out, |w| integers_i8::<R, Q, S, true>(w, n, x, groups));
+            }
+            _ => large::<R, Q, S>(matrix, tiles, x, out),
+        }
+    }
+}
+
+/// Products with weights for which activations have 16 bits.
+///
+/// # Safety
+/// As of [`small`].
+unsafe fn large<const R: usize, Q: Quants, S: Scales>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [*const u8; R],
+    out: &mut [f32],
+) {
+    let (n, groups) = (matrix.n_blocks, groups());
+    // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
+    unsafe { each(matrix, tiles, out, |w| integers_i16::<R, Q, S>(w, n, x, groups)) }
 }
 
 /// Calls `product` with the place of each row of tiles, and puts its sums where they belong.
@@ -161,146 +213,91 @@ fn each<const R: usize>(
     }
 }
 
-type Sums<const R: usize> = [[V; 2]; R];
+type Sums<const R: usize> = [Pair; R];
 
-/// # Safety
-/// 32 bytes can be read at `p`.
+/// Adds a block's integer sums `i` of columns with these scales: `d (unit i - ZERO sum) + m sum`.
 #[inline(always)]
-unsafe fn pair(p: *const u8) -> [V; 2] {
-    // SAFETY: as promised by the caller.
-    unsafe { [load(p), load(p.add(16))] }
-}
-
-/// Adds a block's integer sums `i`: `d (unit i)`, and the offset, which is `m sum` or, with `OFFSET`, `-8 d
-/// sum`.
-///
-/// # Safety
-/// At `tile` are a tile's scales (and minima), at `x` a block's unit and sum.
-#[inline(always)]
-unsafe fn scale<const MIN: bool, const OFFSET: bool>(
-    total: &mut [V; 2],
-    i: [V; 2],
-    d: (V, V),
-    m: (V, V),
-    x: *const u8,
-) {
-    // SAFETY: as promised by the caller.
-    let (unit, sum) = unsafe { (splat_32(x), splat_32(x.add(4))) };
-    let offset = if OFFSET { mul_f32(sum, splat_f32(-8.0)) } else { zero() };
-    for (h, (d, m)) in [(d.0, m.0), (d.1, m.1)].into_iter().enumerate() {
+fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum: V) {
+    let offset = if S::ZERO != 0 { mul_f32(sum, splat_f32(-(S::ZERO as f32))) } else { zero() };
+    for h in 0..2 {
         let i = to_f32(i[h]);
-        let product = if OFFSET { madd_f32(unit, i, offset) } else { mul_f32(unit, i) };
-        total[h] = madd_f32(d, product, total[h]);
-        if MIN {
-            total[h] = madd_f32(m, sum, total[h]);
+        let product = if S::ZERO != 0 { madd_f32(unit, i, offset) } else { mul_f32(unit, i) };
+        total[h] = madd_f32(scale.d[h], product, total[h]);
+        if S::MIN {
+            total[h] = madd_f32(scale.m[h], sum, total[h]);
         }
     }
 }
 
-/// # Safety `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Activations::I8`] at each of `x`;
-/// `groups` is 4.
+/// # Safety
+/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I8`] at each of `x`. The
+/// quants are nibbles, and 32 columns share a scale; `groups` is 4.
 #[inline(always)]
-unsafe fn nibbles_i8<const R: usize, const MIN: bool, const QUADS: bool>(
+unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
     groups: usize,
 ) -> Sums<R> {
-    let (mask, ones) = (splat_u8(15), splat_i16(1));
+    let ones = splat_i16(1);
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
-            let q = w.add(if MIN { 32 } else { 16 });
-            // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
-            let mut sums = [[zero(); 2]; R];
-            for g in 0..groups {
-                let quants = pair(q.add(32 * g));
-                let low = quants.map(|v| and(v, mask));
-                let high = quants.map(|v| and(shr_u16::<4>(v), mask));
-                for r in 0..R {
-                    let x = x[r].add(4 * g);
-                    let (a, b) = (splat_32(x.add(8)), splat_32(x.add(24)));
-                    for h in 0..2 {
-                        sums[r][h] = if QUADS {
-                            dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
-                        } else {
-                            add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
-                        };
-                    }
-                }
-            }
-            let d = widen_f16(load(w));
-            let m = if MIN { widen_f16(load(w.add(16))) } else { d };
-            for r in 0..R {
-                let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
-                if MIN {
-                    scale::<true, false>(&mut totals[r], i, d, m, x[r]);
-                } else {
-                    scale::<false, true>(&mut totals[r], i, d, m, x[r]);
-                }
-                x[r] = x[r].add(Activations::I8.block_bytes());
-            }
-            w = w.add(if MIN { 160 } else { 144 });
-        }
-    }
-    totals
-}
-
-/// # Safety `n` tiles of Q4_0 or, with `MIN`, Q4_1 at `w`; `n` blocks of [`Activations::I16`] at each of `x`;
-/// `groups` is 4.
-#[inline(always)]
-unsafe fn nibbles_i16<const R: usize, const MIN: bool>(
-    mut w: *const u8,
-    n: usize,
-    mut x: [*const u8; R],
-    groups: usize,
-) -> Sums<R> {
-    let mask = splat_i16(15);
-    let mut totals = [[zero(); 2]; R];
-    for _ in 0..n {
-        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
-        unsafe {
-            let q = w.add(if MIN { 32 } else { 16 });
-            let mut sums = [[zero(); 2]; R];
-            for g in 0..groups {
-                let quants = pair(q.add(32 * g));
-                // Columns 0 and 2 of a word's low nibbles, 1 and 3 of them, then of its high ones.
-                let parts = [
-                    quants.map(|v| and(v, mask)),
-                    quants.map(|v| and(shr_u16::<8>(v), mask)),
-                    quants.map(|v| and(shr_u16::<4>(v), mask)),
-                    quants.map(shr_u16::<12>),
-                ];
-                for (part, at) in parts.into_iter().zip([8, 12, 40, 44]) {
+            let top = S::top(w);
+            let mut q = w.add(S::BYTES);
+            for block in 0..S::BLOCKS {
+                // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
+                let mut sums = [[zero(); 2]; R];
+                let mut high = Q::high(q);
+                for g in 0..groups {
+                    let [low, high] = Q::bytes(q, g, &mut high);
                     for r in 0..R {
-                        let x = splat_32(x[r].add(at + 8 * g));
+                        let x = x[r].add(HEAD + 4 * g);
+                        let (a, b) = (splat_32(x), splat_32(x.add(16)));
                         for h in 0..2 {
-                            sums[r][h] = add_i32(sums[r][h], dot_i16(part[h], x));
+                            sums[r][h] = if QUADS {
+                                dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
+                            } else {
+                                add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
+                            };
                         }
                     }
                 }
-            }
-            let d = widen_f16(load(w));
-            let m = if MIN { widen_f16(load(w.add(16))) } else { d };
-            for r in 0..R {
-                if MIN {
-                    scale::<true, false>(&mut totals[r], sums[r], d, m, x[r]);
-                } else {
-                    scale::<false, true>(&mut totals[r], sums[r], d, m, x[r]);
+                let [scale, _] = S::of_block(w, &top, block);
+                for r in 0..R {
+                    let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
+                    add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
+                    x[r] = x[r].add(Activations::I8.block_bytes());
                 }
-                x[r] = x[r].add(Activations::I16.block_bytes());
+                q = q.add(32 * Q::WORDS);
             }
-            w = w.add(if MIN { 160 } else { 144 });
+            w = q;
         }
     }
     totals
 }
 
+/// Adds the products of two columns with each row's two numbers at `x`.
+///
 /// # Safety
-/// `n` tiles of Q8_0 at `w`; `n` blocks of [`Activations::I16`] at each of `x`; `groups` is 8.
+/// 4 bytes can be read at each of `x`.
 #[inline(always)]
-unsafe fn bytes_i16<const R: usize>(
+unsafe fn add_dots<const R: usize>(sums: &mut Sums<R>, columns: Pair, x: [*const u8; R]) {
+    for r in 0..R {
+        // SAFETY: as promised by the caller.
+        let x = unsafe { splat_32(x[r]) };
+        for h in 0..2 {
+            sums[r][h] = add_i32(sums[r][h], dot_i16(columns[h], x));
+        }
+    }
+}
+
+/// # Safety
+/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I16`] at each of `x`;
+/// `groups` is 4.
+#[inline(always)]
+unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
@@ -310,42 +307,55 @@ unsafe fn bytes_i16<const R: usize>(
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
-            let mut sums = [[zero(); 2]; R];
-            for g in 0..groups {
-                let quants = pair(w.add(16 + 32 * g));
-                let even = quants.map(|v| shr_i16::<8>(shl_i16::<8>(v)));
-                let odd = quants.map(shr_i16::<8>);
-                for r in 0..R {
-                    let (a, b) = (splat_32(x[r].add(8 + 8 * g)), splat_32(x[r].add(12 + 8 * g)));
-                    for h in 0..2 {
-                        sums[r][h] = add_i32(sums[r][h], add_i32(dot_i16(even[h], a), dot_i16(odd[h], b)));
-                    }
+            let top = S::top(w);
+            let mut q = w.add(S::BYTES);
+            for block in 0..S::BLOCKS {
+                // Of all columns or, where halves have scales of their own, of each half.
+                let (mut sums, mut others) = ([[zero(); 2]; R], [[zero(); 2]; R]);
+                let mut high = Q::high(q);
+                for g in 0..groups {
+                    let [a, b, c, d] = Q::halves(q, g, &mut high);
+                    let x = x.map(|x| x.add(HEAD + 8 * g));
+                    add_dots(&mut sums, a, x);
+                    add_dots(&mut sums, b, x.map(|x| x.add(4)));
+                    let sums = if S::HALVES { &mut others } else { &mut sums };
+                    add_dots(sums, c, x.map(|x| x.add(32)));
+                    add_dots(sums, d, x.map(|x| x.add(36)));
                 }
+                let [first, second] = S::of_block(w, &top, block);
+                for r in 0..R {
+                    let (unit, total) = (splat_32(x[r]), &mut totals[r]);
+                    if S::HALVES {
+                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(8)));
+                        add_scaled::<S>(total, others[r], &second, unit, splat_32(x[r].add(12)));
+                    } else {
+                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(4)));
+                    }
+                    x[r] = x[r].add(Activations::I16.block_bytes());
+                }
+                q = q.add(32 * Q::WORDS);
             }
-            let d = widen_f16(load(w));
-            for r in 0..R {
-                scale::<false, false>(&mut totals[r], sums[r], d, d, x[r]);
-                x[r] = x[r].add(Activations::I16.block_bytes());
-            }
-            w = w.add(272);
+            w = q;
         }
     }
     totals
 }
 
 /// # Safety
-/// `n` tiles of F32 or, with `HALF`, F16 at `w`; `n` blocks of [`Activations::F32`] at each of `x`.
+/// `n` tiles of floats of `BYTES` bytes at `w`, which `widen` reads; `n` blocks of [`Activations::F32`] at
+/// each of `x`.
 #[inline(always)]
-unsafe fn columns<const R: usize, const HALF: bool>(
+unsafe fn columns<const R: usize, const BYTES: usize>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
+    widen: impl Fn(*const u8) -> Pair,
 ) -> Sums<R> {
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n * BLOCK {
+        let column = widen(w);
         // SAFETY: all reads are within the tile and the blocks; both move on by one column.
         unsafe {
-            let column = if HALF { <[V; 2]>::from(widen_f16(load(w))) } else { pair(w) };
             for r in 0..R {
                 let x = splat_32(x[r]);
                 for h in 0..2 {
@@ -353,7 +363,7 @@ unsafe fn columns<const R: usize, const HALF: bool>(
                 }
             }
             x = x.map(|x| x.add(4));
-            w = w.add(if HALF { 16 } else { 32 });
+            w = w.add(TILE * BYTES);
         }
     }
     totals

@@ -15,6 +15,7 @@ mod self_test;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod weights;
 
 pub use executor::Executor;

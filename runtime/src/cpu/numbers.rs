@@ -2,7 +2,7 @@
 //! strides.
 
 use super::simd::*;
-use crate::graph::Activation;
+use crate::graph::{Activation, Gate, Norm, NormKind, Unary};
 use crate::quant::BLOCK;
 
 /// An f16's value; infinities and NaN, which nothing here makes, come out as large numbers.
@@ -79,19 +79,36 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     ((a + e) + (b + f)) + ((c + g) + (d + h)) + rest
 }
 
-/// RMSNorm of a row.
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (sum(x, |x| x * x) / x.len() as f32 + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * scale * weight;
+/// The norm of a row.
+pub(super) fn norm(norm: Norm, x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]) {
+    let runs = x.chunks_exact(norm.run).zip(out.chunks_exact_mut(norm.run));
+    for (i, (x, out)) in runs.enumerate() {
+        // All runs share a vector that is as long as a run.
+        let part = |vector: &'_ [f32]| i * norm.run % vector.len();
+        let n = x.len() as f32;
+        let middle = match norm.kind {
+            NormKind::Rms => 0.0,
+            NormKind::Layer => sum(x, |x| x) / n,
+        };
+        let scale = 1.0 / (sum(x, |x| (x - middle) * (x - middle)) / n + norm.eps).sqrt();
+        match weight {
+            Some(weight) => {
+                for ((out, x), weight) in out.iter_mut().zip(x).zip(&weight[part(weight)..]) {
+                    *out = (x - middle) * scale * weight;
+                }
+            }
+            None => out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - middle) * scale),
+        }
+        if let Some(bias) = bias {
+            add(out, &bias[part(bias)..]);
+        }
     }
 }
 
-/// `x * sigmoid(x)`.
+/// `x * sigmoid(factor * x)`.
 #[inline(always)]
-fn silu(x: V) -> V {
-    let one = splat_f32(1.0);
-    div_f32(x, add_f32(one, exp(mul_f32(x, splat_f32(-1.0)))))
+fn swish(factor: f32, x: V) -> V {
+    div_f32(x, add_f32(splat_f32(1.0), exp(mul_f32(x, splat_f32(-factor)))))
 }
 
 /// The tanh approximation of `x * Φ(x)`, which is `x * sigmoid(2 u)` with the tanh's argument `u`.
@@ -104,19 +121,82 @@ fn gelu(x: V) -> V {
     div_f32(x, add_f32(one, exp(u)))
 }
 
+/// `x * Φ(x)`, with Φ by Abramowitz and Stegun 7.1.26, whose error is below 1e-7.
+#[inline(always)]
+fn gelu_erf(x: V) -> V {
+    let size = max_f32(x, mul_f32(x, splat_f32(-1.0)));
+    let z = mul_f32(size, splat_f32(std::f32::consts::FRAC_1_SQRT_2));
+    let one = splat_f32(1.0);
+    let t = div_f32(one, madd_f32(z, splat_f32(0.327_591_1), one));
+    let mut p = splat_f32(1.061_405_4);
+    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = madd_f32(p, t, splat_f32(c));
+    }
+    // What both tails together have beyond x.
+    let tails = mul_f32(mul_f32(p, t), exp(mul_f32(mul_f32(z, z), splat_f32(-1.0))));
+    sub_f32(max_f32(x, zero()), mul_f32(mul_f32(size, tails), splat_f32(0.5)))
+}
+
+/// `cap * tanh(x / cap)`.
+#[inline(always)]
+fn soft_cap(cap: f32, x: V) -> V {
+    let one = splat_f32(1.0);
+    let tail = div_f32(splat_f32(2.0), add_f32(one, exp(mul_f32(x, splat_f32(2.0 / cap)))));
+    mul_f32(splat_f32(cap), sub_f32(one, tail))
+}
+
+#[inline(always)]
+fn within(limit: f32, x: V) -> V {
+    min_f32(splat_f32(limit), max_f32(splat_f32(-limit), x))
+}
+
+#[inline(always)]
+fn relu(x: V) -> V {
+    max_f32(x, zero())
+}
+
 /// `y = f(y)`.
-pub(super) fn activate(f: Activation, y: &mut [f32]) {
+pub(super) fn unary(f: Unary, y: &mut [f32]) {
     match f {
-        Activation::Silu => map(y, silu),
-        Activation::Gelu => map(y, gelu),
+        Unary::Activation(Activation::Silu) => map(y, |x| swish(1.0, x)),
+        Unary::Activation(Activation::Gelu) => map(y, gelu),
+        Unary::Activation(Activation::GeluErf) => map(y, gelu_erf),
+        Unary::Activation(Activation::GeluQuick) => map(y, |x| swish(1.702, x)),
+        Unary::Activation(Activation::Relu) => map(y, relu),
+        Unary::Activation(Activation::ReluSquared) => map(y, |x| mul_f32(relu(x), relu(x))),
+        Unary::Scale(factor) => map(y, |x| mul_f32(x, splat_f32(factor))),
+        Unary::SoftCap(cap) => map(y, |x| soft_cap(cap, x)),
+        Unary::Clamp(limit) => map(y, |x| within(limit, x)),
     }
 }
 
-/// `y = f(gate) * y`.
-pub(super) fn gate(f: Activation, gate: &[f32], y: &mut [f32]) {
-    match f {
-        Activation::Silu => combine(y, gate, |y, gate| mul_f32(silu(gate), y)),
-        Activation::Gelu => combine(y, gate, |y, gate| mul_f32(gelu(gate), y)),
+/// The gate and y become y; see [`Gate`].
+pub(super) fn gate(how: Gate, gate: &[f32], y: &mut [f32]) {
+    match how.f {
+        Activation::Silu => gate_by(how.limit, gate, y, |x| swish(1.0, x)),
+        Activation::Gelu => gate_by(how.limit, gate, y, gelu),
+        Activation::GeluErf => gate_by(how.limit, gate, y, gelu_erf),
+        Activation::GeluQuick => gate_by(how.limit, gate, y, |x| swish(1.702, x)),
+        Activation::Relu => gate_by(how.limit, gate, y, relu),
+        Activation::ReluSquared => gate_by(how.limit, gate, y, |x| mul_f32(relu(x), relu(x))),
+    }
+}
+
+#[inline(always)]
+fn gate_by(limit: Option<f32>, gate: &[f32], y: &mut [f32], f: impl Fn(V) -> V) {
+    match limit {
+        None => combine(y, gate, |y, gate| mul_f32(f(gate), y)),
+        Some(limit) => combine(y, gate, |y, gate| {
+            let gate = f(min_f32(splat_f32(limit), gate));
+            mul_f32(gate, add_f32(within(limit, y), splat_f32(1.0)))
+        }),
+    }
+}
+
+/// `y = y * x`.
+pub(super) fn mul(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y *= x;
     }
 }
 

@@ -7,7 +7,7 @@ use super::matmul::{Dots, ROWS, products};
 use super::weights::TILE;
 use super::{CpuError, Weights, numbers};
 use crate::graph::fuse::{Part, Product};
-use crate::graph::{Chosen, Domain, Graph, Half, Op, Rope, Step, ValueId, WeightId};
+use crate::graph::{Chosen, Domain, Graph, Index, Norm, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -76,8 +76,8 @@ pub(super) struct Run<'a> {
     pub runs: Shared<(usize, f32, f32)>,
     pub locals: Shared<Local>,
     pub chosen: Shared<Chosen>,
-    /// Keys and values of each layer, and the floats of a position in each of them.
-    pub kv: Vec<(Shared<u16>, Shared<u16>, usize)>,
+    /// Keys and values of each layer.
+    pub kv: Vec<[Shared<u16>; 2]>,
 }
 
 /// Some columns of some rows of a product, as many as one call multiplies.
@@ -105,7 +105,7 @@ impl Run<'_> {
                     }
                 }
                 Stage::Products(multiply) => self.products(multiply, taken, local)?,
-                Stage::Attention(attend) => self.attention(*attend, &taken[1], local),
+                Stage::Attention(attend) => self.attention(*attend, &taken[1], local)?,
                 Stage::Likeliest(logits) => self.likeliest(*logits, taken)?,
             }
         }
@@ -167,16 +167,12 @@ impl Run<'_> {
             y
         };
         match *op {
-            Op::Embed { weight, out } => {
-                let id = self.step.tokens[row].id as usize;
-                output(out).copy_from_slice(&self.weights.matrix(weight)?.dequantise(id));
+            Op::Embed { weight, by, out } => {
+                let token = &self.step.tokens[row];
+                let from = if by == Index::Id { token.id } else { token.position } as usize;
+                output(out).copy_from_slice(&self.weights.matrix(weight)?.dequantise(from));
             }
-            Op::Norm { x, norm, out } => {
-                let weight = self.weights.vector(norm.weight)?;
-                let runs =
-                    input(x).chunks_exact(weight.len()).zip(output(out).chunks_exact_mut(weight.len()));
-                runs.for_each(|(x, out)| numbers::rms_norm(x, weight, norm.eps, out));
-            }
+            Op::Norm { x, norm, out } => self.norm(norm, input(x), output(out))?,
             Op::Bias { x, bias, out } => numbers::add(copied(x, out), self.weights.vector(bias)?),
             Op::Rope { x, rope, out } => {
                 let out = copied(x, out);
@@ -188,15 +184,15 @@ impl Run<'_> {
             }
             Op::KvWrite { x, cache, half } => {
                 let cell = self.step.tokens[row].cell as usize;
-                let (keys, values, _) = self.kv[cache.0];
-                let pool = if half == Half::Keys { keys } else { values };
+                let pool = self.kv[cache.0][half as usize];
                 // SAFETY: a token's cell is this task's.
                 let put = |at, half| unsafe { pool.part(at, 1)[0] = half };
                 attention::write(input(x), cell, half, put);
             }
-            Op::Activate { x, f, out } => numbers::activate(f, copied(x, out)),
+            Op::Unary { x, f, out } => numbers::unary(f, copied(x, out)),
             Op::Gated { gate, up, f, out } => numbers::gate(f, input(gate), copied(up, out)),
             Op::Add { a, b, out } => numbers::add(copied(a, out), input(b)),
+            Op::Mul { a, b, out } => numbers::mul(copied(a, out), input(b)),
             Op::SelectRows { x, out } => {
                 let from = self.step.outputs[row].row as usize;
                 // SAFETY: rows of tokens are made in an earlier stage.
@@ -206,6 +202,13 @@ impl Run<'_> {
                 return Err(CpuError::Internal("an op with a stage of its own among ops of rows".into()));
             }
         }
+        Ok(())
+    }
+
+    /// The norm of a row.
+    fn norm(&self, norm: Norm, x: &[f32], out: &mut [f32]) -> Result<(), CpuError> {
+        let vector = |id: Option<WeightId>| id.map(|id| self.weights.vector(id)).transpose();
+        numbers::norm(norm, x, vector(norm.weight)?, vector(norm.bias)?, out);
         Ok(())
     }
 
@@ -269,7 +272,7 @@ impl Run<'_> {
         let mut x: &[f32] = unsafe { self.input(multiply.work.x, row) };
         if let Some(norm) = multiply.work.norm {
             let normed = &mut normed[..x.len()];
-            numbers::rms_norm(x, self.weights.vector(norm.weight)?, norm.eps, normed);
+            self.norm(norm, x, normed)?;
             x = normed;
         }
         for (form, at) in &multiply.forms {
@@ -356,13 +359,13 @@ impl Run<'_> {
     ) -> Result<(), CpuError> {
         match *part {
             Part::Bias(bias) => numbers::add(y, &self.weights.vector(bias)?[first..]),
-            Part::Activate(f) => numbers::activate(f, y),
+            Part::Unary(f) => numbers::unary(f, y),
             Part::GatedBy(_, f) => numbers::gate(f, gate, y),
             // SAFETY: what is added is only read.
             Part::Add(id) => numbers::add(y, &unsafe { self.input(id, row) }[first..]),
             // The end of a gate.
             Part::Gate => {}
-            Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..) => {
+            Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => {
                 return Err(CpuError::Internal("a part that the CPU has not in tails".into()));
             }
         }
@@ -374,23 +377,25 @@ impl Run<'_> {
         Attend { q, k, v, cache, shape, out }: Attend,
         taken: &AtomicUsize,
         local: &mut Local,
-    ) {
+    ) -> Result<(), CpuError> {
         let n = self.step.tokens.len();
-        let head_dim = shape.head_dim;
+        let (head_dim, value_dim) = (shape.head_dim, shape.value_dim);
+        let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks)).transpose()?;
         let Some(cache) = cache else {
             for row in self.tasks(taken, n) {
                 // SAFETY: the row is this task's; queries, keys and values are only read.
                 let (keys, values) = unsafe { (|row| self.input(k, row), |row| self.input(v, row)) };
                 let (query, out) = unsafe { (self.input(q, row), self.row(out, row)) };
                 let scores = &mut local.attention.scores;
-                attention::attend_rows(shape, self.step.tokens, row, query, (&keys, &values), out, scores);
+                let tokens = self.step.tokens;
+                attention::attend_rows(shape, sinks, tokens, row, query, (&keys, &values), out, scores);
             }
-            return;
+            return Ok(());
         };
-        let (keys, values, width) = &self.kv[cache.0];
+        let [keys, values] = &self.kv[cache.0];
         // SAFETY: nobody writes to the pool in this stage.
         let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
-        let pool = attention::Pool { keys, values, width: *width };
+        let pool = attention::Pool { keys, values, sinks };
         let blocks = n.div_ceil(ATTENTION_ROWS);
         // Heads of the same keys go together, since converting those takes longest, unless that leaves
         // threads idle.
@@ -405,12 +410,13 @@ impl Run<'_> {
             let (query, result) = unsafe {
                 (
                     |row, head: usize| self.input(q, row)[head * head_dim..].as_ptr(),
-                    |row, head| self.columns(out, row, head * head_dim, head_dim).as_mut_ptr(),
+                    |row, head| self.columns(out, row, head * value_dim, value_dim).as_mut_ptr(),
                 )
             };
             let heads = group * heads..(group + 1) * heads;
             attention::attend(shape, pool, self.step, rows, heads, query, result, &mut local.attention);
         }
+        Ok(())
     }
 
     fn likeliest(&self, logits: ValueId, taken: &[AtomicUsize; 2]) -> Result<(), CpuError> {

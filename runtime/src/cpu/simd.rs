@@ -168,6 +168,14 @@ mod wasm {
         };
         (widen(i32x4_extend_low_i16x8(v)), widen(i32x4_extend_high_i16x8(v)))
     }
+    #[inline(always)]
+    pub fn widen_i16(v: V) -> [V; 2] {
+        [f32x4_convert_i32x4(i32x4_extend_low_i16x8(v)), f32x4_convert_i32x4(i32x4_extend_high_i16x8(v))]
+    }
+    #[inline(always)]
+    pub fn widen_bf16(v: V) -> [V; 2] {
+        [i32x4_shl(i32x4_extend_low_i16x8(v), 16), i32x4_shl(i32x4_extend_high_i16x8(v), 16)]
+    }
 }
 #[cfg(target_arch = "wasm32")]
 pub(super) use wasm::*;
@@ -382,6 +390,16 @@ mod plain {
         let h = cast::<V, [u16; 8]>(v);
         let widen = |i| super::super::numbers::from_f16(h[i]);
         (cast([0, 1, 2, 3].map(widen)), cast([4, 5, 6, 7].map(widen)))
+    }
+    #[inline(always)]
+    pub fn widen_i16(v: V) -> [V; 2] {
+        let widen = |i| f32::from(cast::<V, [i16; 8]>(v)[i]);
+        [cast([0, 1, 2, 3].map(widen)), cast([4, 5, 6, 7].map(widen))]
+    }
+    #[inline(always)]
+    pub fn widen_bf16(v: V) -> [V; 2] {
+        let widen = |i| u32::from(cast::<V, [u16; 8]>(v)[i]) << 16;
+        [cast([0, 1, 2, 3].map(widen)), cast([4, 5, 6, 7].map(widen))]
     }
 }
 #[cfg(not(target_arch = "wasm32"))]

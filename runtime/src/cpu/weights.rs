@@ -1,11 +1,11 @@
 //! A model's numbers in memory, laid out for [`super::matmul`].
 //!
 //! A matrix is cut into tiles of 8 rows by one block of columns; the tiles of the same rows lie one after
-//! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`:
-//! a vector of scales, then one of minima where the layout has them. Then come their quants in words of 4
-//! bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4 rows, and the lanes
-//! in which sums add up are rows. Words of F32 and F16 are single numbers. The last tile is filled up with
-//! rows of zeros.
+//! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`,
+//! so that a vector has one unit of all rows: scales, minima, or two bytes that scale those. Then come their
+//! quants in words of 4 bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4
+//! rows, and the lanes in which sums add up are rows. Words of F32, F16 and BF16 are single numbers. The last
+//! tile is filled up with rows of zeros.
 
 use super::CpuError;
 use super::matmul::Activations;
@@ -22,6 +22,7 @@ pub(super) struct Matrix {
     /// The form that activations need for it.
     pub activations: Activations,
     pub n_rows: usize,
+    n_cols: usize,
     /// The layout's blocks in a row.
     pub n_blocks: usize,
     /// The layout's blocks in a block of the file's format.
@@ -111,15 +112,15 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
         (Source::Constant(numbers), _) => 4 * numbers.len() as u64,
         (_, true) => 4 * weight.n_cols as u64,
         _ => {
-            let blocks =
-                weight.n_rows.next_multiple_of(TILE) as u64 * (weight.n_cols / format.block_len()) as u64;
+            let row = format.row_blocks(weight.n_cols) as u64;
+            let blocks = weight.n_rows.next_multiple_of(TILE) as u64 * row;
             blocks * (format.quants_bytes() + format.scales_bytes()) as u64
         }
     };
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
     let kv =
-        graph.caches.iter().map(|cache| 4 * cache.width as u64).sum::<u64>() * u64::from(capacity.cells());
+        graph.caches.iter().map(|cache| 2 * cache.width() as u64).sum::<u64>() * u64::from(capacity.cells());
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }
@@ -142,17 +143,18 @@ impl Matrix {
         n_cols: usize,
         name: &str,
     ) -> Result<Self, CpuError> {
-        if !n_cols.is_multiple_of(format.block_len()) {
+        if !n_cols.is_multiple_of(format.block_len()) && !format.is_float() {
             let blocks = format.name();
             return Err(CpuError::Internal(format!(
                 "{name} has rows of {n_cols}, not whole blocks of {blocks}"
             )));
         }
         let layout = format.layout();
-        let (n_blocks, per_block) = (n_cols / layout.block_len(), format.layout_blocks());
+        let per_block = format.layout_blocks();
+        let n_blocks = format.row_blocks(n_cols) * per_block;
         let bytes = n_rows.div_ceil(TILE).saturating_mul(n_blocks * tile_bytes(layout));
         let activations = Activations::of(layout, int8);
-        Ok(Self { layout, activations, n_rows, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
+        Ok(Self { layout, activations, n_rows, n_cols, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
     }
 
     /// Tiles below each other.
@@ -173,7 +175,7 @@ impl Matrix {
 
     /// Bytes of a word of quants.
     fn word(&self) -> usize {
-        if self.layout == Layout::F16 { 2 } else { 4 }
+        if matches!(self.layout, Layout::F16 | Layout::BF16) { 2 } else { 4 }
     }
 
     /// Writes blocks of the file's format, beginning with the matrix's block `first_block`.
@@ -213,7 +215,9 @@ impl Matrix {
                 quants.extend_from_slice(&tile_quants[(w * TILE + row % TILE) * word..][..word]);
             }
         }
-        self.layout.dequantise(&quants, &scales)
+        let mut numbers = self.layout.dequantise(&quants, &scales);
+        numbers.truncate(self.n_cols);
+        numbers
     }
 }
 
@@ -233,7 +237,7 @@ mod tests {
     fn a_model_that_one_memory_cannot_hold_is_an_error() {
         let mut g = Builder::default();
         g.matrix("w", 1 << 18, 1 << 12);
-        g.cache(1 << 10);
+        g.cache(1 << 10, 1 << 10);
         let graph = g.finish();
         let check = |pages| {
             let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: pages, pages };

@@ -3,6 +3,7 @@
 use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
 use crate::graph::Choice;
+use crate::text::grammar::{Grammar, GrammarError};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
 use web_time::Instant;
 
@@ -23,6 +24,8 @@ pub(super) struct Answer {
     completion_tokens: usize,
     max_tokens: usize,
     pub sampler: Sampler,
+    /// What the answer must be.
+    grammar: Option<Grammar>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
     started: Instant,
@@ -41,17 +44,20 @@ pub(super) struct Beginning<'a> {
     /// Where the request has no seed.
     pub seed: u64,
     pub tokenizer: &'a Tokenizer,
+    /// What the answer must be, after the request's `continue_ids`.
+    pub grammar: Option<Grammar>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer } = beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar } = beginning;
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size());
-        // An answer is a text of its own; a raw prompt continues in the middle of one.
-        let is_chat = request.messages.is_some();
-        let mut detokenizer = if is_chat { Detokenizer::new() } else { Detokenizer::continuing() };
-        let mut stop = StopMatcher::new(request.stop);
+        // An answer is a text of its own; a raw prompt continues in the middle of one. A grammar says itself
+        // where there are spaces.
+        let is_own = request.messages.is_some() && grammar.is_none();
+        let mut detokenizer = if is_own { Detokenizer::new() } else { Detokenizer::continuing() };
+        let mut stop = StopMatcher::new(request.stop, tokenizer);
         for &id in &request.continue_ids {
             sampler.accept(id);
             // The text of these tokens has been given out before.
@@ -68,6 +74,7 @@ impl Answer {
             completion_tokens: request.continue_ids.len(),
             max_tokens: request.max_tokens.unwrap_or(usize::MAX),
             sampler,
+            grammar,
             detokenizer,
             stop,
             started: Instant::now(),
@@ -88,7 +95,10 @@ impl Answer {
 
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
-        self.unfed() == 0 && n < context_length && self.completion_tokens + self.ahead < self.max_tokens
+        // What a grammar allows next depends on the token before.
+        let is_known = self.ahead == 0 || self.grammar.is_none();
+        let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
+        self.unfed() == 0 && has_room && is_known
     }
 
     /// The answer's last token; none while a step that chooses it is under way.
@@ -99,34 +109,101 @@ impl Answer {
     /// How the next token is chosen, in a step that is about to begin. None: the likeliest is taken.
     pub fn next_choice(&mut self) -> Option<Choice> {
         self.ahead += 1;
-        (!self.sampler.is_argmax()).then(|| self.sampler.choice(self.ahead - 1))
+        let masked = u32::from(self.grammar.is_some());
+        let is_argmax = self.sampler.is_argmax() && masked == 0;
+        (!is_argmax).then(|| Choice { masked, ..self.sampler.choice(self.ahead - 1) })
     }
 
-    /// How much of the prompt is computed, when `computed` tokens of the sequence are.
-    pub fn prefilled(&self, computed: usize) -> Progress {
-        Progress::Prefill { done: computed.min(self.prompt_tokens), total: self.prompt_tokens }
+    /// The tokens that may come next; none: any.
+    pub fn mask(&self) -> Option<&[u32]> {
+        self.grammar.as_ref().map(Grammar::mask)
     }
 
-    /// Takes a token that a step has chosen. It is the last one if the context is full.
+    /// How much of the prompt is computed, when `computed` tokens of the sequence are; none if the answer has
+    /// begun.
+    pub fn prefilled(&self, computed: usize) -> Option<Progress> {
+        let (done, total) = (computed.min(self.prompt_tokens), self.prompt_tokens);
+        self.first_token.is_none().then_some(Progress::Prefill { done, total })
+    }
+
+    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about. `room` is how
+    /// many more the context has room for. Tells whether there were such tokens: they are then fed like a
+    /// prompt.
     pub fn take(
+        &mut self,
+        id: u32,
+        tokenizer: &Tokenizer,
+        room: usize,
+        dispatches: usize,
+        events: &mut Vec<Progress>,
+    ) -> Result<bool, GrammarError> {
+        self.ahead -= 1;
+        if self.grammar.as_ref().is_some_and(|grammar| !grammar.allows(id)) {
+            return Err(GrammarError::Token(id));
+        }
+        self.append(id, tokenizer, room == 0, dispatches, events)?;
+        let Some(grammar) = self.grammar.as_mut().filter(|_| !has_ended(events)) else { return Ok(false) };
+        let forced = grammar.forced();
+        for (i, &id) in forced.iter().enumerate() {
+            self.append(id, tokenizer, room == i + 1, dispatches, events)?;
+            if has_ended(events) {
+                return Ok(false);
+            }
+        }
+        if let Some(grammar) = &mut self.grammar {
+            grammar.prepare()?;
+        }
+        if !forced.is_empty() {
+            self.prompt = [&[id], &forced[..]].concat();
+            self.fed = 0;
+        }
+        Ok(!forced.is_empty())
+    }
+
+    /// Appends a token to the answer. It is the last one if the context is full.
+    fn append(
         &mut self,
         id: u32,
         tokenizer: &Tokenizer,
         context_full: bool,
         dispatches: usize,
-    ) -> Progress {
+        events: &mut Vec<Progress>,
+    ) -> Result<(), GrammarError> {
         self.first_token.get_or_insert_with(Instant::now);
         self.sampler.accept(id);
-        self.ahead -= 1;
         self.completion_tokens += 1;
         self.last = Some(id);
-        let is_end = tokenizer.stop_ids().contains(&id);
+        let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
+        let mut is_complete = false;
+        if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_end) {
+            grammar.accept(id)?;
+            is_complete = grammar.is_complete();
+        }
+        events.push(self.progress(id, tokenizer, is_end, is_complete, context_full, dispatches));
+        Ok(())
+    }
+
+    fn progress(
+        &mut self,
+        id: u32,
+        tokenizer: &Tokenizer,
+        is_end: bool,
+        is_complete: bool,
+        context_full: bool,
+        dispatches: usize,
+    ) -> Progress {
         let piece = if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {
             text.push_str(&self.stop.flush());
         }
         if is_end || stopped {
+            return self.end(text, FinishReason::Stop, false, dispatches);
+        }
+        if is_complete {
+            let held = self.detokenizer.flush();
+            text.push_str(&self.stop.push(&held).0);
+            text.push_str(&self.stop.flush());
             return self.end(text, FinishReason::Stop, false, dispatches);
         }
         if context_full || self.completion_tokens >= self.max_tokens {
@@ -163,4 +240,8 @@ impl Answer {
             },
         }
     }
+}
+
+fn has_ended(events: &[Progress]) -> bool {
+    matches!(events.last(), Some(Progress::End { .. }))
 }

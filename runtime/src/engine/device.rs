@@ -55,6 +55,9 @@ pub trait DeviceModel: Sink {
     /// Sets what the choices of a slot's outputs depend on, before the first of them. Steps that have begun
     /// are not affected. From then on the device counts the tokens that it chooses there as seen.
     fn set_slot(&mut self, slot: u32, state: SlotState);
+    /// Sets the tokens that may be chosen for a slot's outputs in steps that begin from now on, where the
+    /// [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
+    fn set_mask(&mut self, slot: u32, mask: &[u32]);
     /// Begins a step. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
     /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
@@ -80,9 +83,6 @@ pub struct SlotState<'a> {
     pub seen: &'a [u32],
     /// What is added to each token's logit; empty where no logit is adjusted.
     pub bias: &'a [f32],
-    /// A bit for each token, 1 where it may be chosen; empty: all may. For grammars; devices do not read it
-    /// yet.
-    pub mask: &'a [u32],
 }
 
 #[cfg(feature = "gpu")]
@@ -147,6 +147,10 @@ impl DeviceModel for GpuModel {
 
     fn set_slot(&mut self, slot: u32, state: SlotState) {
         self.executor.set_slot(slot, state.seen, state.bias);
+    }
+
+    fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        self.executor.set_mask(slot, mask);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
@@ -250,6 +254,10 @@ impl DeviceModel for CpuModel {
 
     fn set_slot(&mut self, slot: u32, state: SlotState) {
         self.executor.set_slot(slot, state.seen, state.bias);
+    }
+
+    fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        self.executor.set_mask(slot, mask);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use crate::gpu::GpuError;
 use crate::load::LoadError;
 use crate::model::ModelError;
 use crate::text::TextError;
+use crate::text::grammar::GrammarError;
 use thiserror::Error;
 
 /// An error of the runtime.
@@ -25,6 +26,9 @@ pub enum Error {
     /// The vocabulary, the chat template or a text cannot be used.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// An answer cannot be constrained as asked.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// The GPU failed.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
@@ -71,6 +75,7 @@ impl Error {
             Error::Model(ModelError::Feature(_)) => "unsupported_feature",
             Error::Load(LoadError::TensorType { .. }) => "unsupported_tensor_type",
             Error::Text(error) => error.code(),
+            Error::Grammar(error) => error.code(),
             #[cfg(feature = "gpu")]
             Error::Gpu(error) => match error {
                 GpuError::NoAdapter(_) => "no_webgpu",

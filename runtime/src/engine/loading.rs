@@ -11,6 +11,7 @@ use crate::quant::Format;
 use crate::text::{ChatTemplate, Tokenizer};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -20,6 +21,8 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// How many sequences can run at once, each with a whole context in the KV pool. Default: 1.
     pub sequences: Option<u32>,
+    /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
+    pub template: Option<String>,
     /// How the KV pool stores keys and values.
     pub kv_format: KvFormat,
 }
@@ -51,6 +54,8 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
     /// `general.license`.
     pub license: Option<String>,
+    /// What was odd in the file and has been put right, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// Bytes that may wait in the device's queue. After more, the loader waits for the device.
@@ -134,17 +139,21 @@ impl<D: Device> Loading<D> {
         check_split(&headers)?;
         // The tokenizer takes the vocabulary out of the metadata, so that it is not held twice.
         let metadata = &mut headers[0].metadata;
-        if let Some(architecture) = metadata.str("general.architecture") {
+        if let Some(architecture) = metadata.str("general.architecture")? {
             check_architecture(architecture)?;
         }
         let tokenizer = Tokenizer::from_metadata(metadata)?;
-        let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
-        let config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
+        let template = match &self.options.template {
+            Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+            None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
+        };
+        let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
+        let context_length = context_length(self.options.context_length, &config)?;
+        config.positions = context_length;
         let tensors = Tensors::of(&headers)?;
         let graph = build(&config, &tensors)?;
         let formats = formats(&graph, &tensors)?;
 
-        let context_length = context_length(self.options.context_length, &config)?;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
@@ -164,6 +173,7 @@ impl<D: Device> Loading<D> {
             kv_bytes: model.kv_bytes(),
             has_chat_template: template.is_some(),
             vocab_size: tokenizer.vocab_size(),
+            warnings: tokenizer.warnings().to_vec(),
             ..info
         };
         let files = self.sizes.iter().zip(&headers);
@@ -200,7 +210,8 @@ impl<D: Device> Loading<D> {
         let scheduler = Scheduler::new(prepared.model.capacity(), prepared.info.context_length);
         let engine = Engine {
             model: prepared.model,
-            tokenizer: prepared.tokenizer,
+            tokenizer: Arc::new(prepared.tokenizer),
+            grammars: None,
             template: prepared.template,
             info: prepared.info,
             scheduler,
@@ -225,8 +236,8 @@ fn out_of_order(what: &str) -> Error {
 /// Files of a split model say which of how many they are.
 fn check_split(headers: &[Header]) -> Result<(), Error> {
     for (i, header) in headers.iter().enumerate() {
-        let count = header.metadata.u64("split.count").unwrap_or(1);
-        let number = header.metadata.u64("split.no").unwrap_or(i as u64);
+        let count = header.metadata.u64("split.count")?.unwrap_or(1);
+        let number = header.metadata.u64("split.no")?.unwrap_or(i as u64);
         if count != headers.len() as u64 || number != i as u64 {
             let said = number.saturating_add(1);
             let message = format!("file {} of {} says that it is {said} of {count}", i + 1, headers.len());
@@ -254,6 +265,11 @@ fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>)
         return Err(Error::InvalidRequest(message));
     }
     let max_pages = context_length.div_ceil(PAGE as usize) as u32;
+    // Positions in the pool are numbers of 32 bits.
+    let most = u32::MAX / PAGE / sequences;
+    if max_pages > most {
+        return Err(Error::ContextMemory { wanted: context_length, limit: (most * PAGE) as usize });
+    }
     let tokens = device.max_rows();
     let pages = max_pages * sequences;
     Ok(Capacity { tokens, outputs: tokens.min(MAX_OUTPUTS), sequences, max_pages, pages })
@@ -262,14 +278,16 @@ fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>)
 /// What the headers alone say.
 fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Format]) -> ModelInfo {
     let metadata: &Metadata = &headers[0].metadata;
+    // Only shown: of another type, they count as absent.
+    let text = |key: &str| metadata.str(key).ok().flatten();
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
     let bytes_in = |format: Format| -> usize {
         let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
-        of_format.map(|(w, _)| w.n_rows * w.n_cols / format.block_len() * format.block_bytes()).sum()
+        of_format.map(|(w, _)| w.n_rows * format.row_bytes(w.n_cols)).sum()
     };
     let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
     ModelInfo {
-        name: metadata.str("general.name").unwrap_or(&config.architecture).to_string(),
+        name: text("general.name").unwrap_or(&config.architecture).to_string(),
         architecture: config.architecture.clone(),
         parameters: tensors().map(|t| t.n_elements()).sum(),
         quantization: quantization.name().to_string(),
@@ -280,6 +298,7 @@ fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Forma
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,
-        license: metadata.str("general.license").map(str::to_string),
+        license: text("general.license").map(str::to_string),
+        warnings: Vec::new(),
     }
 }

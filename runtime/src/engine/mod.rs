@@ -23,20 +23,27 @@ pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
-pub use request::{Event, FinishReason, Message, Progress, Request, SequenceId, Started, Timings, Usage};
+pub use request::{
+    Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat, SequenceId,
+    Started, Timings, Usage, Variables,
+};
 pub use sampler::Sampling;
 
 use crate::graph::Output;
+use crate::text::grammar::{Grammar, GrammarError, Grammars};
 use crate::text::{ChatTemplate, Tokenizer};
 use answer::{Answer, Beginning};
 use scheduler::{Scheduler, UnderWay};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A loaded model.
 pub struct Engine<D: Device> {
     model: D::Model,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    /// From the first constraint on.
+    grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
     info: ModelInfo,
     scheduler: Scheduler,
@@ -69,6 +76,11 @@ impl<D: Device> Engine<D> {
     /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
     pub fn start(&mut self, request: Request) -> Result<Started, Error> {
         request.sampling.check()?;
+        let n_vocab = self.info.vocab_size;
+        if let Some(id) = request.sampling.logit_bias.keys().find(|id| **id as usize >= n_vocab) {
+            let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
+            return Err(Error::InvalidRequest(message));
+        }
         let mut ids = self.prompt_ids(&request)?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
@@ -80,16 +92,39 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
+        let grammar = self.grammar(&request)?;
         self.n_requests += 1;
         let (slot, cached) = self.scheduler.claim(&ids, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
         let tokenizer = &self.tokenizer;
-        let answer =
-            Answer::new(request, Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer });
+        let answer = Answer::new(
+            request,
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar },
+        );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
         Ok(Started { sequence: id, prompt_tokens, cached_tokens: cached.min(prompt_tokens) })
+    }
+
+    /// What the answer must be, after the tokens that it already has.
+    fn grammar(&mut self, request: &Request) -> Result<Option<Grammar>, Error> {
+        let Some(constraint) = request.constraint()? else { return Ok(None) };
+        let grammars = match self.grammars.take() {
+            Some(grammars) => grammars,
+            None => Grammars::new(&self.tokenizer)?,
+        };
+        let mut grammar = self.grammars.insert(grammars).compile(&constraint)?;
+        for id in &request.continue_ids {
+            grammar.accept(*id).map_err(|error| match error {
+                GrammarError::Token(id) => {
+                    Error::InvalidRequest(format!("continue_ids: token {id} does not fit the constraint"))
+                }
+                other => other.into(),
+            })?;
+        }
+        grammar.prepare()?;
+        Ok(Some(grammar))
     }
 
     fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
@@ -100,7 +135,7 @@ impl<D: Device> Engine<D> {
                         "this is a base model without a chat template: give it a raw `prompt`".into(),
                     )
                 })?;
-                Ok(template.encode_chat(&self.tokenizer, messages)?)
+                Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
             }
             (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
@@ -108,7 +143,8 @@ impl<D: Device> Engine<D> {
     }
 
     /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the
-    /// device ends all answers. The future may be dropped: the next call continues.
+    /// device ends all answers, one of a constraint ([`Error::Grammar`]) only its own. The future may be
+    /// dropped: the next call continues.
     pub async fn advance(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -118,7 +154,7 @@ impl<D: Device> Engine<D> {
                 return Err(Error::InvalidRequest("nothing is running".into()));
             }
             match self.step().await {
-                Ok(step) => self.collect(&step),
+                Ok(step) => self.collect(&step)?,
                 Err(error) => {
                     self.scheduler.end_answers();
                     return Err(error);
@@ -134,9 +170,11 @@ impl<D: Device> Engine<D> {
         step.ok_or_else(|| Error::InvalidRequest("an answer has no step".into()))
     }
 
-    /// Takes the results of a step. Those for answers that have ended since are dropped.
-    fn collect(&mut self, step: &UnderWay) {
+    /// Takes the results of a step. Those for answers that have ended since are dropped. An answer whose
+    /// constraint fails ends; the first such error is returned.
+    fn collect(&mut self, step: &UnderWay) -> Result<(), Error> {
         let dispatches = self.model.dispatches();
+        let mut failed = Ok(());
         for share in &step.shares {
             let sequence = &mut self.scheduler.sequences[share.sequence];
             let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer)
@@ -145,19 +183,30 @@ impl<D: Device> Engine<D> {
             };
             let id = answer.id;
             let chosen = share.output.and_then(|output| self.model.chosen().get(output));
-            let progress = match chosen {
+            let mut events = Vec::new();
+            let result = match chosen {
                 Some(chosen) => {
-                    let is_full = share.end >= self.info.context_length;
-                    answer.take(chosen.id, &self.tokenizer, is_full, dispatches)
+                    let room = self.info.context_length.saturating_sub(share.end);
+                    answer.take(chosen.id, &self.tokenizer, room, dispatches, &mut events)
                 }
-                None => answer.prefilled(share.end),
+                None => {
+                    events.extend(answer.prefilled(share.end));
+                    Ok(false)
+                }
             };
+            let has_forced = matches!(result, Ok(true));
             sequence.set_computed(share.end, chosen.map(|chosen| chosen.id));
-            if matches!(progress, Progress::End { .. }) {
+            if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
                 sequence.end_answer(&mut self.scheduler.pool);
             }
-            self.events.push_back(Event { sequence: id, progress });
+            self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
+            if has_forced {
+                // The device counts only the tokens that it chose.
+                self.scheduler.set_slot(share.sequence, &mut self.model);
+            }
+            failed = failed.and(result.map(drop));
         }
+        Ok(failed?)
     }
 
     /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.

@@ -1,8 +1,12 @@
 //! What is asked of the engine, and what it gives back.
 
 use super::{Error, Sampling};
-pub use crate::text::Message;
+use crate::text::grammar::Constraint;
+pub use crate::text::{Message, Variables};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
 
 /// What to answer, and how.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -10,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct Request {
     /// A conversation, which the model's chat template turns into a prompt.
     pub messages: Option<Vec<Message>>,
+    /// What the template gets beside them: `tools`, `documents`, `chat_template_kwargs`.
+    #[serde(flatten)]
+    pub variables: Variables,
     /// Or a text to continue.
     pub prompt: Option<String>,
     /// Tokens of the answer at most; default: until the context is full.
@@ -18,18 +25,117 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.
     pub continue_ids: Vec<u32>,
+    /// Whether the answer must be JSON.
+    pub response_format: ResponseFormat,
+    /// Or what else it must match.
+    pub grammar: Option<GrammarText>,
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
 }
 
+/// Whether an answer must be JSON; as OpenAI's `response_format`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Any text.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that fits a schema.
+    JsonSchema {
+        /// The schema.
+        json_schema: NamedSchema,
+    },
+}
+
+/// A JSON Schema as in OpenAI's `response_format`. Its name, description and `strict` change nothing: answers
+/// always fit.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct NamedSchema {
+    /// The schema.
+    pub schema: Value,
+}
+
+/// What an answer must match.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum GrammarText {
+    /// A regular expression, from beginning to end.
+    Regex(String),
+    /// A grammar in llguidance's dialect of Lark.
+    Lark(String),
+}
+
 impl Request {
-    /// Reads a request. Sampling settings are beside the other fields.
-    pub fn from_json(json: &str) -> Result<Self, Error> {
-        let invalid = |e: serde_json::Error| Error::InvalidRequest(format!("malformed request: {e}"));
-        let sampling = serde_json::from_str(json).map_err(invalid)?;
-        Ok(Self { sampling, ..serde_json::from_str(json).map_err(invalid)? })
+    /// What the answer must be; none: any text.
+    pub fn constraint(&self) -> Result<Option<Constraint>, Error> {
+        Ok(match (&self.response_format, &self.grammar) {
+            (ResponseFormat::Text, None) => None,
+            (ResponseFormat::Text, Some(GrammarText::Regex(regex))) => Some(Constraint::Regex(regex.clone())),
+            (ResponseFormat::Text, Some(GrammarText::Lark(lark))) => Some(Constraint::Lark(lark.clone())),
+            (ResponseFormat::JsonObject, None) => Some(Constraint::JsonObject),
+            (ResponseFormat::JsonSchema { json_schema }, None) => {
+                Some(Constraint::JsonSchema(json_schema.schema.clone()))
+            }
+            (_, Some(_)) => {
+                let message = "a request has either a response_format of JSON or a grammar";
+                return Err(Error::InvalidRequest(message.into()));
+            }
+        })
     }
+
+    /// Reads a request. Sampling settings are beside the other fields. An error names the field. Half a
+    /// surrogate pair, such as half an emoji, becomes U+FFFD.
+    pub fn from_json(json: &str) -> Result<Self, Error> {
+        let json = well_formed(json);
+        Ok(Self { sampling: parse(&json)?, ..parse(&json)? })
+    }
+}
+
+fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (field, problem) = (error.path(), error.inner());
+        let place = if field.iter().len() == 0 { String::new() } else { format!("`{field}`: ") };
+        Error::InvalidRequest(format!("malformed request: {place}{problem}"))
+    })
+}
+
+/// Replaces the escapes of lone surrogates, which JavaScript's texts may hold and Rust's may not.
+fn well_formed(json: &str) -> Cow<'_, str> {
+    let mut result = String::new();
+    // Everything before this is in `result`.
+    let (mut copied, mut at) = (0, 0);
+    while let Some(next) = json.get(at..).and_then(|rest| rest.find('\\')) {
+        let escape = at + next;
+        let Some(unit) = surrogate(json, escape) else {
+            // Another escape: its second character is no beginning of one.
+            at = escape + 2;
+            continue;
+        };
+        let pair = matches!(unit, 0xd800..0xdc00)
+            && surrogate(json, escape + 6).is_some_and(|low| matches!(low, 0xdc00..0xe000));
+        at = escape + if pair { 12 } else { 6 };
+        if !pair {
+            result.push_str(json.get(copied..escape).unwrap_or_default());
+            result.push('\u{fffd}');
+            copied = at;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    result.push_str(json.get(copied..).unwrap_or_default());
+    Cow::Owned(result)
+}
+
+/// The surrogate whose escape, such as `\ud83d`, is at this byte.
+fn surrogate(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    matches!(unit, 0xd800..0xe000).then_some(unit)
 }
 
 /// Names a sequence while a request is answered. Each request gets another number.
@@ -122,4 +228,44 @@ pub enum Progress {
         /// Times.
         timings: Timings,
     },
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_an_emoji_becomes_a_replacement_character() {
+        // What `JSON.stringify` makes of "nice 😀".slice(0, 6), of its other half, and of the whole.
+        let stop = r#"["\uDE00!", "\ud83d\ude00", "\\ud83d", "\ud83d\ud83d\ude00"]"#;
+        let json = &format!(r#"{{"prompt": "nice \ud83d", "stop": {stop}}}"#);
+        let request = Request::from_json(json).unwrap();
+        assert_eq!(request.prompt.unwrap(), "nice \u{fffd}");
+        assert_eq!(request.stop, ["\u{fffd}!", "😀", "\\ud83d", "\u{fffd}😀"]);
+        let message = r#"{"messages": [{"role": "user", "content": "\ud83d\n\u00e9\\"}]}"#;
+        let messages = Request::from_json(message).unwrap().messages.unwrap();
+        assert_eq!(format!("{:?}", messages[0]).matches("\u{fffd}").count(), 1);
+        for cut in [r#"{"prompt": "\ud83"#, r#"{"prompt": "\u"}"#, r#"{"prompt": "\"#, "\\é", "\\u+d8é"] {
+            assert!(Request::from_json(cut).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (json, words) in [
+            (r#"{"logit_bias": {"4294967296": 1}}"#, "`logit_bias"),
+            (r#"{"logit_bias": {"7": "much"}}"#, "`logit_bias.7`"),
+            (r#"{"stop": [1]}"#, "`stop[0]`"),
+            (r#"{"messages": [{"role": "user", "content": "a"}, {"content": "b"}]}"#, "`messages[1]`"),
+            (r#"{"max_tokens": -1}"#, "`max_tokens`"),
+            (r#"{"temperature": "warm"}"#, "`temperature`"),
+            ("[", "malformed request"),
+        ] {
+            let error = Request::from_json(json).unwrap_err();
+            let message = error.to_string();
+            assert_eq!(error.code(), "invalid_request");
+            assert!(message.contains(words), "{message:?} does not say {words:?}");
+        }
+    }
 }

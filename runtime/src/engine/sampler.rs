@@ -109,7 +109,7 @@ impl Sampler {
             adjusts: u32::from(adjusts),
             seed: [seed as u32, (seed >> 32) as u32],
             counter: 0,
-            unused: 0,
+            masked: 0,
         };
         let n = if adjusts { n_vocab } else { 0 };
         let (mut seen, mut bias) = (vec![0; n], vec![0.0; n]);
@@ -151,7 +151,7 @@ mod tests {
     /// What a device chooses.
     fn choose_from(sampler: &Sampler, logits: &mut [f32]) -> u32 {
         let (seen, bias) = sampler.adjustments();
-        sampler.choice(0).choose(logits, seen, bias)
+        sampler.choice(0).choose(logits, seen, bias, &[])
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
 //! slot.
 
+use super::answer::Answer;
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
 use super::pool::Pool;
@@ -230,6 +231,12 @@ impl Scheduler {
             next.pages.extend_from_slice(pages);
             next.pages.extend(std::iter::repeat_n(0, max_pages - pages.len()));
         }
+        for (output, choice) in next.outputs.iter().zip(&next.choices) {
+            let answer = self.sequences.get(output.slot as usize).and_then(|s| s.answer.as_ref());
+            if let Some(mask) = answer.and_then(Answer::mask).filter(|_| choice.masked != 0) {
+                model.set_mask(output.slot, mask);
+            }
+        }
         let begun = Instant::now();
         model.submit(&Step {
             tokens: &next.tokens,
@@ -293,7 +300,7 @@ impl Scheduler {
     pub fn set_slot(&self, slot: usize, model: &mut impl DeviceModel) {
         if let Some(answer) = self.sequences[slot].answer.as_ref().filter(|a| !a.sampler.is_argmax()) {
             let (seen, bias) = answer.sampler.adjustments();
-            model.set_slot(slot as u32, SlotState { seen, bias, mask: &[] });
+            model.set_slot(slot as u32, SlotState { seen, bias });
         }
     }
 }

@@ -104,6 +104,7 @@ struct Slot {
     token: u32,
     seen: Vec<u32>,
     bias: Vec<f32>,
+    mask: Vec<u32>,
 }
 
 /// A model on the device.
@@ -123,7 +124,7 @@ impl TestModelOnDevice {
     /// The token that a slot's choice takes.
     fn choose(&mut self, output: &Output, choice: &Choice, logits: &mut [f32]) -> Chosen {
         let slot = &mut self.slots[output.slot as usize];
-        let id = choice.choose(logits, &slot.seen, &slot.bias);
+        let id = choice.choose(logits, &slot.seen, &slot.bias, &slot.mask);
         slot.seen.get_mut(id as usize).into_iter().for_each(|seen| *seen += 1);
         Chosen { id, ..Chosen::default() }
     }
@@ -143,9 +144,12 @@ impl DeviceModel for TestModelOnDevice {
     }
 
     fn set_slot(&mut self, slot: u32, state: SlotState) {
-        assert!(state.mask.is_empty(), "the device reads no masks");
         let slot = &mut self.slots[slot as usize];
         (slot.seen, slot.bias) = (state.seen.to_vec(), state.bias.to_vec());
+    }
+
+    fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        self.slots[slot as usize].mask = mask.to_vec();
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Typed key-value pairs.
 
+use super::GgufError;
 use std::borrow::Cow;
 
 /// A metadata value, with the type that the file gives it.
@@ -72,24 +73,53 @@ impl Array {
         self.len() == 0
     }
 
-    /// Converts the elements of an integer array; `None` for other arrays, or if an element does not fit.
-    fn integers<T>(&self, convert: impl Fn(i128) -> Option<T>) -> Option<Vec<T>> {
+    /// The element with this index.
+    fn element(&self, index: usize) -> Option<Value> {
+        Some(match self {
+            Array::U8(v) => Value::U8(*v.get(index)?),
+            Array::I8(v) => Value::I8(*v.get(index)?),
+            Array::U16(v) => Value::U16(*v.get(index)?),
+            Array::I16(v) => Value::I16(*v.get(index)?),
+            Array::U32(v) => Value::U32(*v.get(index)?),
+            Array::I32(v) => Value::I32(*v.get(index)?),
+            Array::U64(v) => Value::U64(*v.get(index)?),
+            Array::I64(v) => Value::I64(*v.get(index)?),
+            Array::F32(v) => Value::F32(*v.get(index)?),
+            Array::F64(v) => Value::F64(*v.get(index)?),
+            Array::Bool(v) => Value::Bool(*v.get(index)?),
+            Array::Strings(v) => Value::String(v.get(index)?.clone()),
+            Array::Arrays(v) => Value::Array(v.get(index)?.clone()),
+        })
+    }
+
+    /// The value of all elements, if there are any and they are all equal.
+    fn only(&self) -> Option<Value> {
+        fn all_equal<T: PartialEq>(v: &[T]) -> bool {
+            v.split_first().is_some_and(|(first, rest)| rest.iter().all(|x| x == first))
+        }
+        if each_array!(self, v => all_equal(v)) { self.element(0) } else { None }
+    }
+
+    /// Converts all elements; `None` if one cannot be.
+    fn convert<T>(&self, convert: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+        (0..self.len()).map(|i| convert(&self.element(i)?)).collect()
+    }
+
+    /// The type's name, for messages.
+    fn kind(&self) -> &'static str {
         match self {
-            Array::U8(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::I8(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::U16(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::I16(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::U32(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::I32(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::U64(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            Array::I64(v) => v.iter().map(|&x| convert(x.into())).collect(),
-            _ => None,
+            Array::U8(_) | Array::I8(_) | Array::U16(_) | Array::I16(_) => "small integers",
+            Array::U32(_) | Array::I32(_) | Array::U64(_) | Array::I64(_) => "integers",
+            Array::F32(_) | Array::F64(_) => "floats",
+            Array::Bool(_) => "booleans",
+            Array::Strings(_) => "strings",
+            Array::Arrays(_) => "lists",
         }
     }
 }
 
 impl Value {
-    /// An integer of any width.
+    /// A whole number.
     fn integer(&self) -> Option<i128> {
         Some(match *self {
             Value::U8(x) => x.into(),
@@ -100,8 +130,53 @@ impl Value {
             Value::I32(x) => x.into(),
             Value::U64(x) => x.into(),
             Value::I64(x) => x.into(),
+            Value::F32(x) => return Value::F64(x.into()).integer(),
+            Value::F64(x) if x.fract() == 0.0 && x.abs() < 2f64.powi(64) => x as i128,
             _ => return None,
         })
+    }
+
+    /// The number, rounded to f32.
+    fn float(&self) -> Option<f32> {
+        match *self {
+            Value::F32(x) => Some(x),
+            Value::F64(x) => Some(x as f32),
+            ref other => other.integer().map(|x| x as f32),
+        }
+    }
+
+    /// A boolean, or 0 or 1.
+    fn flag(&self) -> Option<bool> {
+        match self {
+            Value::Bool(x) => Some(*x),
+            other => match other.integer()? {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
+        }
+    }
+
+    /// The value as a message shows it: short.
+    pub fn summary(&self) -> String {
+        match self {
+            Value::Bool(x) => x.to_string(),
+            Value::F32(x) => x.to_string(),
+            Value::F64(x) => x.to_string(),
+            Value::String(x) => format!("{:?}", super::error::shorten(x)),
+            Value::Array(_) => self.kind(),
+            other => other.integer().unwrap_or_default().to_string(),
+        }
+    }
+
+    /// What it is, for messages.
+    fn kind(&self) -> String {
+        match self {
+            Value::Array(x) => format!("a list of {} {}", x.len(), x.kind()),
+            Value::Bool(_) => format!("the boolean {}", self.summary()),
+            Value::String(_) => format!("the string {}", self.summary()),
+            _ => format!("the number {}", self.summary()),
+        }
     }
 }
 
@@ -124,6 +199,12 @@ value_from! {
     Vec<String> => |x| Value::Array(Array::Strings(x)),
 }
 
+impl From<Array> for Value {
+    fn from(x: Array) -> Self {
+        Value::Array(x)
+    }
+}
+
 impl From<&str> for Value {
     fn from(x: &str) -> Self {
         Value::String(x.to_owned())
@@ -136,7 +217,12 @@ impl From<&[&str]> for Value {
     }
 }
 
-/// A file's key-value pairs, in its order. Getters return `None` if the key is absent or of another type.
+/// A file's key-value pairs, in its order.
+///
+/// Getters return `None` for a key that is absent. They take a value of another type where that leaves no
+/// doubt: an integer of any width, a whole float for an integer, an integer for a float, 0 and 1 for a
+/// boolean, and a list whose elements are all equal for one of them. Any other type is an error, because a
+/// key that counted as absent would give a wrong result.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,
@@ -188,87 +274,103 @@ impl Metadata {
         self.entries.push((key, value));
     }
 
-    /// The value, if it is a string.
-    pub fn str(&self, key: &str) -> Option<&str> {
-        match self.get(key)? {
-            Value::String(s) => Some(s),
-            _ => None,
+    /// A string.
+    pub fn str(&self, key: &str) -> Result<Option<&str>, GgufError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(s)) => Ok(Some(s)),
+            Some(Value::Array(Array::Strings(v))) if v.len() == 1 => Ok(v.first().map(String::as_str)),
+            Some(other) => Err(mistyped(key, other, "a string")),
         }
     }
 
-    /// The value, if it is an integer that fits.
-    pub fn u32(&self, key: &str) -> Option<u32> {
-        self.get(key)?.integer()?.try_into().ok()
+    /// A single value.
+    fn scalar<T>(
+        &self,
+        key: &str,
+        wanted: &'static str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, GgufError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let found = match value {
+            Value::Array(array) => array.only().and_then(|value| convert(&value)),
+            value => convert(value),
+        };
+        found.map(Some).ok_or_else(|| mistyped(key, value, wanted))
     }
 
-    /// The value, if it is an integer that fits.
-    pub fn u64(&self, key: &str) -> Option<u64> {
-        self.get(key)?.integer()?.try_into().ok()
+    /// An integer from 0 to 2³² - 1.
+    pub fn u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        self.scalar(key, "an integer from 0 to 4294967295", |value| value.integer()?.try_into().ok())
     }
 
-    /// The value, if it is a float; rounded to f32.
-    pub fn f32(&self, key: &str) -> Option<f32> {
-        match *self.get(key)? {
-            Value::F32(x) => Some(x),
-            Value::F64(x) => Some(x as f32),
-            _ => None,
+    /// An integer from 0 to 2⁶⁴ - 1.
+    pub fn u64(&self, key: &str) -> Result<Option<u64>, GgufError> {
+        self.scalar(key, "an integer, at least 0", |value| value.integer()?.try_into().ok())
+    }
+
+    /// A number, rounded to f32.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
+        self.scalar(key, "a number", Value::float)
+    }
+
+    /// A boolean.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        self.scalar(key, "true or false", Value::flag)
+    }
+
+    /// A list; a single value is a list of one.
+    fn list<T: Clone>(
+        &self,
+        key: &str,
+        wanted: &'static str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, GgufError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let found = match value {
+            Value::Array(array) => array.convert(convert),
+            value => convert(value).map(|x| vec![x]),
+        };
+        found.map(Some).ok_or_else(|| mistyped(key, value, wanted))
+    }
+
+    /// A list of strings.
+    pub fn strings(&self, key: &str) -> Result<Option<&[String]>, GgufError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(Array::Strings(v))) => Ok(Some(v)),
+            Some(other) => Err(mistyped(key, other, "a list of strings")),
         }
     }
 
-    /// The value, if it is a boolean.
-    pub fn bool(&self, key: &str) -> Option<bool> {
-        match *self.get(key)? {
-            Value::Bool(x) => Some(x),
-            _ => None,
-        }
+    /// A list of booleans.
+    pub fn bools(&self, key: &str) -> Result<Option<Vec<bool>>, GgufError> {
+        self.list(key, "a list of true and false", Value::flag)
     }
 
-    /// The value, if it is an array.
-    pub fn array(&self, key: &str) -> Option<&Array> {
-        match self.get(key)? {
-            Value::Array(array) => Some(array),
-            _ => None,
+    /// A list of integers that fit.
+    pub fn i32s(&self, key: &str) -> Result<Option<Cow<'_, [i32]>>, GgufError> {
+        if let Some(Value::Array(Array::I32(v))) = self.get(key) {
+            return Ok(Some(Cow::Borrowed(v)));
         }
+        let list = self.list(key, "a list of integers", |value| value.integer()?.try_into().ok())?;
+        Ok(list.map(Cow::Owned))
     }
 
-    /// The value, if it is an array of strings.
-    pub fn strings(&self, key: &str) -> Option<&[String]> {
-        match self.array(key)? {
-            Array::Strings(v) => Some(v),
-            _ => None,
-        }
+    /// A list of integers from 0 to 2⁶⁴ - 1.
+    pub fn u64s(&self, key: &str) -> Result<Option<Vec<u64>>, GgufError> {
+        self.list(key, "a list of integers, at least 0", |value| value.integer()?.try_into().ok())
     }
 
-    /// The value, if it is an array of booleans.
-    pub fn bools(&self, key: &str) -> Option<&[bool]> {
-        match self.array(key)? {
-            Array::Bool(v) => Some(v),
-            _ => None,
+    /// A list of numbers, rounded to f32.
+    pub fn f32s(&self, key: &str) -> Result<Option<Cow<'_, [f32]>>, GgufError> {
+        match self.get(key) {
+            Some(Value::Array(Array::F32(v))) => Ok(Some(Cow::Borrowed(v))),
+            _ => Ok(self.list(key, "a list of numbers", Value::float)?.map(Cow::Owned)),
         }
     }
+}
 
-    /// The value, if it is an array of integers that all fit.
-    pub fn i32s(&self, key: &str) -> Option<Cow<'_, [i32]>> {
-        match self.array(key)? {
-            Array::I32(v) => Some(Cow::Borrowed(v)),
-            array => array.integers(|x| x.try_into().ok()).map(Cow::Owned),
-        }
-    }
-
-    /// The value, if it is an array of integers that all fit.
-    pub fn u32s(&self, key: &str) -> Option<Cow<'_, [u32]>> {
-        match self.array(key)? {
-            Array::U32(v) => Some(Cow::Borrowed(v)),
-            array => array.integers(|x| x.try_into().ok()).map(Cow::Owned),
-        }
-    }
-
-    /// The value, if it is an array of floats or integers; rounded to f32.
-    pub fn f32s(&self, key: &str) -> Option<Cow<'_, [f32]>> {
-        match self.array(key)? {
-            Array::F32(v) => Some(Cow::Borrowed(v)),
-            Array::F64(v) => Some(v.iter().map(|&x| x as f32).collect()),
-            array => array.integers(|x| Some(x as f32)).map(Cow::Owned),
-        }
-    }
+fn mistyped(key: &str, value: &Value, wanted: &'static str) -> GgufError {
+    GgufError::Type { key: super::error::shorten(key), found: value.kind(), wanted }
 }

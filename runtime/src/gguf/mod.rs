@@ -7,6 +7,7 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
+mod cursor;
 mod error;
 mod metadata;
 mod read;

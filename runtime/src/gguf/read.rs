@@ -6,13 +6,14 @@
 
 use std::collections::HashSet;
 
+use super::cursor::{Cursor, Parsed, PartialArray, Stop, array_head, boolean, run};
 use super::{
     ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, Header, MAGIC, Metadata, TensorInfo, TensorType,
     Value,
 };
 
 /// The largest known headers are about 20 MiB.
-const MAX_HEADER_BYTES: u64 = 256 << 20;
+pub(super) const MAX_HEADER_BYTES: u64 = 256 << 20;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 /// ggml itself allows 64.
 const MAX_NAME_BYTES: u64 = 255;
@@ -65,82 +66,6 @@ enum State {
     Array { entries_left: u64 },
     Tensors { left: u64 },
     Complete { data_offset: u64 },
-}
-
-#[derive(Debug)]
-struct PartialArray {
-    values: Array,
-    left: u64,
-}
-
-/// Why an item was not parsed.
-enum Stop {
-    /// It needs so many bytes, counted from its start.
-    Need(u64),
-    Bad(GgufError),
-}
-
-impl From<GgufError> for Stop {
-    fn from(error: GgufError) -> Self {
-        Stop::Bad(error)
-    }
-}
-
-type Parsed<T> = Result<T, Stop>;
-
-/// The pending bytes, from the start of an item.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Bytes of the file from the start of the item.
-    file_left: u64,
-}
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: u64) -> Parsed<&'a [u8]> {
-        let end = (self.at as u64).saturating_add(n);
-        match usize::try_from(end).ok().and_then(|end| self.bytes.get(self.at..end)) {
-            Some(bytes) => {
-                self.at += bytes.len();
-                Ok(bytes)
-            }
-            None => Err(Stop::Need(end)),
-        }
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Parsed<[u8; N]> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N as u64)?);
-        Ok(out)
-    }
-
-    fn u32(&mut self) -> Parsed<u32> {
-        Ok(u32::from_le_bytes(self.fixed()?))
-    }
-
-    fn u64(&mut self) -> Parsed<u64> {
-        Ok(u64::from_le_bytes(self.fixed()?))
-    }
-
-    /// Bytes of the file after the cursor.
-    fn left(&self) -> u64 {
-        self.file_left.saturating_sub(self.at as u64)
-    }
-
-    /// A string of at most `max` bytes; `bad` makes an error that names the place.
-    fn string(&mut self, max: u64, bad: impl Fn(String) -> GgufError) -> Parsed<String> {
-        let n = self.u64()?;
-        if n > self.left() {
-            let problem =
-                format!("a string of {n} bytes, but only {} bytes of the file are left", self.left());
-            return Err(bad(problem).into());
-        }
-        if n > max {
-            return Err(bad(format!("a string of {n} bytes; at most {max} are allowed")).into());
-        }
-        let bytes = self.take(n)?.to_vec();
-        String::from_utf8(bytes).map_err(|_| bad("a string that is not UTF-8".into()).into())
-    }
 }
 
 impl HeaderReader {
@@ -250,7 +175,9 @@ impl HeaderReader {
     fn preamble(&mut self, cursor: &mut Cursor<'_>) -> Parsed<()> {
         let magic = cursor.fixed()?;
         if magic != MAGIC {
-            return Err(GgufError::NotGguf(magic).into());
+            let wanted = PREAMBLE_BYTES.min(self.file_size).saturating_sub(magic.len() as u64);
+            cursor.take(wanted)?;
+            return Err(GgufError::foreign(magic, cursor.bytes).into());
         }
         let version = cursor.u32()?;
         match version {
@@ -387,13 +314,12 @@ impl HeaderReader {
     }
 
     fn metadata_end(&mut self) -> Parsed<()> {
-        if self.metadata.get(ALIGNMENT_KEY).is_some() {
-            let alignment = self.metadata.u64(ALIGNMENT_KEY);
-            let sound = alignment.filter(|a| a.is_power_of_two() && *a <= MAX_ALIGNMENT);
-            self.alignment = sound.ok_or_else(|| {
+        if let Some(alignment) = self.metadata.u64(ALIGNMENT_KEY)? {
+            if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
                 let problem = format!("the alignment is not a power of two up to {MAX_ALIGNMENT}");
-                GgufError::metadata(ALIGNMENT_KEY, problem)
-            })?;
+                return Err(GgufError::metadata(ALIGNMENT_KEY, problem).into());
+            }
+            self.alignment = alignment;
         }
         self.seen.clear();
         self.state = State::Tensors { left: self.n_tensors };
@@ -454,54 +380,4 @@ impl HeaderReader {
         self.seen = HashSet::new();
         Ok(data_offset)
     }
-}
-
-fn boolean(byte: u8) -> Option<bool> {
-    match byte {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
-}
-
-/// An array's element type and length, which is checked against the bytes that are left.
-fn array_head(cursor: &mut Cursor<'_>, bad: impl Fn(String) -> GgufError) -> Parsed<PartialArray> {
-    let (values, min_bytes) = match cursor.u32()? {
-        0 => (Array::U8(Vec::new()), 1),
-        1 => (Array::I8(Vec::new()), 1),
-        2 => (Array::U16(Vec::new()), 2),
-        3 => (Array::I16(Vec::new()), 2),
-        4 => (Array::U32(Vec::new()), 4),
-        5 => (Array::I32(Vec::new()), 4),
-        6 => (Array::F32(Vec::new()), 4),
-        7 => (Array::Bool(Vec::new()), 1),
-        8 => (Array::Strings(Vec::new()), 8),
-        9 => (Array::Arrays(Vec::new()), 12),
-        10 => (Array::U64(Vec::new()), 8),
-        11 => (Array::I64(Vec::new()), 8),
-        12 => (Array::F64(Vec::new()), 8),
-        id => return Err(bad(format!("unknown array element type {id}")).into()),
-    };
-    let left = cursor.u64()?;
-    let room = cursor.left().min(MAX_HEADER_BYTES);
-    if left > room / min_bytes {
-        let problem =
-            format!("an array of {left} elements, but only {} bytes of the file are left", cursor.left());
-        return Err(bad(problem).into());
-    }
-    Ok(PartialArray { values, left })
-}
-
-/// Reads the complete elements, at most `left` and at least one; returns how many.
-fn run<T, const N: usize>(
-    cursor: &mut Cursor<'_>,
-    left: u64,
-    out: &mut Vec<T>,
-    convert: impl Fn([u8; N]) -> T,
-) -> Parsed<u64> {
-    let there = ((cursor.bytes.len() - cursor.at) / N) as u64;
-    let n = there.clamp(1, left);
-    let bytes = cursor.take(n * N as u64)?;
-    out.extend(bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)));
-    Ok(n)
 }

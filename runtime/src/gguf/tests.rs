@@ -80,13 +80,68 @@ fn hand_made_file_is_read() {
     let header = read(&raw.0).unwrap();
     assert_eq!(header.version, 3);
     assert_eq!(header.alignment, 32);
-    assert_eq!(header.metadata.str("general.architecture"), Some("llama"));
-    assert_eq!(header.metadata.u64("n"), Some(7));
-    assert_eq!(header.metadata.strings("a").unwrap(), ["x", "é"]);
+    assert_eq!(header.metadata.str("general.architecture"), Ok(Some("llama")));
+    assert_eq!(header.metadata.u64("n"), Ok(Some(7)));
+    assert_eq!(header.metadata.strings("a").unwrap().unwrap(), ["x", "é"]);
     assert_eq!(header.data_offset, raw.0.len() as u64 - 148);
     let w = &header.tensors[0];
     assert_eq!((w.shape.as_slice(), w.ty, w.n_bytes), (&[3, 32][..], TensorType::Q8_0, 3 * 34));
     assert_eq!(header.tensors[1].offset, header.data_offset + 128);
+}
+
+#[test]
+fn values_of_another_type_are_taken_where_that_leaves_no_doubt() {
+    let mut m = Metadata::new();
+    let mut set = |key: &str, value: Value| m.insert(key, value);
+    set("u8", Value::U8(1));
+    set("i32", Value::I32(7));
+    set("u64", Value::U64(1_000_000));
+    set("whole", Value::F32(4096.0));
+    set("bool", Value::Bool(true));
+    set("one", Value::Array(Array::I32(vec![5])));
+    set("equal", Value::Array(Array::U16(vec![3, 3, 3])));
+    set("ones", Value::Array(Array::U8(vec![1, 0])));
+    set("name", Value::Array(Array::Strings(vec!["llama".into()])));
+    assert_eq!(
+        (m.u32("i32"), m.u32("u64"), m.u32("whole")),
+        (Ok(Some(7)), Ok(Some(1_000_000)), Ok(Some(4096)))
+    );
+    assert_eq!((m.u32("one"), m.u64("equal"), m.f32("equal")), (Ok(Some(5)), Ok(Some(3)), Ok(Some(3.0))));
+    assert_eq!((m.f32("u64"), m.f32("i32"), m.bool("u8")), (Ok(Some(1e6)), Ok(Some(7.0)), Ok(Some(true))));
+    assert_eq!(m.str("name"), Ok(Some("llama")));
+    assert_eq!((m.bools("ones"), m.bools("bool")), (Ok(Some(vec![true, false])), Ok(Some(vec![true]))));
+    assert_eq!(m.f32s("equal").unwrap().unwrap(), [3.0; 3].as_slice());
+    assert_eq!((m.u64s("one"), m.u64s("u8")), (Ok(Some(vec![5])), Ok(Some(vec![1]))));
+    assert_eq!((m.u32("none"), m.str("none"), m.f32s("none")), (Ok(None), Ok(None), Ok(None)));
+}
+
+#[test]
+fn values_that_leave_doubt_are_refused_by_key_and_type() {
+    let mut m = Metadata::new();
+    let mut set = |key: &str, value: Value| m.insert(key, value);
+    set("string", "1e-5".into());
+    set("negative", Value::I32(-1));
+    set("large", Value::U64(1 << 32));
+    set("half", Value::F32(0.5));
+    set("nan", Value::F64(f64::NAN));
+    set("two", Value::U8(2));
+    set("yes", Value::Bool(true));
+    set("differ", Value::Array(Array::U32(vec![1, 2])));
+    set("empty", Value::Array(Array::U32(vec![])));
+    set("nested", Value::Array(Array::Arrays(vec![Array::U8(vec![1])])));
+    let error = m.f32("string").unwrap_err().to_string();
+    assert_eq!(error, "the metadata key string is the string \"1e-5\", but must be a number");
+    let error = m.u32("differ").unwrap_err().to_string();
+    assert!(error.contains("differ is a list of 2 integers, but must be an integer"), "{error}");
+    for key in ["string", "negative", "large", "half", "nan", "yes", "differ", "empty", "nested"] {
+        assert!(m.u32(key).unwrap_err().to_string().contains(&format!("key {key} is")));
+    }
+    for key in ["string", "negative", "large", "half", "nan", "two", "differ"] {
+        assert!(m.bool(key).is_err() && m.str(key).is_err() == (key != "string"), "{key}");
+    }
+    assert!(m.u64("negative").is_err() && m.u64s("negative").is_err() && m.u64s("yes").is_err());
+    assert!(m.i32s("string").is_err() && m.f32s("nested").is_err() && m.bools("two").is_err());
+    assert!(m.strings("string").is_err() && m.strings("differ").is_err() && m.f32("yes").is_err());
 }
 
 fn sample() -> (Writer, Vec<u8>) {
@@ -126,21 +181,16 @@ fn written_file_reads_back() {
     let header = read(&bytes).unwrap();
     let m = &header.metadata;
     assert_eq!(header.alignment, 64);
-    assert_eq!(
-        (m.u32("u8"), m.u32("i8"), m.u64("u64"), m.u32("u64")),
-        (Some(200), None, Some(u64::MAX), None)
-    );
+    assert_eq!((m.u32("u8"), m.u64("u64")), (Ok(Some(200)), Ok(Some(u64::MAX))));
     assert_eq!(m.get("i64"), Some(&Value::I64(i64::MIN)));
-    assert_eq!((m.f32("f32"), m.f32("f64"), m.f32("u8")), (Some(1.5), Some(0.1), None));
-    assert_eq!((m.bool("yes"), m.str("text")), (Some(true), Some("日本語 🙂")));
-    assert_eq!(m.strings("strings").unwrap(), ["a", "", "ccc"]);
-    assert_eq!(m.i32s("i32s").unwrap(), [-1, 0, 1].as_slice());
-    assert_eq!(m.u32s("i32s"), None);
-    assert_eq!(m.f32s("f32s").unwrap(), [0.5, -2.0].as_slice());
-    assert_eq!(m.f32s("i32s").unwrap(), [-1.0, 0.0, 1.0].as_slice());
-    assert_eq!(m.bools("bools").unwrap(), [true, false]);
-    assert_eq!(m.array("empty").unwrap().len(), 0);
-    assert!(matches!(m.array("nested"), Some(Array::Arrays(v)) if v[0] == Array::U8(vec![1, 2])));
+    assert_eq!((m.f32("f32"), m.f32("f64")), (Ok(Some(1.5)), Ok(Some(0.1))));
+    assert_eq!((m.bool("yes"), m.str("text")), (Ok(Some(true)), Ok(Some("日本語 🙂"))));
+    assert_eq!(m.strings("strings").unwrap().unwrap(), ["a", "", "ccc"]);
+    assert_eq!(m.i32s("i32s").unwrap().unwrap(), [-1, 0, 1].as_slice());
+    assert_eq!(m.f32s("f32s").unwrap().unwrap(), [0.5, -2.0].as_slice());
+    assert_eq!(m.bools("bools").unwrap().unwrap(), [true, false]);
+    assert_eq!(m.get("empty"), Some(&Value::Array(Array::U32(Vec::new()))));
+    assert!(matches!(m.get("nested"), Some(Value::Array(Array::Arrays(v))) if v[0] == Array::U8(vec![1, 2])));
     let keys: Vec<&str> = m.iter().map(|(key, _)| key).collect();
     assert_eq!(keys[..3], ["general.architecture", "general.alignment", "u8"]);
     for (i, (tensor, shape)) in header.tensors.iter().zip([&[2u64, 64][..], &[2, 3, 5], &[256]]).enumerate() {
@@ -219,6 +269,25 @@ fn every_truncation_is_an_error() {
 
 #[test]
 fn foreign_files() {
+    let named = |beginning: &str, size: usize| {
+        let mut bytes = beginning.as_bytes().to_vec();
+        bytes.resize(size, b' ');
+        // In one piece and byte by byte.
+        let mut reader = HeaderReader::new(size as u64);
+        let one_by_one = bytes.iter().find_map(|byte| reader.push(&[*byte]).err());
+        let whole = read(&bytes).unwrap_err();
+        assert_eq!(one_by_one.as_ref(), Some(&whole));
+        whole
+    };
+    for page in ["<!DOCTYPE html><html><body>", "<html lang=en><head></head>", "<?xml version='1.0'?><html>"]
+    {
+        assert_eq!(named(page, 100), GgufError::WebPage);
+    }
+    assert_eq!(read("\u{feff}\r\n  <!doctype HTML>".repeat(9).as_bytes()).unwrap_err(), GgufError::WebPage);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 98\n";
+    assert_eq!(read(pointer.as_bytes()).unwrap_err(), GgufError::LfsPointer);
+    assert_eq!(named("<3 no page at all", 40), GgufError::NotGguf(*b"<3 n"));
+    assert_eq!(named("GGML", 5), GgufError::NotGguf(*b"GGML"));
     assert_refused(Raw::default().bytes(b"PK\x03\x04").data(64), &["not a GGUF file"]);
     assert_refused(Raw::new(1, 0, 0).data(64), &["version 1"]);
     assert_refused(Raw::new(4, 0, 0).data(64), &["version 4"]);
@@ -292,7 +361,7 @@ fn bad_metadata() {
         assert_refused(raw, &["general.alignment", "power of two"]);
     }
     let raw = Raw::new(3, 0, 1).string("general.alignment").u32(8).string("32").data(64);
-    assert_refused(raw, &["power of two"]);
+    assert_refused(raw, &["general.alignment", "string", "integer"]);
 }
 
 #[test]

@@ -71,13 +71,10 @@ impl Writer {
     }
 
     fn alignment(&self) -> io::Result<u64> {
-        match self.metadata.get(ALIGNMENT_KEY) {
-            None => Ok(DEFAULT_ALIGNMENT),
-            Some(_) => self
-                .metadata
-                .u64(ALIGNMENT_KEY)
-                .filter(|a| a.is_power_of_two())
-                .ok_or_else(|| invalid(format!("{ALIGNMENT_KEY} is not a power of two"))),
+        let alignment = self.metadata.u64(ALIGNMENT_KEY).map_err(|e| invalid(e.to_string()))?;
+        match alignment.unwrap_or(DEFAULT_ALIGNMENT) {
+            alignment if alignment.is_power_of_two() => Ok(alignment),
+            _ => Err(invalid(format!("{ALIGNMENT_KEY} is not a power of two"))),
         }
     }
 

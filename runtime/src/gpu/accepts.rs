@@ -2,8 +2,8 @@
 
 use super::weights::Weights;
 use crate::graph::fuse::{Fuses, Part, Product, Products};
-use crate::graph::{Activation, CacheId, Graph, Half, Rope, ValueId, WeightId};
-use crate::quant::Format;
+use crate::graph::{CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
+use crate::quant::{BLOCK, Format};
 
 /// The most rows of a step that runs in groups: the length of the uniform buffer in
 /// `matmul/output/heads.wgsl`.
@@ -12,13 +12,13 @@ pub(super) const FEW_ROWS: u32 = 8;
 /// A group's tail, in the form that kernels have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tail {
-    /// Stored, optionally after an activation.
-    Plain { f: Option<Activation>, out: ValueId },
-    /// Added to another value.
-    Residual { residual: ValueId, out: ValueId },
-    /// `f(gate) * up`.
-    Gated { f: Activation, out: ValueId },
-    /// Queries, keys and values: rotated, then stored or written to a cache.
+    /// Stored, or a function of it.
+    Plain { f: Option<Unary>, out: ValueId },
+    /// It, or a function of it, is added to another value.
+    Residual { f: Option<Unary>, residual: ValueId, out: ValueId },
+    /// A gate and its partner.
+    Gated { f: Gate, out: ValueId },
+    /// Queries, keys and values: normalised and rotated, then stored or written to a cache.
     Heads(Heads),
 }
 
@@ -34,6 +34,12 @@ pub(super) struct Heads {
     pub cache: Option<CacheId>,
     /// The rotary embedding of queries and keys.
     pub rope: Option<Rope>,
+    /// The norms of queries and keys; what is not in the group has that of the other.
+    pub norms: Option<[Norm; 2]>,
+    /// Whether norms come after the rotary embedding.
+    pub norms_last: bool,
+    /// Comes before all of that.
+    pub f: Option<Unary>,
 }
 
 /// A group's tail in the form that kernels have, and its biases: one per product, or none. None if no kernel
@@ -49,9 +55,12 @@ pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<Weig
     let found = match split.as_slice() {
         [(_, rest, one)] => match (*rest, one.out) {
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),
-            ([Part::Activate(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
+            ([Part::Unary(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
             ([Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
-                Some(Tail::Residual { residual: *residual, out })
+                Some(Tail::Residual { f: None, residual: *residual, out })
+            }
+            ([Part::Unary(f), Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
+                Some(Tail::Residual { f: Some(*f), residual: *residual, out })
             }
             _ => heads(graph, &split),
         },
@@ -73,24 +82,43 @@ fn split_bias(product: &Product) -> (Option<WeightId>, &[Part], &Product) {
 
 fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> Option<Tail> {
     let mut heads = Heads::default();
-    let mut turns = Vec::new();
-    for (_, parts, product) in products {
-        let width = graph.weight(product.weight).n_rows;
-        let (rope, rest) = match parts {
-            [Part::Rope(rope), rest @ ..] => (Some(*rope), rest),
+    // Of queries and keys.
+    let (mut turns, mut norms) = (Vec::new(), Vec::new());
+    for (i, (_, parts, product)) in products.iter().enumerate() {
+        let (f, parts) = match parts {
+            [Part::Unary(f), rest @ ..] => (Some(*f), rest),
             rest => (None, *rest),
+        };
+        if i > 0 && f != heads.f {
+            return None;
+        }
+        heads.f = f;
+        let width = graph.weight(product.weight).n_rows;
+        let (norm, rope, rest) = match parts {
+            [Part::Norm(norm), Part::Rope(rope), rest @ ..] => (Some(*norm), Some(*rope), rest),
+            [Part::Rope(rope), Part::Norm(norm), rest @ ..] => {
+                heads.norms_last = true;
+                (Some(*norm), Some(*rope), rest)
+            }
+            [Part::Norm(norm), rest @ ..] => (Some(*norm), None, rest),
+            [Part::Rope(rope), rest @ ..] => (None, Some(*rope), rest),
+            rest => (None, None, rest),
         };
         let is_first = |others: &[usize]| others.iter().all(|other| *other == 0);
         match (rest, product.out) {
             ([], Some(out)) if is_first(&[heads.q, heads.k, heads.v]) => {
                 (heads.q, heads.out) = (width, Some(out));
                 turns.push(rope);
+                norms.push(norm);
             }
             ([Part::KvWrite(cache, Half::Keys)], None) if is_first(&[heads.k, heads.v]) => {
                 (heads.k, heads.cache) = (width, Some(*cache));
                 turns.push(rope);
+                norms.push(norm);
             }
-            ([Part::KvWrite(cache, Half::Values)], None) if heads.v == 0 && rope.is_none() => {
+            ([Part::KvWrite(cache, Half::Values)], None)
+                if heads.v == 0 && rope.is_none() && norm.is_none() =>
+            {
                 if heads.cache.is_some_and(|known| known != *cache) {
                     return None;
                 }
@@ -99,22 +127,52 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
             _ => return None,
         }
     }
-    // Queries and keys must have the same rotary embedding, except for the number of heads, or none.
-    let plain = |rope: &Rope| Rope { n_heads: 0, ..*rope };
+    // Queries and keys must have the same rotary embedding, except for the number of heads, or none. Their
+    // norms may have different weights, and runs as long as their rows.
+    let plain_rope = |rope: &Rope| Rope { n_heads: 0, ..*rope };
+    let plain_norm = |norm: &Norm| (norm.kind, norm.eps.to_bits());
     heads.rope = turns.first().copied().flatten();
-    if turns.iter().any(|rope| rope.as_ref().map(plain) != heads.rope.as_ref().map(plain)) {
+    let norm = norms.first().copied().flatten();
+    if turns.iter().any(|rope| rope.as_ref().map(plain_rope) != heads.rope.as_ref().map(plain_rope))
+        || norms.iter().any(|other| other.as_ref().map(plain_norm) != norm.as_ref().map(plain_norm))
+    {
         return None;
     }
+    heads.norms = norm.map(|norm| [norm, norms.last().copied().flatten().unwrap_or(norm)]);
     let head = heads.head_dim();
+    // Nothing but a norm is no matter of heads. A norm after the rotary embedding gives the same as before
+    // it, except for its weight, if the embedding changes no lengths.
+    let has_more = heads.rope.is_some() || heads.cache.is_some();
+    let turns_only = heads.rope.is_none_or(|rope| rope.magnitude == 1.0);
+    let fits = |norm: Norm| {
+        let is_last_rms = norm.kind == NormKind::Rms && turns_only;
+        norm.run.is_multiple_of(head)
+            && norm.weight.is_some()
+            && norm.bias.is_none()
+            && (!heads.norms_last || (is_last_rms && norm.run == head))
+    };
+    if !heads.norms.is_none_or(|norms| has_more && norms.into_iter().all(fits)) {
+        return None;
+    }
     let is_whole = [heads.q, heads.k, heads.v].iter().all(|width| width.is_multiple_of(head));
-    let n_rot = heads.rope.map_or(0, |rope| rope.n_rot);
-    (is_whole && head.is_multiple_of(4) && n_rot.is_multiple_of(4)).then_some(Tail::Heads(heads))
+    (is_whole && head.is_multiple_of(2)).then_some(Tail::Heads(heads))
 }
 
 impl Heads {
-    /// Floats per head. Without a rotary embedding, heads do not matter and any divisor works.
+    /// Floats per head. Without a rotary embedding and norms, heads do not matter and any divisor works.
     pub fn head_dim(&self) -> usize {
-        self.rope.map_or(4, |rope| rope.head_dim)
+        let of_norms = self.norms.map(|[norm, _]| norm.run);
+        self.rope.map(|rope| rope.head_dim).or(of_norms).unwrap_or(4)
+    }
+
+    /// Whether the projection's kernel can do it all. Otherwise, another kernel takes its results: the floats
+    /// of one head are computed by several workgroups, so none of them can normalise it.
+    pub fn are_direct(&self) -> bool {
+        let n_rot = self.rope.map_or(0, |rope| rope.n_rot);
+        self.norms.is_none()
+            && self.f.is_none()
+            && self.head_dim().is_multiple_of(4)
+            && n_rot.is_multiple_of(4)
     }
 }
 
@@ -131,7 +189,7 @@ impl Accepts<'_> {
     fn can_stack(&self, graph: &Graph, ids: &[WeightId]) -> bool {
         let first = graph.weight(ids[0]);
         let format = self.formats[ids[0].0];
-        let row_blocks = first.n_cols / format.block_len();
+        let row_blocks = format.row_blocks(first.n_cols);
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);
@@ -144,13 +202,20 @@ impl Accepts<'_> {
 }
 
 impl Fuses for Accepts<'_> {
-    fn takes(&self, part: &Part) -> bool {
-        // The floats of one head are computed by several workgroups, so no kernel can normalise them.
-        !matches!(part, Part::HeadNorm(_))
+    fn adds_norms(&self) -> bool {
+        true
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
         let Some((tail, biases)) = tail(graph, products) else { return false };
+        // Sums are scaled after the product, so only this norm can be computed with it.
+        let is_simple = |norm: Norm| {
+            let Norm { kind, run, weight, bias, .. } = norm;
+            kind == NormKind::Rms && run.is_multiple_of(BLOCK) && weight.is_some() && bias.is_none()
+        };
+        if !products.norm.is_none_or(is_simple) {
+            return false;
+        }
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         // Only these tails can run piece by piece on a weight that is cut by rows.
         let in_pieces = matches!(tail, Tail::Plain { .. } | Tail::Residual { .. });

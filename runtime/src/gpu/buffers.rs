@@ -58,7 +58,7 @@ impl Buffers {
         };
         let cells = u64::from(capacity.cells());
         let kv =
-            graph.caches.iter().map(|cache| make("kv", 4 * cache.width as u64 * cells, STORAGE)).collect();
+            graph.caches.iter().map(|cache| make("kv", 2 * cache.width() as u64 * cells, STORAGE)).collect();
         let places = place(graph, lists, keep_values);
         let of_shape = |shape: &crate::graph::Value| {
             let bytes = 4 * shape.width as u64 * u64::from(capacity.rows(shape.domain));

@@ -110,10 +110,22 @@ impl Executor {
     pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {
         if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
             let n = self.graph.n_vocab();
-            let at = 4 * n as u64 * u64::from(slot);
+            let (seen_at, bias_at) = (slots.seen_at(slot, n), 4 * n as u64 * u64::from(slot));
             let (seen, bias) = (&seen[..seen.len().min(n)], &bias[..bias.len().min(n)]);
-            self.gpu.queue.write_buffer(&slots.seen, at, bytemuck::cast_slice(seen));
-            self.gpu.queue.write_buffer(&slots.bias, at, bytemuck::cast_slice(bias));
+            self.gpu.queue.write_buffer(&slots.seen, seen_at, bytemuck::cast_slice(seen));
+            self.gpu.queue.write_buffer(&slots.bias, bias_at, bytemuck::cast_slice(bias));
+        }
+    }
+
+    /// Sets the tokens that masked choices of a slot's outputs may take, in steps that are submitted from now
+    /// on: see [`crate::graph::allows`].
+    pub fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
+            let n_vocab = self.graph.n_vocab();
+            let mut words = mask[..mask.len().min(n_vocab.div_ceil(32))].to_vec();
+            words.resize(n_vocab.div_ceil(32), 0);
+            let at = slots.seen_at(slot, n_vocab) + 4 * n_vocab as u64;
+            self.gpu.queue.write_buffer(&slots.seen, at, bytemuck::cast_slice(&words));
         }
     }
 

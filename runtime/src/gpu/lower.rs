@@ -9,13 +9,13 @@ use super::buffers::Buffers;
 use super::kernels::{Constants, Pipeline};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
-use crate::graph::fuse::{Group, Work, fuse, unfused};
+use crate::graph::fuse::{Group, NormAdd, Work, fuse, unfused};
 use crate::graph::{
-    Activation, Attention, BINS, CacheId, Capacity, Domain, Graph, Half, Norm, Op, PAGE, Rope, Value,
-    ValueId, WeightId,
+    Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
+    PAGE, Rope, Unary, Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, PLANE_ALIGN};
-use nomoat_shaders::{Kernel, Layout};
+use nomoat_shaders::{Elementwise, Kernel, Layout, Numbers};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -99,10 +99,18 @@ impl Dispatch {
 /// What a choice of tokens reads besides logits, per slot.
 #[derive(Debug)]
 pub(super) struct SlotBuffers {
-    /// `[slots, n_vocab]`.
+    /// `[slots, n_vocab + n_vocab / 32]`: a slot's seen tokens, and after them its mask. They share a buffer
+    /// because kernels may not bind more of them.
     pub seen: wgpu::Buffer,
     /// `[slots, n_vocab]`.
     pub bias: wgpu::Buffer,
+}
+
+impl SlotBuffers {
+    /// The byte in `seen` where a slot begins.
+    pub fn seen_at(&self, slot: u32, n_vocab: usize) -> u64 {
+        4 * (n_vocab + n_vocab.div_ceil(32)) as u64 * u64::from(slot)
+    }
 }
 
 /// One way to run the graph.
@@ -189,11 +197,15 @@ fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
 enum Scratch {
     /// Quantised activations of this shape.
     Int8(Value),
-    /// Cosines and sines, for these turns, factors and `n_rot`.
-    RopeTable(WeightId, WeightId, usize),
+    /// Rows filled up with zeros to whole blocks, for values of this shape.
+    Padded(Value),
+    /// Cosines and sines, for these turns, factors, `n_rot` and the bits of this magnitude.
+    RopeTable(WeightId, WeightId, usize, u32),
+    /// Queries, keys and values of this width, as they come from the projection.
+    Products(usize),
     /// A placeholder for the table without a rotary embedding.
     NoTable,
-    /// Partial results of attention, for these numbers of heads and dimensions.
+    /// Partial results of attention, for these numbers of heads and of dimensions of values.
     Partial(usize, usize),
     /// The likeliest token of each part of the logits, for this number of parts.
     Parts(usize),
@@ -223,6 +235,9 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
+                Work::NormAdd(NormAdd { x, norm, residual, out }) => {
+                    self.norm(*x, *norm, Some(*residual), *out)?;
+                }
             }
             ends.push(self.dispatches.len());
         }
@@ -236,30 +251,22 @@ impl Lowering<'_> {
 
     fn op(&mut self, op: &Op) -> Result<(), GpuError> {
         match *op {
-            Op::Embed { weight, out } => self.embed(weight, out),
+            Op::Embed { weight, by, out } => self.embed(weight, by, out),
             Op::MatMul { x, weight, out } => self.matmul(x, weight, out),
-            Op::Norm { x, norm, out } => self.norm(x, norm, out),
+            Op::Norm { x, norm, out } => self.norm(x, norm, None, out),
             Op::Bias { x, bias, out } => {
-                let Value { domain, width } = self.graph.value(out);
                 let bias = self.vector(bias)?.clone();
-                let constants = [rows_constant(domain), ("WIDTH", width as f64), ("BIAS_AT", bias.at as f64)];
-                let resources =
-                    [whole("x", self.value(x)?), whole("bias", &bias.buffer), whole("y", self.value(out)?)];
-                self.push(Kernel::Bias, &constants, &resources, domain, threads(width, domain))
+                let numbers = Numbers::of(self.graph.value(out).width | bias.at);
+                let constants = [("B_AT", bias.at as f64)];
+                let b = whole("b", &bias.buffer);
+                self.elementwise(Elementwise::Bias, numbers, &constants, x, Some(b), out)
             }
-            Op::Activate { x, f, out } => {
-                let resources = [whole("x", self.value(x)?), whole("y", self.value(out)?)];
-                self.elementwise(Kernel::Activate, &[activation(Some(f))], &resources, out)
-            }
+            Op::Unary { x, f, out } => self.of_values(Elementwise::Unary, &unary(Some(f)), [x, x], out),
             Op::Gated { gate, up, f, out } => {
-                let resources = [("gate", gate), ("up", up), ("y", out)];
-                let resources = self.named(resources)?;
-                self.elementwise(Kernel::Gated, &[activation(Some(f))], &resources, out)
+                self.of_values(Elementwise::Gated, &gate_constants(f), [gate, up], out)
             }
-            Op::Add { a, b, out } => {
-                let resources = self.named([("a", a), ("b", b), ("y", out)])?;
-                self.elementwise(Kernel::Add, &[], &resources, out)
-            }
+            Op::Add { a, b, out } => self.of_values(Elementwise::Add, &[], [a, b], out),
+            Op::Mul { a, b, out } => self.of_values(Elementwise::Mul, &[], [a, b], out),
             Op::Rope { x, rope, out } => self.rope(x, rope, out),
             Op::KvWrite { x, cache, half } => self.kv_write(x, cache, half),
             Op::Attention { q, cache: Some(cache), shape, out, .. } => self.attention(q, cache, shape, out),
@@ -268,68 +275,100 @@ impl Lowering<'_> {
             }
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
+                let numbers = Numbers::of(width);
                 let resources = [whole("x", self.value(x)?), whole("y", self.value(out)?)];
-                let grid = threads(width.div_ceil(4), Domain::Outputs);
+                let grid = threads(width / numbers.count(), Domain::Outputs);
                 let constants = [("WIDTH", width as f64)];
-                self.push(Kernel::SelectRows, &constants, &resources, Domain::Outputs, grid)
+                self.push(Kernel::SelectRows(numbers), &constants, &resources, Domain::Outputs, grid)
             }
         }
     }
 
-    fn named(&self, values: [(&'static str, ValueId); 3]) -> Result<Vec<Resource>, GpuError> {
-        values.into_iter().map(|(name, id)| Ok(whole(name, self.value(id)?))).collect()
+    /// An elementwise op on one or two values.
+    fn of_values(
+        &mut self,
+        op: Elementwise,
+        constants: &[(&'static str, f64)],
+        [a, b]: [ValueId; 2],
+        out: ValueId,
+    ) -> Result<(), GpuError> {
+        let numbers = Numbers::of(self.graph.value(out).width);
+        let b = whole("b", self.value(b)?);
+        self.elementwise(op, numbers, constants, a, Some(b), out)
     }
 
     fn elementwise(
         &mut self,
-        kernel: Kernel,
+        op: Elementwise,
+        numbers: Numbers,
         constants: &[(&'static str, f64)],
-        resources: &[Resource],
+        a: ValueId,
+        b: Option<Resource>,
         out: ValueId,
     ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(out);
-        if !width.is_multiple_of(4) {
-            return Err(GpuError::Unsupported(format!("rows of {width} floats (only multiples of 4)")));
-        }
+        let mut resources = vec![whole("a", self.value(a)?), whole("y", self.value(out)?)];
+        resources.extend(b);
         let constants = [&[rows_constant(domain), ("WIDTH", width as f64)], constants].concat();
-        self.push(kernel, &constants, resources, domain, threads(width / 4, domain))
+        let grid = threads(width / numbers.count(), domain);
+        self.push(Kernel::Elementwise(op, numbers), &constants, &resources, domain, grid)
     }
 
-    fn norm(&mut self, x: ValueId, norm: Norm, out: ValueId) -> Result<(), GpuError> {
+    fn norm(
+        &mut self,
+        x: ValueId,
+        norm: Norm,
+        residual: Option<ValueId>,
+        out: ValueId,
+    ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(x);
-        let weight = self.vector(norm.weight)?.clone();
-        let runs = width / weight.len;
-        if !weight.len.is_multiple_of(4) {
-            return Err(GpuError::Unsupported(format!(
-                "norms over {} floats (only multiples of 4)",
-                weight.len
-            )));
-        }
-        let constants = [
+        let runs = width / norm.run.max(1);
+        let mut constants = vec![
             rows_constant(domain),
-            ("WIDTH", weight.len as f64),
+            ("WIDTH", norm.run as f64),
             ("RUNS", runs as f64),
             ("EPS", f64::from(norm.eps)),
         ];
-        let resources =
-            [whole("x", self.value(x)?), whole("w", &weight.buffer), whole("y", self.value(out)?)];
+        let mut resources = vec![whole("x", self.value(x)?), whole("y", self.value(out)?)];
+        let vectors = [("weight", "WEIGHT_RUNS", norm.weight), ("bias", "BIAS_RUNS", norm.bias)];
+        for (name, of_runs, vector) in vectors {
+            let Some(vector) = vector else { continue };
+            let Vector { buffer, at, len } = self.vector(vector)?;
+            if *at > 0 || (*len != norm.run && *len != width) {
+                let message = format!("a norm of {} in rows of {width} with a vector of {len}", norm.run);
+                return Err(GpuError::Internal(message));
+            }
+            constants.push((of_runs, (len / norm.run) as f64));
+            resources.push(whole(name, buffer));
+        }
+        let kind = match norm.kind {
+            NormKind::Rms => nomoat_shaders::NormKind::Rms,
+            NormKind::Layer => nomoat_shaders::NormKind::Layer,
+        };
+        if let Some(residual) = residual {
+            resources.push(whole("residual", self.value(residual)?));
+        }
+        let (weight, bias, add) = (norm.weight.is_some(), norm.bias.is_some(), residual.is_some());
+        let kernel = Kernel::Norm { kind, weight, bias, add, numbers: Numbers::of(norm.run) };
         let grid = [Extent::Fixed(runs as u32), Extent::Rows(domain, 1), SINGLE];
-        self.push(Kernel::RmsNorm, &constants, &resources, domain, grid)
+        self.push(kernel, &constants, &resources, domain, grid)
     }
 
-    fn embed(&mut self, weight: WeightId, out: ValueId) -> Result<(), GpuError> {
+    fn embed(&mut self, weight: WeightId, by: Index, out: ValueId) -> Result<(), GpuError> {
         let n_cols = self.graph.weight(weight).n_cols;
         let (weights, layout) = (self.weights, self.layout(weight)?);
+        let numbers = if n_cols.is_multiple_of(BLOCK) { Numbers::Four } else { Numbers::One };
         for piece in weights.pieces(weight) {
             let constants = [
                 ("N_COLS", n_cols as f64),
                 ("N_ROWS", piece.n_rows as f64),
                 ("FIRST_ROW", piece.first_row as f64),
+                ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
             ];
             let mut resources = vec![whole("y", self.value(out)?)];
             resources.extend(planes(piece));
-            let grid = threads(n_cols / BLOCK, Domain::Tokens);
-            self.push(Kernel::Embed(layout), &constants, &resources, Domain::Tokens, grid)?;
+            let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
+            self.push(Kernel::Embed(layout, numbers), &constants, &resources, Domain::Tokens, grid)?;
         }
         Ok(())
     }
@@ -417,14 +456,29 @@ fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
 }
 
-/// The number of an activation in kernels.
-fn activation(f: Option<Activation>) -> (&'static str, f64) {
-    let number = match f {
-        None => 0.0,
-        Some(Activation::Silu) => 1.0,
-        Some(Activation::Gelu) => 2.0,
+/// The constants of a function of one number, see `common/unary.wgsl`.
+fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
+    let (number, parameter) = match f {
+        None => (0, 0.0),
+        Some(Unary::Activation(f)) => match f {
+            Activation::Silu => (1, 0.0),
+            Activation::Gelu => (2, 0.0),
+            Activation::GeluErf => (3, 0.0),
+            Activation::GeluQuick => (4, 0.0),
+            Activation::Relu => (5, 0.0),
+            Activation::ReluSquared => (6, 0.0),
+        },
+        Some(Unary::Scale(factor)) => (7, factor),
+        Some(Unary::SoftCap(cap)) => (8, cap),
+        Some(Unary::Clamp(limit)) => (9, limit),
     };
-    ("ACTIVATION", number)
+    [("FUNCTION", f64::from(number)), ("PARAMETER", f64::from(parameter))]
+}
+
+/// The constants of a gate, see `common/gate.wgsl`.
+fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
+    let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
+    unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
 }
 
 /// A grid with one thread per item, 64 threads per workgroup, and one row of workgroups per step row.

@@ -18,7 +18,7 @@ pub async fn run(gpu: &Gpu) -> Result<(), GpuError> {
         matmul(Format::Q4_1, 70, 96, 37),
         rms_norm(96, 3),
         rope(rope_shape, 8),
-        attention(Attention { n_heads: 4, n_kv_heads: 2, head_dim: 16, scale: 0.25, window: 0 }, 80),
+        attention(Attention::new(4, 2, 16), 80),
         likeliest(1000, 2),
         layers(Layers::of(Format::Q4_0), &[9, 1]),
     ];

@@ -64,7 +64,7 @@ impl Weights {
             bytes: 0,
         };
         for (weight, &format) in graph.weights.iter().zip(formats) {
-            weights.row_blocks.push(weight.n_cols / format.block_len());
+            weights.row_blocks.push(format.row_blocks(weight.n_cols));
             // Buffers are allocated below.
             weights.stored.push(match weight.is_vector {
                 true => Stored::Vector(None),

@@ -2,7 +2,7 @@
 //! can take, for comparison with measured times.
 
 use super::accepts::{Tail, tail};
-use crate::graph::fuse::{Group, Products, Work as GroupWork};
+use crate::graph::fuse::{Group, NormAdd, Products, Work as GroupWork};
 use crate::graph::{CacheId, Chosen, Domain, Graph, Op, Step, Token, Value, ValueId, WeightId};
 use crate::quant::Format;
 
@@ -29,6 +29,10 @@ impl Counter<'_> {
         let (mut work, what) = match &group.work {
             GroupWork::Op(op) => self.op(op),
             GroupWork::Products(products) => self.products(products),
+            GroupWork::NormAdd(NormAdd { norm, out, .. }) => {
+                let vectors = norm.vectors().fold(Work::default(), |work, id| work + self.vector(id));
+                (vectors, format!("norm, add {}", self.graph.value(*out).width))
+            }
         };
         let read = match group.work {
             // Reads only as many rows as it writes.
@@ -56,7 +60,7 @@ impl Counter<'_> {
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         let mut work = self.projection(&ids, self.graph.value(products.x).domain);
         if let Some(norm) = products.norm {
-            work = work + self.vector(norm.weight);
+            work = norm.vectors().fold(work, |work, id| work + self.vector(id));
         }
         let shape = self.shape(&ids);
         let what = match tail(self.graph, products) {
@@ -94,7 +98,10 @@ impl Counter<'_> {
                 let work = self.projection(&[weight], self.graph.value(x).domain);
                 (work, format!("project {}", self.shape(&[weight])))
             }
-            Op::Norm { norm, out, .. } => (self.vector(norm.weight), format!("norm {}", width(out))),
+            Op::Norm { norm, out, .. } => {
+                let work = norm.vectors().fold(none, |work, id| work + self.vector(id));
+                (work, format!("norm {}", width(out)))
+            }
             Op::Bias { bias, out, .. } => (self.vector(bias), format!("bias {}", width(out))),
             Op::Rope { out, .. } => (none, format!("rope {}", width(out))),
             Op::KvWrite { x, .. } => {
@@ -107,15 +114,16 @@ impl Counter<'_> {
                     if shape.window == 0 { all } else { all.min(shape.window.into()) }
                 };
                 let products: u64 = self.step.tokens.iter().map(seen).sum();
-                let head_macs = 2 * shape.head_dim as u64 * shape.n_heads as u64;
+                let head_macs = ((shape.head_dim + shape.value_dim) * shape.n_heads) as u64;
                 let kv = cache.map_or(none, |cache| self.kv_cells(cache, self.seen_cells(shape.window)));
                 let what =
                     format!("attention, {}/{} heads of {}", shape.n_heads, shape.n_kv_heads, shape.head_dim);
                 (Work { macs: products * head_macs, ..kv }, what)
             }
-            Op::Activate { out, .. } => (none, format!("activate {}", width(out))),
+            Op::Unary { out, .. } => (none, format!("function of {}", width(out))),
             Op::Gated { out, .. } => (none, format!("gated {}", width(out))),
             Op::Add { out, .. } => (none, format!("add {}", width(out))),
+            Op::Mul { out, .. } => (none, format!("multiply {}", width(out))),
             Op::SelectRows { out, .. } => (none, format!("select rows of {}", width(out))),
         }
     }
@@ -134,7 +142,7 @@ impl Counter<'_> {
 
     fn row_bytes(&self, id: WeightId) -> u64 {
         let format = self.formats[id.0];
-        (self.graph.weight(id).n_cols / format.block_len() * format.block_bytes()) as u64
+        format.row_bytes(self.graph.weight(id).n_cols) as u64
     }
 
     fn vector(&self, id: WeightId) -> Work {
@@ -153,7 +161,7 @@ impl Counter<'_> {
 
     /// Keys and values of `n` positions, in f16.
     fn kv_cells(&self, cache: CacheId, n: u64) -> Work {
-        Work { bytes: 4 * self.graph.caches[cache.0].width as u64 * n, macs: 0 }
+        Work { bytes: 2 * self.graph.caches[cache.0].width() as u64 * n, macs: 0 }
     }
 
     /// Positions that at least one row of a sequence attends to, summed over all sequences.

@@ -38,9 +38,14 @@ impl Builder {
         self.weight(Weight { source, is_vector: false, n_rows, n_cols })
     }
 
-    /// A vector tensor `[n]`.
+    /// A vector tensor of `n` numbers.
     pub fn vector(&mut self, tensor: impl Into<String>, n: usize) -> WeightId {
-        let source = Source::Tensor { name: tensor.into(), first_row: 0 };
+        self.part_of_vector(tensor, 0, n)
+    }
+
+    /// `n` numbers of a vector tensor, starting at number `first`.
+    pub fn part_of_vector(&mut self, tensor: impl Into<String>, first: usize, n: usize) -> WeightId {
+        let source = Source::Tensor { name: tensor.into(), first_row: first };
         self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n })
     }
 
@@ -61,9 +66,9 @@ impl Builder {
         }))
     }
 
-    /// A layer of the KV pool with keys and values of `width` floats.
-    pub fn cache(&mut self, width: usize) -> CacheId {
-        self.graph.caches.push(Cache { width });
+    /// A layer of the KV pool with keys and values of so many floats.
+    pub fn cache(&mut self, keys: usize, values: usize) -> CacheId {
+        self.graph.caches.push(Cache { keys, values });
         CacheId(self.graph.caches.len() - 1)
     }
 
@@ -72,18 +77,33 @@ impl Builder {
         self.value(domain, width)
     }
 
-    /// Embedding lookup, `[tokens, n_embd]`.
+    /// Embedding lookup by token id, `[tokens, n_embd]`.
     pub fn embed(&mut self, weight: WeightId) -> ValueId {
+        self.look_up(weight, Index::Id)
+    }
+
+    /// Learned position embedding, `[tokens, n_embd]`; the weight has a row for each position.
+    pub fn embed_position(&mut self, weight: WeightId) -> ValueId {
+        self.look_up(weight, Index::Position)
+    }
+
+    fn look_up(&mut self, weight: WeightId, by: Index) -> ValueId {
         let out = self.value(Domain::Tokens, self.graph.weight(weight).n_cols);
-        self.graph.ops.push(Op::Embed { weight, out });
+        self.graph.ops.push(Op::Embed { weight, by, out });
+        out
+    }
+
+    /// A norm.
+    pub fn norm(&mut self, x: ValueId, norm: Norm) -> ValueId {
+        let out = self.like(x);
+        self.graph.ops.push(Op::Norm { x, norm, out });
         out
     }
 
     /// Root mean square norm of each run of the weight's length, such as a row or a head.
     pub fn rms_norm(&mut self, x: ValueId, weight: WeightId, eps: f32) -> ValueId {
-        let out = self.like(x);
-        self.graph.ops.push(Op::Norm { x, norm: Norm { weight, eps }, out });
-        out
+        let run = self.graph.weight(weight).n_cols;
+        self.norm(x, Norm { kind: NormKind::Rms, run, weight: Some(weight), bias: None, eps })
     }
 
     /// `x · weightᵀ`, `[rows of x, n_rows of weight]`.
@@ -140,22 +160,42 @@ impl Builder {
         cache: Option<CacheId>,
         shape: Attention,
     ) -> ValueId {
-        let out = self.like(q);
+        let out = self.value(self.graph.value(q).domain, shape.n_heads * shape.value_dim);
         self.graph.ops.push(Op::Attention { q, k, v, cache, shape, out });
         out
     }
 
     /// `f(x)`.
     pub fn activate(&mut self, x: ValueId, f: Activation) -> ValueId {
+        self.unary(x, Unary::Activation(f))
+    }
+
+    /// `factor * x`.
+    pub fn scale(&mut self, x: ValueId, factor: f32) -> ValueId {
+        self.unary(x, Unary::Scale(factor))
+    }
+
+    /// `cap * tanh(x / cap)`.
+    pub fn soft_cap(&mut self, x: ValueId, cap: f32) -> ValueId {
+        self.unary(x, Unary::SoftCap(cap))
+    }
+
+    /// x within `-limit` and `limit`.
+    pub fn clamp(&mut self, x: ValueId, limit: f32) -> ValueId {
+        self.unary(x, Unary::Clamp(limit))
+    }
+
+    /// A function of each number.
+    pub fn unary(&mut self, x: ValueId, f: Unary) -> ValueId {
         let out = self.like(x);
-        self.graph.ops.push(Op::Activate { x, f, out });
+        self.graph.ops.push(Op::Unary { x, f, out });
         out
     }
 
-    /// `f(gate) * up`.
-    pub fn gated(&mut self, gate: ValueId, up: ValueId, f: Activation) -> ValueId {
+    /// A gate and its partner; see [`Gate`].
+    pub fn gated(&mut self, gate: ValueId, up: ValueId, f: impl Into<Gate>) -> ValueId {
         let out = self.like(gate);
-        self.graph.ops.push(Op::Gated { gate, up, f, out });
+        self.graph.ops.push(Op::Gated { gate, up, f: f.into(), out });
         out
     }
 
@@ -163,6 +203,13 @@ impl Builder {
     pub fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let out = self.like(a);
         self.graph.ops.push(Op::Add { a, b, out });
+        out
+    }
+
+    /// `a * b`.
+    pub fn mul(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        let out = self.like(a);
+        self.graph.ops.push(Op::Mul { a, b, out });
         out
     }
 

@@ -41,8 +41,14 @@ pub struct Choice {
     pub seed: [u32; 2],
     /// The token's number in the answer.
     pub counter: u32,
-    /// Padding.
-    pub unused: u32,
+    /// 1 if the slot's mask says which tokens may be chosen, 0 if all may.
+    pub masked: u32,
+}
+
+/// Whether a mask allows a token. A mask has a bit for each token, the first in the lowest bit of the first
+/// word.
+pub fn allows(mask: &[u32], id: usize) -> bool {
+    mask.get(id / 32).is_some_and(|word| word >> (id % 32) & 1 != 0)
 }
 
 impl Choice {
@@ -68,12 +74,18 @@ impl Choice {
         logit + bias
     }
 
-    /// Chooses a token. `seen` and `bias` have one number per token, or are empty if `adjusts` is 0. The
-    /// logits are adjusted in place.
-    pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32]) -> u32 {
+    /// Chooses a token. `seen` and `bias` have one number per token, or are empty if `adjusts` is 0. `mask`
+    /// is as for [`allows`], or empty if `masked` is 0; if it allows no token, any may come. The logits are
+    /// adjusted in place.
+    pub fn choose(&self, logits: &mut [f32], seen: &[u32], bias: &[f32], mask: &[u32]) -> u32 {
         if self.adjusts != 0 {
             for ((logit, seen), bias) in logits.iter_mut().zip(seen).zip(bias) {
                 *logit = self.adjusted(*logit, *seen, *bias);
+            }
+        }
+        if self.masked != 0 {
+            for (_, logit) in logits.iter_mut().enumerate().filter(|(id, _)| !allows(mask, *id)) {
+                *logit = f32::NEG_INFINITY;
             }
         }
         let (likeliest, top) = logits
@@ -175,14 +187,14 @@ mod tests {
         adjusts: 0,
         seed: [7, 0],
         counter: 0,
-        unused: 0,
+        masked: 0,
     };
 
     /// The share of each token in 20,000 choices from these logits, with consecutive counters.
     fn shares(choice: Choice, logits: &[f32]) -> Vec<f64> {
         let mut counts = vec![0.0; logits.len()];
         for counter in 0..20_000 {
-            let id = Choice { counter, ..choice }.choose(&mut logits.to_vec(), &[], &[]);
+            let id = Choice { counter, ..choice }.choose(&mut logits.to_vec(), &[], &[], &[]);
             counts[id as usize] += 1.0 / 20_000.0;
         }
         counts
@@ -226,7 +238,7 @@ mod tests {
     fn penalties_and_bias() {
         let greedy = Choice { temperature: 0.0, adjusts: 1, ..PLAIN };
         let choose = |choice: Choice, seen: [u32; 3], bias: [f32; 3]| {
-            choice.choose(&mut [2.0, 1.5, -1.0], &seen, &bias)
+            choice.choose(&mut [2.0, 1.5, -1.0], &seen, &bias, &[])
         };
         let none = [0.0; 3];
         assert_eq!(choose(greedy, [IN_PROMPT | 1, 0, 0], none), 0);
@@ -237,6 +249,33 @@ mod tests {
         assert_eq!(choose(Choice { frequency_penalty: 0.3, ..greedy }, [1, 0, 0], none), 0);
         assert_eq!(choose(Choice { frequency_penalty: 0.3, ..greedy }, [2, 0, 0], none), 1);
         assert_eq!(choose(greedy, [0; 3], [0.0, 0.0, 4.0]), 2);
+    }
+
+    /// What the mask leaves is chosen from as if there were nothing else: the cuts are relative to it.
+    #[test]
+    fn masks() {
+        let masked = Choice { masked: 1, ..PLAIN };
+        let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
+        let choose = |choice: Choice, mask: u32| choice.choose(&mut logits.clone(), &[], &[], &[mask]);
+        assert_eq!(choose(Choice { temperature: 0.0, ..masked }, 0b1010), 1);
+        let shares = |choice: Choice, mask: u32| {
+            let chosen = (0..20_000).map(|counter| choose(Choice { counter, ..choice }, mask));
+            chosen.fold([0.0; 4], |mut shares, id| {
+                shares[id as usize] += 1.0 / 20_000.0;
+                shares
+            })
+        };
+        close(&shares(masked, 0b1110), &[0.0, 3.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0]);
+        close(&shares(Choice { top_k: 1, ..masked }, 0b1100), &[0.0, 0.0, 1.0, 0.0]);
+        close(&shares(Choice { min_p: 0.6, ..masked }, 0b1110), &[0.0, 0.6, 0.4, 0.0]);
+        close(&shares(masked, 0b1000), &[0.0, 0.0, 0.0, 1.0]);
+        // Without `masked`, the mask of an earlier answer is not looked at.
+        assert_eq!(choose(Choice { temperature: 0.0, ..PLAIN }, 0b1000), 0);
+        // The mask is applied after biases.
+        let biased = Choice { temperature: 0.0, adjusts: 1, ..masked };
+        assert_eq!(biased.choose(&mut logits.clone(), &[0; 4], &[0.0, 0.0, 9.0, 99.0], &[0b0110]), 2);
+        // Words that are missing allow nothing.
+        assert!(allows(&[1, 2], 33) && !allows(&[1, 2], 32) && !allows(&[1, 2], 64));
     }
 
     /// Expected values come from the paper's listing, run in another language.

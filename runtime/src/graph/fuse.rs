@@ -2,7 +2,7 @@
 //! norm before them and a tail of small parts after each product. Fusion changes the speed, never the result.
 
 use super::uses::Uses;
-use super::{Activation, CacheId, Graph, Half, Norm, Op, Rope, ValueId, WeightId};
+use super::{Activation, CacheId, Gate, Graph, Half, Norm, Op, Rope, Unary, ValueId, WeightId};
 
 /// Ops that run together.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,21 @@ pub enum Work {
     Op(Op),
     /// Products of the same rows.
     Products(Products),
+    /// A norm whose result is added to another value.
+    NormAdd(NormAdd),
+}
+
+/// `norm(x) + residual`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormAdd {
+    /// The rows.
+    pub x: ValueId,
+    /// Their norm.
+    pub norm: Norm,
+    /// What it is added to.
+    pub residual: ValueId,
+    /// The sum.
+    pub out: ValueId,
 }
 
 /// `x`, normalised first if there is a norm, times one or more weights.
@@ -49,16 +64,17 @@ pub struct Product {
 pub enum Part {
     /// `y + bias`.
     Bias(WeightId),
-    /// The norm of each head.
-    HeadNorm(Norm),
+    /// The norm of each head, or of the row.
+    Norm(Norm),
     /// Rotary embedding.
     Rope(Rope),
     /// `f(y)`.
-    Activate(Activation),
+    Unary(Unary),
     /// `y` is a gate, which another product's tail uses with [`Part::GatedBy`].
     Gate,
-    /// `f(gate) * y`. The number is the index of the gate's product in the group.
-    GatedBy(usize, Activation),
+    /// The gate and `y` become one number, see [`super::Gate`]. The number is the index of the gate's product
+    /// in the group.
+    GatedBy(usize, Gate),
     /// `y + residual`.
     Add(ValueId),
     /// Writes `y` to a cache.
@@ -82,6 +98,7 @@ impl Group {
                 });
                 std::iter::once(products.x).chain(added).collect()
             }
+            Work::NormAdd(NormAdd { x, residual, .. }) => vec![*x, *residual],
         }
     }
 
@@ -90,6 +107,7 @@ impl Group {
         match &self.work {
             Work::Op(op) => op.out().into_iter().collect(),
             Work::Products(products) => products.products.iter().filter_map(|product| product.out).collect(),
+            Work::NormAdd(NormAdd { out, .. }) => vec![*out],
         }
     }
 }
@@ -99,6 +117,11 @@ pub trait Fuses {
     /// Whether the device supports this part. A tail ends before a part that it does not support.
     fn takes(&self, _part: &Part) -> bool {
         true
+    }
+
+    /// Whether the device runs a norm and the addition of its result to another value together.
+    fn adds_norms(&self) -> bool {
+        false
     }
 
     /// Whether the device can run these products as one group. It is never asked about a single product
@@ -113,7 +136,9 @@ pub fn unfused(graph: &Graph) -> Vec<Group> {
 
 /// The graph's ops in groups that the device accepts, in the order in which they run.
 pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
-    let mut fuser = Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; graph.ops.len()] };
+    let n_ops = graph.ops.len();
+    let mut fuser =
+        Fuser { graph, uses: Uses::of(graph), device, taken: vec![false; n_ops], normed: vec![0; n_ops] };
     let mut groups: Vec<Group> = Vec::new();
     for i in 0..graph.ops.len() {
         if let Op::MatMul { x, .. } = graph.ops[i]
@@ -121,6 +146,9 @@ pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
         {
             groups.extend(fuser.group(x, i));
         }
+    }
+    if device.adds_norms() {
+        groups.extend((0..graph.ops.len()).filter_map(|i| fuser.norm_add(i)).collect::<Vec<_>>());
     }
     let alone = graph.ops.iter().enumerate().filter(|(i, _)| !fuser.taken[*i]);
     groups.extend(alone.map(|(i, op)| Group::op(i, op)));
@@ -134,6 +162,8 @@ struct Fuser<'a, D> {
     device: &'a D,
     /// For each op, whether it is in a group.
     taken: Vec<bool>,
+    /// For each norm, the products that groups compute it for. Groups of the same rows each compute it.
+    normed: Vec<usize>,
 }
 
 /// A product and its tail, before it is in a group.
@@ -190,6 +220,19 @@ impl<D: Fuses> Fuser<'_, D> {
         (0..=alone.tail.len()).rev().find_map(|n| self.take(x, &[alone.cut(n)]))
     }
 
+    /// The norm of op `i` and the addition of its result, if nothing else reads that.
+    fn norm_add(&mut self, i: usize) -> Option<Group> {
+        let Op::Norm { x, norm, out: y } = self.graph.ops[i] else { return None };
+        let [reader] = *self.uses.readers(y) else { return None };
+        let Op::Add { a, b, out } = self.graph.ops[reader] else { return None };
+        if self.taken[i] || self.taken[reader] || self.graph.logits == Some(y) {
+            return None;
+        }
+        (self.taken[i], self.taken[reader]) = (true, true);
+        let residual = if a == y { b } else { a };
+        Some(Group { work: Work::NormAdd(NormAdd { x, norm, residual, out }), last_op: reader })
+    }
+
     /// The product of an op, with the longest tail that the graph allows.
     fn candidate(&self, op: usize) -> Option<Candidate> {
         let Op::MatMul { weight, out, .. } = self.graph.ops[op] else { return None };
@@ -202,19 +245,15 @@ impl<D: Fuses> Fuser<'_, D> {
             let next = &self.graph.ops[reader];
             let part = match *next {
                 Op::Bias { bias, .. } => Part::Bias(bias),
-                Op::Norm { norm, .. }
-                    if self.graph.weight(norm.weight).n_cols < self.graph.value(y).width =>
-                {
-                    Part::HeadNorm(norm)
-                }
+                Op::Norm { norm, .. } => Part::Norm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
-                Op::Activate { f, .. } => Part::Activate(f),
+                Op::Unary { f, .. } => Part::Unary(f),
                 Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
                 Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
                 Op::Gated { gate, up, .. } if gate != up => match gate == y {
                     true => Part::Gate,
                     // `pair` finds the gate's product.
-                    false => Part::GatedBy(usize::MAX, Activation::Silu),
+                    false => Part::GatedBy(usize::MAX, Activation::Silu.into()),
                 },
                 _ => break,
             };
@@ -241,7 +280,7 @@ impl<D: Fuses> Fuser<'_, D> {
                 .position(|p| std::mem::discriminant(p) == std::mem::discriminant(&part))?;
             Some((at, candidate.ops[at + 1]))
         };
-        let by = Part::GatedBy(usize::MAX, Activation::Silu);
+        let by = Part::GatedBy(usize::MAX, Activation::Silu.into());
         for i in 0..all.len() {
             let pair = gated(&all[i], by).map(|(at, op)| {
                 (at, op, (0..i).find(|gate| gated(&all[*gate], Part::Gate).is_some_and(|(_, g)| g == op)))
@@ -272,12 +311,12 @@ impl<D: Fuses> Fuser<'_, D> {
     fn take(&mut self, x: ValueId, candidates: &[Candidate]) -> Option<Group> {
         let mut ops: Vec<usize> = candidates.iter().flat_map(|candidate| &candidate.ops).copied().collect();
         let products: Vec<Product> = candidates.iter().map(Candidate::product).collect();
-        let n_readers = self.uses.readers(x).len();
-        let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && n_readers == candidates.len());
+        let readers = self.uses.readers(x);
+        let are_products = readers.iter().all(|i| matches!(self.graph.ops[*i], Op::MatMul { .. }));
+        let n_readers = readers.len();
+        let norm = self.uses.maker(x).filter(|i| !self.taken[*i] && are_products);
         let norm = norm.and_then(|i| match self.graph.ops[i] {
-            Op::Norm { x: before, norm, .. }
-                if self.graph.weight(norm.weight).n_cols == self.graph.value(x).width =>
-            {
+            Op::Norm { x: before, norm, .. } if norm.run == self.graph.value(x).width => {
                 Some((i, before, norm))
             }
             _ => None,
@@ -291,11 +330,15 @@ impl<D: Fuses> Fuser<'_, D> {
             if (is_plain && work.norm.is_none()) || !self.device.accepts(self.graph, &work) {
                 continue;
             }
-            ops.extend(norm_op);
             let last_op = ops.iter().copied().max()?;
             if !self.can_run_at(&ops, &work, last_op) {
                 return None;
             }
+            // Once all who read the norm's result compute it themselves, it has no place of its own.
+            ops.extend(norm_op.filter(|i| {
+                self.normed[*i] += candidates.len();
+                self.normed[*i] == n_readers
+            }));
             ops.iter().for_each(|i| self.taken[*i] = true);
             return Some(Group { work: Work::Products(work), last_op });
         }
@@ -333,113 +376,4 @@ pub fn stacks(graph: &Graph, device: &impl Fuses) -> Vec<Products> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::testing::{Layers, layers};
-    use crate::quant::Format;
-
-    /// A device that accepts what `F` returns true for.
-    struct Device<F>(F);
-
-    impl<F: Fn(&Products) -> bool> Fuses for Device<F> {
-        fn accepts(&self, _: &Graph, products: &Products) -> bool {
-            (self.0)(products)
-        }
-    }
-
-    fn graph() -> Graph {
-        layers(Layers::of(Format::Q4_0), &[1]).graph
-    }
-
-    fn tails(groups: &[Group]) -> Vec<String> {
-        let name = |part: &Part| match part {
-            Part::Bias(_) => "bias",
-            Part::HeadNorm(_) => "norm",
-            Part::Rope(_) => "rope",
-            Part::Activate(_) => "activate",
-            Part::Gate => "gate",
-            Part::GatedBy(..) => "gated",
-            Part::Add(_) => "add",
-            Part::KvWrite(_, Half::Keys) => "keys",
-            Part::KvWrite(_, Half::Values) => "values",
-        };
-        let tail = |product: &Product| product.tail.iter().map(name).collect::<Vec<_>>().join(" ");
-        groups
-            .iter()
-            .map(|group| match &group.work {
-                Work::Op(_) => "op".into(),
-                Work::Products(products) => {
-                    let tails: Vec<String> = products.products.iter().map(tail).collect();
-                    format!("{}[{}]", if products.norm.is_some() { "norm " } else { "" }, tails.join(", "))
-                }
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_layer_is_five_groups_if_all_are_accepted() {
-        let groups = fuse(&graph(), &Device(|_: &Products| true));
-        let layer = ["norm [rope, rope keys, values]", "op", "[add]", "norm [gate, gated]", "[add]"];
-        assert_eq!(tails(&groups), [&layer[..], &["op", "norm []"]].concat());
-        // Only queries: keys and values go to the cache.
-        assert_eq!(groups[0].outs().len(), 1);
-    }
-
-    #[test]
-    fn nothing_is_fused_if_nothing_is_accepted() {
-        let graph = graph();
-        assert_eq!(fuse(&graph, &Device(|_: &Products| false)), unfused(&graph));
-    }
-
-    /// A device that supports only parts that work on each column.
-    struct Columns;
-
-    impl Fuses for Columns {
-        fn takes(&self, part: &Part) -> bool {
-            !matches!(part, Part::HeadNorm(_) | Part::Rope(_) | Part::KvWrite(..))
-        }
-
-        fn accepts(&self, _: &Graph, _: &Products) -> bool {
-            true
-        }
-    }
-
-    #[test]
-    fn tails_end_before_an_unsupported_part() {
-        let graph = layers(Layers { biases: true, ..Layers::of(Format::Q4_0) }, &[1]).graph;
-        let layer = ["norm [bias, bias, bias]", "op", "op", "op", "op", "op", "[bias add]"];
-        assert_eq!(tails(&fuse(&graph, &Columns))[..7], layer);
-    }
-
-    #[test]
-    fn every_op_is_in_one_group_whatever_is_accepted() {
-        let graph = graph();
-        let n_ops = graph.ops.len();
-        for declined in [Part::Gate, Part::KvWrite(CacheId(0), Half::Keys)] {
-            let accepts = |products: &Products| {
-                products.products.iter().flat_map(|product| &product.tail).all(|part| *part != declined)
-            };
-            let groups = fuse(&graph, &Device(accepts));
-            let in_groups: usize = groups
-                .iter()
-                .map(|group| match &group.work {
-                    Work::Op(_) => 1,
-                    Work::Products(Products { norm, products, .. }) => {
-                        // A gated pair is one op but has a part in both tails.
-                        let parts = products.iter().flat_map(|product| &product.tail);
-                        let n_parts = parts.filter(|part| **part != Part::Gate).count();
-                        usize::from(norm.is_some()) + products.len() + n_parts
-                    }
-                })
-                .sum();
-            assert_eq!(in_groups, n_ops, "{:?}", tails(&groups));
-            assert!(groups.is_sorted_by_key(|group| group.last_op));
-        }
-    }
-
-    #[test]
-    fn a_device_that_takes_two_products_leaves_the_third_alone() {
-        let groups = fuse(&graph(), &Device(|products: &Products| products.products.len() < 3));
-        assert_eq!(tails(&groups)[..3], ["op", "[rope, rope keys]", "[values]"]);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use half::f16;
 pub struct Interpreter<'g> {
     graph: &'g Graph,
     weights: Vec<Vec<f32>>,
-    /// Keys and values of each layer, `[cells, width]`.
+    /// Keys and values of each layer, each `[cells, width]`.
     pool: Vec<[Vec<f16>; 2]>,
     /// `[rows, width]` of each value after the last step; inputs are set here.
     pub values: Vec<Vec<f32>>,
@@ -21,7 +21,7 @@ impl<'g> Interpreter<'g> {
     /// `weights[i]` holds the dequantised numbers of `graph.weights[i]`, row-major.
     pub fn new(graph: &'g Graph, weights: Vec<Vec<f32>>, capacity: Capacity) -> Self {
         let cells = capacity.cells() as usize;
-        let pool = |cache: &Cache| [(); 2].map(|()| vec![f16::ZERO; cells * cache.width]);
+        let pool = |cache: &Cache| [cache.keys, cache.values].map(|n| vec![f16::ZERO; cells * n]);
         Self {
             graph,
             weights,
@@ -57,22 +57,27 @@ impl<'g> Interpreter<'g> {
         let value = |id: ValueId| self.values[id.0].as_slice();
         let width = |id: ValueId| self.graph.value(id).width;
         match *op {
-            Op::Embed { weight, .. } => {
+            Op::Embed { weight, by, .. } => {
                 let n = self.graph.weight(weight).n_cols;
-                let id = |token: &Token| match token.id & Token::FROM_SLOT {
-                    0 => token.id as usize,
-                    bit => self.slots[(token.id - bit) as usize] as usize,
+                let row = |token: &Token| match (by, token.id & Token::FROM_SLOT) {
+                    (Index::Position, _) => token.position as usize,
+                    (Index::Id, 0) => token.id as usize,
+                    (Index::Id, bit) => self.slots[(token.id - bit) as usize] as usize,
                 };
-                step.tokens.iter().flat_map(|t| &weights[weight.0][id(t) * n..][..n]).copied().collect()
+                step.tokens.iter().flat_map(|t| &weights[weight.0][row(t) * n..][..n]).copied().collect()
             }
-            Op::Norm { x, norm, .. } => value(x)
-                .chunks_exact(self.graph.weight(norm.weight).n_cols)
-                .flat_map(|row| {
-                    let mean = row.iter().map(|v| v * v).sum::<f32>() / row.len() as f32;
-                    let scale = 1.0 / (mean + norm.eps).sqrt();
-                    row.iter().zip(&weights[norm.weight.0]).map(move |(v, w)| v * scale * w)
-                })
-                .collect(),
+            Op::Norm { x, norm, .. } => {
+                let mut y = value(x).to_vec();
+                y.chunks_exact_mut(norm.run).for_each(|run| normalise(norm, run));
+                let numbers = |id: WeightId| weights[id.0].iter().cycle();
+                if let Some(weight) = norm.weight {
+                    y.iter_mut().zip(numbers(weight)).for_each(|(y, w)| *y *= w);
+                }
+                if let Some(bias) = norm.bias {
+                    y.iter_mut().zip(numbers(bias)).for_each(|(y, b)| *y += b);
+                }
+                y
+            }
             Op::MatMul { x, weight, .. } => value(x)
                 .chunks_exact(width(x))
                 .flat_map(|row| weights[weight.0].chunks_exact(row.len()).map(|w| dot(row, w)))
@@ -97,20 +102,21 @@ impl<'g> Interpreter<'g> {
                         let page = step.pages[(sequence * step.max_pages + position / PAGE) as usize];
                         Some((page * PAGE + position % PAGE) as usize)
                     };
-                    attention(value(q), (keys, values), cell, f16::to_f32, shape, step)
+                    self.attention(value(q), (keys, values), cell, f16::to_f32, shape, step)
                 }
                 None => {
                     let row = |sequence, position| {
                         step.tokens.iter().position(|t| (t.sequence, t.position) == (sequence, position))
                     };
-                    attention(value(q), (value(k), value(v)), row, |x| x, shape, step)
+                    self.attention(value(q), (value(k), value(v)), row, |x| x, shape, step)
                 }
             },
-            Op::Activate { x, f, .. } => value(x).iter().map(|x| activate(f, *x)).collect(),
+            Op::Unary { x, f, .. } => value(x).iter().map(|x| unary(f, *x)).collect(),
             Op::Gated { gate, up, f, .. } => {
-                value(gate).iter().zip(value(up)).map(|(g, u)| activate(f, *g) * u).collect()
+                value(gate).iter().zip(value(up)).map(|(g, u)| gated(f, *g, *u)).collect()
             }
             Op::Add { a, b, .. } => value(a).iter().zip(value(b)).map(|(a, b)| a + b).collect(),
+            Op::Mul { a, b, .. } => value(a).iter().zip(value(b)).map(|(a, b)| a * b).collect(),
             Op::SelectRows { x, .. } => {
                 let n = width(x);
                 step.outputs.iter().flat_map(|o| &value(x)[o.row as usize * n..][..n]).copied().collect()
@@ -128,7 +134,50 @@ impl<'g> Interpreter<'g> {
                 let (a, b) = if rope.neox { (i, i + half) } else { (2 * i, 2 * i + 1) };
                 let turn = position * (turns[i] / factors[i]);
                 let (sin, cos) = ((turn - turn.round()) * std::f32::consts::TAU).sin_cos();
+                let (sin, cos) = (rope.magnitude * sin, rope.magnitude * cos);
                 (out[a], out[b]) = (out[a] * cos - out[b] * sin, out[a] * sin + out[b] * cos);
+            }
+        }
+        y
+    }
+
+    /// Attention of `q` over keys and values `[places, width]`. `place(sequence, position)` is the row of a
+    /// position.
+    fn attention<T: Copy>(
+        &self,
+        q: &[f32],
+        (keys, values): (&[T], &[T]),
+        place: impl Fn(u32, u32) -> Option<usize>,
+        number: impl Fn(T) -> f32,
+        shape: Attention,
+        step: &Step,
+    ) -> Vec<f32> {
+        let Attention { n_heads, n_kv_heads, head_dim, value_dim, window, .. } = shape;
+        let mut y = vec![0.0; q.len() / head_dim * value_dim];
+        for (i, out) in y.chunks_exact_mut(value_dim).enumerate() {
+            let Token { position, sequence, .. } = step.tokens[i / n_heads];
+            let (head, kv_head) = (i % n_heads, i % n_heads / (n_heads / n_kv_heads));
+            let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
+            let seen: Vec<(u32, usize)> = (first..=position)
+                .filter_map(|p| Some((p, place(sequence, p)? * n_kv_heads + kv_head)))
+                .collect();
+            let query = &q[i * head_dim..][..head_dim];
+            let score = |(p, at): &(u32, usize)| {
+                let key = &keys[at * head_dim..];
+                let dot = query.iter().zip(key).map(|(q, k)| q * number(*k)).sum::<f32>();
+                let score = shape.scale_at(position) * dot;
+                let score = shape.soft_cap.map_or(score, |cap| unary(Unary::SoftCap(cap), score));
+                score - shape.slope(head) * (position - p) as f32
+            };
+            let scores: Vec<f32> = seen.iter().map(score).collect();
+            let sink = shape.sinks.map(|sinks| self.weights[sinks.0][head]);
+            let top = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
+            let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();
+            let total = weights.iter().sum::<f32>() + sink.map_or(0.0, |sink| (sink - top).exp());
+            for (weight, (_, at)) in weights.iter().zip(&seen) {
+                for (o, v) in out.iter_mut().zip(&values[at * value_dim..]) {
+                    *o += weight / total * number(*v);
+                }
             }
         }
         y
@@ -137,45 +186,57 @@ impl<'g> Interpreter<'g> {
 
 /// `f(x)`.
 pub fn activate(f: Activation, x: f32) -> f32 {
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
     match f {
-        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Silu => x * sigmoid(x),
         Activation::Gelu => 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
+        Activation::GeluErf => 0.5 * x * (1.0 + erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2) as f32),
+        Activation::GeluQuick => x * sigmoid(1.702 * x),
+        Activation::Relu => x.max(0.0),
+        Activation::ReluSquared => x.max(0.0) * x.max(0.0),
     }
 }
 
-/// Attention of `q` over keys and values `[places, width]`. `place(sequence, position)` is the row of a
-/// position.
-fn attention<T: Copy>(
-    q: &[f32],
-    (keys, values): (&[T], &[T]),
-    place: impl Fn(u32, u32) -> Option<usize>,
-    number: impl Fn(T) -> f32,
-    shape: Attention,
-    step: &Step,
-) -> Vec<f32> {
-    let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
-    let mut y = vec![0.0; q.len()];
-    for (i, out) in y.chunks_exact_mut(head_dim).enumerate() {
-        let Token { position, sequence, .. } = step.tokens[i / n_heads];
-        let kv_head = i % n_heads / (n_heads / n_kv_heads);
-        let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
-        // Where the head's key and value start, for each position that the row attends to.
-        let places = (first..=position).filter_map(|position| place(sequence, position));
-        let places: Vec<usize> = places.map(|place| (place * n_kv_heads + kv_head) * head_dim).collect();
-        let query = &q[i * head_dim..][..head_dim];
-        let score =
-            |at: &usize| scale * query.iter().zip(&keys[*at..]).map(|(q, k)| q * number(*k)).sum::<f32>();
-        let scores: Vec<f32> = places.iter().map(score).collect();
-        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f32> = scores.iter().map(|s| (s - top).exp()).collect();
-        let total: f32 = weights.iter().sum();
-        for (weight, &at) in weights.iter().zip(&places) {
-            for (o, v) in out.iter_mut().zip(&values[at..]) {
-                *o += weight / total * number(*v);
-            }
-        }
+/// `f(x)`.
+pub fn unary(f: Unary, x: f32) -> f32 {
+    match f {
+        Unary::Activation(f) => activate(f, x),
+        Unary::Scale(factor) => factor * x,
+        Unary::SoftCap(cap) => cap * (x / cap).tanh(),
+        Unary::Clamp(limit) => x.clamp(-limit, limit),
     }
-    y
+}
+
+/// See [`Gate`].
+pub fn gated(Gate { f, limit }: Gate, gate: f32, up: f32) -> f32 {
+    match limit {
+        None => activate(f, gate) * up,
+        Some(limit) => activate(f, gate.min(limit)) * (up.clamp(-limit, limit) + 1.0),
+    }
+}
+
+/// The norm of a run, before weight and bias. Sums are f64, as in [`dot`].
+fn normalise(norm: Norm, run: &mut [f32]) {
+    let mean = |f: &dyn Fn(f64) -> f64| run.iter().map(|x| f(f64::from(*x))).sum::<f64>() / run.len() as f64;
+    let middle = match norm.kind {
+        NormKind::Rms => 0.0,
+        NormKind::Layer => mean(&|x| x),
+    };
+    let scale = 1.0 / (mean(&|x| (x - middle) * (x - middle)) + f64::from(norm.eps)).sqrt();
+    run.iter_mut().for_each(|x| *x = ((f64::from(*x) - middle) * scale) as f32);
+}
+
+/// The error function, by a series of positive terms (DLMF 7.6.2); beyond 6 it is ±1.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp()
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -199,4 +260,86 @@ fn likeliest(row: &[f32], target: u32) -> Chosen {
     let sum: f32 = row.iter().map(|v| (v - logit).exp()).sum();
     let target_logit = row[(target as usize).min(row.len() - 1)];
     Chosen { id: index as u32, logit, log_sum: sum.ln(), target_logit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: f32, expected: f32) {
+        assert!((found - expected).abs() < 1e-5 * expected.abs().max(0.01), "{found} {expected}");
+    }
+
+    /// At 1 and -2, as tables of the normal distribution and of e^x give them.
+    #[test]
+    fn activations_are_those_of_tables() {
+        for (f, at_1, at_minus_2) in [
+            (Activation::Silu, 0.731_058_6, -0.238_405_84),
+            (Activation::GeluErf, 0.841_344_8, -0.045_500_264),
+            (Activation::GeluQuick, 0.845_795_8, -0.064_341_38),
+            (Activation::Relu, 1.0, 0.0),
+            (Activation::ReluSquared, 1.0, 0.0),
+        ] {
+            close(activate(f, 1.0), at_1);
+            close(activate(f, -2.0), at_minus_2);
+        }
+        // The approximation differs by less than 4e-4.
+        assert!((activate(Activation::Gelu, 1.0) - 0.841_344_8).abs() < 4e-4);
+        close(activate(Activation::ReluSquared, 3.0), 9.0);
+        close(unary(Unary::SoftCap(2.0), 2.0), 2.0 * 0.761_594_2);
+        close(unary(Unary::Clamp(2.0), -5.0), -2.0);
+        close(gated(Activation::Relu.into(), 2.0, 3.0), 6.0);
+        close(gated(Gate { f: Activation::Relu, limit: Some(1.5) }, 2.0, -3.0), 1.5 * -0.5);
+    }
+
+    #[test]
+    fn norms_are_those_of_their_papers() {
+        let norm = |kind, eps| Norm { kind, run: 4, weight: None, bias: None, eps };
+        let mut rms = [1.0, -1.0, 7.0, 7.0];
+        normalise(norm(NormKind::Rms, 0.0), &mut rms);
+        rms.iter().zip([0.2, -0.2, 1.4, 1.4]).for_each(|(x, y)| close(*x, y));
+        let mut layer = [1.0, 3.0, 5.0, 3.0];
+        // The variance is 2.
+        normalise(norm(NormKind::Layer, 2.0), &mut layer);
+        layer.iter().zip([-1.0, 0.0, 1.0, 0.0]).for_each(|(x, y)| close(*x, y));
+    }
+
+    /// The slopes that the paper gives for 8 heads, and those of its authors' code for 6.
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        let slopes = |n_heads: usize| {
+            let shape = Attention { alibi: Some(8.0), ..Attention::new(n_heads, 1, 2) };
+            (0..n_heads).map(|head| (1.0 / shape.slope(head)).round() as u32).collect::<Vec<_>>()
+        };
+        assert_eq!(slopes(8), [2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!(slopes(6), [4, 16, 64, 256, 2, 8]);
+    }
+
+    /// A row's own key has a score of 0.5; a sink of the same score takes half of the weight.
+    #[test]
+    fn a_sink_takes_weight_away() {
+        let mut g = Builder::default();
+        let [q, k, v] = [(); 3].map(|()| g.value(Domain::Tokens, 2));
+        let sinks = g.constant(vec![0.5]);
+        let shape = Attention { scale: 0.25, sinks: Some(sinks), ..Attention::new(1, 1, 2) };
+        let out = g.attention_without_cache(q, k, v, shape);
+        let graph = g.finish();
+        let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: 1, pages: 1 };
+        let mut interpreter = Interpreter::new(&graph, vec![vec![0.5]], capacity);
+        for (id, row) in [(q, [1.0, 2.0]), (k, [2.0, 0.0]), (v, [6.0, -4.0])] {
+            interpreter.values[id.0] = row.to_vec();
+        }
+        let tokens = [Token::default()];
+        interpreter.step(&Step { tokens: &tokens, outputs: &[], choices: &[], pages: &[0], max_pages: 1 });
+        assert_eq!(interpreter.values[out.0], [3.0, -2.0]);
+    }
+
+    #[test]
+    fn scales_grow_in_steps() {
+        let growth = Some(Growth { every: 8, factor: 0.5 });
+        let shape = Attention { scale: 2.0, growth, ..Attention::new(1, 1, 2) };
+        close(shape.scale_at(7), 2.0);
+        close(shape.scale_at(8), 2.0 * (1.0 + 0.5 * 2.0_f32.ln()));
+        close(shape.scale_at(31), 2.0 * (1.0 + 0.5 * 4.0_f32.ln()));
+    }
 }

@@ -15,7 +15,7 @@ pub mod testing;
 pub mod uses;
 
 pub use builder::Builder;
-pub use choice::{BIN, BINS, Choice, IN_PROMPT};
+pub use choice::{BIN, BINS, Choice, IN_PROMPT, allows};
 pub use step::{Capacity, Chosen, KvFormat, Output, PAGE, Step, Token};
 
 /// Index into [`Graph::values`].
@@ -48,7 +48,7 @@ pub struct Value {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Rows of a tensor in the model file, starting at `first_row`. A tensor `[n_experts, n_rows, n_cols]`
-    /// has `n_experts * n_rows` rows; each expert is `n_rows` of them.
+    /// has `n_experts * n_rows` rows; each expert is `n_rows` of them. A vector's rows are its numbers.
     Tensor {
         /// The tensor's name.
         name: String,
@@ -82,17 +82,40 @@ pub struct Weight {
     pub n_cols: usize,
 }
 
-/// Root mean square norm (arXiv 1910.07467): `x / sqrt(mean(x²) + eps) * weight`. It applies to runs of as
-/// many floats as the weight has: to whole rows, or to each head.
+/// How a norm measures a run of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x²) + eps)` (arXiv 1910.07467).
+    Rms,
+    /// `(x - mean(x)) / sqrt(variance(x) + eps)` (arXiv 1607.06450).
+    Layer,
+}
+
+/// A norm of each run of `run` floats: of whole rows, or of each head. The result is multiplied by the weight
+/// and then the bias is added. Both are vectors as long as a run, which all runs share, or as long as a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    /// A vector, as long as a run.
-    pub weight: WeightId,
-    /// Added to the mean square.
+    /// How a run is measured.
+    pub kind: NormKind,
+    /// Floats per run; divides the row's width.
+    pub run: usize,
+    /// Multiplies the result.
+    pub weight: Option<WeightId>,
+    /// Added to the result.
+    pub bias: Option<WeightId>,
+    /// Added to the mean square or the variance.
     pub eps: f32,
 }
 
-/// The shape of a rotary embedding (arXiv 2104.09864).
+impl Norm {
+    /// The vectors that it reads.
+    pub fn vectors(&self) -> impl Iterator<Item = WeightId> {
+        self.weight.into_iter().chain(self.bias)
+    }
+}
+
+/// The shape of a rotary embedding (arXiv 2104.09864). Scalings for long contexts (linear, llama3, YaRN, long
+/// rope) are in its numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
     /// Heads per row.
@@ -107,21 +130,77 @@ pub struct Rope {
     pub turns: WeightId,
     /// `n_rot / 2` numbers by which `turns` are divided.
     pub factors: WeightId,
+    /// Factor on the rotated floats: the attention factor of YaRN and long rope, otherwise 1.
+    pub magnitude: f32,
 }
 
-/// The shape of attention.
+/// The shape of attention. A query's score of a key is `q·k * scale`, then soft-capped, then biased; its
+/// weights are the softmax of all scores and the sink.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads.
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Floats per head.
+    /// Floats per head of queries and keys.
     pub head_dim: usize,
+    /// Floats per head of values and of the result.
+    pub value_dim: usize,
     /// Factor on q·k.
     pub scale: f32,
+    /// How the scale grows with the row's position; none: it does not.
+    pub growth: Option<Growth>,
     /// Positions that a row attends to, its own included; 0: all.
     pub window: u32,
+    /// Scores become `cap * tanh(score / cap)` (arXiv 2408.00118).
+    pub soft_cap: Option<f32>,
+    /// ALiBi (arXiv 2108.12409): scores lose [`Self::slope`] for each position between key and row. This is
+    /// the exponent of the last head's slope: 8 in the paper.
+    pub alibi: Option<f32>,
+    /// A vector with a score for each head that takes part in its softmax, but has no value.
+    pub sinks: Option<WeightId>,
+}
+
+/// A scale that grows with the position p: `1 + factor * ln(1 + floor(p / every))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// Positions between steps; 0 counts as 1.
+    pub every: u32,
+    /// Factor on the logarithm.
+    pub factor: f32,
+}
+
+impl Attention {
+    /// Plain attention: heads of one length, scaled by `1 / sqrt(head_dim)`.
+    pub fn new(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            growth: None,
+            window: 0,
+            soft_cap: None,
+            alibi: None,
+            sinks: None,
+        }
+    }
+
+    /// The factor on q·k at this position.
+    pub fn scale_at(&self, position: u32) -> f32 {
+        let grown = |g: Growth| 1.0 + g.factor * (1.0 + (position / g.every.max(1)) as f32).ln();
+        self.scale * self.growth.map_or(1.0, grown)
+    }
+
+    /// What a head's scores lose for each position between key and row. Numbers of heads that are not powers
+    /// of two take every other slope of twice as many heads, as the paper's authors do.
+    pub fn slope(&self, head: usize) -> f32 {
+        let Some(exponent) = self.alibi else { return 0.0 };
+        let n = 1 << self.n_heads.max(1).ilog2();
+        let power = if head < n { (head + 1) as f32 } else { (head - n) as f32 + 0.5 };
+        (-exponent * power / n as f32).exp2()
+    }
 }
 
 /// An activation function.
@@ -131,6 +210,64 @@ pub enum Activation {
     Silu,
     /// `x * Φ(x)` by its tanh approximation (arXiv 1606.08415).
     Gelu,
+    /// `x * Φ(x)`.
+    GeluErf,
+    /// `x * Φ(x)` by its approximation `x * sigmoid(1.702 x)`.
+    GeluQuick,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²` (arXiv 2109.08668).
+    ReluSquared,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 6] = [
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluErf,
+        Activation::GeluQuick,
+        Activation::Relu,
+        Activation::ReluSquared,
+    ];
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unary {
+    /// An activation.
+    Activation(Activation),
+    /// `factor * x`.
+    Scale(f32),
+    /// `cap * tanh(x / cap)` (arXiv 2408.00118).
+    SoftCap(f32),
+    /// x, but at least `-limit` and at most `limit`.
+    Clamp(f32),
+}
+
+/// How a gate and its partner become one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gate {
+    /// Applied to the gate.
+    pub f: Activation,
+    /// Without a limit, the result is `f(gate) * up` (arXiv 2002.05202). With one, it is
+    /// `f(min(gate, limit)) * (clamp(up, -limit, limit) + 1)`, as in gpt-oss (arXiv 2508.10925).
+    pub limit: Option<f32>,
+}
+
+impl From<Activation> for Gate {
+    fn from(f: Activation) -> Self {
+        Self { f, limit: None }
+    }
+}
+
+/// What chooses the row of an embedding table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Index {
+    /// The token's id.
+    Id,
+    /// Its position.
+    Position,
 }
 
 /// Keys or values.
@@ -149,35 +286,47 @@ pub struct CacheId(pub usize);
 /// A layer's part of the KV pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Floats of the keys of one position, and of its values.
-    pub width: usize,
+    /// Floats of the keys of one position.
+    pub keys: usize,
+    /// Floats of the values of one position.
+    pub values: usize,
+}
+
+impl Cache {
+    /// Floats of one position.
+    pub fn width(&self) -> usize {
+        self.keys + self.values
+    }
 }
 
 /// One operation. The fields are those of its formula. No two ops write the same value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
-    /// `out[t] = weight[token id of t]`.
-    Embed { weight: WeightId, out: ValueId },
+    /// `out[t] = weight[id or position of t]`.
+    Embed { weight: WeightId, by: Index, out: ValueId },
     /// See [`Norm`].
     Norm { x: ValueId, norm: Norm, out: ValueId },
     /// `out = x · weightᵀ`.
     MatMul { x: ValueId, weight: WeightId, out: ValueId },
     /// `out = x + bias`, for each row.
     Bias { x: ValueId, bias: WeightId, out: ValueId },
-    /// Rotary embedding: pair i is rotated by `position * turns[i] / factors[i]` full turns.
+    /// Rotary embedding: pair i is rotated by `position * turns[i] / factors[i]` full turns, and multiplied
+    /// by the magnitude. The rest of a head is copied.
     Rope { x: ValueId, rope: Rope, out: ValueId },
     /// Writes the step's keys or values to a cache, as f16.
     KvWrite { x: ValueId, cache: CacheId, half: Half },
-    /// Causal attention. With a cache, over the sequence's keys and values there; `k` and `v` are written to
-    /// it before. Without a cache, over the step's rows of the same sequence.
+    /// Causal attention, see [`Attention`]. With a cache, over the sequence's keys and values there; `k` and
+    /// `v` are written to it before. Without a cache, over the step's rows of the same sequence.
     Attention { q: ValueId, k: ValueId, v: ValueId, cache: Option<CacheId>, shape: Attention, out: ValueId },
     /// `out = f(x)`.
-    Activate { x: ValueId, f: Activation, out: ValueId },
-    /// `out = f(gate) * up` (arXiv 2002.05202).
-    Gated { gate: ValueId, up: ValueId, f: Activation, out: ValueId },
+    Unary { x: ValueId, f: Unary, out: ValueId },
+    /// See [`Gate`].
+    Gated { gate: ValueId, up: ValueId, f: Gate, out: ValueId },
     /// `out = a + b`.
     Add { a: ValueId, b: ValueId, out: ValueId },
+    /// `out = a * b`.
+    Mul { a: ValueId, b: ValueId, out: ValueId },
     /// `out[o] = x[row of output o]`: from token rows to output rows.
     SelectRows { x: ValueId, out: ValueId },
 }
@@ -192,9 +341,10 @@ impl Op {
             | Op::Bias { out, .. }
             | Op::Rope { out, .. }
             | Op::Attention { out, .. }
-            | Op::Activate { out, .. }
+            | Op::Unary { out, .. }
             | Op::Gated { out, .. }
             | Op::Add { out, .. }
+            | Op::Mul { out, .. }
             | Op::SelectRows { out, .. } => Some(out),
             Op::KvWrite { .. } => None,
         }
@@ -210,12 +360,12 @@ impl Op {
             | Op::Bias { x, .. }
             | Op::Rope { x, .. }
             | Op::KvWrite { x, .. }
-            | Op::Activate { x, .. }
+            | Op::Unary { x, .. }
             | Op::SelectRows { x, .. } => vec![x],
             Op::Attention { q, cache: Some(_), .. } => vec![q],
             Op::Attention { q, k, v, cache: None, .. } => vec![q, k, v],
             Op::Gated { gate, up, .. } => vec![gate, up],
-            Op::Add { a, b, .. } => vec![a, b],
+            Op::Add { a, b, .. } | Op::Mul { a, b, .. } => vec![a, b],
         }
     }
 }

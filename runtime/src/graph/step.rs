@@ -1,7 +1,7 @@
 //! The input and output of a step: its rows, the outputs that are wanted, and the pages of the KV pool that
 //! its sequences use.
 
-use super::{Choice, Domain, Graph};
+use super::{Choice, Domain, Graph, Index, Op};
 use thiserror::Error;
 
 /// Positions per page of the KV pool.
@@ -50,7 +50,7 @@ impl KvFormat {
     /// Bytes of the keys and values of so many positions in a cache.
     pub fn bytes(self, cache: super::Cache, cells: u32) -> u64 {
         let KvFormat::F16 = self;
-        2 * 2 * cache.width as u64 * u64::from(cells)
+        2 * cache.width() as u64 * u64::from(cells)
     }
 }
 
@@ -193,6 +193,19 @@ pub enum StepError {
         /// Its sequence.
         sequence: u32,
     },
+    /// The model has no embedding for a row's position.
+    #[error(
+        "row {row} is at position {position}, but the model knows only {n_positions} positions; \
+         use a shorter context"
+    )]
+    Untrained {
+        /// The row.
+        row: usize,
+        /// Its position.
+        position: u32,
+        /// Rows of the table of positions.
+        n_positions: usize,
+    },
     /// A row's token id is not in the vocabulary, or its slot does not exist.
     #[error("row {row} has id {id:#x}; use a token id of the vocabulary, or a slot of the plan")]
     TokenId {
@@ -264,11 +277,14 @@ impl Step<'_> {
     }
 
     fn check_tokens(&self, graph: &Graph, capacity: Capacity) -> Result<(), StepError> {
-        let embeds = graph.ops.iter().filter_map(|op| match op {
-            super::Op::Embed { weight, .. } => Some(graph.weight(*weight).n_rows),
-            _ => None,
-        });
-        let n_vocab = embeds.min().unwrap_or(usize::MAX);
+        let rows = |index: Index| {
+            let embeds = graph.ops.iter().filter_map(move |op| match op {
+                Op::Embed { weight, by, .. } if *by == index => Some(graph.weight(*weight).n_rows),
+                _ => None,
+            });
+            embeds.min().unwrap_or(usize::MAX)
+        };
+        let (n_vocab, n_positions) = (rows(Index::Id), rows(Index::Position));
         let n_entries = self.pages.len() as u64;
         for (row, token) in self.tokens.iter().enumerate() {
             let &Token { id, position, sequence, cell } = token;
@@ -278,6 +294,9 @@ impl Step<'_> {
             };
             if !is_known {
                 return Err(StepError::TokenId { row, id });
+            }
+            if position as usize >= n_positions {
+                return Err(StepError::Untrained { row, position, n_positions });
             }
             if graph.caches.is_empty() {
                 continue;

@@ -4,11 +4,14 @@
 
 use super::interpreter::Interpreter;
 use super::{
-    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Output, PAGE, Rope, Source, Step, Token,
-    Value, ValueId, WeightId,
+    Activation, Attention, Builder, Capacity, Chosen, Domain, Graph, Norm, NormKind, Output, PAGE, Rope,
+    Source, Step, Token, Value, ValueId, WeightId,
 };
 use crate::quant::{BLOCK, Format};
 use std::future::Future;
+
+#[cfg(test)]
+pub mod cases;
 
 /// A graph on a device, with access to its values.
 pub trait Subject {
@@ -125,6 +128,7 @@ impl Case {
                 sink.write_vector(id, &floats(*format, bytes));
                 continue;
             }
+            let bytes = format.whole_blocks(bytes, self.graph.weights[i].n_cols);
             for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);
@@ -278,7 +282,7 @@ impl RopeShape {
         let turn = |i: usize| base.powf(-(i as f32) / half as f32) / std::f32::consts::TAU;
         let turns = g.constant((0..half).map(turn).collect());
         let factors = g.constant((0..half).map(divisor).collect());
-        Rope { n_heads, head_dim, n_rot, neox, turns, factors }
+        Rope { n_heads, head_dim, n_rot, neox, turns, factors, magnitude: 1.0 }
     }
 }
 
@@ -295,11 +299,17 @@ pub fn rope(shape: RopeShape, n_tokens: u32) -> Case {
 
 /// Attention with the pool's pages in reverse order, so that an ignored page table is noticed.
 pub fn attention(shape: Attention, n_tokens: u32) -> Case {
-    let mut g = Builder::default();
-    let n_kv = shape.n_kv_heads * shape.head_dim;
-    let q = g.value(Domain::Tokens, shape.n_heads * shape.head_dim);
-    let (k, v) = (g.value(Domain::Tokens, n_kv), g.value(Domain::Tokens, n_kv));
-    let cache = g.cache(n_kv);
+    attention_in(Builder::default(), shape, n_tokens)
+}
+
+fn attention_in(mut g: Builder, shape: Attention, n_tokens: u32) -> Case {
+    let [n_q, n_k, n_v] = [
+        shape.n_heads * shape.head_dim,
+        shape.n_kv_heads * shape.head_dim,
+        shape.n_kv_heads * shape.value_dim,
+    ];
+    let [q, k, v] = [n_q, n_k, n_v].map(|n| g.value(Domain::Tokens, n));
+    let cache = g.cache(n_k, n_v);
     g.attention(q, k, v, cache, shape);
     let mut case = Case::new(format!("attention {shape:?}, {n_tokens} rows"), g.finish(), n_tokens, 1e-3);
     case.pages.reverse();
@@ -309,19 +319,41 @@ pub fn attention(shape: Attention, n_tokens: u32) -> Case {
     case
 }
 
+/// Norms of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// None.
+    No,
+    /// Of each head, all with the same weight.
+    Heads,
+    /// Of each head, after the rotary embedding.
+    Turned,
+    /// Of whole rows.
+    Rows,
+    /// Layer norms of each head, each with its own weight.
+    Layer,
+}
+
 /// The layers of a small language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers {
-    /// The format of the matrices.
+    /// The format of the matrices. As in files, it is Q8_0 where rows are not whole blocks of it.
     pub format: Format,
-    /// The rotary embedding of queries. Keys have two heads.
+    /// The format of the value and down projections, which files of mixed types store with more bits.
+    pub finer: Format,
+    /// The rotary embedding of queries; none if `n_rot` is 0. Keys have two heads.
     pub rope: RopeShape,
     /// The number of layers.
     pub n_layers: usize,
     /// Whether the layers' projections have biases.
     pub biases: bool,
-    /// Whether each head of queries and keys is normalised.
-    pub head_norms: bool,
+    /// How queries and keys are normalised.
+    pub head_norms: HeadNorms,
+    /// Whether what attention gives is normalised before it is added, and what the feed-forward layer gives
+    /// is scaled.
+    pub post_norms: bool,
+    /// Queries, keys and values are at most this.
+    pub clamp: Option<f32>,
     /// Positions that a row attends to; 0: all.
     pub window: u32,
 }
@@ -330,29 +362,49 @@ impl Layers {
     /// One plain layer of four heads of 16.
     pub fn of(format: Format) -> Self {
         let rope = RopeShape { n_heads: 4, head_dim: 16, n_rot: 16, neox: false };
-        Self { format, rope, n_layers: 1, biases: false, head_norms: false, window: 0 }
+        Self {
+            format,
+            finer: format,
+            rope,
+            n_layers: 1,
+            biases: false,
+            head_norms: HeadNorms::No,
+            post_norms: false,
+            clamp: None,
+            window: 0,
+        }
     }
 }
 
-/// Widths of the residual stream, the feed-forward layer and the vocabulary.
+/// Widths of the residual stream, the feed-forward layer and the vocabulary; the first two are more where a
+/// block is longer.
 const N_EMBD: usize = 64;
 const N_FF: usize = 96;
 const N_VOCAB: usize = 70;
 
 /// A small language model, run in steps of these numbers of tokens. It tests fusion.
 pub fn layers(shape: Layers, steps: &[usize]) -> Case {
-    let Layers { format, rope: rope_shape, n_layers, biases, head_norms, window } = shape;
+    let Layers { format, finer, rope: rope_shape, n_layers, biases, head_norms, post_norms, clamp, window } =
+        shape;
+    let block = format.block_len().max(finer.block_len());
+    let (n_embd, n_ff) = (N_EMBD.next_multiple_of(block), N_FF.next_multiple_of(block));
+    let name = |part: &str, n_cols: usize| {
+        let format = if part.starts_with(['v', 'd']) { finer } else { format };
+        let is_whole = format.is_float() || n_cols.is_multiple_of(format.block_len());
+        let format = if is_whole { format } else { Format::Q8_0 };
+        format!("{}:{part}", format.name())
+    };
     let RopeShape { n_heads, head_dim, .. } = rope_shape;
-    let (n_kv_heads, scale) = (2, 1.0 / (head_dim as f32).sqrt());
+    let n_kv_heads = 2;
     let (n_q, n_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
-    let attention = Attention { n_heads, n_kv_heads, head_dim, scale, window };
+    let attention = Attention { window, ..Attention::new(n_heads, n_kv_heads, head_dim) };
     let mut g = Builder::default();
-    let mut x = g.value(Domain::Tokens, N_EMBD);
+    let mut x = g.value(Domain::Tokens, n_embd);
     let rope = rope_shape.build(&mut g, 100.0, |_| 1.0);
     for i in 0..n_layers {
         // Names must be unique; the part before the colon is the format.
         let project = |g: &mut Builder, x, part: &str, n_rows, n_cols| {
-            let weight = g.matrix(format!("{}:{part}{i}", format.name()), n_rows, n_cols);
+            let weight = g.matrix(name(&format!("{part}{i}"), n_cols), n_rows, n_cols);
             let y = g.matmul(x, weight);
             if !biases {
                 return y;
@@ -364,30 +416,60 @@ pub fn layers(shape: Layers, steps: &[usize]) -> Case {
             let weight = g.vector(format!("F32:{part}{i}"), n);
             g.rms_norm(x, weight, 1e-5)
         };
-        let h = norm(&mut g, x, "n", N_EMBD);
-        let mut q = project(&mut g, h, "q", n_q, N_EMBD);
-        let mut k = project(&mut g, h, "k", n_kv, N_EMBD);
-        let v = project(&mut g, h, "v", n_kv, N_EMBD);
-        if head_norms {
-            (q, k) = (norm(&mut g, q, "qn", head_dim), norm(&mut g, k, "kn", head_dim));
-        }
-        q = g.rope(q, rope);
-        k = g.rope(k, Rope { n_heads: n_kv_heads, ..rope });
-        let cache = g.cache(n_kv);
+        let h = norm(&mut g, x, "n", n_embd);
+        let q = project(&mut g, h, "q", n_q, n_embd);
+        let k = project(&mut g, h, "k", n_kv, n_embd);
+        let v = project(&mut g, h, "v", n_kv, n_embd);
+        let [q, k, v] = [q, k, v].map(|x| clamp.map_or(x, |limit| g.clamp(x, limit)));
+        let [q, k] = [(q, "qn", n_heads), (k, "kn", n_kv_heads)].map(|(x, part, n_heads)| {
+            let of_heads = |g: &mut Builder, x| norm(g, x, part, head_dim);
+            let turned = |g: &mut Builder, x| match rope.n_rot {
+                0 => x,
+                _ => g.rope(x, Rope { n_heads, ..rope }),
+            };
+            match head_norms {
+                HeadNorms::No => turned(&mut g, x),
+                HeadNorms::Heads => {
+                    let x = of_heads(&mut g, x);
+                    turned(&mut g, x)
+                }
+                HeadNorms::Turned => {
+                    let x = turned(&mut g, x);
+                    of_heads(&mut g, x)
+                }
+                HeadNorms::Rows => {
+                    let x = norm(&mut g, x, part, n_heads * head_dim);
+                    turned(&mut g, x)
+                }
+                HeadNorms::Layer => {
+                    let weight = Some(g.vector(format!("F32:{part}{i}"), n_heads * head_dim));
+                    let norm = Norm { kind: NormKind::Layer, run: head_dim, weight, bias: None, eps: 1e-5 };
+                    let x = g.norm(x, norm);
+                    turned(&mut g, x)
+                }
+            }
+        });
+        let cache = g.cache(n_kv, n_kv);
         let a = g.attention(q, k, v, cache, attention);
-        let a = project(&mut g, a, "o", N_EMBD, n_q);
+        let mut a = project(&mut g, a, "o", n_embd, n_q);
+        if post_norms {
+            a = norm(&mut g, a, "pn", n_embd);
+        }
         x = g.add(x, a);
-        let h = norm(&mut g, x, "m", N_EMBD);
-        let gate = project(&mut g, h, "g", N_FF, N_EMBD);
-        let up = project(&mut g, h, "u", N_FF, N_EMBD);
+        let h = norm(&mut g, x, "m", n_embd);
+        let gate = project(&mut g, h, "g", n_ff, n_embd);
+        let up = project(&mut g, h, "u", n_ff, n_embd);
         let f = g.gated(gate, up, Activation::Silu);
-        let f = project(&mut g, f, "d", N_EMBD, N_FF);
+        let mut f = project(&mut g, f, "d", n_embd, n_ff);
+        if post_norms {
+            f = g.scale(f, 0.7);
+        }
         x = g.add(x, f);
     }
     let x = g.select_rows(x);
-    let weight = g.vector("F32:last", N_EMBD);
+    let weight = g.vector("F32:last", n_embd);
     let x = g.rms_norm(x, weight, 1e-5);
-    let output = g.matrix(format!("{}:output", format.name()), N_VOCAB, N_EMBD);
+    let output = g.matrix(name("output", n_embd), N_VOCAB, n_embd);
     let logits = g.matmul(x, output);
     g.logits(logits);
     let n_tokens: usize = steps.iter().sum();

@@ -90,7 +90,7 @@ pub fn place(graph: &Graph, lists: &[&[Group]], keep: bool) -> Places {
 mod tests {
     use super::*;
     use crate::graph::fuse::{Fuses, Part, Products, fuse, unfused};
-    use crate::graph::testing::{Layers, layers};
+    use crate::graph::testing::{HeadNorms, Layers, layers};
     use crate::quant::Format;
 
     struct Takes(bool);
@@ -130,7 +130,7 @@ mod tests {
     fn nothing_is_overwritten_before_it_is_read() {
         for shape in [
             Layers { n_layers: 3, ..Layers::of(Format::F32) },
-            Layers { n_layers: 2, biases: true, head_norms: true, ..Layers::of(Format::F32) },
+            Layers { n_layers: 2, biases: true, head_norms: HeadNorms::Heads, ..Layers::of(Format::F32) },
         ] {
             let graph = layers(shape, &[1]).graph;
             let lists = [unfused(&graph), fuse(&graph, &Takes(true)), fuse(&graph, &Takes(false))];

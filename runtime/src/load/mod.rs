@@ -38,14 +38,15 @@ pub enum LoadError {
 
 /// Receives repacked weights.
 pub trait Sink {
-    /// Writes the blocks in `quants` and `scales` to a matrix, starting at block `first_block`, which is
-    /// even.
+    /// Writes the blocks in `quants` and `scales` to a matrix, starting at block `first_block`, which is even
+    /// if there are scales.
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
     /// Writes a whole vector.
     fn write_vector(&mut self, weight: WeightId, numbers: &[f32]);
 }
 
-/// The most bytes that are repacked at once. The loader buffers no more than that, except for vectors.
+/// The most bytes that are repacked at once. The loader buffers no more than that, except for vectors and
+/// longer rows.
 const PIECE: usize = 256 << 10;
 
 /// A weight's place in the file.
@@ -54,6 +55,7 @@ struct Placed {
     weight: WeightId,
     is_vector: bool,
     format: Format,
+    n_cols: usize,
     offset: u64,
     n_bytes: u64,
 }
@@ -84,14 +86,19 @@ impl FileLoader {
         for (i, (weight, &format)) in graph.weights.iter().zip(formats).enumerate() {
             let Source::Tensor { name, first_row } = &weight.source else { continue };
             let Some(tensor) = tensors.get(name.as_str()) else { continue };
-            let n_rows = tensor.n_elements() / weight.n_cols.max(1) as u64;
-            let row_bytes = tensor.n_bytes / n_rows.max(1);
+            // A vector's rows are its numbers.
+            let (n_rows, n_cols) = match weight.is_vector {
+                true => (weight.n_cols, 1),
+                false => (weight.n_rows, weight.n_cols),
+            };
+            let row_bytes = tensor.n_bytes / (tensor.n_elements() / n_cols.max(1) as u64).max(1);
             placed.push(Placed {
                 weight: WeightId(i),
                 is_vector: weight.is_vector,
                 format,
+                n_cols: weight.n_cols,
                 offset: tensor.offset + *first_row as u64 * row_bytes,
-                n_bytes: weight.n_rows as u64 * row_bytes,
+                n_bytes: n_rows as u64 * row_bytes,
             });
         }
         placed.sort_by_key(|p| std::cmp::Reverse(p.offset));
@@ -149,9 +156,10 @@ impl FileLoader {
         } else {
             self.quants.clear();
             self.scales.clear();
-            tensor.format.repack(&self.carry, &mut self.quants, &mut self.scales);
+            let blocks = tensor.format.whole_blocks(&self.carry, tensor.n_cols);
+            tensor.format.repack(&blocks, &mut self.quants, &mut self.scales);
             sink.write_blocks(tensor.weight, self.done_blocks, &self.quants, &self.scales);
-            self.done_blocks += self.carry.len() / tensor.format.block_bytes();
+            self.done_blocks += blocks.len() / tensor.format.block_bytes();
         }
         self.carry.clear();
         if is_last {
@@ -169,10 +177,18 @@ impl FileLoader {
     }
 }
 
-/// Bytes per piece of a tensor, except the last piece: an even number of blocks, or a whole vector.
+/// Bytes per piece of a tensor, except the last piece: an even number of blocks, whole rows if these are not
+/// whole blocks, or a whole vector.
 fn piece_bytes(tensor: &Placed) -> u64 {
-    let two_blocks = 2 * tensor.format.block_bytes();
-    if tensor.is_vector { tensor.n_bytes } else { (PIECE / two_blocks * two_blocks) as u64 }
+    let Placed { is_vector, format, n_cols, n_bytes, .. } = *tensor;
+    if is_vector {
+        return n_bytes;
+    }
+    let unit = match n_cols.is_multiple_of(format.block_len()) {
+        true => 2 * format.block_bytes(),
+        false => format.row_bytes(n_cols),
+    };
+    (PIECE / unit * unit).max(unit) as u64
 }
 
 #[cfg(test)]

@@ -82,6 +82,46 @@ fn pieces_of_any_size_give_the_same_weights() {
     }
 }
 
+/// Zeros follow each row, up to a whole block.
+#[test]
+fn rows_of_any_length_become_whole_blocks() {
+    const WIDTH: usize = 41;
+    let numbers: Vec<f32> = (0..3000 * WIDTH).map(|i| i as f32).collect();
+    let writer = Writer::new().metadata("general.architecture", "test");
+    let mut bytes = Vec::new();
+    let writer = writer.tensor("m", &[3000, WIDTH as u64], TensorType::F32);
+    writer.write(&mut bytes, |_, out| out.write_all(bytemuck::cast_slice(&numbers))).unwrap();
+    let mut reader = HeaderReader::new(bytes.len() as u64);
+    reader.push(&bytes).unwrap();
+    let header = reader.finish().unwrap();
+    let mut g = Builder::default();
+    g.matrix("m", 3000, WIDTH);
+    let graph = g.finish();
+    for piece in [1001, bytes.len()] {
+        let mut blocks = Rows(Vec::new());
+        let mut loader = FileLoader::new(bytes.len() as u64, &header, &graph, &[Format::F32]);
+        bytes.chunks(piece).for_each(|piece| loader.push(piece, &mut blocks).unwrap());
+        loader.finish().unwrap();
+        assert_eq!(blocks.0.len(), 3000 * 64);
+        for (row, block) in numbers.chunks_exact(WIDTH).zip(blocks.0.chunks_exact(64)) {
+            assert_eq!(&block[..WIDTH], row);
+            assert_eq!(block[WIDTH..], [0.0; 64 - WIDTH]);
+        }
+    }
+}
+
+/// The floats of a matrix.
+struct Rows(Vec<f32>);
+
+impl Sink for Rows {
+    fn write_blocks(&mut self, _: WeightId, first_block: usize, quants: &[u8], _: &[u8]) {
+        assert_eq!(self.0.len(), first_block * 32);
+        self.0.extend(bytemuck::pod_collect_to_vec::<u8, f32>(quants));
+    }
+
+    fn write_vector(&mut self, _: WeightId, _: &[f32]) {}
+}
+
 #[test]
 fn the_digest_covers_the_whole_file() {
     let (bytes, ..) = file();

@@ -1,8 +1,12 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
-use super::{ModelError, Windows, family};
+use super::ModelError;
+use super::family::{Family, Positions, Windows, WithoutRope, family};
+use super::keys::{Keys, Pattern, missing};
+use super::rope::{RopeScaling, Scalings, scalings};
+use super::traits::{Sizes, Traits};
 use crate::gguf::Metadata;
-use crate::quant::BLOCK;
+use crate::graph::NormKind;
 
 /// A transformer's dimensions.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,12 +21,21 @@ pub struct Config {
     pub head_dim: usize,
     /// Leading floats of a head that are rotated.
     pub n_rot: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square or the variance in norms.
     pub norm_eps: f32,
     /// Tokens of the vocabulary.
     pub n_vocab: usize,
     /// Positions that the model was trained for.
     pub context_length: usize,
+    /// Positions that the model was trained for at first, before a longer context.
+    pub original_context: usize,
+    /// Positions that a sequence will have. Long rope divides frequencies by other numbers where these are
+    /// more than [`Self::original_context`].
+    pub positions: usize,
+    /// Whether frequencies are divided by the tensors of long rope (arXiv 2402.13753).
+    pub is_long_rope: bool,
+    /// What only some families have.
+    pub traits: Traits,
 }
 
 /// The dimensions of a layer.
@@ -38,79 +51,93 @@ pub struct LayerConfig {
     pub window: u32,
     /// Base of the rotary frequencies.
     pub rope_base: f64,
-    /// Positions are multiplied by this before rotation (linear context scaling).
-    pub rope_scale: f64,
+    /// Scaling of the rotary embedding.
+    pub rope_scaling: RopeScaling,
+    /// Whether queries and keys are rotated.
+    pub has_rope: bool,
 }
 
-/// Far above any published model, and too small to overflow.
-const MAX_DIMENSION: u64 = 1 << 20;
+/// Positions are numbers of 32 bits.
+pub(super) const MAX_CONTEXT: u64 = 1 << 30;
 const MAX_LAYERS: usize = 1024;
 
 impl Config {
     /// Reads the dimensions; `n_vocab` is the length of the file's vocabulary.
     pub fn from_metadata(metadata: &Metadata, n_vocab: usize) -> Result<Self, ModelError> {
-        let architecture =
-            metadata.str("general.architecture").ok_or_else(|| missing("general.architecture"))?.to_string();
-        let family = family(&architecture)?;
-        let key = |name: &str| format!("{architecture}.{name}");
-        let optional = |name: &str| -> Result<Option<usize>, ModelError> {
-            let name = key(name);
-            match (metadata.get(&name), metadata.u64(&name)) {
-                (None, _) => Ok(None),
-                (Some(_), Some(n)) if n > 0 && n <= MAX_DIMENSION => Ok(Some(n as usize)),
-                _ => Err(ModelError::Inconsistent(format!(
-                    "{name} must be a number from 1 to {MAX_DIMENSION}"
-                ))),
-            }
-        };
-        let required = |name: &str| optional(name)?.ok_or_else(|| missing(&key(name)));
-
-        if metadata.u64(&key("expert_count")).is_some_and(|n| n > 0) {
+        let keys = Keys::new(metadata)?;
+        let family = family(keys.architecture())?;
+        if keys.u64("expert_count")?.is_some_and(|n| n > 0) {
             return Err(ModelError::Feature("a mixture of experts".into()));
         }
-        let n_embd = required("embedding_length")?;
-        let n_heads = required("attention.head_count")?;
-        let n_kv_heads = optional("attention.head_count_kv")?.unwrap_or(n_heads);
-        let head_dim = match optional("attention.key_length")? {
-            Some(n) => n,
-            None if n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
-            None => {
-                return Err(ModelError::Inconsistent(format!(
-                    "embedding_length {n_embd} is not a multiple of {n_heads} heads"
-                )));
-            }
-        };
-        if optional("attention.value_length")?.is_some_and(|n| n != head_dim) {
-            return Err(ModelError::Feature("keys and values of different lengths".into()));
+        let n_embd = keys.required("embedding_length")?;
+        if let Some(other) = keys.count("embedding_length_out")?.filter(|n| *n != n_embd) {
+            return Err(ModelError::Feature(format!("an output of {other} instead of {n_embd} floats")));
         }
-        let n_layers = required("block_count")?;
+        let n_layers = keys.required("block_count")?;
         if n_layers > MAX_LAYERS {
             return Err(ModelError::Inconsistent(format!(
                 "block_count is {n_layers}, but at most {MAX_LAYERS} layers are allowed"
             )));
         }
-        let layer = LayerConfig {
+        let per_layer = |name: &str| keys.per_layer(name, n_layers);
+        let required = |name: &str| per_layer(name)?.ok_or_else(|| missing(&keys.key(name)));
+        let n_heads = required("attention.head_count")?;
+        let n_kv_heads = per_layer("attention.head_count_kv")?.unwrap_or_else(|| n_heads.clone());
+        let n_ff = required("feed_forward_length")?;
+        let first = n_heads.first().copied().unwrap_or(1);
+        let head_dim = match keys.count("attention.key_length")? {
+            Some(n) => n,
+            None if n_embd.is_multiple_of(first) => n_embd / first,
+            None => {
+                return Err(ModelError::Inconsistent(format!(
+                    "embedding_length {n_embd} is not a multiple of {first} heads"
+                )));
+            }
+        };
+        if keys.count("attention.value_length")?.is_some_and(|n| n != head_dim) {
+            return Err(ModelError::Feature("keys and values of different lengths".into()));
+        }
+        let context_length = match keys.u64("context_length")? {
+            None => return Err(missing(&keys.key("context_length"))),
+            Some(0) => return Err(ModelError::Inconsistent(format!("{} is 0", keys.key("context_length")))),
+            Some(n) => n.min(MAX_CONTEXT) as usize,
+        };
+        let rope_base = f64::from(keys.f32("rope.freq_base")?.unwrap_or(10_000.0));
+        let Scalings { scaling: rope_scaling, original_context, is_long_rope } =
+            scalings(&keys, context_length)?;
+        let sizes = n_heads.into_iter().zip(n_kv_heads).zip(n_ff);
+        let layer = |((n_heads, n_kv_heads), n_ff)| LayerConfig {
             n_heads,
             n_kv_heads,
-            n_ff: required("feed_forward_length")?,
+            n_ff,
             window: 0,
-            rope_base: f64::from(metadata.f32(&key("rope.freq_base")).unwrap_or(10_000.0)),
-            rope_scale: rope_scale(metadata, &architecture)?,
+            rope_base,
+            rope_scaling,
+            has_rope: true,
         };
-        let mut layers = vec![layer; n_layers];
-        set_windows(&mut layers, family.windows, metadata, &architecture)?;
+        let mut layers: Vec<LayerConfig> = sizes.map(layer).collect();
+        let has_window = set_windows(&mut layers, family.windows, &keys, context_length)?;
+        set_rope(&mut layers, family, &has_window);
+        let sizes = Sizes { n_embd, n_heads: first, n_layers, original_context };
+        let eps = match family.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
         let config = Self {
             layers,
             n_embd,
             head_dim,
-            n_rot: optional("rope.dimension_count")?.unwrap_or(head_dim),
-            norm_eps: metadata
-                .f32(&key("attention.layer_norm_rms_epsilon"))
-                .ok_or_else(|| missing(&key("attention.layer_norm_rms_epsilon")))?,
+            n_rot: keys.count("rope.dimension_count")?.unwrap_or(head_dim),
+            norm_eps: keys.f32(eps)?.ok_or_else(|| missing(&keys.key(eps)))?,
             n_vocab,
-            context_length: required("context_length")?,
-            architecture,
+            context_length,
+            original_context,
+            positions: context_length,
+            is_long_rope,
+            traits: (family.traits)(&keys, &sizes)?,
+            architecture: keys.architecture().to_string(),
         };
+        keys.check_unread()?;
         config.check()?;
         Ok(config)
     }
@@ -129,105 +156,86 @@ impl Config {
         if self.n_vocab == 0 {
             return bad("the vocabulary is empty".into());
         }
-        let is_whole = |name: &str, n: usize| match n.is_multiple_of(BLOCK) {
-            true => Ok(()),
-            false => Err(ModelError::Feature(format!("{name} of {n}, not a multiple of {BLOCK}"))),
-        };
-        is_whole("embedding_length", self.n_embd)?;
-        for &LayerConfig { n_heads, n_kv_heads, n_ff, rope_base, .. } in &self.layers {
+        for (i, &LayerConfig { n_heads, n_kv_heads, rope_base, rope_scaling, .. }) in
+            self.layers.iter().enumerate()
+        {
             if !n_heads.is_multiple_of(n_kv_heads) {
                 return bad(format!("{n_heads} heads are not a multiple of {n_kv_heads} key/value heads"));
             }
-            is_whole("feed_forward_length", n_ff)?;
-            is_whole("heads times head length", n_heads * self.head_dim)?;
-            is_whole("key/value heads times head length", n_kv_heads * self.head_dim)?;
-            if !(rope_base.is_finite() && rope_base > 0.0) {
+            if rope_base <= 0.0 || rope_base <= 1.0 && rope_scaling.ramp.is_some() {
                 return bad(format!("rope.freq_base or rope.freq_base_swa is {rope_base}"));
             }
+            if self.rope_turns(i).iter().any(|turns| !turns.is_finite()) {
+                return bad(format!("rope.freq_base {rope_base} and the scaling give no frequencies"));
+            }
         }
-        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
-            return bad(format!("layer_norm_rms_epsilon is {}", self.norm_eps));
+        if self.norm_eps < 0.0 {
+            return bad(format!("the epsilon of norms is {}", self.norm_eps));
         }
         Ok(())
     }
 
-    /// Turns (of 2π) per position for each rotary pair: base^(−2i/n_rot) / 2π (arXiv 2104.09864, section
-    /// 3.2.2).
+    /// Turns (of 2π) per position of each rotary pair of a layer, `[n_rot / 2]`.
     pub fn rope_turns(&self, layer: usize) -> Vec<f32> {
-        let LayerConfig { rope_base, rope_scale, .. } = self.layers[layer];
-        (0..self.n_rot / 2)
-            .map(|i| {
-                let frequency = rope_base.powf(-2.0 * i as f64 / self.n_rot as f64);
-                (frequency * rope_scale / std::f64::consts::TAU) as f32
-            })
-            .collect()
+        let LayerConfig { rope_base, rope_scaling, .. } = self.layers[layer];
+        rope_scaling.turns(rope_base, self.n_rot)
     }
 }
 
-/// Gives the layers of a model with sliding windows their windows.
+/// Gives the layers of a model with sliding windows their windows. Returns which layers have one, even one as
+/// long as the context; an empty list if none has.
 fn set_windows(
     layers: &mut [LayerConfig],
     windows: Windows,
-    metadata: &Metadata,
-    architecture: &str,
-) -> Result<(), ModelError> {
-    let key = |name: &str| format!("{architecture}.{name}");
-    let name = key("attention.sliding_window");
-    let window = match (metadata.get(&name), metadata.u32(&name)) {
-        (None, _) | (_, Some(0)) => return Ok(()),
-        (_, Some(window)) => window,
-        _ => return Err(ModelError::Inconsistent(format!("{name} is not a number of positions"))),
+    keys: &Keys,
+    context_length: usize,
+) -> Result<Vec<bool>, ModelError> {
+    let name = "attention.sliding_window";
+    let default = match windows {
+        Windows::Some { default, .. } => Some(default),
+        Windows::Unknown | Windows::All => None,
+    };
+    let window = match keys.u64(name)?.or(default) {
+        None | Some(0) => return Ok(vec![]),
+        // One as long as the context leaves nothing out.
+        Some(window) if window >= context_length as u64 => 0,
+        Some(window) => window as u32,
     };
     let has_window = match windows {
+        Windows::Unknown if window == 0 => return Ok(vec![]),
         Windows::Unknown => return Err(ModelError::Feature("sliding-window attention".into())),
         Windows::All => vec![true; layers.len()],
-        Windows::AllBut(period) => {
-            window_pattern(metadata, &key("attention.sliding_window_pattern"), period, layers.len())?
+        Windows::Some { all_but, .. } => {
+            let pattern = keys.pattern("attention.sliding_window_pattern", layers.len())?;
+            match pattern.unwrap_or(Pattern::Period(all_but)) {
+                Pattern::Flags(flags) => flags,
+                // All but every nth, or all.
+                Pattern::Period(period) => {
+                    (1..=layers.len()).map(|n| period == 0 || !n.is_multiple_of(period as usize)).collect()
+                }
+            }
         }
     };
-    for (layer, _) in layers.iter_mut().zip(has_window).filter(|(_, has_window)| *has_window) {
+    let base = keys.f32("rope.freq_base_swa")?;
+    for (layer, _) in layers.iter_mut().zip(&has_window).filter(|(_, has_window)| **has_window) {
         layer.window = window;
-        if let Windows::AllBut(_) = windows {
-            let base = metadata.f32(&key("rope.freq_base_swa"));
-            layer.rope_base = base.map_or(layer.rope_base, f64::from);
-            layer.rope_scale = 1.0;
+        if let Windows::Some { base: default, .. } = windows {
+            layer.rope_base = base.map(f64::from).or(default).unwrap_or(layer.rope_base);
+            layer.rope_scaling = RopeScaling::NONE;
         }
     }
-    Ok(())
+    Ok(has_window)
 }
 
-/// Whether each layer has a window. The metadata may have a flag for each layer, or a period n: all layers
-/// have one but every nth (0: all).
-fn window_pattern(
-    metadata: &Metadata,
-    key: &str,
-    period: u32,
-    n_layers: usize,
-) -> Result<Vec<bool>, ModelError> {
-    let period = match (metadata.get(key), metadata.bools(key), metadata.u32(key)) {
-        (None, ..) => period,
-        (_, Some(flags), _) if flags.len() == n_layers => return Ok(flags.to_vec()),
-        (_, _, Some(period)) => period,
-        _ => {
-            let message = format!("{key} is neither a period nor a flag for each of {n_layers} layers");
-            return Err(ModelError::Inconsistent(message));
-        }
-    };
-    Ok((1..=n_layers).map(|n| period == 0 || !n.is_multiple_of(period as usize)).collect())
-}
-
-fn rope_scale(metadata: &Metadata, architecture: &str) -> Result<f64, ModelError> {
-    let factor = metadata.f32(&format!("{architecture}.rope.scaling.factor"));
-    match metadata.str(&format!("{architecture}.rope.scaling.type")) {
-        None | Some("none") => Ok(1.0),
-        Some("linear") => match factor {
-            Some(f) if f.is_finite() && f > 0.0 => Ok(1.0 / f64::from(f)),
-            _ => Err(ModelError::Inconsistent("linear rope scaling needs a positive factor".into())),
-        },
-        Some(other) => Err(ModelError::Feature(format!("rope scaling of type \"{other}\""))),
+/// Says which layers have rotary embedding.
+fn set_rope(layers: &mut [LayerConfig], family: &Family, has_window: &[bool]) {
+    let is_rotary = matches!(family.positions, Positions::Neighbours | Positions::Halves);
+    for (i, layer) in layers.iter_mut().enumerate() {
+        layer.has_rope = is_rotary
+            && match family.without_rope {
+                WithoutRope::None => true,
+                WithoutRope::Every(n) => !(i + 1).is_multiple_of(n),
+                WithoutRope::WithoutWindow => has_window.get(i).copied().unwrap_or(true),
+            };
     }
-}
-
-fn missing(key: &str) -> ModelError {
-    ModelError::Inconsistent(format!("the metadata key {key} is missing"))
 }

@@ -1,18 +1,17 @@
-//! The llama family: pre-norm decoder with RMSNorm, rotary embedding, grouped-query attention and SwiGLU
-//! (arXiv 2302.13971, 2307.09288).
+//! The llama family: a norm before attention and one before the feed-forward layer (arXiv 2302.13971,
+//! 2307.09288). Families that differ in norms, positions or feed-forward layer are rows of the table.
 
 use super::blocks::Decoder;
-use crate::graph::Activation;
 
 pub(super) fn build(d: &mut Decoder) {
     let mut x = d.embed(); // [tokens, n_embd]
     for layer in 0..d.c.layers.len() {
         let h = d.norm(x, &format!("blk.{layer}.attn_norm"));
         let a = d.attention(h, layer);
-        x = d.g.add(x, a);
-        let h = d.norm(x, &format!("blk.{layer}.ffn_norm"));
-        let f = d.gated_ffn(h, layer, Activation::Silu);
-        x = d.g.add(x, f);
+        x = d.add(x, a);
+        let h = d.norm(x, &format!("blk.{layer}.{}", d.family.ffn_norm));
+        let f = d.ffn(h, layer);
+        x = d.add(x, f);
     }
     d.logits(x);
 }

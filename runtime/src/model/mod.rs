@@ -3,23 +3,32 @@
 
 mod blocks;
 mod config;
+mod family;
+mod gemma2;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod golden;
+mod keys;
 mod llama;
 mod olmo2;
+mod parallel;
+mod rope;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
+mod traits;
 
 pub use config::{Config, LayerConfig};
+pub use rope::{Ramp, RopeScaling};
+pub use traits::Traits;
 
-use blocks::Decoder;
+use blocks::{Decoder, LONG_FACTORS, SHORT_FACTORS};
+use family::{families, family};
 
-use crate::gguf::{Header, TensorInfo};
+use crate::gguf::{GgufError, Header, TensorInfo};
 use crate::graph::{Graph, Source, Weight};
 use std::collections::HashMap;
 use thiserror::Error;
@@ -41,49 +50,10 @@ pub enum ModelError {
     Inconsistent(String),
 }
 
-/// A family of models.
-struct Family {
-    /// The value of `general.architecture`.
-    name: &'static str,
-    /// Whether rotary pairs are (i, i + n_rot/2) instead of (2i, 2i+1).
-    neox: bool,
-    /// The layers with sliding windows.
-    windows: Windows,
-    /// Adds the family's ops, from the embedding to the logits.
-    build: fn(&mut Decoder),
-}
-
-/// The layers that have a sliding window where the metadata has one.
-#[derive(Clone, Copy, Debug)]
-enum Windows {
-    /// The family is not known to have windows: a file that has one does not run.
-    Unknown,
-    /// All.
-    All,
-    /// All but every nth, unless the metadata has another pattern. The layers with windows have a rotary base
-    /// of their own and no context scaling.
-    AllBut(u32),
-}
-
-/// Every family that runs, a row each. What a row can say of a family, it need not write a builder for.
-///
-/// phi3: llama.cpp ignores the window that files have; the published model applies it in all layers.
-#[rustfmt::skip]
-const FAMILIES: &[Family] = &[
-    Family { name: "llama", neox: false, windows: Windows::Unknown, build: llama::build },
-    Family { name: "qwen2", neox: true, windows: Windows::Unknown, build: llama::build },
-    Family { name: "qwen3", neox: true, windows: Windows::Unknown, build: llama::build },
-    Family { name: "phi3", neox: true, windows: Windows::All, build: llama::build },
-    Family { name: "olmo2", neox: true, windows: Windows::AllBut(4), build: olmo2::build },
-];
-
-fn families() -> String {
-    FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ")
-}
-
-fn family(architecture: &str) -> Result<&'static Family, ModelError> {
-    let known = FAMILIES.iter().find(|family| family.name == architecture);
-    known.ok_or_else(|| ModelError::Architecture(architecture.to_string()))
+impl From<GgufError> for ModelError {
+    fn from(error: GgufError) -> Self {
+        Self::Inconsistent(error.to_string())
+    }
 }
 
 /// Checks that the architecture is supported.
@@ -122,49 +92,55 @@ impl<'a> Tensors<'a> {
 /// not use is an error, because the model would give wrong results without it.
 pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     let family = family(&config.architecture)?;
-    let mut decoder = Decoder::new(config, tensors, family.neox);
+    let mut decoder = Decoder::new(config, tensors, family);
     (family.build)(&mut decoder);
     let graph = decoder.finish();
-    // The number of rows of each tensor that weights use.
+    // How many numbers of each tensor the weights use.
     let mut used: HashMap<&str, u64> = HashMap::new();
     for weight in &graph.weights {
         if let Source::Tensor { name, first_row } = &weight.source {
-            let n_rows = check_shape(name, *first_row as u64, weight, tensors)?;
-            *used.entry(name).or_default() += n_rows;
+            check_shape(name, *first_row as u64, weight, tensors)?;
+            *used.entry(name).or_default() += (weight.n_rows * weight.n_cols) as u64;
         }
     }
+    let uses_factors = [SHORT_FACTORS, LONG_FACTORS].iter().any(|name| used.contains_key(name));
     for (name, tensor) in &tensors.0 {
-        let n_rows = tensor.n_elements() / tensor.shape.last().copied().unwrap_or(1).max(1);
         match used.get(name) {
-            Some(used) if *used == n_rows => {}
+            Some(used) if *used == tensor.n_elements() => {}
             Some(used) => {
                 let found = &tensor.shape;
+                let (n, what) = match found.as_slice() {
+                    [_, .., n_cols] => (used / n_cols, "rows"),
+                    _ => (*used, "numbers"),
+                };
                 let message =
-                    format!("tensor {name} has shape {found:?}, but the metadata asks for {used} rows");
+                    format!("tensor {name} has shape {found:?}, but the metadata asks for {n} {what}");
                 return Err(ModelError::Inconsistent(message));
             }
+            // One of these two is used.
+            None if [SHORT_FACTORS, LONG_FACTORS].contains(name) && uses_factors => {}
             None => return Err(ModelError::Feature(format!("tensor {name}"))),
         }
     }
     Ok(graph)
 }
 
-/// Checks that the weight fits its tensor. Returns the number of rows that it uses.
-fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -> Result<u64, ModelError> {
+/// Checks that the weight fits its tensor.
+fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -> Result<(), ModelError> {
     let tensor =
         tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("the tensor {name} is missing")))?;
     let (n_rows, n_cols) = (weight.n_rows as u64, weight.n_cols as u64);
     let fits = match (weight.is_vector, tensor.shape.as_slice()) {
-        (true, shape) => shape == [n_cols],
+        (true, _) => first_row + n_cols <= tensor.n_elements(),
         (false, [rows @ .., cols]) if !rows.is_empty() => {
             *cols == n_cols && first_row + n_rows <= rows.iter().product()
         }
         _ => false,
     };
     if fits {
-        return Ok(n_rows);
+        return Ok(());
     }
-    let expected = if weight.is_vector { vec![n_cols] } else { vec![first_row + n_rows, n_cols] };
+    let expected = if weight.is_vector { vec![first_row + n_cols] } else { vec![first_row + n_rows, n_cols] };
     let found = &tensor.shape;
     let message = format!("tensor {name} has shape {found:?} but the metadata asks for {expected:?}");
     Err(ModelError::Inconsistent(message))

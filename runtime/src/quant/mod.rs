@@ -5,13 +5,24 @@
 //! block. Several formats may have one layout.
 //!
 //! Kernels walk a row by [`BLOCK`] weights in every format, plain floats too. A format's own block is that
-//! long, or a multiple of it.
+//! long, or a multiple of it. On a device, rows of floats that are not whole blocks are followed by zeros.
 
+mod bf16;
+mod bits;
 mod f16;
 mod f32;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
+
+use std::borrow::Cow;
 
 /// The weights of a row that a kernel computes at a time. Every format's block is a multiple.
 pub const BLOCK: usize = 32;
@@ -91,12 +102,28 @@ table! {
     F32 = f32::FORMAT;
     /// Half precision.
     F16 = f16::FORMAT;
+    /// The upper halves of floats.
+    BF16 = bf16::FORMAT;
     /// 4 bits and a scale: w = d (q - 8).
     Q4_0 = q4_0::FORMAT;
     /// 4 bits, a scale and a minimum: w = d q + m.
     Q4_1 = q4_1::FORMAT;
+    /// 5 bits and a scale: w = d (q - 16).
+    Q5_0 = q5_0::FORMAT;
+    /// 5 bits, a scale and a minimum: w = d q + m.
+    Q5_1 = q5_1::FORMAT;
     /// 8 bits and a scale: w = d q.
     Q8_0 = q8_0::FORMAT;
+    /// 2 bits; 16 share a scale and a minimum, which 256 scale: w = d s q - dmin m.
+    Q2_K = q2_k::FORMAT;
+    /// 3 bits; 16 share a scale, which 256 scale: w = d s (q - 4).
+    Q3_K = q3_k::FORMAT;
+    /// 4 bits; 32 share a scale and a minimum, which 256 scale: w = d s q - dmin m.
+    Q4_K = q4_k::FORMAT;
+    /// 5 bits, scaled as in Q4_K.
+    Q5_K = q5_k::FORMAT;
+    /// 6 bits; 16 share a scale, which 256 scale: w = d s (q - 32).
+    Q6_K = q6_k::FORMAT;
 }
 
 table! {
@@ -106,12 +133,28 @@ table! {
     F32 = f32::LAYOUT;
     /// Half floats.
     F16 = f16::LAYOUT;
+    /// The upper halves of floats.
+    BF16 = bf16::LAYOUT;
     /// Nibbles and a scale for each 32.
     Q4_0 = q4_0::LAYOUT;
     /// Nibbles, and a scale and a minimum for each 32.
     Q4_1 = q4_1::LAYOUT;
+    /// 5 bits and a scale for each 32.
+    Q5_0 = q5_0::LAYOUT;
+    /// 5 bits, and a scale and a minimum for each 32.
+    Q5_1 = q5_1::LAYOUT;
     /// Bytes and a scale for each 32.
     Q8_0 = q8_0::LAYOUT;
+    /// 2 bits, a scale and a minimum for each 16, and two for 256.
+    Q2_K = q2_k::LAYOUT;
+    /// 3 bits, a scale for each 16, and one for 256.
+    Q3_K = q3_k::LAYOUT;
+    /// Nibbles, a scale and a minimum for each 32, and two for 256.
+    Q4_K = q4_k::LAYOUT;
+    /// 5 bits, scaled as in Q4_K.
+    Q5_K = q5_k::LAYOUT;
+    /// 6 bits, a scale for each 16, and one for 256.
+    Q6_K = q6_k::LAYOUT;
 }
 
 impl Format {
@@ -125,7 +168,8 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Weights of a block: [`BLOCK`] or a multiple. The rows of a matrix are whole blocks.
+    /// Weights of a block: [`BLOCK`] or a multiple. The rows of a matrix are whole blocks, except those of
+    /// floats.
     pub fn block_len(self) -> usize {
         self.row().block_len
     }
@@ -176,6 +220,31 @@ impl Format {
             (self.row().dequantise)(block, &mut weights);
         }
         weights
+    }
+
+    /// Blocks of a row of so many weights. Only rows of floats need not be whole blocks.
+    pub fn row_blocks(self, n_cols: usize) -> usize {
+        n_cols.div_ceil(self.block_len())
+    }
+
+    /// Bytes of a row of so many weights in a GGUF file.
+    pub fn row_bytes(self, n_cols: usize) -> usize {
+        n_cols * self.block_bytes() / self.block_len()
+    }
+
+    /// The rows in `file` as whole blocks: where a row is not, zeros follow it.
+    pub fn whole_blocks(self, file: &[u8], n_cols: usize) -> Cow<'_, [u8]> {
+        let whole = self.row_blocks(n_cols) * self.block_bytes();
+        let row_bytes = self.row_bytes(n_cols);
+        if row_bytes == whole || row_bytes == 0 {
+            return Cow::Borrowed(file);
+        }
+        let mut rows = Vec::with_capacity(file.len() / row_bytes * whole);
+        for row in file.chunks_exact(row_bytes) {
+            rows.extend_from_slice(row);
+            rows.resize(rows.len() + whole - row_bytes, 0);
+        }
+        Cow::Owned(rows)
     }
 
     /// Repacks the whole blocks in `file` into their planes, appending to each.
@@ -280,6 +349,7 @@ fn split<const SCALES: usize, const QUANTS: usize>(file: &[u8], quants: &mut Vec
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -311,6 +381,24 @@ mod tests {
         let halves: Vec<u8> = floats.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
         assert_eq!(Format::F32.dequantise(bytemuck::cast_slice(&floats)), floats);
         assert_eq!(Format::F16.dequantise(&halves), floats);
+    }
+
+    /// Random blocks and what the `gguf` package makes of them, see `tests/golden/quant/make.py`.
+    #[test]
+    fn blocks_mean_what_gguf_says() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/quant");
+        for format in Format::ALL.into_iter().filter(|format| !matches!(format, Format::F32 | Format::F16)) {
+            let path = folder.join(format!("{}.bin", format.name().to_lowercase()));
+            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display())).unwrap();
+            let n_blocks = bytes.len() / (format.block_bytes() + 4 * format.block_len());
+            assert!(n_blocks >= 2, "{format:?}");
+            let (file, expected) = bytes.split_at(n_blocks * format.block_bytes());
+            assert_eq!(
+                format.dequantise(file),
+                bytemuck::pod_collect_to_vec::<u8, f32>(expected),
+                "{format:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,21 +1,31 @@
 //! Text to tokens and back: tokenizers from GGUF vocabularies, chat templates, the streaming detokeniser,
-//! stop strings.
+//! stop strings, constraints on answers.
 
-mod byte_level;
+mod bpe;
 mod bytes;
+mod charsmap;
 mod chat;
+mod cutter;
 mod detokenizer;
+pub mod grammar;
 mod pretokenize;
+mod rwkv;
 mod sentencepiece;
+mod special;
 mod stop;
 mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod wordpiece;
 
+#[cfg(test)]
+mod special_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Message, Variables};
 pub use detokenizer::Detokenizer;
 pub use stop::StopMatcher;
 pub use tokenizer::Tokenizer;
@@ -31,9 +41,15 @@ pub enum TextError {
     /// The vocabulary is missing or inconsistent.
     #[error("the model's vocabulary is invalid: {0}")]
     Vocabulary(String),
+    /// A key of the vocabulary has a wrong type.
+    #[error(transparent)]
+    Metadata(#[from] crate::gguf::GgufError),
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
+    /// No built-in template has this name.
+    #[error("{0}")]
+    UnknownTemplate(String),
     /// A text cannot be tokenised.
     #[error("the text cannot be tokenised: {0}")]
     Encode(String),
@@ -44,9 +60,9 @@ impl TextError {
     pub fn code(&self) -> &'static str {
         match self {
             TextError::Unsupported(_) => "unsupported_feature",
-            TextError::Vocabulary(_) => "corrupt_file",
+            TextError::Vocabulary(_) | TextError::Metadata(_) => "corrupt_file",
             TextError::Template(_) => "template",
-            TextError::Encode(_) => "invalid_request",
+            TextError::UnknownTemplate(_) | TextError::Encode(_) => "invalid_request",
         }
     }
 }

@@ -6,10 +6,11 @@
 use std::{cmp::Ordering, collections::BinaryHeap, hash::BuildHasher};
 
 use super::TextError;
+use super::vocabulary::Vocabulary;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// The character for a space in the vocabulary's texts.
-const SPACE: char = '▁';
+pub(super) const SPACE: char = '▁';
 
 /// A SentencePiece vocabulary.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct SentencePiece {
     hasher: DefaultHashBuilder,
     /// The tokens of single bytes, or the unknown token for bytes without one.
     bytes: [Option<u32>; 256],
+    /// Whether a text gets a space before it.
+    add_space_prefix: bool,
 }
 
 /// A piece of the text, in a doubly linked list.
@@ -72,6 +75,7 @@ impl SentencePiece {
         scores: Vec<f32>,
         mergeable: Vec<bool>,
         unknown: Option<u32>,
+        add_space_prefix: bool,
     ) -> Result<Self, TextError> {
         let mut spm = Self {
             texts: String::with_capacity(tokens.iter().map(String::len).sum()),
@@ -81,6 +85,7 @@ impl SentencePiece {
             ids: HashTable::with_capacity(tokens.len()),
             hasher: DefaultHashBuilder::default(),
             bytes: [unknown; 256],
+            add_space_prefix,
         };
         for (id, text) in (0..).zip(tokens) {
             if spm.id_of(&text).is_some() {
@@ -100,23 +105,36 @@ impl SentencePiece {
         Ok(spm)
     }
 
-    pub(super) fn id_of(&self, text: &str) -> Option<u32> {
+    fn candidate(
+        &self,
+        text: &str,
+        symbols: &[Symbol],
+        left: Option<usize>,
+        right: Option<usize>,
+    ) -> Option<Candidate> {
+        let (left, right) = (left?, right?);
+        let (start, end) = (symbols.get(left)?.start, symbols.get(right)?.end);
+        let id = self.mergeable_id(text.get(start..end)?)?;
+        Some(Candidate { score: *self.scores.get(id as usize)?, left, right, len: end - start })
+    }
+
+    fn mergeable_id(&self, text: &str) -> Option<u32> {
+        self.id_of(text).filter(|&id| self.mergeable.get(id as usize) == Some(&true))
+    }
+}
+
+impl Vocabulary for SentencePiece {
+    fn id_of(&self, text: &str) -> Option<u32> {
         let same = |&id: &u32| text_of(&self.texts, &self.ends, id) == text;
         self.ids.find(self.hasher.hash_one(text), same).copied()
     }
 
-    pub(super) fn text(&self, id: u32) -> Option<&str> {
-        self.ends.get(id as usize).map(|_| text_of(&self.texts, &self.ends, id))
+    fn spelled(&self, id: u32) -> Option<String> {
+        self.ends.get(id as usize).map(|_| text_of(&self.texts, &self.ends, id).to_string())
     }
 
-    /// Appends the tokens of `text`, with a space before it if `add_space_prefix` is set.
-    pub(super) fn encode(
-        &self,
-        text: &str,
-        add_space_prefix: bool,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TextError> {
-        let text = &escape(text, add_space_prefix);
+    fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
+        let text = &escape(text, self.add_space_prefix);
         let mut symbols = Vec::with_capacity(text.len());
         for (i, (start, c)) in text.char_indices().enumerate() {
             let end = start + c.len_utf8();
@@ -164,21 +182,8 @@ impl SentencePiece {
         Ok(())
     }
 
-    fn candidate(
-        &self,
-        text: &str,
-        symbols: &[Symbol],
-        left: Option<usize>,
-        right: Option<usize>,
-    ) -> Option<Candidate> {
-        let (left, right) = (left?, right?);
-        let (start, end) = (symbols.get(left)?.start, symbols.get(right)?.end);
-        let id = self.mergeable_id(text.get(start..end)?)?;
-        Some(Candidate { score: *self.scores.get(id as usize)?, left, right, len: end - start })
-    }
-
-    fn mergeable_id(&self, text: &str) -> Option<u32> {
-        self.id_of(text).filter(|&id| self.mergeable.get(id as usize) == Some(&true))
+    fn bytes(&self, token: &str) -> Vec<u8> {
+        bytes(token)
     }
 }
 

@@ -1,16 +1,28 @@
 //! Stop strings in a stream of text. Text that may be the beginning of one is held back.
 
+use super::Tokenizer;
+
 /// Finds stop strings.
 #[derive(Debug, Default)]
 pub struct StopMatcher {
     stops: Vec<String>,
+    /// Stop strings that are control tokens, which have no text.
+    tokens: Vec<u32>,
     held: String,
 }
 
 impl StopMatcher {
     /// A matcher for these strings; empty ones are ignored.
-    pub fn new(stops: Vec<String>) -> Self {
-        Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), held: String::new() }
+    pub fn new(stops: Vec<String>, tokenizer: &Tokenizer) -> Self {
+        let id = |stop: &String| tokenizer.id_of(stop).filter(|id| tokenizer.is_control(*id));
+        let tokens = stops.iter().filter_map(id).collect();
+        let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
+        Self { stops, tokens, held: String::new() }
+    }
+
+    /// Whether a stop string is this control token.
+    pub fn is_stop_token(&self, id: u32) -> bool {
+        self.tokens.contains(&id)
     }
 
     /// Takes more text. Returns the text that can be shown, and whether a stop string was found; the text

@@ -3,44 +3,25 @@
 //! Control tokens in a text count only if the caller asks for it. Otherwise they are text: plain text never
 //! becomes a control token.
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
-use super::byte_level::{self, ByteLevel};
-use super::pretokenize::PreTokenizer;
-use super::sentencepiece::{self, SentencePiece};
+use super::bpe::Bpe;
+use super::charsmap::CharsMap;
+use super::cutter::{Cutter, Piece};
+use super::pretokenize::{Alphabet, PreTokenizer};
+use super::rwkv::Rwkv;
+use super::sentencepiece::SentencePiece;
+use super::special::{self, Reader};
+use super::unigram::{Normalisation, Unigram};
+use super::vocabulary::Vocabulary;
+use super::wordpiece::WordPiece;
 use super::{Detokenizer, TextError};
 use crate::gguf::{Array, Metadata, Value};
 
-/// Values of `tokenizer.ggml.token_type`.
-mod token_type {
-    pub const UNKNOWN: i32 = 2;
-    pub const CONTROL: i32 = 3;
-    pub const USER_DEFINED: i32 = 4;
-    pub const BYTE: i32 = 6;
-}
-
-/// Tokens that end a turn in many models, even if the metadata does not name them.
-const TURN_ENDS: &[&str] = &[
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<end_of_turn>",
-    "<|end|>",
-    "<eos>",
-    "</s>",
-];
-
 /// The largest published vocabularies have about 260,000 tokens.
 const MAX_VOCABULARY: usize = 1 << 20;
-/// Bytes of all special tokens together; the automata that find them are several times as large.
-const MAX_SPECIAL_BYTES: usize = 1 << 20;
-
 /// A model's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
-    model: Model,
+    vocabulary: Box<dyn Vocabulary>,
     vocab_size: usize,
     /// All tokens that are not made by merging: control, unknown and user-defined ones.
     special: Cutter,
@@ -52,87 +33,88 @@ pub struct Tokenizer {
     stop_ids: Vec<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
-    add_bos: bool,
-    add_space_prefix: bool,
-}
-
-#[derive(Debug)]
-enum Model {
-    ByteLevel(Box<ByteLevel>),
-    SentencePiece(Box<SentencePiece>),
+    /// The token that texts begin with.
+    first: Option<u32>,
+    /// The token that texts end with.
+    last: Option<u32>,
+    /// Whether white space after most special tokens does not count.
+    strips: bool,
+    drops_first_space: bool,
+    warnings: Vec<String>,
 }
 
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     /// Its text is literal. It counts in plain text, too.
     UserDefined,
     /// Control and unknown tokens, which have no text.
     Control,
     Byte,
+    Unused,
 }
 
-/// Finds special tokens in text.
-#[derive(Debug)]
-struct Cutter {
-    automaton: AhoCorasick,
-    ids: Vec<u32>,
+/// The kind of a vocabulary, by its `tokenizer.ggml.model`.
+enum Algorithm {
+    Bpe(PreTokenizer),
+    SentencePiece,
+    Unigram,
+    WordPiece,
+    Rwkv,
 }
 
-impl Cutter {
-    fn new(tokens: &[String], wanted: impl Fn(usize, &str) -> bool) -> Result<Self, TextError> {
-        let tokens = tokens.iter().enumerate().filter(|(id, token)| !token.is_empty() && wanted(*id, token));
-        let (ids, names): (Vec<u32>, Vec<&str>) =
-            tokens.map(|(id, token)| (id as u32, token.as_str())).unzip();
-        let bytes: usize = names.iter().map(|name| name.len()).sum();
-        if bytes > MAX_SPECIAL_BYTES {
-            let problem =
-                format!("its special tokens have {bytes} bytes; at most {MAX_SPECIAL_BYTES} are allowed");
-            return Err(TextError::Vocabulary(problem));
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&names)
-            .map_err(|e| TextError::Vocabulary(format!("too many special tokens: {e}")))?;
-        Ok(Self { automaton, ids })
-    }
-
-    /// Calls `piece` with each token and each stretch of plain text between them, in order.
-    fn cut<'t>(
-        &self,
-        text: &'t str,
-        mut piece: impl FnMut(Piece<'t>) -> Result<(), TextError>,
-    ) -> Result<(), TextError> {
-        let mut from = 0;
-        for found in self.automaton.find_iter(text) {
-            if found.start() > from {
-                piece(Piece::Plain(&text[from..found.start()]))?;
+impl Algorithm {
+    fn of(metadata: &Metadata) -> Result<Self, TextError> {
+        let pre = metadata.str("tokenizer.ggml.pre")?;
+        Ok(match metadata.str("tokenizer.ggml.model")?.unwrap_or_default() {
+            "gpt2" => Algorithm::Bpe(PreTokenizer::by_name(pre.unwrap_or("default"))?),
+            "gemma4" => Algorithm::Bpe(PreTokenizer::by_name("gemma4")?),
+            "whitespace" => Algorithm::Bpe(PreTokenizer::by_name("whitespace")?),
+            "llama" => Algorithm::SentencePiece,
+            "t5" => Algorithm::Unigram,
+            "bert" => Algorithm::WordPiece,
+            "rwkv" => Algorithm::Rwkv,
+            other => {
+                let known = "gpt2, gemma4, llama, t5, bert, rwkv and whitespace";
+                let problem = format!("its tokenizer.ggml.model is {other:?}; supported are {known}");
+                return Err(TextError::Unsupported(problem));
             }
-            piece(Piece::Token(self.ids[found.pattern().as_usize()]))?;
-            from = found.end();
+        })
+    }
+
+    /// The tokens that a file has where no key names them.
+    fn default_ids(&self) -> DefaultIds {
+        let (bos, eos, unknown, separator) = match self {
+            Algorithm::Bpe(_) | Algorithm::Rwkv => (None, None, None, None),
+            Algorithm::SentencePiece => (Some(1), Some(2), Some(0), None),
+            Algorithm::Unigram => (None, Some(1), Some(2), None),
+            Algorithm::WordPiece => (Some(101), None, Some(100), Some(102)),
+        };
+        DefaultIds { bos, eos, unknown, separator }
+    }
+
+    /// Whether texts begin with BOS where no key says so.
+    fn adds_bos(&self) -> bool {
+        match self {
+            Algorithm::Bpe(pre_tokenizer) => pre_tokenizer.add_bos,
+            Algorithm::SentencePiece | Algorithm::WordPiece => true,
+            Algorithm::Unigram | Algorithm::Rwkv => false,
         }
-        if from < text.len() { piece(Piece::Plain(&text[from..])) } else { Ok(()) }
     }
 }
 
-enum Piece<'t> {
-    Plain(&'t str),
-    Token(u32),
+struct DefaultIds {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unknown: Option<u32>,
+    separator: Option<u32>,
 }
 
 impl Tokenizer {
     /// Builds a file's tokenizer. Takes the vocabulary's long arrays out of the metadata.
     pub fn from_metadata(metadata: &mut Metadata) -> Result<Self, TextError> {
-        let kind = metadata.str("tokenizer.ggml.model").unwrap_or_default().to_string();
-        let pre_tokenizer = match kind.as_str() {
-            "gpt2" => Some(PreTokenizer::by_name(metadata.str("tokenizer.ggml.pre").unwrap_or("default"))?),
-            "llama" => None,
-            other => {
-                let problem = format!("its tokenizer.ggml.model is {other:?}; supported are gpt2 and llama");
-                return Err(TextError::Unsupported(problem));
-            }
-        };
+        let algorithm = Algorithm::of(metadata)?;
         let mut tokens = take_strings(metadata, "tokenizer.ggml.tokens")?;
         if tokens.is_empty() || tokens.len() > MAX_VOCABULARY {
             let problem = format!("it has {} tokens; 1 to {MAX_VOCABULARY} are allowed", tokens.len());
@@ -141,57 +123,88 @@ impl Tokenizer {
         for (id, token) in tokens.iter_mut().enumerate().filter(|(_, token)| token.is_empty()) {
             *token = format!("[EMPTY_{id}]");
         }
-        let kinds = kinds(metadata, tokens.len())?;
-        let id = |key: &str| token_id(metadata, key, tokens.len());
-        let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
-        let (eot, eom) = (id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?);
-        let turn_ends = (0..).zip(&tokens).zip(&kinds);
-        let turn_ends =
-            turn_ends.filter(|((_, t), k)| **k == Kind::Control && TURN_ENDS.contains(&t.as_str()));
-        let mut stop_ids: Vec<u32> =
-            [eos, eot, eom].into_iter().flatten().chain(turn_ends.map(|((id, _), _)| id)).collect();
-        stop_ids.sort_unstable();
-        stop_ids.dedup();
-
-        let is_marker = |id: usize, token: &str| match kinds[id] {
-            Kind::Control => true,
-            Kind::UserDefined => token.starts_with("<|") || token.starts_with("<｜"),
-            Kind::Text | Kind::Byte => false,
+        let merges = match &algorithm {
+            // Kimi's files may have none.
+            Algorithm::Bpe(_) if metadata.str("tokenizer.ggml.pre")? == Some("kimi-k2") => {
+                take_strings(metadata, "tokenizer.ggml.merges").unwrap_or_default()
+            }
+            Algorithm::Bpe(_) => take_strings(metadata, "tokenizer.ggml.merges")?,
+            _ => Vec::new(),
         };
-        let is_spm = pre_tokenizer.is_none();
-        let flag = |key: &str, default| metadata.bool(key).unwrap_or(default);
-        Ok(Self {
+        let mut kinds = special::kinds(metadata, tokens.len())?;
+        let mut reader = Reader::new(metadata, tokens.len());
+        let default = algorithm.default_ids();
+        let bos = reader.id("bos", default.bos)?;
+        let mut ends = reader.eos(default.eos)?;
+        let eos = ends.first().copied();
+        ends.extend(reader.other_ends()?);
+        let unknown = reader.id("unknown", default.unknown)?;
+        let separator = reader.id("seperator", default.separator)?;
+        let (add_bos, add_eos) = (reader.flag("add_bos_token", algorithm.adds_bos())?, {
+            let is_unigram = matches!(algorithm, Algorithm::Unigram);
+            reader.flag("add_eos_token", is_unigram)?
+        });
+        let (first, last) = match &algorithm {
+            Algorithm::WordPiece => (bos, separator),
+            Algorithm::Rwkv => (None, None),
+            // Files of Gemma 4 may say that they have no BOS; the models need it.
+            Algorithm::Bpe(pre) if pre.alphabet == Alphabet::Spaces && pre.add_bos => (bos, None),
+            _ => (bos.filter(|_| add_bos), eos.filter(|_| add_eos)),
+        };
+        let is_spm = matches!(algorithm, Algorithm::SentencePiece);
+        let add_space_prefix = reader.flag("add_space_prefix", is_spm)?;
+        let remove_extra_whitespaces = reader.flag("remove_extra_whitespaces", false)?;
+        let lowercase = reader.flag("normalizer.lowercase", true)?;
+        let strip_accents = reader.flag("normalizer.strip_accents", lowercase)?;
+        let warnings = reader.warnings;
+
+        let stop_ids = special::stop_ids(&tokens, &mut kinds, &ends);
+        let is_marker = |id: usize, token: &str| match kinds.get(id) {
+            Some(Kind::UserDefined) => token.starts_with("<|") || token.starts_with("<｜"),
+            kind => kind == Some(&Kind::Control),
+        };
+        let is_user_defined = |id: usize| kinds.get(id) == Some(&Kind::UserDefined);
+        let name = metadata.str("general.name").ok().flatten().unwrap_or_default().to_lowercase();
+        let common = Self {
             vocab_size: tokens.len(),
-            special: Cutter::new(&tokens, |id, t| is_marker(id, t) || kinds[id] == Kind::UserDefined)?,
-            plain: Cutter::new(&tokens, |id, t| !is_marker(id, t) && kinds[id] == Kind::UserDefined)?,
+            special: Cutter::new(&tokens, |id, t| is_marker(id, t) || is_user_defined(id))?,
+            plain: Cutter::new(&tokens, |id, t| !is_marker(id, t) && is_user_defined(id))?,
             markers: Cutter::new(&tokens, is_marker)?,
             stop_ids,
             bos,
             eos,
-            add_bos: flag(
-                "tokenizer.ggml.add_bos_token",
-                pre_tokenizer.as_ref().is_none_or(|pre_tokenizer| pre_tokenizer.add_bos),
-            ),
-            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", is_spm),
-            // Last, because it takes the vocabulary.
-            model: match pre_tokenizer {
-                Some(pre_tokenizer) => {
-                    let merges = take_strings(metadata, "tokenizer.ggml.merges")?;
-                    Model::ByteLevel(Box::new(ByteLevel::new(tokens, merges, pre_tokenizer)?))
-                }
-                None => {
-                    let scores = metadata.f32s("tokenizer.ggml.scores").map(|scores| scores.into_owned());
-                    let scores = scores.filter(|scores| scores.len() == tokens.len()).ok_or_else(|| {
-                        TextError::Vocabulary("tokenizer.ggml.scores must have one number per token".into())
-                    })?;
-                    let mergeable = |kind: &Kind| matches!(kind, Kind::Text | Kind::UserDefined);
-                    let mergeable = kinds.iter().map(mergeable).collect();
-                    let unknown = token_id(metadata, "tokenizer.ggml.unknown_token_id", tokens.len())?;
-                    Model::SentencePiece(Box::new(SentencePiece::new(tokens, scores, mergeable, unknown)?))
-                }
-            },
-            kinds,
-        })
+            first,
+            last,
+            strips: ["phi-3", "phi3"].iter().any(|phi| name.contains(phi)),
+            drops_first_space: add_space_prefix || matches!(algorithm, Algorithm::WordPiece),
+            warnings,
+            kinds: Vec::new(),
+            // In its place below, because it takes the vocabulary.
+            vocabulary: Box::new(Rwkv::default()),
+        };
+        let matches = |wanted: &[Kind]| kinds.iter().map(|kind| wanted.contains(kind)).collect::<Vec<_>>();
+        let mergeable = &[Kind::Text, Kind::Unused];
+        let no_unknown = || TextError::Vocabulary("it has no unknown token".into());
+        let vocabulary: Box<dyn Vocabulary> = match algorithm {
+            Algorithm::Bpe(pre_tokenizer) => Box::new(Bpe::new(tokens, merges, pre_tokenizer)?),
+            Algorithm::SentencePiece => {
+                let mergeable = matches(&[Kind::Text, Kind::Unused, Kind::UserDefined]);
+                let scores = scores(metadata, tokens.len())?;
+                Box::new(SentencePiece::new(tokens, scores, mergeable, unknown, add_space_prefix)?)
+            }
+            Algorithm::Unigram => {
+                let charsmap = charsmap(metadata)?;
+                let normalisation = Normalisation { charsmap, add_space_prefix, remove_extra_whitespaces };
+                let (scores, unknown) = (scores(metadata, tokens.len())?, unknown.ok_or_else(no_unknown)?);
+                Box::new(Unigram::new(tokens, scores, &kinds, unknown, normalisation)?)
+            }
+            Algorithm::WordPiece => {
+                let unknown = unknown.ok_or_else(no_unknown)?;
+                Box::new(WordPiece::new(tokens, matches(mergeable), unknown, lowercase, strip_accents)?)
+            }
+            Algorithm::Rwkv => Box::new(Rwkv::new(tokens, matches(mergeable), unknown)?),
+        };
+        Ok(Self { vocabulary, kinds, ..common })
     }
 
     /// Number of tokens.
@@ -209,17 +222,19 @@ impl Tokenizer {
         self.kinds.get(id as usize) == Some(&Kind::Control)
     }
 
+    /// What was odd in the file and has been put right, in sentences.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Whether prompts begin with the beginning-of-sequence token.
     pub fn adds_bos(&self) -> bool {
-        self.add_bos && self.bos.is_some()
+        self.first.is_some()
     }
 
     /// The token that is exactly this string.
     pub fn id_of(&self, token: &str) -> Option<u32> {
-        match &self.model {
-            Model::ByteLevel(model) => model.id_of(token),
-            Model::SentencePiece(model) => model.id_of(token),
-        }
+        self.vocabulary.id_of(token)
     }
 
     pub(super) fn bos(&self) -> Option<u32> {
@@ -232,14 +247,11 @@ impl Tokenizer {
 
     /// A token's string in the vocabulary.
     pub(super) fn spelled(&self, id: u32) -> Option<String> {
-        match &self.model {
-            Model::ByteLevel(model) => model.spelled(id),
-            Model::SentencePiece(model) => model.text(id).map(str::to_string),
-        }
+        self.vocabulary.spelled(id)
     }
 
-    /// Token ids of a text. They begin with the beginning-of-sequence token if the model wants it; a text
-    /// that begins with it does not get a second one. With `parse_special`, control tokens in the text count;
+    /// Token ids of a text, between the tokens that the model wants at the beginning and the end of texts; a
+    /// text that has them does not get them twice. With `parse_special`, control tokens in the text count;
     /// otherwise they are text.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
@@ -248,10 +260,15 @@ impl Tokenizer {
         } else {
             self.append_plain(text, &mut ids)?;
         }
-        Ok(self.after_bos(ids))
+        let mut ids = self.after_first(ids);
+        if self.last.is_some() && ids.last().copied() != self.last {
+            ids.extend(self.last);
+        }
+        Ok(ids)
     }
 
-    /// As [`Self::encode`] with control tokens. `restore` is applied to each stretch of plain text.
+    /// As [`Self::encode`] with control tokens, without a token at the end. `restore` is applied to each
+    /// stretch of plain text.
     pub(super) fn encode_marked(
         &self,
         text: &str,
@@ -259,19 +276,30 @@ impl Tokenizer {
     ) -> Result<Vec<u32>, TextError> {
         let mut ids = Vec::new();
         self.append_special(text, restore, &mut ids)?;
-        Ok(self.after_bos(ids))
+        Ok(self.after_first(ids))
     }
 
-    fn after_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if self.add_bos && self.bos.is_some() && ids.first().copied() != self.bos {
-            ids.splice(0..0, self.bos);
+    fn after_first(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if self.first.is_some() && ids.first().copied() != self.first {
+            ids.splice(0..0, self.first);
         }
         ids
     }
 
     /// Start and end of each token in a text that must not count if it is in a message.
     pub(super) fn markers_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
-        self.markers.automaton.find_iter(text).map(|found| (found.start(), found.end()))
+        self.markers.spans(text)
+    }
+
+    /// Whether white space after this special token does not count.
+    fn strips(&self, id: u32) -> bool {
+        self.strips
+            && !self.spelled(id).is_some_and(|t| ["<unk>", "<s>", "<|endoftext|>"].contains(&t.as_str()))
+    }
+
+    /// Where the longest end of a text starts with which a marker begins.
+    pub(super) fn marker_begins(&self, text: &str) -> Option<usize> {
+        self.markers.begins(text)
     }
 
     fn append_special(
@@ -280,43 +308,47 @@ impl Tokenizer {
         restore: impl Fn(&str) -> String,
         ids: &mut Vec<u32>,
     ) -> Result<(), TextError> {
-        self.special.cut(text, |piece| match piece {
-            Piece::Token(id) => {
-                ids.push(id);
-                Ok(())
-            }
-            Piece::Plain(plain) => self.append_plain(&restore(plain), ids),
-        })
+        self.special.cut(
+            text,
+            |id| self.strips(id),
+            |piece| match piece {
+                Piece::Token(id) => {
+                    ids.push(id);
+                    Ok(())
+                }
+                Piece::Plain(plain) => self.append_plain(&restore(plain), ids),
+            },
+        )
     }
 
     /// Each stretch between tokens is encoded like the beginning of a text, as in llama.cpp.
-    fn append_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
-        self.plain.cut(text, |piece| match (piece, &self.model) {
-            (Piece::Token(id), _) => {
-                ids.push(id);
-                Ok(())
-            }
-            (Piece::Plain(plain), Model::ByteLevel(model)) => model.encode(plain, ids),
-            (Piece::Plain(plain), Model::SentencePiece(model)) => {
-                model.encode(plain, self.add_space_prefix, ids)
-            }
-        })
+    pub(super) fn append_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
+        self.plain.cut(
+            text,
+            |id| self.strips(id),
+            |piece| match piece {
+                Piece::Token(id) => {
+                    ids.push(id);
+                    Ok(())
+                }
+                Piece::Plain(plain) => self.vocabulary.encode(plain, ids),
+            },
+        )
     }
 
     /// The bytes of a token; control tokens have none.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         let token = self.spelled(id).unwrap_or_default();
-        match (self.kinds.get(id as usize), &self.model) {
-            (None | Some(Kind::Control), _) => Vec::new(),
-            (Some(Kind::UserDefined), _) => token.into_bytes(),
-            (Some(Kind::Text | Kind::Byte), Model::SentencePiece(_)) => sentencepiece::bytes(&token),
-            (Some(Kind::Text | Kind::Byte), Model::ByteLevel(_)) => byte_level::bytes(&token),
+        match self.kinds.get(id as usize) {
+            None | Some(Kind::Control) => Vec::new(),
+            Some(Kind::UserDefined) => token.into_bytes(),
+            Some(Kind::Text | Kind::Byte | Kind::Unused) => self.vocabulary.bytes(&token),
         }
     }
 
     /// Whether the first token of a text adds a space that is not in the text.
     pub(super) fn drops_first_space(&self) -> bool {
-        self.add_space_prefix
+        self.drops_first_space
     }
 
     /// The text of tokens, without control tokens.
@@ -335,32 +367,19 @@ fn take_strings(metadata: &mut Metadata, key: &str) -> Result<Vec<String>, TextE
     }
 }
 
-/// Each token's kind; without types in the file, all are text.
-fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>, TextError> {
-    const KEY: &str = "tokenizer.ggml.token_type";
-    if metadata.get(KEY).is_none() {
-        return Ok(vec![Kind::Text; n_tokens]);
-    }
-    let types = metadata.i32s(KEY).filter(|types| types.len() == n_tokens);
-    let types =
-        types.ok_or_else(|| TextError::Vocabulary(format!("{KEY} must have one integer per token")))?;
-    Ok(types
-        .iter()
-        .map(|ty| match *ty {
-            token_type::CONTROL | token_type::UNKNOWN => Kind::Control,
-            token_type::USER_DEFINED => Kind::UserDefined,
-            token_type::BYTE => Kind::Byte,
-            _ => Kind::Text,
-        })
-        .collect())
+fn scores(metadata: &Metadata, n_tokens: usize) -> Result<Vec<f32>, TextError> {
+    let scores = metadata.f32s("tokenizer.ggml.scores")?.map(|scores| scores.into_owned());
+    scores
+        .filter(|scores| scores.len() == n_tokens)
+        .ok_or_else(|| TextError::Vocabulary("tokenizer.ggml.scores must have one number per token".into()))
 }
 
-/// A token id in the metadata.
-fn token_id(metadata: &Metadata, key: &str, n_tokens: usize) -> Result<Option<u32>, TextError> {
-    match metadata.u32(key) {
-        Some(id) if id as usize >= n_tokens => {
-            Err(TextError::Vocabulary(format!("{key} is {id}, but there are only {n_tokens} tokens")))
-        }
-        id => Ok(id),
+fn charsmap(metadata: &Metadata) -> Result<CharsMap, TextError> {
+    const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
+    match metadata.get(KEY) {
+        None => Ok(CharsMap::default()),
+        Some(Value::Array(Array::U8(bytes))) => CharsMap::new(bytes),
+        Some(Value::Array(Array::I8(bytes))) => CharsMap::new(bytemuck::cast_slice(bytes)),
+        Some(_) => Err(TextError::Vocabulary(format!("{KEY} is not an array of bytes"))),
     }
 }

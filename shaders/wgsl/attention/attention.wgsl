@@ -3,33 +3,44 @@
 //   tokens  [n_tokens]
 //   pages   [n_sequences, step.max_pages] page numbers: position p of a sequence is in cell
 //           pages[p / PAGE] * PAGE + p % PAGE
-//   q, y    [n_tokens, N_HEADS * HEAD_DIM] f32, four per element in q, two in y
-//   k, v    the KV pool, [n_cells, 2, N_KV_HEADS * HEAD_DIM] f16, keys then values; eight per element in k,
-//           two in v
-//   partial [step.n_splits, N_HEADS, HEAD_DIM + 2] f32, two per element: weighted sums of values, then the
+//   q       [n_tokens, N_HEADS * HEAD_DIM] f32
+//   y       [n_tokens, N_HEADS * VALUE_DIM] f32, two per element
+//   k, v    the KV pool, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values] f16, two
+//           per element in v
+//   sinks   [N_HEADS] f32: a score for each head that takes part in its softmax, but has no value
+//   partial [step.n_splits, N_HEADS, VALUE_DIM + 2] f32, two per element: weighted sums of values, then the
 //           highest score and the total weight
 //
 // A workgroup of 64 threads computes one query, or up to four that share keys: HEADS neighbouring heads of
 // ROWS rows, one query per vector component. It walks the context in chunks of 64 positions. Each thread
 // first scores one position for all queries. Then each thread adds up the chunk's weighted values for PAIRS
 // pairs of dimensions. In a step of one row with a long context, step.n_splits workgroups share the context,
-// and attention_merge joins their results. HEAD_DIM is a multiple of 8, at most 128 * PAIRS. A row attends to
-// positions max(0, p + 1 - WINDOW) ..= p, or to all up to p if WINDOW is 0.
+// and attention_merge joins their results. HEAD_DIM and VALUE_DIM are even, VALUE_DIM at most 128 * PAIRS.
+// Keys are read eight numbers at a time if both are multiples of 8, otherwise two. A row attends to positions
+// max(0, p + 1 - WINDOW) ..= p, or to all up to p if WINDOW is 0.
 // Grid: x = N_HEADS / HEADS, y = n_tokens / ROWS, z = splits.
 #import common/step
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
+#if KEYS=8
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> k: array<vec4<u32>>;
+#else
+@group(0) @binding(3) var<storage, read> q: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read> k: array<u32>;
+#endif
 @group(0) @binding(5) var<storage, read> v: array<u32>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> partial: array<vec2<f32>>;
+#if SINKS=sinks
+@group(0) @binding(8) var<storage, read> sinks: array<f32>;
+#endif
 
 override N_HEADS: u32;
 override N_KV_HEADS: u32;
 override HEAD_DIM: u32;
-override SCALE: f32;
+override VALUE_DIM: u32;
 override WINDOW: u32;
 override PAGE: u32;
 override HEADS: u32;
@@ -46,6 +57,7 @@ alias Integers = vec4<u32>;
 alias Numbers = f32;
 alias Integers = u32;
 #endif
+#import attention/scores
 
 // The weight of each position of the chunk.
 var<workgroup> weights: array<Numbers, 64>;
@@ -71,9 +83,9 @@ fn row_of(t0: u32, a: u32) -> u32 {
     return min(t0 + min(a / HEADS, ROWS - 1u), step.n_tokens - 1u);
 }
 
-// Where query `a` begins in q and y, in floats. The workgroup's heads start at `head`.
+// The number of query `a` in q and y. The workgroup's heads start at `head`.
 fn place_of(t0: u32, head: u32, a: u32) -> u32 {
-    return (row_of(t0, a) * N_HEADS + head + a % HEADS) * HEAD_DIM;
+    return row_of(t0, a) * N_HEADS + head + a % HEADS;
 }
 
 // The first position that a row attends to.
@@ -82,6 +94,7 @@ fn first_of(token: Token) -> u32 {
     return select(0u, end - min(end, WINDOW), WINDOW > 0u);
 }
 
+#if KEYS=8
 // Dot products of eight dimensions of the queries with those of a key. `x` is where they begin in q.
 fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
 #if QUERIES=4
@@ -93,21 +106,32 @@ fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
     return dot(q[x], low) + dot(q[x + 1u], high);
 #endif
 }
+#else
+// Products of two dimensions. `x` is where they are in q.
+fn products(x: Integers, key: vec2<f32>) -> Numbers {
+#if QUERIES=4
+    return vec4<f32>(dot(q[x.x], key), dot(q[x.y], key), dot(q[x.z], key), dot(q[x.w], key));
+#else
+    return dot(q[x], key);
+#endif
+}
+#endif
 
 // Stores one pair of dimensions of a query. Where the context is split, this is a partial sum; the first pair
 // also stores the highest score and the total weight.
 fn store(i: u32, split: u32, head: u32, place: u32, sum: vec2<f32>, top: f32, total: f32) {
-    if i >= HEAD_DIM / 2u {
+    let n_pairs = VALUE_DIM / 2u;
+    if i >= n_pairs {
         return;
     }
     if step.n_splits == 1u {
-        y[place / 2u + i] = sum / total;
+        y[place * n_pairs + i] = sum / total;
         return;
     }
-    let part = (split * N_HEADS + head) * (HEAD_DIM / 2u + 1u);
+    let part = (split * N_HEADS + head) * (n_pairs + 1u);
     partial[part + i] = sum;
     if i == 0u {
-        partial[part + HEAD_DIM / 2u] = vec2<f32>(top, total);
+        partial[part + n_pairs] = vec2<f32>(top, total);
     }
 }
 
@@ -118,7 +142,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let head = group.x * HEADS;
-    let kv_head = head / (N_HEADS / N_KV_HEADS) * HEAD_DIM;
+    let kv_head = head / (N_HEADS / N_KV_HEADS);
+    let keys_width = N_KV_HEADS * HEAD_DIM;
+    let cell_width = keys_width + N_KV_HEADS * VALUE_DIM;
 #if QUERIES=4
     let places = vec4<u32>(
         place_of(t0, head, 0u), place_of(t0, head, 1u), place_of(t0, head, 2u), place_of(t0, head, 3u),
@@ -148,15 +174,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         // The positions that each query attends to; none if its row belongs to another sequence.
         var firsts = Integers();
         var ends = Integers();
+        var scales = Numbers();
+        var slopes = Numbers();
 #if QUERIES=4
         for (var a = 0u; a < 4u; a++) {
             let token = tokens[row_of(t0, a)];
             firsts[a] = first_of(token);
             ends[a] = select(0u, token.position + 1u, token.sequence == sequence);
+            scales[a] = scale_at(token.position);
+            slopes[a] = slope_of(head + a % HEADS);
         }
 #else
         firsts = first;
         ends = end;
+        scales = scale_at(end - 1u);
+        slopes = slope_of(head);
 #endif
         // This workgroup's share of the context, in whole chunks.
         let share = ((end - first) + 64u * step.n_splits - 1u) / (64u * step.n_splits) * 64u;
@@ -165,6 +197,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
         var top = Numbers() + LOWEST;
         var total = Numbers();
+#if SINKS=sinks
+        if group.z == 0u {
+            total += 1.0;
+#if QUERIES=4
+            for (var a = 0u; a < 4u; a++) {
+                top[a] = sinks[head + a % HEADS];
+            }
+#else
+            top = sinks[head];
+#endif
+        }
+#endif
         // Sums of the first and second dimension of each pair.
         var sums_x: array<Numbers, PAIRS>;
         var sums_y: array<Numbers, PAIRS>;
@@ -174,17 +218,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var score = Numbers() + LOWEST;
             if thread < n {
                 let cell = pages[sequence * step.max_pages + p / PAGE] * PAGE + p % PAGE;
-                let at = cell * (2u * N_KV_HEADS * HEAD_DIM) + kv_head;
-                values[thread] = (at + N_KV_HEADS * HEAD_DIM) / 2u;
+                let at = cell * cell_width + kv_head * HEAD_DIM;
+                values[thread] = (cell * cell_width + keys_width + kv_head * VALUE_DIM) / 2u;
                 var s = Numbers();
+#if KEYS=8
                 for (var i = 0u; i < HEAD_DIM / 8u; i++) {
                     let w = k[at / 8u + i];
                     let low = vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y));
                     let high = vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
-                    s += products(places / 4u + 2u * i, low, high);
+                    s += products(places * (HEAD_DIM / 4u) + 2u * i, low, high);
                 }
+#else
+                for (var i = 0u; i < HEAD_DIM / 2u; i++) {
+                    s += products(places * (HEAD_DIM / 2u) + i, unpack2x16float(k[at / 2u + i]));
+                }
+#endif
                 let is_seen = (Integers() + p >= firsts) & (Integers() + p < ends);
-                score = select(score, s * SCALE, is_seen);
+                let distance = Numbers(ends) - Numbers(Integers() + p) - 1.0;
+                score = select(score, score_of(s * scales, slopes, distance), is_seen);
             }
             let new_top = max(top, group_max(thread, score));
             // Before a query has seen a position, both scores are LOWEST and exp(0) would be a weight of 1.
@@ -202,7 +253,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             for (var d = 0u; d < PAIRS; d++) {
                 let i = thread + 64u * d;
-                if i < HEAD_DIM / 2u {
+                if i < VALUE_DIM / 2u {
                     var x = Numbers();
                     var y = Numbers();
                     for (var j = 0u; j < n; j++) {

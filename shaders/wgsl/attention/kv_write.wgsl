@@ -2,9 +2,9 @@
 //
 //   tokens [n_tokens]
 //   x      [n_tokens, WIDTH] f32, two per vec2; WIDTH = KV heads * head dimension
-//   kv     [n_cells, WIDTH keys then WIDTH values] f16, two per word
+//   kv     [n_cells, CELL] words of two f16: keys, then values; x begins at word AT of a cell
 //
-// One thread per word. HALF is 0 for keys, 1 for values. Grid: x = WIDTH / 128, y = n_tokens.
+// One thread per word. Grid: x = WIDTH / 128, y = n_tokens.
 #import common/step
 #import common/token
 #import common/f16
@@ -13,7 +13,8 @@
 @group(0) @binding(3) var<storage, read_write> kv: array<u32>;
 
 override WIDTH: u32;
-override HALF: u32;
+override CELL: u32;
+override AT: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -21,5 +22,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= n || id.y >= step.n_tokens {
         return;
     }
-    kv[tokens[id.y].cell * WIDTH + HALF * n + id.x] = pack_f16(x[id.y * n + id.x]);
+    kv[tokens[id.y].cell * CELL + AT + id.x] = pack_f16(x[id.y * n + id.x]);
 }

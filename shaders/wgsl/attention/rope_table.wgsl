@@ -3,8 +3,8 @@
 //
 //   tokens  [n_tokens]
 //   turns   [N_ROT / 2] f32, full turns per position
-//   factors [N_ROT / 2] f32, divisors of `turns` (Llama 3's long-context scaling; otherwise 1)
-//   y       [n_tokens, N_ROT / 2] (cosine, sine)
+//   factors [N_ROT / 2] f32, divisors of `turns` (scaling for long contexts; otherwise 1)
+//   y       [n_tokens, N_ROT / 2] (cosine, sine), both times MAGNITUDE
 //
 // One thread per pair. Grid: x = pairs / 64, y = n_tokens.
 #import common/step
@@ -15,6 +15,7 @@
 @group(0) @binding(4) var<storage, read_write> y: array<vec2<f32>>;
 
 override N_ROT: u32;
+override MAGNITUDE: f32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -25,5 +26,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // WGSL guarantees the precision of sin and cos only from -pi to pi.
     let turn = f32(tokens[id.y].position) * (turns[id.x] / factors[id.x]);
     let angle = (turn - round(turn)) * 6.283185307179586;
-    y[id.y * n_pairs + id.x] = vec2<f32>(cos(angle), sin(angle));
+    y[id.y * n_pairs + id.x] = MAGNITUDE * vec2<f32>(cos(angle), sin(angle));
 }

@@ -4,7 +4,7 @@
 //   winners   [n_outputs, N_PARTS], see output/choice_race
 //   y         [n_outputs]: (token as u32 bits, 0, 0, 0)
 //   chosen    [n_slots] token ids
-//   seen      [n_slots, N_VOCAB], see output/adjusted
+//   seen      [n_slots, N_VOCAB + N_VOCAB / 32], see output/adjusted
 //   histogram [n_slots, 2048], zeroed for the next step
 //
 // One workgroup of 256 threads per output. Grid: x = 1, y = outputs.
@@ -42,6 +42,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let token = bitcast<u32>(best.x);
         y[o] = vec4<u32>(token, 0u, 0u, 0u);
         chosen[slot] = token;
-        seen[slot * N_VOCAB + token] += 1u;
+        seen[slot * (N_VOCAB + (N_VOCAB + 31u) / 32u) + token] += 1u;
     }
 }

@@ -1,21 +1,27 @@
 // Copies the rows whose logits are wanted: y[o, :] = x[outputs[o].row, :].
 //
-//   x       [n_tokens, WIDTH] f32, four per vec4
+//   x       [n_tokens, WIDTH] f32
 //   outputs [n_outputs]
-//   y       [n_outputs, WIDTH] f32, four per vec4
+//   y       [n_outputs, WIDTH] f32
 //
-// One thread per vec4. Grid: x = WIDTH / 256, y = n_outputs.
+// Numbers are copied one or, where WIDTH is a multiple of 4, four at a time. One thread for each.
+// Grid: x = WIDTH / NUMBERS / 64, y = n_outputs.
 #import common/step
 #import common/output
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+#if NUMBERS=4
+alias Numbers = vec4<f32>;
+#else
+alias Numbers = f32;
+#endif
+@group(0) @binding(1) var<storage, read> x: array<Numbers>;
 @group(0) @binding(2) var<storage, read> outputs: array<Output>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Numbers>;
 
 override WIDTH: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let n = WIDTH / 4u;
+    let n = WIDTH / {NUMBERS}u;
     if id.x >= n || id.y >= step.n_outputs {
         return;
     }

@@ -108,7 +108,7 @@ export function PassingNotice() {
       case "importFailed":
         return now.error instanceof NotConversationsError ? text.importFailed : text.importNotStored;
       case "file": {
-        const { title, help } = explain(now.error, text);
+        const { title, help } = explain(now.error, text, now.isOwnFile);
         return `${title} ${help}`;
       }
     }

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { Message } from "../history/records";
-import { busy, chatError, live, regenerate, unanswered, waiting } from "../state/chat";
+import { busy, chatError, live, regenerate, removable, unanswered, waiting } from "../state/chat";
 import { conversationId, current, messages, reading } from "../state/conversation";
 import { AnswerView } from "./AnswerView";
 import { ErrorNotice } from "./ErrorNotice";
@@ -26,6 +26,7 @@ function Entry({ message, last }: { message: Message; last: boolean }) {
           question={message}
           idle={idle}
           unanswered={unanswered.value?.id === message.id}
+          removable={removable.value.has(message.id)}
           failed={chatError.value !== null}
         />
       );

@@ -12,12 +12,14 @@ interface QuestionProps {
   idle: boolean;
   /** It is the last message and has no answer. */
   unanswered: boolean;
+  /** It has no answer and can be taken back, also if other questions follow. */
+  removable: boolean;
   /** An error notice below says why, and offers to try again. */
   failed: boolean;
 }
 
 /** A question, as it was typed, and what can be done with it. */
-export const QuestionView = memo(({ question, idle, unanswered, failed }: QuestionProps) => {
+export const QuestionView = memo(({ question, idle, unanswered, removable, failed }: QuestionProps) => {
   const text = t.value;
   const long = question.content.length > 240 || question.content.split("\n", 6).length > 4;
   return (
@@ -44,7 +46,7 @@ export const QuestionView = memo(({ question, idle, unanswered, failed }: Questi
             <span>{text.edit}</span>
           </button>
         )}
-        {unanswered && (
+        {removable && (
           <button type="button" class="quiet-button" onClick={() => removeQuestion(question.id)}>
             <Icon name="trash" />
             <span>{text.remove}</span>

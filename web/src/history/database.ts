@@ -4,9 +4,11 @@
  */
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { fromVersion1, readConversation, readMessage, type Conversation, type Message } from "./records";
+import { isAnswered, without } from "./tree";
 
 /**
- * One change. Messages are put one at a time; nothing is ever replaced that was not written by the same tab.
+ * One change. Messages are put one at a time; what another tab wrote is never replaced, only its parent
+ * changes if that is removed.
  */
 export type Write =
   | { kind: "message"; message: Exclude<Message, { role: "unreadable" }>; title: string }
@@ -15,7 +17,7 @@ export type Write =
       id: string;
       change: Partial<Pick<Conversation, "title" | "named" | "pinned" | "leaf">>;
     }
-  /** Takes a question back, unless something follows it. */
+  /** Takes a question back, unless it was answered. Questions that follow it follow the message before it. */
   | { kind: "remove"; conversation: string; id: string }
   | { kind: "delete"; ids: readonly string[] };
 
@@ -236,16 +238,19 @@ async function apply(change: Change, write: Write): Promise<void> {
     }
     case "remove": {
       await notDeleted(change, write.conversation);
-      const others = (await messages.index("conversation").getAll(write.conversation)).flatMap(
-        (stored) => readMessage(stored) ?? [],
-      );
-      if (others.some((other) => other.parent === write.id)) return;
+      const all = new Map<string, Message>();
+      for (const stored of await messages.index("conversation").getAll(write.conversation)) {
+        const message = readMessage(stored);
+        if (message !== null) all.set(message.id, message);
+      }
+      if (isAnswered(all, write.id)) return;
       await messages.delete(write.id);
-      const rest = others.filter((other) => other.id !== write.id);
-      if (rest.length === 0) return conversations.delete(write.conversation);
+      const rest = without(all, write.id);
+      if (rest.size === 0) return conversations.delete(write.conversation);
+      for (const message of rest.values()) if (message !== all.get(message.id)) await messages.put(message);
       const stored = readConversation(await conversations.get(write.conversation));
-      const removed = others.find((other) => other.id === write.id);
-      if (stored?.leaf === write.id) await conversations.put({ ...stored, leaf: removed?.parent ?? null });
+      const leaf = all.get(write.id)?.parent ?? null;
+      if (stored?.leaf === write.id) await conversations.put({ ...stored, leaf });
       return;
     }
     case "delete":

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import type { Everything } from "./database";
 import { readConversation, readMessage, type Conversation, type Message } from "./records";
-import { leafFrom, pathTo } from "./tree";
+import { byParent, leafFrom, pathTo } from "./tree";
 
 const FORMAT = "nomoat-conversations";
 
@@ -53,11 +53,15 @@ export function fromJson(text: string): Everything {
   return { conversations, messages };
 }
 
-/** The selected branch of each conversation, as one Markdown text. */
-export function toMarkdown(
-  { conversations, messages }: Everything,
-  words: { you: string; untitled: string },
-): string {
+/** Words of a Markdown export. */
+export interface Words {
+  you: string;
+  untitled: string;
+  versionOf: (number: number, count: number) => string;
+}
+
+/** The selected branch of each conversation, as one Markdown text. Says which versions of messages it has. */
+export function toMarkdown({ conversations, messages }: Everything, words: Words): string {
   const all = messages.flatMap((stored) => readMessage(stored) ?? []);
   return conversations
     .flatMap((stored) => readConversation(stored) ?? [])
@@ -66,18 +70,22 @@ export function toMarkdown(
     .join("\n\n");
 }
 
-function section(
-  conversation: Conversation,
-  all: Message[],
-  words: { you: string; untitled: string },
-): string {
+function section(conversation: Conversation, all: Message[], words: Words): string {
   const own = new Map(
     all.filter((message) => message.conversation === conversation.id).map((message) => [message.id, message]),
   );
+  const branches = byParent(own);
+  const heading = (name: string, message: Message) => {
+    const parent = message.parent !== null && own.has(message.parent) ? message.parent : null;
+    const versions = branches.get(parent) ?? [];
+    const number = versions.findIndex(({ id }) => id === message.id) + 1;
+    return versions.length > 1 ? `## ${name} (${words.versionOf(number, versions.length)})` : `## ${name}`;
+  };
   const path = pathTo(own, leafFrom(own, conversation.leaf));
   const parts = path.map((message) => {
-    if (message.role === "user") return `## ${words.you}\n\n${message.content}`;
-    if (message.role === "assistant") return `## ${message.model || "Nomoat"}\n\n${message.content}`;
+    if (message.role === "user") return `${heading(words.you, message)}\n\n${message.content}`;
+    if (message.role === "assistant")
+      return `${heading(message.model || "Nomoat", message)}\n\n${message.content}`;
     return `\`\`\`\n${message.content}\n\`\`\``;
   });
   return [`# ${conversation.title || words.untitled}`, ...parts].join("\n\n");

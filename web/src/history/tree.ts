@@ -65,6 +65,21 @@ export function isBefore(messages: Messages, ancestor: string | null, leaf: stri
   return ancestor === null || pathTo(messages, leaf).some((message) => message.id === ancestor);
 }
 
+/** The messages without one of them; what followed it follows the one before it. */
+export function without(messages: Messages, id: string): Map<string, Message> {
+  const rest = new Map(messages);
+  rest.delete(id);
+  const parent = messages.get(id)?.parent ?? null;
+  for (const message of rest.values())
+    if (message.parent === id) rest.set(message.id, { ...message, parent });
+  return rest;
+}
+
+/** Whether something that is not a question, such as an answer, follows a message. */
+export function isAnswered(messages: Messages, id: string): boolean {
+  return [...messages.values()].some((message) => message.parent === id && message.role !== "user");
+}
+
 /** Whether a message was followed by another. */
 export function hasChildren(messages: Messages, id: string): boolean {
   return [...messages.values()].some((message) => message.parent === id);

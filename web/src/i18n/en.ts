@@ -103,7 +103,8 @@ export const en = {
   },
   exportAll: "Export conversations",
   exportMarkdown: "Export as Markdown",
-  exportHelp: "JSON holds everything and can be imported again. Markdown is for reading.",
+  exportHelp:
+    "JSON holds everything and can be imported again. Markdown is for reading and has the versions shown.",
   importAll: "Import conversations",
   imported: (count: number) =>
     count === 1 ? "1 conversation was imported." : `${count} conversations were imported.`,
@@ -250,8 +251,10 @@ export const en = {
       help: "Check the address. If the file needs a login, download it yourself and open it as a file.",
     },
     corrupt: {
-      title: "The model file is damaged",
-      help: "Try again: only the damaged parts are downloaded again.",
+      title: "This is not a sound model file",
+      help:
+        "The file is damaged, or it is not a model at all. Check the address, and try again: it is " +
+        "downloaded once more.",
     },
     corruptOwn: {
       title: "This file cannot be read as a model",

@@ -96,7 +96,7 @@ export const zh: Dictionary = {
   },
   exportAll: "导出对话",
   exportMarkdown: "导出为 Markdown",
-  exportHelp: "JSON 包含全部内容，可以再次导入；Markdown 供阅读。",
+  exportHelp: "JSON 包含全部内容，可以再次导入；Markdown 供阅读，只含当前显示的版本。",
   importAll: "导入对话",
   imported: (count) => `已导入 ${count} 个对话。`,
   importNotStored: "无法保存这些对话，未导入任何内容。",
@@ -222,8 +222,8 @@ export const zh: Dictionary = {
       help: "请检查网址。如果文件需要登录才能获取，请自行下载后以文件方式打开。",
     },
     corrupt: {
-      title: "模型文件已损坏",
-      help: "请重试：只会重新下载损坏的部分。",
+      title: "这不是完好的模型文件",
+      help: "文件已损坏，或者根本不是模型。请检查网址后重试：会重新下载。",
     },
     corruptOwn: {
       title: "此文件无法作为模型读取",

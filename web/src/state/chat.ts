@@ -165,17 +165,17 @@ function requestAnswer(question: string): void {
   refocusMessage();
 }
 
-/** Removes a question that nothing follows. */
+/** Removes a question that was not answered. */
 function withdraw(question: Message): void {
   take(question.id);
   write({ kind: "remove", conversation: question.conversation, id: question.id });
   if (leaf.value === question.id) leaf.value = leafFrom(tree.value, question.parent);
 }
 
-/** Removes a question that has no answer. */
+/** Removes a question that has no answer. Later ones stay. */
 export function removeQuestion(id: string): void {
   const question = tree.value.get(id);
-  if (question === undefined || busy.value || hasChildren(tree.value, id)) return;
+  if (question === undefined || !removable.value.has(id)) return;
   chatError.value = null;
   if (editing.value === id) cancelEdit();
   withdraw(question);
@@ -314,6 +314,17 @@ export function restore(): Promise<void> {
 export const unanswered = computed(() => {
   const last = messages.value.at(-1);
   return last?.role === "user" && !busy.value ? last : null;
+});
+
+/** Ids of the questions that are shown and have no answer. */
+export const removable = computed<ReadonlySet<string>>(() => {
+  if (busy.value) return new Set();
+  const answered = new Set(
+    [...tree.value.values()].filter(({ role }) => role !== "user").map(({ parent }) => parent),
+  );
+  return new Set(
+    messages.value.filter(({ id, role }) => role === "user" && !answered.has(id)).map(({ id }) => id),
+  );
 });
 
 /** Whether another tab writes the answer that is shown last. */

@@ -1,7 +1,7 @@
 /** The conversation that is shown: its messages, the selected branch, and how they are read. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import type { Message } from "../history/records";
-import { byParent, isBefore, leafFrom, pathTo, type Messages } from "../history/tree";
+import { byParent, isBefore, leafFrom, pathTo, without, type Messages } from "../history/tree";
 import { newId } from "../lib/id";
 import { persisted } from "../lib/persisted";
 import { access, conversations, listError, onNews, readStored } from "./history";
@@ -84,11 +84,9 @@ export function put(message: Message): void {
   tree.value = new Map(tree.value).set(message.id, message);
 }
 
-/** Removes a message. */
+/** Removes a message; what followed it stays. */
 export function take(id: string): void {
-  const rest = new Map(tree.value);
-  rest.delete(id);
-  tree.value = rest;
+  tree.value = without(tree.value, id);
 }
 
 /** Reads the changes of other tabs. If they continued the branch that is shown, it is followed. */

@@ -1,10 +1,25 @@
 import { computed, signal } from "@preact/signals";
-import { chooseDevice, createEngine, NetworkError } from "nomoat";
+import {
+  chooseDevice,
+  CorruptFileError,
+  createEngine,
+  InvalidRequestError,
+  ModelNotFoundError,
+  NetworkError,
+  UnsupportedModelError,
+} from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
 import { config, refreshConfig } from "./config";
-import { chosenModel, deleteModel, refreshStorage, storedCopy, type ModelChoice } from "./models";
+import {
+  chosenModel,
+  deleteModel,
+  forgetOpened,
+  refreshStorage,
+  storedCopy,
+  type ModelChoice,
+} from "./models";
 import { settings, updateSettings } from "./settings";
-import { announcement } from "./ui";
+import { announcement, notice } from "./ui";
 import { t } from "../i18n";
 
 /** State of the engine. */
@@ -20,22 +35,30 @@ export const engineState = signal<EngineState>({ kind: "idle" });
 export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
 
 let loading: AbortController | null = null;
-let current: Engine | null = null;
+/** The model that takes memory. While another one's header is read, it is still there. */
+let current: { model: ModelChoice; engine: Engine } | null = null;
 /**
- * Loads and unloads run one after the other, so that two models are never in GPU memory together. First the
- * page reads its server's configuration.
+ * Loads and unloads run one after the other, and a load makes room before it takes memory, so that two models
+ * are never in GPU memory together. First the page reads its server's configuration.
  */
 let queue: Promise<void> = refreshConfig();
 
 async function unload(): Promise<void> {
   const old = current;
   current = null;
-  await old?.dispose().catch(() => undefined);
+  await old?.engine.dispose().catch(() => undefined);
+}
+
+/** Whether the files are to blame: another model is as good as before. */
+function isBadModel(error: unknown): boolean {
+  return [CorruptFileError, InvalidRequestError, ModelNotFoundError, UnsupportedModelError].some(
+    (kind) => error instanceof kind,
+  );
 }
 
 async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
-  await unload();
   if (signal.aborted) return;
+  const before = current;
   try {
     const { hubEndpoint } = config.value;
     const { contextLength, device } = settings.value;
@@ -48,16 +71,26 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
       onProgress(progress) {
         if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
       },
+      onHeader: unload,
     });
     if (signal.aborted) {
       await created.dispose();
       return;
     }
-    current = created;
+    current = { model, engine: created };
     engineState.value = { kind: "ready", model, engine: created };
     announcement.value = t.value.modelReady(model.name);
   } catch (error) {
-    if (!signal.aborted) engineState.value = { kind: "failed", error };
+    if (signal.aborted) return;
+    if (before !== null && before === current && before.model.id !== model.id && isBadModel(error)) {
+      forgetOpened(model);
+      updateSettings({ modelId: before.model.id });
+      notice.value = { kind: "file", error, isOwnFile: model.origin === "file" };
+      engineState.value = { kind: "ready", ...before };
+      return;
+    }
+    await unload();
+    engineState.value = { kind: "failed", error };
   } finally {
     void refreshStorage();
   }
@@ -79,13 +112,14 @@ export function startModel(): Promise<void> {
 export function cancelLoading(): void {
   loading?.abort();
   engineState.value = { kind: "idle" };
+  queue = queue.then(unload);
 }
 
 // Frees memory before a reload, which would otherwise start while it is still in use.
 addEventListener("pagehide", (event) => {
   if (event.persisted) return;
   loading?.abort();
-  void current?.dispose();
+  void current?.engine.dispose();
 });
 
 /** After another choice: unloads the running model, and starts the new one if that needs no download. */
@@ -109,7 +143,6 @@ export async function deleteStored(key: string): Promise<void> {
   const model = chosenModel.value;
   if (model !== null && storedCopy(model)?.key === key) {
     cancelLoading();
-    queue = queue.then(unload);
     await queue;
   }
   await deleteModel(key);

@@ -34,7 +34,7 @@ export async function openAndStart(files: readonly File[]): Promise<void> {
     checkParts(files);
     openFiles(files);
   } catch (error) {
-    notice.value = { kind: "file", error };
+    notice.value = { kind: "file", error, isOwnFile: true };
     return;
   }
   followChoice();

@@ -6,6 +6,7 @@ import { listen, tell, type News } from "../history/channel";
 import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
 import { keepUnsaved, takeUnsaved } from "../history/journal";
 import { readConversation, readMessage, type Conversation, type Message } from "../history/records";
+import { without } from "../history/tree";
 
 /** Whether the history is open, and if not, why. */
 export const access = signal<Access>({ kind: "opening" });
@@ -114,13 +115,13 @@ export async function refreshList(): Promise<void> {
 export async function readStored(id: string): Promise<{ leaf: string | null; messages: Message[] }> {
   const stored = unstored.has(id) ? null : await database.conversation(id);
   let leaf = stored?.leaf ?? null;
-  const messages = new Map(stored?.messages.map((message) => [message.id, message]));
+  let messages = new Map(stored?.messages.map((message) => [message.id, message]));
   for (const write of waiting.value) {
     if (conversationOf(write) !== id) continue;
     if (write.kind === "message") {
       if (!messages.has(write.message.id)) leaf = write.message.id;
       messages.set(write.message.id, write.message);
-    } else if (write.kind === "remove") messages.delete(write.id);
+    } else if (write.kind === "remove") messages = without(messages, write.id);
     else if (write.kind === "conversation" && write.change.leaf !== undefined) leaf = write.change.leaf;
   }
   return { leaf, messages: [...messages.values()] };
@@ -144,7 +145,12 @@ export async function everything(shown: readonly Message[]): Promise<Everything>
   }
   for (const write of waiting.value) {
     if (write.kind === "message") messages.set(write.message.id, write.message);
-    else if (write.kind === "remove") messages.delete(write.id);
+    else if (write.kind === "remove") {
+      const parent = readMessage(messages.get(write.id))?.parent ?? null;
+      messages.delete(write.id);
+      for (const [id, stored] of messages)
+        if (readMessage(stored)?.parent === write.id) messages.set(id, { ...(stored as object), parent });
+    }
   }
   return { conversations: [...waiting.value.reduce(after, list)], messages: [...messages.values()] };
 }

@@ -1,5 +1,5 @@
 import { computed, signal } from "@preact/signals";
-import { catalogue, deleteStoredModel, listStoredModels, storageEstimate } from "nomoat";
+import { catalogue, deleteStoredModel, listStoredModels, modelUrls, storageEstimate } from "nomoat";
 import type { EngineOptions, StoredModel } from "nomoat";
 import { NotGgufError } from "../lib/errors";
 import { config } from "./config";
@@ -32,6 +32,16 @@ export const storedModels = signal<readonly StoredModel[]>([]);
 export const storedModelsKnown = signal(false);
 export const estimate = signal<{ usage: number; quota: number; persisted: boolean } | null>(null);
 
+/** The addresses under which a model is stored: a person may give the address of a page or of one part. */
+function storedUrls(urls: string[]): readonly string[] {
+  const { hubEndpoint } = config.value;
+  try {
+    return modelUrls({ url: urls }, hubEndpoint === null ? {} : { hubEndpoint });
+  } catch {
+    return urls; // Loading it says what is wrong.
+  }
+}
+
 /** Every model that can be chosen, in the picker's order. */
 export const models = computed<readonly ModelChoice[]>(() => [
   ...catalogue.map((entry): ModelChoice => ({
@@ -54,7 +64,7 @@ export const models = computed<readonly ModelChoice[]>(() => [
     origin: "server",
     source: { url: model.urls, name: model.name },
     sha256: [],
-    urls: model.urls,
+    urls: storedUrls(model.urls),
   })),
   ...settings.value.addedModels.map((model): ModelChoice => ({
     id: model.urls[0] ?? model.name,
@@ -63,7 +73,7 @@ export const models = computed<readonly ModelChoice[]>(() => [
     origin: "added",
     source: { url: model.urls, name: model.name },
     sha256: [],
-    urls: model.urls,
+    urls: storedUrls(model.urls),
   })),
   ...openedFiles.value,
 ]);
@@ -149,4 +159,9 @@ export function openFiles(files: readonly File[]): ModelChoice {
   openedFiles.value = [...openedFiles.value.filter((model) => model.id !== choice.id), choice];
   updateSettings({ modelId: choice.id });
   return choice;
+}
+
+/** Takes a file that turned out to be no model out of the choices. */
+export function forgetOpened(model: ModelChoice): void {
+  openedFiles.value = openedFiles.value.filter(({ id }) => id !== model.id);
 }

@@ -24,8 +24,7 @@ export async function exportConversations(format: "json" | "markdown"): Promise<
   const day = new Date().toISOString().slice(0, 10);
   if (format === "json") download(toJson(all), `nomoat-${day}.json`, "application/json");
   else {
-    const { you, untitled } = t.peek();
-    download(toMarkdown(all, { you, untitled }), `nomoat-${day}.md`, "text/markdown");
+    download(toMarkdown(all, t.peek()), `nomoat-${day}.md`, "text/markdown");
   }
 }
 

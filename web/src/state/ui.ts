@@ -18,7 +18,7 @@ export const draft = persisted<string>(
 export const notice = signal<
   | { kind: "deletedElsewhere" }
   | { kind: "tooLong"; characters: number }
-  | { kind: "file"; error: unknown }
+  | { kind: "file"; error: unknown; isOwnFile: boolean }
   | { kind: "imported"; conversations: number }
   | { kind: "importFailed"; error: unknown }
   | null

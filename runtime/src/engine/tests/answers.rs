@@ -217,7 +217,7 @@ fn an_interrupted_answer_continues() {
 #[test]
 fn messages_go_through_the_template() {
     let (_, mut engine) = single();
-    let message = Message { role: "user".into(), content: "hello".into() };
+    let message = Message::new("user", "hello");
     let request = Request { messages: Some(vec![message]), prompt: None, ..greedy("", 8) };
     let chat = answer(&mut engine, request);
     // The same prompt as a text. Its answer keeps the space that an answer of its own begins with.

@@ -1,6 +1,9 @@
 //! The engine on the test device and a small model with random weights.
 
 mod answers;
+mod cases;
+#[cfg(feature = "grammar")]
+mod constrained;
 mod loading;
 mod together;
 

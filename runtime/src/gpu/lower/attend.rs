@@ -1,7 +1,8 @@
 //! Lowers attention, writes to the KV pool and rotary embeddings.
 
 use super::*;
-use nomoat_shaders::Room;
+use crate::graph::{Cache, Growth};
+use nomoat_shaders::{Keys, Room};
 
 impl Lowering<'_> {
     pub(super) fn attention(
@@ -11,53 +12,65 @@ impl Lowering<'_> {
         shape: Attention,
         out: ValueId,
     ) -> Result<(), GpuError> {
-        let Attention { n_heads, n_kv_heads, head_dim, scale, window } = shape;
-        if !head_dim.is_multiple_of(8) || head_dim > 512 {
+        let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
+        let most = head_dim.max(value_dim);
+        if !(head_dim | value_dim).is_multiple_of(2) || most > 512 {
             return Err(GpuError::Unsupported(format!(
-                "attention heads of {head_dim} dimensions (only multiples of 8 up to 512)"
+                "attention heads of {head_dim} and {value_dim} dimensions (only even numbers up to 512)"
             )));
         }
         // A workgroup takes as many heads of the same keys as possible, then rows up to QUERIES queries.
         let shared_by = n_heads / n_kv_heads;
         let heads = (1..=QUERIES).rev().find(|n| shared_by.is_multiple_of(*n)).unwrap_or(1);
         let constants = |rows: usize| {
-            vec![
+            let mut all = vec![
                 ("N_HEADS", n_heads as f64),
                 ("N_KV_HEADS", n_kv_heads as f64),
                 ("HEAD_DIM", head_dim as f64),
-                ("SCALE", f64::from(scale)),
-                ("WINDOW", f64::from(window)),
+                ("VALUE_DIM", value_dim as f64),
+                ("SCALE", f64::from(shape.scale)),
+                ("WINDOW", f64::from(shape.window)),
                 ("PAGE", f64::from(PAGE)),
                 ("HEADS", heads as f64),
                 ("ROWS", rows as f64),
-            ]
+            ];
+            if let Some(Growth { every, factor }) = shape.growth {
+                all.extend([("GROWTH", f64::from(factor)), ("EVERY", f64::from(every.max(1)))]);
+            }
+            all.extend(shape.soft_cap.map(|cap| ("SOFT_CAP", f64::from(cap))));
+            if let Some(exponent) = shape.alibi {
+                let n_slopes = 1_u32 << n_heads.max(1).ilog2();
+                all.extend([("ALIBI", f64::from(exponent)), ("N_SLOPES", f64::from(n_slopes))]);
+            }
+            all
         };
+        let keys = if (head_dim | value_dim).is_multiple_of(8) { Keys::Eight } else { Keys::Two };
         let kv = self.buffers.kv[cache.0].clone();
+        let mut resources = vec![whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
+        if let Some(sinks) = shape.sinks {
+            resources.push(whole("sinks", &self.vector(sinks)?.buffer));
+        }
+        let sinks = shape.sinks.is_some();
         if !self.gpu.variants().tile {
-            let room = match head_dim {
+            let room = match most {
                 ..=64 => Room::Small,
                 65..=128 => Room::Medium,
                 _ => Room::Large,
             };
-            let resources = [whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
+            let kernel = Kernel::AttentionFew { room, keys, sinks };
             let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];
-            return self.push(Kernel::AttentionFew(room), &constants(1), &resources, Domain::Tokens, grid);
+            return self.push(kernel, &constants(1), &resources, Domain::Tokens, grid);
         }
         let splits = self.capacity.cells().div_ceil(SPLIT).min(MAX_SPLITS);
-        let bytes = 4 * u64::from(splits) * (n_heads * (head_dim + 2)) as u64;
-        let partial = self.scratch(Scratch::Partial(n_heads, head_dim), bytes);
-        let resources = [
-            whole("q", self.value(q)?),
-            whole("k", &kv),
-            whole("v", &kv),
-            whole("y", self.value(out)?),
-            whole("partial", &partial),
-        ];
-        let wide = head_dim > 128;
+        let bytes = 4 * u64::from(splits) * (n_heads * (value_dim + 2)) as u64;
+        let partial = self.scratch(Scratch::Partial(n_heads, value_dim), bytes);
+        resources.extend([whole("v", &kv), whole("partial", &partial)]);
+        let wide = value_dim > 128;
         let mut launches = Vec::new();
         for (from, rows) in [(1, 1), (2, QUERIES / heads)] {
             let grouped = heads * rows > 1;
-            let pipeline = self.gpu.kernel(Kernel::Attention { wide, grouped }, &constants(rows))?;
+            let pipeline =
+                self.gpu.kernel(Kernel::Attention { wide, grouped, keys, sinks }, &constants(rows))?;
             let y = Extent::Rows(Domain::Tokens, rows as u32);
             let grid = [Extent::Fixed((n_heads / heads) as u32), y, Extent::Splits];
             launches.push((from, Launch { pipeline, grid }));
@@ -67,7 +80,7 @@ impl Lowering<'_> {
         self.dispatches.push(Dispatch { bind_group, domain, when: When::Always, launches });
 
         let resources = [whole("partial", &partial), whole("y", self.value(out)?)];
-        let grid = [Extent::Fixed(((n_heads * head_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
+        let grid = [Extent::Fixed(((n_heads * value_dim / 2) as u32).div_ceil(64)), SINGLE, SINGLE];
         self.push(Kernel::AttentionMerge, &constants(1), &resources, Domain::Tokens, grid)?;
         if let Some(merge) = self.dispatches.last_mut() {
             merge.when = When::Split;
@@ -76,13 +89,15 @@ impl Lowering<'_> {
     }
 
     pub(super) fn kv_write(&mut self, x: ValueId, cache: CacheId, half: Half) -> Result<(), GpuError> {
-        let width = self.graph.value(x).width;
-        if !width.is_multiple_of(2) {
-            return Err(GpuError::Unsupported(format!("keys of {width} floats (only even numbers)")));
+        let Cache { keys, values } = self.graph.caches[cache.0];
+        if !(keys | values).is_multiple_of(2) {
+            let message = format!("keys of {keys} and values of {values} floats (only even numbers)");
+            return Err(GpuError::Unsupported(message));
         }
+        let width = self.graph.value(x).width;
         let resources = [whole("x", self.value(x)?), whole("kv", &self.buffers.kv[cache.0])];
-        let half = if half == Half::Keys { 0.0 } else { 1.0 };
-        let constants = [("WIDTH", width as f64), ("HALF", half)];
+        let at = if half == Half::Keys { 0 } else { keys / 2 };
+        let constants = [("WIDTH", width as f64), ("CELL", ((keys + values) / 2) as f64), ("AT", at as f64)];
         let grid = threads(width / 2, Domain::Tokens);
         self.push(Kernel::KvWrite, &constants, &resources, Domain::Tokens, grid)
     }
@@ -102,8 +117,8 @@ impl Lowering<'_> {
 
     /// The table of cosines and sines. It is computed once per list.
     pub(super) fn rope_table(&mut self, rope: Rope) -> Result<wgpu::Buffer, GpuError> {
-        let Rope { turns, factors, n_rot, .. } = rope;
-        let key = Scratch::RopeTable(turns, factors, n_rot);
+        let Rope { turns, factors, n_rot, magnitude, .. } = rope;
+        let key = Scratch::RopeTable(turns, factors, n_rot, magnitude.to_bits());
         let table = self.scratch(key, 4 * n_rot as u64 * u64::from(self.capacity.tokens));
         if self.held.insert(key, (None, None)).is_none() {
             let resources = [
@@ -111,7 +126,7 @@ impl Lowering<'_> {
                 whole("factors", &self.vector(factors)?.buffer),
                 whole("y", &table),
             ];
-            let constants = [("N_ROT", n_rot as f64)];
+            let constants = [("N_ROT", n_rot as f64), ("MAGNITUDE", f64::from(magnitude))];
             let grid = threads(n_rot / 2, Domain::Tokens);
             self.push(Kernel::RopeTable, &constants, &resources, Domain::Tokens, grid)?;
         }

@@ -20,7 +20,8 @@ impl Lowering<'_> {
         let (slots, outputs) = (u64::from(self.capacity.sequences), u64::from(self.capacity.outputs));
         let n_parts = n_vocab.div_ceil(LOGITS as u64);
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
-        let [seen, bias] = ["seen", "bias"].map(|name| buffers.add(gpu, name, 4 * n_vocab * slots));
+        let seen = buffers.add(gpu, "seen", 4 * (n_vocab + n_vocab.div_ceil(32)) * slots);
+        let bias = buffers.add(gpu, "bias", 4 * n_vocab * slots);
         let histogram = buffers.add(gpu, "histogram", 4 * BINS as u64 * slots);
         let winners = buffers.add(gpu, "winners", 8 * n_parts * outputs);
         let resources = [

@@ -1,6 +1,6 @@
 //! Lowers projections: in groups for steps of few rows, alone for steps of many rows.
 
-use super::super::accepts::{Heads, Tail, tail};
+use super::super::accepts::{FEW_ROWS, Heads, Tail, tail};
 use super::*;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
@@ -30,23 +30,29 @@ impl Lowering<'_> {
         let (mut constants, mut resources) = (Vec::new(), Vec::new());
         let (output, out_width) = match tail {
             Tail::Plain { f, out } => {
-                constants.push(activation(f));
+                constants.extend(unary(f));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Plain, self.graph.value(out).width)
             }
-            Tail::Residual { residual, out } => {
+            Tail::Residual { f, residual, out } => {
+                constants.extend(unary(f));
                 resources.push(whole("residual", self.value(residual)?));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Residual, self.graph.value(out).width)
             }
             Tail::Gated { f, out } => {
-                constants.push(activation(Some(f)));
+                constants.extend(gate_constants(f));
                 resources.push(whole("y", self.value(out)?));
                 (Output::Gated, self.graph.value(out).width)
             }
-            Tail::Heads(heads) => {
+            Tail::Heads(heads) if heads.are_direct() => {
                 (constants, resources) = self.heads(heads)?;
                 (Output::Heads, heads.q)
+            }
+            Tail::Heads(heads) => {
+                constants.extend(unary(heads.f));
+                resources.push(whole("y", &self.before_heads_end(heads)));
+                (Output::Plain, heads.q + heads.k + heads.v)
             }
         };
         let n_rows: usize = weights.iter().map(|id| self.graph.weight(*id).n_rows).sum();
@@ -67,18 +73,53 @@ impl Lowering<'_> {
                 resources: resources.clone(),
             })?;
         }
-        Ok(())
+        match tail {
+            Tail::Heads(heads) if !heads.are_direct() => self.heads_end(heads),
+            _ => Ok(()),
+        }
+    }
+
+    /// Queries, keys and values as they come from the projection.
+    fn before_heads_end(&mut self, heads: Heads) -> wgpu::Buffer {
+        let width = heads.q + heads.k + heads.v;
+        self.scratch(Scratch::Products(width), 4 * u64::from(FEW_ROWS) * width as u64)
+    }
+
+    fn heads_end(&mut self, heads: Heads) -> Result<(), GpuError> {
+        let (mut constants, mut resources) = self.heads(heads)?;
+        resources.push(whole("x", &self.before_heads_end(heads)));
+        if let Some([q, k]) = heads.norms {
+            let length = |norm: Norm| norm.weight.map_or(1, |weight| self.graph.weight(weight).n_cols);
+            constants.extend([
+                ("EPS", f64::from(q.eps)),
+                ("LAYER", f64::from(u8::from(q.kind == NormKind::Layer))),
+                ("LAST", f64::from(u8::from(heads.norms_last))),
+                ("Q_RUN", q.run as f64),
+                ("K_RUN", k.run as f64),
+                ("Q_LENGTH", length(q) as f64),
+                ("K_LENGTH", length(k) as f64),
+            ]);
+            resources.extend([self.norm_weight("q_norm", q)?, self.norm_weight("k_norm", k)?]);
+        }
+        let n_heads = (heads.q + heads.k + heads.v) / heads.head_dim();
+        let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];
+        let kernel = Kernel::HeadsEnd { norms: heads.norms.is_some() };
+        self.push(kernel, &constants, &resources, Domain::Tokens, grid)
     }
 
     fn heads(&mut self, heads: Heads) -> Result<(Constants, Vec<Resource>), GpuError> {
         let head_dim = heads.head_dim();
         let n = |width: usize| (width / head_dim) as f64;
-        let kv_width = heads.cache.map_or(0, |cache| self.graph.caches[cache.0].width);
+        let (keys, cell) = heads.cache.map_or((0, 0), |cache| {
+            let cache = self.graph.caches[cache.0];
+            (cache.keys, cache.width() / 2)
+        });
         let mut constants = vec![
             ("N_Q", n(heads.q)),
             ("N_K", n(heads.k)),
             ("N_V", n(heads.v)),
-            ("KV_WIDTH", kv_width as f64),
+            ("KEYS", keys as f64),
+            ("CELL", cell as f64),
             ("HEAD_DIM", head_dim as f64),
         ];
         let table = match heads.rope {
@@ -111,7 +152,7 @@ impl Lowering<'_> {
                 bias: None,
                 out_width: self.graph.value(out).width,
                 n_rows: piece.n_rows,
-                constants: vec![activation(None)],
+                constants: unary(None).to_vec(),
                 resources: vec![whole("y", self.value(out)?)],
             })?;
         }
@@ -120,14 +161,14 @@ impl Lowering<'_> {
 
     fn project(&mut self, p: Projection) -> Result<(), GpuError> {
         let domain = self.graph.value(p.x).domain;
-        let n_cols = self.graph.weight(p.weight).n_cols;
+        let n_cols = self.graph.weight(p.weight).n_cols.next_multiple_of(BLOCK);
         let layout = self.layout(p.weight)?;
         let int8 = self.int8(p.weight, layout);
         let (operands, mut resources) = match (int8, p.norm) {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
-            (None, None) => (Operands::Floats(layout), vec![whole("x", self.value(p.x)?)]),
+            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x)?]),
             (None, Some(norm)) => {
-                let weight = whole("norm", &self.vector(norm.weight)?.buffer);
+                let weight = self.norm_weight("norm", norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
             }
         };
@@ -174,6 +215,31 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// The value, or a copy whose rows are filled up with zeros to whole blocks.
+    fn whole_blocks(&mut self, x: ValueId) -> Result<Resource, GpuError> {
+        let value = self.graph.value(x);
+        let Value { domain, width } = value;
+        if width.is_multiple_of(BLOCK) {
+            return Ok(whole("x", self.value(x)?));
+        }
+        let padded = width.next_multiple_of(BLOCK);
+        let key = Scratch::Padded(value);
+        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * padded as u64);
+        let held = (Some(x), None);
+        if self.held.insert(key, held) != Some(held) {
+            let constants = [rows_constant(domain), ("WIDTH", width as f64), ("Y_WIDTH", padded as f64)];
+            let resources = [whole("x", self.value(x)?), whole("y", &buffer)];
+            self.push(Kernel::Pad, &constants, &resources, domain, threads(padded, domain))?;
+        }
+        Ok(whole("x", &buffer))
+    }
+
+    /// The weight of a norm in a group.
+    fn norm_weight(&self, name: &'static str, norm: Norm) -> Result<Resource, GpuError> {
+        let weight = norm.weight.ok_or_else(|| GpuError::Internal("a norm without a weight".into()))?;
+        Ok(whole(name, &self.vector(weight)?.buffer))
+    }
+
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
     fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
@@ -199,14 +265,14 @@ impl Lowering<'_> {
         let key = Scratch::Int8(value);
         let buffer = self.scratch(key, scales_at + scales);
         let plane = |name, at, size| (name, buffer.clone(), at, Some(size));
-        let held = (Some(x), norm.map(|n| n.weight));
+        let held = (Some(x), norm.and_then(|norm| norm.weight));
         if self.held.insert(key, held) != Some(held) {
             let mut constants = vec![rows_constant(domain), ("WIDTH", width as f64)];
             let mut resources =
                 vec![whole("x", self.value(x)?), plane("y", 0, n), plane("y_scales", scales_at, scales)];
             if let Some(norm) = norm {
                 constants.push(("EPS", f64::from(norm.eps)));
-                resources.push(whole("norm", &self.vector(norm.weight)?.buffer));
+                resources.push(self.norm_weight("norm", norm)?);
             }
             let kernel = Kernel::Quantise { normed: norm.is_some() };
             self.push(kernel, &constants, &resources, domain, [SINGLE, Extent::Rows(domain, 1), SINGLE])?;

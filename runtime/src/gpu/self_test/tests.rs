@@ -3,8 +3,8 @@
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
-use crate::graph::testing::{Random, distance, head_norm};
-use crate::graph::{Activation, BIN, Builder, Choice, Domain, IN_PROMPT, Output, PAGE, Token, WeightId};
+use crate::graph::testing::{HeadNorms, Random, cases, distance};
+use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId, allows};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
@@ -65,11 +65,15 @@ fn device_passes() {
     }
 }
 
+/// Formats whose layouts have blocks of a kind of their own. They run with all kernels; the others with those
+/// that read a layout in different ways.
+const MAIN: [Format; 5] = [Format::F32, Format::F16, Format::Q4_0, Format::Q4_1, Format::Q8_0];
+
 /// Steps of one row, of a few, and of many.
 #[test]
 fn matmuls() {
     for (gpu, tolerance) in choices() {
-        for format in Format::ALL {
+        for format in MAIN {
             for (rows, cols, tokens) in [
                 (1, 32, 1),
                 (63, 96, 1),
@@ -86,6 +90,33 @@ fn matmuls() {
                 assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
             }
         }
+    }
+}
+
+#[test]
+fn matmuls_of_every_format() {
+    for words in ["exact,shared:4,tile,f32", "int8,shared:4,tile,f32"] {
+        let mut gpu = device();
+        gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
+        let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
+        let others = Format::ALL.into_iter().filter(|format| !MAIN.contains(format));
+        // Only layouts that can be unpacked to bytes have kernels for 8 bits.
+        for format in others.filter(|format| !is_int8 || *format == Format::Q4_K) {
+            for (rows, blocks, tokens) in [(65, 3, 1), (67, 1, 5), (70, 2, 37)] {
+                let case = matmul(format, rows, blocks * format.block_len(), tokens);
+                let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
+                assert!(error <= 1e-4, "{} ({words}): {error}", case.name);
+            }
+        }
+    }
+}
+
+/// Rows of floats of any length; more than one op uses the same ones.
+#[test]
+fn rows_of_any_length() {
+    for case in cases::odd_products() {
+        check_with("shared:4,tile,f32", case.clone());
+        check_with("one,few", case);
     }
 }
 
@@ -106,11 +137,12 @@ fn groups_of_ops() {
     let shapes = [
         Layers { rope: rope(16, 16, true), biases: true, ..q4_1 },
         Layers { rope: rope(24, 16, true), window: 5, ..q4_1 },
-        Layers { head_norms: true, biases: true, ..q4_1 },
+        Layers { head_norms: HeadNorms::Heads, biases: true, ..q4_1 },
+        Layers { finer: Format::Q6_K, ..plain(Format::Q4_K) },
     ];
     for (gpu, tolerance) in choices() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
-        for shape in Format::ALL.into_iter().map(plain).chain(shapes) {
+        for shape in MAIN.into_iter().map(plain).chain(shapes) {
             let mut case = layers(shape, &[11, 1, 1, 3, 1, 8]);
             case.same_choice = !is_int8;
             let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
@@ -118,6 +150,34 @@ fn groups_of_ops() {
             let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
             assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
         }
+    }
+}
+
+/// Groups that end in another kernel, which is the same for all variants.
+#[test]
+fn groups_with_an_end() {
+    let rope = |head_dim, n_rot, neox| RopeShape { n_heads: 4, head_dim, n_rot, neox };
+    for shape in [
+        Layers {
+            head_norms: HeadNorms::Heads,
+            post_norms: true,
+            rope: rope(16, 8, true),
+            ..Layers::of(Format::Q4_1)
+        },
+        Layers {
+            head_norms: HeadNorms::Heads,
+            biases: true,
+            rope: rope(24, 6, false),
+            ..Layers::of(Format::F32)
+        },
+        Layers { rope: rope(18, 6, true), ..Layers::of(Format::F16) },
+        Layers { head_norms: HeadNorms::Turned, rope: rope(16, 8, true), ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: HeadNorms::Rows, rope: rope(16, 16, false), ..Layers::of(Format::Q4_1) },
+        Layers { head_norms: HeadNorms::Layer, rope: rope(16, 16, true), ..Layers::of(Format::Q8_0) },
+        Layers { clamp: Some(0.4), biases: true, ..Layers::of(Format::Q4_1) },
+        Layers { clamp: Some(0.4), rope: rope(16, 0, true), ..Layers::of(Format::Q8_0) },
+    ] {
+        check_with("shared:4,tile,f32", layers(shape, &[11, 1, 3]));
     }
 }
 
@@ -167,6 +227,18 @@ fn decoding_takes_few_dispatches() {
         assert_eq!(dispatches_per_layer(Layers { biases: true, ..llama }, rows, 0), 5, "biases, {rows} rows");
     }
     assert_eq!(dispatches_per_layer(llama, 1, 5000), 6);
+    // Values are not in the buffer of queries and keys.
+    let mixed = Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) };
+    assert_eq!(dispatches_per_layer(mixed, 1, 0), 6);
+    // Heads have a dispatch after the projection, and so has a norm before the residual.
+    for head_norms in [HeadNorms::Heads, HeadNorms::Turned, HeadNorms::Rows, HeadNorms::Layer] {
+        let shape = Layers { head_norms, ..llama };
+        assert_eq!(dispatches_per_layer(shape, 1, 0), 6, "{head_norms:?}");
+        assert_eq!(dispatches_per_layer(Layers { post_norms: true, ..shape }, 1, 0), 7, "{head_norms:?}");
+    }
+    assert_eq!(dispatches_per_layer(Layers { clamp: Some(0.4), ..llama }, 1, 0), 6);
+    let odd = RopeShape { n_heads: 4, head_dim: 24, n_rot: 6, neox: true };
+    assert_eq!(dispatches_per_layer(Layers { rope: odd, ..Layers::of(Format::F16) }, 1, 0), 6);
 }
 
 /// Attention over the step's own rows has no GPU kernel yet.
@@ -174,7 +246,7 @@ fn decoding_takes_few_dispatches() {
 fn attention_without_a_cache_is_an_error() {
     let mut g = Builder::default();
     let [q, k, v] = [(); 3].map(|()| g.value(Domain::Tokens, 16));
-    let shape = Attention { n_heads: 2, n_kv_heads: 2, head_dim: 8, scale: 0.3, window: 0 };
+    let shape = Attention::new(2, 2, 8);
     g.attention_without_cache(q, k, v, shape);
     let case = Case::new("attention without a cache", g.finish(), 3, 1e-3);
     let result = pollster::block_on(deviation(&case, &device()));
@@ -222,6 +294,10 @@ fn choices_by_slot() {
         Choice { min_p: 0.2, ..plain },
         Choice { temperature: 0.0, presence_penalty: 0.5, adjusts: 1, ..plain },
         Choice { repetition_penalty: 1.3, frequency_penalty: 0.2, adjusts: 1, ..plain },
+        Choice { masked: 1, ..plain },
+        Choice { masked: 1, top_k: 40, temperature: 0.7, ..plain },
+        Choice { masked: 1, temperature: 0.0, ..plain },
+        Choice { masked: 1, min_p: 0.2, repetition_penalty: 1.3, adjusts: 1, ..plain },
     ];
     for n_vocab in [4, 2049, 49_152] {
         for together in [1, 4] {
@@ -230,6 +306,21 @@ fn choices_by_slot() {
             }
         }
     }
+}
+
+/// A mask that allows one token, a tenth of all without the likeliest, or half of them.
+fn random_mask(random: &mut Random, n_vocab: usize, counter: u32) -> Vec<u32> {
+    let one = random.bits() as usize % n_vocab;
+    let mut mask = vec![0; n_vocab.div_ceil(32)];
+    let is_allowed = |id: usize, bits: u64| match counter % 3 {
+        0 => id == one,
+        1 => id == one || (bits.is_multiple_of(10) && id != n_vocab / 2),
+        _ => id == one || bits.is_multiple_of(2),
+    };
+    for id in (0..n_vocab).filter(|id| is_allowed(*id, random.bits() >> 20)) {
+        mask[id / 32] |= 1 << (id % 32);
+    }
+    mask
 }
 
 /// One output per choice, and one more without a choice.
@@ -261,14 +352,20 @@ fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
         executor.set_slot(output.slot, seen, &bias);
     }
     let mut chosen = vec![Vec::new(); n];
+    let mut random = Random(n_vocab as u64 + 1);
     for counter in 0..12 {
+        let masks: Vec<Vec<u32>> = (0..n).map(|_| random_mask(&mut random, n_vocab, counter)).collect();
+        for (output, mask) in case.outputs.iter().zip(&masks) {
+            executor.set_mask(output.slot, mask);
+        }
         let now: Vec<Choice> = choices.iter().map(|choice| Choice { counter, ..*choice }).collect();
         let rows: Vec<f32> = logits.iter().flatten().copied().collect();
         executor.write_value(case.inputs[0].0, &rows);
         pollster::block_on(executor.step(&Step { choices: &now, ..case.step() })).unwrap();
         for i in 0..n {
-            let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias);
+            let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias, &masks[i]);
             assert_eq!(executor.chosen[i].id, expected, "{:?} of {n_vocab}, {n} together", now[i]);
+            assert!(now[i].masked == 0 || allows(&masks[i], expected as usize));
             seen[i][expected as usize] += 1;
             chosen[i].push(expected);
         }
@@ -332,14 +429,16 @@ fn weights_in_pieces() {
     let mut gpu = device();
     for format in Format::ALL {
         // Three pieces; the last one is shorter.
-        let limit = (52 * 96 / format.block_len() * format.block_bytes()) as u64;
+        let width = usize::next_multiple_of(96, format.block_len());
+        let limit = (52 * width / format.block_len() * format.block_bytes()) as u64;
         gpu.pretend(|info| info.max_binding_size = limit + 512);
-        for tokens in [1, 3, 9] {
-            let case = matmul(format, 131, 96, tokens);
+        let tokens: &[u32] = if MAIN.contains(&format) { &[1, 3, 9] } else { &[1] };
+        for tokens in tokens.iter().copied() {
+            let case = matmul(format, 131, width, tokens);
             let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
             assert!(error <= case.tolerance, "{}: {error}", case.name);
         }
-        let error = pollster::block_on(deviation(&embed(format, 131, 96, 31), &gpu)).unwrap();
+        let error = pollster::block_on(deviation(&embed(format, 131, width, 31), &gpu)).unwrap();
         assert!(error <= 1e-4, "embed {format:?}: {error}");
     }
 }
@@ -354,87 +453,49 @@ fn embed(format: Format, n_vocab: usize, width: usize, n_tokens: u32) -> Case {
 #[test]
 fn embeddings() {
     for format in Format::ALL {
-        check(embed(format, 131, 32, 1));
-        check(embed(format, 131, 576, 40));
+        check(embed(format, 131, format.block_len(), 1));
+        check(embed(format, 131, usize::next_multiple_of(576, format.block_len()), 40));
     }
 }
 
+/// The kernels that depend on a device's variants are those of attention.
 #[test]
-fn norms_and_elementwise() {
-    for (width, tokens) in [(4, 1), (96, 5), (576, 3), (260, 33)] {
-        check(rms_norm(width, tokens));
-        check(head_norm(width, 3, tokens));
-        let mut g = Builder::default();
-        let (a, b) = (g.value(Domain::Tokens, width), g.value(Domain::Tokens, width));
-        for f in [Activation::Silu, Activation::Gelu] {
-            g.gated(a, b, f);
-            g.activate(a, f);
+fn ops() {
+    for case in cases::ops() {
+        let has_attention = case.graph.ops.iter().any(|op| matches!(op, Op::Attention { .. }));
+        if has_attention {
+            check_with("few", case.clone());
         }
-        g.add(a, b);
-        let bias = g.vector("F32:bias", width);
-        g.bias(b, bias);
-        check(Case::new(format!("elementwise {width}"), g.finish(), tokens, 1e-4));
+        check_with("tile", case);
     }
 }
 
 #[test]
-fn activations_at_the_extremes() {
+fn position_embeddings() {
     let mut g = Builder::default();
-    let (gate, up) = (g.value(Domain::Tokens, 8), g.value(Domain::Tokens, 8));
-    g.gated(gate, up, Activation::Silu);
-    g.gated(gate, up, Activation::Gelu);
-    let mut case = Case::new("activations at the extremes", g.finish(), 1, 1e-4);
-    case.inputs[0].1 = vec![-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, -0.0];
-    case.inputs[1].1 = vec![1.0; 8];
+    let weight = g.matrix("F16", 131, 96);
+    g.embed_position(weight);
+    let mut case = Case::new("position embeddings", g.finish(), 9, 1e-4);
+    case.tokens.iter_mut().for_each(|token| token.position = token.position * 29 % 131);
     check(case);
-}
-
-#[test]
-fn ropes() {
-    for (head_dim, n_rot, neox) in
-        [(64, 64, false), (64, 64, true), (80, 32, false), (80, 32, true), (2, 2, false)]
-    {
-        check(rope(RopeShape { n_heads: 3, head_dim, n_rot, neox }, 9));
-    }
-}
-
-#[test]
-fn attentions() {
-    let shape = |n_heads, n_kv_heads, head_dim, window| Attention {
-        n_heads,
-        n_kv_heads,
-        head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        window,
-    };
-    for (shape, tokens) in [
-        (shape(1, 1, 8, 0), 1),
-        (shape(9, 3, 64, 0), 65),
-        (shape(4, 4, 128, 0), 130),
-        (shape(2, 1, 256, 0), 33),
-        (shape(4, 2, 80, 40), 129),
-        (shape(12, 1, 16, 0), 7),
-    ] {
-        check_with("tile", attention(shape, tokens));
-        check_with("few", attention(shape, tokens));
-    }
 }
 
 /// One row whose context is split between workgroups.
 #[test]
 fn attention_is_split_and_merged() {
     for (window, n_tokens) in [(0, 257), (0, 700), (300, 700)] {
-        let shape = Attention { n_heads: 6, n_kv_heads: 2, head_dim: 40, scale: 0.2, window };
-        let mut case = attention(shape, n_tokens);
-        case.steps = vec![n_tokens as usize - 2, 1, 1];
-        check_with("tile", case);
+        let shape = Attention { window, scale: 0.2, ..Attention::new(6, 2, 40) };
+        for mut case in [attention(shape, n_tokens), cases::attention_with_sinks(shape, n_tokens)] {
+            case.steps = vec![n_tokens as usize - 2, 1, 1];
+            check_with("tile", case);
+        }
     }
 }
 
 /// Rows of two sequences in one step attend only to their own sequence.
 #[test]
 fn attention_keeps_sequences_apart() {
-    let shape = Attention { n_heads: 2, n_kv_heads: 1, head_dim: 32, scale: 0.2, window: 0 };
+    let shape = Attention::new(2, 1, 32);
     let mut case = attention(shape, 40);
     case.pages = vec![2, 0, 1, 3];
     case.max_pages = 2;

@@ -1,9 +1,9 @@
-// Gated pair (arXiv 2002.05202): activation(gate) * up. The weight's rows are out_width rows of the gate,
+// Gated pair, see common/gate. The weight's rows are out_width rows of the gate,
 // then out_width rows of up; out_width is even. A unit is two neighbouring rows of the gate and the same two
 // of up, and gives two outputs.
 //   y  [step rows, out_width] f32, two per vec2
 #import matmul/bias
-#import common/activation
+#import common/gate
 @group(0) @binding(4) var<storage, read_write> y: array<vec2<f32>>;
 
 fn n_units() -> u32 {
@@ -17,5 +17,5 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
     let v = biased(unit_rows(unit), sums);
-    y[t * (shape.out_width / 2u) + unit] = activate(v).xy * v.zw;
+    y[t * (shape.out_width / 2u) + unit] = gated(v, v.zwzw).xy;
 }

@@ -4,7 +4,7 @@
 //   tokens [8] rows of the step
 //   table  [step rows, N_ROT / 2] (cosine, sine), see attention/rope_table
 //   y      [step rows, N_Q * HEAD_DIM] f32, the rotated queries
-//   kv     [n_cells, KV_WIDTH keys then KV_WIDTH values] f16, two per word
+//   kv     [n_cells, 2 * CELL] f16, two per word: KEYS keys, then values
 // HEAD_DIM and N_ROT are multiples of 4. N_ROT is 0 without a rotary embedding.
 #import common/token
 #import common/f16
@@ -17,7 +17,8 @@
 override N_Q: u32;
 override N_K: u32;
 override N_V: u32;
-override KV_WIDTH: u32;
+override KEYS: u32;
+override CELL: u32;
 override HEAD_DIM: u32;
 override N_ROT: u32;
 override NEOX: bool;
@@ -44,7 +45,7 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 // The word of a cell that holds this row of keys or values.
 fn word(row: u32) -> u32 {
     let keys = N_K * HEAD_DIM;
-    return select(KV_WIDTH + row - keys, row, row < keys) / 2u;
+    return select(KEYS + row - keys, row, row < keys) / 2u;
 }
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
@@ -74,7 +75,7 @@ fn store(t: u32, unit: u32, sums: vec4<f32>) {
         y[at + second] = v.z;
         y[at + second + 1u] = v.w;
     } else {
-        let at = tokens[t].cell * KV_WIDTH;
+        let at = tokens[t].cell * CELL;
         kv[at + word(first - n_q)] = pack_f16(v.xy);
         kv[at + word(second - n_q)] = pack_f16(v.zw);
     }

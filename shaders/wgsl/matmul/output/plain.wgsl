@@ -1,7 +1,7 @@
-// Stores the sums, optionally after an activation. A unit is four neighbouring rows of the weight.
+// Stores the sums, or a function of them. A unit is four neighbouring rows of the weight.
 //   y  [step rows, out_width] f32
 #import matmul/bias
-#import common/activation
+#import common/unary
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 fn n_units() -> u32 {
@@ -14,7 +14,7 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 }
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
-    let v = activate(biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums));
+    let v = unary(biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums));
     let at = t * shape.out_width + shape.first_row + 4u * unit;
     let n = shape.n_rows - 4u * unit;
     y[at] = v.x;

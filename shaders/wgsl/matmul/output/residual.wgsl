@@ -1,7 +1,8 @@
-// Adds the residual stream to the sums. A unit is four neighbouring rows of the weight. out_width, n_rows and
-// first_row are multiples of 4.
+// Adds the sums, or a function of them, to the residual stream. A unit is four neighbouring rows of the
+// weight. out_width, n_rows and first_row are multiples of 4.
 //   residual, y  [step rows, out_width] f32, four per vec4
 #import matmul/bias
+#import common/unary
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> residual: array<vec4<f32>>;
 
@@ -15,5 +16,5 @@ fn unit_rows(unit: u32) -> vec4<u32> {
 
 fn store(t: u32, unit: u32, sums: vec4<f32>) {
     let at = (t * shape.out_width + shape.first_row) / 4u + unit;
-    y[at] = residual[at] + biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums);
+    y[at] = residual[at] + unary(biased(unit_rows(unit) + vec4<u32>(shape.first_row), sums));
 }

@@ -1,0 +1,179 @@
+//! Cases of every op, at odd sizes. Each device's tests run all of them.
+
+use super::{Case, RopeShape, attention, attention_in, rope};
+use crate::graph::{
+    Activation, Attention, Builder, Domain, Gate, Growth, Norm, NormKind, PAGE, Rope, Token, Unary, ValueId,
+};
+use crate::quant::Format;
+
+/// Every case, except those of products, embeddings and the likeliest token.
+pub fn ops() -> Vec<Case> {
+    [elementwise(), norms(), ropes(), attentions()].concat()
+}
+
+/// Every function of one number.
+fn functions() -> Vec<Unary> {
+    let others = [Unary::Scale(-0.37), Unary::SoftCap(1.5), Unary::SoftCap(30.0), Unary::Clamp(0.6)];
+    Activation::ALL.map(Unary::Activation).into_iter().chain(others).collect()
+}
+
+fn gates() -> impl Iterator<Item = Gate> {
+    let plain = Activation::ALL.map(Gate::from).into_iter();
+    plain.chain([Gate { f: Activation::GeluQuick, limit: Some(0.7) }])
+}
+
+fn elementwise() -> Vec<Case> {
+    let case = |width, n_tokens, build: &dyn Fn(&mut Builder, ValueId, ValueId)| {
+        let mut g = Builder::default();
+        let (a, b) = (g.value(Domain::Tokens, width), g.value(Domain::Tokens, width));
+        build(&mut g, a, b);
+        Case::new(format!("elementwise, rows of {width}"), g.finish(), n_tokens, 1e-5)
+    };
+    let all = |g: &mut Builder, a, b| {
+        for f in functions() {
+            g.unary(a, f);
+        }
+        for gate in gates() {
+            g.gated(a, b, gate);
+        }
+    };
+    let mut cases = vec![case(262, 33, &all)];
+    // Arguments for which exponentials overflow, or tails are all that is left.
+    let mut extremes = case(262, 1, &all);
+    let numbers = [-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4, -0.0, -3.0, -0.2];
+    extremes.inputs[0].1.iter_mut().zip(numbers.iter().cycle()).for_each(|(x, n)| *x = *n);
+    extremes.name = "elementwise, at the extremes".into();
+    cases.push(extremes);
+    for (width, n_tokens) in [(576, 5), (262, 3), (7, 5)] {
+        cases.push(case(width, n_tokens, &|g, a, b| {
+            let bias = g.vector("F32:bias", width);
+            g.bias(b, bias);
+            g.add(a, b);
+            g.mul(a, b);
+            g.mul(b, b);
+            g.gated(a, a, Activation::Silu);
+            g.select_rows(a);
+        }));
+    }
+    cases
+}
+
+fn norms() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (run, n_runs, n_tokens) in [(4, 1, 1), (577, 1, 3), (260, 3, 4), (7, 5, 9), (2, 3, 33)] {
+        let mut g = Builder::default();
+        let x = g.value(Domain::Tokens, run * n_runs);
+        // Where all numbers are far from 0, a variance is lost in its mean square.
+        let far = g.value(Domain::Tokens, run * n_runs);
+        let [weight, bias] = ["F32:weight", "F32:bias"].map(|name| Some(g.vector(name, run)));
+        let [long_weight, long_bias] =
+            ["F32:long", "F32:long bias"].map(|name| Some(g.vector(name, run * n_runs)));
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            let mut norm = |x, weight, bias| {
+                g.norm(x, Norm { kind, run, weight, bias, eps: 1e-5 });
+            };
+            norm(far, weight, bias);
+            if n_runs > 1 {
+                norm(x, None, None);
+                norm(x, weight, None);
+                norm(x, None, bias);
+                norm(x, long_weight, long_bias);
+            }
+        }
+        let mut case = Case::new(format!("norms of {n_runs} x {run}"), g.finish(), n_tokens, 1e-4);
+        case.inputs[1].1.iter_mut().for_each(|x| *x += 20.0);
+        cases.push(case);
+    }
+    cases
+}
+
+fn ropes() -> Vec<Case> {
+    let shape = |n_heads, head_dim, n_rot, neox| RopeShape { n_heads, head_dim, n_rot, neox };
+    let shapes = [
+        shape(3, 64, 64, false),
+        shape(3, 80, 32, true),
+        shape(3, 2, 2, false),
+        shape(5, 8, 8, true),
+        shape(2, 10, 6, true),
+        shape(2, 10, 6, false),
+        shape(1, 256, 64, true),
+    ];
+    let mut cases: Vec<Case> = shapes.into_iter().map(|shape| rope(shape, 9)).collect();
+    // The same angles with and without a magnitude.
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, 3 * 24);
+    let plain = shape(3, 24, 16, true).build(&mut g, 10_000.0, |i| 1.0 + i as f32);
+    g.rope(x, plain);
+    g.rope(x, Rope { magnitude: 1.25, ..plain });
+    cases.push(Case::new("rope with a magnitude", g.finish(), 9, 1e-4));
+    cases
+}
+
+fn attentions() -> Vec<Case> {
+    let new = Attention::new;
+    let cases = [
+        (new(1, 1, 2), 1),
+        (Attention { alibi: Some(8.0), ..new(3, 1, 8) }, 70),
+        (new(9, 3, 64), 65),
+        (Attention { window: 40, ..new(4, 4, 128) }, 130),
+        (Attention { soft_cap: Some(1.5), ..new(4, 2, 96) }, 7),
+        (new(2, 1, 256), 33),
+        (Attention { growth: Some(Growth { every: 8, factor: 0.4 }), ..new(2, 1, 100) }, 40),
+        (Attention { value_dim: 24, alibi: Some(4.0), window: 9, ..new(6, 3, 16) }, 35),
+        (Attention { value_dim: 6, soft_cap: Some(2.0), ..new(4, 2, 10) }, 35),
+        (new(4, 2, 80), 5),
+    ];
+    let mut cases: Vec<Case> =
+        cases.into_iter().map(|(shape, n_tokens)| attention(shape, n_tokens)).collect();
+    let sinks = attention_with_sinks;
+    cases.extend([sinks(new(8, 2, 16), 35), sinks(Attention { window: 5, ..new(2, 2, 10) }, 35)]);
+    cases
+}
+
+/// Embeddings, products and whole layers whose rows are not whole blocks, nor multiples of four.
+pub fn odd_products() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (format, width, n_tokens) in
+        [(Format::F32, 41, 1), (Format::F16, 66, 5), (Format::BF16, 7, 3), (Format::F32, 100, 40)]
+    {
+        let mut g = Builder::default();
+        let table = g.matrix(format!("{}:table", format.name()), 131, width);
+        let x = g.embed(table);
+        let [gate, up] = ["gate", "up"].map(|part| g.matrix(format!("{}:{part}", format.name()), 35, width));
+        let (gate, up) = (g.matmul(x, gate), g.matmul(x, up));
+        let f = g.gated(gate, up, Activation::Gelu);
+        let down = g.matrix(format!("{}:down", format.name()), width, 35);
+        let f = g.matmul(f, down);
+        let bias = g.vector("F32:bias", width);
+        let f = g.bias(f, bias);
+        let x = g.add(f, x);
+        let x = g.select_rows(x);
+        let norm = g.vector("F32:norm", width);
+        let x = g.rms_norm(x, norm, 1e-5);
+        let logits = g.matmul(x, table);
+        g.logits(logits);
+        cases.push(Case::new(format!("rows of {width} {}", format.name()), g.finish(), n_tokens, 1e-3));
+    }
+    cases
+}
+
+/// Attention with a sink for each head.
+pub fn attention_with_sinks(shape: Attention, n_tokens: u32) -> Case {
+    let mut g = Builder::default();
+    let sinks = g.constant((0..shape.n_heads).map(|head| head as f32 / 4.0 - 1.0).collect());
+    attention_in(g, Attention { sinks: Some(sinks), ..shape }, n_tokens)
+}
+
+/// Puts every other token into a second sequence, with pages of their own.
+pub fn in_two_sequences(case: &mut Case) {
+    let n_pages = (case.tokens.len() as u32).div_ceil(2).div_ceil(PAGE);
+    // The first sequence has the odd pages, from the last to the first, and the second the even ones.
+    case.pages =
+        (0..n_pages).rev().map(|page| 2 * page + 1).chain((0..n_pages).map(|page| 2 * page)).collect();
+    case.max_pages = n_pages;
+    for (i, token) in case.tokens.iter_mut().enumerate() {
+        let (sequence, position) = (i as u32 % 2, i as u32 / 2);
+        let page = case.pages[(sequence * n_pages + position / PAGE) as usize];
+        *token = Token { sequence, position, cell: page * PAGE + position % PAGE, ..*token };
+    }
+}

@@ -1,0 +1,41 @@
+"""Writes random blocks of each quantised weight type, and what the `gguf` package dequantises them to.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install gguf==0.19.0 numpy==2.4.6
+    /tmp/venv/bin/python tests/golden/quant/make.py
+
+NAME.bin holds a few blocks as a GGUF file stores them, and then their weights as little-endian f32.
+"""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+# For each type, the blocks to write, and where in a block there is an f16.
+TYPES = {
+    "Q4_0": (8, [0]),
+    "Q4_1": (8, [0, 2]),
+    "Q5_0": (8, [0]),
+    "Q5_1": (8, [0, 2]),
+    "Q8_0": (8, [0]),
+    "Q2_K": (3, [80, 82]),
+    "Q3_K": (3, [108]),
+    "Q4_K": (3, [0, 2]),
+    "Q5_K": (3, [0, 2]),
+    "Q6_K": (3, [208]),
+    "BF16": (64, []),
+}
+
+for name, (n_blocks, halves) in TYPES.items():
+    random = np.random.default_rng(sum(name.encode()))
+    ty = gguf.GGMLQuantizationType[name]
+    _, block_bytes = gguf.GGML_QUANT_SIZES[ty]
+    blocks = random.integers(0, 256, (n_blocks, block_bytes), dtype=np.uint8)
+    for at in halves:
+        scale = random.normal(0, 0.02, n_blocks).astype("<f2")
+        blocks[:, at : at + 2] = scale.view(np.uint8).reshape(n_blocks, 2)
+    if name == "BF16":
+        weights = random.normal(0, 1, n_blocks).astype("<f4")
+        blocks = np.ascontiguousarray(weights.view("<u2").reshape(n_blocks, 2)[:, 1:]).view(np.uint8)
+    weights = gguf.quants.dequantize(blocks.reshape(1, -1), ty).astype("<f4")
+    (Path(__file__).parent / f"{name.lower()}.bin").write_bytes(blocks.tobytes() + weights.tobytes())
