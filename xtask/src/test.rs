@@ -171,7 +171,9 @@ fn evaluate(options: &Options, id: &str, &(how, top1, off): &Way) -> Result<()> 
     println!("{report}");
     let report: serde_json::Value = serde_json::from_str(&report)?;
     let number = |name: &str| report[name].as_f64().with_context(|| format!("the report has no {name}"));
-    ensure!(number("top1_agreement")? >= top1, "top-1 agreement is below {top1}");
+    // With 8-bit activations a tie between two tokens may end either way.
+    let agreement = if top1 < 0.98 { "top1_without_ties" } else { "top1_agreement" };
+    ensure!(number(agreement)? >= top1, "{agreement} is below {top1}");
     ensure!(number("mean_abs_dlogprob")? <= off, "mean |Δ logprob| is above {off}");
     ensure!(
         id != TEST_MODEL || top1 < 0.99 || report["greedy_exact"] == report["entries"],
