@@ -40,6 +40,8 @@ test("openai, the AI SDK and LangChain ask the engine as they ask a server", asy
     helper: text,
     response: text,
     json: expect.stringMatching(/^\{\s*"city"\s*:\s*"(Paris|Rome)"\s*\}$/),
+    // Of the golden file's text without a template.
+    continued: "The quick brown fox with a quick brown bear.",
     responseStatus: "incomplete",
     responseStream: text,
     usage: [6, 6, 6],
