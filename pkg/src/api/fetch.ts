@@ -18,7 +18,9 @@ export interface Endpoints {
   readonly models: Models;
 }
 
-/** A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/responses` of any origin. */
+/**
+ * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/responses` of any origin.
+ */
 export function apiFetch(engine: Endpoints): typeof fetch {
   return async (input, init) => {
     const request = new Request(input, init);

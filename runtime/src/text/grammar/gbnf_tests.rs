@@ -26,8 +26,8 @@ fn texts_that_fit_and_texts_that_do_not() {
     let list = "root ::= (\"- \" item)+ # a list\nitem ::= [^\\n]+ \"\\n\"\n";
     let ambiguous = "root ::= \"if\" \"(\" | [a-z]* \";\"";
     let names = "root ::= a-b a_b A-B\na-b ::= \"1\"\na_b ::= \"2\"\nA-B ::= \"3\"";
-    let sum = "root ::= expr \"=\" num \"\\n\"\nexpr ::= term ([-+*/] term)*\nterm ::= num | \"(\" expr \")\"\n\
-               num ::= [0-9]+";
+    let sum = "root ::= expr \"=\" num \"\\n\"\nexpr ::= term ([-+*/] term)*\n\
+               term ::= num | \"(\" expr \")\"\nnum ::= [0-9]+";
     let lines = "root ::= (\n  # with comments\n  \"a\" |\n  \"b\"\n) |\n  \"c\"";
     for (gbnf, yes, no) in [
         (list, &["- a\n", "- a\n- é b\n"][..], &["", "- a", "- \n", "a\n"][..]),
