@@ -55,5 +55,5 @@ test("every finished answer fits its schema", async ({ smallPage }) => {
     expect(fits(JSON.parse(answer.text)), `${shown}\n${ajv.errorsText(fits.errors)}`).toBe(true);
   }
   console.log(`answers that ended by themselves, of ${COUNT / 2} each:`, JSON.stringify(finished));
-  expect(Math.min(finished.whole, finished.streamed)).toBeGreaterThan(COUNT / 2 - 10);
+  expect(Math.min(finished.whole, finished.streamed)).toBeGreaterThan(COUNT / 4);
 });
