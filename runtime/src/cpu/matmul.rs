@@ -10,9 +10,11 @@
 //! registers than there are.
 
 use super::numbers::quantise;
+use super::scales::*;
 use super::simd::*;
 use super::unpack::*;
 use super::weights::{Matrix, TILE};
+use crate::quant::book::{FP4, IQ4};
 use crate::quant::{BLOCK, Layout};
 use std::hint::black_box;
 use std::ops::Range;
@@ -36,7 +38,9 @@ impl Activations {
     pub fn of(layout: Layout, int8: bool) -> Self {
         match layout {
             Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
-            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K if int8 && HAS_DOT_I8 => Activations::I8,
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 if int8 && HAS_DOT_I8 => {
+                Activations::I8
+            }
             _ => Activations::I16,
         }
     }
@@ -140,6 +144,13 @@ pub(super) fn products<const R: usize>(
             Layout::Q2_K => large::<R, Bits2, Each16Two>(matrix, tiles, x, out),
             Layout::Q3_K => large::<R, Bits3, Each16<4>>(matrix, tiles, x, out),
             Layout::Q6_K => large::<R, Bits6, Each16<32>>(matrix, tiles, x, out),
+            Layout::IQ4_NL => large::<R, Book<{ book(IQ4, 0) }>, One<0>>(matrix, tiles, x, out),
+            Layout::IQ4_XS => large::<R, Book<{ book(IQ4, 0) }>, Each32Signed>(matrix, tiles, x, out),
+            // Up to 24, so that sums of pairs do not fit 16 bits.
+            Layout::MXFP4 => {
+                small::<R, Book<{ book(FP4, 12) }>, Powers<12>>(matrix, tiles, x, Dots::Quads, out);
+            }
+            Layout::NVFP4 => large::<R, Book<{ book(FP4, 0) }>, Each16Float>(matrix, tiles, x, out),
         }
     }
 }
@@ -231,7 +242,7 @@ fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum:
 
 /// # Safety
 /// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I8`] at each of `x`. The
-/// quants are nibbles, and 32 columns share a scale; `groups` is 4.
+/// quants are below 128, without `QUADS` below 16, and 32 columns share a scale; `groups` is 4.
 #[inline(always)]
 unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
     mut w: *const u8,

@@ -11,6 +11,7 @@ mod matmul;
 mod numbers;
 mod pool;
 mod run;
+mod scales;
 mod self_test;
 mod simd;
 #[cfg(test)]

@@ -62,6 +62,27 @@ mod wasm {
         f32x4_splat(x)
     }
     #[inline(always)]
+    pub const fn bytes_128(x: u128) -> V {
+        u64x2(x as u64, (x >> 64) as u64)
+    }
+    /// The bytes of a table at indices below 16.
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        u8x16_relaxed_swizzle(table, indices)
+    }
+    /// The bytes of a table at indices below 16.
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        u8x16_swizzle(table, indices)
+    }
+    /// The first 8 bytes as 16 bits.
+    #[inline(always)]
+    pub fn widen_u8(v: V) -> V {
+        u16x8_extend_low_u8x16(v)
+    }
+    #[inline(always)]
     pub fn and(a: V, b: V) -> V {
         v128_and(a, b)
     }
@@ -284,6 +305,20 @@ mod plain {
     #[inline(always)]
     pub fn splat_f32(x: f32) -> V {
         cast([x; 4])
+    }
+    #[inline(always)]
+    pub fn bytes_128(x: u128) -> V {
+        cast(x)
+    }
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        let table = cast::<V, [u8; 16]>(table);
+        map::<u8, 16>(indices, |i| table[usize::from(i & 15)])
+    }
+    #[inline(always)]
+    pub fn widen_u8(v: V) -> V {
+        let bytes = cast::<V, [u8; 16]>(v);
+        cast::<[u16; 8], V>(std::array::from_fn(|i| u16::from(bytes[i])))
     }
     #[inline(always)]
     pub fn and(a: V, b: V) -> V {

@@ -1,5 +1,5 @@
-//! The quants and scales of tiles, in vectors. See [`super::weights`] for where they lie in a tile, and
-//! `quant/bits.rs` for how the bits of 32 integers do.
+//! The quants of tiles, in vectors. See [`super::weights`] for where they lie in a tile, and `quant/bits.rs`
+//! for how the bits of 32 integers do.
 
 use super::simd::*;
 
@@ -12,6 +12,13 @@ pub(super) type Pair = [V; 2];
 pub(super) unsafe fn pair(p: *const u8) -> Pair {
     // SAFETY: as promised by the caller.
     unsafe { [load(p), load(p.add(16))] }
+}
+
+/// Signed bytes as 16 bits, see [`Quants::halves`].
+#[inline(always)]
+fn signed_halves([a, b]: [Pair; 2]) -> [Pair; 4] {
+    let even = |v| shr_i16::<8>(shl_i16::<8>(v));
+    [a.map(even), a.map(shr_i16::<8>), b.map(even), b.map(shr_i16::<8>)]
 }
 
 /// The integers of 32 columns in a tile, at `q`.
@@ -54,6 +61,8 @@ pub(super) struct Bits6;
 pub(super) struct Bits2;
 /// 3 bits.
 pub(super) struct Bits3;
+/// 4 bits that are indices into a code book of signed bytes, the first in the lowest bits, see [`book`].
+pub(super) struct Book<const BOOK: u128>;
 /// 8 bits, signed.
 pub(super) struct Bytes;
 
@@ -200,205 +209,37 @@ impl Quants for Bytes {
     #[inline(always)]
     unsafe fn halves(q: *const u8, g: usize, high: &mut ()) -> [Pair; 4] {
         // SAFETY: as promised by the caller.
-        let [a, b] = unsafe { Self::bytes(q, g, high) };
-        let even = |v| shr_i16::<8>(shl_i16::<8>(v));
-        [a.map(even), a.map(shr_i16::<8>), b.map(even), b.map(shr_i16::<8>)]
+        signed_halves(unsafe { Self::bytes(q, g, high) })
     }
 }
 
-/// What integers of a tile are multiplied with, and what is added: w = d (q - ZERO) + m.
-pub(super) struct Scale {
-    pub d: Pair,
-    /// Ignored without [`Scales::MIN`].
-    pub m: Pair,
-}
-
-/// The scales of a tile, at its start.
-pub(super) trait Scales {
-    /// Blocks of 32 columns in a tile.
-    const BLOCKS: usize;
-    /// Bytes of all scales.
-    const BYTES: usize;
-    /// Whether 16 columns have a scale, and not 32.
-    const HALVES: bool;
-    /// Whether there are minima.
-    const MIN: bool;
-    /// The integer that stands for zero.
-    const ZERO: i32;
-    /// What all blocks share.
-    type Top;
-
-    /// # Safety
-    /// The scales can be read at `w`.
-    unsafe fn top(w: *const u8) -> Self::Top;
-
-    /// The scales of a block's columns; with [`Self::HALVES`], of its first 16 and of the others.
-    ///
-    /// # Safety
-    /// As of [`Self::top`], and there is such a block.
-    unsafe fn of_block(w: *const u8, top: &Self::Top, block: usize) -> [Scale; 2];
-}
-
-/// Unit `u` of a tile's scales: 16 bits for each row.
-///
-/// # Safety
-/// There is such a unit.
-#[inline(always)]
-unsafe fn unit(w: *const u8, u: usize) -> V {
-    // SAFETY: as promised by the caller.
-    unsafe { load(w.add(16 * u)) }
-}
-
-/// An f16 for each row.
-///
-/// # Safety
-/// There is such a unit.
-#[inline(always)]
-unsafe fn halves(w: *const u8, u: usize) -> Pair {
-    // SAFETY: as promised by the caller.
-    widen_f16(unsafe { unit(w, u) }).into()
-}
-
-#[inline(always)]
-fn times(a: Pair, b: Pair) -> Pair {
-    [mul_f32(a[0], b[0]), mul_f32(a[1], b[1])]
-}
-
-/// d for 32 columns: Q4_0, Q5_0, Q8_0.
-pub(super) struct One<const ZERO: i32>;
-
-impl<const ZERO: i32> Scales for One<ZERO> {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 16;
-    const HALVES: bool = false;
-    const MIN: bool = false;
-    const ZERO: i32 = ZERO;
-    type Top = ();
-
-    #[inline(always)]
-    unsafe fn top(_: *const u8) {}
-
-    #[inline(always)]
-    unsafe fn of_block(w: *const u8, (): &(), _: usize) -> [Scale; 2] {
-        // SAFETY: as promised by the caller.
-        let d = unsafe { halves(w, 0) };
-        [Scale { d, m: d }, Scale { d, m: d }]
+/// A code book for [`Book`], with a number added to each entry.
+pub(super) const fn book(entries: [i8; 16], add: i8) -> u128 {
+    let (mut bits, mut i) = (0, 16);
+    while i > 0 {
+        i -= 1;
+        bits = bits << 8 | (entries[i] + add) as u8 as u128;
     }
+    bits
 }
 
-/// d and m for 32 columns: Q4_1, Q5_1.
-pub(super) struct Two;
-
-impl Scales for Two {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 32;
-    const HALVES: bool = false;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = ();
+impl<const BOOK: u128> Quants for Book<BOOK> {
+    const WORDS: usize = 4;
+    type High = ();
 
     #[inline(always)]
-    unsafe fn top(_: *const u8) {}
+    unsafe fn high(_: *const u8) {}
 
     #[inline(always)]
-    unsafe fn of_block(w: *const u8, (): &(), _: usize) -> [Scale; 2] {
+    unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
+        let book = bytes_128(BOOK);
         // SAFETY: as promised by the caller.
-        let (d, m) = unsafe { (halves(w, 0), halves(w, 1)) };
-        [Scale { d, m }, Scale { d, m }]
-    }
-}
-
-/// d and -dmin for 256 columns.
-///
-/// # Safety
-/// A tile's scales begin with them.
-#[inline(always)]
-unsafe fn top_two(w: *const u8) -> [Pair; 2] {
-    // SAFETY: as promised by the caller.
-    let (d, m) = unsafe { (halves(w, 0), halves(w, 1)) };
-    [d, m.map(|m| mul_f32(m, splat_f32(-1.0)))]
-}
-
-/// d and dmin for 256 columns, a byte each to scale them with for 32: Q4_K, Q5_K.
-pub(super) struct Each32;
-
-impl Scales for Each32 {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 160;
-    const HALVES: bool = false;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = [Pair; 2];
-
-    #[inline(always)]
-    unsafe fn top(w: *const u8) -> [Pair; 2] {
-        // SAFETY: as promised by the caller.
-        unsafe { top_two(w) }
+        unsafe { nibbles(q, g) }.map(|pair| pair.map(|indices| lookup(book, indices)))
     }
 
     #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &[Pair; 2], block: usize) -> [Scale; 2] {
+    unsafe fn halves(q: *const u8, g: usize, high: &mut ()) -> [Pair; 4] {
         // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 2 + block) };
-        let d = times(top[0], widen_i16(and(bytes, splat_i16(255))));
-        let m = times(top[1], widen_i16(shr_u16::<8>(bytes)));
-        [Scale { d, m }, Scale { d, m }]
-    }
-}
-
-/// d for 256 columns, a signed byte to scale it with for 16: Q3_K, Q6_K.
-pub(super) struct Each16<const ZERO: i32>;
-
-impl<const ZERO: i32> Scales for Each16<ZERO> {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 144;
-    const HALVES: bool = true;
-    const MIN: bool = false;
-    const ZERO: i32 = ZERO;
-    type Top = Pair;
-
-    #[inline(always)]
-    unsafe fn top(w: *const u8) -> Pair {
-        // SAFETY: as promised by the caller.
-        unsafe { halves(w, 0) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &Pair, block: usize) -> [Scale; 2] {
-        // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 1 + block) };
-        [shr_i16::<8>(shl_i16::<8>(bytes)), shr_i16::<8>(bytes)].map(|scales| {
-            let d = times(*top, widen_i16(scales));
-            Scale { d, m: d }
-        })
-    }
-}
-
-/// d and dmin for 256 columns, a nibble each to scale them with for 16: Q2_K.
-pub(super) struct Each16Two;
-
-impl Scales for Each16Two {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 160;
-    const HALVES: bool = true;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = [Pair; 2];
-
-    #[inline(always)]
-    unsafe fn top(w: *const u8) -> [Pair; 2] {
-        // SAFETY: as promised by the caller.
-        unsafe { top_two(w) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &[Pair; 2], block: usize) -> [Scale; 2] {
-        // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 2 + block) };
-        [bytes, shr_u16::<8>(bytes)].map(|bytes| {
-            let d = times(top[0], widen_i16(and(bytes, splat_i16(15))));
-            let m = times(top[1], widen_i16(and(shr_u16::<4>(bytes), splat_i16(15))));
-            Scale { d, m }
-        })
+        signed_halves(unsafe { Self::bytes(q, g, high) })
     }
 }

@@ -9,8 +9,13 @@
 
 mod bf16;
 mod bits;
+pub mod book;
 mod f16;
 mod f32;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -56,6 +61,9 @@ enum Sample {
     /// Random bytes with an f16 in some places: where, and its value in a block whose weights have a root
     /// mean square of 1.
     Blocks(&'static [(usize, f32)]),
+    /// Random bytes in which the function stores a scale: the scale of a block whose weights have a root mean
+    /// square of 1, and the function, which gets the block, its scale and a random number from 0 to 1.
+    Scaled(f32, fn(block: &mut [u8], scale: f32, random: f32)),
 }
 
 /// A layout on devices. The GPU's kernels read it by `shaders/wgsl/weight/NAME.wgsl`, the CPU's by a function
@@ -124,6 +132,14 @@ table! {
     Q5_K = q5_k::FORMAT;
     /// 6 bits; 16 share a scale, which 256 scale: w = d s (q - 32).
     Q6_K = q6_k::FORMAT;
+    /// Indices of 4 bits into a code book, and a scale.
+    IQ4_NL = iq4_nl::FORMAT;
+    /// Indices as in IQ4_NL; 32 share a scale, which 256 scale.
+    IQ4_XS = iq4_xs::FORMAT;
+    /// Floats of 4 bits, and a power of two as scale.
+    MXFP4 = mxfp4::FORMAT;
+    /// Floats of 4 bits; 16 share a scale, a float of 8 bits.
+    NVFP4 = nvfp4::FORMAT;
 }
 
 table! {
@@ -155,6 +171,14 @@ table! {
     Q5_K = q5_k::LAYOUT;
     /// 6 bits, a scale for each 16, and one for 256.
     Q6_K = q6_k::LAYOUT;
+    /// Indices of 4 bits into a code book, and a scale for each 32.
+    IQ4_NL = iq4_nl::LAYOUT;
+    /// Indices as in IQ4_NL, a scale for each 32, and one for 256.
+    IQ4_XS = iq4_xs::LAYOUT;
+    /// Indices into the code book of 4-bit floats, and a power of two for each 32.
+    MXFP4 = mxfp4::LAYOUT;
+    /// Indices as in MXFP4, and a scale for each 16.
+    NVFP4 = nvfp4::LAYOUT;
 }
 
 impl Format {
@@ -257,8 +281,6 @@ impl Format {
     /// square, with scales that differ in size and sign. `bits` gives random bits.
     pub fn made_up(self, n: usize, size: f32, mut bits: impl FnMut() -> u64) -> Vec<u8> {
         let mut file = Vec::new();
-        // Uniform from 0 to 1.
-        let unit = |bits: u64| (bits >> 40) as f32 / (1 << 24) as f32;
         for _ in 0..n.div_ceil(self.block_len()) {
             match self.row().sample {
                 Sample::Floats(append) => {
@@ -266,17 +288,17 @@ impl Format {
                     (0..self.block_len()).for_each(|_| append(number(bits()), &mut file));
                 }
                 Sample::Blocks(scales) => {
-                    let start = file.len();
-                    file.extend((0..self.block_bytes().div_ceil(8)).flat_map(|_| bits().to_le_bytes()));
-                    file.truncate(start + self.block_bytes());
-                    // From 0.5 to 1.5, whose root mean square is that of 13/12.
-                    let r = bits();
-                    let factor =
-                        (0.5 + unit(r)) / (13.0_f32 / 12.0).sqrt() * if r & 1 == 0 { size } else { -size };
+                    let factor = self.random_block(size, &mut bits, &mut file);
+                    let start = file.len() - self.block_bytes();
                     for (at, scale) in scales {
                         let half = half::f16::from_f32(scale * factor).to_le_bytes();
                         file[start + at..start + at + 2].copy_from_slice(&half);
                     }
+                }
+                Sample::Scaled(scale, store) => {
+                    let factor = self.random_block(size, &mut bits, &mut file);
+                    let start = file.len() - self.block_bytes();
+                    store(&mut file[start..], scale * factor.abs(), unit(bits()));
                 }
             }
         }
@@ -284,6 +306,29 @@ impl Format {
         file.truncate(n * self.block_bytes() / self.block_len());
         file
     }
+
+    /// Appends the random bytes of a block. Returns a random factor for its scales, of this root mean square.
+    fn random_block(self, size: f32, bits: &mut impl FnMut() -> u64, file: &mut Vec<u8>) -> f32 {
+        let end = file.len() + self.block_bytes();
+        file.extend((0..self.block_bytes().div_ceil(8)).flat_map(|_| bits().to_le_bytes()));
+        file.truncate(end);
+        // From 0.5 to 1.5, whose root mean square is that of 13/12.
+        let r = bits();
+        (0.5 + unit(r)) / (13.0_f32 / 12.0).sqrt() * if r & 1 == 0 { size } else { -size }
+    }
+}
+
+/// A number from 0 to 1.
+fn unit(bits: u64) -> f32 {
+    (bits >> 40) as f32 / (1 << 24) as f32
+}
+
+/// The code of a scale, of codes up to `last` whose values grow: by chance one of the two next to it, so that
+/// their mean square is the scale's.
+fn near(scale: f32, random: f32, last: u8, value: fn(u8) -> f32) -> u8 {
+    let code = (0..last).rev().find(|code| value(*code) <= scale).unwrap_or(0);
+    let [low, high] = [code, code + 1].map(|code| value(code).powi(2));
+    code + u8::from(random * (high - low) < scale.powi(2) - low)
 }
 
 impl Layout {
@@ -425,7 +470,6 @@ mod tests {
     fn sizes_fit_kernels() {
         for format in Format::ALL {
             assert!(format.block_len().is_multiple_of(format.layout().block_len()), "{format:?}");
-            assert!((2 * format.scales_bytes()).is_multiple_of(4), "{format:?}");
             // Planes take little more than the file.
             assert!(
                 20 * (format.quants_bytes() + format.scales_bytes()) <= 21 * format.block_bytes(),

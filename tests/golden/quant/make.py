@@ -11,7 +11,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-# For each type, the blocks to write, and where in a block there is an f16.
+# For each type, the blocks to write, and where in a block there is an f16. Other scales are random bytes.
 TYPES = {
     "Q4_0": (8, [0]),
     "Q4_1": (8, [0, 2]),
@@ -24,6 +24,10 @@ TYPES = {
     "Q5_K": (3, [0, 2]),
     "Q6_K": (3, [208]),
     "BF16": (64, []),
+    "IQ4_NL": (8, [0]),
+    "IQ4_XS": (3, [0]),
+    "MXFP4": (16, []),
+    "NVFP4": (8, []),
 }
 
 for name, (n_blocks, halves) in TYPES.items():
@@ -37,5 +41,11 @@ for name, (n_blocks, halves) in TYPES.items():
     if name == "BF16":
         weights = random.normal(0, 1, n_blocks).astype("<f4")
         blocks = np.ascontiguousarray(weights.view("<u2").reshape(n_blocks, 2)[:, 1:]).view(np.uint8)
+    if name == "MXFP4":
+        # Exponents that are rare: of numbers that are too small, and of the greatest.
+        blocks[:4, 0] = [0, 1, 2, 255]
+    if name == "NVFP4":
+        # Not a number, the same with the highest bit, and the greatest number.
+        blocks[0, :3] = [0x7F, 0xFF, 0x7E]
     weights = gguf.quants.dequantize(blocks.reshape(1, -1), ty).astype("<f4")
     (Path(__file__).parent / f"{name.lower()}.bin").write_bytes(blocks.tobytes() + weights.tobytes())

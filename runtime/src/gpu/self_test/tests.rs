@@ -101,7 +101,8 @@ fn matmuls_of_every_format() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         let others = Format::ALL.into_iter().filter(|format| !MAIN.contains(format));
         // Only layouts that can be unpacked to bytes have kernels for 8 bits.
-        for format in others.filter(|format| !is_int8 || *format == Format::Q4_K) {
+        let packed = [Format::Q4_K, Format::IQ4_NL, Format::IQ4_XS, Format::MXFP4];
+        for format in others.filter(|format| !is_int8 || packed.contains(format)) {
             for (rows, blocks, tokens) in [(65, 3, 1), (67, 1, 5), (70, 2, 37)] {
                 let case = matmul(format, rows, blocks * format.block_len(), tokens);
                 let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
