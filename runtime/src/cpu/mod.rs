@@ -6,6 +6,7 @@ mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod executor;
+mod grids;
 mod lower;
 mod matmul;
 mod numbers;

@@ -221,7 +221,7 @@ impl Scales for Each32Signed {
     unsafe fn of_block(w: *const u8, top: &Pair, block: usize) -> [Scale; 2] {
         // SAFETY: as promised by the caller.
         let bytes = unsafe { unit(w, 1 + block / 2) };
-        let scales = if block % 2 == 0 { shl_i16::<8>(bytes) } else { bytes };
+        let scales = if block.is_multiple_of(2) { shl_i16::<8>(bytes) } else { bytes };
         let d = times(*top, widen_i16(shr_i16::<8>(scales)));
         [Scale { d, m: d }, Scale { d, m: d }]
     }
@@ -276,5 +276,28 @@ impl Scales for Each16Float {
             let d = times(widen_f16(shl_i16::<7>(scales)).into(), [splat_f32(128.0); 2]);
             Scale { d, m: d }
         })
+    }
+}
+
+/// d for 256 columns: TQ1_0, TQ2_0.
+pub(super) struct Whole<const ZERO: i32>;
+
+impl<const ZERO: i32> Scales for Whole<ZERO> {
+    const BLOCKS: usize = 8;
+    const BYTES: usize = 16;
+    const HALVES: bool = false;
+    const MIN: bool = false;
+    const ZERO: i32 = ZERO;
+    type Top = Pair;
+
+    #[inline(always)]
+    unsafe fn top(w: *const u8) -> Pair {
+        // SAFETY: as promised by the caller.
+        unsafe { halves(w, 0) }
+    }
+
+    #[inline(always)]
+    unsafe fn of_block(_: *const u8, top: &Pair, _: usize) -> [Scale; 2] {
+        [Scale { d: *top, m: *top }, Scale { d: *top, m: *top }]
     }
 }

@@ -103,6 +103,10 @@ mod wasm {
         i16x8_add(a, b)
     }
     #[inline(always)]
+    pub fn mul_i16(a: V, b: V) -> V {
+        i16x8_mul(a, b)
+    }
+    #[inline(always)]
     pub fn add_i32(a: V, b: V) -> V {
         i32x4_add(a, b)
     }
@@ -339,6 +343,10 @@ mod plain {
     #[inline(always)]
     pub fn add_i16(a: V, b: V) -> V {
         zip::<i16, 8>(a, b, i16::wrapping_add)
+    }
+    #[inline(always)]
+    pub fn mul_i16(a: V, b: V) -> V {
+        zip::<i16, 8>(a, b, i16::wrapping_mul)
     }
     #[inline(always)]
     pub fn add_i32(a: V, b: V) -> V {

@@ -16,21 +16,29 @@ pub(super) unsafe fn pair(p: *const u8) -> Pair {
 
 /// Signed bytes as 16 bits, see [`Quants::halves`].
 #[inline(always)]
-fn signed_halves([a, b]: [Pair; 2]) -> [Pair; 4] {
+pub(super) fn signed_halves([a, b]: [Pair; 2]) -> [Pair; 4] {
     let even = |v| shr_i16::<8>(shl_i16::<8>(v));
     [a.map(even), a.map(shr_i16::<8>), b.map(even), b.map(shr_i16::<8>)]
 }
 
 /// The integers of 32 columns in a tile, at `q`.
 pub(super) trait Quants {
-    /// Words of each row.
+    /// Words of each row in a block of 32 columns; 0 if blocks share their words.
     const WORDS: usize;
-    /// Bits that all words of nibbles share.
+    /// What [`Self::bytes`] needs beside its own words.
     type High;
 
+    /// Words of each row in so many blocks.
+    #[inline(always)]
+    fn words(blocks: usize) -> usize {
+        Self::WORDS * blocks
+    }
+
+    /// `block` counts within the tile.
+    ///
     /// # Safety
     /// The words of 8 rows can be read at `q`.
-    unsafe fn high(q: *const u8) -> Self::High;
+    unsafe fn high(q: *const u8, block: usize) -> Self::High;
 
     /// Columns 4g .. 4g + 4 and 16 + 4g .. 16 + 4g + 4, as bytes. To be called with g from 0 to 3 in turn.
     ///
@@ -63,6 +71,8 @@ pub(super) struct Bits2;
 pub(super) struct Bits3;
 /// 4 bits that are indices into a code book of signed bytes, the first in the lowest bits, see [`book`].
 pub(super) struct Book<const BOOK: u128>;
+/// Digits to the base of 3, see `quant/tq1_0.rs`.
+pub(super) struct Trits;
 /// 8 bits, signed.
 pub(super) struct Bytes;
 
@@ -87,7 +97,7 @@ impl Quants for Nibbles {
     type High = ();
 
     #[inline(always)]
-    unsafe fn high(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
     unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
@@ -114,7 +124,7 @@ impl Quants for Bits5 {
     type High = Pair;
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> Pair {
+    unsafe fn high(q: *const u8, _: usize) -> Pair {
         // SAFETY: as promised by the caller.
         unsafe { pair(q.add(128)) }
     }
@@ -136,7 +146,7 @@ impl Quants for Bits6 {
     type High = [Pair; 2];
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> [Pair; 2] {
+    unsafe fn high(q: *const u8, _: usize) -> [Pair; 2] {
         // SAFETY: as promised by the caller.
         unsafe { [pair(q.add(128)), pair(q.add(160))] }
     }
@@ -157,7 +167,7 @@ impl Quants for Bits2 {
     type High = [Pair; 2];
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> [Pair; 2] {
+    unsafe fn high(q: *const u8, _: usize) -> [Pair; 2] {
         // SAFETY: as promised by the caller.
         unsafe { [pair(q), pair(q.add(32))] }
     }
@@ -176,9 +186,9 @@ impl Quants for Bits3 {
     type High = ([Pair; 2], Pair);
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> Self::High {
+    unsafe fn high(q: *const u8, _: usize) -> Self::High {
         // SAFETY: as promised by the caller.
-        unsafe { (Bits2::high(q), pair(q.add(64))) }
+        unsafe { (Bits2::high(q, 0), pair(q.add(64))) }
     }
 
     #[inline(always)]
@@ -198,7 +208,7 @@ impl Quants for Bytes {
     type High = ();
 
     #[inline(always)]
-    unsafe fn high(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
     unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
@@ -228,7 +238,7 @@ impl<const BOOK: u128> Quants for Book<BOOK> {
     type High = ();
 
     #[inline(always)]
-    unsafe fn high(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
     unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
@@ -241,5 +251,79 @@ impl<const BOOK: u128> Quants for Book<BOOK> {
     unsafe fn halves(q: *const u8, g: usize, high: &mut ()) -> [Pair; 4] {
         // SAFETY: as promised by the caller.
         signed_halves(unsafe { Self::bytes(q, g, high) })
+    }
+}
+
+/// Where [`Trits`] finds the digits of a block.
+pub(super) struct Digits {
+    /// The words of the first 16 columns, and 3 to the power of their digit.
+    low: *const u8,
+    low_times: i16,
+    /// The words of the others, how far apart they are, and by what the power grows from one to the next.
+    high: *const u8,
+    high_step: usize,
+    high_times: i16,
+    growth: i16,
+}
+
+impl Trits {
+    /// The digits that a power of 3 brings to the front, as 16 bits: of bytes 0 and 2, then of 1 and 3.
+    #[inline(always)]
+    fn digits(words: Pair, times: i16) -> [Pair; 2] {
+        let (times, byte) = (splat_i16(times), splat_i16(255));
+        let digit = |v| {
+            let rest = and(mul_i16(v, times), byte);
+            shr_u16::<8>(add_i16(rest, add_i16(rest, rest)))
+        };
+        [words.map(|v| digit(and(v, byte))), words.map(|v| digit(shr_u16::<8>(v)))]
+    }
+}
+
+impl Quants for Trits {
+    const WORDS: usize = 0;
+    type High = Digits;
+
+    #[inline(always)]
+    fn words(_: usize) -> usize {
+        13
+    }
+
+    #[inline(always)]
+    unsafe fn high(q: *const u8, block: usize) -> Digits {
+        let power = |n: usize| [1, 3, 9, 27, 81][n];
+        // SAFETY: there are 13 words.
+        let word = |w: usize| unsafe { q.add(32 * w) };
+        let middle = word(8);
+        let digits = |low, low_times, high, high_times| Digits {
+            low,
+            low_times,
+            high,
+            high_step: 32,
+            high_times,
+            growth: 1,
+        };
+        match block {
+            0..5 => digits(word(0), power(block), word(4), power(block)),
+            5 => digits(middle, power(0), middle, power(1)),
+            6 => digits(middle, power(2), middle, power(3)),
+            _ => Digits { high_step: 0, growth: 3, ..digits(middle, power(4), word(12), power(0)) },
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(q: *const u8, g: usize, at: &mut Digits) -> [Pair; 2] {
+        // SAFETY: as promised by the caller.
+        let [a, b, c, d] = unsafe { Self::halves(q, g, at) };
+        [add_bits(a, b.map(shl_i16::<8>)), add_bits(c, d.map(shl_i16::<8>))]
+    }
+
+    #[inline(always)]
+    unsafe fn halves(_: *const u8, g: usize, at: &mut Digits) -> [Pair; 4] {
+        // SAFETY: `g` is below 4, and there are so many words.
+        let (low, high) = unsafe { (pair(at.low.add(32 * g)), pair(at.high.add(at.high_step * g))) };
+        let [a, b] = Self::digits(low, at.low_times);
+        let [c, d] = Self::digits(high, at.high_times);
+        at.high_times *= at.growth;
+        [a, b, c, d]
     }
 }

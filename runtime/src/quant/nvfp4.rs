@@ -25,7 +25,7 @@ pub(super) const FORMAT: Row = Row {
     repack,
 };
 
-/// Nibbles of each 32 as in Q4_0; the scales as in the file, but those that count as 0 are 0, and no other has
+/// Nibbles of each 32 as in Q4_0; the scales as in the file, but those that count as 0 are 0, and none has
 /// the highest bit.
 pub(super) const LAYOUT: LayoutRow =
     LayoutRow { name: "nvfp4", block_len: LEN, quants_bytes: QUANTS, scales_bytes: SCALES, dequantise };
