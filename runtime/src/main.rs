@@ -18,6 +18,7 @@ mod bench;
 mod eval;
 mod info;
 mod prompt;
+mod serve;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -53,6 +54,15 @@ enum Command {
         seed: Option<u64>,
         #[command(flatten)]
         form: Form,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Serve OpenAI's HTTP API: chat completions, completions, models.
+    Serve {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+        #[command(flatten)]
+        serve: serve::Args,
         #[command(flatten)]
         load: Load,
     },
@@ -105,6 +115,9 @@ struct Form {
     /// The answer is a sentence of the grammar in this file, in llguidance's dialect of Lark.
     #[arg(long)]
     lark: Option<PathBuf>,
+    /// The answer is a sentence of the grammar in this file, in llama.cpp's format GBNF.
+    #[arg(long)]
+    gbnf: Option<PathBuf>,
 }
 
 impl Form {
@@ -119,10 +132,11 @@ impl Form {
         } else if self.json {
             request.response_format = ResponseFormat::JsonObject;
         }
-        request.grammar = match (self.regex, self.lark) {
-            (Some(regex), _) => Some(GrammarText::Regex(regex)),
-            (None, Some(path)) => Some(GrammarText::Lark(read(&path)?)),
-            (None, None) => None,
+        request.grammar = match (self.regex, self.lark, self.gbnf) {
+            (Some(regex), _, _) => Some(GrammarText::Regex(regex)),
+            (None, Some(path), _) => Some(GrammarText::Lark(read(&path)?)),
+            (None, None, Some(path)) => Some(GrammarText::Gbnf(read(&path)?)),
+            (None, None, None) => None,
         };
         Ok(())
     }
@@ -179,6 +193,7 @@ fn run(command: Command) -> Result<()> {
             }
             with_model(&model, &load, Task::Answer(Box::new(request)))
         }
+        Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
         Command::Prompt(args) => prompt::print(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
@@ -194,6 +209,7 @@ fn run(command: Command) -> Result<()> {
 enum Task {
     Answer(Box<Request>),
     Eval { golden: PathBuf, max_tokens: Option<usize> },
+    Serve(serve::Args),
 }
 
 /// Opens the device, loads the model and does the task.
@@ -231,7 +247,12 @@ fn on_device<D: Device>(
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
-    let mut engine = open(device, model, load.context_length)?;
+    let sequences = match &task {
+        Task::Serve(args) => Some(args.parallel),
+        Task::Answer(_) | Task::Eval { .. } => None,
+    };
+    let options = LoadOptions { context_length: load.context_length, sequences, ..Default::default() };
+    let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
         engine.info().name,
@@ -241,12 +262,11 @@ fn on_device<D: Device>(
     for warning in &engine.info().warnings {
         eprintln!("warning: {warning}");
     }
-    pollster::block_on(async {
-        match task {
-            Task::Answer(request) => answer(&mut engine, *request).await,
-            Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
-        }
-    })
+    match task {
+        Task::Answer(request) => pollster::block_on(answer(&mut engine, *request)),
+        Task::Eval { golden, max_tokens } => pollster::block_on(eval::run(&mut engine, &golden, max_tokens)),
+        Task::Serve(args) => serve::run(&mut engine, &args),
+    }
 }
 
 async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<()> {
@@ -291,10 +311,10 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
-fn open<D: Device>(device: &D, model: &Path, context_length: Option<usize>) -> Result<Engine<D>> {
+fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Engine<D>> {
     let paths = files(model)?;
     let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, LoadOptions { context_length, ..Default::default() });
+    let mut loading = Loading::new(&sizes, options);
     for (i, path) in paths.iter().enumerate() {
         push_header(path, |bytes| loading.push_header(i, bytes))?;
     }

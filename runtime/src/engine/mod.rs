@@ -25,7 +25,7 @@ pub use error::Error;
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
     Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat, SequenceId,
-    Started, Timings, Usage, Variables,
+    Started, Timings, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
@@ -207,6 +207,12 @@ impl<D: Device> Engine<D> {
             failed = failed.and(result.map(drop));
         }
         Ok(failed?)
+    }
+
+    /// Whether an answer has not ended, or has events that [`Self::advance`] has not given out yet.
+    pub fn is_running(&self, id: SequenceId) -> bool {
+        self.events.iter().any(|event| event.sequence == id)
+            || self.scheduler.sequences.iter().filter_map(|s| s.answer.as_ref()).any(|answer| answer.id == id)
     }
 
     /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.
