@@ -35,6 +35,11 @@ export interface EngineOptions extends SourceOptions {
   model: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
+  /**
+   * A built-in chat template in place of the file's, for models from before templates: `chatml`, `alpaca`,
+   * `vicuna`, `koala`, `open-assistant`, `gpt4all-j` or `plain`. Catalogue models bring what they need.
+   */
+  template?: string;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -181,6 +186,7 @@ export async function createEngineWith(
   const request: LoadRequest = {
     ...source,
     contextLength: contextLength ?? null,
+    template: options.template ?? source.template,
     device,
     threads: threads ?? null,
     kernels,

@@ -45,7 +45,14 @@ export type {
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";
-export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
+export type { CatalogueEntry, CatalogueFile, Strength } from "./catalogue.js";
+export { downloadModel } from "./download.js";
+export type { DownloadOptions } from "./download.js";
+export { inspectModel } from "./inspect-here.js";
+export type { InspectOptions, InspectProblem, ModelInspection } from "./inspect.js";
+export type { HubFile, HubRepository } from "./hub.js";
+export { deviceMemory, fitOf } from "./fit.js";
+export type { Fit } from "./fit.js";
 export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";

@@ -1,10 +1,27 @@
 /** The worker's side: serves the page's calls with the runtime, one at a time. */
-import { openDevice, type OpenDevice, type Platform } from "./devices.js";
+import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
+import { inspectFiles } from "./inspect-files.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { ProgressMeter } from "./progress.js";
-import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorker } from "./protocol.js";
-import type { Runtime, RuntimeDeviceInfo, RuntimeEvent, RuntimeRequest, RuntimeStart } from "./runtime.js";
+import type {
+  Calls,
+  FromWorker,
+  InspectRequest,
+  LoadRequest,
+  MemoryUse,
+  Method,
+  Notice,
+  ToWorker,
+} from "./protocol.js";
+import type {
+  Runtime,
+  RuntimeDeviceInfo,
+  RuntimeEvent,
+  RuntimeInspection,
+  RuntimeRequest,
+  RuntimeStart,
+} from "./runtime.js";
 import { turn } from "./turn.js";
 
 /** Time that running calls get to end when the worker is closed. */
@@ -99,6 +116,8 @@ export class Session {
     switch (call.method) {
       case "load":
         return this.#load(call.params, notify, signal);
+      case "inspect":
+        return this.#inspect(call.params, signal);
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
@@ -134,6 +153,20 @@ export class Session {
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
+    }
+  }
+
+  async #inspect(
+    { files, contextLength, backend }: InspectRequest,
+    signal: AbortSignal,
+  ): Promise<Calls["inspect"]["result"]> {
+    const Inspector = await loadInspector(this.#platform, backend);
+    const { inspector, sizes } = await inspectFiles(Inspector, files, await this.#openEnv(), signal);
+    try {
+      const options = JSON.stringify({ context_length: contextLength });
+      return { ...(JSON.parse(inspector.finish(options)) as RuntimeInspection), sizes };
+    } finally {
+      inspector.free();
     }
   }
 

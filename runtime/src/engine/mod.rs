@@ -4,6 +4,7 @@
 mod answer;
 mod device;
 mod error;
+mod inspection;
 mod loading;
 mod pace;
 mod pool;
@@ -22,6 +23,7 @@ mod tests;
 pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
+pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
     Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat, SequenceId,

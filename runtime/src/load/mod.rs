@@ -3,7 +3,7 @@
 
 mod formats;
 
-pub use formats::formats;
+pub use formats::{formats, weight_bytes};
 
 use crate::gguf::{Header, TensorInfo};
 use crate::graph::{Graph, Source, WeightId};
