@@ -3,6 +3,7 @@
 //!
 //! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
 
+pub mod adapter;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod engine;

@@ -1,5 +1,6 @@
 //! `nomoat`: runs models on this machine's GPU or CPU, without a browser.
 
+use adapters::Adapters;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+mod adapters;
 mod bench;
 mod eval;
 mod info;
@@ -55,6 +57,8 @@ enum Command {
         #[command(flatten)]
         form: Form,
         #[command(flatten)]
+        adapters: Adapters,
+        #[command(flatten)]
         load: Load,
     },
     /// Serve OpenAI's HTTP API: chat completions, completions, models.
@@ -84,7 +88,8 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Compare log-probabilities and greedy texts with a golden file; prints JSON.
+    /// Compare log-probabilities and greedy texts with a golden file; prints JSON. With adapters, compare
+    /// log-probabilities at several strengths.
     Eval {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
@@ -94,6 +99,8 @@ enum Command {
         /// Skip entries whose prompt and answer have more tokens than this.
         #[arg(long)]
         max_tokens: Option<usize>,
+        #[command(flatten)]
+        adapters: Adapters,
         #[command(flatten)]
         load: Load,
     },
@@ -180,7 +187,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, form, load } => {
+        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, form, adapters, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = Sampling { temperature, seed, ..Default::default() };
             form.apply(&mut request)?;
@@ -191,7 +198,7 @@ fn run(command: Command) -> Result<()> {
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(Box::new(request)))
+            with_model(&model, &load, Task::Answer(Box::new(request), adapters))
         }
         Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
         Command::Prompt(args) => prompt::print(&args),
@@ -199,16 +206,16 @@ fn run(command: Command) -> Result<()> {
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
         }
-        Command::Eval { model, golden, max_tokens, load } => {
-            with_model(&model, &load, Task::Eval { golden, max_tokens })
+        Command::Eval { model, golden, max_tokens, adapters, load } => {
+            with_model(&model, &load, Task::Eval { golden, max_tokens, adapters })
         }
     }
 }
 
 /// What to do with a model.
 enum Task {
-    Answer(Box<Request>),
-    Eval { golden: PathBuf, max_tokens: Option<usize> },
+    Answer(Box<Request>, Adapters),
+    Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
     Serve(serve::Args),
 }
 
@@ -263,8 +270,17 @@ fn on_device<D: Device>(
         eprintln!("warning: {warning}");
     }
     match task {
-        Task::Answer(request) => pollster::block_on(answer(&mut engine, *request)),
-        Task::Eval { golden, max_tokens } => pollster::block_on(eval::run(&mut engine, &golden, max_tokens)),
+        Task::Answer(request, adapters) => {
+            let adapters = adapters.load(&mut engine)?;
+            pollster::block_on(answer(&mut engine, Request { adapters, ..*request }))
+        }
+        Task::Eval { golden, max_tokens, adapters } if adapters.is_empty() => {
+            pollster::block_on(eval::run(&mut engine, &golden, max_tokens))
+        }
+        Task::Eval { golden, adapters, .. } => {
+            let uses = adapters.load(&mut engine)?;
+            pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
+        }
         Task::Serve(args) => serve::run(&mut engine, &args),
     }
 }

@@ -11,6 +11,7 @@ use super::CpuError;
 use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::quant::{Format, Layout};
+use std::sync::Arc;
 
 /// Rows of a tile.
 pub(super) const TILE: usize = 8;
@@ -37,10 +38,10 @@ enum Stored {
     Vector(Vec<f32>),
 }
 
-/// All weights of a graph.
+/// All weights of a graph. Graphs can share weights.
 #[derive(Debug)]
 pub struct Weights {
-    stored: Vec<Stored>,
+    stored: Vec<Arc<Stored>>,
 }
 
 /// Zeroes, or an error where there is no memory for them.
@@ -56,42 +57,58 @@ impl Weights {
     /// Allocates every weight of the graph; `formats[i]` is the format of the matrix `graph.weights[i]`. With
     /// `int8`, activations have 8 bits for 4-bit weights.
     pub fn allocate(graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
-        let mut stored = Vec::new();
-        for (weight, &format) in graph.weights.iter().zip(formats) {
+        let mut weights = Self { stored: Vec::new() };
+        weights.add(graph, formats, int8)?;
+        Ok(weights)
+    }
+
+    /// The weights of a graph that begins with the same weights, which are shared. The others have these
+    /// formats and are allocated.
+    pub fn extend(&self, graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
+        let mut weights = Self { stored: self.stored.clone() };
+        weights.add(graph, formats, int8)?;
+        Ok(weights)
+    }
+
+    /// Allocates those of a graph's weights that are not there yet.
+    fn add(&mut self, graph: &Graph, formats: &[Format], int8: bool) -> Result<(), CpuError> {
+        let known = self.stored.len();
+        for (weight, &format) in graph.weights.iter().skip(known).zip(formats) {
             let name = weight.source.name();
-            stored.push(match &weight.source {
+            self.stored.push(Arc::new(match &weight.source {
                 Source::Constant(numbers) => Stored::Vector(numbers.clone()),
                 _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
                 _ => Stored::Matrix(Matrix::new(format, int8, weight.n_rows, weight.n_cols, name)?),
-            });
+            }));
         }
-        Ok(Self { stored })
+        Ok(())
     }
 
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`.
+    /// Writes repacked blocks of a matrix, beginning with its block `first_block`. Weights that are shared are
+    /// not written.
     pub fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0) {
+        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
             matrix.write_blocks(first_block, quants, scales);
         }
     }
 
     /// Writes a whole vector.
     pub fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0) {
+        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
             let n = vector.len().min(numbers.len());
             vector[..n].copy_from_slice(&numbers[..n]);
         }
     }
 
     pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
-        match self.stored.get(weight.0) {
+        match self.stored.get(weight.0).map(Arc::as_ref) {
             Some(Stored::Matrix(matrix)) => Ok(matrix),
             _ => Err(CpuError::Internal("a vector in place of a matrix".into())),
         }
     }
 
     pub(super) fn vector(&self, weight: WeightId) -> Result<&[f32], CpuError> {
-        match self.stored.get(weight.0) {
+        match self.stored.get(weight.0).map(Arc::as_ref) {
             Some(Stored::Vector(vector)) => Ok(vector),
             _ => Err(CpuError::Internal("a matrix in place of a vector".into())),
         }
@@ -133,6 +150,16 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
         capacity.cells(),
         gb(kv),
     )))
+}
+
+impl crate::load::Sink for Weights {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        Weights::write_blocks(self, weight, first_block, quants, scales);
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        Weights::write_vector(self, weight, numbers);
+    }
 }
 
 impl Matrix {

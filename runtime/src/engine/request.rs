@@ -29,9 +29,27 @@ pub struct Request {
     pub response_format: ResponseFormat,
     /// Or what else it must match.
     pub grammar: Option<GrammarText>,
+    /// The adapters that are used, each with its strength.
+    pub adapters: Vec<AdapterUse>,
+    /// The model's name. After a colon, it may name an adapter to use, as `base:name`.
+    pub model: Option<String>,
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
+}
+
+/// An adapter in a request.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct AdapterUse {
+    /// The name that it was loaded under.
+    pub name: String,
+    /// Its strength: 1 as it was trained, 0 not at all.
+    #[serde(default = "full")]
+    pub scale: f32,
+}
+
+fn full() -> f32 {
+    1.0
 }
 
 /// Whether an answer must be JSON; as OpenAI's `response_format`.

@@ -13,7 +13,7 @@ use crate::load::Sink;
 use crate::quant::{Format, Planes};
 
 /// Rows `first_row .. first_row + n_rows` of a matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub buffer: wgpu::Buffer,
     pub first_row: usize,
@@ -33,16 +33,18 @@ pub(super) struct Vector {
     pub len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stored {
     Matrix { format: Format, pieces: Vec<Piece> },
     Vector(Option<Vector>),
 }
 
-/// All weights of a graph.
+/// All weights of a graph. Graphs can share weights.
 #[derive(Debug)]
 pub struct Weights {
     gpu: Gpu,
+    /// How many of the first are another's, who frees them.
+    borrowed: usize,
     pub(super) formats: Vec<Format>,
     stored: Vec<Stored>,
     /// Blocks per row of each matrix.
@@ -58,12 +60,36 @@ impl Weights {
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self {
             gpu: gpu.clone(),
-            formats: formats.to_vec(),
+            borrowed: 0,
+            formats: Vec::new(),
             stored: Vec::new(),
             row_blocks: Vec::new(),
             bytes: 0,
         };
-        for (weight, &format) in graph.weights.iter().zip(formats) {
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// The weights of a graph that begins with the same weights, which are shared. The others have these
+    /// formats and are allocated.
+    pub fn extend(&self, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
+        let mut weights = Self {
+            gpu: self.gpu.clone(),
+            borrowed: self.stored.len(),
+            formats: self.formats.clone(),
+            stored: self.stored.clone(),
+            row_blocks: self.row_blocks.clone(),
+            bytes: 0,
+        };
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// Allocates those of a graph's weights that are not there yet.
+    fn add(&mut self, graph: &Graph, formats: &[Format]) -> Result<(), GpuError> {
+        let weights = self;
+        weights.formats.extend_from_slice(formats);
+        for (weight, &format) in graph.weights.iter().skip(weights.borrowed).zip(formats) {
             weights.row_blocks.push(format.row_blocks(weight.n_cols));
             // Buffers are allocated below.
             weights.stored.push(match weight.is_vector {
@@ -71,7 +97,8 @@ impl Weights {
                 false => Stored::Matrix { format, pieces: Vec::new() },
             });
         }
-        let accepts = Accepts { formats, max_binding: gpu.info().max_binding_size, weights: None };
+        let max_binding = weights.gpu.info().max_binding_size;
+        let accepts = Accepts { formats: &weights.formats.clone(), max_binding, weights: None };
         for products in stacks(graph, &accepts) {
             let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
             let biases = tail(graph, &products).map_or(Vec::new(), |(_, biases)| biases);
@@ -85,7 +112,7 @@ impl Weights {
                 _ => {}
             }
         }
-        Ok(weights)
+        Ok(())
     }
 
     fn buffer(&mut self, label: &str, size: u64) -> wgpu::Buffer {
@@ -250,7 +277,7 @@ impl Sink for Weights {
 impl Drop for Weights {
     fn drop(&mut self) {
         // In browsers, a dropped buffer waits for the garbage collector.
-        for stored in &self.stored {
+        for stored in self.stored.iter().skip(self.borrowed) {
             match stored {
                 Stored::Vector(vector) => vector.iter().for_each(|vector| vector.buffer.destroy()),
                 Stored::Matrix { pieces, .. } => pieces.iter().for_each(|piece| piece.buffer.destroy()),
