@@ -256,7 +256,7 @@ fn on_device<D: Device>(
     let opened = start.elapsed();
     let sequences = match &task {
         Task::Serve(args) => Some(args.parallel),
-        Task::Answer(_) | Task::Eval { .. } => None,
+        Task::Answer(..) | Task::Eval { .. } => None,
     };
     let options = LoadOptions { context_length: load.context_length, sequences, ..Default::default() };
     let mut engine = open(device, model, options)?;

@@ -17,6 +17,7 @@ mod self_test;
 mod simd;
 #[cfg(test)]
 mod tests;
+pub mod train;
 mod unpack;
 mod weights;
 

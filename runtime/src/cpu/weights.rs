@@ -10,7 +10,7 @@
 use super::CpuError;
 use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
-use crate::quant::{Format, Layout};
+use crate::quant::{BLOCK, Format, Layout};
 use std::sync::Arc;
 
 /// Rows of a tile.
@@ -23,7 +23,7 @@ pub(super) struct Matrix {
     /// The form that activations need for it.
     pub activations: Activations,
     pub n_rows: usize,
-    n_cols: usize,
+    pub n_cols: usize,
     /// The layout's blocks in a row.
     pub n_blocks: usize,
     /// The layout's blocks in a block of the file's format.
@@ -239,6 +239,43 @@ impl Matrix {
         }
     }
 
+    /// The numbers of a tile's blocks, by [`super::train`]: 32 columns of 8 rows after another. `put` gets the
+    /// number of the run of 32 columns, and its floats `[8, 32]`.
+    pub fn unpack(
+        &self,
+        tile: usize,
+        blocks: std::ops::Range<usize>,
+        unpacking: &mut Unpacking,
+        mut put: impl FnMut(usize, &[f32]),
+    ) {
+        let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
+        let (word, len, bytes) = (self.word(), self.layout.block_len(), tile_bytes(self.layout));
+        let Unpacking { quants, scales, floats, run } = unpacking;
+        for (i, block) in blocks.enumerate() {
+            let packed = &self.tiles(tile)[block * bytes..][..bytes];
+            let (tile_scales, tile_quants) = packed.split_at(TILE * n_scales);
+            quants.resize(TILE * n_quants, 0);
+            scales.resize(TILE * n_scales, 0);
+            match word {
+                2 => transpose::<2>(tile_quants, quants),
+                _ => transpose::<4>(tile_quants, quants),
+            }
+            transpose::<2>(tile_scales, scales);
+            floats.clear();
+            self.layout.append(quants, scales, floats);
+            if len == BLOCK {
+                put(i, floats);
+                continue;
+            }
+            for part in 0..len / BLOCK {
+                run.clear();
+                let rows = floats.chunks_exact(len);
+                rows.for_each(|row| run.extend_from_slice(&row[part * BLOCK..][..BLOCK]));
+                put(i * (len / BLOCK) + part, run);
+            }
+        }
+    }
+
     /// A row's numbers.
     pub fn dequantise(&self, row: usize) -> Vec<f32> {
         let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
@@ -258,6 +295,27 @@ impl Matrix {
         let mut numbers = self.layout.dequantise(&quants, &scales);
         numbers.truncate(self.n_cols);
         numbers
+    }
+}
+
+/// What [`Matrix::unpack`] works with.
+#[derive(Debug, Default)]
+pub(super) struct Unpacking {
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+    floats: Vec<f32>,
+    run: Vec<f32>,
+}
+
+/// From words `[n, 8]` of a tile to `[8, n]`.
+fn transpose<const WORD: usize>(tile: &[u8], rows: &mut [u8]) {
+    let (tile, _) = tile.as_chunks::<WORD>();
+    let (rows, _) = rows.as_chunks_mut::<WORD>();
+    let n = tile.len() / TILE;
+    for (w, words) in tile.chunks_exact(TILE).enumerate() {
+        for (r, word) in words.iter().enumerate() {
+            rows[r * n + w] = *word;
+        }
     }
 }
 
@@ -305,6 +363,16 @@ mod tests {
             }
             let found: Vec<f32> = (0..n_rows).flat_map(|row| matrix.dequantise(row)).collect();
             assert_eq!(found, format.dequantise(&file), "{format:?}");
+            let mut unpacked = vec![0.0; 2 * TILE * n_cols];
+            for tile in 0..matrix.n_tiles() {
+                matrix.unpack(tile, 0..matrix.n_blocks, &mut Unpacking::default(), |run, floats| {
+                    for (row, floats) in floats.chunks_exact(BLOCK).enumerate() {
+                        let at = (tile * TILE + row) * n_cols + run * BLOCK;
+                        unpacked[at..at + BLOCK].copy_from_slice(floats);
+                    }
+                });
+            }
+            assert_eq!(unpacked[..found.len()], found, "{format:?}");
         }
     }
 

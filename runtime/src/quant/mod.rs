@@ -396,12 +396,17 @@ impl Layout {
 
     /// The weights of whole blocks, given their bytes in both planes.
     pub fn dequantise(self, quants: &[u8], scales: &[u8]) -> Vec<f32> {
-        let (n_quants, n_scales) = (self.quants_bytes(), self.scales_bytes());
-        let mut weights = Vec::with_capacity(quants.len() / n_quants * self.block_len());
-        for (i, quants) in quants.chunks_exact(n_quants).enumerate() {
-            (self.row().dequantise)(quants, &scales[i * n_scales..][..n_scales], &mut weights);
-        }
+        let mut weights = Vec::with_capacity(quants.len() / self.quants_bytes() * self.block_len());
+        self.append(quants, scales, &mut weights);
         weights
+    }
+
+    /// Appends what [`Self::dequantise`] returns.
+    pub fn append(self, quants: &[u8], scales: &[u8], weights: &mut Vec<f32>) {
+        let (n_quants, n_scales) = (self.quants_bytes(), self.scales_bytes());
+        for (i, quants) in quants.chunks_exact(n_quants).enumerate() {
+            (self.row().dequantise)(quants, &scales[i * n_scales..][..n_scales], weights);
+        }
     }
 }
 
