@@ -41,7 +41,9 @@ impl Activations {
     pub fn of(layout: Layout, int8: bool) -> Self {
         match layout {
             Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
-            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 if int8 && HAS_DOT_I8 => {
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 | Layout::TQ1_0 | Layout::TQ2_0
+                if int8 && HAS_DOT_I8 =>
+            {
                 Activations::I8
             }
             _ => Activations::I16,
