@@ -2,6 +2,7 @@
  * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
  * fails.
  */
+import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
 import { responsesOf, type Responses } from "./api/responses.js";
@@ -141,10 +142,12 @@ export interface Engine {
    * fetch: engine.fetch, apiKey: "-", dangerouslyAllowBrowser: true })` uses this engine.
    */
   readonly fetch: typeof fetch;
+  /** LoRA adapters, which can be loaded and used at any time. */
+  readonly adapters: Adapters;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
-    options?: { oneByOne?: boolean; signal?: AbortSignal },
+    options?: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal },
   ): Promise<{ logprobs: number[]; top: number[] }>;
   /** Token ids of a text. `special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
@@ -188,7 +191,7 @@ export async function createEngineWith(
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
-  return new WorkerEngine(spawn, { ...request, refresh: false, waits: false }, link, loaded);
+  return new WorkerEngine(spawn, base, { ...request, refresh: false, waits: false }, link, loaded);
 }
 
 /** Starts a worker and loads the model in it. An abort ends the worker. */
@@ -235,6 +238,7 @@ class WorkerEngine implements Engine {
   readonly responses: Responses;
   readonly models: Models;
   readonly fetch: typeof fetch;
+  readonly adapters: LoadedAdapters;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -242,7 +246,7 @@ class WorkerEngine implements Engine {
   #tail: Promise<void> = Promise.resolve();
   readonly #lifetime = new AbortController();
 
-  constructor(spawn: () => WorkerLike, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+  constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
     this.#spawn = spawn;
     this.#request = request;
     this.#link = link;
@@ -255,13 +259,20 @@ class WorkerEngine implements Engine {
     this.responses = responsesOf(this.model.name, completions);
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
+    const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
+    this.adapters = new LoadedAdapters(this.model.name, base, call);
   }
 
   async score(
     ids: ArrayLike<number>,
-    { oneByOne = false, signal }: { oneByOne?: boolean; signal?: AbortSignal } = {},
+    {
+      oneByOne = false,
+      adapters,
+      signal,
+    }: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal } = {},
   ): Promise<{ logprobs: number[]; top: number[] }> {
-    return this.#simple("score", { ids: tokenIds(ids), oneByOne }, signal);
+    const params = { ids: tokenIds(ids), oneByOne, adapters: this.adapters.uses({ adapters }) };
+    return this.#simple("score", params, signal);
   }
 
   async tokenize(text: string, { special = false }: { special?: boolean } = {}): Promise<number[]> {
@@ -289,6 +300,8 @@ class WorkerEngine implements Engine {
     { signal, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream | ChatCompletion> {
     const request = toRuntimeRequest(params);
+    const adapters = this.adapters.uses(params);
+    if (adapters.length > 0) request.adapters = adapters;
     const answer = new CompletionBuilder(this.model.name, params.stream_options?.include_usage === true);
     if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
     let text = "";
@@ -358,7 +371,7 @@ class WorkerEngine implements Engine {
     );
   }
 
-  #simple<M extends "score" | "tokenize" | "detokenize">(
+  #simple<M extends "score" | "tokenize" | "detokenize" | "loadAdapter" | "unloadAdapter">(
     method: M,
     params: Calls[M]["params"],
     signal?: AbortSignal,
@@ -408,6 +421,7 @@ class WorkerEngine implements Engine {
     const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
     this.#link = null;
     const { link } = await start(this.#spawn, this.#request, ended);
+    await this.adapters.restore(link);
     this.#link = link;
     return link;
   }

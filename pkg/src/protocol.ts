@@ -1,7 +1,10 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+import type { AdapterFiles } from "./adapters.js";
 import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
+  RuntimeAdapterInfo,
+  RuntimeAdapterUse,
   RuntimeEvent,
   RuntimeDeviceInfo,
   RuntimeModelInfo,
@@ -82,7 +85,12 @@ export interface MemoryUse {
 export interface Calls {
   load: { params: LoadRequest; result: Loaded };
   generate: { params: RuntimeRequest; result: void };
-  score: { params: { ids: Uint32Array; oneByOne: boolean }; result: { logprobs: number[]; top: number[] } };
+  score: {
+    params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };
+    result: { logprobs: number[]; top: number[] };
+  };
+  loadAdapter: { params: AdapterFiles; result: RuntimeAdapterInfo };
+  unloadAdapter: { params: { name: string }; result: void };
   tokenize: { params: { text: string; special: boolean }; result: number[] };
   detokenize: { params: { ids: Uint32Array }; result: string };
   memory: { params: null; result: MemoryUse };
