@@ -1,4 +1,5 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
+import type { AdapterUse } from "./adapters.js";
 import { randomId } from "./id.js";
 import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
 
@@ -9,12 +10,15 @@ export interface ChatMessage {
 }
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`, `grammar`.
+ * Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`, `grammar`,
+ * `adapters`.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
-  /** Accepted and not used: an engine has one model. */
+  /** Any name, as an engine has one model. `base:name` uses the adapter of this name. */
   model?: string;
+  /** The adapters to use, each with its strength. */
+  adapters?: AdapterUse[] | null;
   stream?: boolean | null;
   stream_options?: { include_usage?: boolean } | null;
   /** Most tokens to generate. Default: until the context is full. */

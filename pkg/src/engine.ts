@@ -2,6 +2,7 @@
  * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
  * fails.
  */
+import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
 import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
@@ -149,10 +150,12 @@ export interface Engine {
    * fetch: engine.fetch, apiKey: "-", dangerouslyAllowBrowser: true })` uses this engine.
    */
   readonly fetch: typeof fetch;
+  /** LoRA adapters, which can be loaded and used at any time. */
+  readonly adapters: Adapters;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
-    options?: { oneByOne?: boolean; signal?: AbortSignal },
+    options?: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal },
   ): Promise<{ logprobs: number[]; top: number[] }>;
   /** Token ids of a text. `special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
@@ -197,7 +200,7 @@ export async function createEngineWith(
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
-  return new WorkerEngine(spawn, { ...request, refresh: false, waits: false }, link, loaded);
+  return new WorkerEngine(spawn, base, { ...request, refresh: false, waits: false }, link, loaded);
 }
 
 /** Starts a worker and loads the model in it. An abort ends the worker. */
@@ -245,6 +248,7 @@ class WorkerEngine implements Engine {
   readonly responses: Responses;
   readonly models: Models;
   readonly fetch: typeof fetch;
+  readonly adapters: LoadedAdapters;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -252,7 +256,7 @@ class WorkerEngine implements Engine {
   #tail: Promise<void> = Promise.resolve();
   readonly #lifetime = new AbortController();
 
-  constructor(spawn: () => WorkerLike, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+  constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
     this.#spawn = spawn;
     this.#request = request;
     this.#link = link;
@@ -263,19 +267,27 @@ class WorkerEngine implements Engine {
     const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
     this.chat = { completions };
     this.completions = completionsOf(this.model.name, {
+      request: (params) => this.#request(params),
       whole: (request, options) => this.#whole(request, options),
       streamed: (request, options) => this.#streamed(request, true, options),
     });
     this.responses = responsesOf(this.model.name, completions);
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
+    const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
+    this.adapters = new LoadedAdapters(this.model.name, base, call);
   }
 
   async score(
     ids: ArrayLike<number>,
-    { oneByOne = false, signal }: { oneByOne?: boolean; signal?: AbortSignal } = {},
+    {
+      oneByOne = false,
+      adapters,
+      signal,
+    }: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal } = {},
   ): Promise<{ logprobs: number[]; top: number[] }> {
-    return this.#simple("score", { ids: tokenIds(ids), oneByOne }, signal);
+    const params = { ids: tokenIds(ids), oneByOne, adapters: this.adapters.uses({ adapters }) };
+    return this.#simple("score", params, signal);
   }
 
   async tokenize(text: string, { special = false }: { special?: boolean } = {}): Promise<number[]> {
@@ -298,11 +310,18 @@ class WorkerEngine implements Engine {
     this.#link = null;
   }
 
+  #request(params: ChatCompletionCreateParams): RuntimeRequest {
+    const request = toRuntimeRequest(params);
+    const adapters = this.adapters.uses(params);
+    if (adapters.length > 0) request.adapters = adapters;
+    return request;
+  }
+
   async #create(
     params: ChatCompletionCreateParams,
     options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
-    const request = toRuntimeRequest(params);
+    const request = this.#request(params);
     if (!params.stream) return this.#whole(request, options);
     return this.#streamed(request, params.stream_options?.include_usage === true, options);
   }
@@ -379,7 +398,7 @@ class WorkerEngine implements Engine {
     );
   }
 
-  #simple<M extends "score" | "tokenize" | "detokenize">(
+  #simple<M extends "score" | "tokenize" | "detokenize" | "loadAdapter" | "unloadAdapter">(
     method: M,
     params: Calls[M]["params"],
     signal?: AbortSignal,
@@ -429,6 +448,7 @@ class WorkerEngine implements Engine {
     const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
     this.#link = null;
     const { link } = await start(this.#spawn, this.#request, ended);
+    await this.adapters.restore(link);
     this.#link = link;
     return link;
   }

@@ -21,6 +21,7 @@ export type {
   FinishReason,
   Timings,
 } from "./chat.js";
+export type { AdapterFile, AdapterInfo, Adapters, AdapterSource, AdapterUse } from "./adapters.js";
 export type {
   TextCompletion,
   TextCompletionCreateParams,

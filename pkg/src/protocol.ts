@@ -1,7 +1,10 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+import type { AdapterFiles } from "./adapters.js";
 import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
+  RuntimeAdapterInfo,
+  RuntimeAdapterUse,
   RuntimeEvent,
   RuntimeInspection,
   RuntimeDeviceInfo,
@@ -105,7 +108,12 @@ export interface Calls {
   load: { params: LoadRequest; result: Loaded };
   inspect: { params: InspectRequest; result: Inspected };
   generate: { params: RuntimeRequest; result: void };
-  score: { params: { ids: Uint32Array; oneByOne: boolean }; result: { logprobs: number[]; top: number[] } };
+  score: {
+    params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };
+    result: { logprobs: number[]; top: number[] };
+  };
+  loadAdapter: { params: AdapterFiles; result: RuntimeAdapterInfo };
+  unloadAdapter: { params: { name: string }; result: void };
   tokenize: { params: { text: string; special: boolean }; result: number[] };
   detokenize: { params: { ids: Uint32Array }; result: string };
   memory: { params: null; result: MemoryUse };

@@ -23,6 +23,7 @@ const USED = [
   "n",
   "response_format",
   "grammar",
+  "adapters",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */

@@ -50,8 +50,12 @@ export interface Runtime {
   next(): Promise<string>;
   /** Drops the running generation. */
   cancel(): void;
-  /** `{"logprobs": [n-1], "top": [n-1]}` for n ids. */
-  score(ids: Uint32Array, one_by_one: boolean): Promise<string>;
+  /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
+  score(ids: Uint32Array, one_by_one: boolean, adapters_json: string): Promise<string>;
+  /** Loads an adapter from a GGUF file, or from PEFT's weights and settings. `RuntimeAdapterInfo` as JSON. */
+  load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
+  /** Frees an adapter. */
+  unload_adapter(name: string): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -136,6 +140,20 @@ export interface RuntimeInspection {
   problem: { code: RuntimeErrorCode; message: string } | null;
 }
 
+/** JSON of `load_adapter()`. */
+export interface RuntimeAdapterInfo {
+  name: string;
+  rank: number;
+  parameters: number;
+  tensors: number;
+}
+
+/** An adapter in a request. */
+export interface RuntimeAdapterUse {
+  name: string;
+  scale: number;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
   messages?: { role: string; content: string }[];
@@ -153,6 +171,7 @@ export interface RuntimeRequest {
   stop: string[];
   response_format?: ResponseFormat;
   grammar?: Grammar;
+  adapters?: RuntimeAdapterUse[];
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
   continue_ids?: number[];
 }

@@ -1,4 +1,5 @@
 /** The worker's side: serves the page's calls with the runtime, one at a time. */
+import type { AdapterFiles } from "./adapters.js";
 import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
@@ -16,6 +17,7 @@ import type {
 } from "./protocol.js";
 import type {
   Runtime,
+  RuntimeAdapterInfo,
   RuntimeDeviceInfo,
   RuntimeEvent,
   RuntimeInspection,
@@ -121,9 +123,11 @@ export class Session {
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
-        return JSON.parse(
-          await this.#ready().score(call.params.ids, call.params.oneByOne),
-        ) as Calls["score"]["result"];
+        return this.#score(call.params);
+      case "loadAdapter":
+        return this.#loadAdapter(call.params);
+      case "unloadAdapter":
+        return this.#ready().unload_adapter(call.params.name);
       case "tokenize":
         return Array.from(this.#ready().tokenize(call.params.text, call.params.special));
       case "detokenize":
@@ -201,6 +205,19 @@ export class Session {
       notify({ kind: "event", event });
       if (event.type === "end") return;
     }
+  }
+
+  async #score({ ids, oneByOne, adapters }: Calls["score"]["params"]): Promise<Calls["score"]["result"]> {
+    const score = await this.#ready().score(ids, oneByOne, JSON.stringify(adapters));
+    return JSON.parse(score) as Calls["score"]["result"];
+  }
+
+  async #loadAdapter({ name, weights, config }: AdapterFiles): Promise<RuntimeAdapterInfo> {
+    const [bytes, settings] = await Promise.all(
+      [weights, config].map(async (file) => file && new Uint8Array(await file.arrayBuffer())),
+    );
+    const info = this.#ready().load_adapter(name, bytes ?? new Uint8Array(), settings ?? null);
+    return JSON.parse(info) as RuntimeAdapterInfo;
   }
 
   #memoryUse(): MemoryUse {

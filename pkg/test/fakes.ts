@@ -122,6 +122,8 @@ export interface Script {
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
+  /** Sees each adapter. */
+  onAdapter?: (what: "load" | "unload", name: string) => void;
 }
 
 /** Checks the order of what it is given, and hashes it. */
@@ -237,6 +239,16 @@ export class FakeRuntime implements Runtime {
 
   cancel(): void {
     this.script.onCancel?.();
+  }
+
+  load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string {
+    if (weights.length === 0) throw Object.assign(new Error("no adapter"), { code: "corrupt_file" });
+    this.script.onAdapter?.("load", name);
+    return JSON.stringify({ name, rank: 8, parameters: weights.length, tensors: config ? 2 : 1 });
+  }
+
+  unload_adapter(name: string): void {
+    this.script.onAdapter?.("unload", name);
   }
 
   async score(ids: Uint32Array): Promise<string> {

@@ -8,7 +8,6 @@ import type {
 } from "../chat.js";
 import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
-import { toRuntimeRequest } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
 
 /** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
@@ -59,6 +58,8 @@ export interface TextCompletions {
 
 /** Answers requests in the shapes of a chat. */
 export interface Answering {
+  /** The checked request of a chat; throws InvalidRequestError with the field that is wrong. */
+  request(params: ChatCompletionCreateParams): RuntimeRequest;
   whole(request: RuntimeRequest, options?: CompletionOptions): Promise<ChatCompletion>;
   streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
 }
@@ -72,7 +73,7 @@ const DEFAULTS = new Map<string, unknown>([
 /** `completions` that are computed by `answering`. */
 export function completionsOf(model: string, answering: Answering): TextCompletions {
   const create = async (params: TextCompletionCreateParams, options?: CompletionOptions) => {
-    const { texts, requests, echo, usage } = checked(params);
+    const { texts, requests, echo, usage } = checked(params, answering);
     const head = {
       id: `cmpl-${crypto.randomUUID().replaceAll("-", "")}`,
       object: "text_completion" as const,
@@ -141,7 +142,7 @@ function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): Completion
 }
 
 /** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
-function checked(params: TextCompletionCreateParams) {
+function checked(params: TextCompletionCreateParams, answering: Answering) {
   const given: Record<string, unknown> = { ...params };
   const { prompt, echo } = given;
   const texts: unknown[] = Array.isArray(prompt) ? prompt : [prompt];
@@ -161,7 +162,7 @@ function checked(params: TextCompletionCreateParams) {
     // Everything but the prompt is checked as in a chat, and is the same there.
     const content = text as string;
     const chat = { ...given, max_tokens, messages: [{ role: "user" as const, content }] };
-    const { messages, ...request } = toRuntimeRequest(chat);
+    const { messages, ...request } = answering.request(chat);
     return { ...request, prompt: messages?.[0]?.content ?? "" };
   });
   const usage = params.stream_options?.include_usage === true;

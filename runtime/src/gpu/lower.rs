@@ -1,8 +1,11 @@
 //! Lowers groups of ops to dispatches: chooses kernels, constants, buffers and grids.
 
+mod adapted;
 mod attend;
 mod choose;
 mod project;
+
+pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
 use super::accepts::{Accepts, FEW_ROWS};
 use super::buffers::Buffers;
@@ -147,14 +150,6 @@ pub(super) struct Plan {
     shapes: HashMap<[u32; 8], wgpu::Buffer>,
 }
 
-/// A plan of the same model with low-rank paths. It chooses tokens as the model's plan does.
-#[derive(Debug)]
-pub(super) struct AdaptedPlan {
-    pub few: List,
-    pub many: List,
-    pub buffers: Buffers,
-}
-
 /// Makes the plan. With `keep_values`, every value has its own buffer, so that it can be read afterwards.
 pub(super) fn lower(
     gpu: &Gpu,
@@ -195,36 +190,6 @@ pub(super) fn lower(
     }
     let Lowering { buffers, scratch, shapes, .. } = lowering;
     Ok(Plan { few, many, likeliest, choice, slots, buffers, scratch, shapes })
-}
-
-/// Makes a plan of a model with low-rank paths beside that of the model. `graph` and `weights` begin with the
-/// model's.
-pub(super) fn lower_adapted(
-    gpu: &Gpu,
-    graph: &Graph,
-    weights: &Weights,
-    capacity: Capacity,
-    base: &Plan,
-) -> Result<AdaptedPlan, GpuError> {
-    let max_binding = gpu.info().max_binding_size;
-    let accepts = Accepts { formats: &weights.formats, max_binding, weights: Some(weights) };
-    let (few, many) = (fuse(graph, &accepts), unfused(graph));
-    let mut lowering = Lowering {
-        gpu,
-        graph,
-        weights,
-        capacity,
-        buffers: base.buffers.share(gpu, graph, &[&few, &many], capacity),
-        is_few: true,
-        scratch: base.scratch.clone(),
-        held: HashMap::new(),
-        shapes: base.shapes.clone(),
-        dispatches: Vec::new(),
-    };
-    let few = lowering.list(few)?;
-    lowering.is_few = false;
-    let many = lowering.list(many)?;
-    Ok(AdaptedPlan { few, many, buffers: lowering.buffers })
 }
 
 /// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.

@@ -248,7 +248,10 @@ impl<D: Fuses> Fuser<'_, D> {
                 Op::Norm { norm, .. } => Part::Norm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
                 Op::Unary { f, .. } => Part::Unary(f),
-                Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
+                // What is made later than the product would only delay it: its maker can add the product.
+                Op::Add { a, b, .. } if a != b && self.uses.maker(if a == y { b } else { a }) < Some(op) => {
+                    Part::Add(if a == y { b } else { a })
+                }
                 Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
                 Op::Gated { gate, up, .. } if gate != up => match gate == y {
                     true => Part::Gate,
