@@ -18,6 +18,7 @@ mod bench;
 mod eval;
 mod info;
 mod prompt;
+mod tune;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -74,6 +75,8 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
+    /// Teach a model by LoRA, on the CPU.
+    Tune(Box<tune::Args>),
     /// Compare log-probabilities and greedy texts with a golden file; prints JSON.
     Eval {
         /// GGUF file; the first one of a split model.
@@ -180,6 +183,7 @@ fn run(command: Command) -> Result<()> {
             with_model(&model, &load, Task::Answer(Box::new(request)))
         }
         Command::Prompt(args) => prompt::print(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
