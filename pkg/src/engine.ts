@@ -267,7 +267,7 @@ class WorkerEngine implements Engine {
     const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
     this.chat = { completions };
     this.completions = completionsOf(this.model.name, {
-      request: (params) => this.#request(params),
+      request: (params) => this.#checked(params),
       whole: (request, options) => this.#whole(request, options),
       streamed: (request, options) => this.#streamed(request, true, options),
     });
@@ -310,7 +310,7 @@ class WorkerEngine implements Engine {
     this.#link = null;
   }
 
-  #request(params: ChatCompletionCreateParams): RuntimeRequest {
+  #checked(params: ChatCompletionCreateParams): RuntimeRequest {
     const request = toRuntimeRequest(params);
     const adapters = this.adapters.uses(params);
     if (adapters.length > 0) request.adapters = adapters;
@@ -321,7 +321,7 @@ class WorkerEngine implements Engine {
     params: ChatCompletionCreateParams,
     options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
-    const request = this.#request(params);
+    const request = this.#checked(params);
     if (!params.stream) return this.#whole(request, options);
     return this.#streamed(request, params.stream_options?.include_usage === true, options);
   }

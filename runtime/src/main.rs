@@ -21,6 +21,7 @@ mod eval;
 mod info;
 mod prompt;
 mod serve;
+mod tune;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -88,6 +89,8 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
+    /// Teach a model by LoRA, on the CPU.
+    Tune(Box<tune::Args>),
     /// Compare log-probabilities and greedy texts with a golden file; prints JSON. With adapters, compare
     /// log-probabilities at several strengths.
     Eval {
@@ -202,6 +205,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
         Command::Prompt(args) => prompt::print(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)

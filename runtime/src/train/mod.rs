@@ -5,16 +5,22 @@
 //! gradients one scalar at a time in f64 and is what devices are compared with. A device implements
 //! [`Gradients`]; [`Optimiser`] and [`Trainer`] build on that alone. `docs/learning.md` has the mathematics.
 
+mod data;
+mod files;
 mod graph;
 mod optimiser;
 pub mod reference;
+mod trainer;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
 
+pub use data::{Data, Texts};
+pub use files::{Files, target_of_module};
 pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
 pub use optimiser::{AdamW, Optimiser, Schedule};
+pub use trainer::{Example, Preference, StepResult, Trainer, order, start};
 
 use crate::graph::Token;
 use thiserror::Error;
