@@ -89,6 +89,7 @@ impl Executor {
         }
         let row_bytes = plan.stages.iter().map(|stage| match stage {
             Stage::Products(products) => products.row_bytes,
+            Stage::Experts(mix) => mix.row_bytes * mix.per_row,
             Stage::Rows { .. } | Stage::Attention(_) | Stage::Likeliest(_) => 0,
         });
         let row_bytes = row_bytes.max().unwrap_or(0);
@@ -102,6 +103,7 @@ impl Executor {
                     zeroed(ROWS * MAX_TILES * TILE, "activations")?,
                     zeroed(ROWS * MAX_TILES * TILE, "activations")?,
                 ],
+                pairs: Vec::new(),
                 attention: Scratch::default(),
             })
         };

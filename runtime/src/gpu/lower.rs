@@ -235,6 +235,7 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
+                Work::Experts(_) => return Err(GpuError::Internal("a group of experts".into())),
                 Work::NormAdd(NormAdd { x, norm, residual, out }) => {
                     self.norm(*x, *norm, Some(*residual), *out)?;
                 }
@@ -272,6 +273,9 @@ impl Lowering<'_> {
             Op::Attention { q, cache: Some(cache), shape, out, .. } => self.attention(q, cache, shape, out),
             Op::Attention { cache: None, .. } => {
                 Err(GpuError::Unsupported("attention without a KV cache".into()))
+            }
+            Op::Route { .. } | Op::Experts { .. } | Op::ExpertSum { .. } => {
+                Err(GpuError::Unsupported("a mixture of experts".into()))
             }
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
