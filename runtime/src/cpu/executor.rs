@@ -64,6 +64,7 @@ impl Planned {
     fn row_bytes(&self) -> usize {
         let row_bytes = self.plan.stages.iter().map(|stage| match stage {
             Stage::Products(products) => products.row_bytes,
+            Stage::Experts(mix) => mix.row_bytes * mix.per_row,
             Stage::Rows { .. } | Stage::Attention(_) | Stage::Likeliest(_) => 0,
         });
         row_bytes.max().unwrap_or(0)

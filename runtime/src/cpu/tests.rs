@@ -157,6 +157,13 @@ fn ops() {
     }
 }
 
+#[test]
+fn experts() {
+    for case in cases::experts() {
+        check_with(&case, false, case.tolerance);
+    }
+}
+
 /// Rows of a table of positions, whose order is not that of the rows.
 #[test]
 fn position_embeddings() {

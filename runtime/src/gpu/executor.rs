@@ -3,7 +3,9 @@
 
 use super::device::Mapping;
 use super::kernels::Pipeline;
-use super::lower::{AdaptedPlan, Dispatch, Extent, List, MANY, Plan, When, lower, lower_adapted, n_splits};
+use super::lower::{
+    AdaptedPlan, Dispatch, Extent, List, MANY, Plan, When, lower, lower_adapted, most_tiles, n_splits,
+};
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Capacity, Choice, Chosen, Domain, Graph, Output, Step, Token, ValueId};
@@ -299,6 +301,8 @@ impl Executor {
         let extent = move |extent: Extent| match extent {
             Extent::Fixed(n) => n,
             Extent::Rows(domain, at_a_time) => count(domain).div_ceil(at_a_time),
+            Extent::Pairs(domain, per_row) => count(domain) * per_row,
+            Extent::Tiles(domain, per_row, experts) => most_tiles(count(domain) * per_row, experts),
             Extent::Splits => n_splits,
         };
         let dispatches = &self.list(step.tokens.len()).dispatches;

@@ -3,7 +3,9 @@
 mod adapted;
 mod attend;
 mod choose;
+mod experts;
 mod project;
+pub(super) use experts::most_tiles;
 
 pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
@@ -52,6 +54,11 @@ pub(super) enum Extent {
     Fixed(u32),
     /// One workgroup per this many rows of the domain.
     Rows(Domain, u32),
+    /// So many workgroups per row of the domain.
+    Pairs(Domain, u32),
+    /// One workgroup per tile of pairs of rows and experts, as many as there can be: so many pairs per row of
+    /// the domain, and so many experts.
+    Tiles(Domain, u32, u32),
     /// The number of workgroups that share a head's context.
     Splits,
 }
@@ -204,8 +211,10 @@ fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
 enum Scratch {
     /// Quantised activations of this shape.
     Int8(Value),
-    /// Rows filled up with zeros to whole blocks, for values of this shape.
-    Padded(Value),
+    /// Rows of so many runs, each filled up with zeros to whole blocks, for values of this shape.
+    Padded(Value, usize),
+    /// Pairs of rows and experts, sorted by expert, for routes of this shape and this number of experts.
+    Sorted(Value, usize),
     /// Cosines and sines, for these turns, factors, `n_rot` and the bits of this magnitude.
     RopeTable(WeightId, WeightId, usize, u32),
     /// Queries, keys and values of this width, as they come from the projection.
@@ -243,6 +252,7 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
+                Work::Experts(_) => return Err(GpuError::Internal("a group of experts".into())),
                 Work::NormAdd(NormAdd { x, norm, residual, out }) => {
                     self.norm(*x, *norm, Some(*residual), *out)?;
                 }
@@ -281,6 +291,9 @@ impl Lowering<'_> {
             Op::Attention { cache: None, .. } => {
                 Err(GpuError::Unsupported("attention without a KV cache".into()))
             }
+            Op::Route { logits, routing, out } => self.route(logits, routing, out),
+            Op::Experts { experts, out } => self.experts(experts, out),
+            Op::ExpertSum { x, route, out } => self.expert_sum(x, route, out),
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
                 let numbers = Numbers::of(width);

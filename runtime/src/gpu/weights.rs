@@ -8,7 +8,7 @@
 use super::accepts::{Accepts, tail};
 use super::{Gpu, GpuError};
 use crate::graph::fuse::stacks;
-use crate::graph::{Graph, Source, Weight, WeightId};
+use crate::graph::{Experts, Graph, Op, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{Format, Planes};
 
@@ -105,10 +105,18 @@ impl Weights {
             weights.stack_matrices(graph, &ids);
             weights.stack_vectors(graph, &biases);
         }
+        let mut of_experts = vec![None; graph.weights.len()];
+        for op in &graph.ops {
+            if let Op::Experts { experts: Experts { weight, n_experts, .. }, .. } = op {
+                of_experts[weight.0] = Some(graph.weight(*weight).n_rows / n_experts);
+            }
+        }
         for (i, weight) in graph.weights.iter().enumerate() {
             match &weights.stored[i] {
                 Stored::Vector(None) => weights.stack_vectors(graph, &[WeightId(i)]),
-                Stored::Matrix { pieces, .. } if pieces.is_empty() => weights.cut_matrix(weight, i)?,
+                Stored::Matrix { pieces, .. } if pieces.is_empty() => {
+                    weights.cut_matrix(weight, i, of_experts[i])?
+                }
                 _ => {}
             }
         }
@@ -161,13 +169,18 @@ impl Weights {
         }
     }
 
-    fn cut_matrix(&mut self, weight: &Weight, i: usize) -> Result<(), GpuError> {
+    /// Cuts a matrix into pieces; one of experts, each of so many rows, between them.
+    fn cut_matrix(&mut self, weight: &Weight, i: usize, of_expert: Option<usize>) -> Result<(), GpuError> {
         let Stored::Matrix { format, .. } = self.stored[i] else { return Ok(()) };
         let limit = self.gpu.info().max_binding_size;
-        let label = weight.source.name();
-        let runs = piece_rows(format, weight.n_rows, self.row_blocks[i], limit).ok_or_else(|| {
-            GpuError::OutOfMemory(format!("four rows of {label} are larger than a binding of {limit} bytes"))
-        })?;
+        let (label, row_blocks) = (weight.source.name(), self.row_blocks[i]);
+        // Two scales share a word, which must not be split.
+        let expert = of_expert.map(|n| if (n * row_blocks).is_multiple_of(2) { n } else { 2 * n });
+        let runs =
+            piece_rows(format, weight.n_rows, row_blocks, expert.unwrap_or(4), limit).ok_or_else(|| {
+                let what = if expert.is_some() { "an expert" } else { "four rows" };
+                GpuError::OutOfMemory(format!("{what} of {label} is larger than a binding of {limit} bytes"))
+            })?;
         let mut pieces = Vec::new();
         for (first_row, n_rows) in runs {
             let planes = format.planes((n_rows * self.row_blocks[i]) as u64);
@@ -287,17 +300,19 @@ impl Drop for Weights {
 }
 
 /// Cuts a matrix into runs (first row, number of rows) that fit into a binding. Runs start at multiples of
-/// four rows, so that a word of scales is never split and kernels store whole vectors. None if four rows
-/// do not fit.
+/// `unit` rows: of four, so that a word of two scales is never split and kernels store whole vectors, or of
+/// an expert. None if so many rows do not fit.
 fn piece_rows(
     format: Format,
     n_rows: usize,
     row_blocks: usize,
+    unit: usize,
     limit: u64,
 ) -> Option<impl Iterator<Item = (usize, usize)> + use<>> {
     let row_bytes = (row_blocks * (format.quants_bytes() + format.scales_bytes())) as u64;
     let slack = 2 * crate::quant::PLANE_ALIGN;
-    let most = usize::try_from(limit.saturating_sub(slack) / row_bytes.max(1)).unwrap_or(usize::MAX) & !3;
+    let most =
+        usize::try_from(limit.saturating_sub(slack) / row_bytes.max(1)).unwrap_or(usize::MAX) / unit * unit;
     (most > 0).then(move || (0..n_rows).step_by(most).map(move |first| (first, most.min(n_rows - first))))
 }
 
@@ -307,7 +322,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_all_rows_within_the_limit() {
-        let pieces: Vec<_> = piece_rows(Format::Q8_0, 49_152, 18, 1 << 20).into_iter().flatten().collect();
+        let pieces: Vec<_> = piece_rows(Format::Q8_0, 49_152, 18, 4, 1 << 20).into_iter().flatten().collect();
         assert!(pieces.len() > 25);
         let mut next = 0;
         for (first, n) in pieces {
@@ -317,6 +332,6 @@ mod tests {
             next = first + n;
         }
         assert_eq!(next, 49_152);
-        assert!(piece_rows(Format::F32, 10, 1 << 15, 1 << 20).is_none());
+        assert!(piece_rows(Format::F32, 10, 1 << 15, 4, 1 << 20).is_none());
     }
 }

@@ -278,6 +278,28 @@ fn wrong_arithmetic_is_far_from_llama_cpp() {
     for name in ["granite", "minicpm", "command-r"] {
         with_config(name, "no logit scale", |config| config.traits.logit_scale = 1.0);
     }
+    fn normed(config: &mut Config) {
+        if let Some(experts) = &mut config.experts {
+            experts.routing.is_normed ^= true;
+        }
+    }
+    for name in ["mixtral", "qwen2moe", "qwen3moe", "olmoe", "gpt-oss", "granitemoe"] {
+        with_config(name, "normed otherwise", normed);
+        with_config(name, "one expert less", |config| {
+            if let Some(experts) = &mut config.experts {
+                experts.routing.n_used -= 1;
+            }
+        });
+    }
+    for part in ["attn_sinks", "gate_exps.bias", "up_exps.bias", "down_exps.bias", "gate_inp.bias"] {
+        with_numbers("gpt-oss", part, 0.0);
+    }
+    with_layers("gpt-oss", "no windows", |layer| layer.window = 0);
+    with_config("gpt-oss", "no scaling in windows", |config| {
+        config.layers[0].rope_scaling = RopeScaling::NONE;
+    });
+    with_numbers("qwen2moe", "gate_inp_shexp", 0.0);
+    with_numbers("granitemoe", "down_shexp", 0.0);
     with_config("granite", "the usual scale of scores", |config| config.traits.score_scale = None);
     with_config("gptneox", "one after the other", |config| config.traits.is_parallel = false);
     with_config("gptneox-sequential", "side by side", |config| config.traits.is_parallel = true);

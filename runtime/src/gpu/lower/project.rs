@@ -166,7 +166,7 @@ impl Lowering<'_> {
         let int8 = self.int8(p.weight, layout);
         let (operands, mut resources) = match (int8, p.norm) {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
-            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x)?]),
+            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x, 1)?]),
             (None, Some(norm)) => {
                 let weight = self.norm_weight("norm", norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
@@ -215,21 +215,26 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The value, or a copy whose rows are filled up with zeros to whole blocks.
-    fn whole_blocks(&mut self, x: ValueId) -> Result<Resource, GpuError> {
+    /// The value, or a copy in which each of a row's runs is filled up with zeros to whole blocks.
+    pub(super) fn whole_blocks(&mut self, x: ValueId, runs: usize) -> Result<Resource, GpuError> {
         let value = self.graph.value(x);
-        let Value { domain, width } = value;
+        let (domain, width) = (value.domain, value.width / runs);
         if width.is_multiple_of(BLOCK) {
             return Ok(whole("x", self.value(x)?));
         }
         let padded = width.next_multiple_of(BLOCK);
-        let key = Scratch::Padded(value);
-        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * padded as u64);
+        let key = Scratch::Padded(value, runs);
+        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * (runs * padded) as u64);
         let held = (Some(x), None);
         if self.held.insert(key, held) != Some(held) {
-            let constants = [rows_constant(domain), ("WIDTH", width as f64), ("Y_WIDTH", padded as f64)];
+            let constants = [
+                rows_constant(domain),
+                ("WIDTH", width as f64),
+                ("Y_WIDTH", padded as f64),
+                ("RUNS", runs as f64),
+            ];
             let resources = [whole("x", self.value(x)?), whole("y", &buffer)];
-            self.push(Kernel::Pad, &constants, &resources, domain, threads(padded, domain))?;
+            self.push(Kernel::Pad, &constants, &resources, domain, threads(runs * padded, domain))?;
         }
         Ok(whole("x", &buffer))
     }
@@ -260,7 +265,7 @@ impl Lowering<'_> {
     }
 
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
-    fn shape(&mut self, contents: [u32; 8]) -> Resource {
+    pub(super) fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
         let buffer =
             self.shapes.entry(contents).or_insert_with(|| buffers.add_uniform(gpu, "shape", &contents));
@@ -300,7 +305,7 @@ impl Lowering<'_> {
     }
 
     /// How threads share a unit, and the number of workgroups for `n_units` units.
-    fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
+    pub(super) fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
         let lanes = self.gpu.variants().lanes.into();
         let group = if lanes == Lanes::One { 16 } else { 64 };
         let per_group = group / self.n_lanes(n_cols);
@@ -308,7 +313,7 @@ impl Lowering<'_> {
     }
 
     /// Threads per unit: at most as many as a row has blocks.
-    fn n_lanes(&self, n_cols: usize) -> u32 {
+    pub(super) fn n_lanes(&self, n_cols: usize) -> u32 {
         let variants = self.gpu.variants();
         match variants.lanes {
             super::super::Lanes::One => 1,

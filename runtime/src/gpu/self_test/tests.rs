@@ -1,5 +1,7 @@
 //! The self-test's cases with many more shapes and every kernel variant, and tests of a whole executor.
 
+mod experts;
+
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};

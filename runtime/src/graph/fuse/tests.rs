@@ -35,6 +35,15 @@ fn tails(groups: &[Group]) -> Vec<String> {
         .map(|group| match &group.work {
             Work::Op(_) => "op".into(),
             Work::NormAdd(_) => "norm add".into(),
+            Work::Experts(group) => {
+                let parts = [
+                    ("gated", group.gate.is_some()),
+                    ("sum", group.is_summed),
+                    ("add", group.residual.is_some()),
+                ];
+                let parts: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+                format!("experts[{}]", parts.join(" "))
+            }
             Work::Products(products) => {
                 let tails: Vec<String> = products.products.iter().map(tail).collect();
                 format!("{}[{}]", if products.norm.is_some() { "norm " } else { "" }, tails.join(", "))
@@ -113,7 +122,7 @@ fn every_op_is_in_one_group_whatever_is_accepted() {
         let in_groups: usize = groups
             .iter()
             .map(|group| match &group.work {
-                Work::Op(_) => 1,
+                Work::Op(_) | Work::Experts(_) => 1,
                 Work::NormAdd(_) => 2,
                 Work::Products(Products { norm, products, .. }) => {
                     // A gated pair is one op but has a part in both tails.

@@ -1,0 +1,80 @@
+// Projections by the experts that each row uses: y[t, s] = w[expert s of t] · x[t, s], plus the bias.
+//
+//   x               [step rows, PER_ROW, n_cols]; PER_ROW is N_USED, or 1 for experts that read the same row
+//   quants, scales  the matrices of N_EXPERTS experts from FIRST_EXPERT on, each [n_rows, n_cols] in blocks
+//                   of 32, see weight/
+//   route           [step rows, 2 * N_USED] f32: numbers of experts, then weights
+//   bias            [all experts, n_rows] f32
+//   y               [step rows, N_USED, n_rows] f32
+//
+// LANES threads compute a unit: four rows of a matrix. Only the weights of chosen experts are read; those
+// that are in other buffers are left out.
+// Grid: x strides over units, y = step rows * N_USED.
+#if LANES=subgroup
+enable subgroups;
+#endif
+#import common/rows
+#import matmul/shape
+#import matmul/x/plain
+#import matmul/bias
+#import matmul/lanes
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read> route: array<f32>;
+
+override N_USED: u32;
+override PER_ROW: u32;
+override FIRST_EXPERT: u32;
+override N_EXPERTS: u32;
+
+@compute @workgroup_size(GROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) n_groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let t = group.y / N_USED;
+    if t >= step_rows() {
+        return;
+    }
+    let s = group.y % N_USED;
+    let expert = u32(route[t * 2u * N_USED + s]);
+    if expert < FIRST_EXPERT || expert >= FIRST_EXPERT + N_EXPERTS {
+        return;
+    }
+    let x_row = t * PER_ROW + s % PER_ROW;
+    let lane = thread % LANES;
+    let units_per_group = GROUP / LANES;
+    let n_blocks = shape.n_cols / 32u;
+    let n_units = (shape.n_rows + 3u) / 4u;
+    for (var first = group.x * units_per_group; first < n_units; first += n_groups.x * units_per_group) {
+        // Threads past the last unit repeat it, because every thread must reach the barriers; rows past the
+        // last repeat it, too.
+        let unit = min(first + thread / LANES, n_units - 1u);
+        let own = min(vec4<u32>(4u * unit) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.n_rows - 1u));
+        let rows = (own + vec4<u32>((expert - FIRST_EXPERT) * shape.n_rows)) * n_blocks;
+        var sums = vec4<f32>();
+        for (var b = lane; b < n_blocks; b += LANES) {
+            let xb = load_x(x_row, b);
+            sums += vec4<f32>(
+                product(rows.x + b, xb), product(rows.y + b, xb),
+                product(rows.z + b, xb), product(rows.w + b, xb),
+            );
+        }
+        sums = sum_lanes(thread, sums);
+        if lane == 0u && first + thread / LANES < n_units {
+            let v = biased(own + vec4<u32>(expert * shape.n_rows), sums);
+            let at = group.y * shape.n_rows + 4u * unit;
+            let n = shape.n_rows - 4u * unit;
+            y[at] = v.x;
+            if n > 1u {
+                y[at + 1u] = v.y;
+            }
+            if n > 2u {
+                y[at + 2u] = v.z;
+            }
+            if n > 3u {
+                y[at + 3u] = v.w;
+            }
+        }
+    }
+}
