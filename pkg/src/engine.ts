@@ -2,6 +2,7 @@
  * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
  * fails.
  */
+import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
 import { responsesOf, type Responses } from "./api/responses.js";
@@ -137,6 +138,8 @@ export interface Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
+  readonly completions: TextCompletions;
   /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
   readonly responses: Responses;
   /** OpenAI's `models`: the one that is loaded. */
@@ -238,6 +241,7 @@ class WorkerEngine implements Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: TextCompletions;
   readonly responses: Responses;
   readonly models: Models;
   readonly fetch: typeof fetch;
@@ -258,6 +262,10 @@ class WorkerEngine implements Engine {
       this.#create(params, options);
     const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
     this.chat = { completions };
+    this.completions = completionsOf(this.model.name, {
+      whole: (request, options) => this.#whole(request, options),
+      streamed: (request, options) => this.#streamed(request, true, options),
+    });
     this.responses = responsesOf(this.model.name, completions);
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
@@ -292,11 +300,18 @@ class WorkerEngine implements Engine {
 
   async #create(
     params: ChatCompletionCreateParams,
-    { signal, onPrefill }: CompletionOptions = {},
+    options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
     const request = toRuntimeRequest(params);
-    const answer = new CompletionBuilder(this.model.name, params.stream_options?.include_usage === true);
-    if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
+    if (!params.stream) return this.#whole(request, options);
+    return this.#streamed(request, params.stream_options?.include_usage === true, options);
+  }
+
+  async #whole(
+    request: RuntimeRequest,
+    { signal, onPrefill }: CompletionOptions = {},
+  ): Promise<ChatCompletion> {
+    const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
@@ -312,10 +327,10 @@ class WorkerEngine implements Engine {
 
   async #streamed(
     request: RuntimeRequest,
-    answer: CompletionBuilder,
-    outer: AbortSignal | undefined,
-    onPrefill: CompletionOptions["onPrefill"],
+    includeUsage: boolean,
+    { signal: outer, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream> {
+    const answer = new CompletionBuilder(this.model.name, includeUsage);
     const controller = new AbortController();
     const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
     const stream = new ChatStream(controller);

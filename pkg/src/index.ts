@@ -21,6 +21,13 @@ export type {
   FinishReason,
   Timings,
 } from "./chat.js";
+export type {
+  TextCompletion,
+  TextCompletionCreateParams,
+  TextCompletionStreamParams,
+  TextCompletionWholeParams,
+  TextCompletions,
+} from "./api/completions.js";
 export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,

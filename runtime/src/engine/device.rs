@@ -7,6 +7,7 @@ use crate::cpu::{self, Cpu, CpuInfo};
 use crate::gpu::{self, Gpu, GpuInfo};
 #[cfg(any(feature = "gpu", feature = "cpu"))]
 use crate::graph::WeightId;
+use crate::graph::adapt::Adapted;
 use crate::graph::{Capacity, Chosen, Graph, KvFormat, Step};
 use crate::load::Sink;
 use crate::quant::Format;
@@ -58,6 +59,14 @@ pub trait DeviceModel: Sink {
     /// Sets the tokens that may be chosen for a slot's outputs in steps that begin from now on, where the
     /// [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
     fn set_mask(&mut self, slot: u32, mask: &[u32]);
+    /// The model's graph, without adapters.
+    fn graph(&self) -> &Graph;
+    /// Adds the model with low-rank paths, over the same weights and KV pool, under a number.
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error>;
+    /// Frees what [`Self::add`] added. Steps under way are not affected.
+    fn remove(&mut self, number: u32);
+    /// Chooses what steps run that begin from now on: what was added under a number, or the model as it is.
+    fn select(&mut self, number: Option<u32>);
     /// Begins a step. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
     /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
@@ -153,6 +162,24 @@ impl DeviceModel for GpuModel {
         self.executor.set_mask(slot, mask);
     }
 
+    fn graph(&self) -> &Graph {
+        self.executor.graph()
+    }
+
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error> {
+        let mut weights = self.weights.extend(&adapted.graph, &adapted.formats())?;
+        adapted.load(&mut weights);
+        Ok(self.executor.add(number, &adapted.graph, weights)?)
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.executor.remove(number);
+    }
+
+    fn select(&mut self, number: Option<u32>) {
+        self.executor.select(number);
+    }
+
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
         Ok(self.executor.submit(step)?)
     }
@@ -212,7 +239,8 @@ impl Device for Cpu {
         let KvFormat::F16 = kv_format;
         cpu::check_memory(graph, formats, capacity)?;
         let weights = cpu::Weights::allocate(graph, formats, self.int8())?;
-        Ok(CpuModel { executor: cpu::Executor::new(self, graph, &weights, capacity)?, weights })
+        let executor = cpu::Executor::new(self, graph, &weights, capacity)?;
+        Ok(CpuModel { executor, weights, int8: self.int8() })
     }
 
     async fn settle(&self) -> Result<(), Error> {
@@ -236,6 +264,7 @@ impl Device for Cpu {
 pub struct CpuModel {
     executor: cpu::Executor,
     weights: cpu::Weights,
+    int8: bool,
 }
 
 #[cfg(feature = "cpu")]
@@ -258,6 +287,24 @@ impl DeviceModel for CpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn graph(&self) -> &Graph {
+        self.executor.graph()
+    }
+
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error> {
+        let mut weights = self.weights.extend(&adapted.graph, &adapted.formats(), self.int8)?;
+        adapted.load(&mut weights);
+        Ok(self.executor.add(number, &adapted.graph, weights)?)
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.executor.remove(number);
+    }
+
+    fn select(&mut self, number: Option<u32>) {
+        self.executor.select(number);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! From a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data in
 //! pieces.
 
+use super::adapters::Adapters;
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
@@ -230,6 +231,7 @@ impl<D: Device> Loading<D> {
             grammars: None,
             template: prepared.template,
             info: prepared.info,
+            adapters: Adapters::default(),
             scheduler,
             events: VecDeque::new(),
             n_requests: 0,

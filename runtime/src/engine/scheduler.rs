@@ -55,6 +55,8 @@ pub(super) struct Share {
 /// The step that is being put together.
 #[derive(Debug, Default)]
 struct NextStep {
+    /// The adapters that all its sequences use. It stays for the step after.
+    set: Option<u32>,
     tokens: Vec<Token>,
     outputs: Vec<Output>,
     choices: Vec<Choice>,
@@ -88,17 +90,31 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens
-    /// it has.
-    pub fn claim(&mut self, ids: &[u32], time: u64) -> Result<(usize, usize), Error> {
+    /// An error if every sequence is answering.
+    pub fn check_free(&self) -> Result<(), Error> {
+        let is_free = self.sequences.iter().any(|sequence| sequence.answer.is_none());
+        if is_free { Ok(()) } else { Err(self.all_answer()) }
+    }
+
+    fn all_answer(&self) -> Error {
+        let n = self.sequences.len();
+        Error::InvalidRequest(format!("all {n} sequences are answering; wait for one to end"))
+    }
+
+    /// Takes a sequence without an answer for a prompt that is computed with this set of adapters. Gives its
+    /// number, and how many of the prompt's tokens it has.
+    pub fn claim(&mut self, ids: &[u32], set: Option<u32>, time: u64) -> Result<(usize, usize), Error> {
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];
-        let prefix = |i: usize| self.sequences[i].common_prefix(ids);
+        // Keys and values depend on the adapters.
+        let prefix = |i: usize| match self.sequences[i].set == set {
+            true => self.sequences[i].common_prefix(ids),
+            false => 0,
+        };
         let all = 0..self.sequences.len();
         let is_free = |i: &usize| self.sequences[*i].answer.is_none();
         let Some(oldest) = all.clone().filter(is_free).min_by_key(|i| self.sequences[*i].last_used) else {
-            let message = format!("all {} sequences are answering; wait for one to end", all.len());
-            return Err(Error::InvalidRequest(message));
+            return Err(self.all_answer());
         };
         let source = all.max_by_key(|i| prefix(*i)).unwrap_or(oldest);
         // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise
@@ -115,6 +131,7 @@ impl Scheduler {
         }
         let sequence = &mut self.sequences[taken];
         sequence.last_used = time;
+        sequence.set = set;
         Ok((taken, sequence.len()))
     }
 
@@ -136,23 +153,39 @@ impl Scheduler {
 
     /// Begins steps until as many are under way as the device wants, or until there is nothing to compute.
     pub fn begin_steps(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
-        while self.under_way.len() < model.depth() {
-            self.next.clear();
-            self.add_answers()?;
-            self.add_prompts()?;
-            if self.next.tokens.is_empty() {
-                return Ok(());
-            }
+        while self.under_way.len() < model.depth() && self.put_together()? {
             self.submit(model)?;
         }
         Ok(())
+    }
+
+    /// Puts a step together; false if there is nothing to compute. A step runs one set of adapters: the sets
+    /// of the running answers take turns.
+    fn put_together(&mut self) -> Result<bool, Error> {
+        let running = self.sequences.iter().filter(|sequence| sequence.answer.is_some());
+        let mut sets: Vec<Option<u32>> = running.map(|sequence| sequence.set).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let next = sets.partition_point(|set| *set <= self.next.set);
+        sets.rotate_left(next);
+        for set in sets {
+            self.next.clear();
+            self.next.set = set;
+            self.add_answers()?;
+            self.add_prompts()?;
+            if !self.next.tokens.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The last token of every answer that is past its prompt.
     fn add_answers(&mut self) -> Result<(), Error> {
         for slot in 0..self.sequences.len() {
             let sequence = &self.sequences[slot];
-            let (n, answer) = (sequence.len(), sequence.answer.as_ref());
+            let answer = sequence.answer.as_ref().filter(|_| sequence.set == self.next.set);
+            let n = sequence.len();
             if let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) {
                 let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
                 self.add_rows(slot, &[id])?;
@@ -169,7 +202,10 @@ impl Scheduler {
         // The oldest request first.
         slots.sort_by_key(|slot| self.sequences[*slot].last_used);
         for slot in slots {
-            let Some(answer) = &mut self.sequences[slot].answer else { continue };
+            let sequence = &mut self.sequences[slot];
+            let Some(answer) = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set) else {
+                continue;
+            };
             let n = answer.unfed().min(room);
             if n == 0 {
                 continue;
@@ -238,6 +274,7 @@ impl Scheduler {
             }
         }
         let begun = Instant::now();
+        model.select(next.set);
         model.submit(&Step {
             tokens: &next.tokens,
             outputs: &next.outputs,
@@ -250,9 +287,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets the tokens of the first sequence, which scores are computed on.
-    pub fn clear_first(&mut self) {
+    /// Forgets the tokens of the first sequence, on which scores are computed with this set of adapters.
+    pub fn clear_first(&mut self, set: Option<u32>) {
         self.sequences[0].truncate(0, &mut self.pool);
+        self.sequences[0].set = set;
     }
 
     /// Begins a step that appends tokens to the first sequence.
@@ -263,6 +301,7 @@ impl Scheduler {
         outputs: impl Iterator<Item = Output>,
     ) -> Result<(), Error> {
         self.next.clear();
+        self.next.set = self.sequences[0].set;
         self.add_rows(0, ids)?;
         self.next.outputs.extend(outputs);
         self.submit(model)

@@ -14,6 +14,8 @@ pub(super) struct Sequence {
     pages: Vec<u32>,
     /// Tokens that are known, and whose keys and values are in the pool.
     computed: usize,
+    /// The set of adapters that its keys and values are computed with; none: the model as it is.
+    pub set: Option<u32>,
     /// The running answer.
     pub answer: Option<Answer>,
     /// When it was taken for an answer; a later time is a larger number.
@@ -79,7 +81,7 @@ impl Sequence {
         let (pages, n) = (&self.pages[..n_pages], n_pages * PAGE as usize);
         pool.share(pages);
         let (ids, pages) = (self.ids[..n].to_vec(), pages.to_vec());
-        Self { ids, pages, computed: n, answer: None, last_used: self.last_used }
+        Self { ids, pages, computed: n, set: self.set, answer: None, last_used: self.last_used }
     }
 
     /// Ends the running answer. What steps under way compute for it is forgotten.

@@ -14,7 +14,7 @@ use crate::graph::{
     Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
     PAGE, Rope, Unary, Value, ValueId, WeightId,
 };
-use crate::quant::{BLOCK, PLANE_ALIGN};
+use crate::quant::{self, BLOCK, PLANE_ALIGN};
 use nomoat_shaders::{Elementwise, Kernel, Layout, Numbers};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -143,6 +143,16 @@ pub(super) struct Plan {
     pub choice: Vec<Dispatch>,
     pub slots: Option<SlotBuffers>,
     pub buffers: Buffers,
+    scratch: HashMap<Scratch, wgpu::Buffer>,
+    shapes: HashMap<[u32; 8], wgpu::Buffer>,
+}
+
+/// A plan of the same model with low-rank paths. It chooses tokens as the model's plan does.
+#[derive(Debug)]
+pub(super) struct AdaptedPlan {
+    pub few: List,
+    pub many: List,
+    pub buffers: Buffers,
 }
 
 /// Makes the plan. With `keep_values`, every value has its own buffer, so that it can be read afterwards.
@@ -167,6 +177,7 @@ pub(super) fn lower(
         scratch: HashMap::new(),
         held: HashMap::new(),
         shapes: HashMap::new(),
+        grids: HashMap::new(),
         dispatches: Vec::new(),
     };
     let few = lowering.list(few)?;
@@ -182,7 +193,38 @@ pub(super) fn lower(
             choice = lowering.take_dispatches();
         }
     }
-    Ok(Plan { few, many, likeliest, choice, slots, buffers: lowering.buffers })
+    let Lowering { buffers, scratch, shapes, .. } = lowering;
+    Ok(Plan { few, many, likeliest, choice, slots, buffers, scratch, shapes })
+}
+
+/// Makes a plan of a model with low-rank paths beside that of the model. `graph` and `weights` begin with the
+/// model's.
+pub(super) fn lower_adapted(
+    gpu: &Gpu,
+    graph: &Graph,
+    weights: &Weights,
+    capacity: Capacity,
+    base: &Plan,
+) -> Result<AdaptedPlan, GpuError> {
+    let max_binding = gpu.info().max_binding_size;
+    let accepts = Accepts { formats: &weights.formats, max_binding, weights: Some(weights) };
+    let (few, many) = (fuse(graph, &accepts), unfused(graph));
+    let mut lowering = Lowering {
+        gpu,
+        graph,
+        weights,
+        capacity,
+        buffers: base.buffers.share(gpu, graph, &[&few, &many], capacity),
+        is_few: true,
+        scratch: base.scratch.clone(),
+        held: HashMap::new(),
+        shapes: base.shapes.clone(),
+        dispatches: Vec::new(),
+    };
+    let few = lowering.list(few)?;
+    lowering.is_few = false;
+    let many = lowering.list(many)?;
+    Ok(AdaptedPlan { few, many, buffers: lowering.buffers })
 }
 
 /// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
@@ -225,6 +267,7 @@ struct Lowering<'a> {
     scratch: HashMap<Scratch, wgpu::Buffer>,
     held: HashMap<Scratch, Held>,
     shapes: HashMap<[u32; 8], wgpu::Buffer>,
+    grids: HashMap<quant::Layout, wgpu::Buffer>,
     dispatches: Vec<Dispatch>,
 }
 
@@ -366,7 +409,7 @@ impl Lowering<'_> {
                 ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
             ];
             let mut resources = vec![whole("y", self.value(out)?)];
-            resources.extend(planes(piece));
+            resources.extend(self.planes(weight, piece));
             let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
             self.push(Kernel::Embed(layout, numbers), &constants, &resources, Domain::Tokens, grid)?;
         }
@@ -442,14 +485,6 @@ impl Lowering<'_> {
         Layout::find(name)
             .ok_or_else(|| GpuError::Internal(format!("there are no kernels for the weight layout {name}")))
     }
-}
-
-fn planes(piece: &Piece) -> [Resource; 2] {
-    let planes = piece.planes;
-    [
-        ("quants", piece.buffer.clone(), 0, Some(planes.quants)),
-        ("scales", piece.buffer.clone(), planes.scales_offset, Some(planes.scales)),
-    ]
 }
 
 fn rows_constant(domain: Domain) -> (&'static str, f64) {

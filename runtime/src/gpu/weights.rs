@@ -13,7 +13,7 @@ use crate::load::Sink;
 use crate::quant::{Format, Planes};
 
 /// Rows `first_row .. first_row + n_rows` of a matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub buffer: wgpu::Buffer,
     pub first_row: usize,
@@ -33,16 +33,18 @@ pub(super) struct Vector {
     pub len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stored {
     Matrix { format: Format, pieces: Vec<Piece> },
     Vector(Option<Vector>),
 }
 
-/// All weights of a graph.
+/// All weights of a graph. Graphs can share weights.
 #[derive(Debug)]
 pub struct Weights {
     gpu: Gpu,
+    /// How many of the first are another's, who frees them.
+    borrowed: usize,
     pub(super) formats: Vec<Format>,
     stored: Vec<Stored>,
     /// Blocks per row of each matrix.
@@ -58,12 +60,36 @@ impl Weights {
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self {
             gpu: gpu.clone(),
-            formats: formats.to_vec(),
+            borrowed: 0,
+            formats: Vec::new(),
             stored: Vec::new(),
             row_blocks: Vec::new(),
             bytes: 0,
         };
-        for (weight, &format) in graph.weights.iter().zip(formats) {
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// The weights of a graph that begins with the same weights, which are shared. The others have these
+    /// formats and are allocated.
+    pub fn extend(&self, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
+        let mut weights = Self {
+            gpu: self.gpu.clone(),
+            borrowed: self.stored.len(),
+            formats: self.formats.clone(),
+            stored: self.stored.clone(),
+            row_blocks: self.row_blocks.clone(),
+            bytes: 0,
+        };
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// Allocates those of a graph's weights that are not there yet.
+    fn add(&mut self, graph: &Graph, formats: &[Format]) -> Result<(), GpuError> {
+        let weights = self;
+        weights.formats.extend_from_slice(formats);
+        for (weight, &format) in graph.weights.iter().skip(weights.borrowed).zip(formats) {
             weights.row_blocks.push(format.row_blocks(weight.n_cols));
             // Buffers are allocated below.
             weights.stored.push(match weight.is_vector {
@@ -71,7 +97,8 @@ impl Weights {
                 false => Stored::Matrix { format, pieces: Vec::new() },
             });
         }
-        let accepts = Accepts { formats, max_binding: gpu.info().max_binding_size, weights: None };
+        let max_binding = weights.gpu.info().max_binding_size;
+        let accepts = Accepts { formats: &weights.formats.clone(), max_binding, weights: None };
         for products in stacks(graph, &accepts) {
             let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
             let biases = tail(graph, &products).map_or(Vec::new(), |(_, biases)| biases);
@@ -85,7 +112,7 @@ impl Weights {
                 _ => {}
             }
         }
-        Ok(weights)
+        Ok(())
     }
 
     fn buffer(&mut self, label: &str, size: u64) -> wgpu::Buffer {
@@ -195,8 +222,8 @@ impl Weights {
         self.bytes
     }
 
-    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be even, and so must the
-    /// number of blocks, except for the matrix's last ones.
+    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be a multiple of 4, and
+    /// so must the number of blocks, except for the matrix's last ones.
     pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
@@ -214,14 +241,16 @@ impl Weights {
             let quants = &quants[skip * q..][..(end - start) * q];
             let scales = &scales[skip * s..][..(end - start) * s];
             self.gpu.queue.write_buffer(&piece.buffer, local * q as u64, quants);
-            // WebGPU writes whole words, so an odd last scale is padded with zeros.
+            // WebGPU writes whole words, so the last scales are padded with zeros.
             let (whole, rest) = scales.split_at(scales.len() & !3);
             let at = piece.planes.scales_offset + local * s as u64;
             if !whole.is_empty() {
                 self.gpu.queue.write_buffer(&piece.buffer, at, whole);
             }
-            if let [a, b] = rest {
-                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &[*a, *b, 0, 0]);
+            if !rest.is_empty() {
+                let mut word = [0; 4];
+                word[..rest.len()].copy_from_slice(rest);
+                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &word);
             }
         }
     }
@@ -248,7 +277,7 @@ impl Sink for Weights {
 impl Drop for Weights {
     fn drop(&mut self) {
         // In browsers, a dropped buffer waits for the garbage collector.
-        for stored in &self.stored {
+        for stored in self.stored.iter().skip(self.borrowed) {
             match stored {
                 Stored::Vector(vector) => vector.iter().for_each(|vector| vector.buffer.destroy()),
                 Stored::Matrix { pieces, .. } => pieces.iter().for_each(|piece| piece.buffer.destroy()),
@@ -258,7 +287,7 @@ impl Drop for Weights {
 }
 
 /// Cuts a matrix into runs (first row, number of rows) that fit into a binding. Runs start at multiples of
-/// four rows, so that a word of two scales is never split and kernels store whole vectors. None if four rows
+/// four rows, so that a word of scales is never split and kernels store whole vectors. None if four rows
 /// do not fit.
 fn piece_rows(
     format: Format,

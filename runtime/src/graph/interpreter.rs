@@ -31,6 +31,13 @@ impl<'g> Interpreter<'g> {
         }
     }
 
+    /// Goes on with another graph over the same KV pool.
+    #[cfg(test)]
+    pub fn change(&mut self, graph: &'g Graph, weights: Vec<Vec<f32>>) {
+        self.values.resize(graph.values.len(), Vec::new());
+        (self.graph, self.weights) = (graph, weights);
+    }
+
     /// Runs all ops; [`Self::values`] then holds every value. Returns the likeliest token of each output and
     /// ignores choices.
     pub fn step(&mut self, step: &Step) -> Vec<Chosen> {

@@ -1,5 +1,6 @@
 //! The engine on the test device and a small model with random weights.
 
+mod adapters;
 mod answers;
 mod cases;
 #[cfg(feature = "grammar")]
