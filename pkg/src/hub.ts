@@ -43,9 +43,13 @@ const PREFERRED = [
   "Q5_0",
   "Q6_K",
   "Q8_0",
+  "IQ4_XS",
+  "IQ4_NL",
   "Q3_K_M",
   "Q3_K_L",
   "Q3_K_S",
+  "IQ3_M",
+  "IQ3_XXS",
   "Q2_K",
   "F16",
   "BF16",
@@ -194,8 +198,7 @@ export function quantizationOf(path: string): string {
 
 /** The file to suggest for so many bytes of memory; null if the repository has none. */
 export function suggestFile(files: readonly HubFile[], budget: number): HubFile | null {
-  const known = files.filter((file) => !file.quantization.startsWith("IQ"));
-  const fits = known.filter(({ size }) => size === null || size <= budget);
+  const fits = files.filter(({ size }) => size === null || size <= budget);
   const small = fits.find(({ quantization, size }) => quantization === "Q8_0" && (size ?? Infinity) <= SMALL);
   if (small) return small;
   const rank = ({ quantization }: HubFile) => {

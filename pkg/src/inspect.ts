@@ -48,6 +48,7 @@ export interface ModelInspection {
   weightBytes: number;
   /** The KV cache for `contextLength`. It grows in proportion. */
   kvBytes: number;
+  /** Of its own, or a built-in one that the catalogue names. */
   hasChatTemplate: boolean;
   /** As the file or its repository says. */
   license: string | null;
@@ -91,7 +92,7 @@ export async function inspectModelWith(
   const model = repository
     ? sourceOf(chosenFile(repository, options.file, comfortableBytes(runsOn, memory)))
     : source;
-  const { files } = resolveSource(model, options, base);
+  const { files, template } = resolveSource(model, options, base);
   const said = await inspectInWorker(
     spawn,
     { files, contextLength: contextLength ?? null, backend: runsOn },
@@ -111,7 +112,7 @@ export async function inspectModelWith(
     trainedContextLength: said.trained_context_length,
     weightBytes: said.weight_bytes,
     kvBytes: said.kv_bytes,
-    hasChatTemplate: said.has_chat_template,
+    hasChatTemplate: said.has_chat_template || template !== null,
     license: said.license ?? repository?.license ?? null,
     warnings: said.warnings,
     runsOn: problem === null ? runsOn : null,

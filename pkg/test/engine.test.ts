@@ -29,6 +29,20 @@ function gate(): { opened: Promise<void>; open: () => void } {
   return { opened, open };
 }
 
+test("a built-in chat template reaches the runtime", async () => {
+  const loads: object[] = [];
+  const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
+  const model = new File(["GGUF and more"], "m.gguf");
+  for (const template of ["vicuna", undefined]) {
+    const options = { model, contextLength: 64, ...(template && { template }) };
+    await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
+  }
+  assert.deepEqual(loads, [
+    { context_length: 64, template: "vicuna" },
+    { context_length: 64, template: null },
+  ]);
+});
+
 test("a streamed answer has OpenAI's chunks", async () => {
   const { engine } = await engineWith({});
   const stream = await engine.chat.completions.create({

@@ -107,6 +107,8 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
 export interface Script {
   /** Bytes of each file that are header. */
   header?: number;
+  /** Sees the options of each load. */
+  onBegin?: (options: object) => void;
   /** Called with the step of loading that begins; throws what the runtime would. */
   onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
   /** Sees the bytes that an inspector gets. */
@@ -154,7 +156,8 @@ export class FakeRuntime implements Runtime {
     });
   }
 
-  begin(sizes: Float64Array): void {
+  begin(sizes: Float64Array, options: string): void {
+    this.script.onBegin?.(JSON.parse(options) as object);
     this.#sizes = [...sizes];
     this.#headers = this.#sizes.map(() => 0);
     this.#at = this.#sizes.map(() => 0);

@@ -102,6 +102,8 @@ test("the suggested file is the best bargain that fits", () => {
   // None fits: the least is the one with the best chance.
   assert.equal(suggested(large, 1000), "Q2_K");
   assert.equal(suggested({ "m-Q4_K_M.gguf": 100, "m-Q8_0.gguf": 150 }, 4000), "Q8_0");
-  assert.equal(suggested({ "m-IQ4_XS.gguf": 100, "m-Q4_0.gguf": 200 }, 4000), "Q4_0");
+  const odd = { "m-IQ4_XS.gguf": 3000, "m-Q4_0.gguf": 4500, "m-Q2_K.gguf": 2000 };
+  assert.equal(suggested(odd, 5000), "Q4_0");
+  assert.equal(suggested(odd, 4000), "IQ4_XS");
   assert.equal(suggestFile([], 1), null);
 });

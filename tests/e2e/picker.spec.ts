@@ -116,6 +116,16 @@ test("a named model is inspected before its download, and refused with the reaso
   await slider.press("End");
   await expect(slider).toHaveAttribute("aria-valuetext", "16,384");
   await expect(memory).toHaveText(/1.64\sGB for the context = 2.64\sGB/);
+  // A link that is dropped is inspected, too.
+  await page.keyboard.press("Escape");
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.setData("text/uri-list", "https://hub.test/someone/moe/resolve/main/m.gguf");
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+  });
+  await expect(dialog.getByText("Does not run here")).toBeVisible();
+  await search.fill("someone/good-GGUF");
+  await search.press("Enter");
   // Another file of the repository.
   await dialog.getByRole("combobox", { name: "File of someone/good-GGUF" }).selectOption({ index: 1 });
   await expect(memory).toHaveText(/2\sGB for the weights/);
