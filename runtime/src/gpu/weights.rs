@@ -174,8 +174,9 @@ impl Weights {
         let Stored::Matrix { format, .. } = self.stored[i] else { return Ok(()) };
         let limit = self.gpu.info().max_binding_size;
         let (label, row_blocks) = (weight.source.name(), self.row_blocks[i]);
-        // Two scales share a word, which must not be split.
-        let expert = of_expert.map(|n| if (n * row_blocks).is_multiple_of(2) { n } else { 2 * n });
+        // Scales share a word, which must not be split.
+        let is_whole = |n: &usize| (n * row_blocks * format.scales_bytes()).is_multiple_of(4);
+        let expert = of_expert.map(|n| [n, 2 * n].into_iter().find(is_whole).unwrap_or(4 * n));
         let runs =
             piece_rows(format, weight.n_rows, row_blocks, expert.unwrap_or(4), limit).ok_or_else(|| {
                 let what = if expert.is_some() { "an expert" } else { "four rows" };

@@ -80,7 +80,7 @@ impl Lowering<'_> {
                 ("FIRST_EXPERT", (piece.first_row / n_rows) as f64),
                 ("N_EXPERTS", (piece.n_rows / n_rows) as f64),
             ];
-            let resources = [&resources[..], &planes(piece)].concat();
+            let resources = [&resources[..], &self.planes(weight, piece)].concat();
             self.push(kernel, &[&constants[..], &held].concat(), &resources, domain, grid)?;
         }
         Ok(())
