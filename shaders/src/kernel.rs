@@ -142,8 +142,13 @@ pub enum Kernel {
         layout: Layout,
         lanes: Lanes,
         bias: bool,
+        /// Whether gates and their partners are computed together.
+        gated: bool,
     },
-    ExpertSum,
+    /// `add`: whether a residual is added.
+    ExpertSum {
+        add: bool,
+    },
     /// Pairs of rows and experts, sorted by expert.
     ExpertSort,
     /// For steps of many rows, sorted by expert.
@@ -368,11 +373,12 @@ impl Kernel {
             Kernel::Pad => of("elementwise/pad", &[]),
             Kernel::SelectRows(numbers) => of("output/select_rows", &[numbers.setting()]),
             Kernel::Route => of("experts/route", &[]),
-            Kernel::Experts { layout, lanes, bias } => {
+            Kernel::Experts { layout, lanes, bias, gated } => {
                 let bias = ("BIAS", yes_or(bias, "bias", "none"));
-                of("experts/experts", &[("WEIGHT", layout.name), bias, lanes.setting()])
+                let tail = ("TAIL", yes_or(gated, "gated", "plain"));
+                of("experts/experts", &[("WEIGHT", layout.name), tail, bias, lanes.setting()])
             }
-            Kernel::ExpertSum => of("experts/expert_sum", &[]),
+            Kernel::ExpertSum { add } => of("experts/expert_sum", &[("ADD", yes_or(add, "add", "none"))]),
             Kernel::LikeliestPart { adjusted } => {
                 of("output/likeliest_part", &[("LOGIT", yes_or(adjusted, "adjusted", "plain"))])
             }
@@ -395,10 +401,10 @@ impl Kernel {
     /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
-        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad, Route, ExpertSum, ExpertSort];
+        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad, Route, ExpertSort];
         all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
         for is in [false, true] {
-            all.push(HeadsEnd { norms: is });
+            all.extend([HeadsEnd { norms: is }, ExpertSum { add: is }]);
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
         }
         for numbers in [Numbers::One, Numbers::Four] {
@@ -436,7 +442,9 @@ impl Kernel {
                 }
             }
             for lanes in [Lanes::One, Lanes::Shared, Lanes::Subgroup] {
-                all.extend([false, true].map(|bias| Experts { layout, lanes, bias }));
+                for bias in [false, true] {
+                    all.extend([false, true].map(|gated| Experts { layout, lanes, bias, gated }));
+                }
             }
             let staged = [Staged::F32(layout), Staged::F16(layout)].into_iter();
             for staged in staged.clone() {

@@ -1,7 +1,7 @@
 //! Which groups of ops the projection kernels can run, and with which tail.
 
 use super::weights::Weights;
-use crate::graph::fuse::{Fuses, Part, Product, Products};
+use crate::graph::fuse::{ExpertGroup, Fuses, Part, Product, Products};
 use crate::graph::{CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
 use crate::quant::{BLOCK, Format};
 
@@ -204,6 +204,18 @@ impl Accepts<'_> {
 impl Fuses for Accepts<'_> {
     fn adds_norms(&self) -> bool {
         true
+    }
+
+    /// A gate and its partner must be in one buffer, with biases of both or of none.
+    fn takes_experts(&self, graph: &Graph, group: &ExpertGroup) -> bool {
+        let Some((gate, gate_bias, _)) = group.gate else { return true };
+        let (ids, biases) = ([gate, group.experts.weight], [gate_bias, group.experts.bias]);
+        let biases: Vec<WeightId> = biases.into_iter().flatten().collect();
+        biases.len() != 1
+            && match self.weights {
+                None => self.can_stack(graph, &ids),
+                Some(weights) => weights.are_stacked(&ids) && weights.are_vectors_stacked(&biases),
+            }
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {

@@ -6,6 +6,7 @@ mod choose;
 mod experts;
 mod project;
 pub(super) use experts::most_tiles;
+use project::gate_constants;
 
 pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
@@ -14,7 +15,7 @@ use super::buffers::Buffers;
 use super::kernels::{Constants, Pipeline};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
-use crate::graph::fuse::{Group, NormAdd, Work, fuse, unfused};
+use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Work, fuse, unfused};
 use crate::graph::{
     Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
     PAGE, Rope, Unary, Value, ValueId, WeightId,
@@ -223,6 +224,8 @@ enum Scratch {
     NoTable,
     /// Partial results of attention, for these numbers of heads and of dimensions of values.
     Partial(usize, usize),
+    /// What experts give before it is added up, for rows of this width.
+    Summands(usize),
     /// The likeliest token of each part of the logits, for this number of parts.
     Parts(usize),
 }
@@ -252,7 +255,7 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
-                Work::Experts(_) => return Err(GpuError::Internal("a group of experts".into())),
+                Work::Experts(group) => self.expert_group(*group)?,
                 Work::NormAdd(NormAdd { x, norm, residual, out }) => {
                     self.norm(*x, *norm, Some(*residual), *out)?;
                 }
@@ -292,8 +295,8 @@ impl Lowering<'_> {
                 Err(GpuError::Unsupported("attention without a KV cache".into()))
             }
             Op::Route { logits, routing, out } => self.route(logits, routing, out),
-            Op::Experts { experts, out } => self.experts(experts, out),
-            Op::ExpertSum { x, route, out } => self.expert_sum(x, route, out),
+            Op::Experts { experts, out } => self.expert_group(ExpertGroup::of(experts, out)),
+            Op::ExpertSum { x, route, out } => self.sum_of_value(x, route, out),
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
                 let numbers = Numbers::of(width);
@@ -486,12 +489,6 @@ fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
         Some(Unary::Clamp(limit)) => (9, limit),
     };
     [("FUNCTION", f64::from(number)), ("PARAMETER", f64::from(parameter))]
-}
-
-/// The constants of a gate, see `common/gate.wgsl`.
-fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
-    let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
-    unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
 }
 
 /// A grid with one thread per item, 64 threads per workgroup, and one row of workgroups per step row.

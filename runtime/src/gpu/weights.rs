@@ -7,7 +7,7 @@
 
 use super::accepts::{Accepts, tail};
 use super::{Gpu, GpuError};
-use crate::graph::fuse::stacks;
+use crate::graph::fuse::{ExpertGroup, Work, fuse, stacks};
 use crate::graph::{Experts, Graph, Op, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{Format, Planes};
@@ -104,6 +104,13 @@ impl Weights {
             let biases = tail(graph, &products).map_or(Vec::new(), |(_, biases)| biases);
             weights.stack_matrices(graph, &ids);
             weights.stack_vectors(graph, &biases);
+        }
+        for group in fuse(graph, &accepts) {
+            if let Work::Experts(ExpertGroup { gate: Some((gate, gate_bias, _)), experts, .. }) = group.work {
+                let biases: Vec<WeightId> = gate_bias.into_iter().chain(experts.bias).collect();
+                weights.stack_matrices(graph, &[gate, experts.weight]);
+                weights.stack_vectors(graph, &biases);
+            }
         }
         let mut of_experts = vec![None; graph.weights.len()];
         for op in &graph.ops {

@@ -43,8 +43,8 @@ override SAME: u32;
 override FIRST_EXPERT: u32;
 override N_EXPERTS: u32;
 
-// The rows of w of the tile's expert, and the place after the tile's last pair.
-var<private> w_first: u32;
+// The tile's expert among those of w, and the place after the tile's last pair.
+var<private> own: u32;
 var<private> end: u32;
 
 fn x_row(place: u32) -> u32 {
@@ -74,7 +74,7 @@ fn store_quad(place: u32, row: u32, sums: vec4<f32>) {
     if place >= end {
         return;
     }
-    let first_bias = FIRST_EXPERT * shape.n_rows + w_first;
+    let first_bias = (FIRST_EXPERT + own) * shape.n_rows;
     let results = biased(vec4<u32>(first_bias + row) + vec4<u32>(0u, 1u, 2u, 3u), sums);
     let at = sorted[PAIRS_AT + place] * shape.n_rows + row;
     for (var j = 0u; j < 4u; j++) {
@@ -142,7 +142,7 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
 #if EXPERTS=experts
     let places = min(t, vec4<u32>(end - 1u));
     let x_rows = vec4<u32>(x_row(places.x), x_row(places.y), x_row(places.z), x_row(places.w));
-    let w_row = w_first;
+    let w_row = shape.w_row + own * shape.n_rows;
 #else
     let x_rows = min(t, vec4<u32>(step_rows() - 1u));
     let w_row = shape.w_row;
@@ -182,7 +182,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let first_t = sorted[2u + 3u * group.y];
-    w_first = (expert - FIRST_EXPERT) * shape.n_rows;
+    own = expert - FIRST_EXPERT;
     end = sorted[3u + 3u * group.y];
 #else
     let first_t = group.y * TILE;

@@ -32,10 +32,26 @@ impl Lowering<'_> {
         self.push(Kernel::Route, &constants, &resources, domain, grid)
     }
 
+    /// Projections by experts, and what follows them in a group.
+    pub(super) fn expert_group(&mut self, group: ExpertGroup) -> Result<(), GpuError> {
+        if !group.is_summed {
+            let y = whole("y", self.value(group.out)?);
+            return self.experts(group, y);
+        }
+        // Only steps of few rows have sums in groups.
+        let width = self.graph.n_used(group.experts.route) * group.n_rows(self.graph);
+        let summands = self.scratch(Scratch::Summands(width), 4 * u64::from(FEW_ROWS) * width as u64);
+        self.experts(group, whole("y", &summands))?;
+        self.expert_sum(whole("x", &summands), group.experts.route, group.residual, group.out)
+    }
+
     /// Only the weights of chosen experts are read. In steps of many rows, tiles of rows share an expert;
     /// otherwise a workgroup computes one row.
-    pub(super) fn experts(&mut self, experts: Experts, out: ValueId) -> Result<(), GpuError> {
-        let Experts { x, route, n_experts, weight, bias } = experts;
+    fn experts(&mut self, group: ExpertGroup, y: Resource) -> Result<(), GpuError> {
+        let Experts { x, route, n_experts, mut weight, mut bias } = group.experts;
+        if let Some((gate, gate_bias, _)) = group.gate {
+            (weight, bias) = (gate, gate_bias);
+        }
         let Value { domain, width } = self.graph.value(x);
         let n_used = self.graph.n_used(route);
         let (all_rows, n_cols) = (self.graph.weight(weight).n_rows, self.graph.weight(weight).n_cols);
@@ -47,8 +63,6 @@ impl Lowering<'_> {
         let x = self.whole_blocks(x, per_row)?;
         let padded = n_cols.next_multiple_of(BLOCK);
         let bias_at = bias.as_ref().map_or(0, |bias| bias.at);
-        let shape = [padded, 0, n_rows, 0, n_used * n_rows, 0, bias_at, 0].map(|n| n as u32);
-        let shape = self.shape(shape);
         let layout = self.layout(weight)?;
         let mut constants = vec![
             rows_constant(domain),
@@ -57,7 +71,8 @@ impl Lowering<'_> {
             ("PER_ROW", per_row as f64),
             ("SAME", (n_used / per_row) as f64),
         ];
-        let mut resources = vec![x, shape, whole("route", self.value(route)?), whole("y", self.value(out)?)];
+        constants.extend(group.gate.into_iter().flat_map(|(.., f)| gate_constants(f)));
+        let mut resources = vec![x, whole("route", self.value(route)?), y];
         resources.extend(bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
         let bias = bias.is_some();
         let (kernel, grid) = if !self.is_few && self.gpu.variants().tile {
@@ -70,9 +85,10 @@ impl Lowering<'_> {
             let grid = [Extent::Fixed((n_rows as u32).div_ceil(TILE)), tiles, SINGLE];
             (Kernel::ExpertMatmul { staged, bias }, grid)
         } else {
-            let (lanes, x_groups) = self.units(n_rows.div_ceil(UNIT), padded);
+            let gated = group.gate.is_some();
+            let (lanes, x_groups) = self.units(n_rows.div_ceil(if gated { UNIT / 2 } else { UNIT }), padded);
             let grid = [x_groups, Extent::Pairs(domain, n_used as u32), SINGLE];
-            (Kernel::Experts { layout, lanes, bias }, grid)
+            (Kernel::Experts { layout, lanes, bias, gated }, grid)
         };
         let stored = self.weights;
         for piece in stored.pieces(weight) {
@@ -80,7 +96,9 @@ impl Lowering<'_> {
                 ("FIRST_EXPERT", (piece.first_row / n_rows) as f64),
                 ("N_EXPERTS", (piece.n_rows / n_rows) as f64),
             ];
-            let resources = [&resources[..], &self.planes(weight, piece)].concat();
+            let w_row = piece.buffer_row;
+            let shape = [padded, w_row, n_rows, 0, n_used * n_rows, 0, bias_at, 0].map(|n| n as u32);
+            let resources = [&resources[..], &self.planes(weight, piece), &[self.shape(shape)]].concat();
             self.push(kernel, &[&constants[..], &held].concat(), &resources, domain, grid)?;
         }
         Ok(())
@@ -109,12 +127,26 @@ impl Lowering<'_> {
         Ok((sorted, pairs_at))
     }
 
-    pub(super) fn expert_sum(&mut self, x: ValueId, route: ValueId, out: ValueId) -> Result<(), GpuError> {
+    pub(super) fn sum_of_value(&mut self, x: ValueId, route: ValueId, out: ValueId) -> Result<(), GpuError> {
+        let x = whole("x", self.value(x)?);
+        self.expert_sum(x, route, None, out)
+    }
+
+    fn expert_sum(
+        &mut self,
+        x: Resource,
+        route: ValueId,
+        residual: Option<ValueId>,
+        out: ValueId,
+    ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(out);
         let n_used = self.graph.n_used(route);
         let constants = [rows_constant(domain), ("WIDTH", width as f64), ("N_USED", n_used as f64)];
-        let resources =
-            [whole("x", self.value(x)?), whole("route", self.value(route)?), whole("y", self.value(out)?)];
-        self.push(Kernel::ExpertSum, &constants, &resources, domain, threads(width, domain))
+        let mut resources = vec![x, whole("route", self.value(route)?), whole("y", self.value(out)?)];
+        if let Some(residual) = residual {
+            resources.push(whole("residual", self.value(residual)?));
+        }
+        let kernel = Kernel::ExpertSum { add: residual.is_some() };
+        self.push(kernel, &constants, &resources, domain, threads(width, domain))
     }
 }

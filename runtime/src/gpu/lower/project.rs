@@ -22,6 +22,12 @@ struct Projection<'p> {
     resources: Vec<Resource>,
 }
 
+/// The constants of a gate, see `common/gate.wgsl`.
+pub(super) fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
+    let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
+    unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
+}
+
 impl Lowering<'_> {
     pub(super) fn products(&mut self, products: &Products) -> Result<(), GpuError> {
         let (tail, biases) = tail(self.graph, products)

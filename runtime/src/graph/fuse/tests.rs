@@ -1,7 +1,7 @@
 //! Groups of a small model's layers, for devices that accept different things.
 
 use super::*;
-use crate::graph::testing::{Layers, layers};
+use crate::graph::testing::{Layers, cases, layers};
 use crate::quant::Format;
 
 /// A device that accepts what `F` returns true for.
@@ -87,6 +87,26 @@ fn norms_after_a_product_are_added_in_the_same_group() {
     let layer =
         ["norm [rope, rope keys, values]", "op", "op", "norm add", "norm [gate, gated]", "[unary add]"];
     assert_eq!(tails(&fuse(&graph, &AddsNorms))[..6], layer);
+}
+
+/// A device that runs what follows experts together with them.
+struct TakesExperts;
+
+impl Fuses for TakesExperts {
+    fn takes_experts(&self, _: &Graph, _: &ExpertGroup) -> bool {
+        true
+    }
+
+    fn accepts(&self, _: &Graph, _: &Products) -> bool {
+        true
+    }
+}
+
+#[test]
+fn experts_are_run_with_their_gates_sums_and_residuals() {
+    let graph = &cases::experts()[0].graph;
+    let groups = ["op", "experts[gated]", "experts[sum add]", "op", "experts[sum]", "op"];
+    assert_eq!(tails(&fuse(graph, &TakesExperts)), groups);
 }
 
 /// A device that supports only parts that work on each column.

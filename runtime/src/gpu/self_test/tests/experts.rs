@@ -28,3 +28,15 @@ fn experts_in_pieces() {
     let error = upload(&cases::experts()[0], &gpu).unwrap_err().to_string();
     assert!(error.contains("an expert of Q8_0:gate is larger than a binding of 2300 bytes"), "{error}");
 }
+
+/// Route; gate and up; down; sum with residual; then gate, down, sum and product.
+#[test]
+fn decoding_with_experts_takes_few_dispatches() {
+    let mut gpu = device();
+    gpu.set_variants(Variants::parse("tile", gpu.info()).unwrap());
+    let case = &cases::experts()[0];
+    let weights = upload(case, &gpu).unwrap();
+    let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
+    pollster::block_on(executor.step(&case.step())).unwrap();
+    assert_eq!(executor.dispatches(), 4 + 4);
+}
