@@ -133,9 +133,7 @@ impl Head<'_> {
                 let y: [f32; LANES] = std::array::from_fn(|t| row[t]);
                 exp_of_difference(row, &sums);
                 let weight = |t: usize| weights.get(block * LANES + t).copied().unwrap_or(0.0);
-                for t in 0..LANES {
-                    row[t] *= weight(t);
-                }
+                row.iter_mut().enumerate().for_each(|(t, d)| *d *= weight(t));
                 for (t, target) in targets.iter().skip(block * LANES).take(LANES).enumerate() {
                     if target.id as usize == token {
                         row[t] -= weight(t);
