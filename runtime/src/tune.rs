@@ -25,7 +25,7 @@ pub struct Args {
     /// Folder of golden values to compare with; prints JSON.
     #[arg(long, conflicts_with = "data", required_unless_present = "data")]
     golden: Option<PathBuf>,
-    /// JSONL file of examples: `messages`; `prompt` and `completion`; with --dpo `prompt`, `chosen`, `rejected`.
+    /// JSONL file: `messages`, or `prompt` and `completion`; with --dpo `prompt`, `chosen` and `rejected`.
     #[arg(long, requires = "output")]
     data: Option<PathBuf>,
     /// Where the adapter goes: a file that ends in `.gguf`, or a folder in PEFT's format.

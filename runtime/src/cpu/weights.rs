@@ -239,7 +239,7 @@ impl Matrix {
         }
     }
 
-    /// The numbers of a tile's blocks, by [`super::train`]: 32 columns of 8 rows after another. `put` gets the
+    /// The numbers of a tile's blocks, for training: 32 columns of 8 rows after another. `put` gets the
     /// number of the run of 32 columns, and its floats `[8, 32]`.
     pub fn unpack(
         &self,

@@ -199,8 +199,8 @@ mod tests {
         {% if add_generation_prompt %}{{ '<s>a' }}{% endif %}";
     /// Earlier answers are shown without their first letter.
     const SHORTER: &str = "{% for m in messages %}{{ '<s>' + m.role[:1] }}\
-        {% if m.role == 'assistant' and not loop.last %}{{ m.content[1:] }}{% else %}{{ m.content }}{% endif %}\
-        {{ '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ '<s>a' }}{% endif %}";
+        {% if m.role == 'assistant' and not loop.last %}{{ m.content[1:] }}{% else %}{{ m.content }}\
+        {% endif %}{{ '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ '<s>a' }}{% endif %}";
     const LINE: &str = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant",
         "content": "yo"}, {"role": "user", "content": "no"}, {"role": "assistant", "content": "so"}]}"#;
 

@@ -61,8 +61,8 @@ impl Files<'_> {
         Ok((format!("base_model.model.model.layers.{layer}.{module}"), heads))
     }
 
-    /// Reads numbers as PEFT saves them, into the order of the parameters. Returns them and, for each LoRA, if
-    /// the file has it.
+    /// Reads numbers as PEFT saves them, into the order of the parameters. Returns them and, for each LoRA,
+    /// whether the file has it.
     pub fn read_peft(&self, file: &[u8]) -> Result<(Vec<f32>, Vec<bool>), TrainError> {
         let bad = |what: String| TrainError::Setting(format!("the safetensors file is not valid: {what}"));
         let tensors = SafeTensors::deserialize(file).map_err(|e| bad(e.to_string()))?;

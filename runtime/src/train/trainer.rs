@@ -202,7 +202,7 @@ fn sums(logprobs: &[f64], n_chosen: usize) -> [f64; 2] {
 }
 
 /// Runs of as many as may run together, at least one.
-fn parts<'a, T>(all: &'a [T], rows: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
+fn parts<T>(all: &[T], rows: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut parts = Vec::new();
     let (mut first, mut sum) = (0, 0);
     for (i, one) in all.iter().enumerate() {

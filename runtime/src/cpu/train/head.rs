@@ -11,7 +11,9 @@ use crate::cpu::weights::Matrix;
 use crate::graph::Unary;
 use crate::train::Target;
 
-/// Blocks of 32 rows whose logits exist together.
+/// Floats of the logits that exist together, about: each slice of rows unpacks the whole matrix twice.
+const LOGITS: usize = 8 << 20;
+/// Blocks of 32 rows whose logits exist together, at least.
 const SLICE: usize = 2;
 /// Tokens of the vocabulary that a task takes.
 const TOKENS: usize = 1024;
@@ -44,10 +46,11 @@ impl Head<'_> {
     ) -> Result<Vec<f64>, CpuError> {
         let (n_vocab, n_in) =
             (self.matrix.n_rows, hidden.len() / (targets.len().div_ceil(LANES) * LANES).max(1));
+        let per_slice = SLICE.max(LOGITS / (n_vocab * LANES).max(1));
         let mut logprobs = Vec::new();
-        for (slice, targets) in targets.chunks(SLICE * LANES).enumerate() {
+        for (slice, targets) in targets.chunks(per_slice * LANES).enumerate() {
             let n_blocks = targets.len().div_ceil(LANES);
-            let part = slice * SLICE * n_in * LANES..(slice * SLICE + n_blocks) * n_in * LANES;
+            let part = slice * per_slice * n_in * LANES..(slice * per_slice + n_blocks) * n_in * LANES;
             logits.clear();
             logits.resize(n_blocks * n_vocab * LANES, 0.0);
             product::forward(threads, self.matrix, &hidden[part.clone()], logits)?;
@@ -58,7 +61,7 @@ impl Head<'_> {
                 logprobs.push(f64::from(logit) - sums[i]);
             }
             if let Some((weights, dx)) = &mut gradient {
-                let weights = &weights[slice * SLICE * LANES..][..targets.len()];
+                let weights = &weights[slice * per_slice * LANES..][..targets.len()];
                 self.differentiate(threads, logits, &sums, targets, weights)?;
                 product::backward(threads, self.matrix, logits, &mut dx[part])?;
             }
@@ -133,9 +136,7 @@ impl Head<'_> {
                 let y: [f32; LANES] = std::array::from_fn(|t| row[t]);
                 exp_of_difference(row, &sums);
                 let weight = |t: usize| weights.get(block * LANES + t).copied().unwrap_or(0.0);
-                for t in 0..LANES {
-                    row[t] *= weight(t);
-                }
+                row.iter_mut().enumerate().for_each(|(t, d)| *d *= weight(t));
                 for (t, target) in targets.iter().skip(block * LANES).take(LANES).enumerate() {
                     if target.id as usize == token {
                         row[t] -= weight(t);

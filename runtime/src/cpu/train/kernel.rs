@@ -53,7 +53,7 @@ pub struct Left<'a> {
     pub n: usize,
 }
 
-/// `c[m][j] += Σ_k a[m][k] * b[k][j]`, for `c.len() / 32` rows m, at most 8, 32 columns j and `a.n` numbers k.
+/// `c[m][j] += Σ_k a[m][k] * b[k][j]`, for `c.len() / 32` rows m, at most 8, 32 columns j and `a.n` k.
 pub fn multiply(vectors: Vectors, a: Left, b: &[f32], c: &mut [f32]) {
     let n_rows = c.len() / LANES;
     if n_rows == ROWS {
@@ -72,7 +72,7 @@ fn multiply_all(vectors: Vectors, a: Left, b: &[f32], c: &mut [f32]) {
     let last = if a.by_columns { rest * LANES + ROWS - 1 } else { (ROWS - 1) * LANES + rest };
     assert!(a.floats.len() > runs * a.run + last && b.len() >= a.n * LANES && c.len() == ROWS * LANES);
     let arguments = (a.n, a.floats.as_ptr(), a.run, b.as_ptr(), c.as_mut_ptr());
-    // SAFETY: what is read and written is within the slices, as checked; the vectors are those of the machine.
+    // SAFETY: what is read and written is within the slices, as checked; the machine has the vectors.
     unsafe {
         match (vectors, a.by_columns) {
             #[cfg(target_arch = "x86_64")]
