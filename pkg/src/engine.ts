@@ -332,16 +332,20 @@ class WorkerEngine implements Engine {
   ): Promise<ChatCompletion> {
     const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
+    let reasoning = "";
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else text += event.text;
+        else {
+          text += event.text;
+          reasoning += event.reasoning ?? "";
+        }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, end);
+    return answer.whole(text, reasoning, end);
   }
 
   async #streamed(
@@ -356,7 +360,7 @@ class WorkerEngine implements Engine {
     const onEvent = (event: RuntimeEvent) => {
       if (event.type === "prefill") onPrefill?.(event.done, event.total);
       else if (event.type === "end") stream.push(...answer.last(event));
-      else if (event.text) stream.push(answer.text(event.text));
+      else stream.push(...answer.pieces(event));
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;

@@ -24,6 +24,8 @@ const USED = [
   "response_format",
   "grammar",
   "adapters",
+  "reasoning_effort",
+  "chat_template_kwargs",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -81,6 +83,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
     ...constraint(given),
+    chat_template_kwargs: templateVariables(given),
   });
 }
 
@@ -97,6 +100,16 @@ function isDefault(name: string, value: unknown): boolean {
   if (name === "logprobs") return value === false;
   if (name === "tools") return Array.isArray(value) && value.length === 0;
   return false;
+}
+
+/** What the chat template gets besides the messages. */
+function templateVariables(given: Given): Record<string, unknown> | undefined {
+  const { reasoning_effort: effort, chat_template_kwargs: others } = given;
+  if (effort == null && others == null) return undefined;
+  if (effort != null && typeof effort !== "string")
+    throw new InvalidRequestError("`reasoning_effort` must be a text.", "reasoning_effort");
+  const variables = others == null ? {} : record(others, "chat_template_kwargs");
+  return effort == null ? variables : { ...variables, reasoning_effort: effort };
 }
 
 /** `response_format` and `grammar`, of which a request has one. What they hold is checked by the runtime. */

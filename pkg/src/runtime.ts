@@ -172,6 +172,8 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** What the chat template gets besides the messages. */
+  chat_template_kwargs?: Record<string, unknown>;
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
   continue_ids?: number[];
 }
@@ -192,13 +194,17 @@ export interface RuntimeUsage {
 
 /** JSON of `next()`. */
 export type RuntimeEvent =
-  { type: "prefill"; done: number; total: number } | { type: "token"; id: number; text: string } | RuntimeEnd;
+  | { type: "prefill"; done: number; total: number }
+  | { type: "token"; id: number; text: string; reasoning?: string }
+  | RuntimeEnd;
 
 /** The last event of a generation. */
 export interface RuntimeEnd {
   type: "end";
   /** Text that was held back until now. */
   text: string;
+  /** Reasoning that was held back. */
+  reasoning?: string;
   finish_reason: "stop" | "length";
   context_full: boolean;
   usage: RuntimeUsage;

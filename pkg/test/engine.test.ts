@@ -43,6 +43,28 @@ test("a built-in chat template reaches the runtime", async () => {
   ]);
 });
 
+test("reasoning is apart from content, streamed and whole", async () => {
+  const { engine } = await engineWith({ tokens: ["", "", "2"], reasoning: ["One ", "and one."] });
+  const deltas = [];
+  for await (const chunk of await engine.chat.completions.create({ messages, stream: true }))
+    deltas.push(chunk.choices[0]?.delta);
+  assert.deepEqual(deltas, [
+    { role: "assistant", content: "" },
+    { reasoning_content: "One " },
+    { reasoning_content: "and one." },
+    { content: "2" },
+    { content: "!" },
+    {},
+  ]);
+  const { choices } = await engine.chat.completions.create({ messages });
+  assert.deepEqual(choices[0]?.message, {
+    role: "assistant",
+    content: "2!",
+    refusal: null,
+    reasoning_content: "One and one.",
+  });
+});
+
 test("a streamed answer has OpenAI's chunks", async () => {
   const { engine } = await engineWith({});
   const stream = await engine.chat.completions.create({

@@ -117,6 +117,8 @@ export interface Script {
   inspection?: object;
   /** Tokens of every answer. */
   tokens?: string[];
+  /** Reasoning that comes with them. */
+  reasoning?: string[];
   /** What it says of its kernels. */
   kernels?: string;
   /** Called before each `next`; throws what the runtime would. */
@@ -225,9 +227,10 @@ export class FakeRuntime implements Runtime {
     const tokens = this.script.tokens ?? ["Hello", " world"];
     const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
     const text = tokens[this.#generated] ?? "";
+    const reasoning = this.script.reasoning?.[this.#generated];
     const event: RuntimeEvent =
       this.#generated < limit
-        ? { type: "token", id: 100 + this.#generated, text }
+        ? { type: "token", id: 100 + this.#generated, text, ...(reasoning && { reasoning }) }
         : {
             type: "end",
             text: "!",

@@ -295,11 +295,14 @@ async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<(
     loop {
         match engine.advance().await?.progress {
             Progress::Prefill { .. } => {}
-            Progress::Token { text, .. } => {
+            Progress::Token { text, reasoning, .. } => {
+                // What the model thinks is no part of its answer.
+                eprint!("{reasoning}");
                 write!(out, "{text}")?;
                 out.flush()?;
             }
-            Progress::End { text, usage, timings, context_full, .. } => {
+            Progress::End { text, reasoning, usage, timings, context_full, .. } => {
+                eprint!("{reasoning}");
                 writeln!(out, "{text}")?;
                 if context_full {
                     eprintln!("[the context of {} tokens is full]", engine.info().context_length);

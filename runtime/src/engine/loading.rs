@@ -229,6 +229,7 @@ impl<D: Device> Loading<D> {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
+            format: prepared.template.as_ref().and_then(ChatTemplate::format),
             template: prepared.template,
             info: prepared.info,
             adapters: Adapters::default(),

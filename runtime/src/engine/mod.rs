@@ -34,6 +34,7 @@ pub use sampler::Sampling;
 
 use crate::graph::Output;
 use crate::text::grammar::{Grammar, GrammarError, Grammars};
+use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer};
 use adapters::Adapters;
 use answer::{Answer, Beginning};
@@ -49,6 +50,8 @@ pub struct Engine<D: Device> {
     /// From the first constraint on.
     grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
+    /// How its answers mark their reasoning.
+    format: Option<Format>,
     info: ModelInfo,
     scheduler: Scheduler,
     adapters: Adapters,
@@ -105,10 +108,10 @@ impl<D: Device> Engine<D> {
         let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let tokenizer = &self.tokenizer;
+        let (tokenizer, format) = (&self.tokenizer, self.format);
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar },
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);

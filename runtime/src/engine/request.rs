@@ -236,11 +236,17 @@ pub enum Progress {
         id: u32,
         /// Text that is certain now; empty while a character or a stop string may be incomplete.
         text: String,
+        /// Text of the model's reasoning that is certain now.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
     },
     /// The answer is complete.
     End {
         /// Text that was held back.
         text: String,
+        /// Reasoning that was held back.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
         /// Why it ended.
         finish_reason: FinishReason,
         /// The context had no room for another token.

@@ -61,6 +61,7 @@ export const en = {
   interrupted: "This answer was interrupted.",
   writtenElsewhere: "Being written in another tab",
   answer: "Answer",
+  thinking: "Thinking",
   versions: "Versions of this message",
   previousVersion: "Previous version",
   nextVersion: "Next version",

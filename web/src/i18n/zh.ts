@@ -61,6 +61,7 @@ export const zh: Dictionary = {
   interrupted: "这个回答被中断了。",
   writtenElsewhere: "正在另一个标签页中书写",
   answer: "回答",
+  thinking: "思考过程",
   versions: "此消息的各个版本",
   previousVersion: "上一个版本",
   nextVersion: "下一个版本",

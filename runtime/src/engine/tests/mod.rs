@@ -7,6 +7,8 @@ mod cases;
 mod constrained;
 mod inspection;
 mod loading;
+#[cfg(feature = "grammar")]
+mod reasoning;
 mod together;
 
 use super::testing::{TestDevice, engine, load};
@@ -36,6 +38,7 @@ fn seeded(prompt: &str, max_tokens: usize, seed: u64) -> Request {
 #[derive(Clone, Debug, PartialEq)]
 struct Told {
     text: String,
+    reasoning: String,
     /// Tokens but the last, which only ends it.
     ids: Vec<u32>,
     reason: FinishReason,
@@ -47,6 +50,7 @@ struct Told {
 #[derive(Clone, Debug, Default)]
 struct Telling {
     text: String,
+    reasoning: String,
     ids: Vec<u32>,
 }
 
@@ -55,13 +59,15 @@ impl Telling {
     fn push(&mut self, progress: Progress) -> Option<Told> {
         match progress {
             Progress::Prefill { done, total } => assert!(done <= total && self.ids.is_empty()),
-            Progress::Token { id, text } => {
+            Progress::Token { id, text, reasoning } => {
                 self.ids.push(id);
                 self.text.push_str(&text);
+                self.reasoning.push_str(&reasoning);
             }
-            Progress::End { text, finish_reason: reason, context_full, usage, .. } => {
-                let Telling { text: told, ids } = self.clone();
-                return Some(Told { text: told + &text, ids, reason, context_full, usage });
+            Progress::End { text, reasoning: last, finish_reason: reason, context_full, usage, .. } => {
+                let Telling { text: told, reasoning, ids } = self.clone();
+                let reasoning = reasoning + &last;
+                return Some(Told { text: told + &text, reasoning, ids, reason, context_full, usage });
             }
         }
         None
