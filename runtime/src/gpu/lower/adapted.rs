@@ -31,6 +31,7 @@ pub(in crate::gpu) fn lower_adapted(
         is_few: true,
         scratch: base.scratch.clone(),
         held: HashMap::new(),
+        grids: HashMap::new(),
         shapes: base.shapes.clone(),
         dispatches: Vec::new(),
     };
