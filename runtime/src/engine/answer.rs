@@ -96,7 +96,7 @@ impl Answer {
 
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
-        // What a grammar allows next depends on the token before, and the host picks a token only after a step.
+        // What a grammar allows next depends on the token before, and the host picks a token after a step.
         let is_known = self.ahead == 0 || (self.grammar.is_none() && !self.sampler.is_by_host());
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known

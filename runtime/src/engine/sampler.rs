@@ -20,8 +20,8 @@ const MAX_BREAKERS: usize = 32;
 
 /// How tokens are chosen. The defaults are OpenAI's: the model's own distribution.
 ///
-/// Samplers come in llama.cpp's order: penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p,
-/// min-p, XTC, temperature. With mirostat, only the temperature and mirostat follow DRY.
+/// Samplers come in llama.cpp's order: penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p,
+/// top-p, min-p, XTC, temperature. With mirostat, only the temperature and mirostat follow DRY.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct Sampling {

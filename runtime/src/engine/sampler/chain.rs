@@ -12,7 +12,7 @@ const XTC: u32 = u32::MAX;
 pub(super) struct Chain {
     sampling: Sampling,
     dry: Option<Dry>,
-    /// Mirostat's limit to the surprise of a token, in bits. It is learnt from the probabilities of the tokens
+    /// Mirostat's limit to the surprise of a token, in bits. It is learnt from the probabilities of tokens
     /// that are picked, so an answer that is resumed begins with the first one again.
     mu: f32,
     candidates: Vec<Candidate>,
