@@ -9,9 +9,9 @@ export interface ChatMessage {
 }
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, `grammar`, and llama.cpp's samplers by its names. They are
- * applied in llama.cpp's order: penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p, min-p,
- * XTC, temperature.
+ * Parameters of `chat.completions.create`: OpenAI's, `grammar`, and llama.cpp's samplers by its names. They
+ * are applied in llama.cpp's order: penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p,
+ * min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];

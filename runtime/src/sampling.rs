@@ -32,7 +32,7 @@ pub struct Args {
     /// DRY: how many of the last tokens count; -1 for all.
     #[arg(long, default_value_t = 64, allow_hyphen_values = true)]
     dry_penalty_last_n: i64,
-    /// DRY: a text at which repetitions end; may be given several times [default: newline, colon, quote, star].
+    /// DRY: a text at which repetitions end; can be repeated [default: newline, colon, quote, star].
     #[arg(long = "dry-sequence-breaker")]
     dry_sequence_breakers: Vec<String>,
     /// Keep tokens at most this many standard deviations below the likeliest; 0 is off.

@@ -1,11 +1,11 @@
 //! How a token is chosen from logits. This code is the reference for all devices.
 //!
 //! First, penalties and biases are applied to the logits. Then top-k, top-p and min-p remove unlikely tokens,
-//! and the temperature divides the logits of the rest; this is llama.cpp's order. The rest run a race: a token
-//! of probability p arrives after an exponentially distributed time of mean 1/p, and the first to arrive wins. Each token wins with its probability (the Gumbel-max trick, arXiv
-//! 2110.01515, section 2). Random numbers depend only on the seed, the token's number in the answer and the
-//! token's id. So all devices draw the same numbers, and an answer that is resumed continues as it would
-//! have.
+//! and the temperature divides the logits of the rest; this is llama.cpp's order. The rest run a race: a
+//! token of probability p arrives after an exponentially distributed time of mean 1/p, and the first to
+//! arrive wins. Each token wins with its probability (the Gumbel-max trick, arXiv 2110.01515, section 2).
+//! Random numbers depend only on the seed, the token's number in the answer and the token's id. So all
+//! devices draw the same numbers, and an answer that is resumed continues as it would have.
 
 use serde::Serialize;
 

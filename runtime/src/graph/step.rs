@@ -83,7 +83,7 @@ pub struct Output {
     pub target: u32,
     /// Where the chosen token is kept for later steps, or [`Output::NO_SLOT`].
     pub slot: u32,
-    /// 0: the likeliest token; 1: the output's [`Choice`] picks the token; [`Output::BY_HOST`]: the host does.
+    /// 0: the likeliest token; 1: the output's [`Choice`] picks it; [`Output::BY_HOST`]: the host does.
     pub by_choice: u32,
 }
 
