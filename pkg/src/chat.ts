@@ -10,8 +10,9 @@ export interface ChatMessage {
 }
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, and `top_k`, `min_p`, `repetition_penalty`, `grammar`,
- * `adapters`, `chat_template_kwargs`.
+ * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
+ * llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
+ * top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
@@ -33,6 +34,34 @@ export interface ChatCompletionCreateParams {
   top_k?: number | null;
   /** Only tokens whose probability is at least this fraction of the likeliest token's; 0 to 1. */
   min_p?: number | null;
+  /** Only the most typical tokens that together have this probability; above 0, to 1. */
+  typical_p?: number | null;
+  /** Only tokens whose logit is at most so many standard deviations below the highest; 0 or -1 means all. */
+  top_n_sigma?: number | null;
+  /** How often XTC leaves out all but the least likely of the tokens that reach its threshold; 0 to 1. */
+  xtc_probability?: number | null;
+  /** XTC's threshold, 0 to 1; above 0.5 it is off. Default 0.1. */
+  xtc_threshold?: number | null;
+  /** DRY: the strength of its penalty for tokens that make a repetition longer. Default 0: off. */
+  dry_multiplier?: number | null;
+  /** DRY: how much the penalty grows with each token of the repetition; from 1. Default 1.75. */
+  dry_base?: number | null;
+  /** DRY: repetitions of fewer tokens are free; from 1. Default 2. */
+  dry_allowed_length?: number | null;
+  /** DRY: how many of the last tokens count; -1 means all. Default 64. */
+  dry_penalty_last_n?: number | null;
+  /** DRY: texts of up to 40 bytes at which repetitions end. Default: newline, colon, quote and star. */
+  dry_sequence_breakers?: string[] | null;
+  /** The temperature varies by this, up and down, with the entropy of the tokens. Default 0. */
+  dynatemp_range?: number | null;
+  /** The power to which the normalised entropy is raised for that. Default 1. */
+  dynatemp_exponent?: number | null;
+  /** 2: mirostat 2 instead of the samplers from top-n-sigma to XTC. Default 0: off. */
+  mirostat?: 0 | 2 | null;
+  /** The surprise that mirostat aims at, in bits. Default 5. */
+  mirostat_tau?: number | null;
+  /** How fast mirostat learns, 0 to 1. Default 0.1. */
+  mirostat_eta?: number | null;
   /** Above 0; 1 changes nothing. */
   repetition_penalty?: number | null;
   /** -2 to 2. */

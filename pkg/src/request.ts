@@ -14,6 +14,20 @@ const USED = [
   "top_p",
   "top_k",
   "min_p",
+  "typical_p",
+  "top_n_sigma",
+  "xtc_probability",
+  "xtc_threshold",
+  "dry_multiplier",
+  "dry_base",
+  "dry_allowed_length",
+  "dry_penalty_last_n",
+  "dry_sequence_breakers",
+  "dynatemp_range",
+  "dynatemp_exponent",
+  "mirostat",
+  "mirostat_tau",
+  "mirostat_eta",
   "repetition_penalty",
   "frequency_penalty",
   "presence_penalty",
@@ -40,6 +54,8 @@ const IGNORED = [
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
+const MAX_BREAKERS = 32;
+const MAX_BREAKER_BYTES = 40;
 /** Token ids have 32 bits. */
 const MAX_ID = 0xffffffff;
 const ROLES = new Map([
@@ -76,6 +92,20 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
     top_k: integer(given, "top_k", 0),
     min_p: number(given, "min_p", 0, 1),
+    typical_p: number(given, "typical_p", Number.MIN_VALUE, 1),
+    top_n_sigma: number(given, "top_n_sigma", -1, 100),
+    xtc_probability: number(given, "xtc_probability", 0, 1),
+    xtc_threshold: number(given, "xtc_threshold", 0, 1),
+    dry_multiplier: number(given, "dry_multiplier", 0, 100),
+    dry_base: number(given, "dry_base", 1, 100),
+    dry_allowed_length: integer(given, "dry_allowed_length", 1),
+    dry_penalty_last_n: integer(given, "dry_penalty_last_n", -1),
+    dry_sequence_breakers: breakers(given["dry_sequence_breakers"]),
+    dynatemp_range: number(given, "dynatemp_range", 0, 100),
+    dynatemp_exponent: number(given, "dynatemp_exponent", 0, 100),
+    mirostat: mirostat(given["mirostat"]),
+    mirostat_tau: number(given, "mirostat_tau", 0, 100),
+    mirostat_eta: number(given, "mirostat_eta", 0, 1),
     repetition_penalty: number(given, "repetition_penalty", Number.MIN_VALUE, 100),
     presence_penalty: number(given, "presence_penalty", -2, 2),
     frequency_penalty: number(given, "frequency_penalty", -2, 2),
@@ -199,6 +229,26 @@ function stops(value: unknown): string[] {
       "stop",
     );
   return (list as string[]).map(wellFormed);
+}
+
+function breakers(value: unknown): string[] | undefined {
+  if (value == null) return undefined;
+  const list: unknown[] = Array.isArray(value) ? value.map((item) => item as unknown) : [];
+  const bytes = (text: string) => new TextEncoder().encode(text).length;
+  const fits = (text: unknown) => typeof text === "string" && text !== "" && bytes(text) <= MAX_BREAKER_BYTES;
+  if (!Array.isArray(value) || list.length > MAX_BREAKERS || !list.every(fits))
+    throw new InvalidRequestError(
+      `\`dry_sequence_breakers\` must be up to ${MAX_BREAKERS} texts of 1 to ${MAX_BREAKER_BYTES} bytes.`,
+      "dry_sequence_breakers",
+    );
+  return (list as string[]).map(wellFormed);
+}
+
+function mirostat(value: unknown): number | undefined {
+  if (value == null) return undefined;
+  if (value !== 0 && value !== 2)
+    throw new InvalidRequestError("`mirostat` must be 0 (off) or 2.", "mirostat");
+  return value;
 }
 
 function logitBias(value: unknown): Record<string, number> | undefined {

@@ -80,6 +80,39 @@ test("everything given arrives", () => {
   });
 });
 
+test("llama.cpp's samplers arrive by their names", () => {
+  const samplers = {
+    typical_p: 0.9,
+    top_n_sigma: -1,
+    xtc_probability: 0.5,
+    xtc_threshold: 0.2,
+    dry_multiplier: 0.8,
+    dry_base: 2,
+    dry_allowed_length: 3,
+    dry_penalty_last_n: -1,
+    dry_sequence_breakers: ["\n", "é"],
+    dynatemp_range: 0.4,
+    dynatemp_exponent: 1.5,
+    mirostat: 2,
+    mirostat_tau: 4,
+    mirostat_eta: 0.2,
+  };
+  const {
+    messages: _m,
+    max_tokens: _t,
+    temperature,
+    top_p,
+    seed: _s,
+    stop: _stop,
+    ...rest
+  } = convert({
+    messages,
+    ...samplers,
+  });
+  assert.deepEqual(rest, samplers);
+  assert.deepEqual([temperature, top_p], [1, 1]);
+});
+
 test("a wrong field is named", () => {
   const wrong: [unknown, string][] = [
     [{}, "messages"],
@@ -90,6 +123,21 @@ test("a wrong field is named", () => {
     [{ messages, temperature: 3 }, "temperature"],
     [{ messages, temperature: Number.NaN }, "temperature"],
     [{ messages, top_p: 0 }, "top_p"],
+    [{ messages, typical_p: 1.5 }, "typical_p"],
+    [{ messages, top_n_sigma: -2 }, "top_n_sigma"],
+    [{ messages, xtc_probability: 2 }, "xtc_probability"],
+    [{ messages, xtc_threshold: "0.1" }, "xtc_threshold"],
+    [{ messages, dry_multiplier: -1 }, "dry_multiplier"],
+    [{ messages, dry_base: 0.9 }, "dry_base"],
+    [{ messages, dry_allowed_length: 0 }, "dry_allowed_length"],
+    [{ messages, dry_penalty_last_n: 1.5 }, "dry_penalty_last_n"],
+    [{ messages, dry_sequence_breakers: "x" }, "dry_sequence_breakers"],
+    [{ messages, dry_sequence_breakers: ["ü".repeat(21)] }, "dry_sequence_breakers"],
+    [{ messages, dynatemp_range: -1 }, "dynatemp_range"],
+    [{ messages, dynatemp_exponent: -1 }, "dynatemp_exponent"],
+    [{ messages, mirostat: 1 }, "mirostat"],
+    [{ messages, mirostat_tau: -1 }, "mirostat_tau"],
+    [{ messages, mirostat_eta: 1.1 }, "mirostat_eta"],
     [{ messages, max_tokens: 0 }, "max_tokens"],
     [{ messages, max_completion_tokens: 1.5 }, "max_completion_tokens"],
     [{ messages, seed: -1 }, "seed"],

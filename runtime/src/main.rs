@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
     self, Device, Engine, GrammarText, LoadOptions, Loading, Message, NamedSchema, Progress, Request,
-    ResponseFormat, Sampling, cpu_kernels,
+    ResponseFormat, cpu_kernels,
 };
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
@@ -20,6 +20,7 @@ mod bench;
 mod eval;
 mod info;
 mod prompt;
+mod sampling;
 mod serve;
 mod tune;
 
@@ -46,15 +47,11 @@ enum Command {
         /// The system message.
         #[arg(long)]
         system: Option<String>,
-        /// Sampling temperature; 0 always takes the most likely token.
-        #[arg(short, long, default_value_t = 0.0)]
-        temperature: f32,
         /// Maximum number of tokens in the answer.
         #[arg(short = 'n', long)]
         max_tokens: Option<usize>,
-        /// Seed for sampling; the same seed gives the same answer.
-        #[arg(long)]
-        seed: Option<u64>,
+        #[command(flatten)]
+        sampling: sampling::Args,
         #[command(flatten)]
         form: Form,
         #[command(flatten)]
@@ -190,9 +187,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, temperature, max_tokens, seed, form, adapters, load } => {
+        Command::Run { model, prompt, raw, system, max_tokens, sampling, form, adapters, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
-            request.sampling = Sampling { temperature, seed, ..Default::default() };
+            request.sampling = sampling.settings();
             form.apply(&mut request)?;
             if raw {
                 request.prompt = Some(prompt);

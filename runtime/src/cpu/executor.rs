@@ -305,7 +305,7 @@ impl Executor {
         let Some(at) = graph.logits.and_then(|id| plan.places[id.0]) else { return };
         for (i, output) in step.outputs.iter().enumerate() {
             let Some(slot) = self.slots.get_mut(output.slot as usize) else { continue };
-            if output.by_choice != 0 {
+            if output.by_choice == 1 {
                 self.adjusted.copy_from_slice(&self.values[at + i * n..][..n]);
                 let id = step.choices[i].choose(&mut self.adjusted, &slot.seen, &slot.bias, &slot.mask);
                 if let Some(seen) = slot.seen.get_mut(id as usize) {

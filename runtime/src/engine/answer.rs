@@ -2,7 +2,7 @@
 
 use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
-use crate::graph::Choice;
+use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
 use crate::text::response::{Format, Parts, Separator};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
@@ -56,8 +56,9 @@ pub(super) struct Beginning<'a> {
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
         let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format } = beginning;
+        let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
-            Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size());
+            Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
         // An answer is a text of its own; a raw prompt continues in the middle of one. A grammar says itself
         // where there are spaces.
         let is_own = request.messages.is_some() && grammar.is_none();
@@ -68,7 +69,7 @@ impl Answer {
         let prompt = ids.get(..prompt_tokens).unwrap_or_default();
         let mut separator = format.map(|format| Separator::after(format, tokenizer, prompt));
         for &id in &request.continue_ids {
-            sampler.accept(id);
+            sampler.accept(id, spell);
             // The text of these tokens has been given out before.
             let (text, _) = stop.push(&text_of(id, tokenizer, &mut detokenizer, separator.as_ref()));
             separated(separator.as_mut(), text);
@@ -106,8 +107,8 @@ impl Answer {
 
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
-        // What a grammar allows next depends on the token before.
-        let is_known = self.ahead == 0 || self.grammar.is_none();
+        // What a grammar allows next depends on the token before, and the host picks a token after a step.
+        let is_known = self.ahead == 0 || (self.grammar.is_none() && !self.sampler.is_by_host());
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known
     }
@@ -117,12 +118,20 @@ impl Answer {
         self.last.filter(|_| self.ahead == 0)
     }
 
-    /// How the next token is chosen, in a step that is about to begin. None: the likeliest is taken.
-    pub fn next_choice(&mut self) -> Option<Choice> {
+    /// How the next token is chosen, in a step that is about to begin: [`Output::by_choice`], and the choice.
+    pub fn next_choice(&mut self) -> (u32, Choice) {
         self.ahead += 1;
         let masked = u32::from(self.grammar.is_some());
+        let choice = Choice { masked, ..self.sampler.choice(self.ahead - 1) };
         let is_argmax = self.sampler.is_argmax() && masked == 0;
-        (!is_argmax).then(|| Choice { masked, ..self.sampler.choice(self.ahead - 1) })
+        let by_choice = if self.sampler.is_by_host() { Output::BY_HOST } else { u32::from(!is_argmax) };
+        (by_choice, choice)
+    }
+
+    /// The token of a step's output: the one that the device chose, or one that is picked here.
+    pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
+        let mask = self.grammar.as_ref().map(Grammar::mask);
+        self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen)
     }
 
     /// The tokens that may come next; none: any.
@@ -181,7 +190,7 @@ impl Answer {
         events: &mut Vec<Progress>,
     ) -> Result<(), GrammarError> {
         self.first_token.get_or_insert_with(Instant::now);
-        self.sampler.accept(id);
+        self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.completion_tokens += 1;
         self.last = Some(id);
         let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);

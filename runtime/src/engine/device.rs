@@ -76,6 +76,8 @@ pub trait DeviceModel: Sink {
     fn drain(&mut self) -> impl Future<Output = Result<(), Error>>;
     /// What the step of the last [`Self::result`] says of its outputs.
     fn chosen(&self) -> &[Chosen];
+    /// The logits of an output of that step; none unless it is [`crate::graph::Output::BY_HOST`].
+    fn logits(&self, output: usize) -> &[f32];
     /// Dispatches of the last step that began; on the CPU, its stages.
     fn dispatches(&self) -> usize;
     /// Bytes of the KV pool.
@@ -194,6 +196,10 @@ impl DeviceModel for GpuModel {
 
     fn chosen(&self) -> &[Chosen] {
         &self.executor.chosen
+    }
+
+    fn logits(&self, output: usize) -> &[f32] {
+        self.executor.logits(output)
     }
 
     fn dispatches(&self) -> usize {
@@ -321,6 +327,10 @@ impl DeviceModel for CpuModel {
 
     fn chosen(&self) -> &[Chosen] {
         &self.executor.chosen
+    }
+
+    fn logits(&self, output: usize) -> &[f32] {
+        self.executor.logits(output)
     }
 
     fn dispatches(&self) -> usize {

@@ -193,12 +193,15 @@ impl<D: Device> Engine<D> {
                 continue;
             };
             let id = answer.id;
-            let chosen = share.output.and_then(|output| self.model.chosen().get(output));
+            let chosen = share.output.and_then(|output| {
+                let chosen = self.model.chosen().get(output)?.id;
+                Some(answer.pick(chosen, self.model.logits(output), &self.tokenizer))
+            });
             let mut events = Vec::new();
             let result = match chosen {
                 Some(chosen) => {
                     let room = self.info.context_length.saturating_sub(share.end);
-                    answer.take(chosen.id, &self.tokenizer, room, dispatches, &mut events)
+                    answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
                 }
                 None => {
                     events.extend(answer.prefilled(share.end));
@@ -206,7 +209,7 @@ impl<D: Device> Engine<D> {
                 }
             };
             let has_forced = matches!(result, Ok(true));
-            sequence.set_computed(share.end, chosen.map(|chosen| chosen.id));
+            sequence.set_computed(share.end, chosen);
             if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
                 sequence.end_answer(&mut self.scheduler.pool);
             }

@@ -12,7 +12,6 @@ use super::pool::Pool;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
 use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
-use bytemuck::Zeroable;
 use std::collections::VecDeque;
 use web_time::Instant;
 
@@ -247,14 +246,10 @@ impl Scheduler {
             return;
         };
         share.output = Some(next.outputs.len());
-        let choice = answer.next_choice();
-        next.outputs.push(Output {
-            row: next.tokens.len() as u32 - 1,
-            target: 0,
-            slot: slot as u32,
-            by_choice: u32::from(choice.is_some()),
-        });
-        next.choices.push(choice.unwrap_or_else(Choice::zeroed));
+        let (by_choice, choice) = answer.next_choice();
+        let row = next.tokens.len() as u32 - 1;
+        next.outputs.push(Output { row, target: 0, slot: slot as u32, by_choice });
+        next.choices.push(choice);
     }
 
     fn submit(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
@@ -269,7 +264,9 @@ impl Scheduler {
         }
         for (output, choice) in next.outputs.iter().zip(&next.choices) {
             let answer = self.sequences.get(output.slot as usize).and_then(|s| s.answer.as_ref());
-            if let Some(mask) = answer.and_then(Answer::mask).filter(|_| choice.masked != 0) {
+            if let Some(mask) =
+                answer.and_then(Answer::mask).filter(|_| output.by_choice == 1 && choice.masked != 0)
+            {
                 model.set_mask(output.slot, mask);
             }
         }
@@ -337,7 +334,7 @@ impl Scheduler {
 
     /// Prepares the slot of a sequence for its answer.
     pub fn set_slot(&self, slot: usize, model: &mut impl DeviceModel) {
-        if let Some(answer) = self.sequences[slot].answer.as_ref().filter(|a| !a.sampler.is_argmax()) {
+        if let Some(answer) = self.sequences[slot].answer.as_ref().filter(|a| a.sampler.is_by_choice()) {
             let (seen, bias) = answer.sampler.adjustments();
             model.set_slot(slot as u32, SlotState { seen, bias });
         }

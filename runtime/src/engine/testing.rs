@@ -86,6 +86,7 @@ impl Device for TestDevice {
             slots: vec![Slot::default(); capacity.sequences as usize],
             results: VecDeque::new(),
             chosen: Vec::new(),
+            logits: Vec::new(),
         })
     }
 
@@ -124,8 +125,10 @@ pub struct TestModelOnDevice {
     adapted: HashMap<u32, (&'static Graph, Vec<Vec<f32>>)>,
     selected: Option<u32>,
     slots: Vec<Slot>,
-    results: VecDeque<Vec<Chosen>>,
+    /// Of each step under way, what it says of its outputs, and their logits.
+    results: VecDeque<(Vec<Chosen>, Vec<Vec<f32>>)>,
     chosen: Vec<Chosen>,
+    logits: Vec<Vec<f32>>,
 }
 
 impl TestModelOnDevice {
@@ -202,7 +205,13 @@ impl DeviceModel for TestModelOnDevice {
         let mut chosen = interpreter.step(&Step { tokens: &tokens, ..*step });
         let logits = interpreter.values[graph.logits.unwrap().0].clone();
         let rows = logits.chunks_exact(graph.n_vocab());
+        let mut read = vec![Vec::new(); step.outputs.len()];
         for (i, (output, row)) in step.outputs.iter().zip(rows).enumerate() {
+            if output.by_choice == Output::BY_HOST {
+                read[i] = row.to_vec();
+                chosen[i] = Chosen { id: u32::MAX, ..Chosen::default() };
+                continue;
+            }
             if output.by_choice != 0 {
                 chosen[i] = self.choose(output, &step.choices[i], &mut row.to_vec());
             }
@@ -210,7 +219,7 @@ impl DeviceModel for TestModelOnDevice {
                 self.slots[output.slot as usize].token = chosen[i].id;
             }
         }
-        self.results.push_back(chosen);
+        self.results.push_back((chosen, read));
         Ok(())
     }
 
@@ -225,7 +234,7 @@ impl DeviceModel for TestModelOnDevice {
             Poll::Pending
         })
         .await;
-        self.chosen = self.results.pop_front().expect("no step is under way");
+        (self.chosen, self.logits) = self.results.pop_front().expect("no step is under way");
         if self.settings.fails_to_end.take() { Err(broken()) } else { Ok(()) }
     }
 
@@ -236,6 +245,10 @@ impl DeviceModel for TestModelOnDevice {
 
     fn chosen(&self) -> &[Chosen] {
         &self.chosen
+    }
+
+    fn logits(&self, output: usize) -> &[f32] {
+        &self.logits[output]
     }
 
     fn dispatches(&self) -> usize {

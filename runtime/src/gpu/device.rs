@@ -206,22 +206,29 @@ impl Gpu {
         receiver
     }
 
-    /// Waits for requested bytes, copies them into `data` and unmaps the buffer.
-    pub(super) async fn receive(
+    /// Waits for requested bytes, copies them into parts, one after the other, and unmaps the buffer.
+    pub(super) async fn receive<const N: usize>(
         &self,
         buffer: &wgpu::Buffer,
         mapping: &mut Mapping,
         submission: Option<wgpu::SubmissionIndex>,
-        data: &mut [u8],
+        parts: [&mut [u8]; N],
     ) -> Result<(), GpuError> {
         self.wait(submission);
         let mapped = mapping.await;
         self.check()?;
         match mapped {
             Ok(Ok(())) => {
-                let range = buffer.get_mapped_range(0..data.len() as u64);
+                let size: usize = parts.iter().map(|part| part.len()).sum();
+                let range = buffer.get_mapped_range(0..size as u64);
                 let result = range
-                    .map(|view| data.copy_from_slice(&view))
+                    .map(|view| {
+                        let mut at = 0;
+                        for part in parts {
+                            part.copy_from_slice(&view[at..at + part.len()]);
+                            at += part.len();
+                        }
+                    })
                     .map_err(|e| GpuError::Internal(e.to_string()));
                 buffer.unmap();
                 result
@@ -234,7 +241,7 @@ impl Gpu {
     /// Waits for all submitted work, then fills `data` from the start of a mappable buffer.
     pub(super) async fn read(&self, buffer: &wgpu::Buffer, data: &mut [u8]) -> Result<(), GpuError> {
         let mut mapping = self.request(buffer, data.len() as u64);
-        self.receive(buffer, &mut mapping, None, data).await
+        self.receive(buffer, &mut mapping, None, [data]).await
     }
 
     /// Polls a native device until a submission, by default the last one, is done. Without polling, native

@@ -34,6 +34,9 @@ pub struct Executor {
     n_dispatches: usize,
     /// The results of the step that [`Self::result`] last waited for, one per output.
     pub chosen: Vec<Chosen>,
+    /// Its outputs whose token the host picks, and their logits.
+    read: Vec<usize>,
+    logits: Vec<f32>,
 }
 
 /// A step in flight.
@@ -41,6 +44,8 @@ pub struct Executor {
 struct Flight {
     staging: usize,
     n_outputs: usize,
+    /// Outputs whose logits are read.
+    read: Vec<usize>,
     mapping: Option<Mapping>,
     submission: wgpu::SubmissionIndex,
 }
@@ -73,6 +78,8 @@ impl Executor {
             in_flight: VecDeque::new(),
             n_dispatches: 0,
             chosen: Vec::new(),
+            read: Vec::new(),
+            logits: Vec::new(),
         })
     }
 
@@ -188,7 +195,7 @@ impl Executor {
     /// Starts a step. [`Self::result`] waits for it.
     pub fn submit(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
         step.check(&self.graph, self.capacity)?;
-        let by_choice = step.outputs.iter().any(|output| output.by_choice != 0);
+        let by_choice = step.outputs.iter().any(|output| output.by_choice == 1);
         if by_choice && self.plan.slots.is_none() {
             return Err(GpuError::Internal("the step has a choice, but the plan has no slots".into()));
         }
@@ -196,12 +203,27 @@ impl Executor {
             .free
             .pop()
             .ok_or_else(|| GpuError::Internal(format!("more than {MAX_IN_FLIGHT} steps are in flight")))?;
-        let submission = self.encode(step, staging);
         let n_outputs = if self.graph.logits.is_some() { step.outputs.len() } else { 0 };
-        let size = (size_of::<Chosen>() * n_outputs) as u64;
+        let by_host = |i: &usize| step.outputs[*i].by_choice == Output::BY_HOST;
+        let read: Vec<usize> = (0..n_outputs).filter(by_host).collect();
+        let size = (size_of::<Chosen>() * n_outputs + 4 * self.graph.n_vocab() * read.len()) as u64;
+        if self.staging[staging].size() < size {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            self.staging[staging].destroy();
+            self.staging[staging] = self.gpu.buffer("staging", size, usage);
+        }
+        let submission = self.encode(step, staging, &read);
         let mapping = (n_outputs > 0).then(|| self.gpu.request(&self.staging[staging], size));
-        self.in_flight.push_back(Flight { staging, n_outputs, mapping, submission });
+        self.in_flight.push_back(Flight { staging, n_outputs, read, mapping, submission });
         Ok(())
+    }
+
+    /// The logits of an output of the step that [`Self::result`] last waited for; none unless the host picks
+    /// its token.
+    pub fn logits(&self, output: usize) -> &[f32] {
+        let n = self.graph.n_vocab();
+        let row = self.read.iter().position(|read| *read == output);
+        row.and_then(|row| self.logits.get(row * n..)?.get(..n)).unwrap_or_default()
     }
 
     /// Waits for the oldest step in flight. Its results are then in [`Self::chosen`].
@@ -210,15 +232,19 @@ impl Executor {
             return Err(GpuError::Internal("no step is in flight".into()));
         };
         self.chosen.clear();
+        self.read.clear();
         let n_outputs = flight.n_outputs;
         match flight.mapping.as_mut() {
             None => self.gpu.settle().await?,
             Some(mapping) => {
                 self.chosen.resize(n_outputs, Chosen::zeroed());
+                self.read.clone_from(&flight.read);
+                self.logits.resize(self.graph.n_vocab() * flight.read.len(), 0.0);
                 let submission = Some(flight.submission.clone());
-                let data = bytemuck::cast_slice_mut(&mut self.chosen);
+                let chosen = bytemuck::cast_slice_mut(&mut self.chosen);
+                let parts = [chosen, bytemuck::cast_slice_mut(&mut self.logits)];
                 let received =
-                    self.gpu.receive(&self.staging[flight.staging], mapping, submission, data).await;
+                    self.gpu.receive(&self.staging[flight.staging], mapping, submission, parts).await;
                 if received.is_err() {
                     self.chosen.clear();
                 }
@@ -260,7 +286,7 @@ impl Executor {
         queue.write_buffer(&buffers.tokens, 0, bytemuck::cast_slice(step.tokens));
         queue.write_buffer(&buffers.outputs, 0, bytemuck::cast_slice(step.outputs));
         queue.write_buffer(&buffers.pages, 0, bytemuck::cast_slice(step.pages));
-        if step.outputs.iter().any(|output| output.by_choice != 0) {
+        if step.outputs.iter().any(|output| output.by_choice == 1) {
             let choices = &step.choices[..step.outputs.len().min(step.choices.len())];
             queue.write_buffer(&buffers.choices, 0, bytemuck::cast_slice(choices));
         }
@@ -284,10 +310,11 @@ impl Executor {
     ) -> impl Iterator<Item = (usize, &'a Dispatch, &'a Pipeline, [u32; 3])> + use<'a> {
         let (n_tokens, n_outputs) = (step.tokens.len() as u32, step.outputs.len() as u32);
         let n_splits = self.n_splits(step);
-        let chosen = step.outputs.iter().zip(step.choices).filter(|(output, _)| output.by_choice != 0);
+        let chosen = step.outputs.iter().zip(step.choices).filter(|(output, _)| output.by_choice == 1);
         let is_truncated = chosen.clone().any(|(_, choice)| choice.truncates());
         let by_choice = chosen.count();
-        let likeliest: &[Dispatch] = if by_choice < step.outputs.len() { &self.plan.likeliest } else { &[] };
+        let by_likelihood = step.outputs.iter().any(|output| output.by_choice == 0);
+        let likeliest: &[Dispatch] = if by_likelihood { &self.plan.likeliest } else { &[] };
         let choice: &[Dispatch] = if by_choice > 0 { &self.plan.choice } else { &[] };
         let is = move |when| match when {
             When::Always => true,
@@ -313,7 +340,7 @@ impl Executor {
         })
     }
 
-    fn encode(&mut self, step: &Step, staging: usize) -> wgpu::SubmissionIndex {
+    fn encode(&mut self, step: &Step, staging: usize, read: &[usize]) -> wgpu::SubmissionIndex {
         self.write_step(step);
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -326,10 +353,17 @@ impl Executor {
         }
         self.n_dispatches = n_dispatches;
         drop(pass);
-        if self.graph.logits.is_some() && !step.outputs.is_empty() {
+        if let Some(logits) = self.graph.logits.filter(|_| !step.outputs.is_empty()) {
             let size = (size_of::<Chosen>() * step.outputs.len()) as u64;
-            let results = &self.plan.buffers.step.results;
-            encoder.copy_buffer_to_buffer(results, 0, &self.staging[staging], 0, size);
+            let (results, staging) = (&self.plan.buffers.step.results, &self.staging[staging]);
+            encoder.copy_buffer_to_buffer(results, 0, staging, 0, size);
+            let row = 4 * self.graph.n_vocab() as u64;
+            for (i, &output) in read.iter().enumerate() {
+                if let Some(logits) = &self.plan.buffers.values[logits.0] {
+                    let to = size + row * i as u64;
+                    encoder.copy_buffer_to_buffer(logits, row * output as u64, staging, to, row);
+                }
+            }
         }
         self.gpu.queue.submit([encoder.finish()])
     }

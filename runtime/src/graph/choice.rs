@@ -1,11 +1,11 @@
 //! How a token is chosen from logits. This code is the reference for all devices.
 //!
-//! First, penalties and biases are applied to the logits. Then top-k, top-p and min-p remove unlikely tokens.
-//! The rest run a race: a token of probability p arrives after an exponentially distributed time of mean 1/p,
-//! and the first to arrive wins. Each token wins with its probability (the Gumbel-max trick, arXiv
-//! 2110.01515, section 2). Random numbers depend only on the seed, the token's number in the answer and the
-//! token's id. So all devices draw the same numbers, and an answer that is resumed continues as it would
-//! have.
+//! First, penalties and biases are applied to the logits. Then top-k, top-p and min-p remove unlikely tokens,
+//! and the temperature divides the logits of the rest; this is llama.cpp's order. The rest run a race: a
+//! token of probability p arrives after an exponentially distributed time of mean 1/p, and the first to
+//! arrive wins. Each token wins with its probability (the Gumbel-max trick, arXiv 2110.01515, section 2).
+//! Random numbers depend only on the seed, the token's number in the answer and the token's id. So all
+//! devices draw the same numbers, and an answer that is resumed continues as it would have.
 
 use serde::Serialize;
 
@@ -16,12 +16,14 @@ pub const IN_PROMPT: u32 = 1 << 31;
 pub const BINS: usize = 2048;
 /// Width of a bin, in nats. Tokens in the same bin are kept or dropped together.
 pub const BIN: f32 = 0.01;
+/// Tokens so far below the likeliest, in nats after temperature, are too unlikely to win.
+const FAR: f32 = BINS as f32 * BIN;
 
 /// The parameters of a choice, in the layout that kernels read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Choice {
-    /// Divides the logits; 0 always takes the likeliest token.
+    /// Divides the logits of the tokens that are kept; 0 always takes the likeliest token.
     pub temperature: f32,
     /// Keep the likeliest tokens that together have this probability (arXiv 1904.09751); 1: all.
     pub top_p: f32,
@@ -95,8 +97,9 @@ impl Choice {
         if self.temperature == 0.0 {
             return likeliest as u32;
         }
-        let depth = |logit: f32| (top - logit) / self.temperature;
-        let cut = if self.truncates() {
+        let depth = |logit: f32| top - logit;
+        let mut cut = FAR * self.temperature;
+        if self.truncates() {
             let mut counts = vec![0; BINS];
             for logit in logits.iter() {
                 let bin = depth(*logit) / BIN;
@@ -104,24 +107,24 @@ impl Choice {
                     counts[bin as usize] += 1;
                 }
             }
-            self.cut(&counts)
-        } else {
-            BINS as f32 * BIN
-        };
-        let cut = if self.min_p > 0.0 { cut.min(-self.min_p.ln()) } else { cut };
+            cut = cut.min(self.cut(&counts));
+        }
+        if self.min_p > 0.0 {
+            cut = cut.min(-self.min_p.ln());
+        }
         let mut winner = (likeliest, f32::NEG_INFINITY);
         for (i, logit) in logits.iter().enumerate() {
             let depth = depth(*logit);
             if depth <= cut {
-                let score = -depth - self.arrival(i as u32).ln();
+                let score = -depth / self.temperature - self.arrival(i as u32).ln();
                 winner = if score > winner.1 { (i, score) } else { winner };
             }
         }
         winner.0 as u32
     }
 
-    /// The depth, in nats after temperature, up to which tokens are kept. `counts` is the number of tokens
-    /// per bin. Tokens beyond the last bin are too unlikely to win.
+    /// The depth, in nats before temperature, up to which top-k and top-p keep tokens. `counts` is the number
+    /// of tokens per bin. If they keep the last bin, they keep all.
     fn cut(&self, counts: &[u32]) -> f32 {
         let mass = |bin: usize| counts[bin] as f32 * (-(bin as f32 + 0.5) * BIN).exp();
         let mut kept = BINS;
@@ -142,14 +145,20 @@ impl Choice {
             });
             kept = full.map_or(kept, |bin| bin + 1);
         }
-        kept as f32 * BIN
+        if kept == BINS { f32::INFINITY } else { kept as f32 * BIN }
+    }
+
+    /// A random number between 0 and 1, never either of them, for this token of the answer. Each id has its
+    /// own.
+    pub fn uniform(&self, id: u32) -> f32 {
+        let [low, high] = self.seed;
+        // 23 bits plus one half.
+        ((pcg4d([low, high, self.counter, id]) >> 9) as f32 + 0.5) / (1 << 23) as f32
     }
 
     /// Arrival time of a token of weight 1: exponentially distributed with mean 1.
-    fn arrival(&self, id: u32) -> f32 {
-        let [low, high] = self.seed;
-        // 23 bits plus one half, so that v is never 0 or 1.
-        let v = ((pcg4d([low, high, self.counter, id]) >> 9) as f32 + 0.5) / (1 << 23) as f32;
+    pub fn arrival(&self, id: u32) -> f32 {
+        let v = self.uniform(id);
         // GPUs compute logarithms near 1 only to 2^-21; a series is more precise.
         if v < 0.01 { v * (1.0 + v * (0.5 + v / 3.0)) } else { -(1.0 - v).ln() }
     }
@@ -221,6 +230,12 @@ mod tests {
         logits[0] = 1000_f32.ln();
         let found = shares(PLAIN, &logits);
         close(&[found[0], found[1..].iter().sum()], &[0.5, 0.5]);
+        // Also where it lies beyond the last bin: 30.8 nats before temperature.
+        let mut logits = vec![0.0; 2204];
+        logits[0] = 4.0 * 2203_f32.ln();
+        let hot = Choice { temperature: 4.0, top_k: 2204, ..PLAIN };
+        let found = shares(hot, &logits);
+        close(&[found[0], found[1..].iter().sum()], &[0.5, 0.5]);
     }
 
     #[test]
@@ -230,6 +245,11 @@ mod tests {
         close(&shares(Choice { top_p: 0.6, ..PLAIN }, &logits), &[4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
         close(&shares(Choice { min_p: 0.45, ..PLAIN }, &logits), &[4.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 0.0]);
         close(&shares(Choice { top_p: 0.0, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
+        // What is kept does not depend on the temperature, which comes last: √0.4 and √0.3 of their sum.
+        let warm = Choice { temperature: 2.0, top_p: 0.6, ..PLAIN };
+        close(&shares(warm, &logits), &[0.536, 0.464, 0.0, 0.0]);
+        let warm = Choice { temperature: 2.0, min_p: 0.7, ..PLAIN };
+        close(&shares(warm, &logits), &[0.536, 0.464, 0.0, 0.0]);
         // top_k keeps two tokens. The first has 4/7 of their mass, so top_p drops the second.
         close(&shares(Choice { top_k: 2, top_p: 0.5, ..PLAIN }, &logits), &[1.0, 0.0, 0.0, 0.0]);
     }

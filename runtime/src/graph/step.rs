@@ -83,13 +83,16 @@ pub struct Output {
     pub target: u32,
     /// Where the chosen token is kept for later steps, or [`Output::NO_SLOT`].
     pub slot: u32,
-    /// 1: the output's [`Choice`] picks the token; 0: the likeliest token.
+    /// 0: the likeliest token; 1: the output's [`Choice`] picks it; [`Output::BY_HOST`]: the host does.
     pub by_choice: u32,
 }
 
 impl Output {
     /// The chosen token is not kept.
     pub const NO_SLOT: u32 = u32::MAX;
+
+    /// The device gives the logits and keeps no token.
+    pub const BY_HOST: u32 = 2;
 
     /// The likeliest token of a row, which is not kept.
     pub fn likeliest(row: u32, target: u32) -> Self {
@@ -104,7 +107,7 @@ pub struct Step<'a> {
     pub tokens: &'a [Token],
     /// The rows whose logits are wanted.
     pub outputs: &'a [Output],
-    /// One per output; read if [`Output::by_choice`] is set.
+    /// One per output; read if [`Output::by_choice`] is 1.
     pub choices: &'a [Choice],
     /// `[sequences, max_pages]`: page p of sequence s is pool page `pages[s * max_pages + p]`.
     pub pages: &'a [u32],
@@ -118,7 +121,8 @@ pub struct Step<'a> {
 pub struct Chosen {
     /// The chosen token.
     pub id: u32,
-    /// Its logit. This field and the next two are 0 if a [`Choice`] picked the token.
+    /// Its logit. This field and the next two are 0 if a [`Choice`] picked the token. Nothing here
+    /// means anything if the host picks it.
     pub logit: f32,
     /// ln Σ exp(l − logit), over all logits l.
     pub log_sum: f32,
@@ -321,7 +325,7 @@ impl Step<'_> {
                 return Err(StepError::OutputRow { output: i, row, rows: self.tokens.len() });
             }
             let is_none = slot == Output::NO_SLOT;
-            if (!is_none && slot >= slots) || (by_choice != 0 && (is_none || i >= self.choices.len())) {
+            if (!is_none && slot >= slots) || (by_choice == 1 && (is_none || i >= self.choices.len())) {
                 return Err(StepError::Slot { output: i, slot, slots });
             }
             if !is_none && self.outputs[..i].iter().any(|other| other.slot == slot) {

@@ -13,7 +13,7 @@ var<workgroup> counts: array<atomic<u32>, 2048>;
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let o = group.y;
-    if o >= step.n_outputs || outputs[o].by_choice == 0u {
+    if o >= step.n_outputs || outputs[o].by_choice != 1u {
         return;
     }
     let top = top_logit(o, thread);
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     let first = group.x * PART;
     for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
-        let bin = (top - adjusted(o, i)) / choices[o].temperature / BIN;
+        let bin = (top - adjusted(o, i)) / BIN;
         if bin < f32(BINS) {
             atomicAdd(&counts[u32(bin)], 1u);
         }

@@ -24,7 +24,7 @@ override N_PARTS: u32;
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let o = group.y;
-    if o >= step.n_outputs || outputs[o].by_choice == 0u {
+    if o >= step.n_outputs || outputs[o].by_choice != 1u {
         return;
     }
     let slot = outputs[o].slot;

@@ -92,7 +92,7 @@ fn arrival(choice: Choice, token: u32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let o = group.y;
-    if o >= step.n_outputs || outputs[o].by_choice == 0u {
+    if o >= step.n_outputs || outputs[o].by_choice != 1u {
         return;
     }
     let choice = choices[o];
@@ -117,7 +117,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if choice.top_p < 1.0 {
             kept = bins_of_mass(kept, choice.top_p);
         }
-        cut = f32(kept) * BIN;
+        // Tokens that far below the likeliest, after temperature, are too unlikely to win.
+        cut = f32(BINS) * BIN * choice.temperature;
+        if kept < BINS {
+            cut = min(cut, f32(kept) * BIN);
+        }
         if choice.min_p > 0.0 {
             cut = min(cut, -log(choice.min_p));
         }
@@ -129,11 +133,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = first + thread; i < min(first + PART, N_VOCAB); i += 256u) {
         var score = adjusted(o, i) - top;
         if choice.temperature > 0.0 {
-            let depth = -score / choice.temperature;
-            if depth > cut {
+            if -score > cut {
                 continue;
             }
-            score = -depth - log(arrival(choice, i));
+            score = score / choice.temperature - log(arrival(choice, i));
         }
         if score > best {
             best = score;

@@ -1,4 +1,4 @@
-// A token's depth is how far its adjusted logit is below the highest, in nats after temperature.
+// A token's depth is how far its adjusted logit is below the highest, in nats before temperature.
 //   parts [n_outputs, N_PARTS], see output/likeliest_part
 #import output/adjusted
 @group(0) @binding(5) var<storage, read> parts: array<vec4<f32>>;

@@ -1,7 +1,7 @@
 // The likeliest token of each part of an output's logits. For plain logits, also the part's sum for
 // log-probabilities.
 //
-//   outputs [n_outputs]; LOGIT=adjusted handles those with by_choice set, LOGIT=plain the others
+//   outputs [n_outputs]; LOGIT=adjusted handles those with by_choice 1, LOGIT=plain those with 0
 //   logits  [n_outputs, N_VOCAB] f32; LOGIT=adjusted applies penalties and bias, see output/adjusted
 //   parts   [n_outputs, N_PARTS] (index as bits, its logit, sum of exp(l - its logit) over the part, 0)
 //
@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
 #if LOGIT=adjusted
-    if outputs[row].by_choice == 0u {
+    if outputs[row].by_choice != 1u {
         return;
     }
 #else

@@ -25,6 +25,9 @@ export interface Sink {
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
 
+/** Without it, small models repeat themselves. It runs on the device. */
+const REPETITION_PENALTY = 1.1;
+
 /** Runs `act` at most once per interval. The last call is never lost, unless cancelled. */
 function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -85,6 +88,7 @@ export async function generate(
           stream: true,
           stream_options: { include_usage: true },
           temperature,
+          repetition_penalty: REPETITION_PENALTY,
           max_tokens: maxTokens,
         },
         {

@@ -35,7 +35,8 @@ export const devices: readonly DeviceChoice[] = ["auto", "webgpu", "cpu"];
 export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
 
 const defaults: Settings = {
-  temperature: 0.3,
+  // A small model's second guess is often wrong, and in another language.
+  temperature: 0,
   maxTokens: 1024,
   contextLength: 4096,
   device: "auto",

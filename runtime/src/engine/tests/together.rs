@@ -27,6 +27,40 @@ fn texts(told: Vec<Option<Told>>) -> Vec<String> {
     told.into_iter().map(|told| told.expect("an answer did not end").text).collect()
 }
 
+/// A request whose tokens the host picks.
+fn by_host(prompt: &str, max_tokens: usize, seed: u64) -> Request {
+    let mut request = seeded(prompt, max_tokens, seed);
+    request.sampling.dry_multiplier = 0.8;
+    request.sampling.typical_p = 0.95;
+    request.sampling.frequency_penalty = 0.3;
+    request
+}
+
+/// What the host picks is what a device chooses where both can, and DRY changes a text that repeats.
+#[test]
+fn the_host_picks_as_a_device_chooses() {
+    let device = TestDevice::default();
+    device.0.depth.set(3);
+    for (prompt, seed) in [("hello", 3), ("and so on and so on", 4)] {
+        let mut request = seeded(prompt, 30, seed);
+        (request.sampling.repetition_penalty, request.sampling.min_p) = (1.2, 0.05);
+        let expected = alone(&device, request.clone());
+        request.sampling.top_n_sigma = 100.0;
+        assert_eq!(alone(&device, request.clone()), expected);
+        // An answer that is resumed goes on as it would have.
+        let ids = expected.ids[..7].to_vec();
+        let resumed = alone(&device, Request { continue_ids: ids.clone(), ..request });
+        assert_eq!([ids, resumed.ids].concat(), expected.ids);
+    }
+    let mut request = greedy("aaaaaaaaaaaaaaaa", 12);
+    let plain = alone(&device, request.clone());
+    request.sampling.dry_multiplier = 50.0;
+    let dry = alone(&device, request);
+    // Three of a kind repeat one token, which is free.
+    let most = |ids: &[u32]| ids.chunk_by(|a, b| a == b).map(<[u32]>::len).max();
+    assert!(most(&plain.ids) > Some(3) && most(&dry.ids) <= Some(3), "{} {}", plain.text, dry.text);
+}
+
 /// Two sequences, greedy and at random, with prompts of different lengths and an answer that ends earlier.
 fn check_two<D: Device>(device: &D) {
     let long = "a much longer prompt than that of its neighbour";
@@ -37,6 +71,8 @@ fn check_two<D: Device>(device: &D) {
         [seeded(long, 30, 1), seeded("hello", 8, 2)],
         [greedy(long, 12), seeded("hi", 25, 77)],
         [penalised, greedy("hello", 16)],
+        [by_host("hello", 20, 8), seeded(long, 12, 4)],
+        [by_host(long, 9, 1), by_host("and so on", 20, 2)],
     ] {
         let expected: Vec<Told> = requests.iter().map(|request| alone(device, request.clone())).collect();
         let mut engine = engine(device, &TestModel::new(), 2);
