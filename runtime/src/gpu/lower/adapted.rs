@@ -32,6 +32,7 @@ pub(in crate::gpu) fn lower_adapted(
         scratch: base.scratch.clone(),
         held: HashMap::new(),
         shapes: base.shapes.clone(),
+        grids: HashMap::new(),
         dispatches: Vec::new(),
     };
     let few = lowering.list(few)?;
