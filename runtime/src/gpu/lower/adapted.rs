@@ -33,6 +33,7 @@ pub(in crate::gpu) fn lower_adapted(
         held: HashMap::new(),
         grids: HashMap::new(),
         shapes: base.shapes.clone(),
+        grids: HashMap::new(),
         dispatches: Vec::new(),
     };
     let few = lowering.list(few)?;
