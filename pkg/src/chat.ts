@@ -74,7 +74,9 @@ export type Grammar =
   /** A regular expression in the syntax of Rust's `regex`. */
   | { regex: string }
   /** A grammar in llguidance's dialect of Lark. */
-  | { lark: string };
+  | { lark: string }
+  /** A grammar in llama.cpp's format GBNF. */
+  | { gbnf: string };
 
 /** Parameters of a streamed completion. */
 export type ChatCompletionStreamParams = ChatCompletionCreateParams & { stream: true };

@@ -3,6 +3,7 @@
  * fails.
  */
 import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
+import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
 import { responsesOf, type Responses } from "./api/responses.js";
@@ -35,6 +36,11 @@ export interface EngineOptions extends SourceOptions {
   model: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
+  /**
+   * A built-in chat template in place of the file's, for models from before templates: `chatml`, `alpaca`,
+   * `vicuna`, `koala`, `open-assistant`, `gpt4all-j` or `plain`. Catalogue models bring what they need.
+   */
+  template?: string;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -133,6 +139,8 @@ export interface Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
+  readonly completions: TextCompletions;
   /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
   readonly responses: Responses;
   /** OpenAI's `models`: the one that is loaded. */
@@ -181,6 +189,7 @@ export async function createEngineWith(
   const request: LoadRequest = {
     ...source,
     contextLength: contextLength ?? null,
+    template: options.template ?? source.template,
     device,
     threads: threads ?? null,
     kernels,
@@ -235,6 +244,7 @@ class WorkerEngine implements Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: TextCompletions;
   readonly responses: Responses;
   readonly models: Models;
   readonly fetch: typeof fetch;
@@ -256,6 +266,10 @@ class WorkerEngine implements Engine {
       this.#create(params, options);
     const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
     this.chat = { completions };
+    this.completions = completionsOf(this.model.name, {
+      whole: (request, options) => this.#whole(request, options),
+      streamed: (request, options) => this.#streamed(request, true, options),
+    });
     this.responses = responsesOf(this.model.name, completions);
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
@@ -297,13 +311,20 @@ class WorkerEngine implements Engine {
 
   async #create(
     params: ChatCompletionCreateParams,
-    { signal, onPrefill }: CompletionOptions = {},
+    options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
     const request = toRuntimeRequest(params);
     const adapters = this.adapters.uses(params);
     if (adapters.length > 0) request.adapters = adapters;
-    const answer = new CompletionBuilder(this.model.name, params.stream_options?.include_usage === true);
-    if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
+    if (!params.stream) return this.#whole(request, options);
+    return this.#streamed(request, params.stream_options?.include_usage === true, options);
+  }
+
+  async #whole(
+    request: RuntimeRequest,
+    { signal, onPrefill }: CompletionOptions = {},
+  ): Promise<ChatCompletion> {
+    const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
@@ -319,10 +340,10 @@ class WorkerEngine implements Engine {
 
   async #streamed(
     request: RuntimeRequest,
-    answer: CompletionBuilder,
-    outer: AbortSignal | undefined,
-    onPrefill: CompletionOptions["onPrefill"],
+    includeUsage: boolean,
+    { signal: outer, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream> {
+    const answer = new CompletionBuilder(this.model.name, includeUsage);
     const controller = new AbortController();
     const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
     const stream = new ChatStream(controller);

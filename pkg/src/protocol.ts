@@ -6,6 +6,7 @@ import type {
   RuntimeAdapterInfo,
   RuntimeAdapterUse,
   RuntimeEvent,
+  RuntimeInspection,
   RuntimeDeviceInfo,
   RuntimeModelInfo,
   RuntimeRequest,
@@ -34,17 +35,38 @@ export interface LocalFile {
   file: File;
 }
 
-/** What the worker needs to load a model. */
-export interface LoadRequest extends DeviceOptions {
+/** What is needed to download a model. */
+export interface StoreRequest {
   /** Name for the list of stored models. */
   name: string;
   /** In order. */
   files: FileSpec[];
-  contextLength: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+}
+
+/** What the worker needs to load a model. */
+export interface LoadRequest extends DeviceOptions, StoreRequest {
+  contextLength: number | null;
+  /** A built-in chat template in place of the file's, or null. */
+  template: string | null;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
+}
+
+/** What the worker needs to inspect a model. */
+export interface InspectRequest {
+  /** In order. */
+  files: FileSpec[];
+  contextLength: number | null;
+  /** The device that would run it: its build reads the headers, and is there when the model is loaded. */
+  backend: "webgpu" | "cpu";
+}
+
+/** The answer to `inspect`. */
+export interface Inspected extends RuntimeInspection {
+  /** Bytes of each file. */
+  sizes: number[];
 }
 
 /** Progress of loading. */
@@ -84,6 +106,7 @@ export interface MemoryUse {
 /** The calls a worker serves: their parameters and results. */
 export interface Calls {
   load: { params: LoadRequest; result: Loaded };
+  inspect: { params: InspectRequest; result: Inspected };
   generate: { params: RuntimeRequest; result: void };
   score: {
     params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };

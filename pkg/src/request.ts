@@ -128,9 +128,15 @@ function grammarOf(value: unknown): Grammar | undefined {
   const grammar = record(value, "grammar");
   const [first, ...others] = Object.entries(grammar);
   const [kind, text] = first ?? [];
-  if (others.length > 0 || (kind !== "regex" && kind !== "lark") || typeof text !== "string")
-    throw new InvalidRequestError("`grammar` must be { regex: text } or { lark: text }.", "grammar");
-  return kind === "regex" ? { regex: wellFormed(text) } : { lark: wellFormed(text) };
+  if (others.length === 0 && typeof text === "string") {
+    if (kind === "regex") return { regex: wellFormed(text) };
+    if (kind === "lark") return { lark: wellFormed(text) };
+    if (kind === "gbnf") return { gbnf: wellFormed(text) };
+  }
+  throw new InvalidRequestError(
+    "`grammar` must be { regex: text }, { lark: text } or { gbnf: text }.",
+    "grammar",
+  );
 }
 
 function messages(value: unknown): { role: string; content: string }[] {

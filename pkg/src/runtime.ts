@@ -122,6 +122,38 @@ export interface RuntimeAdapterUse {
   scale: number;
 }
 
+/** Reads headers without a device. */
+export interface Inspector {
+  /**
+   * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
+   */
+  push_header(file: number, bytes: Uint8Array): number;
+  /** After all headers: `RuntimeInspection` as JSON. */
+  finish(options_json: string): string;
+  /** Frees its memory. */
+  free(): void;
+}
+
+/** The class the wasm glue exports. */
+export type InspectorClass = new (file_sizes: Float64Array) => Inspector;
+
+/** JSON of an inspector's `finish()`. Sizes in bytes; 0 where the model does not run. */
+export interface RuntimeInspection {
+  name: string;
+  architecture: string;
+  parameters: number;
+  quantization: string;
+  context_length: number;
+  trained_context_length: number;
+  tensor_bytes: number;
+  weight_bytes: number;
+  kv_bytes: number;
+  has_chat_template: boolean;
+  license: string | null;
+  warnings: string[];
+  problem: { code: RuntimeErrorCode; message: string } | null;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
   messages?: { role: string; content: string }[];

@@ -1,15 +1,26 @@
 /** The worker's side: serves the page's calls with the runtime, one at a time. */
 import type { AdapterFiles } from "./adapters.js";
-import { openDevice, type OpenDevice, type Platform } from "./devices.js";
+import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
+import { inspectFiles } from "./inspect-files.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { ProgressMeter } from "./progress.js";
-import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorker } from "./protocol.js";
+import type {
+  Calls,
+  FromWorker,
+  InspectRequest,
+  LoadRequest,
+  MemoryUse,
+  Method,
+  Notice,
+  ToWorker,
+} from "./protocol.js";
 import type {
   Runtime,
   RuntimeAdapterInfo,
   RuntimeDeviceInfo,
   RuntimeEvent,
+  RuntimeInspection,
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
@@ -107,6 +118,8 @@ export class Session {
     switch (call.method) {
       case "load":
         return this.#load(call.params, notify, signal);
+      case "inspect":
+        return this.#inspect(call.params, signal);
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
@@ -144,6 +157,20 @@ export class Session {
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
+    }
+  }
+
+  async #inspect(
+    { files, contextLength, backend }: InspectRequest,
+    signal: AbortSignal,
+  ): Promise<Calls["inspect"]["result"]> {
+    const Inspector = await loadInspector(this.#platform, backend);
+    const { inspector, sizes } = await inspectFiles(Inspector, files, await this.#openEnv(), signal);
+    try {
+      const options = JSON.stringify({ context_length: contextLength });
+      return { ...(JSON.parse(inspector.finish(options)) as RuntimeInspection), sizes };
+    } finally {
+      inspector.free();
     }
   }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
-import type { Bytes, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
+import type { Bytes, Inspector, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
 
 /** Cache Storage in memory. */
@@ -109,6 +109,10 @@ export interface Script {
   header?: number;
   /** Called with the step of loading that begins; throws what the runtime would. */
   onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
+  /** Sees the bytes that an inspector gets. */
+  onHeader?: (file: number, bytes: Uint8Array) => void;
+  /** What an inspector says otherwise. */
+  inspection?: object;
   /** Tokens of every answer. */
   tokens?: string[];
   /** What it says of its kernels. */
@@ -253,6 +257,51 @@ export class FakeRuntime implements Runtime {
   }
 
   free(): void {}
+}
+
+/** Says what a script says of a model, when it has as many bytes of each header as the script wants. */
+export function fakeInspector(script: Script = {}): new (sizes: Float64Array) => Inspector {
+  return class {
+    readonly #at: number[];
+
+    constructor(sizes: Float64Array) {
+      this.#at = [...sizes].map(() => 0);
+    }
+
+    push_header(file: number, bytes: Uint8Array): number {
+      script.onLoad?.("header");
+      const at = (this.#at[file] ?? 0) + bytes.length;
+      this.#at[file] = at;
+      script.onHeader?.(file, bytes);
+      return Math.max(0, (script.header ?? 1) - at);
+    }
+
+    finish(options: string): string {
+      const { context_length } = JSON.parse(options) as { context_length: number | null };
+      assert.ok(
+        this.#at.every((at) => at >= (script.header ?? 1)),
+        "all headers are complete",
+      );
+      return JSON.stringify({
+        name: "Fake",
+        architecture: "llama",
+        parameters: 1e9,
+        quantization: "Q4_K",
+        context_length: context_length ?? 4096,
+        trained_context_length: 8192,
+        tensor_bytes: 5e8,
+        weight_bytes: 5e8,
+        kv_bytes: (context_length ?? 4096) * 1000,
+        has_chat_template: true,
+        license: null,
+        warnings: [],
+        problem: null,
+        ...script.inspection,
+      });
+    }
+
+    free(): void {}
+  };
 }
 
 export function sha256(bytes: Uint8Array): string {

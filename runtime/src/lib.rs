@@ -15,5 +15,6 @@ pub mod load;
 pub mod model;
 pub mod quant;
 pub mod text;
+pub mod train;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

@@ -20,6 +20,7 @@ mod bench;
 mod eval;
 mod info;
 mod prompt;
+mod serve;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -57,6 +58,15 @@ enum Command {
         form: Form,
         #[command(flatten)]
         adapters: Adapters,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Serve OpenAI's HTTP API: chat completions, completions, models.
+    Serve {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+        #[command(flatten)]
+        serve: serve::Args,
         #[command(flatten)]
         load: Load,
     },
@@ -112,6 +122,9 @@ struct Form {
     /// The answer is a sentence of the grammar in this file, in llguidance's dialect of Lark.
     #[arg(long)]
     lark: Option<PathBuf>,
+    /// The answer is a sentence of the grammar in this file, in llama.cpp's format GBNF.
+    #[arg(long)]
+    gbnf: Option<PathBuf>,
 }
 
 impl Form {
@@ -126,10 +139,11 @@ impl Form {
         } else if self.json {
             request.response_format = ResponseFormat::JsonObject;
         }
-        request.grammar = match (self.regex, self.lark) {
-            (Some(regex), _) => Some(GrammarText::Regex(regex)),
-            (None, Some(path)) => Some(GrammarText::Lark(read(&path)?)),
-            (None, None) => None,
+        request.grammar = match (self.regex, self.lark, self.gbnf) {
+            (Some(regex), _, _) => Some(GrammarText::Regex(regex)),
+            (None, Some(path), _) => Some(GrammarText::Lark(read(&path)?)),
+            (None, None, Some(path)) => Some(GrammarText::Gbnf(read(&path)?)),
+            (None, None, None) => None,
         };
         Ok(())
     }
@@ -186,6 +200,7 @@ fn run(command: Command) -> Result<()> {
             }
             with_model(&model, &load, Task::Answer(Box::new(request), adapters))
         }
+        Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
         Command::Prompt(args) => prompt::print(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
@@ -201,6 +216,7 @@ fn run(command: Command) -> Result<()> {
 enum Task {
     Answer(Box<Request>, Adapters),
     Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
+    Serve(serve::Args),
 }
 
 /// Opens the device, loads the model and does the task.
@@ -238,7 +254,12 @@ fn on_device<D: Device>(
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
-    let mut engine = open(device, model, load.context_length)?;
+    let sequences = match &task {
+        Task::Serve(args) => Some(args.parallel),
+        Task::Answer(..) | Task::Eval { .. } => None,
+    };
+    let options = LoadOptions { context_length: load.context_length, sequences, ..Default::default() };
+    let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
         engine.info().name,
@@ -248,21 +269,20 @@ fn on_device<D: Device>(
     for warning in &engine.info().warnings {
         eprintln!("warning: {warning}");
     }
-    pollster::block_on(async {
-        match task {
-            Task::Answer(request, adapters) => {
-                let adapters = adapters.load(&mut engine)?;
-                answer(&mut engine, Request { adapters, ..*request }).await
-            }
-            Task::Eval { golden, max_tokens, adapters } if adapters.is_empty() => {
-                eval::run(&mut engine, &golden, max_tokens).await
-            }
-            Task::Eval { golden, adapters, .. } => {
-                let uses = adapters.load(&mut engine)?;
-                adapters::eval(&mut engine, &golden, &uses).await
-            }
+    match task {
+        Task::Answer(request, adapters) => {
+            let adapters = adapters.load(&mut engine)?;
+            pollster::block_on(answer(&mut engine, Request { adapters, ..*request }))
         }
-    })
+        Task::Eval { golden, max_tokens, adapters } if adapters.is_empty() => {
+            pollster::block_on(eval::run(&mut engine, &golden, max_tokens))
+        }
+        Task::Eval { golden, adapters, .. } => {
+            let uses = adapters.load(&mut engine)?;
+            pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
+        }
+        Task::Serve(args) => serve::run(&mut engine, &args),
+    }
 }
 
 async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<()> {
@@ -307,10 +327,10 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
-fn open<D: Device>(device: &D, model: &Path, context_length: Option<usize>) -> Result<Engine<D>> {
+fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Engine<D>> {
     let paths = files(model)?;
     let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, LoadOptions { context_length, ..Default::default() });
+    let mut loading = Loading::new(&sizes, options);
     for (i, path) in paths.iter().enumerate() {
         push_header(path, |bytes| loading.push_header(i, bytes))?;
     }

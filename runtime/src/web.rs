@@ -5,7 +5,7 @@ use crate::adapter::AdapterFiles;
 use crate::cpu::{Cpu, Team};
 #[cfg(feature = "cpu")]
 use crate::engine::cpu_kernels;
-use crate::engine::{AdapterUse, Device, Engine, Error, Loading, Request};
+use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, inspect};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
 use js_sys::Reflect;
@@ -159,6 +159,36 @@ impl Runtime {
     /// Frees an adapter.
     pub fn unload_adapter(&mut self, name: &str) -> Result<(), JsValue> {
         self.engine.as_mut().ok_or_else(no_model)?.unload_adapter(name).map_err(thrown)
+    }
+}
+
+/// The headers of a model that is only looked at: no device is opened, and no memory is taken for it.
+#[wasm_bindgen]
+pub struct Inspector {
+    headers: Headers,
+}
+
+#[wasm_bindgen]
+impl Inspector {
+    /// Begins with files of these sizes.
+    #[wasm_bindgen(constructor)]
+    pub fn new(file_sizes: &[f64]) -> Self {
+        console_error_panic_hook::set_once();
+        let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
+        Self { headers: Headers::new(&sizes) }
+    }
+
+    /// Takes a header's next bytes. Returns how many more it needs at least.
+    pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, JsValue> {
+        self.headers.push(file, bytes).map_err(thrown)
+    }
+
+    /// When all headers are complete: what the model is and whether it runs, as JSON.
+    pub fn finish(&mut self, options_json: &str) -> Result<String, JsValue> {
+        let options = serde_json::from_str(options_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
+        let headers = self.headers.finish().map_err(thrown)?;
+        json(&inspect(headers, &options).map_err(thrown)?)
     }
 }
 

@@ -51,7 +51,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// Nobody else uses this part before the next barrier.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn part(&self, at: usize, n: usize) -> &mut [T] {
+    pub unsafe fn part(&self, at: usize, n: usize) -> &mut [T] {
         assert!(at <= self.1 && n <= self.1 - at);
         // SAFETY: within the memory; the caller sees to the rest.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) }

@@ -5,6 +5,7 @@ mod adapters;
 mod answer;
 mod device;
 mod error;
+mod inspection;
 mod loading;
 mod pace;
 mod pool;
@@ -23,10 +24,11 @@ mod tests;
 pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
+pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
     AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat,
-    SequenceId, Started, Timings, Usage, Variables,
+    SequenceId, Started, Timings, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
@@ -213,6 +215,12 @@ impl<D: Device> Engine<D> {
             failed = failed.and(result.map(drop));
         }
         Ok(failed?)
+    }
+
+    /// Whether an answer has not ended, or has events that [`Self::advance`] has not given out yet.
+    pub fn is_running(&self, id: SequenceId) -> bool {
+        self.events.iter().any(|event| event.sequence == id)
+            || self.scheduler.sequences.iter().filter_map(|s| s.answer.as_ref()).any(|answer| answer.id == id)
     }
 
     /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.

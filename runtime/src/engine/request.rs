@@ -84,6 +84,8 @@ pub enum GrammarText {
     Regex(String),
     /// A grammar in llguidance's dialect of Lark.
     Lark(String),
+    /// A grammar in llama.cpp's format GBNF.
+    Gbnf(String),
 }
 
 impl Request {
@@ -93,6 +95,7 @@ impl Request {
             (ResponseFormat::Text, None) => None,
             (ResponseFormat::Text, Some(GrammarText::Regex(regex))) => Some(Constraint::Regex(regex.clone())),
             (ResponseFormat::Text, Some(GrammarText::Lark(lark))) => Some(Constraint::Lark(lark.clone())),
+            (ResponseFormat::Text, Some(GrammarText::Gbnf(gbnf))) => Some(Constraint::Gbnf(gbnf.clone())),
             (ResponseFormat::JsonObject, None) => Some(Constraint::JsonObject),
             (ResponseFormat::JsonSchema { json_schema }, None) => {
                 Some(Constraint::JsonSchema(json_schema.schema.clone()))
@@ -104,16 +107,17 @@ impl Request {
         })
     }
 
-    /// Reads a request. Sampling settings are beside the other fields. An error names the field. Half a
-    /// surrogate pair, such as half an emoji, becomes U+FFFD.
+    /// Reads a request, as [`read_json`]. Sampling settings are beside the other fields.
     pub fn from_json(json: &str) -> Result<Self, Error> {
-        let json = well_formed(json);
-        Ok(Self { sampling: parse(&json)?, ..parse(&json)? })
+        Ok(Self { sampling: read_json(json)?, ..read_json(json)? })
     }
 }
 
-fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    let mut json = serde_json::Deserializer::from_str(json);
+/// Reads what is asked. An error names the field. Half a surrogate pair, such as half an emoji, becomes
+/// U+FFFD.
+pub fn read_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    let json = well_formed(json);
+    let mut json = serde_json::Deserializer::from_str(&json);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (field, problem) = (error.path(), error.inner());
         let place = if field.iter().len() == 0 { String::new() } else { format!("`{field}`: ") };

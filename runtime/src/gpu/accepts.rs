@@ -193,9 +193,9 @@ impl Accepts<'_> {
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);
-            // A word of two scales must not be split between two matrices.
-            let is_even = (weight.n_rows * row_blocks).is_multiple_of(2);
-            self.formats[id.0] == format && weight.n_cols == first.n_cols && is_even
+            // A word of scales must not be split between two matrices.
+            let is_whole = (weight.n_rows * row_blocks * format.scales_bytes()).is_multiple_of(4);
+            self.formats[id.0] == format && weight.n_cols == first.n_cols && is_whole
         });
         is_alike && format.planes((n_rows * row_blocks) as u64).total() <= self.max_binding
     }

@@ -17,7 +17,7 @@ use crate::graph::{
     Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
     PAGE, Rope, Unary, Value, ValueId, WeightId,
 };
-use crate::quant::{BLOCK, PLANE_ALIGN};
+use crate::quant::{self, BLOCK, PLANE_ALIGN};
 use nomoat_shaders::{Elementwise, Kernel, Layout, Numbers};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -172,6 +172,7 @@ pub(super) fn lower(
         scratch: HashMap::new(),
         held: HashMap::new(),
         shapes: HashMap::new(),
+        grids: HashMap::new(),
         dispatches: Vec::new(),
     };
     let few = lowering.list(few)?;
@@ -231,6 +232,7 @@ struct Lowering<'a> {
     scratch: HashMap<Scratch, wgpu::Buffer>,
     held: HashMap<Scratch, Held>,
     shapes: HashMap<[u32; 8], wgpu::Buffer>,
+    grids: HashMap<quant::Layout, wgpu::Buffer>,
     dispatches: Vec<Dispatch>,
 }
 
@@ -372,7 +374,7 @@ impl Lowering<'_> {
                 ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
             ];
             let mut resources = vec![whole("y", self.value(out)?)];
-            resources.extend(planes(piece));
+            resources.extend(self.planes(weight, piece));
             let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
             self.push(Kernel::Embed(layout, numbers), &constants, &resources, Domain::Tokens, grid)?;
         }
@@ -448,14 +450,6 @@ impl Lowering<'_> {
         Layout::find(name)
             .ok_or_else(|| GpuError::Internal(format!("there are no kernels for the weight layout {name}")))
     }
-}
-
-fn planes(piece: &Piece) -> [Resource; 2] {
-    let planes = piece.planes;
-    [
-        ("quants", piece.buffer.clone(), 0, Some(planes.quants)),
-        ("scales", piece.buffer.clone(), planes.scales_offset, Some(planes.scales)),
-    ]
 }
 
 fn rows_constant(domain: Domain) -> (&'static str, f64) {

@@ -222,8 +222,8 @@ impl Weights {
         self.bytes
     }
 
-    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be even, and so must the
-    /// number of blocks, except for the matrix's last ones.
+    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be a multiple of 4, and
+    /// so must the number of blocks, except for the matrix's last ones.
     pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
@@ -241,14 +241,16 @@ impl Weights {
             let quants = &quants[skip * q..][..(end - start) * q];
             let scales = &scales[skip * s..][..(end - start) * s];
             self.gpu.queue.write_buffer(&piece.buffer, local * q as u64, quants);
-            // WebGPU writes whole words, so an odd last scale is padded with zeros.
+            // WebGPU writes whole words, so the last scales are padded with zeros.
             let (whole, rest) = scales.split_at(scales.len() & !3);
             let at = piece.planes.scales_offset + local * s as u64;
             if !whole.is_empty() {
                 self.gpu.queue.write_buffer(&piece.buffer, at, whole);
             }
-            if let [a, b] = rest {
-                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &[*a, *b, 0, 0]);
+            if !rest.is_empty() {
+                let mut word = [0; 4];
+                word[..rest.len()].copy_from_slice(rest);
+                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &word);
             }
         }
     }
@@ -285,7 +287,7 @@ impl Drop for Weights {
 }
 
 /// Cuts a matrix into runs (first row, number of rows) that fit into a binding. Runs start at multiples of
-/// four rows, so that a word of two scales is never split and kernels store whole vectors. None if four rows
+/// four rows, so that a word of scales is never split and kernels store whole vectors. None if four rows
 /// do not fit.
 fn piece_rows(
     format: Format,

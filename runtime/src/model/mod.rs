@@ -7,7 +7,7 @@ mod family;
 mod gemma2;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod golden;
+pub(crate) mod golden;
 mod keys;
 mod llama;
 mod olmo2;

@@ -5,6 +5,7 @@ mod answers;
 mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
+mod inspection;
 mod loading;
 mod together;
 

@@ -172,7 +172,7 @@ impl Lowering<'_> {
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
             }
         };
-        resources.extend(planes(p.piece));
+        resources.extend(self.planes(p.weight, p.piece));
         resources.extend(p.resources);
         resources.extend(p.bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
         let eps = p.norm.map_or(0.0, |norm| norm.eps);
@@ -238,6 +238,25 @@ impl Lowering<'_> {
     fn norm_weight(&self, name: &'static str, norm: Norm) -> Result<Resource, GpuError> {
         let weight = norm.weight.ok_or_else(|| GpuError::Internal("a norm without a weight".into()))?;
         Ok(whole(name, &self.vector(weight)?.buffer))
+    }
+
+    /// A piece's planes and, where its layout has one, the grid.
+    pub(super) fn planes(&mut self, id: WeightId, piece: &Piece) -> Vec<Resource> {
+        let planes = piece.planes;
+        let mut resources = vec![
+            ("quants", piece.buffer.clone(), 0, Some(planes.quants)),
+            ("scales", piece.buffer.clone(), planes.scales_offset, Some(planes.scales)),
+        ];
+        let layout = self.weights.formats[id.0].layout();
+        if let Some(numbers) = layout.grid() {
+            let (gpu, buffers) = (self.gpu, &mut self.buffers);
+            let buffer = self.grids.entry(layout).or_insert_with(|| {
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec::<u8, u32>(numbers);
+                buffers.add_uniform(gpu, "grid", &words)
+            });
+            resources.push(whole("grid", buffer));
+        }
+        resources
     }
 
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.

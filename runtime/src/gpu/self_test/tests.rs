@@ -101,7 +101,9 @@ fn matmuls_of_every_format() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         let others = Format::ALL.into_iter().filter(|format| !MAIN.contains(format));
         // Only layouts that can be unpacked to bytes have kernels for 8 bits.
-        for format in others.filter(|format| !is_int8 || *format == Format::Q4_K) {
+        use Format::*;
+        let packed = [Q4_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0];
+        for format in others.filter(|format| !is_int8 || packed.contains(format)) {
             for (rows, blocks, tokens) in [(65, 3, 1), (67, 1, 5), (70, 2, 37)] {
                 let case = matmul(format, rows, blocks * format.block_len(), tokens);
                 let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
@@ -109,6 +111,13 @@ fn matmuls_of_every_format() {
             }
         }
     }
+}
+
+/// Kernels with the most buffers, and a grid beside them.
+#[test]
+fn groups_of_grids() {
+    let shape = Layers { finer: Format::IQ3_XXS, biases: true, ..Layers::of(Format::IQ1_M) };
+    check_with("shared:4,tile,f32", layers(shape, &[9, 1]));
 }
 
 /// Rows of floats of any length; more than one op uses the same ones.
