@@ -17,8 +17,11 @@ const TENSORS: [(&str, &str, usize, usize); 7] = [
     ("ffn_down", "mlp.down_proj", 32, 64),
 ];
 
+/// A matrix: its name, shape and numbers.
+pub(crate) type Named = (String, [usize; 2], Vec<f32>);
+
 /// A random adapter of the test model: name, shape and numbers of each matrix, in Hugging Face's layout.
-pub(crate) fn matrices(rank: usize, seed: u64) -> Vec<(String, [usize; 2], Vec<f32>)> {
+pub(crate) fn matrices(rank: usize, seed: u64) -> Vec<Named> {
     let mut random = Random(seed);
     let mut all = Vec::new();
     for layer in 0..2 {
@@ -34,7 +37,7 @@ pub(crate) fn matrices(rank: usize, seed: u64) -> Vec<(String, [usize; 2], Vec<f
 }
 
 /// As PEFT saves it.
-pub(crate) fn safetensors(matrices: &[(String, [usize; 2], Vec<f32>)]) -> Vec<u8> {
+pub(crate) fn safetensors(matrices: &[Named]) -> Vec<u8> {
     let views = matrices.iter().map(|(name, shape, numbers)| {
         let bytes = bytemuck::cast_slice(numbers);
         (name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
@@ -43,7 +46,7 @@ pub(crate) fn safetensors(matrices: &[(String, [usize; 2], Vec<f32>)]) -> Vec<u8
 }
 
 /// The same as a GGUF file, with rows of queries and keys in the order of llama's files.
-pub(crate) fn gguf(matrices: &[(String, [usize; 2], Vec<f32>)], alpha: f32) -> Vec<u8> {
+pub(crate) fn gguf(matrices: &[Named], alpha: f32) -> Vec<u8> {
     let metadata: [(&str, Value); 4] = [
         ("general.type", "adapter".into()),
         ("general.architecture", "llama".into()),
@@ -53,7 +56,7 @@ pub(crate) fn gguf(matrices: &[(String, [usize; 2], Vec<f32>)], alpha: f32) -> V
     write(&metadata, matrices)
 }
 
-fn write(metadata: &[(&str, Value)], matrices: &[(String, [usize; 2], Vec<f32>)]) -> Vec<u8> {
+fn write(metadata: &[(&str, Value)], matrices: &[Named]) -> Vec<u8> {
     let mut writer = Writer::new();
     for (key, value) in metadata {
         writer = writer.metadata(*key, value.clone());
@@ -165,12 +168,12 @@ fn what_is_not_supported_is_named() {
 #[test]
 fn adapters_that_do_not_fit_are_errors() {
     let plain = config(2, 4.0, "");
-    let changed = |change: &dyn Fn(&mut Vec<(String, [usize; 2], Vec<f32>)>)| {
+    let changed = |change: &dyn Fn(&mut Vec<Named>)| {
         let mut matrices = matrices(2, 1);
         change(&mut matrices);
         read_peft(&plain, &safetensors(&matrices)).unwrap_err().to_string()
     };
-    let resize = |matrix: &mut (String, [usize; 2], Vec<f32>), shape: [usize; 2]| {
+    let resize = |matrix: &mut Named, shape: [usize; 2]| {
         matrix.1 = shape;
         matrix.2.resize(shape[0] * shape[1], 0.0);
     };
