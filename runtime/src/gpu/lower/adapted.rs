@@ -31,7 +31,6 @@ pub(in crate::gpu) fn lower_adapted(
         is_few: true,
         scratch: base.scratch.clone(),
         held: HashMap::new(),
-        grids: HashMap::new(),
         shapes: base.shapes.clone(),
         grids: HashMap::new(),
         dispatches: Vec::new(),
