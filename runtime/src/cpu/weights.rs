@@ -260,7 +260,10 @@ impl Matrix {
                 2 => transpose::<2>(tile_quants, quants),
                 _ => transpose::<4>(tile_quants, quants),
             }
-            transpose::<2>(tile_scales, scales);
+            match self.unit() {
+                1 => transpose::<1>(tile_scales, scales),
+                _ => transpose::<2>(tile_scales, scales),
+            }
             floats.clear();
             self.layout.append(quants, scales, floats);
             if len == BLOCK {
