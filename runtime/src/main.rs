@@ -51,7 +51,7 @@ enum Command {
         #[arg(short = 'n', long)]
         max_tokens: Option<usize>,
         #[command(flatten)]
-        sampling: sampling::Args,
+        sampling: Box<sampling::Args>,
         #[command(flatten)]
         form: Form,
         #[command(flatten)]

@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn factors_follow_patterns() {
         let json = r#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "use_rslora": RS,
-            "rank_pattern": {"q_proj": 4, "layers\\.1\\.mlp\\..*": 2}, "alpha_pattern": {"proj": 1, "q_proj": 3}}"#;
+            "rank_pattern": {"q_proj": 4, "layers\\.1\\.mlp\\..*": 2},
+            "alpha_pattern": {"proj": 1, "q_proj": 3}}"#;
         let plain = Config::read(json.replace("RS", "false").as_bytes()).unwrap();
         let factor = |config: &Config, module: &str, rank| config.factor(module, rank).unwrap();
         assert_eq!(factor(&plain, "model.layers.0.self_attn.v_proj", 8), 2.0);

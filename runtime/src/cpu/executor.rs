@@ -248,8 +248,8 @@ impl Executor {
         self.base.plan.places[id.0]
     }
 
-    /// Runs a step with the weights that the executor was made with, or those of what is selected. What it says of its outputs is then in
-    /// [`Self::chosen`] and [`Self::logits`].
+    /// Runs a step with the weights that the executor was made with, or those of what is selected. What it
+    /// says of its outputs is then in [`Self::chosen`] and [`Self::logits`].
     pub fn step(&mut self, weights: &Weights, step: &Step) -> Result<(), CpuError> {
         let adapted = self.selected.and_then(|number| self.adapted.get_mut(&number));
         let (Planned { graph, plan, taken }, weights) = match adapted {

@@ -84,8 +84,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`. Weights that are shared are
-    /// not written.
+    /// Writes repacked blocks of a matrix, beginning with its block `first_block`. Weights that are shared
+    /// are not written.
     pub fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
             matrix.write_blocks(first_block, quants, scales);

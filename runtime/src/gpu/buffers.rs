@@ -117,7 +117,8 @@ impl Buffers {
         self.all.iter().map(wgpu::Buffer::size).sum()
     }
 
-    /// Frees at once all buffers that are not another plan's. In browsers, a dropped buffer waits for the garbage collector.
+    /// Frees at once all buffers that are not another plan's. In browsers, a dropped buffer waits for the
+    /// garbage collector.
     pub fn destroy(&self) {
         self.all.iter().for_each(wgpu::Buffer::destroy);
     }

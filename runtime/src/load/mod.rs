@@ -177,8 +177,8 @@ impl FileLoader {
     }
 }
 
-/// Bytes per piece of a tensor, except the last piece: a multiple of 4 blocks, whole rows if these are not whole
-/// blocks, or a whole vector.
+/// Bytes per piece of a tensor, except the last piece: a multiple of 4 blocks, whole rows if these are not
+/// whole blocks, or a whole vector.
 fn piece_bytes(tensor: &Placed) -> u64 {
     let Placed { is_vector, format, n_cols, n_bytes, .. } = *tensor;
     if is_vector {

@@ -18,12 +18,26 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 16] = [
+const TAKEN: [&str; 30] = [
     "max_tokens",
     "temperature",
-    "top_p",
+    "dynatemp_range",
+    "dynatemp_exponent",
     "top_k",
+    "top_p",
     "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
     "repetition_penalty",
     "frequency_penalty",
     "presence_penalty",
@@ -141,6 +155,14 @@ impl Head {
         }
         if let Some(most) = given.remove("max_completion_tokens") {
             given.insert("max_tokens".into(), most);
+        }
+        if let Some(effort) = given.remove("reasoning_effort") {
+            let variables = given.entry("chat_template_kwargs").or_insert_with(|| Map::new().into());
+            let variables = variables.as_object_mut().filter(|_| effort.is_string());
+            let message = "`reasoning_effort` must be a text, and `chat_template_kwargs` an object.";
+            variables
+                .ok_or_else(|| ApiError::field("reasoning_effort", message))?
+                .insert("reasoning_effort".into(), effort);
         }
         if let Some(stop) = given.remove("stop") {
             given.insert("stop".into(), stops(stop)?);

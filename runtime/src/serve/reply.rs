@@ -43,6 +43,15 @@ pub struct Reply {
     usage: Usage,
 }
 
+/// What a step added to a choice.
+struct Piece {
+    choice: usize,
+    text: String,
+    reasoning: String,
+    /// How the choice ended, if it did.
+    end: Option<End>,
+}
+
 /// How a choice ended.
 struct End {
     finish_reason: FinishReason,
@@ -74,14 +83,23 @@ impl Reply {
     pub async fn whole(mut self) -> Result<Response, ApiError> {
         let mut texts: Vec<String> =
             (0..self.n_choices).map(|choice| self.beginning(choice).to_owned()).collect();
+        let mut reasonings = vec![String::new(); self.n_choices];
         let mut ends: Vec<Option<End>> = (0..self.n_choices).map(|_| None).collect();
-        while let Some((choice, text, end)) = self.next().await? {
-            texts[choice].push_str(&text);
-            ends[choice] = end;
+        while let Some(piece) = self.next().await? {
+            texts[piece.choice].push_str(&piece.text);
+            reasonings[piece.choice].push_str(&piece.reasoning);
+            ends[piece.choice] = piece.end;
         }
-        let choices = texts.into_iter().zip(&ends).enumerate().map(|(choice, (text, end))| {
+        let parts = texts.into_iter().zip(reasonings).zip(&ends).enumerate();
+        let choices = parts.map(|(choice, ((text, reasoning), end))| {
             let content = match self.kind {
-                Kind::Chat => ("message", json!({ "role": "assistant", "content": text, "refusal": null })),
+                Kind::Chat => {
+                    let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
+                    if !reasoning.is_empty() {
+                        message["reasoning_content"] = reasoning.into();
+                    }
+                    ("message", message)
+                }
                 Kind::Text => ("text", text.into()),
             };
             choice_of(choice, content, end.as_ref())
@@ -99,8 +117,8 @@ impl Reply {
     pub async fn streamed(mut self) -> Result<Response, ApiError> {
         let mut pieces: VecDeque<String> =
             (0..self.n_choices).filter_map(|choice| Some(self.first(choice)?.to_string())).collect();
-        if let Some(step) = self.next().await? {
-            pieces.extend(self.pieces(step));
+        if let Some(piece) = self.next().await? {
+            pieces.extend(self.pieces(piece));
         }
         let events = stream::unfold(Some((self, pieces)), |state| async {
             let (mut reply, mut pieces) = state?;
@@ -109,7 +127,7 @@ impl Reply {
                     break piece;
                 }
                 match reply.next().await {
-                    Ok(Some(step)) => pieces.extend(reply.pieces(step)),
+                    Ok(Some(piece)) => pieces.extend(reply.pieces(piece)),
                     Ok(None) => return Some((Ok::<_, Infallible>(Event::default().data("[DONE]")), None)),
                     Err(error) => return Some((Ok(Event::default().data(error.body().to_string())), None)),
                 }
@@ -119,24 +137,27 @@ impl Reply {
         Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
     }
 
-    /// The next text of a choice, and how it ended if it did; none when all have ended.
-    async fn next(&mut self) -> Result<Option<(usize, String, Option<End>)>, ApiError> {
+    /// What comes next; none when all choices have ended.
+    async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
         if self.open == 0 {
             return Ok(None);
         }
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
         let (choice, progress) = self.steps.recv().await.ok_or_else(stopping)?;
         Ok(Some(match progress? {
-            Progress::Prefill { .. } => (choice, String::new(), None),
-            Progress::Token { text, .. } => (choice, text, None),
-            Progress::End { text, finish_reason, context_full, usage, timings } => {
+            Progress::Prefill { .. } => {
+                Piece { choice, text: String::new(), reasoning: String::new(), end: None }
+            }
+            Progress::Token { text, reasoning, .. } => Piece { choice, text, reasoning, end: None },
+            Progress::End { text, reasoning, finish_reason, context_full, usage, timings } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
                 if choice % self.per_prompt == 0 {
                     self.usage.prompt_tokens += usage.prompt_tokens;
                     self.usage.cached_tokens += usage.cached_tokens;
                 }
-                (choice, text, Some(End { finish_reason, context_full, timings }))
+                let end = Some(End { finish_reason, context_full, timings });
+                Piece { choice, text, reasoning, end }
             }
         }))
     }
@@ -154,9 +175,13 @@ impl Reply {
         }
     }
 
-    /// What is sent of a step.
-    fn pieces(&self, (choice, text, end): (usize, String, Option<End>)) -> Vec<String> {
+    /// What is sent for a piece.
+    fn pieces(&self, Piece { choice, text, reasoning, end }: Piece) -> Vec<String> {
         let mut pieces = Vec::new();
+        if !reasoning.is_empty() && self.kind == Kind::Chat {
+            let delta = json!({ "reasoning_content": reasoning });
+            pieces.push(self.piece(choice, delta, None).to_string());
+        }
         if !text.is_empty() {
             let content = match self.kind {
                 Kind::Chat => json!({ "content": text }),

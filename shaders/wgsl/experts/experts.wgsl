@@ -8,8 +8,8 @@
 //   bias            [all experts, n_rows] f32
 //   y               [step rows, N_USED, n_rows] f32
 //
-// LANES threads compute a unit: four rows of a matrix, or two of a gate and the same two of its partner. Only the weights of chosen experts are read; those
-// that are in other buffers are left out.
+// LANES threads compute a unit: four rows of a matrix, or two of a gate and the same two of its partner.
+// Only the weights of chosen experts are read; those that are in other buffers are left out.
 // Grid: x strides over units, y = step rows * N_USED.
 #if LANES=subgroup
 enable subgroups;

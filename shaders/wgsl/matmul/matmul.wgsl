@@ -11,8 +11,8 @@
 // sums are f32. STAGED=int8 stages four columns per word and scales the dot products once per block. The
 // shape is in a uniform buffer, see shape. Grid: x = weight tiles, y = step tiles.
 //
-// EXPERTS=experts: w has N_EXPERTS matrices from FIRST_EXPERT on. A tile is pairs of a row and one expert, see
-// experts/sort. SAME pairs read the same row of x; y is [pairs, n_rows]. Grid: y = tiles of pairs.
+// EXPERTS=experts: w has N_EXPERTS matrices from FIRST_EXPERT on. A tile is pairs of a row and one expert,
+// see experts/sort. SAME pairs read the same row of x; y is [pairs, n_rows]. Grid: y = tiles of pairs.
 #if STAGED=f16
 enable f16;
 alias Staged = vec4<f16>;
