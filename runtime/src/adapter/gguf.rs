@@ -1,8 +1,7 @@
 //! GGUF adapters, as llama.cpp's `convert_lora_to_gguf.py` writes them.
 
-use super::{AdapterError, Matrix, Pairs};
+use super::{AdapterError, LowRank, Matrix, Pairs};
 use crate::gguf::HeaderReader;
-use crate::graph::adapt::LowRank;
 
 /// Metadata of an adapter that changes nothing, or is read here.
 const KNOWN: [&str; 4] =

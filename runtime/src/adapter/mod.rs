@@ -4,21 +4,25 @@
 //! the model's own GGUF file. Files may be hostile: sizes are checked before memory is allocated.
 
 mod gguf;
+mod low_rank;
+pub(crate) mod names;
 mod peft;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
 
+pub use low_rank::{Adapted, LowRank, adapt};
+
 use crate::gguf::GgufError;
 use crate::graph::Graph;
-use crate::graph::adapt::{LowRank, misfit};
 use crate::quant::Format;
+use low_rank::misfit;
 use serde::Serialize;
 use std::collections::HashMap;
 use thiserror::Error;
 
-/// The greatest rank of a path.
-const MAX_RANK: usize = 1024;
+/// The greatest rank of a path: more makes no sense, and sizes stay far from overflow.
+pub(crate) const MAX_RANK: usize = 1024;
 
 /// Why an adapter cannot be used.
 #[derive(Debug, Error)]

@@ -2,9 +2,9 @@
 //!
 //! Reference: <https://huggingface.co/docs/peft/developer_guides/checkpoint>
 
-use super::{AdapterError, Base, Matrix, Pairs};
+use super::names::{JOINED, MODULES, gguf_row, is_permuted};
+use super::{AdapterError, Base, LowRank, Matrix, Pairs};
 use crate::graph::Op;
-use crate::graph::adapt::LowRank;
 use fancy_regex::Regex;
 use safetensors::SafeTensors;
 use serde_json::{Map, Value};
@@ -44,23 +44,6 @@ const KNOWN: [&str; 27] = [
 /// Ways to initialise that leave the base model's weights as they are.
 const INITIAL: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
-/// Modules of Hugging Face's layout, and their tensors in GGUF.
-const MODULES: [(&str, &str); 9] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("self_attn.qkv_proj", "attn_qkv"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.gate_up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-
-/// Architectures whose GGUF files have the rows of queries and keys in another order than Hugging Face's: in
-/// each head, those of pair i are at 2i and 2i+1 instead of i and i + half.
-const PERMUTED: [&str; 5] = ["llama", "mistral3", "smollm3", "granite", "minicpm"];
-
 /// Reads an adapter for this model.
 pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(LowRank, f32)>, AdapterError> {
     let config = Config::read(config)?;
@@ -87,8 +70,8 @@ pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(Low
         let found = tensors.tensor(name).map_err(|error| AdapterError::Invalid(error.to_string()))?;
         let shape: Vec<u64> = found.shape().iter().map(|n| *n as u64).collect();
         let mut matrix = Matrix::new(name, &format!("{:?}", found.dtype()), &shape, found.data())?;
-        let is_turned = tensor.ends_with(".attn_q.weight") || tensor.ends_with(".attn_k.weight");
-        if half == 1 && is_turned && PERMUTED.contains(&base.architecture) {
+        let short = tensor.split('.').nth(2).unwrap_or_default();
+        if half == 1 && is_permuted(base.architecture, short) {
             let head_dim = head_dim(base).filter(|n| matrix.n_rows.is_multiple_of(*n));
             let head_dim = head_dim.ok_or_else(|| {
                 AdapterError::Misfit(format!("{name}: its {} rows are not whole heads", matrix.n_rows))
@@ -107,7 +90,7 @@ fn tensor_of(module: &str) -> Option<String> {
     }
     let (layer, part) = module.strip_prefix("model.layers.")?.split_once('.')?;
     let layer: u32 = layer.parse().ok()?;
-    let (_, tensor) = MODULES.into_iter().find(|(name, _)| *name == part)?;
+    let (_, tensor) = MODULES.into_iter().chain(JOINED).find(|(name, _)| *name == part)?;
     Some(format!("blk.{layer}.{tensor}.weight"))
 }
 
@@ -120,15 +103,13 @@ fn head_dim(base: Base) -> Option<usize> {
     })
 }
 
-/// Rows in the order of GGUF: see [`PERMUTED`].
+/// Rows in the order of GGUF: see [`gguf_row`].
 fn permute(matrix: &Matrix, head_dim: usize) -> Matrix {
-    let Matrix { n_rows, n_cols, ref numbers } = *matrix;
-    let from = |row: usize| {
-        let (head, i) = (row / head_dim, row % head_dim);
-        head * head_dim + i % 2 * (head_dim / 2) + i / 2
-    };
-    let numbers = (0..n_rows).flat_map(|row| &numbers[from(row) * n_cols..][..n_cols]).copied().collect();
-    Matrix { n_rows, n_cols, numbers }
+    let mut permuted = Matrix { numbers: vec![0.0; matrix.numbers.len()], ..*matrix };
+    for (row, numbers) in matrix.numbers.chunks_exact(matrix.n_cols).enumerate() {
+        permuted.numbers[gguf_row(row, head_dim) * matrix.n_cols..][..matrix.n_cols].copy_from_slice(numbers);
+    }
+    permuted
 }
 
 /// What is needed of `adapter_config.json`.

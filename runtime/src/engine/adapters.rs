@@ -6,7 +6,7 @@
 
 use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
 use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base};
-use crate::graph::adapt::{LowRank, adapt};
+use crate::adapter::{LowRank, adapt};
 
 /// Sets that stay on the device at least, for requests to come.
 const KEPT: usize = 3;

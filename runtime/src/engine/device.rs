@@ -1,13 +1,13 @@
 //! What the engine asks of a device, and the devices that there are.
 
 use super::Error;
+use crate::adapter::Adapted;
 #[cfg(feature = "cpu")]
 use crate::cpu::{self, Cpu, CpuInfo};
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Gpu, GpuInfo};
 #[cfg(any(feature = "gpu", feature = "cpu"))]
 use crate::graph::WeightId;
-use crate::graph::adapt::Adapted;
 use crate::graph::{Capacity, Chosen, Graph, KvFormat, Step};
 use crate::load::Sink;
 use crate::quant::Format;

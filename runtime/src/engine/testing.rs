@@ -2,7 +2,7 @@
 //! order.
 
 use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
-use crate::graph::adapt::Adapted;
+use crate::adapter::Adapted;
 use crate::graph::interpreter::Interpreter;
 use crate::graph::{Capacity, Choice, Chosen, Graph, KvFormat, Output, Source, Step, Token, WeightId};
 use crate::load::Sink;

@@ -5,7 +5,6 @@
 //! reference for every device. [`fuse`] finds ops that a device can run together; [`step`] is the input and
 //! output of one step.
 
-pub mod adapt;
 mod builder;
 mod choice;
 pub mod fuse;

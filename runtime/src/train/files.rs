@@ -5,30 +5,16 @@
 //! of B.
 
 use super::{Lora, TrainError, TrainingGraph};
+use crate::adapter::names::{self, MODULES, is_permuted};
 use crate::gguf::{TensorType, Writer};
 use crate::model::Config;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 use std::io::Write;
 
-/// Projections in GGUF, and their modules in Hugging Face's layout.
-const MODULES: [(&str, &str); 7] = [
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
-
-/// Architectures whose rows of queries and keys are in another order in GGUF files: in each head, those of
-/// pair i are at 2i and 2i + 1 instead of i and i + half.
-const PERMUTED: [&str; 5] = ["llama", "mistral3", "smollm3", "granite", "minicpm"];
-
 /// The name in GGUF of a module in PEFT's configuration, such as `q_proj`.
 pub fn target_of_module(module: &str) -> Option<&'static str> {
-    MODULES.iter().find(|(_, path)| path.rsplit('.').next() == Some(module)).map(|(name, _)| *name)
+    MODULES.iter().find(|(path, _)| path.rsplit('.').next() == Some(module)).map(|(_, name)| *name)
 }
 
 /// A model whose adapters are read or written.
@@ -49,15 +35,11 @@ impl Files<'_> {
         let (Some("blk"), Some(layer), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(unknown());
         };
-        let (_, module) = MODULES.iter().find(|(known, _)| *known == name).ok_or_else(unknown)?;
+        let (module, _) = MODULES.iter().find(|(_, known)| *known == name).ok_or_else(unknown)?;
         let layer: usize = layer.parse().map_err(|_| unknown())?;
         let heads = self.config.layers.get(layer).ok_or_else(unknown)?;
-        let is_permuted = PERMUTED.contains(&self.config.architecture.as_str());
-        let heads = match name {
-            "attn_q" if is_permuted => Some(heads.n_heads),
-            "attn_k" if is_permuted => Some(heads.n_kv_heads),
-            _ => None,
-        };
+        let n_heads = if name == "attn_q" { heads.n_heads } else { heads.n_kv_heads };
+        let heads = is_permuted(&self.config.architecture, name).then_some(n_heads);
         Ok((format!("base_model.model.model.layers.{layer}.{module}"), heads))
     }
 
@@ -103,7 +85,7 @@ impl Files<'_> {
         let mut modules: Vec<&str> = Vec::new();
         for lora in &self.graph.loras {
             let (module, heads) = self.module(lora)?;
-            let short = MODULES.iter().map(|(_, path)| *path).find(|path| module.ends_with(path));
+            let short = MODULES.iter().map(|(path, _)| *path).find(|path| module.ends_with(path));
             modules.extend(short.and_then(|path| path.rsplit('.').next()));
             let from = &parameters[lora.b()];
             let rows = (0..lora.n_out)
@@ -171,15 +153,13 @@ impl Files<'_> {
     }
 }
 
-/// Where a row of Hugging Face's layout is in GGUF's.
+/// Where a row of Hugging Face's layout is in GGUF's, if its matrix has heads whose rows are in another
+/// order.
 fn gguf_row(row: usize, n_rows: usize, heads: Option<usize>) -> usize {
-    let Some(heads) = heads.filter(|heads| *heads > 0 && n_rows.is_multiple_of(2 * heads)) else {
-        return row;
-    };
-    let dim = n_rows / heads;
-    let (head, in_head) = (row / dim, row % dim);
-    let (half, pair) = (in_head / (dim / 2), in_head % (dim / 2));
-    head * dim + 2 * pair + half
+    match heads.filter(|heads| *heads > 0 && n_rows.is_multiple_of(2 * heads)) {
+        Some(heads) => names::gguf_row(row, n_rows / heads),
+        None => row,
+    }
 }
 
 #[cfg(test)]

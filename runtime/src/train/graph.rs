@@ -1,6 +1,7 @@
 //! From a model's graph to its training graph.
 
 use super::TrainError;
+use crate::adapter::MAX_RANK;
 use crate::graph::uses::Uses;
 use crate::graph::{Graph, Index, Op, Source, Unary, ValueId, WeightId};
 use std::ops::Range;
@@ -15,9 +16,6 @@ pub struct LoraSpec {
     /// Names of projections without their layer, such as `attn_q`; none: all projections of all layers.
     pub targets: Vec<String>,
 }
-
-/// The largest rank: more makes no sense, and sizes stay far from overflow.
-const MAX_RANK: usize = 1024;
 
 /// LoRA on one tensor: `y = W x + scale * B (A x)`.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,10 @@
 //! Adapters at run time.
 
 use super::*;
+use crate::adapter::LowRank;
 use crate::adapter::tests::{config, gguf, matrices, safetensors};
 use crate::adapter::{Adapter, AdapterFiles, Base};
 use crate::gguf::HeaderReader;
-use crate::graph::adapt::LowRank;
 
 fn of(name: &str, scale: f32) -> AdapterUse {
     AdapterUse { name: name.into(), scale }

@@ -4,7 +4,7 @@
 //! the same rows are stacked in one weight, so that they are one product. Its columns that do not belong to a
 //! product are zero in that product's B.
 
-use super::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
+use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{BLOCK, Format};
 use std::borrow::Cow;
