@@ -1,7 +1,6 @@
 //! `nomoat info`: what a model's files hold, and the memory that it needs.
 
 use anyhow::Result;
-use nomoat_runtime::engine::Headers;
 use nomoat_runtime::gguf::Header;
 use nomoat_runtime::graph::KvFormat;
 use nomoat_runtime::load::{formats, weight_bytes};
@@ -11,12 +10,7 @@ use std::path::PathBuf;
 
 /// Prints metadata and memory, and each tensor where they are asked for.
 pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize>) -> Result<()> {
-    let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
-    let mut headers = Headers::new(&sizes);
-    for (i, path) in paths.iter().enumerate() {
-        super::push_header(path, |bytes| headers.push(i, bytes))?;
-    }
-    let headers = headers.finish()?;
+    let headers = super::headers(paths)?;
     for (header, path) in headers.iter().zip(paths) {
         println!("{}: GGUF v{}, {}", path.display(), header.version, count(header));
         for (key, value) in header.metadata.iter() {

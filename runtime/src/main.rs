@@ -5,9 +5,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
-    self, Device, Engine, GrammarText, LoadOptions, Loading, Message, NamedSchema, Progress, Request,
-    ResponseFormat, cpu_kernels,
+    self, Device, Engine, GrammarText, Headers, LoadOptions, Loading, Message, NamedSchema, Progress,
+    Request, ResponseFormat, cpu_kernels,
 };
+use nomoat_runtime::gguf::Header;
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -333,26 +334,42 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
 
 fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Engine<D>> {
     let paths = files(model)?;
-    let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, options);
+    let mut loading = Loading::new(&sizes(&paths)?, options);
     for (i, path) in paths.iter().enumerate() {
         push_header(path, |bytes| loading.push_header(i, bytes))?;
     }
-    pollster::block_on(async {
-        loading.prepare(device).await?;
-        for (i, path) in paths.iter().enumerate() {
-            let mut file = open_file(path)?;
-            let mut piece = vec![0; 1 << 20];
-            loop {
-                let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
-                if n == 0 {
-                    break;
-                }
-                loading.push_data(device, i, &piece[..n]).await?;
-            }
+    pollster::block_on(loading.prepare(device))?;
+    for (i, path) in paths.iter().enumerate() {
+        read_pieces(path, |piece| Ok(pollster::block_on(loading.push_data(device, i, piece))?))?;
+    }
+    Ok(pollster::block_on(loading.finish(device))?.0)
+}
+
+/// The headers of a model's files, of which there is one at least.
+fn headers(paths: &[PathBuf]) -> Result<Vec<Header>> {
+    let mut headers = Headers::new(&sizes(paths)?);
+    for (i, path) in paths.iter().enumerate() {
+        push_header(path, |bytes| headers.push(i, bytes))?;
+    }
+    let headers = headers.finish()?;
+    ensure!(!headers.is_empty(), "the model has no files");
+    Ok(headers)
+}
+
+fn sizes(paths: &[PathBuf]) -> Result<Vec<u64>> {
+    paths.iter().map(|path| size(path)).collect()
+}
+
+/// Passes a file's bytes on in pieces of up to 1 MiB.
+fn read_pieces(path: &Path, mut push: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let (mut file, mut piece) = (open_file(path)?, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
+        if n == 0 {
+            return Ok(());
         }
-        Ok(loading.finish(device).await?.0)
-    })
+        push(&piece[..n])?;
+    }
 }
 
 fn size(path: &Path) -> Result<u64> {

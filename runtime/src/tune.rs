@@ -4,15 +4,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use nomoat_runtime::cpu::train::Training;
 use nomoat_runtime::cpu::{self, Cpu, Weights};
-use nomoat_runtime::engine::Headers;
-use nomoat_runtime::graph::{Graph, WeightId};
-use nomoat_runtime::load::{FileLoader, Sink, formats};
+use nomoat_runtime::graph::Graph;
+use nomoat_runtime::load::{FileLoader, formats};
 use nomoat_runtime::model::{Config, Tensors, build};
 use nomoat_runtime::text::{ChatTemplate, Tokenizer};
 use nomoat_runtime::train::{
     AdamW, Data, Example, Files, LoraSpec, Preference, Schedule, Texts, Trainer, TrainingGraph, order, start,
 };
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,27 +98,9 @@ struct Model {
     template: Option<ChatTemplate>,
 }
 
-struct Into<'a>(&'a mut Weights);
-
-impl Sink for Into<'_> {
-    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        self.0.write_blocks(weight, first_block, quants, scales);
-    }
-
-    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        self.0.write_vector(weight, numbers);
-    }
-}
-
 fn load(model: &Path, threads: Option<usize>) -> Result<Model> {
     let paths = super::files(model)?;
-    let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
-    let mut headers = Headers::new(&sizes);
-    for (i, path) in paths.iter().enumerate() {
-        super::push_header(path, |bytes| headers.push(i, bytes))?;
-    }
-    let mut headers = headers.finish()?;
-    ensure!(!headers.is_empty(), "the model has no files");
+    let mut headers = super::headers(&paths)?;
     let metadata = &mut headers[0].metadata;
     let tokenizer = Tokenizer::from_metadata(metadata)?;
     let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
@@ -129,16 +110,9 @@ fn load(model: &Path, threads: Option<usize>) -> Result<Model> {
     let formats = formats(&graph, &tensors)?;
     let cpu = Cpu::open(threads.unwrap_or_else(cpu::default_threads))?;
     let mut weights = Weights::allocate(&graph, &formats, false)?;
-    for ((path, size), header) in paths.iter().zip(sizes).zip(&headers) {
-        let mut loader = FileLoader::new(size, header, &graph, &formats);
-        let (mut file, mut piece) = (super::open_file(path)?, vec![0; 1 << 20]);
-        loop {
-            let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
-            if n == 0 {
-                break;
-            }
-            loader.push(&piece[..n], &mut Into(&mut weights))?;
-        }
+    for (path, header) in paths.iter().zip(&headers) {
+        let mut loader = FileLoader::new(super::size(path)?, header, &graph, &formats);
+        super::read_pieces(path, |piece| Ok(loader.push(piece, &mut weights)?))?;
         loader.finish()?;
     }
     Ok(Model { cpu, config, graph, weights, tokenizer, template })

@@ -10,6 +10,7 @@
 use super::CpuError;
 use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
+use crate::load::Sink;
 use crate::quant::{BLOCK, Format, Layout};
 use std::sync::Arc;
 
@@ -84,22 +85,6 @@ impl Weights {
         Ok(())
     }
 
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`. Weights that are shared
-    /// are not written.
-    pub fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
-            matrix.write_blocks(first_block, quants, scales);
-        }
-    }
-
-    /// Writes a whole vector.
-    pub fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
-            let n = vector.len().min(numbers.len());
-            vector[..n].copy_from_slice(&numbers[..n]);
-        }
-    }
-
     pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
         match self.stored.get(weight.0).map(Arc::as_ref) {
             Some(Stored::Matrix(matrix)) => Ok(matrix),
@@ -152,13 +137,19 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     )))
 }
 
-impl crate::load::Sink for Weights {
+/// Weights that are shared are not written.
+impl Sink for Weights {
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        Weights::write_blocks(self, weight, first_block, quants, scales);
+        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
+            matrix.write_blocks(first_block, quants, scales);
+        }
     }
 
     fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        Weights::write_vector(self, weight, numbers);
+        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
+            let n = vector.len().min(numbers.len());
+            vector[..n].copy_from_slice(&numbers[..n]);
+        }
     }
 }
 

@@ -242,10 +242,10 @@ impl Weights {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
 
-    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be a multiple of 4, and
-    /// so must the number of blocks, except for the matrix's last ones.
-    pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+impl Sink for Weights {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
         let n_blocks = quants.len() / format.quants_bytes();
@@ -276,22 +276,11 @@ impl Weights {
         }
     }
 
-    /// Writes a whole vector.
-    pub fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
         if let Some(Stored::Vector(Some(Vector { buffer, at, len }))) = self.stored.get(weight.0) {
             let numbers = &numbers[..numbers.len().min(*len)];
             self.gpu.queue.write_buffer(buffer, 4 * *at as u64, bytemuck::cast_slice(numbers));
         }
-    }
-}
-
-impl Sink for Weights {
-    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        Weights::write_blocks(self, weight, first_block, quants, scales);
-    }
-
-    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        Weights::write_vector(self, weight, numbers);
     }
 }
 

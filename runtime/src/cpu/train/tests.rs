@@ -1,27 +1,15 @@
 //! The CPU against the scalar reference.
 
 use super::*;
+use crate::graph::Graph;
 use crate::graph::testing::{Case, Random, cases, distance};
 use crate::graph::uses::Uses;
-use crate::graph::{Graph, WeightId};
-use crate::load::{FileLoader, Sink, formats};
+use crate::load::{FileLoader, formats};
 use crate::model::Tensors;
 use crate::model::golden::Tiny;
 use crate::quant::Format;
 use crate::train::reference::Reference;
 use crate::train::tests::{batch_of, has_rule, random_parameters, spec, trainable, two_examples, weights_of};
-
-struct Loader<'a>(&'a mut Weights);
-
-impl Sink for Loader<'_> {
-    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        self.0.write_blocks(weight, first_block, quants, scales);
-    }
-
-    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        self.0.write_vector(weight, numbers);
-    }
-}
 
 fn to_blocks(rows: &[f64], width: usize) -> Vec<f32> {
     let n_rows = rows.len() / width;
@@ -46,7 +34,7 @@ fn narrow(numbers: &[f64]) -> Vec<f32> {
 fn check_case(case: &Case, threads: usize, tolerance: f32) {
     let graph = TrainingGraph::of_ops(&case.graph).unwrap();
     let mut weights = Weights::allocate(&graph.graph, &case.formats(), false).unwrap();
-    case.load(&mut Loader(&mut weights));
+    case.load(&mut weights);
     let cpu = Cpu::open(threads).unwrap();
     let batch = batch_of(case);
     let mut reference = Reference::new(&graph, &weights_of(case));
@@ -120,7 +108,7 @@ fn load(tiny: &Tiny, graph: &Graph) -> Weights {
     let formats = formats(graph, &tensors).unwrap();
     let mut weights = Weights::allocate(graph, &formats, false).unwrap();
     let mut loader = FileLoader::new(tiny.file.len() as u64, &tiny.header, graph, &formats);
-    loader.push(&tiny.file, &mut Loader(&mut weights)).unwrap();
+    loader.push(&tiny.file, &mut weights).unwrap();
     loader.finish().unwrap();
     weights
 }
