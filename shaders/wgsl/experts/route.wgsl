@@ -7,6 +7,7 @@
 //
 // Each thread counts for some experts how many come before them. Grid: y = step rows.
 #import common/rows
+#import common/sum
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
@@ -18,7 +19,6 @@ override SCALE: f32;
 
 // N_EXPERTS is at most 1024.
 var<workgroup> chosen: array<u32, 1024>;
-var<workgroup> sums: array<f32, 64>;
 
 fn score(logit: f32, top: f32) -> f32 {
     if SIGMOID {
@@ -62,16 +62,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sum += score(logits[first + i], top);
         }
     }
-    sums[thread] = sum;
-    for (var stride = 32u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            sums[thread] += sums[thread + stride];
-        }
-    }
-    workgroupBarrier();
     // The smallest normal number of half precision.
-    let total = select(1.0, max(sums[0], 6.1035156e-5), NORMED || !SIGMOID);
+    let total = select(1.0, max(sum_of_all(thread, sum), 6.1035156e-5), NORMED || !SIGMOID);
     let at = t * 2u * N_USED;
     for (var i = thread; i < N_USED; i += 64u) {
         y[at + i] = f32(chosen[i]);
