@@ -23,7 +23,7 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
-import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
+import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
 import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
@@ -210,24 +210,20 @@ async function start(
   signal: AbortSignal | undefined,
   { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
 ): Promise<{ link: WorkerLink; loaded: Loaded }> {
-  if (signal?.aborted) throw new AbortedError();
-  const link = new WorkerLink(spawn());
-  const abort = () => link.close(new AbortedError());
-  signal?.addEventListener("abort", abort, { once: true });
-  try {
-    const loaded = await link.call("load", request, {
-      onNotice: (notice) => {
-        if (notice.kind === "progress") onProgress?.(notice.progress);
-        if (notice.kind === "header") void goOn(link, onHeader);
-      },
-    });
-    return { link, loaded };
-  } catch (error) {
-    link.close(new InternalError("The model could not be loaded."));
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
+  return withWorker(spawn, signal, async (link) => {
+    try {
+      const loaded = await link.call("load", request, {
+        onNotice: (notice) => {
+          if (notice.kind === "progress") onProgress?.(notice.progress);
+          if (notice.kind === "header") void goOn(link, onHeader);
+        },
+      });
+      return { link, loaded };
+    } catch (error) {
+      link.close(new InternalError("The model could not be loaded."));
+      throw error;
+    }
+  });
 }
 
 /** Lets a load go on once the page has made room. If that fails, the load does. */

@@ -34,7 +34,15 @@ export async function inspectFiles(
   env: InspectEnv,
   signal: AbortSignal,
 ): Promise<{ inspector: Inspector; sizes: number[] }> {
-  const opened = await Promise.all(files.map((file) => open(file, env, signal)));
+  const remote = files.filter((file) => file.kind === "url");
+  const stored = (await env.store?.find(remote)) ?? [];
+  const opened = await Promise.all(
+    files.map((file) =>
+      file.kind === "file"
+        ? openedFile(new OpenedFile(file.file))
+        : open(file, stored[remote.indexOf(file)] ?? null, env, signal),
+    ),
+  );
   const sizes = opened.map(({ size }) => size);
   const inspector = new Inspector(Float64Array.from(sizes));
   try {
@@ -57,9 +65,12 @@ async function readHeader(inspector: Inspector, index: number, file: Headed): Pr
     throw new CorruptFileError(`${file.label} ends within its header: it is cut off or no GGUF file.`);
 }
 
-async function open(file: FileSpec, env: InspectEnv, signal: AbortSignal): Promise<Headed> {
-  if (file.kind === "file") return openedFile(new OpenedFile(file.file));
-  const stored = (await env.store?.find(file)) ?? null;
+async function open(
+  file: RemoteFile,
+  stored: Manifest | null,
+  env: InspectEnv,
+  signal: AbortSignal,
+): Promise<Headed> {
   if (stored?.complete && env.store) return storedFile(file, env.store, stored);
   // Takes no bytes of the file, and knows every way in which servers tell its size.
   const probing = new Fetcher(file, env, signal, () => undefined, { keepStream: false, whole: false });

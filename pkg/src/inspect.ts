@@ -4,8 +4,7 @@ import { AbortedError, InternalError, InvalidRequestError, ModelNotFoundError } 
 import type { NetworkEnv } from "./exchange.js";
 import { comfortableBytes, fitOf, type Fit } from "./fit.js";
 import { listRepository, repositoryOf, suggestFile, type HubFile, type HubRepository } from "./hub.js";
-import { WorkerLink, type WorkerLike } from "./link.js";
-import type { Inspected, InspectRequest } from "./protocol.js";
+import { withWorker, type WorkerLike } from "./link.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 
 /** Options of `inspectModel`. */
@@ -93,11 +92,14 @@ export async function inspectModelWith(
     ? sourceOf(chosenFile(repository, options.file, comfortableBytes(runsOn, memory)))
     : source;
   const { files, template } = resolveSource(model, options, base);
-  const said = await inspectInWorker(
-    spawn,
-    { files, contextLength: contextLength ?? null, backend: runsOn },
-    signal,
-  );
+  const request = { files, contextLength: contextLength ?? null, backend: runsOn };
+  const said = await withWorker(spawn, signal, async (link) => {
+    try {
+      return await link.call("inspect", request);
+    } finally {
+      link.close(new InternalError("The inspection is over."));
+    }
+  });
   const needed = said.weight_bytes + said.kv_bytes;
   const fit = fitOf(needed, runsOn, memory);
   const problem = said.problem ?? (fit === "too-large" ? tooLarge(needed, runsOn) : null);
@@ -145,21 +147,4 @@ function tooLarge(bytes: number, backend: "webgpu" | "cpu"): { code: string; mes
   const where = backend === "cpu" ? "the CPU's memory in a browser" : "this device's memory";
   const message = `The model needs ${(bytes / 1e9).toFixed(1)} GB, which is more than ${where} has.`;
   return { code: "out_of_memory", message };
-}
-
-async function inspectInWorker(
-  spawn: () => WorkerLike,
-  request: InspectRequest,
-  signal: AbortSignal,
-): Promise<Inspected> {
-  if (signal.aborted) throw new AbortedError();
-  const link = new WorkerLink(spawn());
-  const abort = () => link.close(new AbortedError());
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    return await link.call("inspect", request);
-  } finally {
-    signal.removeEventListener("abort", abort);
-    link.close(new InternalError("The inspection is over."));
-  }
 }

@@ -100,8 +100,9 @@ const MAX_TEMPERATURE = 2;
  * the first session and kept.
  */
 export function languageModel(source: Engine | EngineOptions): LanguageModelStatic {
-  let loading: Promise<Engine> | undefined = "chat" in source ? Promise.resolve(source) : undefined;
-  let isLoaded = loading !== undefined;
+  const given = "chat" in source ? null : source;
+  let loading: Promise<Engine> | undefined;
+  let isLoaded = given === null;
   const listeners = new Set<(part: number) => void>();
   const load = (options: EngineOptions): Promise<Engine> => {
     const onProgress: EngineOptions["onProgress"] = (progress) => {
@@ -134,8 +135,7 @@ export function languageModel(source: Engine | EngineOptions): LanguageModelStat
       listeners.add(tell);
       try {
         if (!isLoaded && options.monitor) tell(0);
-        loading ??= "chat" in source ? Promise.resolve(source) : load(source);
-        const engine = await abortable(loading, signal);
+        const engine = "chat" in source ? source : await abortable((loading ??= load(source)), signal);
         if (options.monitor) tell(1);
         const sampling = {
           topK: Math.min(Math.max(1, Math.floor(topK)), MAX_TOP_K),
@@ -153,9 +153,9 @@ export function languageModel(source: Engine | EngineOptions): LanguageModelStat
     },
     async availability(options = {}) {
       if (unsupported(options)) return "unavailable";
-      if (isLoaded || "chat" in source) return "available";
+      if (isLoaded || given === null) return "available";
       if (loading) return "downloading";
-      const urls = modelUrls(source.model, source);
+      const urls = modelUrls(given.model, given);
       const isStored = async () =>
         (await listStoredModels()).some(
           (model) => model.complete && urls.every((url, index) => model.urls[index] === url),

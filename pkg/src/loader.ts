@@ -151,12 +151,12 @@ class Load {
     if (remote.length === 0) return use(this.#request.files.map((file) => this.#local(file)));
     if (!store) return use(await this.#unstored(remote));
     const key = await modelKey(remote);
-    const found = await this.#find(store, remote);
+    const found = await store.find(remote);
     if (found.every((manifest, index) => this.#usable(manifest, remote[index]))) {
       return use(await this.#shelve(store, key, remote, found));
     }
     const download = async () => {
-      const now = await this.#find(store, remote);
+      const now = await store.find(remote);
       return use(await this.#shelve(store, key, remote, now));
     };
     if (!locks) return download();
@@ -191,11 +191,6 @@ class Load {
     const fetcher = this.#fetchers.get(file);
     if (!fetcher) throw new TypeError("every remote file has a fetcher");
     return fetcher;
-  }
-
-  /** The stored manifest of each file, found by pinned hash or by address. */
-  async #find(store: ShardStore, files: RemoteFile[]): Promise<(Manifest | null)[]> {
-    return Promise.all(files.map((file) => store.find(file)));
   }
 
   /** Whether a stored file may be loaded without asking the server. A pinned one cannot change. */
