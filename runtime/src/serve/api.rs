@@ -31,9 +31,9 @@ pub async fn completions(
 }
 
 async fn reply(shared: &Shared, kind: Kind, params: Params) -> Result<Response> {
-    let steps = shared.requests.ask(params.requests.clone());
-    let reply = Reply::new(kind, &shared.model, &params, steps);
-    if params.stream { reply.streamed().await } else { reply.whole().await }
+    let is_streamed = params.stream;
+    let reply = Reply::new(kind, &shared.model, params, &shared.requests);
+    if is_streamed { reply.streamed().await } else { reply.whole().await }
 }
 
 /// Web pages may send other types without asking the server first.

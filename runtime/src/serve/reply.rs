@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::params::Params;
-use super::worker::{Failure, Step};
+use super::worker::{Failure, Sender, Step};
 use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -60,8 +60,8 @@ struct End {
 }
 
 impl Reply {
-    /// The reply whose choices' progress comes from `steps`.
-    pub fn new(kind: Kind, model: &str, params: &Params, steps: UnboundedReceiver<Step>) -> Self {
+    /// Asks for the choices of a reply.
+    pub fn new(kind: Kind, model: &str, params: Params, requests: &Sender) -> Self {
         let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
         let n_choices = params.requests.len();
         Self {
@@ -69,9 +69,9 @@ impl Reply {
             id: format!("{prefix}-{:016x}", getrandom::u64().unwrap_or(0)),
             created: now(),
             model: model.to_owned(),
-            beginnings: params.beginnings.clone(),
+            beginnings: params.beginnings,
             include_usage: params.include_usage,
-            steps,
+            steps: requests.ask(params.requests),
             open: n_choices,
             n_choices,
             per_prompt: params.n,
