@@ -2,7 +2,8 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { expect, test } from "../support/fixtures.ts";
-import { randomNumbers, randomSchema, type Schema } from "../support/schemas.ts";
+import { randomFrom } from "../support/history-model.ts";
+import { randomSchema, type Schema } from "../support/schemas.ts";
 
 const COUNT = 100;
 
@@ -10,7 +11,7 @@ test("every finished answer fits its schema", async ({ smallPage }) => {
   test.setTimeout(300_000);
   const ajv = new Ajv2020({ strict: false });
   addFormats.default(ajv);
-  const random = randomNumbers(2024);
+  const random = randomFrom(2024);
   const finished = { whole: 0, streamed: 0 };
   for (let number = 0; number < COUNT; number++) {
     const schema: Schema = {
