@@ -5,8 +5,7 @@
 //! not taken for those of another.
 
 use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
-use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base};
-use crate::adapter::{LowRank, adapt};
+use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
 
 /// Sets that stay on the device at least, for requests to come.
 const KEPT: usize = 3;
