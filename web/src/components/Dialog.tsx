@@ -33,7 +33,14 @@ export function Dialog({ name, title, drawer = false, wide = false, children }: 
       ref={element}
       class={`dialog${drawer ? " drawer" : ""}${wide ? " wide" : ""}`}
       aria-labelledby={`dialog-${name}`}
-      onClose={close}
+      onCancel={(event) => {
+        event.preventDefault();
+        close();
+      }}
+      onClose={() => {
+        // The event comes late: the dialog may have been opened again by now.
+        if (element.current?.open !== true) close();
+      }}
       onPointerDown={(event) => {
         if (event.target === element.current) close();
       }}
