@@ -7,6 +7,11 @@ import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
 export interface ChatMessage {
   role: "system" | "developer" | "user" | "assistant";
   content: string | { type: "text"; text: string }[];
+  /**
+   * Extension: what the model thought before this answer. The chat template decides whether it is shown to
+   * the model again.
+   */
+  reasoning_content?: string | null;
 }
 
 /**
@@ -26,6 +31,11 @@ export interface ChatCompletionCreateParams {
   max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
   max_completion_tokens?: number | null;
+  /**
+   * Most tokens that the model may think; then its thinking is ended, and it answers. 0 means no thinking.
+   * Default: no limit. For chat templates that know reasoning, as vLLM's parameter of this name.
+   */
+  thinking_token_budget?: number | null;
   /** 0 (always the likeliest token) to 2. Default 1. */
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */

@@ -61,9 +61,9 @@ export interface EngineOptions extends SourceOptions {
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /**
-   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A
-   * page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
-   * damaged.
+   * Called once the files' headers say that the model runs, before memory for it is taken; loading waits for
+   * it. A page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
+   * damaged or not supported.
    */
   onHeader?: () => void | Promise<void>;
   /** Stops loading; what has been downloaded is kept. */
@@ -88,6 +88,8 @@ export interface ModelInfo {
   vocabSize: number;
   /** Weights in the file. */
   tensorBytes: number;
+  /** Of weights, what is read for each token of an answer: of experts, only those in use. */
+  bytesPerToken: number;
   /** All GPU buffers. */
   gpuBytes: number;
   /** The KV cache, included in `gpuBytes`. */
@@ -474,6 +476,7 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     trainedContextLength: info.trained_context_length,
     vocabSize: info.vocab_size,
     tensorBytes: info.tensor_bytes,
+    bytesPerToken: info.bytes_per_token,
     gpuBytes: info.gpu_bytes,
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,

@@ -1,7 +1,7 @@
 /** Checks chat completion parameters and turns them into the runtime's request. */
 import type { ChatCompletionCreateParams, Grammar, ResponseFormat } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
-import type { RuntimeRequest } from "./runtime.js";
+import type { RuntimeMessage, RuntimeRequest } from "./runtime.js";
 
 const USED = [
   "messages",
@@ -10,6 +10,7 @@ const USED = [
   "stream_options",
   "max_tokens",
   "max_completion_tokens",
+  "thinking_token_budget",
   "temperature",
   "top_p",
   "top_k",
@@ -88,6 +89,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
   return defined({
     messages: messages(given["messages"]),
     max_tokens: maxTokens ?? null,
+    thinking_token_budget: integer(given, "thinking_token_budget", 0),
     temperature: number(given, "temperature", 0, 2) ?? 1,
     top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
     top_k: integer(given, "top_k", 0),
@@ -182,7 +184,7 @@ function grammarOf(value: unknown): Grammar | undefined {
   );
 }
 
-function messages(value: unknown): { role: string; content: string }[] {
+function messages(value: unknown): RuntimeMessage[] {
   if (!Array.isArray(value) || value.length === 0)
     throw new InvalidRequestError("`messages` must be a list with at least one message.", "messages");
   return value.map((item: unknown, index) => {
@@ -194,7 +196,14 @@ function messages(value: unknown): { role: string; content: string }[] {
         `\`${at}.role\` must be one of ${[...ROLES.keys()].join(", ")}.`,
         `${at}.role`,
       );
-    return { role, content: content(message["content"], `${at}.content`) };
+    const { reasoning_content: reasoning } = message;
+    if (reasoning != null && typeof reasoning !== "string")
+      throw new InvalidRequestError(`\`${at}.reasoning_content\` must be a text.`, `${at}.reasoning_content`);
+    return {
+      role,
+      content: content(message["content"], `${at}.content`),
+      ...(reasoning && { reasoning_content: wellFormed(reasoning) }),
+    };
   });
 }
 

@@ -34,7 +34,9 @@ export interface Runtime {
    * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
    */
   push_header(file: number, bytes: Uint8Array): number;
-  /** After all headers: builds the graph and allocates buffers. `RuntimeModelInfo` as JSON. */
+  /** After all headers: checks the model, and takes no memory for it on the device. */
+  check(): void;
+  /** After that: allocates buffers. `RuntimeModelInfo` as JSON. */
   prepare(): Promise<string>;
   /** Every byte of each file in order, from offset 0. */
   push_data(file: number, bytes: Uint8Array): Promise<void>;
@@ -101,6 +103,8 @@ export interface RuntimeModelInfo {
   trained_context_length: number;
   vocab_size: number;
   tensor_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
@@ -133,6 +137,8 @@ export interface RuntimeInspection {
   trained_context_length: number;
   tensor_bytes: number;
   weight_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   kv_bytes: number;
   has_chat_template: boolean;
   license: string | null;
@@ -154,11 +160,19 @@ export interface RuntimeAdapterUse {
   scale: number;
 }
 
+/** One message of a conversation. */
+export interface RuntimeMessage {
+  role: string;
+  content: string;
+  reasoning_content?: string;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
-  messages?: { role: string; content: string }[];
+  messages?: RuntimeMessage[];
   prompt?: string;
   max_tokens: number | null;
+  thinking_token_budget?: number;
   temperature: number;
   top_p: number;
   top_k?: number;

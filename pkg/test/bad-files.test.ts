@@ -88,7 +88,7 @@ test("a web page of unknown length, or in place of a file of known length, is ca
   await assert.rejects(load(fakeEnv(), [remote(server)]), /but a web page/);
 });
 
-for (const step of ["header", "prepare", "data", "finish"])
+for (const step of ["header", "check", "prepare", "data", "finish"])
   test(`a file that is found damaged (${step}) does not stay, and the next load asks again`, async (t) => {
     const server = await serve(t, { body: randomBytes(SIZE, 4) });
     const env = fakeEnv();
@@ -118,7 +118,7 @@ test("a model that cannot run stays, but the next load asks whether there is ano
   const server = await serve(t, { body: randomBytes(SIZE, 5), etag: '"one"' });
   const env = fakeEnv();
   await load(env, [remote(server)]);
-  await assert.rejects(load(env, [remote(server)], refusing("prepare", "unsupported_feature")), /refused/);
+  await assert.rejects(load(env, [remote(server)], refusing("check", "unsupported_feature")), /refused/);
   assert.equal((await env.store?.models())?.[0]?.complete, true);
   server.log.length = 0;
   await assert.rejects(load(env, [remote(server)], refusing("prepare", "unsupported_feature")), /refused/);

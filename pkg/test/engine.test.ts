@@ -8,6 +8,7 @@ import {
   DeviceLostError,
   InternalError,
   InvalidRequestError,
+  UnsupportedModelError,
 } from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { FakeWorker, engineWith } from "./fake-worker.js";
@@ -362,7 +363,7 @@ test("memory is taken once the page has made room, and after the header was foun
     await new Promise((resolve) => setTimeout(resolve, 20));
     steps.push("room");
   });
-  assert.deepEqual(steps, ["header", "asked", "room", "prepare", "data", "finish"]);
+  assert.deepEqual(steps, ["header", "check", "asked", "room", "prepare", "data", "finish"]);
 
   let asked = false;
   const damaged = () => {
@@ -371,6 +372,14 @@ test("memory is taken once the page has made room, and after the header was foun
   await assert.rejects(
     loading({ onLoad: damaged }, () => void (asked = true)),
     CorruptFileError,
+  );
+  // What the headers say cannot be run takes no memory either.
+  const unsupported: Script["onLoad"] = (step) => {
+    if (step === "check") throw Object.assign(new Error("no"), { code: "unsupported_feature" });
+  };
+  await assert.rejects(
+    loading({ onLoad: unsupported }, () => void (asked = true)),
+    UnsupportedModelError,
   );
   assert.equal(asked, false);
   await assert.rejects(

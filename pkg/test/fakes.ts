@@ -110,7 +110,7 @@ export interface Script {
   /** Sees the options of each load. */
   onBegin?: (options: object) => void;
   /** Called with the step of loading that begins; throws what the runtime would. */
-  onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
+  onLoad?: (step: "header" | "check" | "prepare" | "data" | "finish") => void;
   /** Sees the bytes that an inspector gets. */
   onHeader?: (file: number, bytes: Uint8Array) => void;
   /** What an inspector says otherwise. */
@@ -172,6 +172,10 @@ export class FakeRuntime implements Runtime {
     return Math.max(0, (this.script.header ?? 1) - (this.#headers[file] ?? 0));
   }
 
+  check(): void {
+    this.script.onLoad?.("check");
+  }
+
   async prepare(): Promise<string> {
     this.script.onLoad?.("prepare");
     return JSON.stringify({
@@ -183,6 +187,7 @@ export class FakeRuntime implements Runtime {
       trained_context_length: 8,
       vocab_size: 8,
       tensor_bytes: 8,
+      bytes_per_token: 6,
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
@@ -297,6 +302,7 @@ export function fakeInspector(script: Script = {}): new (sizes: Float64Array) =>
         trained_context_length: 8192,
         tensor_bytes: 5e8,
         weight_bytes: 5e8,
+        bytes_per_token: 4e8,
         kv_bytes: (context_length ?? 4096) * 1000,
         has_chat_template: true,
         license: null,

@@ -71,7 +71,10 @@ test("an address is inspected by its first bytes, and nothing is stored", async 
     [said.name, said.architecture, said.parameters, said.size, said.trainedContextLength],
     ["Fake", "llama", 1e9, SIZE, 8192],
   );
-  assert.deepEqual([said.contextLength, said.weightBytes, said.kvBytes], [2000, 5e8, 2e6]);
+  assert.deepEqual(
+    [said.contextLength, said.weightBytes, said.bytesPerToken, said.kvBytes],
+    [2000, 5e8, 4e8, 2e6],
+  );
   assert.deepEqual([said.runsOn, said.fit, said.problem, said.repository], ["webgpu", "fits", null, null]);
   assert.ok(bytes().length >= HEADER && bytes().length < SHARD_SIZE, String(bytes().length));
   assert.deepEqual(bytes(), body.subarray(0, bytes().length));

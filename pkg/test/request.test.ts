@@ -160,6 +160,11 @@ test("a wrong field is named", () => {
     [{ messages, stream: 1 }, "stream"],
     [{ messages, stream_options: {} }, "stream_options"],
     [{ messages, reasoning_effort: 1 }, "reasoning_effort"],
+    [{ messages, thinking_token_budget: -1 }, "thinking_token_budget"],
+    [
+      { messages: [{ role: "assistant", content: "a", reasoning_content: 1 }] },
+      "messages[0].reasoning_content",
+    ],
     [{ messages, chat_template_kwargs: [] }, "chat_template_kwargs"],
     [{ messages, temprature: 1 }, "temprature"],
   ];
@@ -180,6 +185,22 @@ test("variables go to the chat template", () => {
       reasoning_effort: "low",
     },
   );
+});
+
+test("earlier thoughts and the budget of the next ones go to the runtime", () => {
+  const turns = [
+    { role: "user", content: "a" },
+    { role: "assistant", content: "b", reasoning_content: "Hm \ud83d" },
+    { role: "user", content: "c", reasoning_content: null },
+  ];
+  const request = convert({ messages: turns, thinking_token_budget: 0 });
+  assert.equal(request.thinking_token_budget, 0);
+  assert.deepEqual(request.messages, [
+    { role: "user", content: "a" },
+    { role: "assistant", content: "b", reasoning_content: "Hm \ufffd" },
+    { role: "user", content: "c" },
+  ]);
+  assert.ok(!("thinking_token_budget" in convert({ messages, thinking_token_budget: null })));
 });
 
 test("constraints go to the runtime", () => {

@@ -79,7 +79,12 @@ impl Runtime {
         self.loading.as_mut().ok_or_else(no_model)?.push_header(file, bytes).map_err(thrown)
     }
 
-    /// When all headers are complete: checks the model and allocates its memory. Returns what it is, as JSON.
+    /// When all headers are complete: checks the model, and takes no memory for it on the device.
+    pub fn check(&mut self) -> Result<(), JsValue> {
+        self.loading.as_mut().ok_or_else(no_model)?.check().map_err(thrown)
+    }
+
+    /// After that: allocates the model's memory. Returns what it is, as JSON.
     pub async fn prepare(&mut self) -> Result<String, JsValue> {
         let loading = self.loading.as_mut().ok_or_else(no_model)?;
         json(loading.prepare(&self.device).await.map_err(thrown)?)

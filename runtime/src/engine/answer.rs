@@ -31,8 +31,18 @@ pub(super) struct Answer {
     stop: StopMatcher,
     /// Where the template knows reasoning.
     separator: Option<Separator>,
+    budget: Option<Budget>,
     started: Instant,
     first_token: Option<Instant>,
+}
+
+/// How much an answer may reason.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    /// Tokens of reasoning that are left.
+    pub left: usize,
+    /// What then ends the reasoning.
+    pub ending: Vec<u32>,
 }
 
 /// What an answer depends on besides the request.
@@ -51,11 +61,14 @@ pub(super) struct Beginning<'a> {
     pub grammar: Option<Grammar>,
     /// How the answer marks its reasoning.
     pub format: Option<Format>,
+    /// If there is one, how much it may reason.
+    pub budget: Option<Budget>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format } = beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, mut budget } =
+            beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
@@ -70,6 +83,7 @@ impl Answer {
         let mut separator = format.map(|format| Separator::after(format, tokenizer, prompt));
         for &id in &request.continue_ids {
             sampler.accept(id, spell);
+            spend(budget.as_mut(), separator.as_ref());
             // The text of these tokens has been given out before.
             let (text, _) = stop.push(&text_of(id, tokenizer, &mut detokenizer, separator.as_ref()));
             separated(separator.as_mut(), text);
@@ -89,6 +103,7 @@ impl Answer {
             detokenizer,
             stop,
             separator,
+            budget,
             started: Instant::now(),
             first_token: None,
         }
@@ -108,9 +123,26 @@ impl Answer {
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
-        let is_known = self.ahead == 0 || (self.grammar.is_none() && !self.sampler.is_by_host());
+        let may_run_ahead =
+            self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
+        let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known
+    }
+
+    /// Whether the reasoning's budget may be spent after so many more tokens.
+    fn may_end_reasoning_after(&self, n: usize) -> bool {
+        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return false };
+        let may_reason = separator.is_in_reasoning() || separator.is_undecided() || self.last.is_none();
+        may_reason && budget.left <= n
+    }
+
+    /// The tokens that end the reasoning, if its budget is spent.
+    fn end_of_reasoning(&self) -> Vec<u32> {
+        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return Vec::new() };
+        // Steps under way have no room for other tokens, and a character is not cut.
+        let is_due = budget.left == 0 && self.ahead == 0 && self.detokenizer.is_at_boundary();
+        if is_due && separator.is_in_reasoning() { budget.ending.clone() } else { Vec::new() }
     }
 
     /// The answer's last token; none while a step that chooses it is under way.
@@ -146,8 +178,8 @@ impl Answer {
         self.first_token.is_none().then_some(Progress::Prefill { done, total })
     }
 
-    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about. `room` is how
-    /// many more the context has room for. Tells whether there were such tokens: they are then fed like a
+    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about or that end the
+    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens: they are then fed like a
     /// prompt.
     pub fn take(
         &mut self,
@@ -162,8 +194,13 @@ impl Answer {
             return Err(GrammarError::Token(id));
         }
         self.append(id, tokenizer, room == 0, dispatches, events)?;
-        let Some(grammar) = self.grammar.as_mut().filter(|_| !has_ended(events)) else { return Ok(false) };
-        let forced = grammar.forced();
+        if has_ended(events) {
+            return Ok(false);
+        }
+        let forced = match &mut self.grammar {
+            Some(grammar) => grammar.forced(),
+            None => self.end_of_reasoning(),
+        };
         for (i, &id) in forced.iter().enumerate() {
             self.append(id, tokenizer, room == i + 1, dispatches, events)?;
             if has_ended(events) {
@@ -193,6 +230,7 @@ impl Answer {
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.completion_tokens += 1;
         self.last = Some(id);
+        spend(self.budget.as_mut(), self.separator.as_ref());
         let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
         let mut is_complete = false;
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_end) {
@@ -288,6 +326,13 @@ fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
     match separator {
         Some(separator) => separator.push(&text),
         None => Parts { content: text, ..Parts::default() },
+    }
+}
+
+/// Counts a token that follows what the separator has read.
+fn spend(budget: Option<&mut Budget>, separator: Option<&Separator>) {
+    if let Some(budget) = budget.filter(|_| separator.is_some_and(Separator::is_in_reasoning)) {
+        budget.left = budget.left.saturating_sub(1);
     }
 }
 

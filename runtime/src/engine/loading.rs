@@ -7,7 +7,7 @@ use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
-use crate::load::{FileLoader, formats};
+use crate::load::{FileLoader, bytes_per_token, formats};
 use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
 use crate::text::{ChatTemplate, Tokenizer};
@@ -50,6 +50,8 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Bytes of its tensors in the file.
     pub tensor_bytes: u64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: u64,
     /// Bytes of all its buffers on the GPU, the KV pool included; 0 on the CPU.
     pub gpu_bytes: u64,
     /// Bytes of the KV pool.
@@ -101,6 +103,7 @@ pub struct Loading<D: Device> {
     options: LoadOptions,
     sizes: Vec<u64>,
     headers: Headers,
+    checked: Option<(Vec<Header>, Checked)>,
     prepared: Option<Prepared<D>>,
     /// The file whose data comes next.
     file: usize,
@@ -162,6 +165,7 @@ impl<D: Device> Loading<D> {
             options,
             sizes: sizes.to_vec(),
             headers: Headers::new(sizes),
+            checked: None,
             prepared: None,
             file: 0,
             queued: 0,
@@ -175,12 +179,27 @@ impl<D: Device> Loading<D> {
         self.headers.push(file, bytes)
     }
 
-    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the
-    /// device.
-    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+    /// When all headers are complete: checks the model. Takes nothing of a device, so that another model can
+    /// stay there until this one is known to run.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.checked = Some(self.check_headers()?);
+        Ok(())
+    }
+
+    fn check_headers(&mut self) -> Result<(Vec<Header>, Checked), Error> {
         let mut headers = self.headers.finish()?;
+        let checked = check(&mut headers, &self.options)?;
+        Ok((headers, checked))
+    }
+
+    /// After that, or in place of it: builds the graph and allocates its buffers on the device.
+    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+        let (headers, checked) = match self.checked.take() {
+            Some(checked) => checked,
+            None => self.check_headers()?,
+        };
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
-            check(&mut headers, &self.options)?;
+            checked;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
@@ -197,6 +216,7 @@ impl<D: Device> Loading<D> {
         let info = ModelInfo {
             context_length,
             gpu_bytes: model.gpu_bytes(),
+            bytes_per_token: bytes_per_token(&graph, &formats),
             kv_bytes: model.kv_bytes(),
             has_chat_template,
             vocab_size: tokenizer.vocab_size(),
@@ -319,6 +339,7 @@ fn describe(headers: &[Header], config: &Config) -> ModelInfo {
         trained_context_length: config.context_length,
         vocab_size: config.n_vocab,
         tensor_bytes: tensors().map(|t| t.n_bytes).sum(),
+        bytes_per_token: 0,
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,

@@ -35,10 +35,10 @@ pub use sampler::Sampling;
 
 use crate::graph::Output;
 use crate::text::grammar::{Grammar, GrammarError, Grammars};
-use crate::text::response::Format;
+use crate::text::response::{Format, Separator};
 use crate::text::{ChatTemplate, Tokenizer};
 use adapters::Adapters;
-use answer::{Answer, Beginning};
+use answer::{Answer, Beginning, Budget};
 use scheduler::{Scheduler, UnderWay};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -83,7 +83,7 @@ impl<D: Device> Engine<D> {
     }
 
     /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
-    pub fn start(&mut self, request: Request) -> Result<Started, Error> {
+    pub fn start(&mut self, mut request: Request) -> Result<Started, Error> {
         request.sampling.check()?;
         let n_vocab = self.info.vocab_size;
         if let Some(id) = request.sampling.logit_bias.keys().find(|id| **id as usize >= n_vocab) {
@@ -93,6 +93,13 @@ impl<D: Device> Engine<D> {
         let mut ids = self.prompt_ids(&request)?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
+        let budget = self.budget(&request)?;
+        if let (Some(Budget { left: 0, ending }), Some(format)) = (&budget, self.format)
+            && Separator::after(format, &self.tokenizer, &ids).is_in_reasoning()
+        {
+            // The prompt has opened a reasoning that must be empty.
+            request.continue_ids.splice(0..0, ending.iter().copied());
+        }
         ids.extend_from_slice(&request.continue_ids);
         if ids.is_empty() {
             return Err(Error::InvalidRequest("the prompt is empty".into()));
@@ -112,7 +119,7 @@ impl<D: Device> Engine<D> {
         let (tokenizer, format) = (&self.tokenizer, self.format);
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format },
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format, budget },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -137,6 +144,18 @@ impl<D: Device> Engine<D> {
         }
         grammar.prepare()?;
         Ok(Some(grammar))
+    }
+
+    /// How much the answer may reason; none: as much as it likes. What a constraint allows is content.
+    fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
+        let (Some(left), Some(format)) = (request.thinking_token_budget, self.format) else {
+            return Ok(None);
+        };
+        let is_free = request.grammar.is_none() && request.response_format == ResponseFormat::Text;
+        if !is_free || request.messages.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Budget { left, ending: self.tokenizer.encode_middle(&format.ending())? }))
     }
 
     fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {

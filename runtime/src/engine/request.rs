@@ -21,6 +21,9 @@ pub struct Request {
     pub prompt: Option<String>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
+    /// Tokens of reasoning at most, after which it is ended and the model answers; default: no limit. Only
+    /// for templates that know reasoning.
+    pub thinking_token_budget: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.

@@ -18,8 +18,9 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 30] = [
+const TAKEN: [&str; 31] = [
     "max_tokens",
+    "thinking_token_budget",
     "temperature",
     "dynatemp_range",
     "dynatemp_exponent",

@@ -57,6 +57,17 @@ impl Format {
         [self.open, self.close].into_iter().chain(self.dropped.iter().copied())
     }
 
+    /// What ends the reasoning and begins the content.
+    pub fn ending(&self) -> String {
+        // After its thoughts, gpt-oss begins a message of another kind.
+        let opens_content = |marker: &&&str| marker.contains("final");
+        let begins: &[&str] = match self.dropped.iter().find(opens_content) {
+            Some(content) => &["<|start|>assistant", content],
+            None => &[],
+        };
+        [&[self.close], begins].concat().concat()
+    }
+
     /// Whether a prompt has opened the reasoning.
     fn is_opened_by(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open)
@@ -104,6 +115,16 @@ impl Separator {
             })
             .collect();
         Self::new(format, &String::from_utf8_lossy(&bytes))
+    }
+
+    /// Whether what comes next is reasoning.
+    pub fn is_in_reasoning(&self) -> bool {
+        self.in_reasoning
+    }
+
+    /// Whether a marker may have begun.
+    pub fn is_undecided(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// The spelling of a control token that belongs to a marker. Others have no text.

@@ -91,3 +91,18 @@ fn reasoning_that_never_ends_is_reasoning() {
     let expected = ("Hm. </thi".to_string(), String::new());
     assert_eq!(separated("<think></think>", "<think>", &[b"Hm. </thi"]), expected);
 }
+
+/// Whatever the format, what follows its ending is content.
+#[test]
+fn an_ending_begins_the_content() {
+    for (template, prompt, ..) in STREAMS {
+        let format = Format::of(template).unwrap();
+        let mut separator = Separator::new(format, prompt);
+        separator.push(format.open);
+        assert!(separator.is_in_reasoning(), "{template}");
+        let ended = separator.push(&format!("Hm{}", format.ending()));
+        assert_eq!((ended.reasoning.as_str(), ended.content.as_str()), ("Hm", ""), "{template}");
+        assert!(!separator.is_in_reasoning() && !separator.is_undecided(), "{template}");
+        assert_eq!(separator.push("4").content, "4", "{template}");
+    }
+}
