@@ -19,6 +19,7 @@ mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+mod tools;
 
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;
@@ -27,15 +28,15 @@ pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
-    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat,
-    SequenceId, Started, Timings, Usage, Variables, read_json,
+    AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request,
+    ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
 use crate::graph::Output;
 use crate::text::grammar::{Grammar, GrammarError, Grammars};
-use crate::text::response::Format;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::response::{Format, Tools};
+use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning};
 use scheduler::{Scheduler, UnderWay};
@@ -51,7 +52,9 @@ pub struct Engine<D: Device> {
     grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
     /// How its answers mark their reasoning.
-    format: Option<Format>,
+    format: Format,
+    /// How its template handles tools; none without a template.
+    tool_use: Option<ToolUse>,
     info: ModelInfo,
     scheduler: Scheduler,
     adapters: Adapters,
@@ -89,7 +92,8 @@ impl<D: Device> Engine<D> {
             let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
             return Err(Error::InvalidRequest(message));
         }
-        let mut ids = self.prompt_ids(&request)?;
+        let tools = request.callable()?;
+        let mut ids = self.prompt_ids(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
         ids.extend_from_slice(&request.continue_ids);
@@ -100,7 +104,7 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
-        let grammar = self.grammar(&request)?;
+        let grammar = self.grammar(&request, tools.as_ref(), &ids[..prompt_tokens])?;
         let uses = self.uses(&request)?;
         self.scheduler.check_free()?;
         let set = self.set_of(&uses)?;
@@ -108,10 +112,11 @@ impl<D: Device> Engine<D> {
         let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let (tokenizer, format) = (&self.tokenizer, self.format);
+        let format = self.format_of(&request, tools.as_ref());
+        let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format },
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format, tools },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -119,8 +124,13 @@ impl<D: Device> Engine<D> {
     }
 
     /// What the answer must be, after the tokens that it already has.
-    fn grammar(&mut self, request: &Request) -> Result<Option<Grammar>, Error> {
-        let Some(constraint) = request.constraint()? else { return Ok(None) };
+    fn grammar(
+        &mut self,
+        request: &Request,
+        tools: Option<&Tools>,
+        prompt: &[u32],
+    ) -> Result<Option<Grammar>, Error> {
+        let Some(constraint) = self.constraint(request, tools, prompt)? else { return Ok(None) };
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&self.tokenizer)?,
@@ -138,16 +148,9 @@ impl<D: Device> Engine<D> {
         Ok(Some(grammar))
     }
 
-    fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
+    fn prompt_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
         match (&request.messages, &request.prompt) {
-            (Some(messages), None) => {
-                let template = self.template.as_ref().ok_or_else(|| {
-                    Error::InvalidRequest(
-                        "this is a base model without a chat template: give it a raw `prompt`".into(),
-                    )
-                })?;
-                Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
-            }
+            (Some(_), None) => self.chat_ids(request, has_tools),
             (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
         }

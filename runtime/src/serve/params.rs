@@ -18,7 +18,7 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 30] = [
+const TAKEN: [&str; 33] = [
     "max_tokens",
     "temperature",
     "dynatemp_range",
@@ -47,6 +47,9 @@ const TAKEN: [&str; 30] = [
     "response_format",
     "grammar",
     "chat_template_kwargs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
     "messages",
     "prompt",
 ];
@@ -213,7 +216,6 @@ fn stops(value: Value) -> Result<Value, ApiError> {
 fn is_default(name: &str, value: &Value) -> bool {
     match name {
         "logprobs" => value == &Value::Bool(false),
-        "tools" => value.as_array().is_some_and(Vec::is_empty),
         _ => false,
     }
 }
