@@ -26,7 +26,13 @@ import {
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
+import type {
+  RuntimeCallDelta,
+  RuntimeEnd,
+  RuntimeEvent,
+  RuntimeModelInfo,
+  RuntimeRequest,
+} from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
 
@@ -95,6 +101,8 @@ export interface ModelInfo {
   /** The KV cache, included in `gpuBytes`. */
   kvBytes: number;
   hasChatTemplate: boolean;
+  /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
+  tools: "template" | "built-in" | null;
   license: string | null;
   /** What was odd in the file and has been put right, in sentences. */
   warnings: string[];
@@ -337,6 +345,7 @@ class WorkerEngine implements Engine {
     const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let reasoning = "";
+    const calls: RuntimeCallDelta[] = [];
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
       this.#generate(request, signal, (event) => {
@@ -344,12 +353,13 @@ class WorkerEngine implements Engine {
         else {
           text += event.text;
           reasoning += event.reasoning ?? "";
+          calls.push(...(event.calls ?? []));
         }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, end);
+    return answer.whole(text, reasoning, calls, end);
   }
 
   async #streamed(
@@ -480,6 +490,7 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     gpuBytes: info.gpu_bytes,
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
+    tools: info.tools,
     license: info.license,
     warnings: info.warnings,
   };

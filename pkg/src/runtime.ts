@@ -2,7 +2,7 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
-import type { Grammar, ResponseFormat } from "./chat.js";
+import type { ChatTool, ChatToolCall, ChatToolChoice, Grammar, ResponseFormat } from "./chat.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -108,6 +108,8 @@ export interface RuntimeModelInfo {
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
+  /** Who tells the model about tools; null without a chat template. */
+  tools: "template" | "built-in" | null;
   license: string | null;
   warnings: string[];
 }
@@ -160,16 +162,22 @@ export interface RuntimeAdapterUse {
   scale: number;
 }
 
-/** One message of a conversation. */
+/** A message of a conversation. */
 export interface RuntimeMessage {
   role: string;
-  content: string;
+  content: string | null;
   reasoning_content?: string;
+  tool_calls?: ChatToolCall[];
+  tool_call_id?: string;
+  name?: string;
 }
 
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
   messages?: RuntimeMessage[];
+  tools?: ChatTool[];
+  tool_choice?: ChatToolChoice;
+  parallel_tool_calls?: boolean;
   prompt?: string;
   max_tokens: number | null;
   thinking_token_budget?: number;
@@ -223,8 +231,15 @@ export interface RuntimeUsage {
 /** JSON of `next()`. */
 export type RuntimeEvent =
   | { type: "prefill"; done: number; total: number }
-  | { type: "token"; id: number; text: string; reasoning?: string }
+  | { type: "token"; id: number; text: string; reasoning?: string; calls?: RuntimeCallDelta[] }
   | RuntimeEnd;
+
+/** A piece of a tool call. The first piece of a call has its name. */
+export interface RuntimeCallDelta {
+  index: number;
+  name?: string;
+  arguments: string;
+}
 
 /** The last event of a generation. */
 export interface RuntimeEnd {
@@ -233,7 +248,9 @@ export interface RuntimeEnd {
   text: string;
   /** Reasoning that was held back. */
   reasoning?: string;
-  finish_reason: "stop" | "length";
+  /** Pieces of calls that were held back. */
+  calls?: RuntimeCallDelta[];
+  finish_reason: "stop" | "length" | "tool_calls";
   context_full: boolean;
   usage: RuntimeUsage;
   timings: { prefill_ms: number; decode_ms: number; dispatches_per_token: number };

@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
-import type { Bytes, Inspector, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
+import type {
+  RuntimeCallDelta,
+  Bytes,
+  Inspector,
+  Runtime,
+  RuntimeEvent,
+  RuntimeRequest,
+} from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
 
 /** Cache Storage in memory. */
@@ -119,6 +126,8 @@ export interface Script {
   tokens?: string[];
   /** Reasoning that comes with them. */
   reasoning?: string[];
+  /** Pieces of tool calls that come with them. */
+  calls?: RuntimeCallDelta[][];
   /** What it says of its kernels. */
   kernels?: string;
   /** Called before each `next`; throws what the runtime would. */
@@ -191,6 +200,7 @@ export class FakeRuntime implements Runtime {
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
+      tools: "template",
       license: null,
       warnings: [],
     });
@@ -233,13 +243,20 @@ export class FakeRuntime implements Runtime {
     const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
     const text = tokens[this.#generated] ?? "";
     const reasoning = this.script.reasoning?.[this.#generated];
+    const calls = this.script.calls?.[this.#generated];
     const event: RuntimeEvent =
       this.#generated < limit
-        ? { type: "token", id: 100 + this.#generated, text, ...(reasoning && { reasoning }) }
+        ? {
+            type: "token",
+            id: 100 + this.#generated,
+            text,
+            ...(reasoning && { reasoning }),
+            ...(calls && { calls }),
+          }
         : {
             type: "end",
-            text: "!",
-            finish_reason: limit < tokens.length ? "length" : "stop",
+            text: this.script.calls ? "" : "!",
+            finish_reason: limit < tokens.length ? "length" : this.script.calls ? "tool_calls" : "stop",
             context_full: false,
             usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },

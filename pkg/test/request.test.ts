@@ -214,3 +214,47 @@ test("constraints go to the runtime", () => {
   assert.equal(convert({ messages, response_format: { type: "text" } }).response_format, undefined);
   assert.deepEqual(convert({ messages, grammar: { regex: "a+" } }).grammar, { regex: "a+" });
 });
+
+test("tools, calls and their results arrive", () => {
+  const add = { type: "function", function: { name: "add", parameters: { type: "object" } } };
+  const call = { id: "abc", type: "function", function: { name: "add", arguments: '{"a": 1}' } };
+  const request = convert({
+    messages: [
+      ...messages,
+      { role: "assistant", content: null, tool_calls: [call] },
+      { role: "tool", tool_call_id: "abc", content: [{ type: "text", text: "2" }] },
+    ],
+    tools: [add],
+    tool_choice: { type: "function", function: { name: "add" } },
+    parallel_tool_calls: false,
+  });
+  assert.deepEqual(request.messages?.slice(1), [
+    { role: "assistant", content: "", tool_calls: [call] },
+    { role: "tool", content: "2", tool_call_id: "abc" },
+  ]);
+  assert.deepEqual(request.tools, [add]);
+  assert.deepEqual(request.tool_choice, { type: "function", function: { name: "add" } });
+  assert.equal(request.parallel_tool_calls, false);
+  // An empty list is none.
+  assert.deepEqual(convert({ messages, tools: [], tool_choice: "auto" }), convert({ messages }));
+});
+
+test("wrong tools are named", () => {
+  const add = { type: "function", function: { name: "add" } };
+  for (const [params, field] of [
+    [{ tools: {} }, "tools"],
+    [{ tools: [{ type: "custom" }] }, "tools[0].type"],
+    [{ tools: [{ type: "function" }] }, "tools[0].function"],
+    [{ tools: [add], tool_choice: "any" }, "tool_choice"],
+    [{ tool_choice: "required" }, "tool_choice"],
+    [{ tools: [add], parallel_tool_calls: 1 }, "parallel_tool_calls"],
+    [{ messages: [{ role: "tool", content: "2" }] }, "messages[0].tool_call_id"],
+    [{ messages: [{ role: "assistant", tool_calls: [{ id: "a" }] }] }, "messages[0].tool_calls[0].function"],
+    [{ messages: [{ role: "assistant", content: null }] }, "messages[0].content"],
+  ] as const)
+    assert.throws(
+      () => convert({ messages, ...params }),
+      (error) => error instanceof InvalidRequestError && error.param === field,
+      field,
+    );
+});

@@ -4,7 +4,7 @@ use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
 use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
-use crate::text::response::{Format, Parts, Separator};
+use crate::text::response::{Format, Parts, Separator, Tools};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
 use web_time::Instant;
 
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     grammar: Option<Grammar>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
-    /// Where the template knows reasoning.
+    /// Where the template knows reasoning, or tools may be called.
     separator: Option<Separator>,
     budget: Option<Budget>,
     started: Instant,
@@ -59,15 +59,17 @@ pub(super) struct Beginning<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What the answer must be, after the request's `continue_ids`.
     pub grammar: Option<Grammar>,
-    /// How the answer marks its reasoning.
-    pub format: Option<Format>,
+    /// How the answer marks its parts.
+    pub format: Format,
+    /// The tools that it may call.
+    pub tools: Tools,
     /// If there is one, how much it may reason.
     pub budget: Option<Budget>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, mut budget } =
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, tools, mut budget } =
             beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
@@ -77,10 +79,10 @@ impl Answer {
         let is_own = request.messages.is_some() && grammar.is_none();
         let mut detokenizer = if is_own { Detokenizer::new() } else { Detokenizer::continuing() };
         let mut stop = StopMatcher::new(request.stop, tokenizer);
-        // What a grammar allows is content.
-        let format = format.filter(|_| is_own);
         let prompt = ids.get(..prompt_tokens).unwrap_or_default();
-        let mut separator = format.map(|format| Separator::after(format, tokenizer, prompt));
+        let is_single = request.parallel_tool_calls == Some(false);
+        let mut separator = (format != Format::default())
+            .then(|| Separator::after(format, tokenizer, prompt).with_tools(tools.into(), is_single));
         for &id in &request.continue_ids {
             sampler.accept(id, spell);
             spend(budget.as_mut(), separator.as_ref());
@@ -273,8 +275,12 @@ impl Answer {
             text.push_str(&self.stop.flush());
             return self.end(text, FinishReason::Length, context_full, dispatches);
         }
-        let Parts { content, reasoning } = separated(self.separator.as_mut(), text);
-        Progress::Token { id, text: content, reasoning }
+        let parts = separated(self.separator.as_mut(), text);
+        if self.separator.as_ref().is_some_and(Separator::is_complete) {
+            return self.end_with(parts, FinishReason::Stop, false, dispatches);
+        }
+        let Parts { content, reasoning, calls } = parts;
+        Progress::Token { id, text: content, reasoning, calls }
     }
 
     fn end(
@@ -284,14 +290,28 @@ impl Answer {
         context_full: bool,
         dispatches: usize,
     ) -> Progress {
+        let parts = separated(self.separator.as_mut(), text);
+        self.end_with(parts, finish_reason, context_full, dispatches)
+    }
+
+    fn end_with(
+        &mut self,
+        mut parts: Parts,
+        finish_reason: FinishReason,
+        context_full: bool,
+        dispatches: usize,
+    ) -> Progress {
         let first = self.first_token.unwrap_or(self.started);
-        let mut parts = separated(self.separator.as_mut(), text);
-        let held = self.separator.as_mut().map(Separator::flush).unwrap_or_default();
-        parts.content.push_str(&held.content);
-        parts.reasoning.push_str(&held.reasoning);
+        parts.append(self.separator.as_mut().map(Separator::flush).unwrap_or_default());
+        let has_calls = self.separator.as_ref().is_some_and(|separator| separator.n_calls() > 0);
+        let finish_reason = match finish_reason {
+            FinishReason::Stop if has_calls => FinishReason::ToolCalls,
+            other => other,
+        };
         Progress::End {
             text: parts.content,
             reasoning: parts.reasoning,
+            calls: parts.calls,
             finish_reason,
             context_full,
             usage: Usage {

@@ -10,7 +10,7 @@ use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};
 use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, ToolPrompt, ToolUse};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct ModelInfo {
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
     pub has_chat_template: bool,
+    /// Who tells the model about tools; none without a chat template.
+    pub tools: Option<ToolPrompt>,
     /// `general.license`.
     pub license: Option<String>,
     /// What was odd in the file and has been put right, in sentences.
@@ -115,6 +117,7 @@ struct Prepared<D: Device> {
     model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    tool_use: Option<ToolUse>,
     info: ModelInfo,
     loaders: VecDeque<FileLoader>,
 }
@@ -213,7 +216,9 @@ impl<D: Device> Loading<D> {
         model.warm_up()?;
 
         let info = describe(&headers, &config);
+        let tool_use = template.as_ref().map(ChatTemplate::tool_use);
         let info = ModelInfo {
+            tools: tool_use.as_ref().map(|tool_use| tool_use.prompt),
             context_length,
             gpu_bytes: model.gpu_bytes(),
             bytes_per_token: bytes_per_token(&graph, &formats),
@@ -225,7 +230,7 @@ impl<D: Device> Loading<D> {
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { model, tokenizer, template, info, loaders };
+        let prepared = Prepared { model, tokenizer, template, tool_use, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
@@ -259,7 +264,8 @@ impl<D: Device> Loading<D> {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
-            format: prepared.template.as_ref().and_then(ChatTemplate::format),
+            format: prepared.template.as_ref().map(ChatTemplate::format).unwrap_or_default(),
+            tool_use: prepared.tool_use,
             template: prepared.template,
             info: prepared.info,
             adapters: Adapters::default(),
@@ -343,6 +349,7 @@ fn describe(headers: &[Header], config: &Config) -> ModelInfo {
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,
+        tools: None,
         license: text("general.license").map(str::to_string),
         warnings: Vec::new(),
     }

@@ -20,6 +20,7 @@ mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+mod tools;
 
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;
@@ -28,15 +29,15 @@ pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
-    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat,
-    SequenceId, Started, Timings, Usage, Variables, read_json,
+    AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request,
+    ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
 use crate::graph::Output;
 use crate::text::grammar::{Grammar, GrammarError, Grammars};
-use crate::text::response::{Format, Separator};
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::response::{Format, Tools};
+use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
 use scheduler::{Scheduler, UnderWay};
@@ -52,7 +53,9 @@ pub struct Engine<D: Device> {
     grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
     /// How its answers mark their reasoning.
-    format: Option<Format>,
+    format: Format,
+    /// How its template handles tools; none without a template.
+    tool_use: Option<ToolUse>,
     info: ModelInfo,
     scheduler: Scheduler,
     adapters: Adapters,
@@ -90,12 +93,13 @@ impl<D: Device> Engine<D> {
             let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
             return Err(Error::InvalidRequest(message));
         }
-        let mut ids = self.prompt_ids(&request)?;
+        let tools = request.callable()?;
+        let mut ids = self.prompt_ids(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
-        let budget = self.budget(&request)?;
-        if let (Some(Budget { left: 0, ending }), Some(format)) = (&budget, self.format)
-            && Separator::after(format, &self.tokenizer, &ids).is_in_reasoning()
+        let budget = self.budget(&request, tools.as_ref(), &ids)?;
+        if let Some(Budget { left: 0, ending }) = &budget
+            && self.format.opens_reasoning(&self.tokenizer, &ids)
         {
             // The prompt has opened a reasoning that must be empty.
             request.continue_ids.splice(0..0, ending.iter().copied());
@@ -108,7 +112,7 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
-        let grammar = self.grammar(&request)?;
+        let grammar = self.grammar(&request, tools.as_ref(), &ids[..prompt_tokens])?;
         let uses = self.uses(&request)?;
         self.scheduler.check_free()?;
         let set = self.set_of(&uses)?;
@@ -116,10 +120,22 @@ impl<D: Device> Engine<D> {
         let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let (tokenizer, format) = (&self.tokenizer, self.format);
+        let format = self.format_of(&request, tools.as_ref());
+        let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format, budget },
+            Beginning {
+                id,
+                ids: &ids,
+                prompt_tokens,
+                cached,
+                seed,
+                tokenizer,
+                grammar,
+                format,
+                tools,
+                budget,
+            },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -127,8 +143,13 @@ impl<D: Device> Engine<D> {
     }
 
     /// What the answer must be, after the tokens that it already has.
-    fn grammar(&mut self, request: &Request) -> Result<Option<Grammar>, Error> {
-        let Some(constraint) = request.constraint()? else { return Ok(None) };
+    fn grammar(
+        &mut self,
+        request: &Request,
+        tools: Option<&Tools>,
+        prompt: &[u32],
+    ) -> Result<Option<Grammar>, Error> {
+        let Some(constraint) = self.constraint(request, tools, prompt)? else { return Ok(None) };
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&self.tokenizer)?,
@@ -147,29 +168,24 @@ impl<D: Device> Engine<D> {
     }
 
     /// How much the answer may reason; none: as much as it likes. What a constraint allows is content.
-    fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
-        let (Some(left), Some(format)) = (request.thinking_token_budget, self.format) else {
+    fn budget(
+        &self,
+        request: &Request,
+        tools: Option<&Tools>,
+        prompt: &[u32],
+    ) -> Result<Option<Budget>, Error> {
+        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, self.format.reasoning) else {
             return Ok(None);
         };
-        let is_free = request.grammar.is_none() && request.response_format == ResponseFormat::Text;
-        if !is_free || request.messages.is_none() {
+        if request.messages.is_none() || self.constraint(request, tools, prompt)?.is_some() {
             return Ok(None);
         }
-        Ok(Some(Budget { left, ending: self.tokenizer.encode_middle(&format.ending())? }))
+        Ok(Some(Budget { left, ending: self.tokenizer.encode_middle(&reasoning.ending())? }))
     }
 
-    fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
+    fn prompt_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
         match (&request.messages, &request.prompt) {
-            (Some(messages), None) => {
-                let template = self.template.as_ref().ok_or_else(|| {
-                    Error::InvalidRequest(
-                        "this is a base model without a chat template: load it with one (`template`), or give it \
-                         a raw `prompt`"
-                            .into(),
-                    )
-                })?;
-                Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
-            }
+            (Some(_), None) => self.chat_ids(request, has_tools),
             (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
         }

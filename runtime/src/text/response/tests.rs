@@ -44,9 +44,13 @@ const STREAMS: &[(&str, &str, &str, &str, &str)] = &[
     ("<|channel>thought <channel|>", "<|turn>model\n", "<|channel>thought\nA\n<channel|>B", "A", "B"),
 ];
 
+fn format(template: &str) -> Format {
+    Format { reasoning: Some(Reasoning::of(template).unwrap()), calls: None }
+}
+
 /// What a separator makes of pieces of bytes, which may end within a character.
 fn separated(template: &str, prompt: &str, pieces: &[&[u8]]) -> (String, String) {
-    let mut separator = Separator::new(Format::of(template).unwrap(), prompt);
+    let mut separator = Separator::new(format(template), prompt);
     let (mut reasoning, mut content, mut held) = (String::new(), String::new(), Vec::new());
     let mut take = |parts: Parts| {
         reasoning.push_str(&parts.reasoning);
@@ -83,7 +87,7 @@ fn text_without_reasoning_stays_as_it_is() {
     let all = (String::new(), answer.to_string());
     assert_eq!(separated("<think></think>", "assistant\n", &[answer.as_bytes()]), all);
     // A template without both markers has no format.
-    assert_eq!(Format::of("{{ '<think>' }}"), None);
+    assert_eq!(Reasoning::of("{{ '<think>' }}"), None);
 }
 
 #[test]
