@@ -5,6 +5,7 @@ import type { Answer, Ending, Message } from "../history/records";
 import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
 import { settings } from "./settings";
+import { adapterUses } from "./teach";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -90,6 +91,7 @@ export async function generate(
           temperature,
           repetition_penalty: REPETITION_PENALTY,
           max_tokens: maxTokens,
+          adapters: adapterUses(),
         },
         {
           signal,
