@@ -23,18 +23,21 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
+import { deviceInfo, modelInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type {
-  RuntimeCallDelta,
-  RuntimeEnd,
-  RuntimeEvent,
-  RuntimeModelInfo,
-  RuntimeRequest,
-} from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeEvent, RuntimeRequest } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
+import {
+  checkpointStore,
+  Teacher,
+  type TrainingMethod,
+  type Trainings,
+  type TrainOptions,
+  type TrainResult,
+} from "./training.js";
 
 /** Options of `createEngine`. */
 export interface EngineOptions extends SourceOptions {
@@ -167,6 +170,13 @@ export interface Engine {
   readonly fetch: typeof fetch;
   /** LoRA adapters, which can be loaded and used at any time. */
   readonly adapters: Adapters;
+  /**
+   * Teaches the model, on the CPU only: learns a LoRA adapter from examples or preferences over the weights
+   * that are loaded, and loads it under its name. Requests are answered in between.
+   */
+  train(options: TrainOptions): Promise<TrainResult>;
+  /** Estimates, and trainings that can go on. */
+  readonly trainings: Trainings;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
@@ -261,6 +271,7 @@ class WorkerEngine implements Engine {
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: LoadedAdapters;
+  readonly trainings: Teacher;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -288,6 +299,17 @@ class WorkerEngine implements Engine {
     this.fetch = apiFetch(this);
     const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
     this.adapters = new LoadedAdapters(this.model.name, base, call);
+    this.trainings = new Teacher({
+      model: this.model.name,
+      backend: this.device.backend,
+      call: (method, params) => this.#once(method, params),
+      store: checkpointStore,
+      adapters: this.adapters,
+    });
+  }
+
+  train(options: TrainOptions): Promise<TrainResult> {
+    return this.trainings.train(options);
   }
 
   async score(
@@ -426,6 +448,19 @@ class WorkerEngine implements Engine {
     );
   }
 
+  /** A call of a training, whose worker is not simply replaced when it is lost. */
+  #once<M extends TrainingMethod>(method: M, params: Calls[M]["params"]): Promise<Calls[M]["result"]> {
+    return this.#enqueue(undefined, async () => {
+      const link = await this.#worker(undefined);
+      try {
+        return await link.call(method, params);
+      } catch (error) {
+        if (error instanceof DeviceLostError || error instanceof WorkerLostError) link.close(error);
+        throw error;
+      }
+    });
+  }
+
   /** Runs `task` after those before it. An abort rejects at once; a task that has not started never does. */
   #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -474,47 +509,4 @@ class WorkerEngine implements Engine {
 
 function disposed(): AbortedError {
   return new AbortedError("The engine was disposed.");
-}
-
-function modelInfo(info: RuntimeModelInfo): ModelInfo {
-  return {
-    name: info.name,
-    architecture: info.architecture,
-    parameters: info.parameters,
-    quantization: info.quantization,
-    contextLength: info.context_length,
-    trainedContextLength: info.trained_context_length,
-    vocabSize: info.vocab_size,
-    tensorBytes: info.tensor_bytes,
-    bytesPerToken: info.bytes_per_token,
-    gpuBytes: info.gpu_bytes,
-    kvBytes: info.kv_bytes,
-    hasChatTemplate: info.has_chat_template,
-    tools: info.tools,
-    license: info.license,
-    warnings: info.warnings,
-  };
-}
-
-function deviceInfo({ device, reason, why }: Loaded): DeviceInfo {
-  const { name } = device;
-  if ("threads" in device) {
-    const { simd: driver, threads } = device;
-    const { kernels } = device;
-    const none = { isFallback: false, f16: false, subgroups: false, kernels, maxBufferSize: 0 };
-    return { name, backend: "cpu", reason, why, driver, ...none, threads };
-  }
-  return {
-    name,
-    backend: "webgpu",
-    reason,
-    why,
-    driver: device.driver,
-    isFallback: device.is_fallback,
-    f16: device.f16,
-    subgroups: device.subgroup_size > 0,
-    kernels: device.kernels,
-    maxBufferSize: device.max_buffer_size,
-    threads: 0,
-  };
 }

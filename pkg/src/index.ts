@@ -53,6 +53,18 @@ export type {
   ResponseWholeParams,
   Responses,
 } from "./api/responses.js";
+export type {
+  TrainingEstimate,
+  TrainingExample,
+  TrainingPlan,
+  TrainingPoint,
+  TrainingPreference,
+  TrainingSettings,
+  TrainingStep,
+  Trainings,
+  TrainOptions,
+  TrainResult,
+} from "./training.js";
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";

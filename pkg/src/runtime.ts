@@ -3,6 +3,7 @@
  * `runtime/src/web.rs`.
  */
 import type { ChatTool, ChatToolCall, ChatToolChoice, Grammar, ResponseFormat } from "./chat.js";
+import type { TrainingPoint } from "./training.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -58,6 +59,20 @@ export interface Runtime {
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
   /** Frees an adapter. */
   unload_adapter(name: string): void;
+  /** CPU builds: begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
+  begin_training?(settings_json: string, data: string): string;
+  /** The same from a checkpoint. */
+  resume_training?(checkpoint: Uint8Array): string;
+  /** Computes the next part. `RuntimeAdvance` as JSON. */
+  advance_training?(): string;
+  /** All that is needed to go on later. */
+  training_checkpoint?(): Bytes;
+  /** What has been learnt, as GGUF. */
+  trained_gguf?(): Bytes;
+  /** What has been learnt, as PEFT saves it: weights and settings. */
+  trained_peft?(base: string): [Bytes, Bytes];
+  /** Frees what training takes. */
+  end_training?(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -170,6 +185,35 @@ export interface RuntimeMessage {
   tool_calls?: ChatToolCall[];
   tool_call_id?: string;
   name?: string;
+}
+
+/** Settings of training; what is missing has the runtime's default. */
+export interface RuntimeTraining {
+  dpo: boolean;
+  rank?: number;
+  alpha?: number;
+  targets?: string[];
+  learning_rate?: number;
+  warm_up?: number;
+  schedule?: "constant" | "cosine";
+  weight_decay?: number;
+  clip?: number;
+  epochs?: number;
+  batch?: number;
+  max_tokens?: number;
+  validation?: number;
+  patience?: number;
+  seed?: number;
+  beta?: number;
+}
+
+/** JSON of `advance_training()`. */
+export interface RuntimeAdvance {
+  step: number;
+  steps: number;
+  rows: number;
+  point: TrainingPoint | null;
+  is_done: boolean;
 }
 
 /** JSON given to `start()`. */

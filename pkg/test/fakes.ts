@@ -135,6 +135,8 @@ export interface Script {
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
+  /** It is a CPU that can teach, and this sees what training does; throws what the runtime would. */
+  onTraining?: (what: string) => void;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
 }
@@ -154,6 +156,8 @@ export class FakeRuntime implements Runtime {
   constructor(readonly script: Script = {}) {}
 
   device_info(): string {
+    if (this.script.onTraining)
+      return JSON.stringify({ name: "CPU", backend: "cpu", simd: "", threads: 1, kernels: "exact" });
     return JSON.stringify({
       name: "Fake",
       backend: "webgpu",
@@ -277,6 +281,58 @@ export class FakeRuntime implements Runtime {
 
   unload_adapter(name: string): void {
     this.script.onAdapter?.("unload", name);
+  }
+
+  #step = 0;
+
+  /** Three steps, whose losses are 3, 2 and 1. */
+  #plan(): string {
+    const curve = [3, 2, 1].slice(0, this.#step).map((loss, index) => ({ step: index + 1, loss }));
+    const counts = {
+      examples: 3,
+      validation: 0,
+      refused: [],
+      epochs: 1,
+      parameters: 9,
+      tokens: 30,
+      bytes: 99,
+    };
+    return JSON.stringify({ ...counts, steps: 3, step: this.#step, curve });
+  }
+
+  begin_training(settings: string, data: string): string {
+    this.script.onTraining?.(`begin ${settings} ${data}`);
+    this.#step = 0;
+    return this.#plan();
+  }
+
+  resume_training(checkpoint: Uint8Array): string {
+    this.script.onTraining?.(`resume ${checkpoint[0]}`);
+    this.#step = checkpoint[0] ?? 0;
+    return this.#plan();
+  }
+
+  advance_training(): string {
+    this.script.onTraining?.("step");
+    this.#step += 1;
+    const point = { step: this.#step, loss: 4 - this.#step };
+    return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step === 3 });
+  }
+
+  training_checkpoint(): Bytes {
+    return Uint8Array.of(this.#step);
+  }
+
+  trained_gguf(): Bytes {
+    return Uint8Array.of(7);
+  }
+
+  trained_peft(base: string): [Bytes, Bytes] {
+    return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
+  }
+
+  end_training(): void {
+    this.script.onTraining?.("end");
   }
 
   async score(ids: Uint32Array): Promise<string> {

@@ -1,5 +1,8 @@
+import { teachEn } from "./teach-en";
+
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
+  ...teachEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",
   newChat: "New chat",

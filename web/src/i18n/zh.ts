@@ -1,7 +1,9 @@
+import { teachZh } from "./teach-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
+  ...teachZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",
   conversations: "对话记录",

@@ -7,6 +7,7 @@ import { failEngine } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
+import { adapterUses } from "./teach";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -90,6 +91,7 @@ export async function generate(
           ...sampling(temperature, isAgain),
           max_tokens: maxTokens,
           thinking_token_budget: thinkingBudget,
+          adapters: adapterUses(),
         },
         {
           signal,

@@ -8,7 +8,8 @@ import { dialog, notice } from "./ui";
 /** Limit for imports: the file is held in memory several times. */
 const MOST_BYTES = 200_000_000;
 
-function download(text: string, name: string, type: string): void {
+/** Saves a file. */
+export function download(text: BlobPart, name: string, type: string): void {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = document.createElement("a");
   link.href = url;
