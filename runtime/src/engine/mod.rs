@@ -9,6 +9,7 @@ mod inspection;
 mod loading;
 mod pace;
 mod pool;
+mod quantization;
 mod request;
 mod sampler;
 mod scheduler;
