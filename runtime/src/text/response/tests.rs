@@ -100,11 +100,12 @@ fn reasoning_that_never_ends_is_reasoning() {
 #[test]
 fn an_ending_begins_the_content() {
     for (template, prompt, ..) in STREAMS {
-        let format = Format::of(template).unwrap();
+        let reasoning = Reasoning::of(template).unwrap();
+        let format = Format { reasoning: Some(reasoning), ..Format::default() };
         let mut separator = Separator::new(format, prompt);
-        separator.push(format.open);
+        separator.push(reasoning.open);
         assert!(separator.is_in_reasoning(), "{template}");
-        let ended = separator.push(&format!("Hm{}", format.ending()));
+        let ended = separator.push(&format!("Hm{}", reasoning.ending()));
         assert_eq!((ended.reasoning.as_str(), ended.content.as_str()), ("Hm", ""), "{template}");
         assert!(!separator.is_in_reasoning() && !separator.is_undecided(), "{template}");
         assert_eq!(separator.push("4").content, "4", "{template}");
