@@ -19,6 +19,8 @@ mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+#[cfg(feature = "cpu")]
+mod training;
 
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;

@@ -10,6 +10,8 @@ mod loading;
 #[cfg(feature = "grammar")]
 mod reasoning;
 mod together;
+#[cfg(feature = "cpu")]
+mod training;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
