@@ -15,7 +15,7 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
-import type { DeviceChoice, DeviceReason } from "./devices.js";
+import type { DeviceChoice } from "./devices.js";
 import {
   AbortedError,
   DeviceLostError,
@@ -23,7 +23,7 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
-import { deviceInfo, modelInfo } from "./loaded.js";
+import { deviceInfo, modelInfo, type DeviceInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
@@ -83,6 +83,8 @@ export interface EngineOptions extends SourceOptions {
   refresh?: boolean;
 }
 
+export type { DeviceInfo } from "./loaded.js";
+
 /** The loaded model. Sizes in bytes. */
 export interface ModelInfo {
   name: string;
@@ -109,28 +111,6 @@ export interface ModelInfo {
   license: string | null;
   /** What was odd in the file and has been put right, in sentences. */
   warnings: string[];
-}
-
-/** The device the model runs on. */
-export interface DeviceInfo {
-  name: string;
-  backend: "webgpu" | "cpu";
-  /** Why this device was chosen. */
-  reason: DeviceReason;
-  /** The reason as a sentence, in English. */
-  why: string;
-  /** The GPU's driver, if the browser reports it; on the CPU, its vector instructions. */
-  driver: string;
-  /** A software device, which is slow. */
-  isFallback: boolean;
-  f16: boolean;
-  subgroups: boolean;
-  /** The kernels in use: `exact` or `int8`, and on a GPU their variants. */
-  kernels: string;
-  /** Bytes; 0 on the CPU. */
-  maxBufferSize: number;
-  /** On the CPU; 0 on a GPU. */
-  threads: number;
 }
 
 /** Options of a completion that are not OpenAI parameters. */

@@ -1,7 +1,30 @@
 /** The runtime's words for a loaded model and its device, and the page's. */
-import type { DeviceInfo, ModelInfo } from "./engine.js";
+import type { DeviceReason } from "./devices.js";
+import type { ModelInfo } from "./engine.js";
 import type { Loaded } from "./protocol.js";
 import type { RuntimeModelInfo } from "./runtime.js";
+
+/** The device the model runs on. */
+export interface DeviceInfo {
+  name: string;
+  backend: "webgpu" | "cpu";
+  /** Why this device was chosen. */
+  reason: DeviceReason;
+  /** The reason as a sentence, in English. */
+  why: string;
+  /** The GPU's driver, if the browser reports it; on the CPU, its vector instructions. */
+  driver: string;
+  /** A software device, which is slow. */
+  isFallback: boolean;
+  f16: boolean;
+  subgroups: boolean;
+  /** The kernels in use: `exact` or `int8`, and on a GPU their variants. */
+  kernels: string;
+  /** Bytes; 0 on the CPU. */
+  maxBufferSize: number;
+  /** On the CPU; 0 on a GPU. */
+  threads: number;
+}
 
 /** What the runtime says of a model. */
 export function modelInfo(info: RuntimeModelInfo): ModelInfo {

@@ -198,7 +198,12 @@ fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
         }
     }
     eprintln!();
-    save(&Files { graph: &graph, config: &model.config }, &trainer.parameters, args, output)
+    save(
+        &Files { graph: &graph, architecture: &model.config.architecture },
+        &trainer.parameters,
+        args,
+        output,
+    )
 }
 
 fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {

@@ -5,11 +5,13 @@
 //! gradients one scalar at a time in f64 and is what devices are compared with. A device implements
 //! [`Gradients`]; [`Optimiser`] and [`Trainer`] build on that alone. `docs/learning.md` has the mathematics.
 
+mod checkpoint;
 mod data;
 mod files;
 mod graph;
 mod optimiser;
 pub mod reference;
+mod run;
 mod trainer;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ pub use data::{Data, Texts};
 pub use files::{Files, target_of_module};
 pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
 pub use optimiser::{AdamW, Optimiser, Schedule};
+pub use run::{Advance, Plan, Point, Settings, Student, TrainingRun};
 pub use trainer::{Example, Preference, StepResult, Trainer, order, start};
 
 use crate::graph::Token;

@@ -22,7 +22,7 @@ export const teachEn = {
   importLessons: "Import JSONL",
   exportLessons: "Export JSONL",
   importedLessons: (count: number, problems: number) =>
-    problems === 0 ? `${count} imported.` : `${count} imported. Left out: ${problems} lines.`,
+    problems === 0 ? `${count} imported.` : `${count} imported. Lines left out: ${problems}.`,
   lessonProblem: (line: number, problem: "json" | "format" | "role" | "answer") => {
     const why = {
       json: "not JSON",

@@ -12,6 +12,8 @@ mod reasoning;
 mod together;
 #[cfg(feature = "grammar")]
 mod tools;
+#[cfg(feature = "cpu")]
+mod training;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
