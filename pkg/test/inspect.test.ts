@@ -115,6 +115,7 @@ test("a stored model is inspected without the network", async (t) => {
     files,
     contextLength: null,
     template: null,
+    fallbackTemplate: null,
     device: "auto" as const,
     threads: null,
     kernels: "",
