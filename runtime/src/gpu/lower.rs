@@ -5,14 +5,16 @@ mod attend;
 mod choose;
 mod experts;
 mod project;
+#[cfg(feature = "cli")]
+pub(super) use attend::score_constants;
 pub(super) use experts::most_tiles;
-use project::gate_constants;
+pub(super) use project::gate_constants;
 
 pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
 use super::accepts::{Accepts, FEW_ROWS};
 use super::buffers::Buffers;
-use super::kernels::{Constants, Pipeline};
+use super::kernels::{Constants, Pipeline, Resource, whole};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
 use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Work, fuse, unfused};
@@ -198,13 +200,6 @@ pub(super) fn lower(
     }
     let Lowering { buffers, scratch, shapes, .. } = lowering;
     Ok(Plan { few, many, likeliest, choice, slots, buffers, scratch, shapes })
-}
-
-/// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
-type Resource = (&'static str, wgpu::Buffer, u64, Option<u64>);
-
-fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
-    (name, buffer.clone(), 0, None)
 }
 
 /// Buffers for intermediate results of kernels. Ops with the same key share one.
@@ -423,27 +418,7 @@ impl Lowering<'_> {
             whole("pages", &step.pages),
             whole("chosen", &step.chosen),
         ];
-        let name = pipeline.shader.kernel.to_string();
-        let mut entries = Vec::new();
-        for binding in &pipeline.shader.bindings {
-            let found = resources.iter().chain(&common).find(|(name, ..)| *name == binding.name);
-            let (_, buffer, offset, size) = found.ok_or_else(|| {
-                GpuError::Internal(format!("kernel {name} needs a buffer {}", binding.name))
-            })?;
-            entries.push(wgpu::BindGroupEntry {
-                binding: binding.index,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: *offset,
-                    size: size.and_then(wgpu::BufferSize::new),
-                }),
-            });
-        }
-        Ok(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        }))
+        pipeline.bind(self.gpu, &[resources, &common].concat())
     }
 
     fn scratch(&mut self, key: Scratch, size: u64) -> wgpu::Buffer {
@@ -468,12 +443,12 @@ impl Lowering<'_> {
     }
 }
 
-fn rows_constant(domain: Domain) -> (&'static str, f64) {
+pub(super) fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
 }
 
 /// The constants of a function of one number, see `common/unary.wgsl`.
-fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
+pub(super) fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
     let (number, parameter) = match f {
         None => (0, 0.0),
         Some(Unary::Activation(f)) => match f {

@@ -139,4 +139,34 @@ pub trait Gradients {
 
     /// A factor on what LoRA adds; 0 is the base model. It holds until it is set again.
     fn set_strength(&mut self, strength: f32);
+
+    /// The likeliest token of each target's row, after [`Self::forward`].
+    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError>;
+}
+
+impl<D: Gradients + ?Sized> Gradients for Box<D> {
+    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError> {
+        (**self).forward(batch, parameters)
+    }
+
+    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
+        (**self).logprobs()
+    }
+
+    fn backward(
+        &mut self,
+        parameters: &[f32],
+        weights: &[f32],
+        gradient: &mut [f32],
+    ) -> Result<Vec<f64>, TrainError> {
+        (**self).backward(parameters, weights, gradient)
+    }
+
+    fn set_strength(&mut self, strength: f32) {
+        (**self).set_strength(strength);
+    }
+
+    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
+        (**self).likeliest()
+    }
 }

@@ -126,22 +126,6 @@ impl<'a> Training<'a> {
         self.give_back(gradient);
     }
 
-    /// The likeliest token of each target's row.
-    pub fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
-        let mut likeliest = Vec::new();
-        self.head(None, |logits, n_blocks, n_rows| {
-            let width = logits.len() / (n_blocks * LANES);
-            for row in 0..n_rows {
-                let logits = &logits[row / LANES * width * LANES..][..width * LANES];
-                let of_row = logits[row % LANES..].iter().step_by(LANES).enumerate();
-                // The lowest id wins a tie.
-                let best = of_row.rev().max_by(|(_, a), (_, b)| a.total_cmp(b));
-                likeliest.push(best.map_or(0, |(id, _)| id as u32));
-            }
-        })?;
-        Ok(likeliest)
-    }
-
     /// Takes the rows of a step and makes the tables that depend on them.
     fn begin(&mut self, batch: &Batch) -> Result<(), CpuError> {
         for id in 0..self.values.len() {
@@ -276,6 +260,21 @@ impl Gradients for Training<'_> {
 
     fn set_strength(&mut self, strength: f32) {
         self.strength = strength;
+    }
+
+    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
+        let mut likeliest = Vec::new();
+        self.head(None, |logits, n_blocks, n_rows| {
+            let width = logits.len() / (n_blocks * LANES);
+            for row in 0..n_rows {
+                let logits = &logits[row / LANES * width * LANES..][..width * LANES];
+                let of_row = logits[row % LANES..].iter().step_by(LANES).enumerate();
+                // The lowest id wins a tie.
+                let best = of_row.rev().max_by(|(_, a), (_, b)| a.total_cmp(b));
+                likeliest.push(best.map_or(0, |(id, _)| id as u32));
+            }
+        })?;
+        Ok(likeliest)
     }
 }
 
