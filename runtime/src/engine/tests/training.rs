@@ -101,14 +101,26 @@ fn validation_is_held_out() {
     assert_eq!(steps, [0, 2, 4, 6, 8]);
 }
 
-/// At a rate that ruins the model, a run ends early.
+/// When the loss on what is held out no longer falls, a run ends with the parameters that were best.
 #[test]
-fn patience_ends_a_run() {
+fn patience_keeps_the_best() {
     let (cpu, engine) = loaded();
-    let settings = Settings { validation: 0.4, patience: 2, learning_rate: 3.0, epochs: 9, ..settings() };
-    let mut run = engine.begin_training(settings, EXAMPLES.into()).unwrap();
+    let begin = |patience| {
+        let settings = Settings { validation: 0.4, patience, learning_rate: 3.0, epochs: 30, ..settings() };
+        engine.begin_training(settings, EXAMPLES.into()).unwrap()
+    };
+    let mut run = begin(2);
     assert!(go_on(&engine, &cpu, &mut run, 1000));
-    assert!(run.plan().step < run.plan().steps, "{:?}", run.plan());
+    let plan = run.plan();
+    assert!(plan.step < plan.steps, "{plan:?}");
+    let losses = plan.curve.iter().filter_map(|point| Some((point.step, point.validation?)));
+    let best = losses.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0;
+    assert!(best < plan.step, "{plan:?}");
+    let mut other = begin(0);
+    while other.plan().step < best {
+        go_on(&engine, &cpu, &mut other, 1);
+    }
+    assert!(bits(&run) == bits(&other));
 }
 
 #[test]
