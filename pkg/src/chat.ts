@@ -14,8 +14,8 @@ export type ChatMessage =
       content?: ChatContent | null;
       tool_calls?: ChatToolCall[] | null;
       /**
-       * Extension: what the model thought before this answer. The chat template decides whether it is shown to
-       * the model again.
+       * Extension: what the model thought before this answer. The chat template decides whether it is shown
+       * to the model again.
        */
       reasoning_content?: string | null;
     }

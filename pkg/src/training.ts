@@ -66,8 +66,8 @@ export interface TrainOptions extends TrainingSettings {
   /** In place of examples: better and worse answers. */
   preferences?: TrainingPreference[];
   /**
-   * Goes on with the training of this name from its checkpoint in the browser's storage. Examples and settings
-   * are those it began with.
+   * Goes on with the training of this name from its checkpoint in the browser's storage. Examples and
+   * settings are those it began with.
    */
   resume?: boolean;
   /** Seconds between checkpoints. Default 30; 0 stores none. */

@@ -1,7 +1,7 @@
 /**
- * What SmolLM2-135M answers with the page's settings, natively on the CPU. `npx playwright test -c tests/tries`
- * in the root runs it, with the program that NOMOAT_PROGRAM names, or `target/release/nomoat`. It writes for
- * some minutes, so it is no part of `cargo xtask test`.
+ * What SmolLM2-135M answers with the page's settings, natively on the CPU. `npx playwright test -c
+ * tests/tries` in the root runs it, with the program that NOMOAT_PROGRAM names, or `target/release/nomoat`.
+ * It takes some minutes, so it is no part of `cargo xtask test`.
  */
 import { expect, test } from "@playwright/test";
 import { spawn, type ChildProcess } from "node:child_process";
@@ -55,7 +55,7 @@ async function ask(content: string, seed?: number): Promise<string> {
   return choices[0]?.message.content ?? "";
 }
 
-/** How often the most frequent line comes. Rules of tables and the like, which have no letters, do not count. */
+/** How often the most frequent line comes. Lines without letters, such as rules of tables, do not count. */
 function repeats(answer: string): number {
   const counts = new Map<string, number>();
   for (const line of answer.split("\n").map((text) => text.trim()))

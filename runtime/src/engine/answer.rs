@@ -69,8 +69,8 @@ pub(super) struct Beginning<'a> {
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, tools, mut budget } =
-            beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, .. } = beginning;
+        let Beginning { tokenizer, grammar, format, tools, mut budget, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
@@ -181,8 +181,8 @@ impl Answer {
     }
 
     /// Takes a token that a step has chosen, and those that a grammar leaves no choice about or that end the
-    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens: they are then fed like a
-    /// prompt.
+    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens: they
+    /// are then fed like a prompt.
     pub fn take(
         &mut self,
         id: u32,

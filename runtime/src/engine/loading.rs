@@ -220,7 +220,6 @@ impl<D: Device> Loading<D> {
         let info = ModelInfo {
             tools: tool_use.as_ref().map(|tool_use| tool_use.prompt),
             context_length,
-            bytes_per_token: bytes_per_token(&graph, &formats),
             gpu_bytes: model.gpu_bytes(),
             bytes_per_token: bytes_per_token(&graph, &formats),
             kv_bytes: model.kv_bytes(),

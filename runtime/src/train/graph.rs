@@ -108,8 +108,8 @@ impl TrainingGraph {
         Ok(this)
     }
 
-    /// Bytes that training takes beside the model, at most, with so many rows at once and so much kept of what
-    /// layers compute.
+    /// Bytes that training takes beside the model, at most, with so many rows at once and so much kept of
+    /// what layers compute.
     pub fn bytes(&self, rows: usize, kept_bytes: usize) -> u64 {
         let width = |id: ValueId| self.graph.value(id).width;
         let of_segment = |segment: &Segment| -> usize {

@@ -42,7 +42,8 @@ pub struct Settings {
     pub max_tokens: usize,
     /// Share of the examples that are not learnt from: the loss on them is shown.
     pub validation: f32,
-    /// Ends when the loss on those has not fallen for so many epochs, and keeps the best parameters; 0: never.
+    /// Ends when the loss on those has not fallen for so many epochs, and keeps the best parameters; 0:
+    /// never.
     pub patience: usize,
     /// Seed of the start and of the examples' order.
     pub seed: u64,

@@ -227,8 +227,8 @@ function Hub() {
 }
 
 /**
- * Context length, device and chat template are fixed when a model is loaded, so after a change the model loads
- * again when the dialog closes.
+ * Context length, device and chat template are fixed when a model is loaded, so after a change the model
+ * loads again when the dialog closes.
  */
 function ReloadOnClose() {
   useEffect(() => {

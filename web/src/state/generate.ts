@@ -44,7 +44,8 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
 
 /**
  * Answers the last question of `list`. Never rejects: an error is returned together with what was written
- * until then, and an empty answer is null. `isAgain`: the question has another answer already. An error that ends the engine goes to the engine's state instead.
+ * until then, and an empty answer is null. `isAgain`: the question has another answer already.
+ * An error that ends the engine goes to the engine's state instead.
  */
 export async function generate(
   engine: Engine,

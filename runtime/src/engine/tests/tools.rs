@@ -7,7 +7,8 @@ use serde_json::json;
 /// Like Hermes' template.
 const TEMPLATE: &str = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}\
     {% for m in messages %}{% if m.tool_calls %}{% for call in m.tool_calls %}\
-    <tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    <tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}{% else %}\
+    {{ m.content }}{% endif %}{% endfor %}";
 
 fn tools() -> serde_json::Value {
     let unit = json!({ "type": "string", "enum": ["C", "F"] });

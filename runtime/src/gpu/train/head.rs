@@ -1,5 +1,5 @@
-//! The loss: logits of some rows at a time, their softmax, and its gradient in their place. Logits of all rows
-//! never exist together.
+//! The loss: logits of some rows at a time, their softmax, and its gradient in their place. Logits of all
+//! rows never exist together.
 
 use super::Training;
 use super::product::Matrix;

@@ -109,8 +109,8 @@ fn load(gpu: &Gpu, tiny: &Tiny, graph: &Graph) -> Weights {
     weights
 }
 
-/// Models that together have all ops, with and without kept values: the gradients of the reference, and the same numbers each
-/// time.
+/// Models that together have all ops, with and without kept values: the gradients of the reference, and the
+/// same numbers each time.
 #[test]
 fn models_agree_with_the_reference() {
     let gpu = device();

@@ -12,8 +12,8 @@ type Case = (&'static [&'static str], &'static str, &'static str, &'static [(&'s
 const ANSWERS: &[Case] = &[
     (
         &["<tool_call>", "</tool_call>"],
-        "Let me see.\n<tool_call>\n{\"arguments\": {\"a\": \"}\\\"é\"}, \"name\": \"f\"}\n</tool_call>\n<tool_call>\n\
-         {\"name\": \"g\"}\n</tool_call>",
+        "Let me see.\n<tool_call>\n{\"arguments\": {\"a\": \"}\\\"é\"}, \"name\": \"f\"}\n</tool_call>\n\
+         <tool_call>\n{\"name\": \"g\"}\n</tool_call>",
         "Let me see.",
         &[("f", r#"{"a": "}\"é"}"#), ("g", "{}")],
     ),
