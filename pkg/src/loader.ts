@@ -51,8 +51,8 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 }
 
 /**
- * Loads a model into the runtime. `ready` is awaited between the headers, once they say that the model runs, and
- * the first memory for it.
+ * Loads a model into the runtime. `ready` is awaited between the headers, once they say that the model runs,
+ * and the first memory for it.
  */
 export function loadModel(
   runtime: Runtime,

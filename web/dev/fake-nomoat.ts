@@ -4,8 +4,9 @@
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
- * words, ?stall stands still in the middle of a download, ?models has more models. A file with the word "damaged" in it is a bad one. Of models that are named, those
- * with "moe" in their name do not run, and those with "none" do not exist.
+ * words, ?stall stands still in the middle of a download, ?models has more models. A file with the word
+ * "damaged" in it is a bad one. Of models that are named, those with "moe" in their name do not run, and
+ * those with "none" do not exist.
  */
 import type {
   CatalogueEntry,

@@ -181,8 +181,8 @@ impl Answer {
     }
 
     /// Takes a token that a step has chosen, and those that a grammar leaves no choice about or that end the
-    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens: they
-    /// are then fed like a prompt.
+    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens:
+    /// they are then fed like a prompt.
     pub fn take(
         &mut self,
         id: u32,
