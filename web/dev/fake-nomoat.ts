@@ -203,6 +203,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
+    adapters: { list: () => [] },
+    trainings: { resumable: () => Promise.resolve([]) },
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
