@@ -6,7 +6,8 @@ import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from
 import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
-import { responsesOf, type Responses } from "./api/responses.js";
+import type { Responses } from "./api/response-types.js";
+import { responsesOf } from "./api/responses.js";
 import {
   CompletionBuilder,
   type ChatCompletion,

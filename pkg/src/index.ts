@@ -52,7 +52,7 @@ export type {
   ResponseUsage,
   ResponseWholeParams,
   Responses,
-} from "./api/responses.js";
+} from "./api/response-types.js";
 export type {
   TrainingEstimate,
   TrainingExample,

@@ -346,7 +346,8 @@ function logitBias(value: unknown): Record<string, number> | undefined {
 
 type Given = Record<string, unknown>;
 
-function record(value: unknown, at: string): Given {
+/** An object, or an error that names the field. */
+export function record(value: unknown, at: string): Given {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
   return value as Given;

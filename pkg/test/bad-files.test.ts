@@ -6,7 +6,7 @@ import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE, ShardStore } from "../src/store.js";
-import { FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
 import { FileServer, type Served } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 777;
@@ -29,17 +29,7 @@ function remote(server: FileServer, more: Partial<RemoteFile> = {}): RemoteFile 
 /** Loads a model; returns the hashes of its files. */
 async function load(env: LoadEnv, files: FileSpec[], script: Script = {}, refresh = false) {
   const runtime = new FakeRuntime(script);
-  const device = { device: "auto" as const, threads: null, kernels: "" };
-  const request = {
-    name: "m",
-    files,
-    contextLength: null,
-    template: null,
-    fallbackTemplate: null,
-    refresh,
-    waits: false,
-    ...device,
-  };
+  const request = loadRequest(files, refresh);
   const progress = new ProgressMeter(() => undefined);
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return runtime.hashes;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
+import type { FileSpec, LoadRequest } from "../src/protocol.js";
 import type {
   RuntimeCallDelta,
   Bytes,
@@ -11,6 +12,22 @@ import type {
   RuntimeRequest,
 } from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
+
+/** A request to load these files, as a page makes it that leaves everything to the package. */
+export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
+  return {
+    name: "m",
+    files,
+    contextLength: null,
+    template: null,
+    fallbackTemplate: null,
+    device: "auto",
+    threads: null,
+    kernels: "",
+    refresh,
+    waits: false,
+  };
+}
 
 /** Cache Storage in memory. */
 export class MemoryCache implements CacheLike {

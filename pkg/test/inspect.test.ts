@@ -8,7 +8,7 @@ import { ProgressMeter } from "../src/progress.js";
 import type { ModelSource } from "../src/source.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeWorker } from "./fake-worker.js";
-import { FakeRuntime, fakeEnv, randomBytes, type FakeEnv, type Script } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, randomBytes, type FakeEnv, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 999;
@@ -110,19 +110,10 @@ test("a stored model is inspected without the network", async (t) => {
   const env = fakeEnv();
   const url = `${server.origin}/m.gguf`;
   const files = [{ kind: "url" as const, url, sha256: null, size: null, headers: {} }];
-  const request = {
-    name: "m",
-    files,
-    contextLength: null,
-    template: null,
-    fallbackTemplate: null,
-    device: "auto" as const,
-    threads: null,
-    kernels: "",
-  };
+  const request = loadRequest(files);
   await loadModel(
     new FakeRuntime(),
-    { ...request, refresh: false, waits: false },
+    request,
     env,
     new ProgressMeter(() => undefined),
     new AbortController().signal,

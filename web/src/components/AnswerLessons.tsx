@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import type { Answer } from "../history/records";
 import { t } from "../i18n";
 import { correct, votes, voteFor } from "../state/lessons";
+import { Correction } from "./Correction";
 import { Icon } from "./Icon";
 
 /** What a model can be taught about an answer: a vote, or how it should have been. */
@@ -39,14 +40,7 @@ export function AnswerLessons({ answer }: { answer: Answer }) {
         <span>{text.correctAnswer}</span>
       </button>
       {draft !== null && (
-        <div class="correction">
-          <textarea
-            rows={4}
-            dir="auto"
-            aria-label={text.betterAnswer}
-            value={draft}
-            onInput={(event) => setDraft(event.currentTarget.value)}
-          />
+        <Correction draft={draft} write={setDraft} rows={4}>
           <div class="row">
             <button type="button" class="button primary" onClick={save}>
               {text.saveExample}
@@ -55,7 +49,7 @@ export function AnswerLessons({ answer }: { answer: Answer }) {
               {text.cancel}
             </button>
           </div>
-        </div>
+        </Correction>
       )}
     </>
   );

@@ -27,6 +27,7 @@ import {
   type TeachSettings,
 } from "../state/teach";
 import { AdapterList } from "./AdapterList";
+import { Correction } from "./Correction";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 import { LossCurve } from "./LossCurve";
@@ -69,14 +70,7 @@ function LessonRow({ lesson, chosen, choose }: LessonProps) {
         <Icon name="trash" />
       </button>
       {draft !== null && (
-        <div class="correction">
-          <textarea
-            rows={3}
-            dir="auto"
-            aria-label={text.betterAnswer}
-            value={draft}
-            onInput={(event) => setDraft(event.currentTarget.value)}
-          />
+        <Correction draft={draft} write={setDraft} rows={3}>
           <button
             type="button"
             class="button"
@@ -87,7 +81,7 @@ function LessonRow({ lesson, chosen, choose }: LessonProps) {
           >
             {text.saveExample}
           </button>
-        </div>
+        </Correction>
       )}
     </li>
   );
