@@ -1,5 +1,6 @@
 /** What a model can be taught from: examples, preferences, and the votes that make them. */
 import * as v from "valibot";
+import { hasWords } from "../lib/text";
 
 /** A message of a conversation. */
 export interface Turn {
@@ -76,9 +77,5 @@ export function answerOf(lesson: Lesson): string {
 export function matches(lesson: Lesson, search: string): boolean {
   const texts = lesson.messages.map(({ content }) => content);
   if (lesson.kind === "preference") texts.push(lesson.chosen, lesson.rejected);
-  const all = texts.join("\n").toLowerCase();
-  return search
-    .toLowerCase()
-    .split(/\s+/)
-    .every((word) => all.includes(word));
+  return hasWords(texts.join("\n"), search);
 }

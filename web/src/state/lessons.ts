@@ -5,9 +5,9 @@ import { byParent, pathTo } from "../history/tree";
 import { readAll, write, type Change } from "../lessons/database";
 import { fromJsonl, toJsonl, type Content, type Problem } from "../lessons/formats";
 import type { Lesson, Turn, Vote } from "../lessons/records";
+import { download, today } from "../lib/download";
 import { newId } from "../lib/id";
 import { tree } from "./conversation";
-import { download } from "./transfer";
 
 /** All lessons, the newest first. */
 export const lessons = signal<readonly Lesson[]>([]);
@@ -127,6 +127,5 @@ export async function importLessons(file: File): Promise<void> {
 }
 
 export function exportLessons(list: readonly Lesson[]): void {
-  const day = new Date().toISOString().slice(0, 10);
-  download(toJsonl(list), `nomoat-lessons-${day}.jsonl`, "application/jsonl");
+  download(toJsonl(list), `nomoat-lessons-${today()}.jsonl`, "application/jsonl");
 }

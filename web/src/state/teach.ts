@@ -11,9 +11,9 @@ import {
 } from "nomoat";
 import type { Lesson } from "../lessons/records";
 import { forgetAdapter, storeAdapter, storedAdapters } from "../lessons/database";
+import { download } from "../lib/download";
 import { zip } from "../lib/zip";
 import { engine } from "./engine";
-import { download } from "./transfer";
 
 /** Settings of a training that the panel has. */
 export type TeachSettings = Required<
