@@ -37,8 +37,8 @@ pub use request::{
 pub use sampler::Sampling;
 
 use crate::graph::Output;
-use crate::text::grammar::{Grammar, GrammarError, Grammars};
-use crate::text::response::{Format, Tools};
+use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars};
+use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
@@ -99,7 +99,9 @@ impl<D: Device> Engine<D> {
         let mut ids = self.prompt_ids(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
-        let budget = self.budget(&request, tools.as_ref(), &ids)?;
+        let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
+        let is_constrained = constraint.is_some();
+        let budget = if is_constrained { None } else { self.budget(&request)? };
         if let Some(Budget { left: 0, ending }) = &budget
             && self.format.opens_reasoning(&self.tokenizer, &ids)
         {
@@ -114,7 +116,7 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
-        let grammar = self.grammar(&request, tools.as_ref(), &ids[..prompt_tokens])?;
+        let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
         let uses = self.uses(&request)?;
         self.scheduler.check_free()?;
         let set = self.set_of(&uses)?;
@@ -122,7 +124,7 @@ impl<D: Device> Engine<D> {
         let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let format = self.format_of(&request, tools.as_ref());
+        let format = self.format_of(&request, tools.is_some(), is_constrained);
         let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
@@ -145,19 +147,13 @@ impl<D: Device> Engine<D> {
     }
 
     /// What the answer must be, after the tokens that it already has.
-    fn grammar(
-        &mut self,
-        request: &Request,
-        tools: Option<&Tools>,
-        prompt: &[u32],
-    ) -> Result<Option<Grammar>, Error> {
-        let Some(constraint) = self.constraint(request, tools, prompt)? else { return Ok(None) };
+    fn grammar(&mut self, constraint: &Constraint, continue_ids: &[u32]) -> Result<Grammar, Error> {
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&self.tokenizer)?,
         };
-        let mut grammar = self.grammars.insert(grammars).compile(&constraint)?;
-        for id in &request.continue_ids {
+        let mut grammar = self.grammars.insert(grammars).compile(constraint)?;
+        for id in continue_ids {
             grammar.accept(*id).map_err(|error| match error {
                 GrammarError::Token(id) => {
                     Error::InvalidRequest(format!("continue_ids: token {id} does not fit the constraint"))
@@ -166,20 +162,15 @@ impl<D: Device> Engine<D> {
             })?;
         }
         grammar.prepare()?;
-        Ok(Some(grammar))
+        Ok(grammar)
     }
 
-    /// How much the answer may reason; none: as much as it likes. What a constraint allows is content.
-    fn budget(
-        &self,
-        request: &Request,
-        tools: Option<&Tools>,
-        prompt: &[u32],
-    ) -> Result<Option<Budget>, Error> {
+    /// How much an answer without a constraint may reason; none: as much as it likes.
+    fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
         let (Some(left), Some(reasoning)) = (request.thinking_token_budget, self.format.reasoning) else {
             return Ok(None);
         };
-        if request.messages.is_none() || self.constraint(request, tools, prompt)?.is_some() {
+        if request.messages.is_none() {
             return Ok(None);
         }
         Ok(Some(Budget { left, ending: self.tokenizer.encode_middle(&reasoning.ending())? }))

@@ -45,11 +45,10 @@ impl<D: Device> Engine<D> {
     }
 
     /// The parts of the answer to this request.
-    pub(super) fn format_of(&self, request: &Request, tools: Option<&Tools>) -> Format {
-        let is_constrained = request.constraint().is_ok_and(|constraint| constraint.is_some());
-        match (&self.tool_use, tools) {
+    pub(super) fn format_of(&self, request: &Request, has_tools: bool, is_constrained: bool) -> Format {
+        match &self.tool_use {
             _ if request.messages.is_none() => Format::default(),
-            (Some(tool_use), Some(_)) => Format { calls: Some(tool_use.calls), ..self.format },
+            Some(tool_use) if has_tools => Format { calls: Some(tool_use.calls), ..self.format },
             // What a grammar allows is content.
             _ if is_constrained => Format::default(),
             _ => self.format,
