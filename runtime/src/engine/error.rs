@@ -91,6 +91,7 @@ impl Error {
                 TrainError::Target { .. }
                 | TrainError::Setting(_)
                 | TrainError::Example(_)
+                | TrainError::Empty { .. }
                 | TrainError::Diverged => "invalid_request",
             },
             #[cfg(feature = "gpu")]

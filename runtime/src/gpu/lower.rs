@@ -341,13 +341,7 @@ impl Lowering<'_> {
         out: ValueId,
     ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(x);
-        let runs = width / norm.run.max(1);
-        let mut constants = vec![
-            rows_constant(domain),
-            ("WIDTH", norm.run as f64),
-            ("RUNS", runs as f64),
-            ("EPS", f64::from(norm.eps)),
-        ];
+        let (mut constants, runs) = norm_constants(norm, domain, width);
         let mut resources = vec![whole("x", self.value(x)?), whole("y", self.value(out)?)];
         let vectors = [("weight", "WEIGHT_RUNS", norm.weight), ("bias", "BIAS_RUNS", norm.bias)];
         for (name, of_runs, vector) in vectors {
@@ -378,12 +372,7 @@ impl Lowering<'_> {
         let (weights, layout) = (self.weights, self.layout(weight)?);
         let numbers = if n_cols.is_multiple_of(BLOCK) { Numbers::Four } else { Numbers::One };
         for piece in weights.pieces(weight) {
-            let constants = [
-                ("N_COLS", n_cols as f64),
-                ("N_ROWS", piece.n_rows as f64),
-                ("FIRST_ROW", piece.first_row as f64),
-                ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
-            ];
+            let constants = embed_constants(n_cols, piece, by);
             let mut resources = vec![whole("y", self.value(out)?)];
             resources.extend(self.planes(weight, piece));
             let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
@@ -445,6 +434,28 @@ impl Lowering<'_> {
 
 pub(super) fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
+}
+
+/// The constants of a norm, and its runs in a row.
+pub(super) fn norm_constants(norm: Norm, domain: Domain, width: usize) -> (Constants, usize) {
+    let runs = width / norm.run.max(1);
+    let constants = vec![
+        rows_constant(domain),
+        ("WIDTH", norm.run as f64),
+        ("RUNS", runs as f64),
+        ("EPS", f64::from(norm.eps)),
+    ];
+    (constants, runs)
+}
+
+/// The constants of an embedding in a piece of its matrix.
+pub(super) fn embed_constants(n_cols: usize, piece: &Piece, by: Index) -> Constants {
+    vec![
+        ("N_COLS", n_cols as f64),
+        ("N_ROWS", piece.n_rows as f64),
+        ("FIRST_ROW", piece.first_row as f64),
+        ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
+    ]
 }
 
 /// The constants of a function of one number, see `common/unary.wgsl`.

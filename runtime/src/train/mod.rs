@@ -13,6 +13,7 @@ mod optimiser;
 pub mod reference;
 mod run;
 mod trainer;
+mod walk;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -23,7 +24,8 @@ pub use files::{Files, target_of_module};
 pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
 pub use optimiser::{AdamW, Optimiser, Schedule};
 pub use run::{Advance, Plan, Point, Settings, Student, TrainingRun};
-pub use trainer::{Example, Preference, StepResult, Trainer, order, start};
+pub use trainer::{Example, Preference, StepResult, Trainer};
+pub use walk::Walk;
 
 use crate::graph::Token;
 use thiserror::Error;
@@ -51,6 +53,14 @@ pub enum TrainError {
     /// The rows or the targets of a step do not fit the model.
     #[error("an example does not fit the model: {0}")]
     Example(String),
+    /// Nothing that was given can be learnt from.
+    #[error("there are no {what}{}", refused.first().map(|(line, why)| format!(": line {line}: {why}")).unwrap_or_default())]
+    Empty {
+        /// Examples or preferences.
+        what: &'static str,
+        /// Lines that are left out, by number from 1, and why.
+        refused: Vec<(usize, String)>,
+    },
     /// The loss is not a number: the learning rate is too high, or the model is damaged.
     #[error("the loss is no longer a number; use a lower learning rate")]
     Diverged,
@@ -142,31 +152,4 @@ pub trait Gradients {
 
     /// The likeliest token of each target's row, after [`Self::forward`].
     fn likeliest(&mut self) -> Result<Vec<u32>, TrainError>;
-}
-
-impl<D: Gradients + ?Sized> Gradients for Box<D> {
-    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError> {
-        (**self).forward(batch, parameters)
-    }
-
-    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
-        (**self).logprobs()
-    }
-
-    fn backward(
-        &mut self,
-        parameters: &[f32],
-        weights: &[f32],
-        gradient: &mut [f32],
-    ) -> Result<Vec<f64>, TrainError> {
-        (**self).backward(parameters, weights, gradient)
-    }
-
-    fn set_strength(&mut self, strength: f32) {
-        (**self).set_strength(strength);
-    }
-
-    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
-        (**self).likeliest()
-    }
 }

@@ -1,10 +1,10 @@
 //! A whole training, one short part after another, so that a model can answer in between. It can be stored
 //! after any part and goes on later with the same numbers.
 
-use super::trainer::parts;
+use super::trainer::{order, parts, start};
 use super::{
     AdamW, Example, Files, Gradients, LoraSpec, Preference, Schedule, StepResult, Texts, TrainError, Trainer,
-    TrainingGraph, order, start,
+    TrainingGraph,
 };
 use crate::graph::Graph;
 use serde::{Deserialize, Serialize};
@@ -239,9 +239,8 @@ impl TrainingRun {
         };
         let n = lessons.lengths().len();
         if n == 0 {
-            let why = read.refused.first().map(|(line, why)| format!(": line {line}: {why}"));
             let what = if settings.dpo { "preferences" } else { "examples" };
-            return Err(TrainError::Example(format!("there are no {what}{}", why.unwrap_or_default())));
+            return Err(TrainError::Empty { what, refused: read.refused });
         }
         let n_held_out = ((n as f32 * settings.validation).round() as usize).min(n - 1);
         let mut held_out = order(n, settings.seed, VALIDATION);

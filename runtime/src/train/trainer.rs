@@ -59,7 +59,7 @@ pub struct Trainer {
 }
 
 /// Random A within ±1/√n_in and B = 0, as PEFT begins.
-pub fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
+pub(super) fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
     let mut parameters = vec![0.0; graph.n_parameters];
     // SplitMix64 (Steele, Lea and Flood 2014).
     let mut state = seed;
@@ -77,7 +77,7 @@ pub fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
 }
 
 /// The numbers from 0 to n in an order that the seed and the epoch give (Fisher and Yates).
-pub fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+pub(super) fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     let mut state = seed ^ (epoch as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for i in (1..n).rev() {

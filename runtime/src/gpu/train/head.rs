@@ -6,7 +6,7 @@ use super::product::Matrix;
 use crate::gpu::GpuError;
 use crate::gpu::kernels::whole;
 use crate::graph::{Domain, Op, WeightId};
-use crate::train::TrainError;
+use crate::train::{TrainError, Walk};
 use nomoat_shaders::{Kernel, Train};
 
 /// Logits that exist together, about.

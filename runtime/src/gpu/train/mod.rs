@@ -19,7 +19,7 @@ use super::kernels::{Resource, whole};
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Domain, Op, Output, Rope, ValueId};
 use crate::quant;
-use crate::train::{Batch, Gradients, TrainError, TrainingGraph};
+use crate::train::{Batch, Gradients, TrainError, TrainingGraph, Walk};
 use std::collections::HashMap;
 
 /// Rows by which buffers grow, so that batches of almost the same length can use the same ones.
@@ -111,17 +111,6 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Numbers of a value's buffer.
-    fn size(&self, id: ValueId) -> usize {
-        let value = self.graph.graph.value(id);
-        value.width * self.n_rows(value.domain).next_multiple_of(STEP_ROWS)
-    }
-
-    fn release(&mut self, id: ValueId) {
-        let both = [self.values[id.0].take(), self.gradients[id.0].take()];
-        both.into_iter().flatten().for_each(|buffer| self.queue.give_back(buffer));
-    }
-
     /// The grid of a weight layout that has one.
     fn grid_of(&mut self, layout: quant::Layout) -> Option<wgpu::Buffer> {
         let numbers = layout.grid()?;
@@ -192,49 +181,51 @@ impl<'a> Training<'a> {
         [whole("tokens", &self.tables.tokens), whole("outputs", &self.tables.outputs)]
     }
 
-    /// Which segments' values are kept: the last ones, as far as there is memory. The last is used at once.
-    fn kept(&self) -> Vec<bool> {
-        let mut left = self.may_keep;
-        let mut kept = vec![false; self.graph.segments.len()];
-        for (i, segment) in self.graph.segments.iter().enumerate().rev() {
-            let outs = self.graph.graph.ops[segment.ops.clone()].iter().filter_map(Op::out);
-            let n: usize = outs.map(|id| self.size(id)).sum();
-            if n > left && i + 1 < kept.len() {
-                break;
-            }
-            left = left.saturating_sub(n);
-            kept[i] = true;
-        }
-        kept
-    }
-
-    /// Releases what a segment computed, but not the input of the next.
-    fn release_segment(&mut self, segment: usize) {
-        let graph = self.graph;
-        let next = graph.segments.get(segment + 1).and_then(|next| next.input);
-        let ops = &graph.graph.ops[graph.segments[segment].ops.clone()];
-        for id in ops.iter().filter_map(Op::out).filter(|id| Some(*id) != next) {
-            self.release(id);
-        }
-    }
-
-    fn compute_segment(&mut self, segment: usize) -> Result<(), GpuError> {
-        let graph = self.graph;
-        for op in graph.segments[segment].ops.clone() {
-            if graph.graph.ops[op].out().is_some_and(|out| self.values[out.0].is_none()) {
-                self.compute(op)?;
-            }
-        }
-        self.queue.submit();
-        Ok(())
-    }
-
     fn set_parameters(&self, parameters: &[f32]) -> Result<(), TrainError> {
         if parameters.len() != self.graph.n_parameters {
             return Err(TrainError::Setting(format!("{} parameters", parameters.len())));
         }
         self.queue.gpu.queue.write_buffer(&self.parameters, 0, bytemuck::cast_slice(parameters));
         Ok(())
+    }
+}
+
+/// Parameters and their gradient are on the device while a step goes on.
+impl<'a> Walk<'a> for Training<'a> {
+    type Error = GpuError;
+
+    fn graph(&self) -> &'a TrainingGraph {
+        self.graph
+    }
+
+    fn may_keep(&self) -> usize {
+        self.may_keep
+    }
+
+    fn size(&self, id: ValueId) -> usize {
+        let value = self.graph.graph.value(id);
+        value.width * self.n_rows(value.domain).next_multiple_of(STEP_ROWS)
+    }
+
+    fn exists(&self, id: ValueId) -> bool {
+        self.values[id.0].is_some()
+    }
+
+    fn release(&mut self, id: ValueId) {
+        let both = [self.values[id.0].take(), self.gradients[id.0].take()];
+        both.into_iter().flatten().for_each(|buffer| self.queue.give_back(buffer));
+    }
+
+    fn compute(&mut self, op: usize, _: &[f32]) -> Result<(), GpuError> {
+        self.compute_op(op)
+    }
+
+    fn differentiate(&mut self, op: usize, _: &[f32], _: &mut [f32]) -> Result<(), GpuError> {
+        self.differentiate_op(op)
+    }
+
+    fn flush(&mut self) {
+        self.queue.submit();
     }
 }
 
@@ -246,14 +237,7 @@ impl Gradients for Training<'_> {
         }
         self.begin(batch)?;
         self.set_parameters(parameters)?;
-        let kept = self.kept();
-        for (segment, is_kept) in kept.iter().enumerate() {
-            self.compute_segment(segment)?;
-            if !is_kept {
-                self.release_segment(segment);
-            }
-        }
-        Ok(())
+        Ok(self.walk(parameters)?)
     }
 
     fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
@@ -274,19 +258,7 @@ impl Gradients for Training<'_> {
         let of_parameters = self.gradient.clone();
         self.queue.clear(&of_parameters);
         self.loss(Some(weights))?;
-        for segment in (0..self.graph.segments.len()).rev() {
-            self.compute_segment(segment)?;
-            for op in self.graph.segments[segment].ops.clone().rev() {
-                self.differentiate(op)?;
-            }
-            self.queue.submit();
-            // The value that the next segment began with is this one's last.
-            for op in self.graph.segments[segment].ops.clone() {
-                if let Some(out) = self.graph.graph.ops[op].out() {
-                    self.release(out);
-                }
-            }
-        }
+        self.walk_back(parameters, gradient)?;
         let found = self.queue.read(&of_parameters, gradient.len())?;
         gradient.iter_mut().zip(found).for_each(|(to, x)| *to += x);
         self.read_logprobs()

@@ -4,10 +4,13 @@ use super::Training;
 use super::product::{Matrix, Pair};
 use crate::gpu::GpuError;
 use crate::gpu::kernels::{Constants, Resource, whole};
-use crate::gpu::lower::{gate_constants, rows_constant, score_constants, unary};
+use crate::gpu::lower::{
+    embed_constants, gate_constants, norm_constants, rows_constant, score_constants, unary,
+};
 use crate::gpu::weights::Vector;
 use crate::graph::{Attention, Domain, Index, Norm, NormKind, Op, Rope, Value, ValueId, WeightId};
 use crate::quant::BLOCK;
+use crate::train::Walk;
 use nomoat_shaders::{Elementwise, Kernel, Layout, Numbers, Slope, Train};
 
 /// The threads of a workgroup.
@@ -57,7 +60,7 @@ impl Training<'_> {
     }
 
     /// Computes an op's result.
-    pub(super) fn compute(&mut self, op: usize) -> Result<(), GpuError> {
+    pub(super) fn compute_op(&mut self, op: usize) -> Result<(), GpuError> {
         let graph = &self.graph.graph;
         let what = &graph.ops[op];
         let Some(out) = what.out() else { return Ok(()) };
@@ -132,12 +135,7 @@ impl Training<'_> {
         let numbers = if width.is_multiple_of(BLOCK) { Numbers::Four } else { Numbers::One };
         let weights = self.weights;
         for piece in weights.pieces(weight) {
-            let constants = vec![
-                ("N_COLS", width as f64),
-                ("N_ROWS", piece.n_rows as f64),
-                ("FIRST_ROW", piece.first_row as f64),
-                ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
-            ];
+            let constants = embed_constants(width, piece, by);
             let mut resources = vec![
                 to.clone(),
                 ("quants", piece.buffer.clone(), 0, Some(piece.planes.quants)),
@@ -159,13 +157,7 @@ impl Training<'_> {
         domain: Domain,
         width: usize,
     ) -> Result<(Constants, Vec<Resource>, usize), GpuError> {
-        let runs = width / norm.run.max(1);
-        let mut constants = vec![
-            rows_constant(domain),
-            ("WIDTH", norm.run as f64),
-            ("RUNS", runs as f64),
-            ("EPS", f64::from(norm.eps)),
-        ];
+        let (mut constants, runs) = norm_constants(norm, domain, width);
         let mut resources = Vec::new();
         if let Some(weight) = norm.weight {
             let weight = self.vector(weight)?;
@@ -317,7 +309,7 @@ impl Training<'_> {
     }
 
     /// Adds to the gradients of an op's inputs, and of its parameters.
-    pub(super) fn differentiate(&mut self, op: usize) -> Result<(), GpuError> {
+    pub(super) fn differentiate_op(&mut self, op: usize) -> Result<(), GpuError> {
         let graph = self.graph;
         let what = &graph.graph.ops[op];
         let Some(out) = what.out().filter(|out| graph.needs[out.0]) else { return Ok(()) };
