@@ -1,6 +1,6 @@
 /**
- * OpenAI's `responses`, computed by `chat.completions`: how a request becomes a chat's, and how a chat's answer
- * becomes a response or its events. Stateless: nothing is kept between two responses.
+ * OpenAI's `responses`, computed by `chat.completions`: how a request becomes a chat's, and how a chat's
+ * answer becomes a response or its events. Stateless: nothing is kept between two responses.
  */
 import type {
   ChatCompletion,

@@ -54,7 +54,7 @@ pub enum TrainError {
     #[error("an example does not fit the model: {0}")]
     Example(String),
     /// Nothing that was given can be learnt from.
-    #[error("there are no {what}{}", refused.first().map(|(line, why)| format!(": line {line}: {why}")).unwrap_or_default())]
+    #[error("there are no {what}{}", first_of(refused))]
     Empty {
         /// Examples or preferences.
         what: &'static str,
@@ -67,6 +67,11 @@ pub enum TrainError {
     /// The device failed.
     #[error("{0}")]
     Device(String),
+}
+
+/// The first of the lines that are left out, as the end of a sentence.
+fn first_of(refused: &[(usize, String)]) -> String {
+    refused.first().map(|(line, why)| format!(": line {line}: {why}")).unwrap_or_default()
 }
 
 /// A token that is to be predicted.
