@@ -71,7 +71,7 @@ function onCpu(threads: number): string {
 }
 
 /** `kernels` is the package's option. */
-async function loadNomoat(page: Page, how: How, kernels: string): Promise<string> {
+async function loadNomoat(page: Page, how: How, kernels: string, library = paths.nomoat): Promise<string> {
   const options: EngineOptions & { model: string } = {
     model: paths.model,
     contextLength: CONTEXT,
@@ -84,7 +84,7 @@ async function loadNomoat(page: Page, how: How, kernels: string): Promise<string
       window.engine = await createEngine(given);
       return window.engine.device;
     },
-    [paths.nomoat, options] as const,
+    [library, options] as const,
   );
   return device.backend === "cpu" ? onCpu(device.threads) : `WebGPU, ${device.name}`;
 }
@@ -291,8 +291,18 @@ const int8: Contender = {
   load: async (page, how) => `${await loadNomoat(page, how, "int8")}, int8`,
 };
 
-/** All contenders. */
-export const contenders = [nomoat, int8, wllama, transformers, nativeLlama(CONTEXT)];
+/** Another build of Nomoat, to compare changes with. */
+const baseline: Contender = {
+  ...nomoat,
+  name: "baseline",
+  version: "(another build of Nomoat)",
+  load: (page, how) => loadNomoat(page, how, "", paths.baseline),
+};
+
+/** All contenders. `model` is the path of the GGUF file. */
+export function contendersFor(model: string): Contender[] {
+  return [nomoat, baseline, int8, wllama, transformers, nativeLlama(model, CONTEXT)];
+}
 
 /** Whether a contender runs on a device. */
 export function takesPart({ name, native }: Contender, { device }: How, peers: string[]): boolean {

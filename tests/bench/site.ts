@@ -9,6 +9,7 @@ const ORT = "ort-wasm-simd-threaded.asyncify";
 export const paths = {
   model: "/model.gguf",
   nomoat: "/nomoat/index.js",
+  baseline: "/baseline/index.js",
   wllama: "/wllama/index.js",
   wllamaWasm: "/wllama/wasm/wllama.wasm",
   transformers: "/transformers/transformers.min.js",
@@ -17,18 +18,28 @@ export const paths = {
   onnx: "/onnx/",
 };
 
-/** Starts the site. `onnx` is the folder of the ONNX model, or null. */
-export async function startBenchSite(onnx: string | null): Promise<Site> {
+/** Folders and files that the site serves. */
+interface Sources {
+  /** The model's GGUF file. */
+  model: string;
+  /** The folder of its ONNX model, or null. */
+  onnx: string | null;
+  /** The folder of another build of the package, or null. */
+  baseline: string | null;
+}
+
+export async function startBenchSite({ model, onnx, baseline }: Sources): Promise<Site> {
   const modules = join(import.meta.dirname, "node_modules");
   const site = await Site.start({
     "/nomoat/": places.package,
     "/wllama/": join(modules, "@wllama/wllama/esm"),
     "/transformers/": join(modules, "@huggingface/transformers/dist"),
     "/ort/": join(modules, "onnxruntime-web/dist"),
+    ...(baseline !== null && { "/baseline/": baseline }),
     ...(onnx !== null && { [`${paths.onnx}model/`]: onnx }),
   });
   site.texts.set("/", '<!doctype html><title>bench</title><link rel="icon" href="data:,">');
-  site.files.set(paths.model, places.model);
+  site.files.set(paths.model, model);
   return site;
 }
 

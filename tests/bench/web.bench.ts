@@ -1,7 +1,7 @@
 /** `cargo xtask bench web`: rounds of all contenders, in alternating order. Writes one JSON file. */
 import { test } from "@playwright/test";
 import { writeFileSync } from "node:fs";
-import { contenders, NotRun, takesPart, type Contender, type How } from "./contenders.ts";
+import { contendersFor, NotRun, takesPart, type Contender, type How } from "./contenders.ts";
 import { round, type Extent, type Round } from "./round.ts";
 import { startBenchSite } from "./site.ts";
 
@@ -15,6 +15,10 @@ interface Plan {
   peers: string[];
   /** Whether to measure less. */
   quick: boolean;
+  /** The model's GGUF file. */
+  model: string;
+  /** The folder of another build of the package, or null. */
+  baseline: string | null;
   /** Folder of the ONNX model, or why it is missing. */
   onnx: { folder: string } | { missing: string };
   /** Why native llama.cpp is missing, or null. */
@@ -42,7 +46,11 @@ const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
 
 test("bench web", async () => {
   if (!plan) throw new Error("run this as `cargo xtask bench web`");
-  const site = await startBenchSite("folder" in plan.onnx ? plan.onnx.folder : null);
+  const site = await startBenchSite({
+    model: plan.model,
+    baseline: plan.baseline,
+    onnx: "folder" in plan.onnx ? plan.onnx.folder : null,
+  });
   const pairs = entriesOf(plan);
   for (let i = 0; i < plan.rounds; i++) {
     // The order alternates, so that a machine that slows down or speeds up favours nobody.
@@ -68,6 +76,7 @@ test("bench web", async () => {
 });
 
 function entriesOf({
+  model,
   device,
   threads,
   peers,
@@ -79,7 +88,7 @@ function entriesOf({
     ...(device === "webgpu" ? [] : threads.map((n) => ({ device: "cpu", threads: n }) as const)),
   ];
   return hows.flatMap((how) =>
-    contenders
+    contendersFor(model)
       .filter((contender) => takesPart(contender, how, peers))
       .map((contender) => {
         const { name, version, native } = contender;

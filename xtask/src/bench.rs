@@ -11,6 +11,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// The model that is measured unless another one is asked for. The report in the docs is about this one.
 const MODEL: &str = "smollm2-135m-instruct";
 
 /// What to measure.
@@ -31,6 +32,13 @@ pub struct Web {
     /// Run one short round, and do not write docs/benchmarks.md.
     #[arg(long)]
     quick: bool,
+    /// Model, as `cargo xtask model list` calls it; `qwen2.5-coder-0.5b` and `gemma-3-270m` too. With another
+    /// model than the default, docs/benchmarks.md has a section of its own.
+    #[arg(long, default_value = MODEL)]
+    model: String,
+    /// Folder of another build of the package (its pkg/dist), to compare with. docs/benchmarks.md is not written.
+    #[arg(long)]
+    baseline: Option<PathBuf>,
     /// Folder with an ONNX model, its tokenizer and configuration for transformers.js [default: made from the
     /// GGUF].
     #[arg(long)]
@@ -101,7 +109,7 @@ impl Part {
 pub fn web(options: &Web) -> Result<()> {
     build::all()?;
     tools::test_packages()?;
-    let model = model::fetch(MODEL)?.remove(0);
+    let model = model::fetch(&options.model)?.remove(0);
     let bench = root().join("tests/bench");
     let folder = bench.to_string_lossy();
     once("bench-npm", &[bench.join("package-lock.json")], &[&bench.join("node_modules")], || {
@@ -128,9 +136,15 @@ pub fn web(options: &Web) -> Result<()> {
 
     let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
     let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
-    let section = section(&results, browser.trim());
+    let section = section(&results, &options.model, browser.trim());
     println!("{section}\nAll measurements: {}", out.display());
-    if options.quick { Ok(()) } else { replace_section("bench web", &section) }
+    if options.quick || options.baseline.is_some() {
+        return Ok(());
+    }
+    match options.model.as_str() {
+        MODEL => replace_section("bench web", &section),
+        other => replace_section(&format!("bench web {other}"), &section),
+    }
 }
 
 fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
@@ -140,8 +154,12 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
         threads.dedup();
     }
     let wants = |name: &str| options.peers.iter().any(|peer| peer == name);
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let mut peers = options.peers.clone();
+    peers.extend(options.baseline.iter().map(|_| "baseline".into()));
     let onnx = match &options.onnx {
-        Some(folder) => Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
+        Some(folder) => Ok(absolute(folder)),
+        None if options.model != MODEL => Err(anyhow::anyhow!("the script converts {MODEL} only")),
         None if wants("transformers.js") => onnx_model(model),
         None => Err(anyhow::anyhow!("it is not in --peers")),
     };
@@ -158,7 +176,9 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
         },
         "rounds": if options.quick { 1 } else { options.rounds },
         "threads": threads,
-        "peers": options.peers,
+        "model": model,
+        "baseline": options.baseline.as_deref().map(absolute),
+        "peers": peers,
         "quick": options.quick,
         "onnx": match onnx {
             Ok(folder) => json!({ "folder": folder }),
@@ -257,17 +277,20 @@ fn mebibytes(bytes: f64) -> String {
 }
 
 /// The report, as a section of `docs/benchmarks.md`.
-fn section(results: &Results, browser: &str) -> String {
+fn section(results: &Results, model: &str, browser: &str) -> String {
     let rounds = || results.entries.iter().flat_map(|entry| &entry.rounds);
     let adapter = rounds().find_map(|round| round.adapter.as_deref()).unwrap_or("none");
     let blank = median(rounds().filter_map(|round| round.blank_bytes)).map_or("unknown".into(), mebibytes);
     let question = counts(rounds().map(|round| round.first_prompt_tokens));
     let prompt = counts(rounds().filter_map(|round| Some(round.prefill.as_ref()?.tokens)));
+    let (title, what) = match model {
+        MODEL => (String::new(), "SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding"),
+        other => (format!(": {other}"), other),
+    };
     let mut text = format!(
-        "## In the browser, compared with other runtimes\n\n\
+        "## In the browser, compared with other runtimes{}\n\n\
          `{}`, {}. {}. {browser}; WebGPU adapter: {adapter}.\n\n\
-         SmolLM2-135M-Instruct, Q4_1 with a Q8_0 embedding, from a server on the same machine; temperature \
-         0. Contenders take turns in one run. Each round has a new browser with an empty profile; figures \
+         {what}, from a server on the same machine; temperature 0. Contenders take turns in one run. Each round has a new browser with an empty profile; figures \
          are medians over the rounds. Runs on: what the contender really used. Load: from the import of the \
          library to a loaded model. First token: the time to the first token of the first question, which \
          has {question} tokens. Prefill: a prompt of {prompt} tokens, without those found in a cache, up to \
@@ -275,6 +298,7 @@ fn section(results: &Results, browser: &str) -> String {
          first one. Wasm: uncompressed bytes of the wasm files. Wasm memory: at the end, where it can be \
          read. Peak memory: resident memory of all processes of the browser, without its code; with a blank \
          page it is {blank}. In brackets: how many times better Nomoat is on the same device.\n",
+        title,
         command(),
         results.date,
         machine(),

@@ -2,7 +2,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { places } from "../../support/places.ts";
 import type { Answer, Contender } from "../contenders.ts";
 import manifest from "./package.json" with { type: "json" };
 
@@ -15,14 +14,14 @@ async function heard<T>(): Promise<T> {
   return JSON.parse(value as string) as T;
 }
 
-/** `context` is the context length in tokens. */
-export const nativeLlama = (context: number): Contender => ({
+/** `model` is a GGUF file, `context` the context length in tokens. */
+export const nativeLlama = (model: string, context: number): Contender => ({
   name: "llama.cpp",
   version: `(node-llama-cpp ${manifest.devDependencies["node-llama-cpp"]})`,
   native: true,
   async load(_page, { threads = 1 }) {
     const script = join(import.meta.dirname, "serve.mjs");
-    child = spawn(process.execPath, [script, places.model, String(context), String(threads)], {
+    child = spawn(process.execPath, [script, model, String(context), String(threads)], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     if (!child.stdout) throw new Error("the process has no output");
