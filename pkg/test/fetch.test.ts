@@ -201,6 +201,33 @@ test("tools of a response become a chat's, and calls are items of the output", a
   );
 });
 
+test("a text between two calls has its own place in a streamed response", async () => {
+  const calls = [
+    [{ index: 0, name: "add", arguments: "{}" }],
+    [],
+    [{ index: 1, name: "now", arguments: "{}" }],
+  ];
+  const { engine } = await engineWith({ tokens: ["", "and", ""], calls });
+  const tools = ["add", "now"].map((name) => ({ type: "function", name }));
+  const params = { input: "Hi", tools, stream: true };
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post(params)));
+  const places = new Map<unknown, unknown>();
+  for (const { data } of events) {
+    const { type, output_index, item } = data as { type: string; output_index: number; item: { id: string } };
+    if (type === "response.output_item.added") places.set(output_index, item.id);
+    if (type === "response.output_item.done") assert.equal(places.get(output_index), item.id);
+  }
+  const { response } = events.at(-1)?.data as { response: { output: { id: string; type: string }[] } };
+  assert.deepEqual(
+    response.output.map(({ type }) => type),
+    ["function_call", "message", "function_call"],
+  );
+  assert.deepEqual(
+    response.output.map(({ id }, index) => [index, id]),
+    [...places],
+  );
+});
+
 test("errors have OpenAI's shape, and name the field", async () => {
   const { engine } = await engineWith({});
   const messages = [{ role: "user", content: "Hi" }];

@@ -152,7 +152,7 @@ export type EventBody =
 /** Where a piece of text belongs. */
 export interface Place {
   item_id: string;
-  output_index: 0;
+  output_index: number;
   content_index: 0;
 }
 

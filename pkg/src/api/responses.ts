@@ -26,6 +26,7 @@ import type {
   Place,
   ResponseCreateParams,
   ResponseFunctionCall,
+  ResponseOutputItem,
   ResponseOutputMessage,
   ResponseOutputText,
   ResponseStreamEvent,
@@ -225,7 +226,7 @@ class ResponseBuilder {
   /** The response in one piece. */
   whole({ choices: [choice], usage }: ChatCompletion): ModelResponse {
     const calls = (choice?.message.tool_calls ?? []).map(functionCall);
-    return this.#ended(choice?.message.content ?? "", calls, choice?.finish_reason ?? "stop", usage);
+    return this.#ended(choice?.message.content ?? "", 0, calls, choice?.finish_reason ?? "stop", usage);
   }
 
   /** The events of a streamed response. */
@@ -236,7 +237,7 @@ class ResponseBuilder {
     const begin = () => [
       this.#event({
         type: "response.output_item.added",
-        output_index: 0,
+        output_index: place.output_index,
         item: { ...this.#item("", "in_progress"), content: [] },
       }),
       this.#event({ type: "response.content_part.added", ...place, part: part("") }),
@@ -249,11 +250,15 @@ class ResponseBuilder {
       for await (const chunk of chunks) {
         const [choice] = chunk.choices;
         const delta = choice?.delta.content ?? "";
-        if (delta && text === "") yield* begin();
+        if (delta && text === "") {
+          place.output_index = calls.length;
+          yield* begin();
+        }
         text += delta;
         if (delta) yield this.#event({ type: "response.output_text.delta", ...place, delta, logprobs: [] });
         for (const piece of choice?.delta.tool_calls ?? []) {
-          const output_index = piece.index + (text === "" ? 0 : 1);
+          const isAfterText = text !== "" && piece.index >= place.output_index;
+          const output_index = piece.index + (isAfterText ? 1 : 0);
           const { id: call_id, function: called } = piece;
           if (call_id !== undefined) {
             const item = functionCall({ id: call_id, function: { name: called.name ?? "", arguments: "" } });
@@ -284,7 +289,7 @@ class ResponseBuilder {
       });
       return;
     }
-    const response = this.#ended(text, calls, finish, usage);
+    const response = this.#ended(text, place.output_index, calls, finish, usage);
     if (text === "" && calls.length === 0) yield* begin();
     for (const [output_index, item] of response.output.entries()) {
       if (item.type === "message") {
@@ -309,22 +314,23 @@ class ResponseBuilder {
     return { type: "message", id: this.#itemId, role: "assistant", status, content: [part(text)] };
   }
 
+  /** The response with this text, which comes after so many calls, and these calls. */
   #ended(
     text: string,
+    textIndex: number,
     calls: ResponseFunctionCall[],
     finish: FinishReason,
     usage: CompletionUsage | null,
   ): ModelResponse {
     const incomplete = finish === "length";
     const status = incomplete ? ("incomplete" as const) : ("completed" as const);
+    const output: ResponseOutputItem[] = calls.map((call) => ({ ...call, status }));
+    if (text !== "" || calls.length === 0) output.splice(textIndex, 0, this.#item(text, status));
     return {
       ...this.#head,
       status,
       incomplete_details: incomplete ? { reason: "max_output_tokens" } : null,
-      output: [
-        ...(text !== "" || calls.length === 0 ? [this.#item(text, status)] : []),
-        ...calls.map((call) => ({ ...call, status })),
-      ],
+      output,
       usage: usage && {
         input_tokens: usage.prompt_tokens,
         input_tokens_details: usage.prompt_tokens_details,
