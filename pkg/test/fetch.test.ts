@@ -257,6 +257,13 @@ test("errors have OpenAI's shape, and name the field", async () => {
     ],
     ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
     ["/responses", post({ input: "Hi", truncation: "auto" }), 400, "invalid_request", "truncation"],
+    [
+      "/responses",
+      post({ input: "Hi", text: { verbosity: "low" } }),
+      400,
+      "invalid_request",
+      "text.verbosity",
+    ],
     ["/models/another", {}, 404, "model_not_found", null],
     ["/files", {}, 404, "unknown_url", null],
   ];

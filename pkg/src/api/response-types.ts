@@ -60,6 +60,8 @@ export interface ResponseCreateParams {
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */
   top_p?: number | null;
+  /** Extension: makes sampling repeatable; an integer from 0. */
+  seed?: number | null;
   /** The tools that the model may call. */
   tools?: ResponseFunctionTool[] | null;
   /** `required`, or a tool: the answer is a call, which fits the tool's schema. Default `auto`. */

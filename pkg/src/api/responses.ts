@@ -50,6 +50,7 @@ const SAME = new Map([
   ["max_output_tokens", "max_completion_tokens"],
   ["temperature", "temperature"],
   ["top_p", "top_p"],
+  ["seed", "seed"],
   ["parallel_tool_calls", "parallel_tool_calls"],
   ["user", "user"],
 ]);
@@ -66,6 +67,7 @@ const OTHERS = new Set([
   "service_tier",
   "safety_identifier",
   "prompt_cache_key",
+  "prompt_cache_options",
   "prompt_cache_retention",
   "include",
   "truncation",
@@ -178,7 +180,9 @@ function contentOf(content: unknown, at: string): ChatContent {
 /** `text.format` as `response_format` of a chat, where the schema lies one level deeper. */
 function textFormat(text: unknown): ResponseFormat | undefined {
   if (text == null) return undefined;
-  const { format } = record(text, "text");
+  const { format, ...others } = record(text, "text");
+  for (const [name, value] of Object.entries(others))
+    if (value != null) throw new InvalidRequestError(`\`text.${name}\` is not supported.`, `text.${name}`);
   if (format == null) return undefined;
   const { type, ...rest } = record(format, "text.format");
   // What it holds is checked with the rest of the chat.
