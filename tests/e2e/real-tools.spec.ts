@@ -2,6 +2,7 @@
  * Tool calls by a real model whose chat template has tools. Only the full test has them, because the model is
  * large.
  */
+import type { BrowserContext, Page } from "@playwright/test";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { join } from "node:path";
@@ -10,19 +11,23 @@ import { bundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { isFull } from "../support/golden.ts";
 import { places, root } from "../support/places.ts";
+import type { Site } from "../support/server.ts";
 import { QUESTIONS, TOOLS } from "../support/tool-questions.ts";
 
-for (const id of isFull ? ["qwen2.5-coder-0.5b"] : [])
-  test(`${id}: twenty required calls fit their schemas, and two tools answer a question`, async ({
-    shared,
-    bare,
-  }) => {
+/** A page whose engine runs the model. */
+async function modelPage(context: BrowserContext, bare: Site, id: string): Promise<Page> {
+  const page = await barePage(context, bare);
+  const file = join(places.models, id, `${id}-q4_k_m.gguf`);
+  await openFile(page, file, { device: "cpu", threads: 2, contextLength: 2048 });
+  return page;
+}
+
+for (const id of isFull ? ["qwen2.5-coder-0.5b"] : []) {
+  test(`${id}: twenty required calls fit their schemas`, async ({ shared, bare }) => {
     test.setTimeout(600_000);
     const ajv = new Ajv2020({ strict: false });
     addFormats.default(ajv);
-    const page = await barePage(shared, bare);
-    const file = join(places.models, id, `${id}-q4_k_m.gguf`);
-    await openFile(page, file, { device: "cpu", threads: 2, contextLength: 2048 });
+    const page = await modelPage(shared, bare, id);
     expect(await page.evaluate(() => window.engine.model.tools)).toBe("template");
 
     const right: boolean[] = [];
@@ -66,7 +71,12 @@ for (const id of isFull ? ["qwen2.5-coder-0.5b"] : [])
     }
     console.log(`${id}: ${right.length} calls fit, ${right.filter(Boolean).length} are of the right tool`);
     expect(right.length).toBe(20);
+    await dispose(page);
+    await page.close();
+  });
 
+  test(`${id}: two tools answer a question, one after the other`, async ({ shared, bare }) => {
+    const page = await modelPage(shared, bare, id);
     bare.texts.set("/tool-loop.js", await bundle(join(root, "tests/support/tool-loop.ts")));
     const steps = await page.evaluate(async () => {
       const address = "/tool-loop.js";
@@ -86,3 +96,4 @@ for (const id of isFull ? ["qwen2.5-coder-0.5b"] : [])
     await dispose(page);
     await page.close();
   });
+}

@@ -9,6 +9,12 @@ export interface Step {
   text: string;
 }
 
+const CHOICES = [
+  { type: "tool", toolName: "find_person" },
+  { type: "tool", toolName: "get_weather" },
+  "none",
+] as const;
+
 /** Asks for something that takes both tools, the second with what the first returned. */
 export async function loop(fetch: typeof globalThis.fetch): Promise<Step[]> {
   const nomoat = createOpenAICompatible({ name: "nomoat", baseURL: "http://nomoat/v1", fetch });
@@ -31,8 +37,8 @@ export async function loop(fetch: typeof globalThis.fetch): Promise<Step[]> {
       }),
     },
     stopWhen: stepCountIs(3),
-    // A small model may forget to call; what it calls, and with what, is its choice.
-    prepareStep: async ({ stepNumber }) => ({ toolChoice: stepNumber < 2 ? "required" : "none" }),
+    // Left to itself, a small model calls the first tool again; with what it calls a tool is its choice.
+    prepareStep: async ({ stepNumber }) => ({ toolChoice: CHOICES[stepNumber] }),
   });
   return steps.map(({ toolCalls, text }) => ({
     calls: toolCalls.map(({ toolName: name, input }) => ({ name, input: input as unknown })),
