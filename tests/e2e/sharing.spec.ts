@@ -135,6 +135,14 @@ test("tabs and a service worker share an engine; an answer goes on when its tab 
 
   await second.evaluate(() => window.sharing.close());
   expect(await second.evaluate(models)).toEqual([503, "no_engine"]);
+  const failing = await second.evaluate(async () => {
+    const address = "/pkg/service-worker.js";
+    const { shareEngine } = (await import(address)) as typeof import("nomoat/service-worker");
+    const sharing = shareEngine(() => Promise.reject(new Error("no model")));
+    const { status } = await sharing.fetch("/v1/models");
+    return [status, await sharing.failed.catch((error: Error) => error.message)];
+  });
+  expect(failing).toEqual([503, "no model"]);
   await second.close();
   await site.stop();
 });
