@@ -51,6 +51,7 @@ test("openai, the AI SDK and LangChain call tools and get objects", async ({ bar
     streamed: ["tool-input-start", "tool-input-delta", "tool-input-end", "tool-call", "tool-result"],
     input: true,
     partial: true,
+    more: true,
   };
   const chain = { calls: 2, objects: 2, call: ["weather", true], result: "sunny", answered: true };
   expect(Object.fromEntries(counted)).toEqual({

@@ -203,7 +203,15 @@ async function sdk(
       toolChoice: stepNumber === 0 ? ("required" as const) : ("none" as const),
     }),
   };
-  const { steps } = await generateText(looped);
+  const { steps, response } = await generateText(looped);
+  // What was said and called so far goes back in the provider's own way, which may be by references.
+  const messages = [
+    { role: "user" as const, content: QUESTION },
+    ...response.messages,
+    { role: "user" as const, content: "Thanks" },
+  ];
+  const { prompt: _, ...settings } = asked;
+  const more = await generateText({ ...settings, maxOutputTokens: 4, messages });
   const stream = streamText(looped);
   const kinds: string[] = [];
   let [input, called] = ["", ""];
@@ -228,6 +236,7 @@ async function sdk(
     streamed: kinds.filter((kind) => kind.startsWith("tool-")),
     input: JSON.stringify(JSON.parse(input)) === called,
     partial: partial > 1,
+    more: more.text !== "",
   };
   return got;
 }
