@@ -140,7 +140,7 @@ export interface Engine {
   readonly chat: { readonly completions: ChatCompletions };
   /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
   readonly completions: TextCompletions;
-  /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
+  /** OpenAI's `responses`. No conversation is kept, so `previous_response_id` is refused. */
   readonly responses: Responses;
   /** OpenAI's `models`: the one that is loaded. */
   readonly models: Models;

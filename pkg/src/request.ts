@@ -61,6 +61,7 @@ const IGNORED = [
   "service_tier",
   "safety_identifier",
   "prompt_cache_key",
+  "prompt_cache_options",
   "prompt_cache_retention",
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);

@@ -147,6 +147,10 @@ export interface Script {
   calls?: RuntimeCallDelta[][];
   /** What it says of its kernels. */
   kernels?: string;
+  /** Tokens of its context. Default 8. */
+  contextLength?: number;
+  /** Who tells it about tools. Default `template`. */
+  tools?: "built-in" | null;
   /** Called before each `next`; throws what the runtime would. */
   onNext?: (generated: number) => void | Promise<void>;
   /** Sees each request. */
@@ -213,7 +217,7 @@ export class FakeRuntime implements Runtime {
       architecture: "llama",
       parameters: 1,
       quantization: "F32",
-      context_length: 8,
+      context_length: this.script.contextLength ?? 8,
       trained_context_length: 8,
       vocab_size: 8,
       tensor_bytes: 8,
@@ -221,7 +225,7 @@ export class FakeRuntime implements Runtime {
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
-      tools: "template",
+      tools: this.script.tools === undefined ? "template" : this.script.tools,
       license: null,
       warnings: [],
     });

@@ -201,6 +201,82 @@ test("tools of a response become a chat's, and calls are items of the output", a
   );
 });
 
+test("what a model thinks is an item of a response, and comes back with the next request", async () => {
+  const seen: RuntimeRequest[] = [];
+  const { engine } = await engineWith({
+    tokens: ["", "", "Hi"],
+    reasoning: ["Let me", " see.", ""],
+    onStart: (request) => seen.push(request),
+  });
+  const params = { input: "Hello", reasoning: { effort: "low" } };
+  const streamed = post({ ...params, stream: true });
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, streamed));
+  assert.deepEqual(seen[0]?.chat_template_kwargs, { reasoning_effort: "low" });
+  const data = events.map((event) => event.data as Record<string, unknown>);
+  const deltas = data.filter(({ type }) => type === "response.reasoning_text.delta");
+  assert.deepEqual(
+    deltas.map(({ delta, output_index }) => [delta, output_index]),
+    [
+      ["Let me", 0],
+      [" see.", 0],
+    ],
+  );
+  const done = data.find(({ type }) => type === "response.reasoning_text.done");
+  assert.equal(done?.["text"], "Let me see.");
+  type Item = { id: string; type: string; content: { type: string; text: string }[] };
+  const { response } = data.at(-1) as { response: { output: Item[] } };
+  const contents = (output: Item[]) => output.map(({ type, content }) => [type, content[0]?.text]);
+  const expected = [
+    ["reasoning", "Let me see."],
+    ["message", "Hi!"],
+  ];
+  assert.deepEqual(contents(response.output), expected);
+  const whole = await engine.fetch(`${BASE}/responses`, post({ ...params, store: false }));
+  const { output: others } = (await whole.json()) as { output: Item[] };
+  assert.deepEqual(contents(others), expected);
+
+  // Whole items, or references to those of answers that may be kept.
+  const user = { role: "user", content: "And?" };
+  const references = response.output.map(({ id }) => ({ type: "item_reference", id }));
+  for (const items of [response.output, references]) {
+    await engine.fetch(`${BASE}/responses`, post({ input: [...items, user] }));
+    assert.deepEqual(seen.at(-1)?.messages, [
+      { role: "assistant", content: "Hi!", reasoning_content: "Let me see." },
+      user,
+    ]);
+  }
+  const unkept = [{ type: "item_reference", id: others[1]?.id }];
+  const refused = await engine.fetch(`${BASE}/responses`, post({ input: unkept }));
+  assert.equal(refused.status, 400);
+});
+
+test("a text between two calls has its own place in a streamed response", async () => {
+  const calls = [
+    [{ index: 0, name: "add", arguments: "{}" }],
+    [],
+    [{ index: 1, name: "now", arguments: "{}" }],
+  ];
+  const { engine } = await engineWith({ tokens: ["", "and", ""], calls });
+  const tools = ["add", "now"].map((name) => ({ type: "function", name }));
+  const params = { input: "Hi", tools, stream: true };
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post(params)));
+  const places = new Map<unknown, unknown>();
+  for (const { data } of events) {
+    const { type, output_index, item } = data as { type: string; output_index: number; item: { id: string } };
+    if (type === "response.output_item.added") places.set(output_index, item.id);
+    if (type === "response.output_item.done") assert.equal(places.get(output_index), item.id);
+  }
+  const { response } = events.at(-1)?.data as { response: { output: { id: string; type: string }[] } };
+  assert.deepEqual(
+    response.output.map(({ type }) => type),
+    ["function_call", "message", "function_call"],
+  );
+  assert.deepEqual(
+    response.output.map(({ id }, index) => [index, id]),
+    [...places],
+  );
+});
+
 test("errors have OpenAI's shape, and name the field", async () => {
   const { engine } = await engineWith({});
   const messages = [{ role: "user", content: "Hi" }];
@@ -226,10 +302,25 @@ test("errors have OpenAI's shape, and name the field", async () => {
       post({ input: [{ type: "item_reference", id: "i" }] }),
       400,
       "invalid_request",
-      "input[0].type",
+      "input[0].id",
+    ],
+    ["/responses", post({ input: [{ type: "mcp_call" }] }), 400, "invalid_request", "input[0].type"],
+    [
+      "/responses",
+      post({ input: "Hi", reasoning: { summary: "auto" } }),
+      400,
+      "invalid_request",
+      "reasoning.summary",
     ],
     ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
     ["/responses", post({ input: "Hi", truncation: "auto" }), 400, "invalid_request", "truncation"],
+    [
+      "/responses",
+      post({ input: "Hi", text: { verbosity: "low" } }),
+      400,
+      "invalid_request",
+      "text.verbosity",
+    ],
     ["/models/another", {}, 404, "model_not_found", null],
     ["/files", {}, 404, "unknown_url", null],
   ];

@@ -74,7 +74,12 @@ test("the oldest turns are left out when the context is full, and the page is to
     ["S", "2"],
   );
   const long = Array.from({ length: 5 }, () => ({ role: "user" as const, content: "x" }));
+  const before = model.contextUsage;
   await assert.rejects(model.prompt(long), dom("QuotaExceededError"));
+  assert.equal(overflows, 1, "nothing is left out for a prompt that cannot fit");
+  assert.equal(model.contextUsage, before);
+  await model.prompt("3");
+  assert.equal(overflows, 2);
   await assert.rejects(model.append("more than eight letters"), dom("QuotaExceededError"));
 });
 
@@ -106,11 +111,32 @@ test("a signal ends a prompt, which is forgotten; a destroyed session answers no
   );
   await model.prompt("2");
   assert.equal(seen[1]?.messages?.length, 1);
+  const waits = new AbortController();
   const running = model.prompt("3");
+  const waiting = model.prompt("4", { signal: waits.signal });
+  waits.abort(reason);
+  await assert.rejects(waiting, (error) => error === reason);
+  let ended = false;
+  void running.catch(() => undefined).finally(() => (ended = true));
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.equal(ended, false, "the one before still runs");
   model.destroy();
-  await assert.rejects(running, (error) => /AbortError|InvalidStateError/.test((error as Error).name));
-  await assert.rejects(model.prompt("4"), dom("InvalidStateError"));
-  await assert.rejects(model.clone(), dom("InvalidStateError"));
+  await assert.rejects(running, dom("AbortError"));
+  await assert.rejects(model.prompt("5"), dom("AbortError"));
+  await assert.rejects(model.append("5"), dom("AbortError"));
+  await assert.rejects(model.measureContextUsage("5"), dom("AbortError"));
+  await assert.rejects(model.clone(), dom("AbortError"));
+  assert.throws(() => model.promptStreaming("5"), dom("AbortError"));
+});
+
+test("the signal of a creation destroys the session", async () => {
+  const controller = new AbortController();
+  const { model } = await session({}, { signal: controller.signal });
+  const copy = await model.clone();
+  const reason = new Error("leaving");
+  controller.abort(reason);
+  await assert.rejects(model.prompt("1"), (error) => error === reason);
+  assert.equal(await copy.prompt("1"), "Hello world!");
 });
 
 test("what there is not is refused by the names of the specification", async () => {
@@ -127,6 +153,14 @@ test("what there is not is refused by the names of the specification", async () 
   await assert.rejects(asked.prompt([{ ...user, prefix: true }]), dom("SyntaxError"));
   const image = [{ role: "user" as const, content: [{ type: "image", value: {} }] }];
   await assert.rejects(asked.prompt(image), dom("NotSupportedError"));
-  const wrong = { responseConstraint: { type: "json_object" } };
-  assert.equal(await asked.measureContextUsage("four", wrong), 4);
+  const number = [{ role: "user" as const, content: [{ type: "text", value: 1 }] }];
+  await assert.rejects(asked.prompt(number), dom("TypeError"));
+  const constrained = { responseConstraint: { type: "boolean" } };
+  assert.equal(await asked.measureContextUsage("four", constrained), 4);
+  await assert.rejects(
+    asked.measureContextUsage("four", { omitResponseConstraintInput: true }),
+    dom("TypeError"),
+  );
+  await assert.rejects(asked.prompt("1", { responseConstraint: [] }), dom("TypeError"));
+  await assert.rejects(model.create({ samplingMode: "creative", topK: 3 }), dom("TypeError"));
 });

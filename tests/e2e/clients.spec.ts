@@ -1,32 +1,14 @@
 /** Official clients of OpenAI's API, unmodified, through `engine.fetch`. */
 import { join } from "node:path";
-import { build } from "vite";
 import { textOf } from "../support/bare.ts";
+import { bundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { root } from "../support/places.ts";
 
 const QUESTION = "What is the capital of France?";
 
-/** The clients as one module. */
-async function bundle(): Promise<string> {
-  const result = await build({
-    configFile: false,
-    logLevel: "warn",
-    define: { "process.env.NODE_ENV": '"production"' },
-    build: {
-      write: false,
-      minify: false,
-      target: "es2022",
-      lib: { entry: join(root, "tests/support/clients.ts"), formats: ["es"] },
-    },
-  });
-  const [output] = Array.isArray(result) ? result : [result];
-  if (!output || !("output" in output)) throw new Error("vite made no bundle");
-  return output.output[0].code;
-}
-
 test("openai, the AI SDK and LangChain ask the engine as they ask a server", async ({ bare, smallPage }) => {
-  bare.texts.set("/clients.js", await bundle());
+  bare.texts.set("/clients.js", await bundle(join(root, "tests/support/clients.ts")));
   const text = await textOf(smallPage, QUESTION, 6);
   const model = await smallPage.evaluate(() => window.engine.model.name);
   const continuation = await smallPage.evaluate(async () => {

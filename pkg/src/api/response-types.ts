@@ -48,7 +48,15 @@ export type ResponseTextFormat =
 /** Parameters of `responses.create`. */
 export interface ResponseCreateParams {
   /** The question, or the conversation so far. */
-  input: string | (ResponseInputMessage | ResponseFunctionCall | ResponseFunctionCallOutput)[];
+  input:
+    | string
+    | (
+        | ResponseInputMessage
+        | ResponseFunctionCall
+        | ResponseFunctionCallOutput
+        | ResponseItemReference
+        | (Pick<ResponseReasoning, "type"> & Partial<ResponseReasoning>)
+      )[];
   /** A system message before the input. */
   instructions?: string | null;
   /** Accepted and not used: an engine has one model. */
@@ -60,12 +68,18 @@ export interface ResponseCreateParams {
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */
   top_p?: number | null;
+  /** Extension: makes sampling repeatable; an integer from 0. */
+  seed?: number | null;
   /** The tools that the model may call. */
   tools?: ResponseFunctionTool[] | null;
   /** `required`, or a tool: the answer is a call, which fits the tool's schema. Default `auto`. */
   tool_choice?: ResponseToolChoice | null;
   /** Whether the model may call several tools in one answer. Default true. */
   parallel_tool_calls?: boolean | null;
+  /** How much the model thinks, such as "low"; for chat templates that know it. */
+  reasoning?: { effort?: string | null } | null;
+  /** Whether the answer's items may be referred to later. Default true. */
+  store?: boolean | null;
   /** Whether the answer must be JSON. */
   text?: { format?: ResponseTextFormat | null } | null;
   /** Strings of your own, returned with the response. */
@@ -91,11 +105,28 @@ export interface ResponseOutputMessage {
   id: string;
   role: "assistant";
   status: "in_progress" | "completed" | "incomplete";
-  content: ResponseOutputText[];
+  content: [ResponseOutputText];
+}
+
+/** What the model thought before it answered, as an item of the output. */
+export interface ResponseReasoning {
+  type: "reasoning";
+  id: string;
+  status: "in_progress" | "completed" | "incomplete";
+  /** Thoughts are not summarised. */
+  summary: never[];
+  content: [{ type: "reasoning_text"; text: string }];
 }
 
 /** An item of the output. */
-export type ResponseOutputItem = ResponseOutputMessage | ResponseFunctionCall;
+export type ResponseOutputItem =
+  ResponseReasoning | ResponseOutputMessage | (ResponseFunctionCall & { id: string });
+
+/** Stands for an item of one of the last answers. */
+export interface ResponseItemReference {
+  type: "item_reference";
+  id: string;
+}
 
 /** Token counts. */
 export interface ResponseUsage {
@@ -145,14 +176,19 @@ export type EventBody =
       name: string;
       arguments: string;
     }
-  | ({ type: `response.content_part.${"added" | "done"}`; part: ResponseOutputText } & Place)
+  | ({
+      type: `response.content_part.${"added" | "done"}`;
+      part: ResponseOutputText | ResponseReasoning["content"][0];
+    } & Place)
+  | ({ type: "response.reasoning_text.delta"; delta: string } & Place)
+  | ({ type: "response.reasoning_text.done"; text: string } & Place)
   | ({ type: "response.output_text.delta"; delta: string; logprobs: never[] } & Place)
   | ({ type: "response.output_text.done"; text: string; logprobs: never[] } & Place);
 
 /** Where a piece of text belongs. */
 export interface Place {
   item_id: string;
-  output_index: 0;
+  output_index: number;
   content_index: 0;
 }
 

@@ -1,0 +1,71 @@
+/** Official clients of OpenAI's API that call tools and ask for objects, unmodified, through `engine.fetch`. */
+import { join } from "node:path";
+import { bundle } from "../support/bundle.ts";
+import { expect, test } from "../support/fixtures.ts";
+import { root } from "../support/places.ts";
+
+test("openai, the AI SDK and LangChain call tools and get objects", async ({ bare, smallPage }) => {
+  bare.texts.set("/tool-clients.js", await bundle(join(root, "tests/support/tool-clients.ts")));
+  const got = await smallPage.evaluate(async () => {
+    const address = "/tool-clients.js";
+    const { callAll } = (await import(address)) as typeof import("../support/tool-clients.ts");
+    return callAll(window.engine.fetch);
+  });
+  const fits = (value: unknown) => {
+    expect(value).toEqual({ city: expect.stringMatching(/^(Paris|Rome)$/), days: expect.any(Number) });
+    expect([1, 2, 3, 4, 5, 6, 7]).toContain((value as { days: number }).days);
+  };
+  const counted = Object.entries(got).map(([client, { calls, objects, rest }]) => {
+    [...calls, ...objects].forEach(fits);
+    return [client, { calls: calls.length, objects: objects.length, ...rest }];
+  });
+  const chat = {
+    calls: 7,
+    objects: 2,
+    finish: "tool_calls",
+    content: null,
+    id: true,
+    name: "weather",
+    streamed: [1, true, true, "tool_calls"],
+    helper: true,
+    result: "sunny",
+    ran: 2,
+    roles: ["user", "assistant", "tool", "assistant", "tool"],
+  };
+  const responses = {
+    calls: 3,
+    objects: 1,
+    status: ["completed", "completed"],
+    ids: [true, true],
+    name: "weather",
+    deltas: true,
+    answer: ["message"],
+  };
+  const sdk = {
+    calls: 2,
+    objects: 2,
+    steps: [
+      ["tool-calls", ["weather"], ["sunny"], false],
+      [expect.stringMatching(/^(stop|length)$/), [], [], true],
+    ],
+    streamed: ["tool-input-start", "tool-input-delta", "tool-input-end", "tool-call", "tool-result"],
+    input: true,
+    partial: true,
+    more: true,
+  };
+  const chain = { calls: 2, objects: 2, call: ["weather", true], result: "sunny", answered: true };
+  expect(Object.fromEntries(counted)).toEqual({
+    "openai, chat": chat,
+    "openai, responses": responses,
+    "openai 6, chat": chat,
+    "openai 6, responses": responses,
+    "ai, openai-compatible": sdk,
+    "ai, openai": sdk,
+    "ai, openai.chat": sdk,
+    "ai 6, openai-compatible": sdk,
+    "ai 6, openai": sdk,
+    langchain: chain,
+    "langchain, responses": chain,
+    "langchain 1.5": chain,
+  });
+});
