@@ -64,7 +64,7 @@ function Question({ question }: { question: string }) {
       <textarea
         id="arena-question"
         ref={box}
-        autofocus
+        autofocus={matchMedia("(pointer: fine)").matches}
         rows={2}
         dir="auto"
         value={draft}
@@ -187,8 +187,13 @@ function Contents() {
   return (
     <>
       <p class="help">{text.arenaHelp}</p>
-      {contenders.value.length === 0 ? <p role="note">{text.arenaNeedsModel}</p> : <Entrants />}
-      {state.kind === "question" && contenders.value.length > 0 && <Question question={state.question} />}
+      {contenders.value.length === 0 && <p role="note">{text.arenaNeedsModel}</p>}
+      {state.kind === "question" && contenders.value.length > 0 && (
+        <>
+          <Entrants />
+          <Question question={state.question} />
+        </>
+      )}
       {"texts" in state && <Answers state={state} />}
       <p role="status" class="arena-status">
         {told(state)}

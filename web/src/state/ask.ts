@@ -2,6 +2,7 @@
 import type { AdapterUse, Engine } from "nomoat";
 import type { Turn } from "../lessons/records";
 import { sampling } from "./sampling";
+import { settings } from "./settings";
 
 /** How an answer is asked for. */
 export interface Asked {
@@ -24,6 +25,7 @@ export async function answerTo(
       stream: true,
       ...sampling(temperature, false),
       max_tokens: maxTokens,
+      thinking_token_budget: settings.peek().thinkingBudget,
       adapters: [...adapters],
     },
     { signal },
