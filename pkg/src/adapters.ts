@@ -13,6 +13,9 @@ export type AdapterFile = string | URL | Blob;
  */
 export type AdapterSource = AdapterFile | { config: AdapterFile; weights: AdapterFile; gguf?: AdapterFile };
 
+/** A file for llama.cpp, or two for PEFT. */
+export type AdapterFormat = "gguf" | "peft";
+
 /** A loaded adapter. */
 export interface AdapterInfo {
   name: string;
@@ -22,6 +25,8 @@ export interface AdapterInfo {
   parameters: number;
   /** Tensors of the model that it changes. */
   tensors: number;
+  /** What `export` gives of it. */
+  formats: AdapterFormat[];
 }
 
 /** An adapter in a request. */
@@ -124,14 +129,17 @@ export class LoadedAdapters implements Adapters {
   ): Promise<AdapterInfo> {
     const files = await adapterFiles(source, name, this.#base, signal);
     const { rank, parameters, tensors } = await this.#call("loadAdapter", files, signal);
-    const info = { name, rank, parameters, tensors };
+    const formats: AdapterFormat[] = [];
+    if (files.gguf) formats.push("gguf");
+    if (files.config) formats.push("peft");
+    const info = { name, rank, parameters, tensors, formats };
     this.#loaded.set(name, { files, info });
     return { ...info };
   }
 
   export(name: string, format: "gguf"): Blob;
   export(name: string, format: "peft"): { config: Blob; weights: Blob };
-  export(name: string, format: "gguf" | "peft"): Blob | { config: Blob; weights: Blob } {
+  export(name: string, format: AdapterFormat): Blob | { config: Blob; weights: Blob } {
     const loaded = this.#loaded.get(name);
     if (!loaded) throw new InvalidRequestError(`There is no adapter ${name}.`, "name");
     const { config, weights, gguf } = loaded.files;

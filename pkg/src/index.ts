@@ -26,7 +26,14 @@ export type {
   FinishReason,
   Timings,
 } from "./chat.js";
-export type { AdapterFile, AdapterInfo, Adapters, AdapterSource, AdapterUse } from "./adapters.js";
+export type {
+  AdapterFile,
+  AdapterFormat,
+  AdapterInfo,
+  Adapters,
+  AdapterSource,
+  AdapterUse,
+} from "./adapters.js";
 export type {
   TextCompletion,
   TextCompletionCreateParams,

@@ -8,6 +8,7 @@ import {
   UnsupportedModelError,
   WorkerLostError,
 } from "./errors.js";
+import { withEpochs } from "./checkpoint.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
 
@@ -41,7 +42,7 @@ export interface TrainingSettings {
   weightDecay?: number;
   /** The largest norm of a step's gradient. Default 1. */
   clip?: number;
-  /** Times that all examples are used. Default 3. */
+  /** Times that all examples are used. Default 3. With `resume`: as it began, unless there are to be more. */
   epochs?: number;
   /** Examples per step. Default 1. */
   batch?: number;
@@ -67,9 +68,11 @@ export interface TrainOptions extends TrainingSettings {
   preferences?: TrainingPreference[];
   /**
    * Goes on with the training of this name from its checkpoint in the browser's storage. Examples and
-   * settings are those it began with.
+   * settings are those it began with, except `epochs`.
    */
   resume?: boolean;
+  /** Keeps the checkpoint at the end: the training can go on with more `epochs`. Default false. */
+  keepCheckpoint?: boolean;
   /** Seconds between checkpoints. Default 30; 0 stores none. */
   checkpointSeconds?: number;
   /** Called once, before the first step. */
@@ -218,15 +221,18 @@ export class Teacher implements Trainings {
 
   async train(options: TrainOptions): Promise<TrainResult> {
     const { name, resume = false, checkpointSeconds = 30, onPlan, onStep, signal } = options;
+    const { keepCheckpoint = false } = options;
     const { model, call, store } = this.#of;
     if (typeof name !== "string" || name === "" || name.includes(":"))
       throw new InvalidRequestError("`name` must be a text without a colon, and not empty.", "name");
     if (this.#of.adapters.list().some((adapter) => adapter.name === name))
       throw new InvalidRequestError(`There is an adapter ${name} already; unload it first.`, "name");
-    const begin = resume ? await this.#checkpoint(name) : toTraining(options);
+    const begin = resume ? await this.#checkpoint(name, options) : toTraining(options);
     return this.#alone(async () => {
       if (signal?.aborted) throw new AbortedError();
       const plan = await call("trainBegin", begin);
+      // If the worker is lost, the new one goes on to the new end.
+      if ("checkpoint" in begin) await store.put(model, name, begin.checkpoint);
       onPlan?.(plan);
       let curve = [...plan.curve];
       const pace = new Pace(plan);
@@ -262,9 +268,10 @@ export class Teacher implements Trainings {
         if (advance.is_done) break;
         if (performance.now() - saved > 1000 * checkpointSeconds) await save();
       }
+      if (keepCheckpoint) await store.put(model, name, await call("trainCheckpoint", null));
       const files = await call("trainFiles", { base: model });
       const adapter = await this.#of.adapters.load(files, { name });
-      await store.delete(model, name);
+      if (!keepCheckpoint) await store.delete(model, name);
       return { adapter, curve };
     });
   }
@@ -288,10 +295,11 @@ export class Teacher implements Trainings {
     return this.#of.store.delete(this.#of.model, name);
   }
 
-  async #checkpoint(name: string): Promise<Calls["trainBegin"]["params"]> {
+  async #checkpoint(name: string, settings: TrainingSettings): Promise<{ checkpoint: Blob }> {
+    const { epochs } = settingsOf(settings);
     const checkpoint = await this.#of.store.get(this.#of.model, name);
     if (!checkpoint) throw new InvalidRequestError(`No training of ${name} is stored.`, "resume");
-    return { checkpoint };
+    return { checkpoint: epochs === undefined ? checkpoint : await withEpochs(checkpoint, epochs) };
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {

@@ -16,9 +16,10 @@ test("adapters are loaded, listed, used and unloaded", async () => {
     onAdapter: (what, name) => seen.push(`${what} ${name}`),
   });
   const info = await engine.adapters.load(gguf, { name: "pirate" });
-  assert.deepEqual(info, { name: "pirate", rank: 8, parameters: 18, tensors: 1 });
+  assert.deepEqual(info, { name: "pirate", rank: 8, parameters: 18, tensors: 1, formats: ["gguf"] });
   const peft = { config: new Blob(["{}"]), weights: new Blob(["12345"]) };
-  assert.equal((await engine.adapters.load(peft, { name: "poet" })).tensors, 2);
+  const { tensors, formats } = await engine.adapters.load(peft, { name: "poet" });
+  assert.deepEqual([tensors, formats], [2, ["peft"]]);
   assert.deepEqual(
     engine.adapters.list().map(({ name }) => name),
     ["pirate", "poet"],

@@ -337,7 +337,7 @@ export class FakeRuntime implements Runtime {
     this.script.onTraining?.("step");
     this.#step += 1;
     const point = { step: this.#step, loss: 4 - this.#step };
-    return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step === 3 });
+    return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step >= 3 });
   }
 
   training_checkpoint(): Bytes {

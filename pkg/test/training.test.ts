@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatMessage } from "../src/chat.js";
 import { AbortedError, InvalidRequestError, UnsupportedModelError } from "../src/errors.js";
+import { withEpochs } from "../src/checkpoint.js";
 import { toTraining, type TrainingStep } from "../src/training.js";
 import { engineWith } from "./fake-worker.js";
 import { MemoryCache, type Script } from "./fakes.js";
@@ -85,6 +86,49 @@ test("an aborted training goes on from its checkpoint", async () => {
   );
   assert.deepEqual(await later.trainings.resumable(), []);
   await assert.rejects(later.train({ name: "poet", resume: true }), /No training of poet/);
+});
+
+test("a training that keeps its checkpoint can go on with more epochs", async () => {
+  page();
+  const { engine } = await engineWith(seen().script);
+  await engine.train({ name: "pirate", examples, keepCheckpoint: true });
+  assert.deepEqual(await engine.trainings.resumable(), ["pirate"]);
+  // This one is no safetensors file.
+  const more = { name: "pirate", resume: true, epochs: 5 };
+  await engine.adapters.unload("pirate");
+  await assert.rejects(engine.train(more), /begin again/);
+  await assert.rejects(engine.train({ ...more, epochs: -1 }), /`epochs` must be a whole number/);
+  await engine.trainings.discard("pirate");
+  assert.deepEqual(await engine.trainings.resumable(), []);
+
+  // A file by safetensors' format: the length of the header, the header, the data.
+  const state = {
+    settings: { dpo: false, epochs: 3, learning_rate: 0.0005 },
+    model: "m",
+    step: 6,
+    curve: [],
+  };
+  const header = {
+    __metadata__: { format: "nomoat-training-1", state: JSON.stringify(state) },
+    first: { dtype: "F32", shape: [1], data_offsets: [0, 4] },
+  };
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const file = new Uint8Array(8 + text.length + 4);
+  new DataView(file.buffer).setUint32(0, text.length, true);
+  file.set(text, 8);
+  file.set([1, 2, 3, 4], 8 + text.length);
+  const changed = new Uint8Array(await (await withEpochs(new Blob([file]), 1000)).arrayBuffer());
+  const length = new DataView(changed.buffer).getUint32(0, true);
+  assert.equal((8 + length) % 8, 0);
+  const read = JSON.parse(new TextDecoder().decode(changed.slice(8, 8 + length))) as typeof header;
+  assert.deepEqual(JSON.parse(read.__metadata__.state), {
+    ...state,
+    settings: { ...state.settings, epochs: 1000 },
+  });
+  assert.deepEqual(read.first, header.first);
+  assert.deepEqual([...changed.slice(8 + length)], [1, 2, 3, 4]);
+  for (const bad of [new Uint8Array(4), file.slice(0, 20), new Uint8Array(64).fill(255)])
+    await assert.rejects(withEpochs(new Blob([bad]), 2), /begin again/);
 });
 
 test("a lost worker is replaced, and the training goes on", async () => {

@@ -63,3 +63,33 @@ test("thoughts go back to the model, their budget is set, and another answer dif
   expect(tab.errors).toEqual([]);
   await page.close();
 });
+
+test("a clock that is set back shows in no figure, and a block of code is copied alone", async ({
+  shared,
+}) => {
+  const tab = await Tab.open(shared, site, "/?stored");
+  const { page } = tab;
+  await page.addInitScript(() => {
+    let now = Date.now();
+    Date.now = () => (now -= 60_000);
+  });
+  await page.reload();
+  await tab.message.fill("Explain photosynthesis");
+  await tab.message.press("Enter");
+  const figures = page.locator(".answer .figures").last();
+  await expect(figures).toContainText(/\d tokens\/s/);
+  await expect(figures).not.toContainText(/[-−]\d/);
+  await tab.button("Stop").click();
+  await expect(figures).not.toContainText(/[-−]\d/);
+
+  await shared.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.goto(`${site.origin}/?stored&echo`);
+  await tab.message.fill("this:\n```js\nconst a = 1;\n\nconst b = 2;\n```\nand more");
+  await tab.message.press("Enter");
+  const copy = page.getByRole("button", { name: "Copy code" });
+  await copy.click();
+  await expect(copy).toContainText("Copied");
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("const a = 1;\n\nconst b = 2;");
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});

@@ -223,15 +223,26 @@ test("files that are no model, and a text that is too long, leave everything as 
     ["m-00003-of-00003.gguf", "GGUF"],
   ]);
   await expect(tab.bar).toContainText("all the parts of one split model together");
-  // This one looks like a model until its header is read.
+  // These look like models until their header is read, the last one until it is loaded.
   const model = tab.page.getByRole("button", { name: /^Model: / });
   const chosen = (await model.textContent()) ?? "";
-  await drop([["late.gguf", "GGUF damaged"]]);
-  await expect(tab.bar).toContainText("This file cannot be read as a model");
+  for (const word of ["damaged", "late"]) {
+    await drop([[`${word}.gguf`, `GGUF ${word}`]]);
+    await expect(tab.bar).toContainText("Reading the header");
+    await expect(tab.bar).toContainText("This file cannot be read as a model");
+    await expect(model).toHaveText(chosen);
+    await expect(tab.button("Stop")).toBeVisible();
+    await expect(tab.page.locator(".device")).toBeVisible();
+  }
+  // A model that does not run here gets the verdict that a named one gets.
+  await drop([["moe.gguf", "GGUF"]]);
+  const dialog = tab.page.getByRole("dialog", { name: "Models" });
+  await expect(dialog.getByText("Does not run here")).toBeVisible();
+  await expect(dialog).toContainText("the model needs a mixture of experts");
+  await expect(tab.bar).toHaveCount(0);
+  await tab.page.keyboard.press("Escape");
   await expect(model).toHaveText(chosen);
-  await expect(model).not.toContainText("late");
   await expect(tab.button("Stop")).toBeVisible();
-  await expect(tab.page.locator(".device")).toBeVisible();
   const written = (await tab.answers.textContent()) ?? "";
   await expect(tab.answers).not.toHaveText(written);
 
@@ -246,6 +257,23 @@ test("files that are no model, and a text that is too long, leave everything as 
   await tab.page.evaluate(() => navigator.clipboard.writeText("pasted"));
   await tab.message.press("Control+V");
   await expect(tab.message).toHaveValue("typedpasted");
+  // A file that has no room here is refused before it is read.
+  await tab.page.goto(`${site.origin}/?stored&slow-answer&memory=1e-9`);
+  await tab.message.fill("two");
+  await tab.message.press("Enter");
+  await expect(tab.button("Stop")).toBeVisible();
+  await drop([["large.gguf", "GGUF damaged"]]);
+  await expect(dialog.getByRole("alert")).toContainText("Not enough memory for this model");
+  await expect(dialog.getByRole("alert")).toContainText("large.gguf has 0.0 GB, which is more than");
+  await expect(dialog.getByRole("button", { name: "Try again" })).toHaveCount(0);
+  await tab.page.keyboard.press("Escape");
+  await expect(tab.button("Stop")).toBeVisible();
+  // One that runs is loaded.
+  await tab.page.goto(`${site.origin}/?stored&echo`);
+  await expect(model).toHaveText(chosen);
+  await drop([["good.gguf", "GGUF"]]);
+  await expect(model).toContainText("good");
+  await tab.ask("three");
   expect(tab.errors).toEqual([]);
   await tab.page.close();
   await site.stop();

@@ -151,6 +151,35 @@ test("tokens and text turn into each other", async ({ smallPage }) => {
   expect(back).toEqual({ text, special: [2] });
 });
 
+test("a finished training goes on with more epochs, as if it had had them from the start", async ({
+  smallPage,
+}) => {
+  const { whole, half, rest, left } = await smallPage.evaluate(async () => {
+    const { engine } = window;
+    const train = async (options: Omit<Parameters<typeof engine.train>[0], "name">) => {
+      const { curve } = await engine.train({ name: "trained", ...options });
+      await engine.adapters.unload("trained");
+      return curve.map(({ loss }) => loss ?? NaN);
+    };
+    const messages = [
+      { role: "user" as const, content: "Hi" },
+      { role: "assistant" as const, content: "Ahoy" },
+    ];
+    const settings = { examples: [{ messages }], rank: 2, schedule: "constant" as const };
+    return {
+      whole: await train({ ...settings, epochs: 4 }),
+      half: await train({ ...settings, epochs: 2, keepCheckpoint: true }),
+      rest: await train({ resume: true, epochs: 4 }),
+      left: await engine.trainings.resumable(),
+    };
+  });
+  expect(whole).toHaveLength(4);
+  expect(new Set(whole).size).toBe(4);
+  expect(half).toEqual(whole.slice(0, 2));
+  expect(rest).toEqual(whole);
+  expect(left).toEqual([]);
+});
+
 test("a full context ends the answer and says so; a longer prompt is refused", async ({ shared, bare }) => {
   const page = await barePage(shared, bare);
   await open(page, { ...fromSite, contextLength: 48 });

@@ -4,9 +4,10 @@
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
- * words, ?stall stands still in the middle of a download, ?models has more models. A file with the word
- * "damaged" in it is a bad one. Of models that are named, those with "moe" in their name do not run, and
- * those with "none" do not exist.
+ * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
+ * GiB, ?learner tells the temperature in answers. Answers name the adapters that are on. A file with the
+ * word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
+ * "moe" in their name do not run, named ones with "none" do not exist.
  */
 import type {
   CatalogueEntry,
@@ -20,6 +21,8 @@ import type {
   ModelInspection,
   StoredModel,
 } from "nomoat";
+
+import { learning } from "./fake-learning";
 
 export class NomoatError extends Error {
   code: string;
@@ -82,7 +85,7 @@ function failAs(key: string): void {
   if (chosen !== undefined) throw new chosen(`${name ?? ""}: the message that the package gives, in English`);
 }
 
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
     signal?.addEventListener("abort", () => {
@@ -157,8 +160,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   };
   report("device", 0, 0);
   const [opened] = Array.isArray(options.model) ? options.model : [];
-  if (opened !== undefined && (await opened.text()).includes("damaged"))
-    throw new CorruptFileError(`${opened.name} ends within its header`);
+  if (opened !== undefined) await checkFile(opened, /damaged|late/);
   await options.onHeader?.();
   if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
@@ -203,11 +205,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
-    adapters: { list: () => [] },
-    trainings: { resumable: () => Promise.resolve([]) },
+    ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
+}
+
+async function checkFile(file: File, bad: RegExp): Promise<void> {
+  if (bad.test(await file.text())) throw new CorruptFileError(`${file.name} ends within its header`);
 }
 
 export function modelUrls(model: EngineOptions["model"]): string[] {
@@ -216,11 +221,12 @@ export function modelUrls(model: EngineOptions["model"]): string[] {
 }
 
 export function deviceMemory(): number {
-  return 8;
+  return Number(wish.get("memory") ?? 8);
 }
 
 export function fitOf(bytes: number, backend: "webgpu" | "cpu", memory: number): Fit {
-  if (backend === "cpu" && bytes > 3.6 * 2 ** 30) return "too-large";
+  if ((backend === "cpu" && bytes > 3.6 * 2 ** 30) || (memory < 8 && bytes > memory * 2 ** 30))
+    return "too-large";
   return bytes <= memory * 2 ** 29 ? "fits" : "tight";
 }
 
@@ -251,12 +257,14 @@ export async function inspectModel(
   model: EngineOptions["model"],
   { contextLength: tokens = 4096, device: choice = "auto", file, signal }: InspectOptions,
 ): Promise<ModelInspection> {
-  const what = typeof model === "string" ? model : "";
+  const [opened] = Array.isArray(model) ? model : [];
+  const what = typeof model === "string" ? model : (opened?.name ?? "");
   await pause(wish.has("slow") ? 2000 : 100, signal);
   if (what.includes("none")) throw new ModelNotFoundError(`The hub has no repository "${what}" (404).`);
   const problem = what.includes("moe")
     ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
     : null;
+  if (opened !== undefined) await checkFile(opened, /damaged/);
   const isRepository = !what.includes(":") && what.includes("/");
   const at = (path: string) => `https://hub.test/${what}/resolve/main/${path}`;
   const files = ["Q4_K_M", "Q8_0"].map((quantization, index) => ({
@@ -326,13 +334,21 @@ interface Options {
 }
 
 function create(
-  params: { messages: { content: string }[]; max_tokens?: number },
+  params: {
+    messages: { content: string }[];
+    max_tokens?: number;
+    temperature?: number;
+    adapters?: { name: string; scale: number }[];
+  },
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
   const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
   if (wish.has("params")) return Promise.resolve(repeated(params));
-  return Promise.resolve(answer(params.messages.at(-1)?.content ?? "", params.max_tokens ?? 1024, options));
+  const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
+  const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
+  const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
+  return Promise.resolve(answer(question, params.max_tokens ?? 1024, options));
 }
 
 /** Thinks, and answers with the parameters as code. */

@@ -1,5 +1,6 @@
 import { t } from "../i18n";
 import { announcement, isWide } from "../state/ui";
+import { ArenaDialog } from "./ArenaDialog";
 import { Composer } from "./Composer";
 import { Conversations } from "./Conversations";
 import { Dialog } from "./Dialog";
@@ -45,6 +46,7 @@ export function App() {
       <StorageDialog />
       <ModelsDialog />
       <TeachDialog />
+      <ArenaDialog />
       <UpdatePrompt />
       <DropTarget />
       <p class="visually-hidden" role="status">

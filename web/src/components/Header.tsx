@@ -35,11 +35,14 @@ export function Header() {
       <ModelPicker />
       <div class="header-end">
         {isWide.value ? (
-          <HeaderButton
-            icon={dark ? "sun" : "moon"}
-            label={dark ? text.switchToLight : text.switchToDark}
-            onClick={() => updateSettings({ theme: dark ? "light" : "dark" })}
-          />
+          <>
+            <HeaderButton
+              icon={dark ? "sun" : "moon"}
+              label={dark ? text.switchToLight : text.switchToDark}
+              onClick={() => updateSettings({ theme: dark ? "light" : "dark" })}
+            />
+            <HeaderButton icon="arena" label={text.arenaTitle} onClick={() => (dialog.value = "arena")} />
+          </>
         ) : (
           <HeaderButton icon="pen" label={text.newChat} onClick={() => void newChat()} />
         )}

@@ -103,6 +103,8 @@ export function PassingNotice() {
         return text.deletedElsewhere;
       case "tooLong":
         return text.pasteTooLong(now.characters);
+      case "inspecting":
+        return text.inspecting;
       case "imported":
         return text.imported(now.conversations);
       case "importFailed":

@@ -12,25 +12,31 @@ import {
   importLessons,
   lessons,
   lessonsError,
+  MOST_BYTES,
   refreshLessons,
+  TooLargeError,
 } from "../state/lessons";
+import { freeName, isFreeName, trainings } from "../state/adapters";
 import {
+  discardTaught,
   discardTraining,
   estimate,
+  keepTaught,
   measure,
+  MORE_EPOCHS,
   presets,
-  removeAdapter,
-  resumable,
   stopTeaching,
   teach,
   teachState,
   type TeachSettings,
 } from "../state/teach";
+import { dialog } from "../state/ui";
 import { AdapterList } from "./AdapterList";
 import { Correction } from "./Correction";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 import { LossCurve } from "./LossCurve";
+import { Samples } from "./Samples";
 
 interface LessonProps {
   lesson: Lesson;
@@ -125,6 +131,7 @@ function Lessons({ kind, setKind, left, setLeft }: LessonsProps) {
       {own.length > 5 && (
         <input
           type="search"
+          class="text-field"
           aria-label={text.searchLessons}
           placeholder={text.searchLessons}
           value={search}
@@ -172,7 +179,13 @@ function Lessons({ kind, setKind, left, setLeft }: LessonsProps) {
           </ul>
         </div>
       )}
-      {lessonsError.value !== null && <p role="alert">{text.lessonsFailed}</p>}
+      {lessonsError.value !== null && (
+        <p role="alert" class="help">
+          {lessonsError.value instanceof TooLargeError
+            ? text.lessonsTooLarge(bytes(MOST_BYTES))
+            : text.lessonsFailed}
+        </p>
+      )}
     </section>
   );
 }
@@ -249,17 +262,25 @@ function Done() {
   const text = t.value;
   const state = teachState.value;
   if (state.kind !== "done") return null;
-  const close = () => (teachState.value = { kind: "idle" });
+  const { name, curve, epochs } = state;
   return (
-    <section role="status">
-      <h3>{text.taught(state.name)}</h3>
-      <LossCurve curve={state.curve} steps={state.curve.at(-1)?.step ?? 1} />
+    <section aria-label={text.taught(name)}>
+      <h3>{text.taught(name)}</h3>
+      <LossCurve curve={curve} steps={curve.at(-1)?.step ?? 1} />
+      <Samples />
       <div class="row">
-        <button type="button" class="button primary" onClick={close}>
+        <button type="button" class="button primary" onClick={() => void keepTaught(name)}>
           {text.keep}
         </button>
-        <button type="button" class="button" onClick={() => void removeAdapter(state.name)}>
+        <button type="button" class="button" onClick={() => void discardTaught(name)}>
           {text.discard}
+        </button>
+        <button
+          type="button"
+          class="button"
+          onClick={() => void teach(name, { epochs: epochs + MORE_EPOCHS })}
+        >
+          {text.continueTeaching(MORE_EPOCHS)}
         </button>
       </div>
     </section>
@@ -269,11 +290,14 @@ function Done() {
 function Start({ chosen }: { chosen: readonly Lesson[] }) {
   const text = t.value;
   const [settings, setSettings] = useState<TeachSettings>(presets.quick);
-  const [name, setName] = useState(text.adapterName);
+  const [name, setName] = useState<string | null>(null);
   const state = teachState.value;
   const measured = estimate.value;
   const isBusy = state.kind === "estimating";
-  const canTeach = chosen.length > 0 && name.trim() !== "" && !name.includes(":") && !isBusy;
+  // Until another name is written: one that is free.
+  const wanted = (name ?? freeName(text.adapterName)).trim();
+  const isFree = isFreeName(wanted);
+  const canTeach = chosen.length > 0 && isFree && !isBusy;
   return (
     <section>
       <div class="row" role="group" aria-label={text.preset}>
@@ -292,14 +316,27 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
       <Settings settings={settings} change={setSettings} />
       <div class="field">
         <label for="adapter-name">{text.nameOfAdapter}</label>
-        <input id="adapter-name" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+        <input
+          id="adapter-name"
+          type="text"
+          class="text-field"
+          value={name ?? wanted}
+          aria-describedby="adapter-name-help"
+          onInput={(event) => setName(event.currentTarget.value)}
+        />
+        <p id="adapter-name-help" class="help" role="status">
+          {isFree ? "" : text.nameNotFree}
+        </p>
       </div>
       <div class="row">
         <button
           type="button"
           class="button primary"
           disabled={!canTeach}
-          onClick={() => void teach(name.trim(), { lessons: chosen, settings })}
+          onClick={() => {
+            setName(null);
+            void teach(wanted, { lessons: chosen, settings });
+          }}
         >
           {text.teach}
         </button>
@@ -323,21 +360,25 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
 
 function Interrupted() {
   const text = t.value;
+  const state = teachState.value;
+  const isDone = (name: string) => state.kind === "done" && state.name === name;
   return (
     <>
-      {resumable.value.map((name) => (
-        <section key={name} aria-label={text.interruptedTraining(name)}>
-          <p>{text.interruptedTraining(name)}</p>
-          <div class="row">
-            <button type="button" class="button primary" onClick={() => void teach(name, "resume")}>
-              {text.resume}
-            </button>
-            <button type="button" class="button" onClick={() => void discardTraining(name)}>
-              {text.discard}
-            </button>
-          </div>
-        </section>
-      ))}
+      {trainings.value
+        .filter((name) => !isDone(name))
+        .map((name) => (
+          <section key={name} aria-label={text.interruptedTraining(name)}>
+            <p>{text.interruptedTraining(name)}</p>
+            <div class="row">
+              <button type="button" class="button primary" onClick={() => void teach(name, {})}>
+                {text.resume}
+              </button>
+              <button type="button" class="button" onClick={() => void discardTraining(name)}>
+                {text.discard}
+              </button>
+            </div>
+          </section>
+        ))}
     </>
   );
 }
@@ -367,6 +408,10 @@ function Panel() {
         </>
       )}
       {loaded !== null && <AdapterList />}
+      <button type="button" class="button" onClick={() => (dialog.value = "arena")}>
+        <Icon name="arena" />
+        {text.openArena}
+      </button>
     </>
   );
 }

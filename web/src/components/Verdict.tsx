@@ -165,15 +165,17 @@ export function Verdict({ state }: { state: Inspection }) {
           <p role="status">{text.inspecting}</p>
         </>
       )}
-      {state.kind === "failed" && <Failed what={state.what} error={state.error} />}
-      {state.kind === "done" && <Found key={JSON.stringify(state.found.model)} found={state.found} />}
+      {state.kind === "failed" && <Failed {...state} />}
+      {state.kind === "done" && (
+        <Found key={`${state.what} ${JSON.stringify(state.found.model)}`} found={state.found} />
+      )}
     </section>
   );
 }
 
-function Failed({ what, error }: { what: string; error: unknown }) {
+function Failed({ what, error, isOwnFile = false }: Extract<Inspection, { kind: "failed" }>) {
   const text = t.value;
-  const { title, help, detail } = explain(error, text);
+  const { title, help, detail } = explain(error, text, isOwnFile);
   return (
     <div role="alert">
       <h3 id="verdict-title">{title}</h3>
@@ -181,9 +183,11 @@ function Failed({ what, error }: { what: string; error: unknown }) {
       <p class="notice-detail" lang="en">
         {detail}
       </p>
-      <button type="button" class="button" onClick={() => void inspect(what)}>
-        {text.tryAgain}
-      </button>
+      {!isOwnFile && (
+        <button type="button" class="button" onClick={() => void inspect(what)}>
+          {text.tryAgain}
+        </button>
+      )}
     </div>
   );
 }

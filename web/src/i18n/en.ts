@@ -1,7 +1,9 @@
+import { arenaEn } from "./arena-en";
 import { teachEn } from "./teach-en";
 
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
+  ...arenaEn,
   ...teachEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",

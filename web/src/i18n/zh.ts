@@ -1,8 +1,10 @@
+import { arenaZh } from "./arena-zh";
 import { teachZh } from "./teach-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
+  ...arenaZh,
   ...teachZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",

@@ -1,20 +1,22 @@
-/** Lessons, votes and what was learnt from them, in IndexedDB. */
+/** Lessons, votes, those of the arena, and what was learnt, in IndexedDB. */
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
+import { preferenceOf, readBattle, type Battle } from "../arena/records";
 import { readLesson, readVote, type Lesson, type Vote } from "./records";
 
 interface Schema extends DBSchema {
   lessons: { key: string; value: unknown };
   votes: { key: string; value: unknown };
   adapters: { key: [string, string]; value: StoredAdapter };
+  battles: { key: string; value: unknown };
 }
 
-/** What a model has learnt, as PEFT's files and as GGUF. */
+/** What a model has learnt, as PEFT's two files, as GGUF, or both. */
 export interface StoredAdapter {
   model: string;
   name: string;
-  config: Blob;
-  weights: Blob;
-  gguf: Blob;
+  config?: Blob;
+  weights?: Blob;
+  gguf?: Blob;
 }
 
 let opening: Promise<IDBPDatabase<Schema>> | null = null;
@@ -22,11 +24,14 @@ let opening: Promise<IDBPDatabase<Schema>> | null = null;
 /** The database. After it was closed, for another tab or by the browser, it is opened again. */
 function database(): Promise<IDBPDatabase<Schema>> {
   const forget = () => (opening = null);
-  opening ??= openDB<Schema>("nomoat-lessons", 1, {
-    upgrade(db) {
-      db.createObjectStore("lessons", { keyPath: "id" });
-      db.createObjectStore("votes", { keyPath: "id" });
-      db.createObjectStore("adapters", { keyPath: ["model", "name"] });
+  opening ??= openDB<Schema>("nomoat-lessons", 2, {
+    upgrade(db, version) {
+      if (version < 1) {
+        db.createObjectStore("lessons", { keyPath: "id" });
+        db.createObjectStore("votes", { keyPath: "id" });
+        db.createObjectStore("adapters", { keyPath: ["model", "name"] });
+      }
+      db.createObjectStore("battles", { keyPath: "id" });
     },
     blocking(_current, _wanted, event) {
       (event.target as IDBDatabase).close();
@@ -81,10 +86,40 @@ export async function storedAdapters(model: string): Promise<StoredAdapter[]> {
   return all.filter((adapter) => adapter.model === model);
 }
 
-export async function storeAdapter(adapter: StoredAdapter): Promise<void> {
-  await (await database()).put("adapters", adapter);
+/** Stores an adapter; in place of one of another name, if that is given. */
+export async function storeAdapter(adapter: StoredAdapter, replaced?: string): Promise<void> {
+  const stores = (await database()).transaction("adapters", "readwrite", { durability: "strict" });
+  await Promise.all([
+    stores.store.put(adapter),
+    ...(replaced === undefined ? [] : [stores.store.delete([adapter.model, replaced])]),
+    stores.done,
+  ]);
 }
 
 export async function forgetAdapter(model: string, name: string): Promise<void> {
   await (await database()).delete("adapters", [model, name]);
+}
+
+/** The votes of the arena, the oldest first. */
+export async function readBattles(): Promise<Battle[]> {
+  const all = await (await database()).getAll("battles");
+  return all.flatMap((stored) => readBattle(stored) ?? []).sort((a, b) => a.createdAt - b.createdAt);
+}
+
+/** Stores a vote of the arena, and the preference that it is. */
+export async function storeBattle(battle: Battle): Promise<void> {
+  const stores = (await database()).transaction(["battles", "lessons"], "readwrite", {
+    durability: "strict",
+  });
+  const preference = preferenceOf(battle);
+  await Promise.all([
+    stores.objectStore("battles").put(battle),
+    ...(preference === null ? [] : [stores.objectStore("lessons").put(preference)]),
+    stores.done,
+  ]);
+}
+
+/** Deletes the votes of the arena. Preferences stay: they are lessons. */
+export async function deleteBattles(): Promise<void> {
+  await (await database()).clear("battles");
 }

@@ -1,6 +1,7 @@
-import { InvalidRequestError } from "nomoat";
+import { AbortedError, InvalidRequestError } from "nomoat";
 import { NotGgufError } from "../lib/errors";
 import { followChoice } from "./engine";
+import { passes } from "./inspect";
 import { openFiles } from "./models";
 import { dialog, notice } from "./ui";
 
@@ -23,17 +24,28 @@ function checkParts(files: readonly File[]): void {
     throw new InvalidRequestError(files.map(({ name }) => name).join(", "), "model");
 }
 
+/** The files that are being read, until others are opened. */
+let current: AbortController | null = null;
+
 /**
- * Opens GGUF files from the disk and loads them. Files that are not a model do not affect the running one.
+ * Opens GGUF files from the disk and loads them. Until their header says that they run here, the model in use
+ * stays.
  */
 export async function openAndStart(files: readonly File[]): Promise<void> {
+  current?.abort();
+  const { signal } = (current = new AbortController());
   dialog.value = null;
-  notice.value = null;
+  notice.value = { kind: "inspecting" };
   try {
     await Promise.all(files.map(checkFile));
     checkParts(files);
+    const isGood = await passes(files, signal);
+    if (signal.aborted) return;
+    if (notice.value?.kind === "inspecting") notice.value = null;
+    if (!isGood) return;
     openFiles(files);
   } catch (error) {
+    if (signal.aborted || error instanceof AbortedError) return;
     notice.value = { kind: "file", error, isOwnFile: true };
     return;
   }

@@ -2,12 +2,13 @@
 import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
 import type { Engine } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
+import { throttle } from "../lib/throttle";
 import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
-import { adapterUses } from "./teach";
+import { adapterUses } from "./adapters";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -27,20 +28,6 @@ export interface Sink {
 /** Milliseconds between two updates of the screen, and of the history. */
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
-
-/** Runs `act` at most once per interval. The last call is never lost, unless cancelled. */
-function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  return {
-    call() {
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        act();
-      }, interval);
-    },
-    cancel: () => clearTimeout(timer),
-  };
-}
 
 /**
  * Answers the last question of `list`. Never rejects: an error is returned together with what was written

@@ -1,5 +1,5 @@
 import { effect, signal } from "@preact/signals";
-import { AbortedError, inspectModel } from "nomoat";
+import { AbortedError, chooseDevice, deviceMemory, fitOf, inspectModel, OutOfMemoryError } from "nomoat";
 import type { ModelInspection } from "nomoat";
 import { hubOptions } from "./hub";
 import { settings } from "./settings";
@@ -10,7 +10,7 @@ export type Inspection =
   | { kind: "none" }
   | { kind: "running"; what: string }
   | { kind: "done"; what: string; found: ModelInspection }
-  | { kind: "failed"; what: string; error: unknown };
+  | { kind: "failed"; what: string; error: unknown; isOwnFile?: boolean };
 
 export const inspection = signal<Inspection>({ kind: "none" });
 
@@ -45,6 +45,38 @@ export async function inspect(what: string, file?: string): Promise<void> {
     if (current !== controller || error instanceof AbortedError) return;
     inspection.value = { kind: "failed", what, error };
   }
+}
+
+/**
+ * Whether opened files have room on this device and a header of a model that runs there. If not, the verdict
+ * is shown. Throws if the header cannot be read.
+ */
+export async function passes(files: readonly File[], signal: AbortSignal): Promise<boolean> {
+  const { contextLength, device } = settings.value;
+  let backend;
+  try {
+    ({ backend } = await chooseDevice(device));
+  } catch {
+    return true; // The file is not to blame: loading says what is wrong with the device.
+  }
+  const what = files.map(({ name }) => name).join(", ");
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  if (fitOf(size, backend, deviceMemory()) === "too-large") {
+    const message = `${what} has ${(size / 1e9).toFixed(1)} GB, which is more than this device has room for.`;
+    show({ kind: "failed", what, error: new OutOfMemoryError(message, backend), isOwnFile: true });
+    return false;
+  }
+  const found = await inspectModel([...files], { contextLength, device, signal });
+  if (found.problem === null) return true;
+  show({ kind: "done", what, found });
+  return false;
+}
+
+function show(verdict: Inspection): void {
+  current?.abort();
+  current = null;
+  dialog.value = "models";
+  inspection.value = verdict;
 }
 
 /** Forgets what was inspected. */

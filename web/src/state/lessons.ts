@@ -21,7 +21,10 @@ export const imported = signal<{ count: number; problems: { line: number; proble
 );
 
 /** Limit for imports: the file is held in memory several times. */
-const MOST_BYTES = 100_000_000;
+export const MOST_BYTES = 100_000_000;
+
+/** A file has more than that. */
+export class TooLargeError extends Error {}
 
 /** Reads what is stored. */
 export async function refreshLessons(): Promise<void> {
@@ -118,7 +121,7 @@ export function addLessons(list: readonly Content[]): Promise<void> {
 /** Adds the lessons of a file. Lines that cannot be used are told. */
 export async function importLessons(file: File): Promise<void> {
   if (file.size > MOST_BYTES) {
-    lessonsError.value = new Error("The file is too large.");
+    lessonsError.value = new TooLargeError(file.name);
     return;
   }
   const read = fromJsonl(await file.text());

@@ -1,19 +1,20 @@
-/** Teaching the loaded model, and what it has learnt. */
+/** Teaching the loaded model. */
 import { effect, signal } from "@preact/signals";
 import {
   AbortedError,
-  type AdapterInfo,
   type Engine,
   type TrainingEstimate,
   type TrainingPoint,
   type TrainingSettings,
   type TrainingStep,
 } from "nomoat";
-import type { Lesson } from "../lessons/records";
-import { forgetAdapter, storeAdapter, storedAdapters } from "../lessons/database";
-import { download } from "../lib/download";
-import { zip } from "../lib/zip";
+import { t } from "../i18n";
+import type { Lesson, Turn } from "../lessons/records";
+import { keepAdapter, removeAdapter, restoreAdapters, trainings, unloadAdapter } from "./adapters";
+import { answerTo } from "./ask";
 import { engine } from "./engine";
+import { lessons } from "./lessons";
+import { announcement } from "./ui";
 
 /** Settings of a training that the panel has. */
 export type TeachSettings = Required<
@@ -31,60 +32,51 @@ export type TeachState =
   | { kind: "idle" }
   | { kind: "estimating" }
   | { kind: "running"; name: string; step: TrainingStep | null; curve: TrainingPoint[] }
-  | { kind: "done"; name: string; curve: TrainingPoint[] }
+  | { kind: "done"; name: string; curve: TrainingPoint[]; epochs: number }
   | { kind: "failed"; error: unknown };
+
+/** What the model says to a question without what it has learnt, and with it; null until it has said it. */
+export interface Sample {
+  messages: readonly Turn[];
+  before: string | null;
+  after: string | null;
+}
 
 export const teachState = signal<TeachState>({ kind: "idle" });
 export const estimate = signal<TrainingEstimate | null>(null);
-/** Names whose training was interrupted. */
-export const resumable = signal<readonly string[]>([]);
-/** Adapters of the loaded model, and which of them answer. */
-export const adapters = signal<readonly AdapterInfo[]>([]);
-export const strengths = signal<ReadonlyMap<string, { on: boolean; scale: number }>>(new Map());
+/** Before and after, once something was learnt. */
+export const samples = signal<readonly Sample[]>([]);
+
+/** A closed tab loses at most this. */
+const CHECKPOINT_SECONDS = 5;
+/** What *Continue* adds. */
+export const MORE_EPOCHS = 8;
+/** Questions of lessons that are asked before and after, and most tokens of an answer. */
+const SAMPLED_LESSONS = 2;
+const SAMPLE_TOKENS = 64;
 
 let running: AbortController | null = null;
-
-/** The adapters of the next request. */
-export function adapterUses(): { name: string; scale: number }[] {
-  return adapters.peek().flatMap(({ name }) => {
-    const strength = strengths.peek().get(name);
-    return strength?.on === true ? [{ name, scale: strength.scale }] : [];
-  });
-}
-
-/** Switches an adapter, or changes its strength. */
-export function setStrength(name: string, change: Partial<{ on: boolean; scale: number }>): void {
-  const before = strengths.peek().get(name) ?? { on: true, scale: 1 };
-  strengths.value = new Map(strengths.peek()).set(name, { ...before, ...change });
-}
-
-/** Loads what the model has learnt before; off, until it is switched on. */
-async function restore(loaded: Engine): Promise<void> {
-  try {
-    for (const { name, ...source } of await storedAdapters(loaded.model.name))
-      await loaded.adapters.load(source, { name });
-  } catch (error) {
-    teachState.value = { kind: "failed", error };
-  }
-  await refresh(loaded);
-}
+let sampling: AbortController | null = null;
 
 async function refresh(loaded: Engine): Promise<void> {
-  if (engine.peek() !== loaded) return;
-  adapters.value = loaded.adapters.list();
-  resumable.value = await loaded.trainings.resumable().catch(() => []);
+  const names = await loaded.trainings.resumable().catch(() => []);
+  if (engine.peek() === loaded) trainings.value = names;
 }
 
-// Another model has other adapters.
+function reset(): void {
+  sampling?.abort();
+  samples.value = [];
+  teachState.value = { kind: "idle" };
+}
+
+// Another model has other trainings.
 effect(() => {
   const loaded = engine.value;
   running?.abort();
-  teachState.value = { kind: "idle" };
+  reset();
   estimate.value = null;
-  strengths.value = new Map();
-  adapters.value = [];
-  resumable.value = [];
-  if (loaded !== null) void restore(loaded);
+  trainings.value = [];
+  if (loaded !== null) void refresh(loaded);
 });
 
 /** Lessons as the package takes them. */
@@ -104,52 +96,100 @@ function given(lessons: readonly Lesson[]) {
 export async function measure(lessons: readonly Lesson[], settings: TeachSettings): Promise<void> {
   const loaded = engine.peek();
   if (loaded === null) return;
+  const before = teachState.peek();
   teachState.value = { kind: "estimating" };
   try {
     estimate.value = await loaded.trainings.estimate({ ...given(lessons), ...settings });
-    teachState.value = { kind: "idle" };
+    teachState.value = before.kind === "done" ? before : { kind: "idle" };
   } catch (error) {
     teachState.value = { kind: "failed", error };
   }
 }
 
-/** Teaches, or goes on where a training was interrupted. */
+/** What to go on with: where a training was interrupted, or at its end with more epochs. */
+export interface Resumed {
+  epochs?: number;
+}
+
+/** Teaches, or goes on. */
 export async function teach(
   name: string,
-  what: { lessons: readonly Lesson[]; settings: TeachSettings } | "resume",
+  what: { lessons: readonly Lesson[]; settings: TeachSettings } | Resumed,
 ): Promise<void> {
   const loaded = engine.peek();
   if (loaded === null) return;
-  running = new AbortController();
+  const ended = teachState.peek();
+  reset();
+  const { signal } = (running = new AbortController());
   let curve: TrainingPoint[] = [];
+  let epochs = 0;
+  const isNew = "lessons" in what;
   teachState.value = { kind: "running", name, step: null, curve };
+  trainings.value = [...new Set([...trainings.peek(), name])];
   try {
-    const options = what === "resume" ? { resume: true } : { ...given(what.lessons), ...what.settings };
+    // What was learnt then is kept.
+    if (ended.kind === "done" && ended.name !== name) await loaded.trainings.discard(ended.name);
+    // What was learnt of it before takes part again if the training does not come to its end.
+    if (!isNew) await unloadAdapter(loaded, name);
     const result = await loaded.train({
-      ...options,
+      ...(isNew ? { ...given(what.lessons), ...what.settings } : { ...what, resume: true }),
       name,
+      keepCheckpoint: true,
       checkpointSeconds: CHECKPOINT_SECONDS,
-      signal: running.signal,
-      onPlan: (plan) => (curve = [...plan.curve]),
+      signal,
+      onPlan: (plan) => ({ curve, epochs } = plan),
       onStep(step) {
         if (step.point) curve = [...curve, step.point];
         teachState.value = { kind: "running", name, step, curve };
       },
     });
-    const gguf = loaded.adapters.export(name, "gguf");
-    await storeAdapter({ model: loaded.model.name, name, gguf, ...loaded.adapters.export(name, "peft") });
-    setStrength(name, { on: true, scale: 1 });
-    teachState.value = { kind: "done", name, curve: result.curve };
+    await keepAdapter(loaded, name);
+    announcement.value = t.peek().taught(name);
+    teachState.value = { kind: "done", name, curve: result.curve, epochs };
+    void compare(loaded, name, isNew ? what.lessons : lessons.peek());
   } catch (error) {
+    if (engine.peek() !== loaded) return;
     teachState.value = error instanceof AbortedError ? { kind: "idle" } : { kind: "failed", error };
+    await restoreAdapters();
   } finally {
     running = null;
     await refresh(loaded);
   }
 }
 
-/** A closed tab loses at most this. */
-const CHECKPOINT_SECONDS = 5;
+/** The questions of some lessons, and one that has nothing to do with them. */
+function questions(list: readonly Lesson[]): Turn[][] {
+  const asked = list.map((lesson) => {
+    const { messages } = lesson;
+    if (lesson.kind === "preference") return messages;
+    return messages.slice(
+      0,
+      messages.findLastIndex(({ role }) => role === "assistant"),
+    );
+  });
+  const different = new Map(asked.map((messages) => [JSON.stringify(messages), messages]));
+  const other: Turn = { role: "user", content: t.peek().suggestions[0] ?? "" };
+  return [...[...different.values()].slice(0, SAMPLED_LESSONS), [other]];
+}
+
+/** Asks the model without what it has learnt and with it. */
+async function compare(loaded: Engine, name: string, list: readonly Lesson[]): Promise<void> {
+  const { signal } = (sampling = new AbortController());
+  samples.value = questions(list).map((messages) => ({ messages, before: null, after: null }));
+  try {
+    for (const [index, { messages }] of samples.peek().entries()) {
+      for (const side of ["before", "after"] as const) {
+        const adapters = side === "before" ? [] : [{ name, scale: 1 }];
+        const asked = { messages, maxTokens: SAMPLE_TOKENS, temperature: 0, adapters };
+        const answer = await answerTo(loaded, asked, signal);
+        if (signal.aborted) return;
+        samples.value = samples.peek().map((one, i) => (i === index ? { ...one, [side]: answer } : one));
+      }
+    }
+  } catch {
+    // What there is of them is shown. What ends the engine is told elsewhere.
+  }
+}
 
 /** Stops; it can go on later. */
 export function stopTeaching(): void {
@@ -163,50 +203,15 @@ export async function discardTraining(name: string): Promise<void> {
   if (loaded) await refresh(loaded);
 }
 
-/** Frees an adapter. */
-export async function removeAdapter(name: string): Promise<void> {
-  const loaded = engine.peek();
-  if (loaded === null) return;
-  await loaded.adapters.unload(name);
-  await forgetAdapter(loaded.model.name, name);
-  teachState.value = { kind: "idle" };
-  await refresh(loaded);
+/** Ends a training that is done; what was learnt stays. */
+export async function keepTaught(name: string): Promise<void> {
+  reset();
+  await discardTraining(name);
 }
 
-/** Loads adapters from GGUF files, or from PEFT's two files. */
-export async function importAdapter(files: readonly File[]): Promise<void> {
-  const loaded = engine.peek();
-  const first = files[0];
-  if (loaded === null || first === undefined) return;
-  const config = files.find(({ name }) => name.endsWith(".json"));
-  const weights = files.find(({ name }) => name.endsWith(".safetensors"));
-  const source = config && weights ? { config, weights } : first;
-  const name = (weights ?? first).name.replace(/\.\w+$/, "").replaceAll(":", " ");
-  try {
-    await loaded.adapters.load(source, { name });
-    setStrength(name, { on: true, scale: 1 });
-    await refresh(loaded);
-  } catch (error) {
-    teachState.value = { kind: "failed", error };
-  }
-}
-
-/** Saves an adapter for llama.cpp, or for PEFT as a zip. */
-export async function exportAdapter(name: string, format: "gguf" | "peft"): Promise<void> {
-  const loaded = engine.peek();
-  if (loaded === null) return;
-  try {
-    if (format === "gguf") {
-      download(loaded.adapters.export(name, "gguf"), `${name}.gguf`, "application/octet-stream");
-      return;
-    }
-    const { config, weights } = loaded.adapters.export(name, "peft");
-    const folder = await zip([
-      [`${name}/adapter_config.json`, config],
-      [`${name}/adapter_model.safetensors`, weights],
-    ]);
-    download(folder, `${name}.zip`, "application/zip");
-  } catch (error) {
-    teachState.value = { kind: "failed", error };
-  }
+/** Forgets a training that is done, and what was learnt. */
+export async function discardTaught(name: string): Promise<void> {
+  reset();
+  await removeAdapter(name);
+  await discardTraining(name);
 }

@@ -3,7 +3,9 @@ import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
-export const dialog = signal<"settings" | "storage" | "models" | "conversations" | "teach" | null>(null);
+export const dialog = signal<"settings" | "storage" | "models" | "conversations" | "teach" | "arena" | null>(
+  null,
+);
 
 /** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(
@@ -18,6 +20,7 @@ export const draft = persisted<string>(
 export const notice = signal<
   | { kind: "deletedElsewhere" }
   | { kind: "tooLong"; characters: number }
+  | { kind: "inspecting" }
   | { kind: "file"; error: unknown; isOwnFile: boolean }
   | { kind: "imported"; conversations: number }
   | { kind: "importFailed"; error: unknown }
