@@ -167,7 +167,7 @@ impl<D: Device> Engine<D> {
 
     /// How much an answer without a constraint may reason; none: as much as it likes.
     fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
-        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, self.format.reasoning) else {
+        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, &self.format.reasoning) else {
             return Ok(None);
         };
         if request.messages.is_none() {
