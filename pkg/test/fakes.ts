@@ -222,6 +222,7 @@ export class FakeRuntime implements Runtime {
       kv_bytes: 8,
       has_chat_template: true,
       tools: "template",
+      sampling: {},
       license: null,
       warnings: [],
     });

@@ -10,6 +10,7 @@ mod loading;
 mod pace;
 mod pool;
 mod quantization;
+mod recommended;
 mod request;
 mod sampler;
 mod scheduler;
@@ -30,6 +31,7 @@ pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
+pub use recommended::Recommended;
 pub use request::{
     AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request,
     ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,

@@ -1,9 +1,10 @@
 /** Generates one answer. */
 import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
-import type { Engine } from "nomoat";
+import type { Engine, RecommendedSampling } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
 import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
+import type { ModelChoice } from "./models";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
@@ -42,6 +43,12 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
   };
 }
 
+/** How the makers of a model recommend to choose its tokens: what its file says, or else the catalogue. */
+export function recommendedFor(engine: Engine, model: ModelChoice): RecommendedSampling {
+  const { sampling } = engine.model;
+  return Object.keys(sampling).length > 0 ? sampling : (model.sampling ?? {});
+}
+
 /**
  * Answers the last question of `list`. Never rejects: an error is returned together with what was written
  * until then, and an empty answer is null. `isAgain`: the question has another answer already.
@@ -49,7 +56,7 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
  */
 export async function generate(
   engine: Engine,
-  model: string,
+  model: ModelChoice,
   list: readonly Message[],
   place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
   isAgain: boolean,
@@ -60,7 +67,7 @@ export async function generate(
     ...place,
     role: "assistant",
     content: "",
-    model,
+    model: model.name,
     ending: null,
     promptTokens: null,
     cachedTokens: 0,
@@ -89,7 +96,7 @@ export async function generate(
           messages: turns(list.slice(start), systemPrompt),
           stream: true,
           stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain),
+          ...sampling(temperature, isAgain, recommendedFor(engine, model)),
           max_tokens: maxTokens,
           thinking_token_budget: thinkingBudget,
           adapters: adapterUses(),
