@@ -1,5 +1,6 @@
 /** The built-in catalogue of models. `catalogue.json` is its source. */
 import { data } from "./catalogue-data.js";
+import type { RecommendedSampling } from "./chat.js";
 
 /** One file of a catalogue entry. */
 export interface CatalogueFile {
@@ -32,6 +33,8 @@ export interface CatalogueEntry {
   context_length: number;
   /** The first is the main one. */
   strengths: Strength[];
+  /** How its makers recommend to choose tokens. */
+  sampling?: RecommendedSampling;
   /** A built-in chat template, for files from before templates. */
   template?: string;
   /** Bytes of all files, where they are known before the download. */

@@ -134,6 +134,11 @@ export interface ChatCompletionCreateParams {
   chat_template_kwargs?: Record<string, unknown> | null;
 }
 
+/** Parameters of a request that a model's makers recommend. */
+export type RecommendedSampling = {
+  [name in "temperature" | "top_k" | "top_p" | "min_p" | "repetition_penalty"]?: number;
+};
+
 /** What kind of text an answer is. */
 export type ResponseFormat =
   | { type: "text" }

@@ -14,6 +14,7 @@ import {
   type ChatCompletionCreateParams,
   type ChatCompletionStreamParams,
   type ChatCompletionWholeParams,
+  type RecommendedSampling,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
@@ -109,6 +110,8 @@ export interface ModelInfo {
   hasChatTemplate: boolean;
   /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
   tools: "template" | "built-in" | null;
+  /** How its makers recommend to choose tokens, if the file says so. Requests do not use it by themselves. */
+  sampling: RecommendedSampling;
   license: string | null;
   /** What was odd in the file and has been put right, in sentences. */
   warnings: string[];

@@ -12,8 +12,6 @@ export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
-  Grammar,
-  ResponseFormat,
   ChatCompletionStreamParams,
   ChatCompletionWholeParams,
   ChatContent,
@@ -24,6 +22,9 @@ export type {
   ChatToolChoice,
   CompletionUsage,
   FinishReason,
+  Grammar,
+  RecommendedSampling,
+  ResponseFormat,
   Timings,
 } from "./chat.js";
 export type {

@@ -42,6 +42,7 @@ export function modelInfo(info: RuntimeModelInfo): ModelInfo {
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
     tools: info.tools,
+    sampling: info.sampling,
     license: info.license,
     warnings: info.warnings,
   };

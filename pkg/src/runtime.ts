@@ -2,7 +2,14 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
-import type { ChatTool, ChatToolCall, ChatToolChoice, Grammar, ResponseFormat } from "./chat.js";
+import type {
+  ChatTool,
+  ChatToolCall,
+  ChatToolChoice,
+  Grammar,
+  RecommendedSampling,
+  ResponseFormat,
+} from "./chat.js";
 import type { TrainingPoint } from "./training.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
@@ -125,6 +132,8 @@ export interface RuntimeModelInfo {
   has_chat_template: boolean;
   /** Who tells the model about tools; null without a chat template. */
   tools: "template" | "built-in" | null;
+  /** How its makers recommend to choose tokens. */
+  sampling: RecommendedSampling;
   license: string | null;
   warnings: string[];
 }

@@ -226,6 +226,7 @@ export class FakeRuntime implements Runtime {
       kv_bytes: 8,
       has_chat_template: true,
       tools: this.script.tools === undefined ? "template" : this.script.tools,
+      sampling: {},
       license: null,
       warnings: [],
     });

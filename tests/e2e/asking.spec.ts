@@ -16,7 +16,9 @@ test.afterAll(async () => {
 interface Asked {
   messages: { role: string; content: string; reasoning_content?: string }[];
   temperature: number;
+  top_p?: number;
   min_p?: number;
+  repetition_penalty?: number;
   thinking_token_budget: number | null;
 }
 
@@ -90,6 +92,43 @@ test("a clock that is set back shows in no figure, and a block of code is copied
   await copy.click();
   await expect(copy).toContainText("Copied");
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("const a = 1;\n\nconst b = 2;");
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("a model is asked with what its makers recommend, until the person says otherwise", async ({
+  shared,
+}) => {
+  const tab = await Tab.open(shared, site, "/?models&stored&params");
+  const { page } = tab;
+  await page.evaluate(() => localStorage.setItem("nomoat-settings", JSON.stringify({ modelId: "qwen-1b" })));
+  await page.reload();
+  await page.getByRole("button", { name: /^Download and start/ }).click();
+  let count = 0;
+  const ask = async () => {
+    await tab.message.fill("one");
+    await tab.message.press("Enter");
+    count += 1;
+    await expect(tab.answers.locator("pre code")).toHaveCount(count);
+    const { temperature, top_p, min_p, repetition_penalty } = JSON.parse(
+      (await tab.answers.last().locator("pre code").textContent()) ?? "",
+    ) as Asked;
+    return { temperature, top_p, min_p, repetition_penalty };
+  };
+  const recommended = { temperature: 0.7, top_p: 0.8, repetition_penalty: 1.05 };
+  expect(await ask()).toEqual(recommended);
+
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  await expect(page.getByText("Temperature: 0.7 (suits the model)")).toBeVisible();
+  await page.getByRole("slider", { name: "Temperature" }).fill("1");
+  await expect(page.getByText("Temperature: 1.0", { exact: true })).toBeVisible();
+  await page.keyboard.press("Escape");
+  expect(await ask()).toEqual({ ...recommended, temperature: 1 });
+
+  await page.getByRole("button", { name: "Settings", exact: true }).click();
+  await page.getByRole("button", { name: "Use what suits the model" }).click();
+  await page.keyboard.press("Escape");
+  expect(await ask()).toEqual(recommended);
   expect(tab.errors).toEqual([]);
   await page.close();
 });

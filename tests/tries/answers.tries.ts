@@ -47,7 +47,7 @@ async function ask(content: string, seed?: number): Promise<string> {
     body: JSON.stringify({
       messages: [{ role: "user", content }],
       max_tokens: MAX_TOKENS,
-      ...sampling(0, seed !== undefined),
+      ...sampling(null, seed !== undefined),
       seed,
     }),
   });

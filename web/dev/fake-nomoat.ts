@@ -132,7 +132,10 @@ function others(): CatalogueEntry[] {
   });
   return [
     entry("llama-1b", "Llama 1B", 1.2, ["chat", "long-context"]),
-    entry("qwen-1b", "Qwen 1B", 1.1, ["languages", "chat", "code"]),
+    {
+      ...entry("qwen-1b", "Qwen 1B", 1.1, ["languages", "chat", "code"]),
+      sampling: { temperature: 0.7, top_p: 0.8, repetition_penalty: 1.05 },
+    },
     entry("phi-3b", "Phi 3B", 3.8, ["reasoning", "code"]),
     entry("vicuna-7b", "Vicuna 7B", 6.7, ["history"]),
     entry("koala-13b", "Koala 13B", 13, ["history"]),
@@ -201,6 +204,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       gpuBytes: 140_000_000,
       kvBytes: 47_000_000,
       hasChatTemplate: true,
+      sampling: {},
       license: "apache-2.0",
     },
     device: device(await chooseDevice(options.device)),

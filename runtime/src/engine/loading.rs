@@ -4,7 +4,7 @@
 use super::adapters::Adapters;
 use super::quantization::quantization;
 use super::scheduler::Scheduler;
-use super::{Device, DeviceModel, Engine, Error};
+use super::{Device, DeviceModel, Engine, Error, Recommended};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};
@@ -60,6 +60,8 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
     /// Who tells the model about tools; none without a chat template.
     pub tools: Option<ToolPrompt>,
+    /// How its makers recommend to choose tokens.
+    pub sampling: Recommended,
     /// `general.license`.
     pub license: Option<String>,
     /// What was odd in the file and has been put right, in sentences.
@@ -350,6 +352,7 @@ fn describe(headers: &[Header], config: &Config) -> ModelInfo {
         kv_bytes: 0,
         has_chat_template: false,
         tools: None,
+        sampling: Recommended::of(metadata),
         license: text("general.license").map(str::to_string),
         warnings: Vec::new(),
     }

@@ -10,6 +10,7 @@ mod loading;
 mod pace;
 mod pool;
 mod quantization;
+mod recommended;
 mod request;
 mod sampler;
 mod scheduler;
@@ -30,6 +31,7 @@ pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
+pub use recommended::Recommended;
 pub use request::{
     AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request,
     ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
@@ -167,7 +169,7 @@ impl<D: Device> Engine<D> {
 
     /// How much an answer without a constraint may reason; none: as much as it likes.
     fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
-        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, self.format.reasoning) else {
+        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, &self.format.reasoning) else {
             return Ok(None);
         };
         if request.messages.is_none() {

@@ -48,10 +48,10 @@ impl<D: Device> Engine<D> {
     pub(super) fn format_of(&self, request: &Request, has_tools: bool, is_constrained: bool) -> Format {
         match &self.tool_use {
             _ if request.messages.is_none() => Format::default(),
-            Some(tool_use) if has_tools => Format { calls: Some(tool_use.calls), ..self.format },
+            Some(tool_use) if has_tools => Format { calls: Some(tool_use.calls), ..self.format.clone() },
             // What a grammar allows is content.
             _ if is_constrained => Format::default(),
-            _ => self.format,
+            _ => self.format.clone(),
         }
     }
 
@@ -73,8 +73,9 @@ impl<D: Device> Engine<D> {
             (ResponseFormat::JsonObject, _) => Some(&any),
             _ => return Err(Error::InvalidRequest("a request has either `tools` or a `grammar`".into())),
         };
-        let close = self.format.reasoning.filter(|_| self.format.opens_reasoning(&self.tokenizer, prompt));
-        let wanted = Wanted { tools, schema, close: close.map(|reasoning| reasoning.close) };
+        let close =
+            self.format.reasoning.as_ref().filter(|_| self.format.opens_reasoning(&self.tokenizer, prompt));
+        let wanted = Wanted { tools, schema, close: close.map(|reasoning| reasoning.close.as_str()) };
         let lark = wanted.lark(tool_use, &self.tokenizer).map_err(Error::InvalidRequest)?;
         Ok(Some(Constraint::Lark(lark)))
     }

@@ -3,7 +3,8 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { config } from "../state/config";
-import { followSettings } from "../state/engine";
+import { followSettings, recommendedSampling } from "../state/engine";
+import { sampling } from "../state/sampling";
 import {
   contextLengths,
   devices,
@@ -41,6 +42,35 @@ function Field({ id, label, help, children }: FieldProps) {
   );
 }
 
+function Temperature() {
+  const text = t.value;
+  const { temperature } = settings.value;
+  const value = sampling(temperature, false, recommendedSampling.value).temperature ?? 0;
+  return (
+    <Field
+      id="temperature"
+      label={`${text.temperature}: ${value.toFixed(1)}${temperature === null ? ` (${text.suitsModel})` : ""}`}
+      help={text.temperatureHelp}
+    >
+      <input
+        id="temperature"
+        type="range"
+        aria-label={text.temperature}
+        aria-describedby="temperature-help"
+        {...limits.temperature}
+        step={0.1}
+        value={value}
+        onInput={(event) => updateSettings({ temperature: event.currentTarget.valueAsNumber })}
+      />
+      {temperature !== null && (
+        <button type="button" class="quiet-button" onClick={() => updateSettings({ temperature: null })}>
+          {text.suitModel}
+        </button>
+      )}
+    </Field>
+  );
+}
+
 function Answers() {
   const text = t.value;
   const now = settings.value;
@@ -57,22 +87,7 @@ function Answers() {
           onInput={(event) => updateSettings({ systemPrompt: event.currentTarget.value })}
         />
       </Field>
-      <Field
-        id="temperature"
-        label={`${text.temperature}: ${now.temperature.toFixed(1)}`}
-        help={text.temperatureHelp}
-      >
-        <input
-          id="temperature"
-          type="range"
-          aria-label={text.temperature}
-          aria-describedby="temperature-help"
-          {...limits.temperature}
-          step={0.1}
-          value={now.temperature}
-          onInput={(event) => updateSettings({ temperature: event.currentTarget.valueAsNumber })}
-        />
-      </Field>
+      <Temperature />
       <div class="fields">
         <Field id="max-tokens" label={text.maxTokens} help={text.maxTokensHelp}>
           <input

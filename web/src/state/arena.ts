@@ -11,8 +11,9 @@ import { wellFormed } from "../lib/text";
 import { throttle } from "../lib/throttle";
 import { adapters, strengths } from "./adapters";
 import { answerTo } from "./ask";
-import { engine } from "./engine";
+import { engine, recommendedSampling } from "./engine";
 import { refreshLessons } from "./lessons";
+import { sampling } from "./sampling";
 import { settings } from "./settings";
 
 /** What can take part: the model with an adapter or without, and how it chooses tokens. */
@@ -53,7 +54,7 @@ const taken = signal<ReadonlyMap<string, boolean>>(new Map());
 export const contenders = computed<readonly Contender[]>(() => {
   const base = engine.value?.model.name;
   if (base === undefined) return [];
-  const own = settings.value.temperature;
+  const own = sampling(settings.value.temperature, false, recommendedSampling.value).temperature ?? 0;
   const contender = (temperature: number, adapter?: string): Contender => {
     const scale = adapter === undefined ? 1 : (strengths.value.get(adapter)?.scale ?? 1);
     const name =

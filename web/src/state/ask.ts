@@ -1,6 +1,7 @@
 /** Answers outside of conversations: samples of what was learnt, and the arena. */
 import type { AdapterUse, Engine } from "nomoat";
 import type { Turn } from "../lessons/records";
+import { recommendedSampling } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 
@@ -23,7 +24,7 @@ export async function answerTo(
     {
       messages: [...messages],
       stream: true,
-      ...sampling(temperature, false),
+      ...sampling(temperature, false, recommendedSampling.peek()),
       max_tokens: maxTokens,
       thinking_token_budget: settings.peek().thinkingBudget,
       adapters: [...adapters],

@@ -9,7 +9,7 @@ import {
   NomoatError,
   UnsupportedModelError,
 } from "nomoat";
-import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
+import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
 import { refreshConfig } from "./config";
 import { hubOptions } from "./hub";
 import {
@@ -35,6 +35,14 @@ export const engineState = signal<EngineState>({ kind: "idle" });
 
 /** The engine, once it is ready. */
 export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
+
+/** What the makers of the model in use recommend: what its file says, or else the catalogue. */
+export const recommendedSampling = computed<RecommendedSampling>(() => {
+  const now = engineState.value;
+  if (now.kind !== "ready") return {};
+  const { sampling } = now.engine.model;
+  return Object.keys(sampling).length > 0 ? sampling : (now.model.sampling ?? {});
+});
 
 let loading: AbortController | null = null;
 /** The model that takes memory. Until another one's header says that it runs, it is still there. */

@@ -4,7 +4,8 @@ import type { Engine } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
 import { throttle } from "../lib/throttle";
 import { firstThatFits, laterStart, turns } from "./context";
-import { failEngine } from "./engine";
+import { failEngine, recommendedSampling } from "./engine";
+import type { ModelChoice } from "./models";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
@@ -36,7 +37,7 @@ const HISTORY_INTERVAL = 1000;
  */
 export async function generate(
   engine: Engine,
-  model: string,
+  model: ModelChoice,
   list: readonly Message[],
   place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
   isAgain: boolean,
@@ -47,7 +48,7 @@ export async function generate(
     ...place,
     role: "assistant",
     content: "",
-    model,
+    model: model.name,
     ending: null,
     promptTokens: null,
     cachedTokens: 0,
@@ -76,7 +77,7 @@ export async function generate(
           messages: turns(list.slice(start), systemPrompt),
           stream: true,
           stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain),
+          ...sampling(temperature, isAgain, recommendedSampling.peek()),
           max_tokens: maxTokens,
           thinking_token_budget: thinkingBudget,
           adapters: adapterUses(),

@@ -1,6 +1,6 @@
 import { computed, signal } from "@preact/signals";
 import { catalogue, deleteStoredModel, listStoredModels, modelUrls, storageEstimate } from "nomoat";
-import type { EngineOptions, ModelInspection, StoredModel, Strength } from "nomoat";
+import type { EngineOptions, ModelInspection, RecommendedSampling, StoredModel, Strength } from "nomoat";
 import { NotGgufError } from "../lib/errors";
 import { config } from "./config";
 import { hubOptions } from "./hub";
@@ -27,6 +27,8 @@ export interface ModelChoice {
   contextLength?: number;
   description?: string;
   strengths?: readonly Strength[];
+  /** How its makers recommend to choose tokens, where its file does not say. */
+  sampling?: RecommendedSampling;
   /** `owner/name` on the hub. */
   repo?: string;
 }
@@ -76,6 +78,7 @@ export const models = computed<readonly ModelChoice[]>(() => [
     urls: catalogueUrls(entry.id),
     description: entry.description,
     strengths: entry.strengths,
+    ...(entry.sampling && { sampling: entry.sampling }),
     repo: entry.repo,
     parameters: entry.parameters,
     quantization: entry.quantization,

@@ -1,15 +1,30 @@
 /** How the tokens of the page's answers are chosen. */
+import type { RecommendedSampling } from "nomoat";
 
-/** Without it, small models repeat themselves. It runs on the device. */
-const REPETITION_PENALTY = 1.1;
+/**
+ * For models whose makers recommend nothing. A small model's second guess is often wrong, and in another
+ * language; without a penalty, it repeats itself. Both run on the device.
+ */
+const USUAL = { temperature: 0, repetition_penalty: 1.1 };
 /** What an answer that is asked for again needs to become another one, and to stay sensible. */
 const AGAIN = { temperature: 0.7, minP: 0.1 };
 
-/** Parameters of an answer. `isAgain`: the question has an answer already, and another one is wanted. */
-export function sampling(temperature: number, isAgain: boolean) {
+/**
+ * Parameters of an answer. `temperature`: the person's; null: what suits the model, of which `recommended` is
+ * what its makers say. `isAgain`: the question has an answer already, and another one is wanted.
+ */
+export function sampling(
+  temperature: number | null,
+  isAgain: boolean,
+  recommended: RecommendedSampling = {},
+): RecommendedSampling {
+  const suits = recommended.temperature === undefined ? { ...USUAL, ...recommended } : recommended;
+  const chosen = temperature ?? suits.temperature ?? USUAL.temperature;
+  if (!isAgain) return { ...suits, temperature: chosen };
+  const isOpen = suits.top_p === undefined && suits.min_p === undefined;
   return {
-    temperature: isAgain ? Math.max(temperature, AGAIN.temperature) : temperature,
-    repetition_penalty: REPETITION_PENALTY,
-    ...(isAgain && { min_p: AGAIN.minP }),
+    ...suits,
+    temperature: Math.max(chosen, AGAIN.temperature),
+    ...(isOpen && { min_p: AGAIN.minP }),
   };
 }

@@ -13,7 +13,8 @@ export interface AddedModel {
 }
 
 export interface Settings {
-  temperature: number;
+  /** Null: what suits the model. */
+  temperature: number | null;
   /** Most tokens in one answer. */
   maxTokens: number;
   /** Most tokens that a model may think before it answers; null: no limit. */
@@ -45,8 +46,7 @@ export const limits = {
 };
 
 const defaults: Settings = {
-  // A small model's second guess is often wrong, and in another language.
-  temperature: 0,
+  temperature: null,
   maxTokens: 1024,
   thinkingBudget: null,
   contextLength: 4096,

@@ -38,6 +38,22 @@ fn a_model_says_what_it_is() {
     assert_eq!((unnamed.info().name.as_str(), unnamed.info().license.is_none()), ("llama", true));
 }
 
+#[test]
+fn recommended_sampling_is_what_the_file_states_and_a_request_may_have() {
+    let model = TestModel::new()
+        .with("general.sampling.temp", 0.6_f32)
+        .with("general.sampling.top_k", 20_u32)
+        .with("general.sampling.top_p", 1.5_f32)
+        .with("general.sampling.min_p", "few")
+        .with("general.sampling.penalty_repeat", 1_u32);
+    let (engine, _) = load(&TestDevice::default(), &model.files(1), LoadOptions::default()).unwrap();
+    let said = serde_json::to_string(&engine.info().sampling).unwrap();
+    assert_eq!(said, r#"{"temperature":0.6,"top_k":20,"repetition_penalty":1.0}"#);
+    let (engine, _) =
+        load(&TestDevice::default(), &TestModel::new().files(1), LoadOptions::default()).unwrap();
+    assert_eq!(serde_json::to_string(&engine.info().sampling).unwrap(), "{}");
+}
+
 /// What the file states is what people call it; the tensors are the word where it states nothing known.
 #[test]
 fn the_mixture_has_the_name_that_the_file_states() {

@@ -5,15 +5,18 @@ mod environment;
 mod marks;
 mod message;
 mod python;
+mod reasoning;
 mod tools;
 
 #[cfg(test)]
-mod tests;
+mod reasoning_tests;
+#[cfg(test)]
+pub(super) mod tests;
 
 pub use message::{Message, Variables};
 pub use tools::{ToolPrompt, ToolUse};
 
-use super::response::{Format, Reasoning};
+use super::response::Format;
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
 use builtin::{CHATML, TEMPLATES};
@@ -21,6 +24,7 @@ use marks::StandIns;
 use message::map_strings;
 use minijinja::{Environment, Value};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// Messages for which a template is rendered once more, one at a time.
 const MAX_SINGLE: usize = 64;
@@ -65,9 +69,9 @@ impl ChatTemplate {
         Ok(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) })
     }
 
-    /// How the answers mark their reasoning, without tools.
+    /// How the answers mark their reasoning, without tools. Renders the template several times.
     pub fn format(&self) -> Format {
-        Format { reasoning: Reasoning::of(&self.source()), calls: None }
+        Format { reasoning: reasoning::of(self).map(Arc::new), calls: None }
     }
 
     /// How the template handles tools. Renders it several times.

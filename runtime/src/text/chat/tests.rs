@@ -14,16 +14,34 @@ use std::collections::BTreeMap;
 
 /// What `tests/templates/expected.py` makes.
 #[derive(Deserialize)]
-struct Expected {
+pub(in crate::text) struct Expected {
     conversations: Vec<(String, Conversation)>,
-    templates: BTreeMap<String, Template>,
+    pub templates: BTreeMap<String, Template>,
 }
 
 #[derive(Deserialize)]
-struct Template {
-    source: String,
+pub(in crate::text) struct Template {
+    pub source: String,
     /// For each conversation; none where the template raises an error.
     expected: Vec<Option<String>>,
+}
+
+impl Expected {
+    /// What a template writes of a conversation; none where it raises an error.
+    pub fn of<'a>(&self, template: &'a Template, conversation: &str) -> Option<&'a str> {
+        let at = self.conversations.iter().position(|(other, _)| other == conversation).unwrap();
+        template.expected[at].as_deref()
+    }
+}
+
+impl Template {
+    pub fn chat(&self) -> ChatTemplate {
+        chat(&self.source)
+    }
+}
+
+pub(in crate::text) fn chat(source: &str) -> ChatTemplate {
+    ChatTemplate { environment: environment::new(source).unwrap(), bos: "<s>".into(), eos: "</s>".into() }
 }
 
 #[derive(Deserialize)]
@@ -51,7 +69,7 @@ const LENIENT: &[(&str, usize, &str)] = &[
 /// conversations.
 const ESCAPED: (&str, usize) = ("meetkai-functionary-medium-v3.1", 10);
 
-fn expected() -> Expected {
+pub(in crate::text) fn expected() -> Expected {
     let file = &include_bytes!("../../../../tests/templates/expected.json.gz")[..];
     let expected: Expected = serde_json::from_reader(GzDecoder::new(file)).unwrap();
     assert_eq!(expected.templates.len(), 70);
@@ -110,8 +128,8 @@ const FIRST_ONLY: &[&str] = &["GigaChat3-10B-A1.8B", "GigaChat3.1-10B-A1.8B", "o
 #[test]
 fn calls_are_read_as_templates_write_them() {
     let expected = expected();
-    let at = |name: &str| expected.conversations.iter().position(|(other, _)| other == name).unwrap();
-    let tools = serde_json::to_value(&expected.conversations[at("calls")].1.variables.tools).unwrap();
+    let (_, calls) = expected.conversations.iter().find(|(name, _)| name == "calls").unwrap();
+    let tools = serde_json::to_value(&calls.variables.tools).unwrap();
     let tools: std::sync::Arc<Tools> = Tools::new(&tools).unwrap().into();
     let simple = vec![("get_weather".to_string(), Some(json!({ "city": "Rome", "days": 3 })))];
     let full = json!({
@@ -121,12 +139,11 @@ fn calls_are_read_as_templates_write_them() {
     let both = [("get_weather".to_string(), Some(full)), ("now".to_string(), Some(json!({})))];
     let (mut unread, mut n_read) = (Vec::new(), 0);
     for (name, template) in &expected.templates {
-        let environment = environment::new(&template.source).unwrap();
-        let chat = ChatTemplate { environment, bos: "<s>".into(), eos: "</s>".into() };
+        let chat = template.chat();
         let tool_use = chat.tool_use();
         let written = |conversation: &str| {
-            let answered = template.expected[at(conversation)].as_deref()?;
-            let asked = template.expected[at("tools")].as_deref()?;
+            let answered = expected.of(template, conversation)?;
+            let asked = expected.of(template, "tools")?;
             // What is looked for at an answer's start needs the answer alone.
             let answer = match answered.strip_prefix(asked).filter(|_| tool_use.calls.at_start) {
                 Some(answer) => answer,
@@ -142,7 +159,7 @@ fn calls_are_read_as_templates_write_them() {
         n_read += 1;
         let format = Format { reasoning: chat.format().reasoning, calls: Some(tool_use.calls) };
         let read = |pieces: &[&str]| {
-            let mut separator = Separator::new(format, "").with_tools(tools.clone(), false);
+            let mut separator = Separator::new(format.clone(), "").with_tools(tools.clone(), false);
             let mut parts = Parts::default();
             pieces.iter().for_each(|piece| parts.append(separator.push(piece)));
             parts.append(separator.flush());

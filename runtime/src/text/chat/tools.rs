@@ -32,7 +32,7 @@ pub struct ToolUse {
     takes_text: bool,
 }
 
-const QUESTION: &str = "trial question?";
+pub(super) const QUESTION: &str = "trial question?";
 const ID: &str = "trial0001";
 
 impl ToolUse {
@@ -171,7 +171,7 @@ fn list_of(map: &Value, key: &str) -> Option<Vec<Value>> {
     Some(list.try_iter().ok()?.collect())
 }
 
-fn value_of(json: serde_json::Value) -> Value {
+pub(super) fn value_of(json: serde_json::Value) -> Value {
     serde_json::from_value(json).unwrap_or_default()
 }
 

@@ -5,6 +5,7 @@
 
 mod calls;
 mod lark;
+mod reasoning;
 mod scanner;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tools;
 
 pub use calls::{Calls, HERMES, TRIAL, after_question, whole};
 pub use lark::Wanted;
+pub use reasoning::Reasoning;
 pub use tools::{Tool, Tools};
 
 use super::Tokenizer;
@@ -22,84 +24,27 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// How a model marks the parts of its answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Format {
     /// Its reasoning; none if it knows none.
-    pub reasoning: Option<Reasoning>,
+    pub reasoning: Option<Arc<Reasoning>>,
     /// Its tool calls; none where it may not call any.
     pub calls: Option<&'static Calls>,
 }
 
-/// How a model marks its reasoning. Markers have no white space at their ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reasoning {
-    /// Begins reasoning, in the answer or at the end of the prompt.
-    open: &'static str,
-    /// Ends it.
-    pub close: &'static str,
-    /// Markers around content, which are left out.
-    dropped: &'static [&'static str],
-}
-
-const fn tags(open: &'static str, close: &'static str) -> Reasoning {
-    Reasoning { open, close, dropped: &[] }
-}
-
-/// A template with both markers of a row writes this. gpt-oss comes first: its name for thoughts is the
-/// longest.
-const REASONING: &[Reasoning] = &[
-    Reasoning {
-        open: "<|channel|>analysis<|message|>",
-        close: "<|end|>",
-        dropped: &["<|start|>assistant", "<|channel|>final<|message|>", "<|channel|>commentary<|message|>"],
-    },
-    tags("<think>", "</think>"),
-    tags("<seed:think>", "</seed:think>"),
-    tags("<mm:think>", "</mm:think>"),
-    tags("[THINK]", "[/THINK]"),
-    tags("<|START_THINKING|>", "<|END_THINKING|>"),
-    tags("<|channel>thought", "<channel|>"),
-    tags("<|inner_prefix|>", "<|inner_suffix|>"),
-    tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
-];
-
 /// Tokens at a prompt's end in which an opened marker is looked for.
 const TAIL: usize = 32;
 
-impl Reasoning {
-    /// That of the answers to prompts of this chat template; none if it knows no reasoning.
-    pub fn of(template: &str) -> Option<Self> {
-        REASONING.iter().find(|row| template.contains(row.open) && template.contains(row.close)).copied()
-    }
-
-    /// What ends the reasoning and begins the content.
-    pub fn ending(&self) -> String {
-        // After its thoughts, gpt-oss begins a message of another kind.
-        let opens_content = |marker: &&&str| marker.contains("final");
-        let begins: &[&str] = match self.dropped.iter().find(opens_content) {
-            Some(content) => &["<|start|>assistant", content],
-            None => &[],
-        };
-        [&[self.close], begins].concat().concat()
-    }
-
-    /// Whether a prompt has opened the reasoning.
-    fn is_opened_by(&self, prompt: &str) -> bool {
-        prompt.trim_end().ends_with(self.open)
-    }
-}
-
 impl Format {
-    fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let reasoning = self.reasoning.into_iter().flat_map(|reasoning| {
-            [reasoning.open, reasoning.close].into_iter().chain(reasoning.dropped.iter().copied())
-        });
-        reasoning.chain(self.calls.into_iter().flat_map(Calls::markers))
+    fn markers<'a>(&'a self) -> impl Iterator<Item = &'a str> {
+        let reasoning = self.reasoning.iter().flat_map(|reasoning| reasoning.markers());
+        let calls = self.calls.into_iter().flat_map(Calls::markers);
+        reasoning.chain(calls.map(|marker| -> &'a str { marker }))
     }
 
     /// Whether a prompt of these tokens has opened the reasoning.
     pub fn opens_reasoning(&self, tokenizer: &Tokenizer, prompt: &[u32]) -> bool {
-        self.reasoning.is_some_and(|reasoning| reasoning.is_opened_by(&tail(tokenizer, prompt)))
+        self.reasoning.as_ref().is_some_and(|reasoning| reasoning.is_opened_by(&tail(tokenizer, prompt)))
     }
 }
 
@@ -160,7 +105,7 @@ pub struct Separator {
 impl Separator {
     /// For the answer to this prompt.
     pub fn new(format: Format, prompt: &str) -> Self {
-        let in_reasoning = format.reasoning.is_some_and(|reasoning| reasoning.is_opened_by(prompt));
+        let in_reasoning = format.reasoning.as_ref().is_some_and(|reasoning| reasoning.is_opened_by(prompt));
         Self {
             format,
             tools: Arc::default(),
@@ -291,17 +236,19 @@ impl Separator {
     }
 
     /// Markers that may come now, and what each begins.
-    fn markers(&self) -> impl Iterator<Item = (&'static str, Begins)> + use<> {
-        let reasoning = self.format.reasoning;
+    fn markers(&self) -> impl Iterator<Item = (&str, Begins)> {
         let in_reasoning = matches!(self.is_in, In::Reasoning);
         let calls = self
             .format
             .calls
             .filter(|calls| !in_reasoning && (!calls.at_start || self.is_blank || self.is_trial));
-        let of_reasoning = reasoning.into_iter().flat_map(move |Reasoning { open, close, dropped }| {
-            let one = if in_reasoning { (close, Begins::Content) } else { (open, Begins::Reasoning) };
-            let dropped = if in_reasoning { &[] } else { dropped };
-            [one].into_iter().chain(dropped.iter().map(|marker| (*marker, Begins::Content)))
+        let of_reasoning = self.format.reasoning.iter().flat_map(move |reasoning| {
+            let one = match in_reasoning {
+                true => (reasoning.close.as_str(), Begins::Content),
+                false => (reasoning.open.as_str(), Begins::Reasoning),
+            };
+            let dropped = reasoning.dropped.iter().filter(move |_| !in_reasoning);
+            [one].into_iter().chain(dropped.map(|marker| (marker.as_str(), Begins::Content)))
         });
         let of_calls =
             calls.into_iter().flat_map(|calls| calls.open.iter().map(|open| (*open, Begins::Calls)));
@@ -316,7 +263,8 @@ impl Separator {
                 self.put(c, parts);
                 continue;
             }
-            let Some((_, begins)) = self.markers().find(|(marker, _)| *marker == self.held) else { return };
+            let begun = self.markers().find(|(marker, _)| *marker == self.held).map(|(_, begins)| begins);
+            let Some(begins) = begun else { return };
             let marker = std::mem::take(&mut self.held);
             match (begins, self.format.calls) {
                 (Begins::Calls, Some(calls)) => {
@@ -344,7 +292,9 @@ impl Separator {
     fn put(&mut self, c: char, parts: &mut Parts) {
         let in_reasoning = matches!(self.is_in, In::Reasoning);
         if c.is_whitespace() {
-            if self.has_begun && (in_reasoning || self.format.calls.is_some()) {
+            // Before a marker, it is no content.
+            let may_be_left_out = self.is_blank && self.format.reasoning.is_some();
+            if self.has_begun && (in_reasoning || self.format.calls.is_some() || may_be_left_out) {
                 self.space.push(c);
                 return;
             }
