@@ -58,6 +58,9 @@ pub trait DeviceModel: Sink {
     /// Sets the tokens that may be chosen for a slot's outputs in steps that begin from now on, where the
     /// [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
     fn set_mask(&mut self, slot: u32, mask: &[u32]);
+    /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
+    /// before those that begin later.
+    fn copy_page(&mut self, from: u32, to: u32);
     /// Begins a step. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
     /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
@@ -153,6 +156,10 @@ impl DeviceModel for GpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.executor.copy_page(from, to);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
@@ -264,6 +271,10 @@ impl DeviceModel for CpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.executor.copy_page(from, to);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 //! answer.
 
 mod answer;
+mod cache;
 mod device;
 mod error;
 mod loading;
@@ -94,7 +95,7 @@ impl<D: Device> Engine<D> {
         }
         let grammar = self.grammar(&request)?;
         self.n_requests += 1;
-        let (slot, cached) = self.scheduler.claim(&ids, self.n_requests)?;
+        let (slot, cached) = self.scheduler.claim(0, &ids, self.n_requests, &mut self.model)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
         let tokenizer = &self.tokenizer;
@@ -198,9 +199,9 @@ impl<D: Device> Engine<D> {
                 }
             };
             let has_forced = matches!(result, Ok(true));
-            sequence.set_computed(share.end, chosen);
+            sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
             if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
-                sequence.end_answer(&mut self.scheduler.pool);
+                sequence.end(&mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
             if has_forced {

@@ -6,9 +6,9 @@
 //! slot.
 
 use super::answer::Answer;
+use super::cache::{Adapters, Cache};
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
-use super::pool::Pool;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
 use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
@@ -20,7 +20,7 @@ use web_time::Instant;
 pub(super) struct Scheduler {
     /// The number of a sequence here is that of its slot.
     pub sequences: Vec<Sequence>,
-    pub pool: Pool,
+    pub cache: Cache,
     /// Positions of a sequence.
     context_length: usize,
     most_rows: usize,
@@ -78,7 +78,7 @@ impl Scheduler {
     pub fn new(capacity: Capacity, context_length: usize) -> Self {
         Self {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
-            pool: Pool::new(capacity.pages),
+            cache: Cache::new(capacity.pages),
             context_length,
             most_rows: capacity.tokens as usize,
             pace: Pace::new(capacity.tokens as usize),
@@ -88,39 +88,45 @@ impl Scheduler {
     }
 
     /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens
-    /// it has.
-    pub fn claim(&mut self, ids: &[u32], time: u64) -> Result<(usize, usize), Error> {
-        // The last token must be computed, for its logits.
-        let ids = &ids[..ids.len().saturating_sub(1)];
-        let prefix = |i: usize| self.sequences[i].common_prefix(ids);
-        let all = 0..self.sequences.len();
-        let is_free = |i: &usize| self.sequences[*i].answer.is_none();
-        let Some(oldest) = all.clone().filter(is_free).min_by_key(|i| self.sequences[*i].last_used) else {
-            let message = format!("all {} sequences are answering; wait for one to end", all.len());
+    /// it has: those that the prefix cache has.
+    pub fn claim(
+        &mut self,
+        adapters: Adapters,
+        ids: &[u32],
+        time: u64,
+        model: &mut impl DeviceModel,
+    ) -> Result<(usize, usize), Error> {
+        let is_free = |sequence: &Sequence| sequence.answer.is_none();
+        let Some(slot) = self.sequences.iter().position(is_free) else {
+            let n = self.sequences.len();
+            let message = format!("all {n} sequences are answering; wait for one to end");
             return Err(Error::InvalidRequest(message));
         };
-        let source = all.max_by_key(|i| prefix(*i)).unwrap_or(oldest);
-        // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise
-        // the one used longest ago gives way, and shares pages with it.
-        let is_continued = is_free(&source) && 2 * prefix(source) >= self.sequences[source].len();
-        let taken = if is_continued { source } else { oldest };
-        let (own, shared) = (prefix(taken), prefix(source));
-        if shared - shared % PAGE as usize > own {
-            let fork = self.sequences[source].fork(shared, &mut self.pool);
-            self.sequences[taken].truncate(0, &mut self.pool);
-            self.sequences[taken] = fork;
-        } else {
-            self.sequences[taken].truncate(own, &mut self.pool);
+        // A score that was dropped may have left tokens.
+        self.sequences[slot].end(&mut self.cache);
+        // The last token must be computed, for its logits.
+        let ids = &ids[..ids.len().saturating_sub(1)];
+        let prefix = self.cache.find(adapters, ids);
+        let (mut pages, mut n) = (prefix.full, 0);
+        n += pages.len() * PAGE as usize;
+        if let Some((from, n_tokens)) = prefix.part
+            && let Some(page) = self.cache.take(1)
+        {
+            // What follows is written to a page of its own. It may be the cached one, if that had to go.
+            if page[0] != from {
+                model.copy_page(from, page[0]);
+            }
+            pages.extend(page);
+            n += n_tokens;
         }
-        let sequence = &mut self.sequences[taken];
-        sequence.last_used = time;
-        Ok((taken, sequence.len()))
+        self.sequences[slot] = Sequence::new(adapters, &ids[..n], pages, time);
+        Ok((slot, n))
     }
 
     /// Ends all answers.
     pub fn end_answers(&mut self) {
         for sequence in &mut self.sequences {
-            sequence.end_answer(&mut self.pool);
+            sequence.end(&mut self.cache);
         }
     }
 
@@ -129,7 +135,7 @@ impl Scheduler {
         let is_its =
             |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
         if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
-            sequence.end_answer(&mut self.pool);
+            sequence.end(&mut self.cache);
         }
     }
 
@@ -191,7 +197,7 @@ impl Scheduler {
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];
         let first = known.len() as u32;
-        known.extend(ids, &mut self.pool)?;
+        known.extend(ids, &mut self.cache)?;
         next.tokens.extend((first..).zip(ids).map(|(position, &id)| Token {
             id,
             position,
@@ -247,9 +253,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets the tokens of the first sequence, which scores are computed on.
+    /// Empties the first sequence, which scores are computed on.
     pub fn clear_first(&mut self) {
-        self.sequences[0].truncate(0, &mut self.pool);
+        self.sequences[0].end(&mut self.cache);
     }
 
     /// Begins a step that appends tokens to the first sequence.
@@ -268,7 +274,7 @@ impl Scheduler {
     /// Records that the tokens of such a step are computed.
     pub fn end_score(&mut self, step: &UnderWay) {
         for share in &step.shares {
-            self.sequences[share.sequence].set_computed(share.end, None);
+            self.sequences[share.sequence].set_computed(share.end, None, &mut self.cache);
         }
     }
 

@@ -155,6 +155,12 @@ impl DeviceModel for TestModelOnDevice {
         self.slots[slot as usize].mask = mask.to_vec();
     }
 
+    fn copy_page(&mut self, from: u32, to: u32) {
+        if let Some(interpreter) = &mut self.interpreter {
+            interpreter.copy_page(from, to);
+        }
+    }
+
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
         if self.settings.fails_to_begin.take() {
             return Err(broken());

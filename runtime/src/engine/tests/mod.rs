@@ -5,6 +5,7 @@ mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
 mod loading;
+mod prefix;
 mod together;
 
 use super::testing::{TestDevice, engine, load};
