@@ -5,11 +5,14 @@ import { data } from "./catalogue-data.js";
 export interface CatalogueFile {
   /** Path within the repository. */
   path: string;
-  /** Bytes. */
-  size: number;
-  /** SHA-256 of the whole file, hex. */
-  sha256: string;
+  /** Bytes. Without them, the hub says how many there are. */
+  size?: number;
+  /** SHA-256 of the whole file, hex. Without it, the file is checked against what the hub says. */
+  sha256?: string;
 }
+
+/** What a model is good at, or why one may want it. */
+export type Strength = "small" | "chat" | "languages" | "code" | "reasoning" | "long-context" | "history";
 
 /** A model that `createEngine` knows by id. Names are those of `catalogue.json`. */
 export interface CatalogueEntry {
@@ -19,7 +22,7 @@ export interface CatalogueEntry {
   name: string;
   /** One sentence for people. */
   description: string;
-  /** SPDX id of the weights' licence. */
+  /** SPDX id of the weights' licence, or what the hub calls it. */
   license: string;
   /** Number of weights. */
   parameters: number;
@@ -27,12 +30,16 @@ export interface CatalogueEntry {
   quantization: string;
   /** Context length the model was trained for, in tokens. */
   context_length: number;
-  /** Bytes of all files. */
-  size: number;
+  /** The first is the main one. */
+  strengths: Strength[];
+  /** A built-in chat template, for files from before templates. */
+  template?: string;
+  /** Bytes of all files, where they are known before the download. */
+  size?: number;
   /** Repository on the hub, `owner/name`. */
   repo: string;
-  /** Commit of the repository. */
-  revision: string;
+  /** Commit of the repository; without it, its newest one. */
+  revision?: string;
   /** The files, in order. */
   files: CatalogueFile[];
 }
@@ -43,5 +50,5 @@ export const catalogue: readonly CatalogueEntry[] = data;
 /** Address of a file on a hub: `<endpoint>/<repo>/resolve/<revision>/<path>`. */
 export function hubUrl(endpoint: string, entry: CatalogueEntry, path: string): string {
   const encoded = path.split("/").map(encodeURIComponent).join("/");
-  return `${endpoint.replace(/\/+$/, "")}/${entry.repo}/resolve/${entry.revision}/${encoded}`;
+  return `${endpoint.replace(/\/+$/, "")}/${entry.repo}/resolve/${entry.revision ?? "main"}/${encoded}`;
 }

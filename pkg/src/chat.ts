@@ -1,4 +1,5 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
+import type { AdapterUse } from "./adapters.js";
 import { randomId } from "./id.js";
 import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
 
@@ -9,14 +10,16 @@ export interface ChatMessage {
 }
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, `grammar`, and llama.cpp's samplers by its names. They
- * are applied in llama.cpp's order: penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p,
- * min-p, XTC, temperature.
+ * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
+ * llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
+ * top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
-  /** Accepted and not used: an engine has one model. */
+  /** Any name, as an engine has one model. `base:name` uses the adapter of this name. */
   model?: string;
+  /** The adapters to use, each with its strength. */
+  adapters?: AdapterUse[] | null;
   stream?: boolean | null;
   stream_options?: { include_usage?: boolean } | null;
   /** Most tokens to generate. Default: until the context is full. */
@@ -77,6 +80,10 @@ export interface ChatCompletionCreateParams {
   response_format?: ResponseFormat | null;
   /** The answer matches this. */
   grammar?: Grammar | null;
+  /** How much the model thinks, such as "low"; for chat templates that know it. */
+  reasoning_effort?: string | null;
+  /** Other variables of the chat template, such as `{ enable_thinking: false }`. */
+  chat_template_kwargs?: Record<string, unknown> | null;
 }
 
 /** What kind of text an answer is. */
@@ -100,7 +107,9 @@ export type Grammar =
   /** A regular expression in the syntax of Rust's `regex`. */
   | { regex: string }
   /** A grammar in llguidance's dialect of Lark. */
-  | { lark: string };
+  | { lark: string }
+  /** A grammar in llama.cpp's format GBNF. */
+  | { gbnf: string };
 
 /** Parameters of a streamed completion. */
 export type ChatCompletionStreamParams = ChatCompletionCreateParams & { stream: true };
@@ -141,7 +150,12 @@ export interface ChatCompletionChunk {
   /** One choice; none in the usage chunk. */
   choices: {
     index: 0;
-    delta: { role?: "assistant"; content?: string };
+    delta: {
+      role?: "assistant";
+      content?: string;
+      /** Extension: what the model thinks before it answers. */
+      reasoning_content?: string;
+    };
     finish_reason: FinishReason | null;
     logprobs: null;
     /** Extension: the answer ended because the context is full. */
@@ -162,7 +176,13 @@ export interface ChatCompletion {
   model: string;
   choices: {
     index: 0;
-    message: { role: "assistant"; content: string; refusal: null };
+    message: {
+      role: "assistant";
+      content: string;
+      refusal: null;
+      /** Extension: what the model thought, if it did. */
+      reasoning_content?: string;
+    };
     finish_reason: FinishReason;
     logprobs: null;
     /** Extension: the answer ended because the context is full. */
@@ -193,27 +213,42 @@ export class CompletionBuilder {
     return this.#chunk({ content }, null);
   }
 
+  /** The chunks of an event's text. */
+  pieces({ text, reasoning }: { text: string; reasoning?: string }): ChatCompletionChunk[] {
+    return [...(reasoning ? [this.reasoning(reasoning)] : []), ...(text ? [this.text(text)] : [])];
+  }
+
+  /** A chunk of reasoning. */
+  reasoning(reasoning_content: string): ChatCompletionChunk {
+    return this.#chunk({ reasoning_content }, null);
+  }
+
   /** The last chunks: held-back text, the finish reason, the usage if it was asked for. */
   last(end: RuntimeEnd): ChatCompletionChunk[] {
     const timings = timingsOf(end);
     const finish = this.#chunk({}, end.finish_reason);
     const [choice] = finish.choices;
     if (choice && end.context_full) choice.context_full = true;
-    const chunks = [...(end.text ? [this.text(end.text)] : []), { ...finish, timings }];
+    const chunks = [...this.pieces(end), { ...finish, timings }];
     if (this.#includeUsage)
       chunks.push({ ...this.#chunk({}, null), choices: [], usage: usageOf(end.usage), timings });
     return chunks;
   }
 
   /** The answer in one piece. */
-  whole(content: string, end: RuntimeEnd): ChatCompletion {
+  whole(content: string, reasoning: string, end: RuntimeEnd): ChatCompletion {
     return {
       ...this.#head,
       object: "chat.completion",
       choices: [
         {
           index: 0,
-          message: { role: "assistant", content, refusal: null },
+          message: {
+            role: "assistant",
+            content,
+            refusal: null,
+            ...(reasoning && { reasoning_content: reasoning }),
+          },
           finish_reason: end.finish_reason,
           logprobs: null,
           ...(end.context_full && { context_full: true as const }),

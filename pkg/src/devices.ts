@@ -3,7 +3,7 @@ import type { Adapter } from "./adapter.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
 import type { WasmFeatures } from "./features.js";
 import type { KernelStore } from "./kernels.js";
-import type { Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
+import type { InspectorClass, Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
 /** Where to compute: `auto` takes WebGPU on a hardware adapter, otherwise the CPU. */
 export type DeviceChoice = "auto" | "webgpu" | "cpu";
@@ -26,6 +26,7 @@ export type Build = "gpu" | "cpu" | "cpu-threads";
 export interface RuntimeModule {
   memory: WebAssembly.Memory;
   Runtime: RuntimeClass;
+  Inspector: InspectorClass;
 }
 
 /** The browser's features; tests replace it. */
@@ -122,6 +123,11 @@ export async function openDevice(options: DeviceOptions, platform: Platform): Pr
     if (device === "webgpu") throw error;
     return openCpu(platform, options, "webgpu-failed", `WebGPU failed: ${(error as Error).message}`);
   }
+}
+
+/** The class that reads headers, from the build for one thread of the device. No device is opened. */
+export async function loadInspector(platform: Platform, backend: "webgpu" | "cpu"): Promise<InspectorClass> {
+  return (await load(platform, backend === "webgpu" ? "gpu" : "cpu", 1)).Inspector;
 }
 
 async function openGpu(platform: Platform, kernels: string, reason: DeviceReason): Promise<OpenDevice> {

@@ -2,6 +2,8 @@
  * The engine as the page sees it: a queue of calls to a worker, which is replaced when its device or its wasm
  * fails.
  */
+import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
+import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
 import { responsesOf, type Responses } from "./api/responses.js";
@@ -21,7 +23,7 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
-import { WorkerLink, spawnWorker, type WorkerLike } from "./link.js";
+import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
 import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
@@ -34,6 +36,11 @@ export interface EngineOptions extends SourceOptions {
   model: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
+  /**
+   * A built-in chat template in place of the file's, for models from before templates: `chatml`, `alpaca`,
+   * `vicuna`, `koala`, `open-assistant`, `gpt4all-j` or `plain`. Catalogue models bring what they need.
+   */
+  template?: string;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -132,6 +139,8 @@ export interface Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
+  readonly completions: TextCompletions;
   /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
   readonly responses: Responses;
   /** OpenAI's `models`: the one that is loaded. */
@@ -141,10 +150,12 @@ export interface Engine {
    * fetch: engine.fetch, apiKey: "-", dangerouslyAllowBrowser: true })` uses this engine.
    */
   readonly fetch: typeof fetch;
+  /** LoRA adapters, which can be loaded and used at any time. */
+  readonly adapters: Adapters;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
-    options?: { oneByOne?: boolean; signal?: AbortSignal },
+    options?: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal },
   ): Promise<{ logprobs: number[]; top: number[] }>;
   /** Token ids of a text. `special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
@@ -178,6 +189,7 @@ export async function createEngineWith(
   const request: LoadRequest = {
     ...source,
     contextLength: contextLength ?? null,
+    template: options.template ?? source.template,
     device,
     threads: threads ?? null,
     kernels,
@@ -188,7 +200,7 @@ export async function createEngineWith(
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
-  return new WorkerEngine(spawn, { ...request, refresh: false, waits: false }, link, loaded);
+  return new WorkerEngine(spawn, base, { ...request, refresh: false, waits: false }, link, loaded);
 }
 
 /** Starts a worker and loads the model in it. An abort ends the worker. */
@@ -198,24 +210,20 @@ async function start(
   signal: AbortSignal | undefined,
   { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
 ): Promise<{ link: WorkerLink; loaded: Loaded }> {
-  if (signal?.aborted) throw new AbortedError();
-  const link = new WorkerLink(spawn());
-  const abort = () => link.close(new AbortedError());
-  signal?.addEventListener("abort", abort, { once: true });
-  try {
-    const loaded = await link.call("load", request, {
-      onNotice: (notice) => {
-        if (notice.kind === "progress") onProgress?.(notice.progress);
-        if (notice.kind === "header") void goOn(link, onHeader);
-      },
-    });
-    return { link, loaded };
-  } catch (error) {
-    link.close(new InternalError("The model could not be loaded."));
-    throw error;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
+  return withWorker(spawn, signal, async (link) => {
+    try {
+      const loaded = await link.call("load", request, {
+        onNotice: (notice) => {
+          if (notice.kind === "progress") onProgress?.(notice.progress);
+          if (notice.kind === "header") void goOn(link, onHeader);
+        },
+      });
+      return { link, loaded };
+    } catch (error) {
+      link.close(new InternalError("The model could not be loaded."));
+      throw error;
+    }
+  });
 }
 
 /** Lets a load go on once the page has made room. If that fails, the load does. */
@@ -232,9 +240,11 @@ class WorkerEngine implements Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
   readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: TextCompletions;
   readonly responses: Responses;
   readonly models: Models;
   readonly fetch: typeof fetch;
+  readonly adapters: LoadedAdapters;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -242,7 +252,7 @@ class WorkerEngine implements Engine {
   #tail: Promise<void> = Promise.resolve();
   readonly #lifetime = new AbortController();
 
-  constructor(spawn: () => WorkerLike, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+  constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
     this.#spawn = spawn;
     this.#request = request;
     this.#link = link;
@@ -252,16 +262,28 @@ class WorkerEngine implements Engine {
       this.#create(params, options);
     const completions: ChatCompletions = { create: create as ChatCompletions["create"] };
     this.chat = { completions };
+    this.completions = completionsOf(this.model.name, {
+      request: (params) => this.#checked(params),
+      whole: (request, options) => this.#whole(request, options),
+      streamed: (request, options) => this.#streamed(request, true, options),
+    });
     this.responses = responsesOf(this.model.name, completions);
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
+    const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
+    this.adapters = new LoadedAdapters(this.model.name, base, call);
   }
 
   async score(
     ids: ArrayLike<number>,
-    { oneByOne = false, signal }: { oneByOne?: boolean; signal?: AbortSignal } = {},
+    {
+      oneByOne = false,
+      adapters,
+      signal,
+    }: { oneByOne?: boolean; adapters?: AdapterUse[]; signal?: AbortSignal } = {},
   ): Promise<{ logprobs: number[]; top: number[] }> {
-    return this.#simple("score", { ids: tokenIds(ids), oneByOne }, signal);
+    const params = { ids: tokenIds(ids), oneByOne, adapters: this.adapters.uses({ adapters }) };
+    return this.#simple("score", params, signal);
   }
 
   async tokenize(text: string, { special = false }: { special?: boolean } = {}): Promise<number[]> {
@@ -284,39 +306,57 @@ class WorkerEngine implements Engine {
     this.#link = null;
   }
 
+  #checked(params: ChatCompletionCreateParams): RuntimeRequest {
+    const request = toRuntimeRequest(params);
+    const adapters = this.adapters.uses(params);
+    if (adapters.length > 0) request.adapters = adapters;
+    return request;
+  }
+
   async #create(
     params: ChatCompletionCreateParams,
-    { signal, onPrefill }: CompletionOptions = {},
+    options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
-    const request = toRuntimeRequest(params);
-    const answer = new CompletionBuilder(this.model.name, params.stream_options?.include_usage === true);
-    if (params.stream) return this.#streamed(request, answer, signal, onPrefill);
+    const request = this.#checked(params);
+    if (!params.stream) return this.#whole(request, options);
+    return this.#streamed(request, params.stream_options?.include_usage === true, options);
+  }
+
+  async #whole(
+    request: RuntimeRequest,
+    { signal, onPrefill }: CompletionOptions = {},
+  ): Promise<ChatCompletion> {
+    const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
+    let reasoning = "";
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else text += event.text;
+        else {
+          text += event.text;
+          reasoning += event.reasoning ?? "";
+        }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, end);
+    return answer.whole(text, reasoning, end);
   }
 
   async #streamed(
     request: RuntimeRequest,
-    answer: CompletionBuilder,
-    outer: AbortSignal | undefined,
-    onPrefill: CompletionOptions["onPrefill"],
+    includeUsage: boolean,
+    { signal: outer, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream> {
+    const answer = new CompletionBuilder(this.model.name, includeUsage);
     const controller = new AbortController();
     const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
     const stream = new ChatStream(controller);
     const onEvent = (event: RuntimeEvent) => {
       if (event.type === "prefill") onPrefill?.(event.done, event.total);
       else if (event.type === "end") stream.push(...answer.last(event));
-      else if (event.text) stream.push(answer.text(event.text));
+      else stream.push(...answer.pieces(event));
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;
@@ -358,7 +398,7 @@ class WorkerEngine implements Engine {
     );
   }
 
-  #simple<M extends "score" | "tokenize" | "detokenize">(
+  #simple<M extends "score" | "tokenize" | "detokenize" | "loadAdapter" | "unloadAdapter">(
     method: M,
     params: Calls[M]["params"],
     signal?: AbortSignal,
@@ -408,6 +448,7 @@ class WorkerEngine implements Engine {
     const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
     this.#link = null;
     const { link } = await start(this.#spawn, this.#request, ended);
+    await this.adapters.restore(link);
     this.#link = link;
     return link;
   }

@@ -21,6 +21,14 @@ export type {
   FinishReason,
   Timings,
 } from "./chat.js";
+export type { AdapterFile, AdapterInfo, Adapters, AdapterSource, AdapterUse } from "./adapters.js";
+export type {
+  TextCompletion,
+  TextCompletionCreateParams,
+  TextCompletionStreamParams,
+  TextCompletionWholeParams,
+  TextCompletions,
+} from "./api/completions.js";
 export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,
@@ -38,7 +46,14 @@ export type {
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";
-export type { CatalogueEntry, CatalogueFile } from "./catalogue.js";
+export type { CatalogueEntry, CatalogueFile, Strength } from "./catalogue.js";
+export { downloadModel } from "./download.js";
+export type { DownloadOptions } from "./download.js";
+export { inspectModel } from "./inspect-here.js";
+export type { InspectOptions, InspectProblem, ModelInspection } from "./inspect.js";
+export type { HubFile, HubRepository } from "./hub.js";
+export { deviceMemory, fitOf } from "./fit.js";
+export type { Fit } from "./fit.js";
 export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";

@@ -29,6 +29,23 @@ export function spawnWorker(): WorkerLike {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
+/** Starts a worker and uses it. An abort meanwhile ends the worker. */
+export async function withWorker<T>(
+  spawn: () => WorkerLike,
+  signal: AbortSignal | undefined,
+  use: (link: WorkerLink) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted) throw new AbortedError();
+  const link = new WorkerLink(spawn());
+  const abort = () => link.close(new AbortedError());
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    return await use(link);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
 /** Time that a worker gets to free its resources. */
 const GRACE_MS = 1000;
 

@@ -5,7 +5,7 @@ import { Fetcher, FileChangedError, sameVersion } from "./fetcher.js";
 import { FetchedFile, OpenedFile, type ModelFile, type Shelf } from "./model-file.js";
 import { Prefetcher } from "./prefetcher.js";
 import type { ProgressMeter } from "./progress.js";
-import type { FileSpec, LoadRequest, RemoteFile } from "./protocol.js";
+import type { FileSpec, LoadRequest, RemoteFile, StoreRequest } from "./protocol.js";
 import { refuseOther } from "./recognise.js";
 import type { Runtime, RuntimeModelInfo } from "./runtime.js";
 import {
@@ -52,10 +52,8 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 
 /**
  * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
- * If a file changes on the server meanwhile, or its servers have different copies, loading starts again,
- * once, and reads that file from one answer.
  */
-export async function loadModel(
+export function loadModel(
   runtime: Runtime,
   request: LoadRequest,
   env: LoadEnv,
@@ -63,11 +61,37 @@ export async function loadModel(
   signal: AbortSignal,
   ready: () => Promise<void> = () => Promise.resolve(),
 ): Promise<RuntimeModelInfo> {
+  return retried(request, env, progress, signal, (load) =>
+    load.run((files) => load.feed(runtime, request, files, ready)),
+  );
+}
+
+/** Downloads a model into the store, and loads it nowhere. Its hash is checked when it is loaded. */
+export function storeModel(
+  request: StoreRequest,
+  env: LoadEnv,
+  progress: ProgressMeter,
+  signal: AbortSignal,
+): Promise<void> {
+  return retried(request, env, progress, signal, (load) => load.run((files) => load.keep(files)));
+}
+
+/**
+ * If a file changes on the server meanwhile, or its servers have different copies, loading starts again,
+ * once, and reads that file from one answer.
+ */
+async function retried<T>(
+  request: StoreRequest,
+  env: LoadEnv,
+  progress: ProgressMeter,
+  signal: AbortSignal,
+  use: (load: Load) => Promise<T>,
+): Promise<T> {
   let changed: string | null = null;
   for (;;) {
-    const load = new Load(runtime, request, env, progress, signal, ready, changed);
+    const load = new Load(request, env, progress, signal, changed);
     try {
-      return await load.run();
+      return await use(load);
     } catch (error) {
       await load.stop();
       if (!(error instanceof FileChangedError)) throw error;
@@ -80,11 +104,9 @@ export async function loadModel(
 
 /** One try. */
 class Load {
-  readonly #runtime: Runtime;
-  readonly #request: LoadRequest;
+  readonly #request: StoreRequest;
   readonly #env: LoadEnv;
   readonly #progress: ProgressMeter;
-  readonly #ready: () => Promise<void>;
   /** Address of the file that changed in the first try. */
   readonly #changed: string | null;
   readonly #stopping = new AbortController();
@@ -95,17 +117,13 @@ class Load {
   #reading: ModelFile | null = null;
 
   constructor(
-    runtime: Runtime,
-    request: LoadRequest,
+    request: StoreRequest,
     env: LoadEnv,
     progress: ProgressMeter,
     signal: AbortSignal,
-    ready: () => Promise<void>,
     changed: string | null,
   ) {
-    this.#ready = ready;
     this.#changed = changed;
-    this.#runtime = runtime;
     this.#request = request;
     this.#env = env;
     this.#progress = progress;
@@ -118,7 +136,8 @@ class Load {
     await this.#prefetcher?.settled();
   }
 
-  async run(): Promise<RuntimeModelInfo> {
+  /** Finds or asks for the files, and gives them to `use`. */
+  async run<T>(use: (files: ModelFile[]) => Promise<T>): Promise<T> {
     const remote = this.#request.files.filter((file) => file.kind === "url");
     for (const file of remote)
       this.#fetchers.set(
@@ -129,16 +148,16 @@ class Load {
         }),
       );
     const { store, locks } = this.#env;
-    if (remote.length === 0) return this.#feed(this.#request.files.map((file) => this.#local(file)));
-    if (!store) return this.#feed(await this.#unstored(remote));
+    if (remote.length === 0) return use(this.#request.files.map((file) => this.#local(file)));
+    if (!store) return use(await this.#unstored(remote));
     const key = await modelKey(remote);
-    const found = await this.#find(store, remote);
+    const found = await store.find(remote);
     if (found.every((manifest, index) => this.#usable(manifest, remote[index]))) {
-      return this.#feed(await this.#shelve(store, key, remote, found));
+      return use(await this.#shelve(store, key, remote, found));
     }
     const download = async () => {
-      const now = await this.#find(store, remote);
-      return this.#feed(await this.#shelve(store, key, remote, now));
+      const now = await store.find(remote);
+      return use(await this.#shelve(store, key, remote, now));
     };
     if (!locks) return download();
     const stopWaiting = this.#reportWaiting(store, key);
@@ -172,17 +191,6 @@ class Load {
     const fetcher = this.#fetchers.get(file);
     if (!fetcher) throw new TypeError("every remote file has a fetcher");
     return fetcher;
-  }
-
-  /** The stored manifest of each file, found by pinned hash or by address. */
-  async #find(store: ShardStore, files: RemoteFile[]): Promise<(Manifest | null)[]> {
-    const all = await store.manifests();
-    return files.map((file) => {
-      const candidates = all.filter((manifest) =>
-        file.sha256 ? manifest.identity === `sha256-${file.sha256}` : manifest.url === file.url,
-      );
-      return candidates.find((manifest) => manifest.complete) ?? candidates[0] ?? null;
-    });
   }
 
   /** Whether a stored file may be loaded without asking the server. A pinned one cannot change. */
@@ -290,10 +298,28 @@ class Load {
     };
   }
 
+  /** Reads every shard, which stores it. */
+  async keep(files: ModelFile[]): Promise<void> {
+    this.#begin(files);
+    const prefetcher = new Prefetcher(files);
+    this.#prefetcher = prefetcher;
+    for (let shard; (shard = await prefetcher.take());) {
+      this.#progress.pushed(shard.bytes.length);
+      await turn();
+    }
+    const total = totalOf(files);
+    this.#progress.phase("ready", total, total);
+  }
+
   /** Feeds a model to the runtime. What is known to be bad afterwards does not stay in the store. */
-  async #feed(files: ModelFile[]): Promise<RuntimeModelInfo> {
+  async feed(
+    runtime: Runtime,
+    request: LoadRequest,
+    files: ModelFile[],
+    ready: () => Promise<void>,
+  ): Promise<RuntimeModelInfo> {
     try {
-      return await this.#push(files);
+      return await this.#push(runtime, request, files, ready);
     } catch (error) {
       await this.stop();
       const { code } = Object(error) as Partial<NomoatError>;
@@ -321,29 +347,37 @@ class Load {
     }
   }
 
-  /** Feeds the headers, then every byte in order, then checks the hashes. */
-  async #push(files: ModelFile[]): Promise<RuntimeModelInfo> {
-    const total = files.reduce((sum, file) => sum + file.size, 0);
+  /** Reports how much is there. */
+  #begin(files: ModelFile[]): void {
+    const total = totalOf(files);
     const there = files.reduce(
       (sum, file) => sum + (file instanceof FetchedFile ? bytesOn(file.shelf) : file.size),
       0,
     );
     if (there < total) this.#progress.phase("download", there, total);
     else this.#progress.phase("load", 0, total);
+  }
 
-    const runtime = this.#runtime;
+  /** Feeds the headers, then every byte in order, then checks the hashes. */
+  async #push(
+    runtime: Runtime,
+    request: LoadRequest,
+    files: ModelFile[],
+    ready: () => Promise<void>,
+  ): Promise<RuntimeModelInfo> {
+    this.#begin(files);
     runtime.begin(
       Float64Array.from(files, (file) => file.size),
-      JSON.stringify({ context_length: this.#request.contextLength }),
+      JSON.stringify({ context_length: request.contextLength, template: request.template }),
     );
     const prefetcher = new Prefetcher(files);
     this.#prefetcher = prefetcher;
     for (const [index, file] of files.entries()) {
       this.#reading = file;
-      await this.#header(prefetcher, index, file);
+      await this.#header(runtime, prefetcher, index, file);
     }
     this.#reading = null;
-    await this.#ready();
+    await ready();
     const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
     await this.#markRefused(files, false);
     for (let shard; (shard = await prefetcher.take());) {
@@ -356,16 +390,17 @@ class Load {
     }
     const { sha256 } = JSON.parse(await runtime.finish()) as { sha256: string[] };
     await this.#verify(files, sha256);
+    const total = totalOf(files);
     this.#progress.phase("ready", total, total);
     return model;
   }
 
-  async #header(prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
+  async #header(runtime: Runtime, prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
     for (let shard = 0; shard < shardCount(file.size); shard++) {
       const bytes = await prefetcher.peek(index, shard);
       if (bytes && shard === 0) refuseOther(file.label, bytes);
       for (let at = 0; bytes && at < bytes.length; at += PIECE)
-        if (this.#runtime.push_header(index, bytes.subarray(at, at + PIECE)) === 0) return;
+        if (runtime.push_header(index, bytes.subarray(at, at + PIECE)) === 0) return;
     }
     throw new CorruptFileError(`${file.label} ends within its header: it is cut off or no GGUF file.`);
   }
@@ -391,6 +426,10 @@ class Load {
       }
     }
   }
+}
+
+function totalOf(files: readonly ModelFile[]): number {
+  return files.reduce((sum, file) => sum + file.size, 0);
 }
 
 function bytesOn(shelf: Shelf | null): number {

@@ -18,11 +18,11 @@ async function load(build: Build, threads: number): Promise<RuntimeModule> {
     case "gpu": {
       grantSubgroups();
       const glue = await import("./wasm/gpu/nomoat_runtime.js");
-      return { memory: (await glue.default()).memory, Runtime: glue.Runtime };
+      return { memory: (await glue.default()).memory, Runtime: glue.Runtime, Inspector: glue.Inspector };
     }
     case "cpu": {
       const glue = await import("./wasm/cpu/nomoat_runtime.js");
-      return { memory: (await glue.default()).memory, Runtime: glue.Runtime };
+      return { memory: (await glue.default()).memory, Runtime: glue.Runtime, Inspector: glue.Inspector };
     }
     case "cpu-threads": {
       const glue = await import("./wasm/cpu-threads/nomoat_runtime.js");
@@ -31,7 +31,7 @@ async function load(build: Build, threads: number): Promise<RuntimeModule> {
       glue.start_team(threads);
       const others = Array.from({ length: threads - 1 }, (_, index) => index + 1);
       await Promise.all(others.map((thread) => startThread({ module, memory, thread })));
-      return { memory, Runtime: glue.Runtime };
+      return { memory, Runtime: glue.Runtime, Inspector: glue.Inspector };
     }
   }
 }

@@ -1,8 +1,12 @@
 /** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+import type { AdapterFiles } from "./adapters.js";
 import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
+  RuntimeAdapterInfo,
+  RuntimeAdapterUse,
   RuntimeEvent,
+  RuntimeInspection,
   RuntimeDeviceInfo,
   RuntimeModelInfo,
   RuntimeRequest,
@@ -31,17 +35,38 @@ export interface LocalFile {
   file: File;
 }
 
-/** What the worker needs to load a model. */
-export interface LoadRequest extends DeviceOptions {
+/** What is needed to download a model. */
+export interface StoreRequest {
   /** Name for the list of stored models. */
   name: string;
   /** In order. */
   files: FileSpec[];
-  contextLength: number | null;
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+}
+
+/** What the worker needs to load a model. */
+export interface LoadRequest extends DeviceOptions, StoreRequest {
+  contextLength: number | null;
+  /** A built-in chat template in place of the file's, or null. */
+  template: string | null;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
+}
+
+/** What the worker needs to inspect a model. */
+export interface InspectRequest {
+  /** In order. */
+  files: FileSpec[];
+  contextLength: number | null;
+  /** The device that would run it: its build reads the headers, and is there when the model is loaded. */
+  backend: "webgpu" | "cpu";
+}
+
+/** The answer to `inspect`. */
+export interface Inspected extends RuntimeInspection {
+  /** Bytes of each file. */
+  sizes: number[];
 }
 
 /** Progress of loading. */
@@ -81,8 +106,14 @@ export interface MemoryUse {
 /** The calls a worker serves: their parameters and results. */
 export interface Calls {
   load: { params: LoadRequest; result: Loaded };
+  inspect: { params: InspectRequest; result: Inspected };
   generate: { params: RuntimeRequest; result: void };
-  score: { params: { ids: Uint32Array; oneByOne: boolean }; result: { logprobs: number[]; top: number[] } };
+  score: {
+    params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };
+    result: { logprobs: number[]; top: number[] };
+  };
+  loadAdapter: { params: AdapterFiles; result: RuntimeAdapterInfo };
+  unloadAdapter: { params: { name: string }; result: void };
   tokenize: { params: { text: string; special: boolean }; result: number[] };
   detokenize: { params: { ids: Uint32Array }; result: string };
   memory: { params: null; result: MemoryUse };

@@ -37,6 +37,9 @@ const USED = [
   "n",
   "response_format",
   "grammar",
+  "adapters",
+  "reasoning_effort",
+  "chat_template_kwargs",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -110,6 +113,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
     ...constraint(given),
+    chat_template_kwargs: templateVariables(given),
   });
 }
 
@@ -126,6 +130,16 @@ function isDefault(name: string, value: unknown): boolean {
   if (name === "logprobs") return value === false;
   if (name === "tools") return Array.isArray(value) && value.length === 0;
   return false;
+}
+
+/** What the chat template gets besides the messages. */
+function templateVariables(given: Given): Record<string, unknown> | undefined {
+  const { reasoning_effort: effort, chat_template_kwargs: others } = given;
+  if (effort == null && others == null) return undefined;
+  if (effort != null && typeof effort !== "string")
+    throw new InvalidRequestError("`reasoning_effort` must be a text.", "reasoning_effort");
+  const variables = others == null ? {} : record(others, "chat_template_kwargs");
+  return effort == null ? variables : { ...variables, reasoning_effort: effort };
 }
 
 /** `response_format` and `grammar`, of which a request has one. What they hold is checked by the runtime. */
@@ -157,9 +171,15 @@ function grammarOf(value: unknown): Grammar | undefined {
   const grammar = record(value, "grammar");
   const [first, ...others] = Object.entries(grammar);
   const [kind, text] = first ?? [];
-  if (others.length > 0 || (kind !== "regex" && kind !== "lark") || typeof text !== "string")
-    throw new InvalidRequestError("`grammar` must be { regex: text } or { lark: text }.", "grammar");
-  return kind === "regex" ? { regex: wellFormed(text) } : { lark: wellFormed(text) };
+  if (others.length === 0 && typeof text === "string") {
+    if (kind === "regex") return { regex: wellFormed(text) };
+    if (kind === "lark") return { lark: wellFormed(text) };
+    if (kind === "gbnf") return { gbnf: wellFormed(text) };
+  }
+  throw new InvalidRequestError(
+    "`grammar` must be { regex: text }, { lark: text } or { gbnf: text }.",
+    "grammar",
+  );
 }
 
 function messages(value: unknown): { role: string; content: string }[] {

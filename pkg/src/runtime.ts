@@ -50,8 +50,12 @@ export interface Runtime {
   next(): Promise<string>;
   /** Drops the running generation. */
   cancel(): void;
-  /** `{"logprobs": [n-1], "top": [n-1]}` for n ids. */
-  score(ids: Uint32Array, one_by_one: boolean): Promise<string>;
+  /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
+  score(ids: Uint32Array, one_by_one: boolean, adapters_json: string): Promise<string>;
+  /** Loads an adapter from a GGUF file, or from PEFT's weights and settings. `RuntimeAdapterInfo` as JSON. */
+  load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
+  /** Frees an adapter. */
+  unload_adapter(name: string): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -104,6 +108,52 @@ export interface RuntimeModelInfo {
   warnings: string[];
 }
 
+/** Reads headers without a device. */
+export interface Inspector {
+  /**
+   * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
+   */
+  push_header(file: number, bytes: Uint8Array): number;
+  /** After all headers: `RuntimeInspection` as JSON. */
+  finish(options_json: string): string;
+  /** Frees its memory. */
+  free(): void;
+}
+
+/** The class the wasm glue exports. */
+export type InspectorClass = new (file_sizes: Float64Array) => Inspector;
+
+/** JSON of an inspector's `finish()`. Sizes in bytes; 0 where the model does not run. */
+export interface RuntimeInspection {
+  name: string;
+  architecture: string;
+  parameters: number;
+  quantization: string;
+  context_length: number;
+  trained_context_length: number;
+  tensor_bytes: number;
+  weight_bytes: number;
+  kv_bytes: number;
+  has_chat_template: boolean;
+  license: string | null;
+  warnings: string[];
+  problem: { code: RuntimeErrorCode; message: string } | null;
+}
+
+/** JSON of `load_adapter()`. */
+export interface RuntimeAdapterInfo {
+  name: string;
+  rank: number;
+  parameters: number;
+  tensors: number;
+}
+
+/** An adapter in a request. */
+export interface RuntimeAdapterUse {
+  name: string;
+  scale: number;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
   messages?: { role: string; content: string }[];
@@ -135,6 +185,9 @@ export interface RuntimeRequest {
   stop: string[];
   response_format?: ResponseFormat;
   grammar?: Grammar;
+  adapters?: RuntimeAdapterUse[];
+  /** What the chat template gets besides the messages. */
+  chat_template_kwargs?: Record<string, unknown>;
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
   continue_ids?: number[];
 }
@@ -155,13 +208,17 @@ export interface RuntimeUsage {
 
 /** JSON of `next()`. */
 export type RuntimeEvent =
-  { type: "prefill"; done: number; total: number } | { type: "token"; id: number; text: string } | RuntimeEnd;
+  | { type: "prefill"; done: number; total: number }
+  | { type: "token"; id: number; text: string; reasoning?: string }
+  | RuntimeEnd;
 
 /** The last event of a generation. */
 export interface RuntimeEnd {
   type: "end";
   /** Text that was held back until now. */
   text: string;
+  /** Reasoning that was held back. */
+  reasoning?: string;
   finish_reason: "stop" | "length";
   context_full: boolean;
   usage: RuntimeUsage;

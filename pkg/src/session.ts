@@ -1,10 +1,29 @@
 /** The worker's side: serves the page's calls with the runtime, one at a time. */
-import { openDevice, type OpenDevice, type Platform } from "./devices.js";
+import type { AdapterFiles } from "./adapters.js";
+import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
+import { inspectFiles } from "./inspect-files.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { ProgressMeter } from "./progress.js";
-import type { Calls, FromWorker, LoadRequest, Method, MemoryUse, Notice, ToWorker } from "./protocol.js";
-import type { Runtime, RuntimeDeviceInfo, RuntimeEvent, RuntimeRequest, RuntimeStart } from "./runtime.js";
+import type {
+  Calls,
+  FromWorker,
+  InspectRequest,
+  LoadRequest,
+  MemoryUse,
+  Method,
+  Notice,
+  ToWorker,
+} from "./protocol.js";
+import type {
+  Runtime,
+  RuntimeAdapterInfo,
+  RuntimeDeviceInfo,
+  RuntimeEvent,
+  RuntimeInspection,
+  RuntimeRequest,
+  RuntimeStart,
+} from "./runtime.js";
 import { turn } from "./turn.js";
 
 /** Time that running calls get to end when the worker is closed. */
@@ -99,12 +118,16 @@ export class Session {
     switch (call.method) {
       case "load":
         return this.#load(call.params, notify, signal);
+      case "inspect":
+        return this.#inspect(call.params, signal);
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
-        return JSON.parse(
-          await this.#ready().score(call.params.ids, call.params.oneByOne),
-        ) as Calls["score"]["result"];
+        return this.#score(call.params);
+      case "loadAdapter":
+        return this.#loadAdapter(call.params);
+      case "unloadAdapter":
+        return this.#ready().unload_adapter(call.params.name);
       case "tokenize":
         return Array.from(this.#ready().tokenize(call.params.text, call.params.special));
       case "detokenize":
@@ -134,6 +157,20 @@ export class Session {
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
+    }
+  }
+
+  async #inspect(
+    { files, contextLength, backend }: InspectRequest,
+    signal: AbortSignal,
+  ): Promise<Calls["inspect"]["result"]> {
+    const Inspector = await loadInspector(this.#platform, backend);
+    const { inspector, sizes } = await inspectFiles(Inspector, files, await this.#openEnv(), signal);
+    try {
+      const options = JSON.stringify({ context_length: contextLength });
+      return { ...(JSON.parse(inspector.finish(options)) as RuntimeInspection), sizes };
+    } finally {
+      inspector.free();
     }
   }
 
@@ -168,6 +205,19 @@ export class Session {
       notify({ kind: "event", event });
       if (event.type === "end") return;
     }
+  }
+
+  async #score({ ids, oneByOne, adapters }: Calls["score"]["params"]): Promise<Calls["score"]["result"]> {
+    const score = await this.#ready().score(ids, oneByOne, JSON.stringify(adapters));
+    return JSON.parse(score) as Calls["score"]["result"];
+  }
+
+  async #loadAdapter({ name, weights, config }: AdapterFiles): Promise<RuntimeAdapterInfo> {
+    const [bytes, settings] = await Promise.all(
+      [weights, config].map(async (file) => file && new Uint8Array(await file.arrayBuffer())),
+    );
+    const info = this.#ready().load_adapter(name, bytes ?? new Uint8Array(), settings ?? null);
+    return JSON.parse(info) as RuntimeAdapterInfo;
   }
 
   #memoryUse(): MemoryUse {

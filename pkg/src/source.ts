@@ -34,6 +34,8 @@ export interface SourceOptions {
 export interface ResolvedSource {
   name: string;
   files: FileSpec[];
+  /** The built-in chat template that it needs, or null. */
+  template: string | null;
 }
 
 const DEFAULT_HUB = "https://huggingface.co";
@@ -53,22 +55,27 @@ export function modelUrls(model: ModelSource, options: SourceOptions = {}): stri
   return files.flatMap((file) => (file.kind === "url" ? file.url : []));
 }
 
+/** The hub, or the mirror of it that the options name. */
+export function hubOf({ hubEndpoint }: SourceOptions, base: string): URL {
+  return parseUrl(hubEndpoint ?? DEFAULT_HUB, base, "hubEndpoint");
+}
+
 /** Resolves a model source; `base` is the page's address. */
 export function resolveSource(source: ModelSource, options: SourceOptions, base: string): ResolvedSource {
   if (typeof source === "string") {
     const entry = catalogue.find((candidate) => candidate.id === source);
-    const hub = parseUrl(options.hubEndpoint ?? DEFAULT_HUB, base, "hubEndpoint");
+    const hub = hubOf(options, base);
     if (entry) {
       const files = entry.files.map((file) =>
         remote(
           parseUrl(hubUrl(hub.href, entry, file.path), base, "model"),
-          file.sha256,
-          file.size,
+          file.sha256 ?? null,
+          file.size ?? null,
           hub,
           options,
         ),
       );
-      return { name: entry.name, files };
+      return { name: entry.name, files, template: entry.template ?? null };
     }
     if (!/^(https?:|\.{0,2}\/)/i.test(source)) {
       const known = catalogue.map((candidate) => candidate.id).join(", ");
@@ -88,7 +95,7 @@ function remoteFiles(
   options: SourceOptions,
   base: string,
 ): ResolvedSource {
-  const hub = parseUrl(options.hubEndpoint ?? DEFAULT_HUB, base, "hubEndpoint");
+  const hub = hubOf(options, base);
   const given = [source?.url ?? []].flat();
   if (given.length === 0 || given.some((url) => typeof url !== "string"))
     throw new InvalidRequestError("`model` must be a catalogue id, an address, a File, or { url }.", "model");
@@ -106,7 +113,7 @@ function remoteFiles(
   const files = urls.map((url, index) =>
     remote(url, hashes[index]?.toLowerCase() ?? null, null, hub, options),
   );
-  return { name: source.name ?? nameOf(urls[0]?.pathname ?? ""), files };
+  return { name: source.name ?? nameOf(urls[0]?.pathname ?? ""), files, template: null };
 }
 
 function remote(
@@ -165,7 +172,8 @@ function localFiles(files: File[]): ResolvedSource {
   const [first] = files;
   if (!first || files.some((file) => !(file instanceof File)))
     throw new InvalidRequestError("`model` is an empty list: give at least one File.", "model");
-  return { name: nameOf(first.name), files: sortParts(files).map((file) => ({ kind: "file", file })) };
+  const ordered = sortParts(files).map((file) => ({ kind: "file" as const, file }));
+  return { name: nameOf(first.name), files: ordered, template: null };
 }
 
 /** Files in the order of their part numbers. Throws if some are missing or do not belong. */

@@ -177,6 +177,19 @@ export class ShardStore {
     return parseManifest(await answer?.text());
   }
 
+  /**
+   * The manifest of each file, found by pinned hash or else by address, or null. A complete one comes first.
+   */
+  async find(files: readonly { url: string; sha256: string | null }[]): Promise<(Manifest | null)[]> {
+    const all = await this.manifests();
+    return files.map(({ url, sha256 }) => {
+      const found = all.filter((manifest) =>
+        sha256 ? manifest.identity === `sha256-${sha256}` : manifest.url === url,
+      );
+      return found.find(({ complete }) => complete) ?? found[0] ?? null;
+    });
+  }
+
   /** Writes a manifest, in the state it has when its turn comes. */
   save(manifest: Manifest): Promise<void> {
     const write = () =>

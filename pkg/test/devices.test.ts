@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chooseDeviceOn, defaultThreads, openDevice, type Build, type Platform } from "../src/devices.js";
+import {
+  chooseDeviceOn,
+  defaultThreads,
+  loadInspector,
+  openDevice,
+  type Build,
+  type Platform,
+} from "../src/devices.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "../src/errors.js";
-import { FakeRuntime } from "./fakes.js";
+import { FakeRuntime, fakeInspector } from "./fakes.js";
 
 interface Machine {
   adapter?: "real" | "software" | "broken";
@@ -30,7 +37,11 @@ function browser({ adapter, isolated = true, simd = true }: Machine) {
         if (kernels === "of old") throw new Error("there are no such kernels");
         return new FakeRuntime({ kernels: measure ? "fast" : kernels });
       };
-      return { memory: new WebAssembly.Memory({ initial: 1 }), Runtime: { open } };
+      return {
+        memory: new WebAssembly.Memory({ initial: 1 }),
+        Runtime: { open },
+        Inspector: fakeInspector(),
+      };
     },
     kernels: {
       get: async (name) => kept.get(name) ?? null,
@@ -156,4 +167,20 @@ test("software adapters and named kernels are not measured", async () => {
   await openDevice({ device: "webgpu", threads: null, kernels: "" }, platform);
   assert.deepEqual(opened, [["", false]]);
   assert.equal(kept.size, 0);
+});
+
+test("headers are read by the build of the device, without opening it", async () => {
+  const { platform, loaded, opened } = browser({ adapter: "real" });
+  for (const backend of ["webgpu", "cpu"] as const)
+    assert.equal(typeof (await loadInspector(platform, backend)), "function");
+  assert.deepEqual(
+    [loaded, opened],
+    [
+      [
+        ["gpu", 1],
+        ["cpu", 1],
+      ],
+      [],
+    ],
+  );
 });

@@ -29,6 +29,42 @@ function gate(): { opened: Promise<void>; open: () => void } {
   return { opened, open };
 }
 
+test("a built-in chat template reaches the runtime", async () => {
+  const loads: object[] = [];
+  const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
+  const model = new File(["GGUF and more"], "m.gguf");
+  for (const template of ["vicuna", undefined]) {
+    const options = { model, contextLength: 64, ...(template && { template }) };
+    await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
+  }
+  assert.deepEqual(loads, [
+    { context_length: 64, template: "vicuna" },
+    { context_length: 64, template: null },
+  ]);
+});
+
+test("reasoning is apart from content, streamed and whole", async () => {
+  const { engine } = await engineWith({ tokens: ["", "", "2"], reasoning: ["One ", "and one."] });
+  const deltas = [];
+  for await (const chunk of await engine.chat.completions.create({ messages, stream: true }))
+    deltas.push(chunk.choices[0]?.delta);
+  assert.deepEqual(deltas, [
+    { role: "assistant", content: "" },
+    { reasoning_content: "One " },
+    { reasoning_content: "and one." },
+    { content: "2" },
+    { content: "!" },
+    {},
+  ]);
+  const { choices } = await engine.chat.completions.create({ messages });
+  assert.deepEqual(choices[0]?.message, {
+    role: "assistant",
+    content: "2!",
+    refusal: null,
+    reasoning_content: "One and one.",
+  });
+});
+
 test("a streamed answer has OpenAI's chunks", async () => {
   const { engine } = await engineWith({});
   const stream = await engine.chat.completions.create({

@@ -4,7 +4,7 @@ import type { Platform } from "../src/devices.js";
 import type { WorkerLike } from "../src/link.js";
 import type { FromWorker, ToWorker } from "../src/protocol.js";
 import { Session } from "../src/session.js";
-import { FakeRuntime, fakeEnv, type Script } from "./fakes.js";
+import { FakeRuntime, fakeEnv, fakeInspector, type FakeEnv, type Script } from "./fakes.js";
 
 /**
  * A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are.
@@ -18,9 +18,13 @@ export class FakeWorker implements WorkerLike {
   readonly #held: ToWorker[] = [];
   readonly #session: Session;
 
-  constructor(script: Script) {
+  constructor(script: Script, env: FakeEnv = fakeEnv()) {
     const memory = new WebAssembly.Memory({ initial: 2 });
-    const module = { memory, Runtime: { open: async () => new FakeRuntime(script) } };
+    const module = {
+      memory,
+      Runtime: { open: async () => new FakeRuntime(script) },
+      Inspector: fakeInspector(script),
+    };
     const platform: Platform = {
       adapter: async () => ({ name: "fake", isFallback: false, subgroupSize: 0, packedDot: false }),
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
@@ -32,7 +36,7 @@ export class FakeWorker implements WorkerLike {
       const copy = structuredClone(message);
       setImmediate(() => !this.terminated && this.onmessage?.({ data: copy } as MessageEvent<FromWorker>));
     };
-    this.#session = new Session(platform, async () => fakeEnv(), post);
+    this.#session = new Session(platform, async () => env, post);
   }
 
   postMessage(message: ToWorker): void {

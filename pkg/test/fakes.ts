@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
-import type { Bytes, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
+import type { Bytes, Inspector, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
 
 /** Cache Storage in memory. */
@@ -107,10 +107,18 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
 export interface Script {
   /** Bytes of each file that are header. */
   header?: number;
+  /** Sees the options of each load. */
+  onBegin?: (options: object) => void;
   /** Called with the step of loading that begins; throws what the runtime would. */
   onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
+  /** Sees the bytes that an inspector gets. */
+  onHeader?: (file: number, bytes: Uint8Array) => void;
+  /** What an inspector says otherwise. */
+  inspection?: object;
   /** Tokens of every answer. */
   tokens?: string[];
+  /** Reasoning that comes with them. */
+  reasoning?: string[];
   /** What it says of its kernels. */
   kernels?: string;
   /** Called before each `next`; throws what the runtime would. */
@@ -118,6 +126,8 @@ export interface Script {
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
+  /** Sees each adapter. */
+  onAdapter?: (what: "load" | "unload", name: string) => void;
 }
 
 /** Checks the order of what it is given, and hashes it. */
@@ -148,7 +158,8 @@ export class FakeRuntime implements Runtime {
     });
   }
 
-  begin(sizes: Float64Array): void {
+  begin(sizes: Float64Array, options: string): void {
+    this.script.onBegin?.(JSON.parse(options) as object);
     this.#sizes = [...sizes];
     this.#headers = this.#sizes.map(() => 0);
     this.#at = this.#sizes.map(() => 0);
@@ -216,9 +227,10 @@ export class FakeRuntime implements Runtime {
     const tokens = this.script.tokens ?? ["Hello", " world"];
     const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
     const text = tokens[this.#generated] ?? "";
+    const reasoning = this.script.reasoning?.[this.#generated];
     const event: RuntimeEvent =
       this.#generated < limit
-        ? { type: "token", id: 100 + this.#generated, text }
+        ? { type: "token", id: 100 + this.#generated, text, ...(reasoning && { reasoning }) }
         : {
             type: "end",
             text: "!",
@@ -235,12 +247,67 @@ export class FakeRuntime implements Runtime {
     this.script.onCancel?.();
   }
 
+  load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string {
+    if (weights.length === 0) throw Object.assign(new Error("no adapter"), { code: "corrupt_file" });
+    this.script.onAdapter?.("load", name);
+    return JSON.stringify({ name, rank: 8, parameters: weights.length, tensors: config ? 2 : 1 });
+  }
+
+  unload_adapter(name: string): void {
+    this.script.onAdapter?.("unload", name);
+  }
+
   async score(ids: Uint32Array): Promise<string> {
     const rest = [...ids].slice(1);
     return JSON.stringify({ logprobs: rest.map(() => -1), top: rest });
   }
 
   free(): void {}
+}
+
+/** Says what a script says of a model, when it has as many bytes of each header as the script wants. */
+export function fakeInspector(script: Script = {}): new (sizes: Float64Array) => Inspector {
+  return class {
+    readonly #at: number[];
+
+    constructor(sizes: Float64Array) {
+      this.#at = [...sizes].map(() => 0);
+    }
+
+    push_header(file: number, bytes: Uint8Array): number {
+      script.onLoad?.("header");
+      const at = (this.#at[file] ?? 0) + bytes.length;
+      this.#at[file] = at;
+      script.onHeader?.(file, bytes);
+      return Math.max(0, (script.header ?? 1) - at);
+    }
+
+    finish(options: string): string {
+      const { context_length } = JSON.parse(options) as { context_length: number | null };
+      assert.ok(
+        this.#at.every((at) => at >= (script.header ?? 1)),
+        "all headers are complete",
+      );
+      return JSON.stringify({
+        name: "Fake",
+        architecture: "llama",
+        parameters: 1e9,
+        quantization: "Q4_K",
+        context_length: context_length ?? 4096,
+        trained_context_length: 8192,
+        tensor_bytes: 5e8,
+        weight_bytes: 5e8,
+        kv_bytes: (context_length ?? 4096) * 1000,
+        has_chat_template: true,
+        license: null,
+        warnings: [],
+        problem: null,
+        ...script.inspection,
+      });
+    }
+
+    free(): void {}
+  };
 }
 
 export function sha256(bytes: Uint8Array): string {

@@ -36,6 +36,44 @@ test("a chat completion, whole and streamed", async () => {
   assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello!");
 });
 
+test("text completions: several prompts, echo, whole and streamed", async () => {
+  const seen: RuntimeRequest[] = [];
+  const { engine } = await engineWith({ tokens: ["Hel", "lo"], onStart: (request) => seen.push(request) });
+  const params = { prompt: ["One", "Two"], echo: true, temperature: 0, best_of: 1, suffix: "" };
+  const whole = await (await engine.fetch(`${BASE}/completions`, post(params))).json();
+  assert.equal(whole.object, "text_completion");
+  const expected = [
+    { index: 0, text: "OneHello!", finish_reason: "stop", logprobs: null },
+    { index: 1, text: "TwoHello!", finish_reason: "stop", logprobs: null },
+  ];
+  assert.deepEqual(whole.choices, expected);
+  assert.deepEqual(whole.usage, {
+    prompt_tokens: 6,
+    completion_tokens: 4,
+    total_tokens: 10,
+    prompt_tokens_details: { cached_tokens: 2 },
+  });
+  assert.deepEqual(
+    seen.map(({ prompt, messages, max_tokens }) => ({ prompt, messages, max_tokens })),
+    ["One", "Two"].map((prompt) => ({ prompt, messages: undefined, max_tokens: 16 })),
+  );
+
+  const streaming = { ...params, stream: true, stream_options: { include_usage: true } };
+  const events = await eventsOf(await engine.fetch(`${BASE}/completions`, post(streaming)));
+  assert.equal(events.pop()?.data, "[DONE]");
+  type Piece = { choices: { index: number; text: string; finish_reason: string | null }[]; usage: unknown };
+  const list = events.map(({ data }) => data as Piece);
+  assert.deepEqual(list.pop()?.usage, whole.usage);
+  for (const { index, text } of expected) {
+    const own = list.flatMap(({ choices }) => choices).filter((choice) => choice.index === index);
+    assert.equal(own.map((choice) => choice.text).join(""), text);
+    assert.deepEqual(
+      own.map((choice) => choice.finish_reason),
+      own.map((_, at) => (at === own.length - 1 ? "stop" : null)),
+    );
+  }
+});
+
 test("a response becomes a chat, and its events come in OpenAI's order", async () => {
   const seen: RuntimeRequest[] = [];
   const { engine } = await engineWith({ tokens: ["Hel", "lo"], onStart: (request) => seen.push(request) });
@@ -110,6 +148,10 @@ test("errors have OpenAI's shape, and name the field", async () => {
     ["/chat/completions", post("{"), 400, "invalid_request", null],
     ["/chat/completions", post("[]"), 400, "invalid_request", "the parameters"],
     ["/chat/completions", {}, 405, "method_not_allowed", null],
+    ["/completions", post({ prompt: [] }), 400, "invalid_request", "prompt"],
+    ["/completions", post({ prompt: "Hi", echo: 1 }), 400, "invalid_request", "echo"],
+    ["/completions", post({ prompt: "Hi", suffix: "there" }), 400, "invalid_request", "suffix"],
+    ["/completions", post({ prompt: "Hi", messages: [] }), 400, "invalid_request", "messages"],
     ["/responses", post({}), 400, "invalid_request", "input"],
     [
       "/responses",

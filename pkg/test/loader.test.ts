@@ -37,6 +37,7 @@ async function load(
     name: "m",
     files,
     contextLength: null,
+    template: null,
     device: "auto" as const,
     threads: null,
     kernels: "",

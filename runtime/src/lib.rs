@@ -3,6 +3,7 @@
 //!
 //! The rooms, and who uses whom, are drawn in `docs/architecture.md`.
 
+pub mod adapter;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod engine;
@@ -14,5 +15,6 @@ pub mod load;
 pub mod model;
 pub mod quant;
 pub mod text;
+pub mod train;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

@@ -1,12 +1,14 @@
 //! `nomoat`: runs models on this machine's GPU or CPU, without a browser.
 
+use adapters::Adapters;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
-    self, Device, Engine, GrammarText, LoadOptions, Loading, Message, NamedSchema, Progress, Request,
-    ResponseFormat, cpu_kernels,
+    self, Device, Engine, GrammarText, Headers, LoadOptions, Loading, Message, NamedSchema, Progress,
+    Request, ResponseFormat, cpu_kernels,
 };
+use nomoat_runtime::gguf::Header;
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,11 +16,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+mod adapters;
 mod bench;
 mod eval;
 mod info;
 mod prompt;
 mod sampling;
+mod serve;
+mod tune;
 
 /// Runs GGUF language models on the GPU or the CPU.
 #[derive(Parser)]
@@ -47,9 +52,20 @@ enum Command {
         #[arg(short = 'n', long)]
         max_tokens: Option<usize>,
         #[command(flatten)]
-        sampling: sampling::Args,
+        sampling: Box<sampling::Args>,
         #[command(flatten)]
         form: Form,
+        #[command(flatten)]
+        adapters: Adapters,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Serve OpenAI's HTTP API: chat completions, completions, models.
+    Serve {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+        #[command(flatten)]
+        serve: serve::Args,
         #[command(flatten)]
         load: Load,
     },
@@ -71,7 +87,10 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Compare log-probabilities and greedy texts with a golden file; prints JSON.
+    /// Teach a model by LoRA, on the CPU.
+    Tune(Box<tune::Args>),
+    /// Compare log-probabilities and greedy texts with a golden file; prints JSON. With adapters, compare
+    /// log-probabilities at several strengths.
     Eval {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
@@ -81,6 +100,8 @@ enum Command {
         /// Skip entries whose prompt and answer have more tokens than this.
         #[arg(long)]
         max_tokens: Option<usize>,
+        #[command(flatten)]
+        adapters: Adapters,
         #[command(flatten)]
         load: Load,
     },
@@ -102,6 +123,9 @@ struct Form {
     /// The answer is a sentence of the grammar in this file, in llguidance's dialect of Lark.
     #[arg(long)]
     lark: Option<PathBuf>,
+    /// The answer is a sentence of the grammar in this file, in llama.cpp's format GBNF.
+    #[arg(long)]
+    gbnf: Option<PathBuf>,
 }
 
 impl Form {
@@ -116,10 +140,11 @@ impl Form {
         } else if self.json {
             request.response_format = ResponseFormat::JsonObject;
         }
-        request.grammar = match (self.regex, self.lark) {
-            (Some(regex), _) => Some(GrammarText::Regex(regex)),
-            (None, Some(path)) => Some(GrammarText::Lark(read(&path)?)),
-            (None, None) => None,
+        request.grammar = match (self.regex, self.lark, self.gbnf) {
+            (Some(regex), _, _) => Some(GrammarText::Regex(regex)),
+            (None, Some(path), _) => Some(GrammarText::Lark(read(&path)?)),
+            (None, None, Some(path)) => Some(GrammarText::Gbnf(read(&path)?)),
+            (None, None, None) => None,
         };
         Ok(())
     }
@@ -163,7 +188,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, max_tokens, sampling, form, load } => {
+        Command::Run { model, prompt, raw, system, max_tokens, sampling, form, adapters, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = sampling.settings();
             form.apply(&mut request)?;
@@ -174,23 +199,26 @@ fn run(command: Command) -> Result<()> {
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(Box::new(request)))
+            with_model(&model, &load, Task::Answer(Box::new(request), adapters))
         }
+        Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
         Command::Prompt(args) => prompt::print(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Bench { command } => bench::run(command),
         Command::Info { model, tensors, context_length } => {
             info::print(&files(&model)?, tensors, context_length)
         }
-        Command::Eval { model, golden, max_tokens, load } => {
-            with_model(&model, &load, Task::Eval { golden, max_tokens })
+        Command::Eval { model, golden, max_tokens, adapters, load } => {
+            with_model(&model, &load, Task::Eval { golden, max_tokens, adapters })
         }
     }
 }
 
 /// What to do with a model.
 enum Task {
-    Answer(Box<Request>),
-    Eval { golden: PathBuf, max_tokens: Option<usize> },
+    Answer(Box<Request>, Adapters),
+    Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
+    Serve(serve::Args),
 }
 
 /// Opens the device, loads the model and does the task.
@@ -228,7 +256,12 @@ fn on_device<D: Device>(
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
-    let mut engine = open(device, model, load.context_length)?;
+    let sequences = match &task {
+        Task::Serve(args) => Some(args.parallel),
+        Task::Answer(..) | Task::Eval { .. } => None,
+    };
+    let options = LoadOptions { context_length: load.context_length, sequences, ..Default::default() };
+    let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
         engine.info().name,
@@ -238,12 +271,20 @@ fn on_device<D: Device>(
     for warning in &engine.info().warnings {
         eprintln!("warning: {warning}");
     }
-    pollster::block_on(async {
-        match task {
-            Task::Answer(request) => answer(&mut engine, *request).await,
-            Task::Eval { golden, max_tokens } => eval::run(&mut engine, &golden, max_tokens).await,
+    match task {
+        Task::Answer(request, adapters) => {
+            let adapters = adapters.load(&mut engine)?;
+            pollster::block_on(answer(&mut engine, Request { adapters, ..*request }))
         }
-    })
+        Task::Eval { golden, max_tokens, adapters } if adapters.is_empty() => {
+            pollster::block_on(eval::run(&mut engine, &golden, max_tokens))
+        }
+        Task::Eval { golden, adapters, .. } => {
+            let uses = adapters.load(&mut engine)?;
+            pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
+        }
+        Task::Serve(args) => serve::run(&mut engine, &args),
+    }
 }
 
 async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<()> {
@@ -252,11 +293,14 @@ async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<(
     loop {
         match engine.advance().await?.progress {
             Progress::Prefill { .. } => {}
-            Progress::Token { text, .. } => {
+            Progress::Token { text, reasoning, .. } => {
+                // What the model thinks is no part of its answer.
+                eprint!("{reasoning}");
                 write!(out, "{text}")?;
                 out.flush()?;
             }
-            Progress::End { text, usage, timings, context_full, .. } => {
+            Progress::End { text, reasoning, usage, timings, context_full, .. } => {
+                eprint!("{reasoning}");
                 writeln!(out, "{text}")?;
                 if context_full {
                     eprintln!("[the context of {} tokens is full]", engine.info().context_length);
@@ -288,28 +332,44 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
     Ok((1..=n).map(|i| PathBuf::from(format!("{stem}-{i:05}-of-{count}.gguf"))).collect())
 }
 
-fn open<D: Device>(device: &D, model: &Path, context_length: Option<usize>) -> Result<Engine<D>> {
+fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Engine<D>> {
     let paths = files(model)?;
-    let sizes = paths.iter().map(|path| size(path)).collect::<Result<Vec<_>>>()?;
-    let mut loading = Loading::new(&sizes, LoadOptions { context_length, ..Default::default() });
+    let mut loading = Loading::new(&sizes(&paths)?, options);
     for (i, path) in paths.iter().enumerate() {
         push_header(path, |bytes| loading.push_header(i, bytes))?;
     }
-    pollster::block_on(async {
-        loading.prepare(device).await?;
-        for (i, path) in paths.iter().enumerate() {
-            let mut file = open_file(path)?;
-            let mut piece = vec![0; 1 << 20];
-            loop {
-                let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
-                if n == 0 {
-                    break;
-                }
-                loading.push_data(device, i, &piece[..n]).await?;
-            }
+    pollster::block_on(loading.prepare(device))?;
+    for (i, path) in paths.iter().enumerate() {
+        read_pieces(path, |piece| Ok(pollster::block_on(loading.push_data(device, i, piece))?))?;
+    }
+    Ok(pollster::block_on(loading.finish(device))?.0)
+}
+
+/// The headers of a model's files, of which there is one at least.
+fn headers(paths: &[PathBuf]) -> Result<Vec<Header>> {
+    let mut headers = Headers::new(&sizes(paths)?);
+    for (i, path) in paths.iter().enumerate() {
+        push_header(path, |bytes| headers.push(i, bytes))?;
+    }
+    let headers = headers.finish()?;
+    ensure!(!headers.is_empty(), "the model has no files");
+    Ok(headers)
+}
+
+fn sizes(paths: &[PathBuf]) -> Result<Vec<u64>> {
+    paths.iter().map(|path| size(path)).collect()
+}
+
+/// Passes a file's bytes on in pieces of up to 1 MiB.
+fn read_pieces(path: &Path, mut push: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let (mut file, mut piece) = (open_file(path)?, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))?;
+        if n == 0 {
+            return Ok(());
         }
-        Ok(loading.finish(device).await?.0)
-    })
+        push(&piece[..n])?;
+    }
 }
 
 fn size(path: &Path) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! `nomoat prompt`: the prompt that a model gets for a conversation, and its tokens.
 
-use anyhow::{Context, Result, bail, ensure};
-use nomoat_runtime::engine::{Headers, Message, Variables};
+use anyhow::{Context, Result, bail};
+use nomoat_runtime::engine::{Message, Variables};
 use nomoat_runtime::text::{ChatTemplate, Tokenizer};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -29,14 +29,7 @@ pub struct Args {
 
 /// Prints the prompt and its token ids.
 pub fn print(args: &Args) -> Result<()> {
-    let paths = super::files(&args.model)?;
-    let sizes = paths.iter().map(|path| super::size(path)).collect::<Result<Vec<_>>>()?;
-    let mut headers = Headers::new(&sizes);
-    for (i, path) in paths.iter().enumerate() {
-        super::push_header(path, |bytes| headers.push(i, bytes))?;
-    }
-    let mut headers = headers.finish()?;
-    ensure!(!headers.is_empty(), "the model has no files");
+    let mut headers = super::headers(&super::files(&args.model)?)?;
     let metadata = &mut headers[0].metadata;
     let tokenizer = Tokenizer::from_metadata(metadata)?;
     let template = match &args.template {

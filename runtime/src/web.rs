@@ -1,10 +1,11 @@
 //! The runtime for JavaScript: what the npm package's worker calls. Structured values are passed as JSON.
 
+use crate::adapter::AdapterFiles;
 #[cfg(feature = "cpu")]
 use crate::cpu::{Cpu, Team};
 #[cfg(feature = "cpu")]
 use crate::engine::cpu_kernels;
-use crate::engine::{Device, Engine, Error, Loading, Request};
+use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, inspect};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
 use js_sys::Reflect;
@@ -128,9 +129,66 @@ impl Runtime {
         }
     }
 
-    /// Log-probabilities of a token sequence, as JSON.
-    pub async fn score(&mut self, ids: Vec<u32>, one_by_one: bool) -> Result<String, JsValue> {
-        json(&self.engine.as_mut().ok_or_else(no_model)?.score(&ids, one_by_one).await.map_err(thrown)?)
+    /// Log-probabilities of a token sequence with these adapters, as JSON.
+    pub async fn score(
+        &mut self,
+        ids: Vec<u32>,
+        one_by_one: bool,
+        adapters_json: String,
+    ) -> Result<String, JsValue> {
+        let adapters: Vec<AdapterUse> = serde_json::from_str(&adapters_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed adapters: {e}"))))?;
+        let engine = self.engine.as_mut().ok_or_else(no_model)?;
+        json(&engine.score_with(&ids, one_by_one, &adapters).await.map_err(thrown)?)
+    }
+
+    /// Loads an adapter from a GGUF file, or from PEFT's weights and settings. Returns what it is, as JSON.
+    pub fn load_adapter(
+        &mut self,
+        name: &str,
+        weights: &[u8],
+        config: Option<Vec<u8>>,
+    ) -> Result<String, JsValue> {
+        let files = match &config {
+            Some(config) => AdapterFiles::Peft { config, weights },
+            None => AdapterFiles::Gguf(weights),
+        };
+        json(&self.engine.as_mut().ok_or_else(no_model)?.load_adapter(name, files).map_err(thrown)?)
+    }
+
+    /// Frees an adapter.
+    pub fn unload_adapter(&mut self, name: &str) -> Result<(), JsValue> {
+        self.engine.as_mut().ok_or_else(no_model)?.unload_adapter(name).map_err(thrown)
+    }
+}
+
+/// The headers of a model that is only looked at: no device is opened, and no memory is taken for it.
+#[wasm_bindgen]
+pub struct Inspector {
+    headers: Headers,
+}
+
+#[wasm_bindgen]
+impl Inspector {
+    /// Begins with files of these sizes.
+    #[wasm_bindgen(constructor)]
+    pub fn new(file_sizes: &[f64]) -> Self {
+        console_error_panic_hook::set_once();
+        let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
+        Self { headers: Headers::new(&sizes) }
+    }
+
+    /// Takes a header's next bytes. Returns how many more it needs at least.
+    pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, JsValue> {
+        self.headers.push(file, bytes).map_err(thrown)
+    }
+
+    /// When all headers are complete: what the model is and whether it runs, as JSON.
+    pub fn finish(&mut self, options_json: &str) -> Result<String, JsValue> {
+        let options = serde_json::from_str(options_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
+        let headers = self.headers.finish().map_err(thrown)?;
+        json(&inspect(headers, &options).map_err(thrown)?)
     }
 }
 

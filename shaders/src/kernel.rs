@@ -137,6 +137,25 @@ pub enum Kernel {
     Elementwise(Elementwise, Numbers),
     Pad,
     SelectRows(Numbers),
+    Route,
+    Experts {
+        layout: Layout,
+        lanes: Lanes,
+        bias: bool,
+        /// Whether gates and their partners are computed together.
+        gated: bool,
+    },
+    /// `add`: whether a residual is added.
+    ExpertSum {
+        add: bool,
+    },
+    /// Pairs of rows and experts, sorted by expert.
+    ExpertSort,
+    /// For steps of many rows, sorted by expert.
+    ExpertMatmul {
+        staged: Staged,
+        bias: bool,
+    },
     /// `adjusted`: penalties and biases are applied to the logits.
     LikeliestPart {
         adjusted: bool,
@@ -224,6 +243,17 @@ impl Operands {
     }
 }
 
+impl Staged {
+    fn settings(self) -> [(&'static str, &'static str); 2] {
+        let (layout, staged) = match self {
+            Staged::F32(layout) => (layout, "f32"),
+            Staged::F16(layout) => (layout, "f16"),
+            Staged::Int8(Packed(layout)) => (layout, "int8"),
+        };
+        [("WEIGHT", layout.name), ("STAGED", staged)]
+    }
+}
+
 impl Tail {
     fn settings(self) -> [(&'static str, &'static str); 2] {
         let output = match self.output {
@@ -297,14 +327,16 @@ impl Kernel {
                 projection("matmul/matmul_few", operands, tail, lanes)
             }
             Kernel::Matmul(staged, tile) => {
-                let (layout, staged) = match staged {
-                    Staged::F32(layout) => (layout, "f32"),
-                    Staged::F16(layout) => (layout, "f16"),
-                    Staged::Int8(Packed(layout)) => (layout, "int8"),
-                };
                 let tile = if tile == Tile::Small { "32" } else { "64" };
-                of("matmul/matmul", &[("WEIGHT", layout.name), ("STAGED", staged), ("TILE", tile)])
+                let experts = [("TILE", tile), ("EXPERTS", "none"), ("BIAS", "none")];
+                of("matmul/matmul", &[&staged.settings()[..], &experts].concat())
             }
+            Kernel::ExpertMatmul { staged, bias } => {
+                let bias = ("BIAS", yes_or(bias, "bias", "none"));
+                let experts = [("TILE", "32"), ("EXPERTS", "experts"), bias];
+                of("matmul/matmul", &[&staged.settings()[..], &experts].concat())
+            }
+            Kernel::ExpertSort => of("experts/sort", &[]),
             Kernel::RopeTable => of("attention/rope_table", &[]),
             Kernel::Rope => of("attention/rope", &[]),
             Kernel::KvWrite => of("attention/kv_write", &[]),
@@ -340,6 +372,13 @@ impl Kernel {
             }
             Kernel::Pad => of("elementwise/pad", &[]),
             Kernel::SelectRows(numbers) => of("output/select_rows", &[numbers.setting()]),
+            Kernel::Route => of("experts/route", &[]),
+            Kernel::Experts { layout, lanes, bias, gated } => {
+                let bias = ("BIAS", yes_or(bias, "bias", "none"));
+                let tail = ("TAIL", yes_or(gated, "gated", "plain"));
+                of("experts/experts", &[("WEIGHT", layout.name), tail, bias, lanes.setting()])
+            }
+            Kernel::ExpertSum { add } => of("experts/expert_sum", &[("ADD", yes_or(add, "add", "none"))]),
             Kernel::LikeliestPart { adjusted } => {
                 of("output/likeliest_part", &[("LOGIT", yes_or(adjusted, "adjusted", "plain"))])
             }
@@ -362,10 +401,10 @@ impl Kernel {
     /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
-        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad];
+        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad, Route, ExpertSort];
         all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
         for is in [false, true] {
-            all.push(HeadsEnd { norms: is });
+            all.extend([HeadsEnd { norms: is }, ExpertSum { add: is }]);
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
         }
         for numbers in [Numbers::One, Numbers::Four] {
@@ -402,7 +441,15 @@ impl Kernel {
                     }
                 }
             }
+            for lanes in [Lanes::One, Lanes::Shared, Lanes::Subgroup] {
+                for bias in [false, true] {
+                    all.extend([false, true].map(|gated| Experts { layout, lanes, bias, gated }));
+                }
+            }
             let staged = [Staged::F32(layout), Staged::F16(layout)].into_iter();
+            for staged in staged.clone() {
+                all.extend([false, true].map(|bias| ExpertMatmul { staged, bias }));
+            }
             for staged in staged.chain(int8.map(Staged::Int8)) {
                 all.extend([Tile::Small, Tile::Large].map(|tile| Matmul(staged, tile)));
             }
@@ -411,7 +458,7 @@ impl Kernel {
     }
 }
 
-/// The file's name and the settings, such as `matmul.q4_0.f16.64`.
+/// The file's name and the settings, such as `matmul.q4_0.f16.64.none.none`.
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (_, value)) in self.settings().into_iter().enumerate() {

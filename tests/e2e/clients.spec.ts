@@ -29,6 +29,10 @@ test("openai, the AI SDK and LangChain ask the engine as they ask a server", asy
   bare.texts.set("/clients.js", await bundle());
   const text = await textOf(smallPage, QUESTION, 6);
   const model = await smallPage.evaluate(() => window.engine.model.name);
+  const continuation = await smallPage.evaluate(async () => {
+    const params = { prompt: "The quick brown fox", temperature: 0, max_tokens: 6 };
+    return (await window.engine.completions.create(params)).choices[0]?.text;
+  });
   const answers = await smallPage.evaluate(async (question) => {
     const address = "/clients.js";
     const { askAll } = (await import(address)) as typeof import("../support/clients.ts");
@@ -40,6 +44,7 @@ test("openai, the AI SDK and LangChain ask the engine as they ask a server", asy
     helper: text,
     response: text,
     json: expect.stringMatching(/^\{\s*"city"\s*:\s*"(Paris|Rome)"\s*\}$/),
+    continued: `The quick brown fox${continuation}`,
     responseStatus: "incomplete",
     responseStream: text,
     usage: [6, 6, 6],

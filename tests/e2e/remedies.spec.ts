@@ -73,7 +73,8 @@ test("each remedy does what it says", async ({ shared }) => {
 
   await tab.page.goto(`${site.origin}/?stored&echo&error=UnsupportedModelError`);
   await remedy("Choose another model").click();
-  await expect(tab.page.getByRole("combobox", { name: "Model" })).toBeFocused();
+  await expect(dialog("Models")).toBeVisible();
+  await expect(tab.page.getByRole("combobox", { name: "Search models" })).toBeFocused();
 
   await tab.page.goto(`${site.origin}/?stored&echo&error=DeviceWrongError`);
   await tab.page.evaluate(() => Object.assign(window, { sameDocument: true }));

@@ -87,7 +87,7 @@ export class Chat {
     return this.page.getByRole("button", { name: "New chat", exact: true });
   }
   get model() {
-    return this.page.getByRole("combobox", { name: "Model" });
+    return this.page.getByRole("button", { name: /^Model: / });
   }
   get log() {
     return this.page.getByRole("log");

@@ -62,6 +62,13 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
     max_completion_tokens: 100,
     response_format: { type: "json_schema", json_schema: { name: "answer", strict: true, schema } },
   });
+  const continued = await client.completions.create({
+    model: MODEL,
+    prompt: "The quick brown fox",
+    echo: true,
+    temperature: 0,
+    max_tokens: MAX,
+  });
   const models = [];
   for await (const model of client.models.list()) models.push(model.id);
   return {
@@ -70,6 +77,7 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
     helper: await client.chat.completions.stream(chat).finalContent(),
     response: made.output_text,
     json: json.choices[0]?.message.content,
+    continued: continued.choices[0]?.text,
     responseStatus: made.status,
     responseStream: final.output_text,
     usage: [whole.usage?.completion_tokens, made.usage?.output_tokens, final.usage?.output_tokens],

@@ -15,10 +15,15 @@ function there(path: string, remedy: string): string {
 /** The catalogue's entry of the model that tests run. */
 export const smol = (() => {
   const [entry] = catalogue;
-  const [file] = entry?.files ?? [];
-  if (!entry || !file || entry.id !== "smollm2-135m-instruct")
-    throw new Error("the first model in pkg/src/catalogue.json must be SmolLM2");
-  return { ...entry, file, hubPath: `/hub/${entry.repo}/resolve/${entry.revision}/${file.path}` };
+  const [file]: { path: string; size?: number; sha256?: string }[] = entry?.files ?? [];
+  const [size, sha256] = [file?.size, file?.sha256];
+  if (!entry || !file || !size || !sha256 || entry.id !== "smollm2-135m-instruct")
+    throw new Error("the first model in pkg/src/catalogue.json must be SmolLM2, with its size and hash");
+  return {
+    ...entry,
+    file: { ...file, size, sha256 },
+    hubPath: `/hub/${entry.repo}/resolve/${entry.revision}/${file.path}`,
+  };
 })();
 
 export const places = {

@@ -62,6 +62,9 @@ const HEADERS = {
   "Cache-Control": "no-cache",
 };
 
+/** A browser keeps what it stored for an origin, so no two sites may have the same. */
+const usedOrigins = new Set<string>();
+
 /** A site on a port of its own on localhost. */
 export class Site {
   /** Every request, oldest first. */
@@ -90,7 +93,11 @@ export class Site {
   /** Serves folders under prefixes such as `/`; the first matching prefix counts. */
   static async start(folders: Record<string, string>): Promise<Site> {
     const site = new Site(Object.entries(folders));
-    await new Promise<void>((resolve) => site.#server.listen(0, "127.0.0.1", resolve));
+    do {
+      if (site.#server.listening) await new Promise((resolve) => site.#server.close(resolve));
+      await new Promise<void>((resolve) => site.#server.listen(0, "127.0.0.1", resolve));
+    } while (usedOrigins.has(site.origin));
+    usedOrigins.add(site.origin);
     return site;
   }
 

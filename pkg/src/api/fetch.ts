@@ -5,6 +5,7 @@
 import type { ChatCompletionCreateParams } from "../chat.js";
 import type { ChatCompletions } from "../engine.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
+import type { TextCompletionCreateParams, TextCompletions } from "./completions.js";
 import { ApiError, toApiError } from "./errors.js";
 import type { Models } from "./models.js";
 import type { ResponseCreateParams, Responses } from "./responses.js";
@@ -12,11 +13,14 @@ import type { ResponseCreateParams, Responses } from "./responses.js";
 /** What the addresses lead to. */
 export interface Endpoints {
   readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: TextCompletions;
   readonly responses: Responses;
   readonly models: Models;
 }
 
-/** A `fetch` for `/v1/models`, `/v1/chat/completions` and `/v1/responses` of any origin. */
+/**
+ * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/responses` of any origin.
+ */
 export function apiFetch(engine: Endpoints): typeof fetch {
   return async (input, init) => {
     const request = new Request(input, init);
@@ -45,6 +49,11 @@ async function answer(engine: Endpoints, request: Request): Promise<Response> {
     case "/chat/completions": {
       const params = (await body(request)) as ChatCompletionCreateParams;
       const result = await engine.chat.completions.create(params, { signal: request.signal });
+      return Symbol.asyncIterator in result ? events(dataOnly(result)) : json(result);
+    }
+    case "/completions": {
+      const params = (await body(request)) as TextCompletionCreateParams;
+      const result = await engine.completions.create(params, { signal: request.signal });
       return Symbol.asyncIterator in result ? events(dataOnly(result)) : json(result);
     }
     case "/responses": {

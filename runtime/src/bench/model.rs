@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use nomoat_runtime::gguf::{Header, HeaderReader};
 use nomoat_runtime::gpu::{Executor, Gpu, Subject, Weights};
 use nomoat_runtime::graph::{Capacity, Graph, Output, PAGE, Source, Step, Token, WeightId};
-use nomoat_runtime::load::formats;
+use nomoat_runtime::load::{Sink, formats};
 use nomoat_runtime::model::{Config, Tensors, build};
 use nomoat_runtime::quant::Format;
 use nomoat_runtime::text::Tokenizer;
@@ -41,7 +41,7 @@ impl Model {
         let (header, _, graph) = read_header(shape, format)?;
         let headers = [header];
         let formats = formats(&graph, &Tensors::of(&headers)?)?;
-        let weights = Weights::allocate(gpu, &graph, &formats)?;
+        let mut weights = Weights::allocate(gpu, &graph, &formats)?;
         gpu.settle().await?;
         let mut queued = 0;
         for (i, weight) in graph.weights.iter().enumerate() {

@@ -4,6 +4,7 @@ use super::{Cpu, CpuError, Executor, Weights, weights::zeroed};
 use crate::graph::{
     Activation, Attention, Builder, Capacity, Domain, Graph, Output, PAGE, Rope, Step, Token, WeightId,
 };
+use crate::load::Sink;
 use crate::quant::Format;
 use serde::Serialize;
 use std::hint::black_box;

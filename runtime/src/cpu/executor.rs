@@ -1,6 +1,5 @@
 //! A graph made ready, and its steps.
 
-use super::attention::Scratch;
 use super::lower::{Plan, Stage, lower};
 use super::matmul::{Dots, ROWS};
 use super::pool::Pool;
@@ -8,6 +7,7 @@ use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared};
 use super::weights::{TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Capacity, Chosen, Graph, Op, Rope, Step, Token};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -15,8 +15,11 @@ use std::sync::atomic::AtomicUsize;
 #[derive(Debug)]
 pub struct Executor {
     pool: Arc<Pool>,
-    graph: Graph,
-    plan: Plan,
+    base: Planned,
+    /// The same model with low-rank paths, by number.
+    adapted: HashMap<u32, (Planned, Weights)>,
+    /// Which of them runs; none: the base.
+    selected: Option<u32>,
     capacity: Capacity,
     values: Vec<f32>,
     kv: Vec<Kv>,
@@ -27,8 +30,6 @@ pub struct Executor {
     /// For each run of logits: the index of the greatest, that logit, and Σ exp.
     runs: Vec<(usize, f32, f32)>,
     locals: Vec<Local>,
-    /// For each stage, how many tasks are taken: of its preparation, and of the stage itself.
-    taken: Vec<[AtomicUsize; 2]>,
     /// The rows of a step, with the token ids that slots stand for.
     tokens: Vec<Token>,
     slots: Vec<Slot>,
@@ -36,6 +37,42 @@ pub struct Executor {
     adjusted: Vec<f32>,
     /// What the last step says of each output.
     pub chosen: Vec<Chosen>,
+}
+
+/// A graph and its plan.
+#[derive(Debug)]
+struct Planned {
+    graph: Graph,
+    plan: Plan,
+    /// For each stage, how many tasks are taken: of its preparation, and of the stage itself.
+    taken: Vec<[AtomicUsize; 2]>,
+}
+
+impl Planned {
+    fn new(
+        graph: &Graph,
+        weights: &Weights,
+        capacity: Capacity,
+        keep_values: bool,
+    ) -> Result<Self, CpuError> {
+        let plan = lower(graph, weights, capacity, keep_values)?;
+        let taken = plan.stages.iter().map(|_| Default::default()).collect();
+        Ok(Self { graph: graph.clone(), plan, taken })
+    }
+
+    /// Bytes of a row of prepared activations at most.
+    fn row_bytes(&self) -> usize {
+        let row_bytes = self.plan.stages.iter().map(|stage| match stage {
+            Stage::Products(products) => products.row_bytes,
+            Stage::Experts(mix) => mix.row_bytes * mix.per_row,
+            Stage::Rows { .. } | Stage::Attention(_) | Stage::Likeliest(_) => 0,
+        });
+        row_bytes.max().unwrap_or(0)
+    }
+
+    fn widest(&self) -> usize {
+        self.graph.values.iter().map(|value| value.width).max().unwrap_or(0)
+    }
 }
 
 /// A layer of the KV pool.
@@ -69,7 +106,7 @@ impl Executor {
         capacity: Capacity,
         keep_values: bool,
     ) -> Result<Self, CpuError> {
-        let plan = lower(graph, weights, capacity, keep_values)?;
+        let base = Planned::new(graph, weights, capacity, keep_values)?;
         let cells = capacity.cells() as usize;
         let mut kv = Vec::new();
         for cache in &graph.caches {
@@ -87,42 +124,74 @@ impl Executor {
                 ropes.push((rope, table));
             }
         }
-        let row_bytes = plan.stages.iter().map(|stage| match stage {
-            Stage::Products(products) => products.row_bytes,
-            Stage::Rows { .. } | Stage::Attention(_) | Stage::Likeliest(_) => 0,
-        });
-        let row_bytes = row_bytes.max().unwrap_or(0);
-        let widest = graph.values.iter().map(|value| value.width).max().unwrap_or(0);
-        let rows = capacity.tokens.max(capacity.outputs) as usize;
         let local = || -> Result<Local, CpuError> {
-            Ok(Local {
-                prepared: zeroed(row_bytes, "activations")?,
-                normed: zeroed(widest, "activations")?,
-                products: [
-                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
-                    zeroed(ROWS * MAX_TILES * TILE, "activations")?,
-                ],
-                attention: Scratch::default(),
-            })
+            let products = || zeroed(ROWS * MAX_TILES * TILE, "activations");
+            Ok(Local { products: [products()?, products()?], ..Local::default() })
         };
         let n_runs = graph.n_vocab().div_ceil(LIKELIEST_RUN) * capacity.outputs as usize;
-        Ok(Self {
+        let mut executor = Self {
             pool: cpu.pool().clone(),
-            values: zeroed(plan.n_floats, "activations")?,
-            prepared: zeroed(rows * row_bytes, "activations")?,
+            values: Vec::new(),
+            prepared: Vec::new(),
             runs: vec![(0, 0.0, 0.0); n_runs],
             locals: (0..cpu.info().threads).map(|_| local()).collect::<Result<_, _>>()?,
-            taken: plan.stages.iter().map(|_| Default::default()).collect(),
             adjusted: zeroed(graph.n_vocab(), "logits")?,
             slots: vec![Slot::default(); capacity.sequences as usize],
             tokens: Vec::new(),
             chosen: Vec::new(),
-            graph: graph.clone(),
-            plan,
+            adapted: HashMap::new(),
+            selected: None,
             capacity,
             kv,
             ropes,
-        })
+            base,
+        };
+        let needs = (executor.base.plan.n_floats, executor.base.row_bytes(), executor.base.widest());
+        executor.make_room(needs)?;
+        Ok(executor)
+    }
+
+    /// Allocates what plans with so many floats, bytes of a prepared row and floats of the widest value
+    /// compute on, where there is less.
+    fn make_room(&mut self, (n_floats, row_bytes, widest): (usize, usize, usize)) -> Result<(), CpuError> {
+        let rows = self.capacity.tokens.max(self.capacity.outputs) as usize;
+        at_least(&mut self.values, n_floats)?;
+        at_least(&mut self.prepared, rows * row_bytes)?;
+        for local in &mut self.locals {
+            at_least(&mut local.prepared, row_bytes)?;
+            at_least(&mut local.normed, widest)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the model with low-rank paths, over the same KV pool, under a number. `weights` are those of its
+    /// graph.
+    pub fn add(&mut self, number: u32, graph: &Graph, weights: Weights) -> Result<(), CpuError> {
+        let planned = Planned::new(graph, &weights, self.capacity, false)?;
+        self.make_room((planned.plan.n_floats, planned.row_bytes(), planned.widest()))?;
+        self.adapted.insert(number, (planned, weights));
+        Ok(())
+    }
+
+    /// Frees what [`Self::add`] added.
+    pub fn remove(&mut self, number: u32) {
+        self.adapted.remove(&number);
+        self.selected = self.selected.filter(|selected| *selected != number);
+    }
+
+    /// Chooses what the next steps run: what was added under a number, or the base.
+    pub fn select(&mut self, number: Option<u32>) {
+        self.selected = number.filter(|number| self.adapted.contains_key(number));
+    }
+
+    /// The graph as it was before paths were added.
+    pub fn graph(&self) -> &Graph {
+        &self.base.graph
+    }
+
+    fn planned(&self) -> &Planned {
+        let adapted = self.selected.and_then(|number| self.adapted.get(&number));
+        adapted.map_or(&self.base, |(planned, _)| planned)
     }
 
     /// What a step may hold.
@@ -132,7 +201,7 @@ impl Executor {
 
     /// Stages of a step.
     pub fn stages(&self) -> usize {
-        self.plan.stages.len()
+        self.planned().plan.stages.len()
     }
 
     /// Bytes of the KV pool.
@@ -172,8 +241,9 @@ impl Executor {
 
     /// The logits of an output of the last step.
     pub fn logits(&self, output: usize) -> &[f32] {
-        let n = self.graph.n_vocab();
-        let place = self.graph.logits.and_then(|id| self.plan.places[id.0]);
+        let Planned { graph, plan, .. } = self.planned();
+        let n = graph.n_vocab();
+        let place = graph.logits.and_then(|id| plan.places[id.0]);
         let row = place.and_then(|at| self.values.get(at + output * n..)?.get(..n));
         row.filter(|_| output < self.chosen.len()).unwrap_or_default()
     }
@@ -181,27 +251,32 @@ impl Executor {
     /// The first `n` floats of a value's place.
     #[cfg(test)]
     pub(super) fn value(&mut self, id: crate::graph::ValueId, n: usize) -> Option<&mut [f32]> {
-        let at = self.plan.places[id.0]?;
+        let at = self.base.plan.places[id.0]?;
         Some(&mut self.values[at..at + n])
     }
 
     /// Where a value lies.
     #[cfg(test)]
     pub(super) fn place(&self, id: crate::graph::ValueId) -> Option<usize> {
-        self.plan.places[id.0]
+        self.base.plan.places[id.0]
     }
 
-    /// Runs a step with the weights that the executor was made with. What it says of its outputs is then in
-    /// [`Self::chosen`] and [`Self::logits`].
+    /// Runs a step with the weights that the executor was made with, or those of what is selected. What it
+    /// says of its outputs is then in [`Self::chosen`] and [`Self::logits`].
     pub fn step(&mut self, weights: &Weights, step: &Step) -> Result<(), CpuError> {
-        step.check(&self.graph, self.capacity)?;
+        let adapted = self.selected.and_then(|number| self.adapted.get_mut(&number));
+        let (Planned { graph, plan, taken }, weights) = match adapted {
+            Some((planned, weights)) => (planned, &*weights),
+            None => (&mut self.base, weights),
+        };
+        step.check(graph, self.capacity)?;
         self.tokens.clear();
         self.tokens.extend(step.tokens.iter().map(|token| match token.id & Token::FROM_SLOT {
             0 => *token,
             bit => Token { id: self.slots[(token.id - bit) as usize].token, ..*token },
         }));
         self.chosen.clear();
-        if self.graph.logits.is_some() {
+        if graph.logits.is_some() {
             self.chosen.resize(step.outputs.len(), Chosen::default());
         }
         let by_likelihood = (0..step.outputs.len()).filter(|i| step.outputs[*i].by_choice == 0);
@@ -209,19 +284,19 @@ impl Executor {
         for (rope, table) in &mut self.ropes {
             fill(table, step, weights.vector(rope.turns)?, weights.vector(rope.factors)?, rope.magnitude);
         }
-        for counts in &mut self.taken {
+        for counts in taken.iter_mut() {
             *counts = Default::default();
         }
         let pool = self.pool.clone();
         let run = Run {
-            plan: &self.plan,
-            graph: &self.graph,
+            plan,
+            graph,
             weights,
             step: &Step { tokens: &self.tokens, ..*step },
             threads: pool.team.threads(),
             dots: Dots::best(),
             meet: &|| pool.team.meet(),
-            taken: &self.taken,
+            taken,
             ropes: &self.ropes,
             by_likelihood: &by_likelihood,
             values: Shared::of(&mut self.values),
@@ -238,8 +313,9 @@ impl Executor {
 
     /// Chooses the tokens of the outputs that have a choice, and puts every token into its slot.
     fn choose(&mut self, step: &Step) {
-        let n = self.graph.n_vocab();
-        let Some(at) = self.graph.logits.and_then(|id| self.plan.places[id.0]) else { return };
+        let Planned { graph, plan, .. } = self.planned();
+        let n = graph.n_vocab();
+        let Some(at) = graph.logits.and_then(|id| plan.places[id.0]) else { return };
         for (i, output) in step.outputs.iter().enumerate() {
             let Some(slot) = self.slots.get_mut(output.slot as usize) else { continue };
             if output.by_choice == 1 {
@@ -259,6 +335,15 @@ impl Kv {
     fn shared(&mut self) -> [Shared<u16>; 2] {
         [Shared::of(&mut self.keys), Shared::of(&mut self.values)]
     }
+}
+
+/// Makes it so long at least; what was in it is lost.
+fn at_least<T: bytemuck::Zeroable + Copy>(numbers: &mut Vec<T>, n: usize) -> Result<(), CpuError> {
+    if numbers.len() < n {
+        *numbers = Vec::new();
+        *numbers = zeroed(n, "activations")?;
+    }
+    Ok(())
 }
 
 /// Whether two rotary embeddings turn by the same angles.

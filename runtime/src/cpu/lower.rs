@@ -2,9 +2,9 @@
 
 use super::matmul::Activations;
 use super::{CpuError, Weights};
-use crate::graph::fuse::{Fuses, Group, Part, Product, Products, Work, fuse, unfused};
+use crate::graph::fuse::{ExpertGroup, Fuses, Group, Part, Product, Products, Work, fuse, unfused};
 use crate::graph::uses::place;
-use crate::graph::{Attention, CacheId, Capacity, Domain, Graph, Norm, Op, ValueId};
+use crate::graph::{Attention, CacheId, Capacity, Domain, Experts, Graph, Norm, Op, ValueId, WeightId};
 
 /// What threads do of a step between two barriers: they share its tasks.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) enum Stage {
     Rows { domain: Domain, ops: Vec<Op> },
     /// A task is some tiles of weights.
     Products(Multiply),
+    /// A task is some tiles of one or more experts' weights.
+    Experts(Mix),
     /// A task is some rows and some heads.
     Attention(Attend),
     /// The likeliest tokens of the logits. A task is a run of a row's logits.
@@ -26,6 +28,20 @@ pub(super) struct Multiply {
     /// The forms in which the weights need the rows, each with its offset in a row of prepared activations.
     pub forms: Vec<(Activations, usize)>,
     /// Bytes of a row of prepared activations.
+    pub row_bytes: usize,
+}
+
+/// Projections by experts.
+#[derive(Debug)]
+pub(super) struct Mix {
+    pub work: ExpertGroup,
+    /// Experts that each row uses.
+    pub n_used: usize,
+    /// Rows that the experts of a row read: one for all, or one for each.
+    pub per_row: usize,
+    /// As for [`Multiply`].
+    pub forms: Vec<(Activations, usize)>,
+    /// Bytes of one of the rows that experts read, in prepared activations.
     pub row_bytes: usize,
 }
 
@@ -62,6 +78,7 @@ pub(super) fn lower(
         match &group.work {
             Work::Op(op) => lowering.op(op)?,
             Work::Products(products) => lowering.products(products.clone())?,
+            Work::Experts(group) => lowering.experts(*group)?,
             Work::NormAdd(_) => return Err(CpuError::Internal("a group that the CPU does not run".into())),
         }
     }
@@ -93,6 +110,11 @@ impl Fuses for ByColumns {
             Part::Bias(_) | Part::Unary(_) | Part::Gate | Part::GatedBy(..) | Part::Add(_) => true,
             Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
         }
+    }
+
+    fn takes_experts(&self, graph: &Graph, group: &ExpertGroup) -> bool {
+        let n_rows = |weight| graph.weight(weight).n_rows;
+        group.gate.is_none_or(|(weight, ..)| n_rows(weight) == n_rows(group.experts.weight))
     }
 
     /// Tails that consist of such parts alone. The task of a gated product computes the gate's columns, too,
@@ -136,7 +158,10 @@ impl Lowering<'_> {
             | Op::Gated { .. }
             | Op::Add { .. }
             | Op::Mul { .. }
+            | Op::Route { .. }
+            | Op::ExpertSum { .. }
             | Op::SelectRows { .. } => {}
+            Op::Experts { experts, out } => return self.experts(ExpertGroup::of(experts, out)),
             Op::MatMul { x, weight, out } => {
                 let product = Product { weight, tail: Vec::new(), out: Some(out) };
                 return self.products(Products { x, norm: None, products: vec![product] });
@@ -181,16 +206,46 @@ impl Lowering<'_> {
         if let Some(norm) = work.norm {
             self.check_norm(norm, work.x)?;
         }
+        let weights = work.products.iter().map(|product| product.weight);
+        let (forms, row_bytes) = self.forms(weights, self.graph.value(work.x).width)?;
+        self.stages.push(Stage::Products(Multiply { work, forms, row_bytes }));
+        Ok(())
+    }
+
+    /// The forms in which these weights need rows of this width, each with its offset, and the bytes of all.
+    fn forms(
+        &self,
+        weights: impl Iterator<Item = WeightId>,
+        width: usize,
+    ) -> Result<(Vec<(Activations, usize)>, usize), CpuError> {
         let mut forms: Vec<(Activations, usize)> = Vec::new();
         let mut row_bytes = 0;
-        for product in &work.products {
-            let form = self.weights.matrix(product.weight)?.activations;
+        for weight in weights {
+            let form = self.weights.matrix(weight)?.activations;
             if !forms.iter().any(|(known, _)| *known == form) {
                 forms.push((form, row_bytes));
-                row_bytes += form.row_bytes(self.graph.value(work.x).width);
+                row_bytes += form.row_bytes(width);
             }
         }
-        self.stages.push(Stage::Products(Multiply { work, forms, row_bytes }));
+        Ok((forms, row_bytes))
+    }
+
+    fn experts(&mut self, work: ExpertGroup) -> Result<(), CpuError> {
+        let Experts { x, route, n_experts, weight, bias } = work.experts;
+        let (n_used, n_cols) = (self.graph.n_used(route), self.graph.weight(weight).n_cols);
+        let per_row = self.graph.value(x).width / n_cols.max(1);
+        let n_rows = self.graph.weight(weight).n_rows;
+        for bias in bias.into_iter().chain(work.gate.and_then(|(_, bias, _)| bias)) {
+            if self.weights.vector(bias)?.len() != n_rows {
+                return Err(CpuError::Internal("biases that do not fit their experts".into()));
+            }
+        }
+        if n_experts == 0 || !n_rows.is_multiple_of(n_experts) || ![1, n_used].contains(&per_row) {
+            return Err(CpuError::Internal(format!("{n_experts} experts with {n_rows} rows")));
+        }
+        let gate = work.gate.map(|(weight, ..)| weight);
+        let (forms, row_bytes) = self.forms([weight].into_iter().chain(gate), n_cols)?;
+        self.stages.push(Stage::Experts(Mix { work, n_used, per_row, forms, row_bytes }));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Rows of activations times tiles of weights.
 //!
-//! Activations are quantised in blocks of 32: to 16 bits, which is as good as floats, or, for 4-bit weights
+//! Activations are quantised in blocks of 32: to 16 bits, which is as good as floats, or, for small weights
 //! and where that is asked for, to 8 bits. Then 16 products take one multiplication of bytes and one
 //! addition, or a single instruction in builds that have it. Sums within a block are integers and exact; sums
 //! of blocks are f32, in the order of the columns.
@@ -9,11 +9,15 @@
 //! the loop, compute one sum after the other, and keep all of the block's weights in between, in more
 //! registers than there are.
 
+use super::grids::{Factors, Numbers};
 use super::numbers::quantise;
+use super::scales::*;
 use super::simd::*;
 use super::unpack::*;
 use super::weights::{Matrix, TILE};
-use crate::quant::{BLOCK, Layout};
+use crate::quant::book::{FP4, IQ4};
+use crate::quant::grid::Grid;
+use crate::quant::{BLOCK, Layout, iq1, iq2, iq3};
 use std::hint::black_box;
 use std::ops::Range;
 
@@ -32,11 +36,16 @@ pub(super) enum Activations {
 }
 
 impl Activations {
-    /// The form for the weights of a layout; with `int8`, 8 bits for those of 4 bits.
+    /// The form for the weights of a layout; with `int8`, 8 bits for those whose integers are small and whose
+    /// scales are for 32 at least.
     pub fn of(layout: Layout, int8: bool) -> Self {
         match layout {
             Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
-            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K if int8 && HAS_DOT_I8 => Activations::I8,
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 | Layout::TQ1_0 | Layout::TQ2_0
+                if int8 && HAS_DOT_I8 =>
+            {
+                Activations::I8
+            }
             _ => Activations::I16,
         }
     }
@@ -140,6 +149,22 @@ pub(super) fn products<const R: usize>(
             Layout::Q2_K => large::<R, Bits2, Each16Two>(matrix, tiles, x, out),
             Layout::Q3_K => large::<R, Bits3, Each16<4>>(matrix, tiles, x, out),
             Layout::Q6_K => large::<R, Bits6, Each16<32>>(matrix, tiles, x, out),
+            Layout::IQ4_NL => large::<R, Book<{ book(IQ4, 0) }>, One<0>>(matrix, tiles, x, out),
+            Layout::IQ4_XS => large::<R, Book<{ book(IQ4, 0) }>, Each32Signed>(matrix, tiles, x, out),
+            // Up to 24, so that sums of pairs do not fit 16 bits.
+            Layout::MXFP4 => {
+                small::<R, Book<{ book(FP4, 12) }>, Powers<12>>(matrix, tiles, x, Dots::Quads, out);
+            }
+            Layout::TQ1_0 => small::<R, Trits, Whole<1>>(matrix, tiles, x, dots, out),
+            Layout::TQ2_0 => small::<R, Bits2, Whole<1>>(matrix, tiles, x, dots, out),
+            Layout::IQ2_XXS => grid::<R, iq2::Xxs>(matrix, tiles, x, out),
+            Layout::IQ2_XS => grid::<R, iq2::Xs>(matrix, tiles, x, out),
+            Layout::IQ2_S => grid::<R, iq2::S>(matrix, tiles, x, out),
+            Layout::IQ3_XXS => grid::<R, iq3::Xxs>(matrix, tiles, x, out),
+            Layout::IQ3_S => grid::<R, iq3::S>(matrix, tiles, x, out),
+            Layout::IQ1_S => grid::<R, iq1::S>(matrix, tiles, x, out),
+            Layout::IQ1_M => grid::<R, iq1::M>(matrix, tiles, x, out),
+            Layout::NVFP4 => large::<R, Book<{ book(FP4, 0) }>, Each16Float>(matrix, tiles, x, out),
         }
     }
 }
@@ -190,6 +215,20 @@ unsafe fn large<const R: usize, Q: Quants, S: Scales>(
     unsafe { each(matrix, tiles, out, |w| integers_i16::<R, Q, S>(w, n, x, groups)) }
 }
 
+/// Products with weights of a grid.
+///
+/// # Safety
+/// The matrix has the grid's layout; there are as many blocks of its form at each of `x`.
+unsafe fn grid<const R: usize, G: Grid>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [*const u8; R],
+    out: &mut [f32],
+) {
+    // SAFETY: as promised by the caller.
+    unsafe { large::<R, Numbers<G>, Factors<G>>(matrix, tiles, x, out) }
+}
+
 /// Calls `product` with the place of each row of tiles, and puts its sums where they belong.
 #[inline(always)]
 fn each<const R: usize>(
@@ -231,7 +270,7 @@ fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum:
 
 /// # Safety
 /// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I8`] at each of `x`. The
-/// quants are nibbles, and 32 columns share a scale; `groups` is 4.
+/// quants are below 128, without `QUADS` below 16, and 32 columns share a scale; `groups` is 4.
 #[inline(always)]
 unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
     mut w: *const u8,
@@ -245,11 +284,12 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let top = S::top(w);
-            let mut q = w.add(S::BYTES);
+            let quants = w.add(S::BYTES);
             for block in 0..S::BLOCKS {
+                let q = quants.add(32 * Q::WORDS * block);
                 // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
                 let mut sums = [[zero(); 2]; R];
-                let mut high = Q::high(q);
+                let mut high = Q::high(q, block);
                 for g in 0..groups {
                     let [low, high] = Q::bytes(q, g, &mut high);
                     for r in 0..R {
@@ -270,9 +310,8 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
                     add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
                     x[r] = x[r].add(Activations::I8.block_bytes());
                 }
-                q = q.add(32 * Q::WORDS);
             }
-            w = q;
+            w = quants.add(32 * Q::words(S::BLOCKS));
         }
     }
     totals
@@ -308,11 +347,12 @@ unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
         unsafe {
             let top = S::top(w);
-            let mut q = w.add(S::BYTES);
+            let quants = w.add(S::BYTES);
             for block in 0..S::BLOCKS {
+                let q = quants.add(32 * Q::WORDS * block);
                 // Of all columns or, where halves have scales of their own, of each half.
                 let (mut sums, mut others) = ([[zero(); 2]; R], [[zero(); 2]; R]);
-                let mut high = Q::high(q);
+                let mut high = Q::high(q, block);
                 for g in 0..groups {
                     let [a, b, c, d] = Q::halves(q, g, &mut high);
                     let x = x.map(|x| x.add(HEAD + 8 * g));
@@ -333,9 +373,8 @@ unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
                     }
                     x[r] = x[r].add(Activations::I16.block_bytes());
                 }
-                q = q.add(32 * Q::WORDS);
             }
-            w = q;
+            w = quants.add(32 * Q::words(S::BLOCKS));
         }
     }
     totals

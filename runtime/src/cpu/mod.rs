@@ -6,15 +6,18 @@ mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod executor;
+mod grids;
 mod lower;
 mod matmul;
 mod numbers;
 mod pool;
 mod run;
+mod scales;
 mod self_test;
 mod simd;
 #[cfg(test)]
 mod tests;
+pub mod train;
 mod unpack;
 mod weights;
 

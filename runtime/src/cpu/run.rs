@@ -1,5 +1,7 @@
 //! A step under way: what each thread does of it, stage by stage.
 
+mod experts;
+
 use super::attention::{self, Scratch};
 use super::executor::has_same_angles;
 use super::lower::{Attend, Multiply, Plan, Stage};
@@ -7,6 +9,7 @@ use super::matmul::{Dots, ROWS, products};
 use super::weights::TILE;
 use super::{CpuError, Weights, numbers};
 use crate::graph::fuse::{Part, Product};
+use crate::graph::interpreter::route;
 use crate::graph::{Chosen, Domain, Graph, Index, Norm, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,6 +28,8 @@ pub(super) struct Local {
     pub normed: Vec<f32>,
     /// Products of a task's tiles, and those of their gates.
     pub products: [Vec<f32>; 2],
+    /// Pairs of an expert and the place of its result.
+    pub pairs: Vec<[usize; 2]>,
     pub attention: Scratch,
 }
 
@@ -51,7 +56,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// Nobody else uses this part before the next barrier.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn part(&self, at: usize, n: usize) -> &mut [T] {
+    pub unsafe fn part(&self, at: usize, n: usize) -> &mut [T] {
         assert!(at <= self.1 && n <= self.1 - at);
         // SAFETY: within the memory; the caller sees to the rest.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) }
@@ -105,6 +110,7 @@ impl Run<'_> {
                     }
                 }
                 Stage::Products(multiply) => self.products(multiply, taken, local)?,
+                Stage::Experts(mix) => self.experts(mix, taken, local)?,
                 Stage::Attention(attend) => self.attention(*attend, &taken[1], local)?,
                 Stage::Likeliest(logits) => self.likeliest(*logits, taken)?,
             }
@@ -198,7 +204,17 @@ impl Run<'_> {
                 // SAFETY: rows of tokens are made in an earlier stage.
                 output(out).copy_from_slice(unsafe { self.input(x, from) });
             }
-            Op::MatMul { .. } | Op::Attention { .. } => {
+            Op::Route { logits, routing, out } => {
+                output(out).copy_from_slice(&route(routing, input(logits)));
+            }
+            Op::ExpertSum { x, route, out } => {
+                let (x, route, out) = (input(x), input(route), output(out));
+                out.fill(0.0);
+                for (x, weight) in x.chunks_exact(out.len()).zip(&route[route.len() / 2..]) {
+                    out.iter_mut().zip(x).for_each(|(out, x)| *out += weight * x);
+                }
+            }
+            Op::MatMul { .. } | Op::Experts { .. } | Op::Attention { .. } => {
                 return Err(CpuError::Internal("an op with a stage of its own among ops of rows".into()));
             }
         }

@@ -62,6 +62,27 @@ mod wasm {
         f32x4_splat(x)
     }
     #[inline(always)]
+    pub const fn bytes_128(x: u128) -> V {
+        u64x2(x as u64, (x >> 64) as u64)
+    }
+    /// The bytes of a table at indices below 16.
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        u8x16_relaxed_swizzle(table, indices)
+    }
+    /// The bytes of a table at indices below 16.
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        u8x16_swizzle(table, indices)
+    }
+    /// The first 8 bytes as 16 bits.
+    #[inline(always)]
+    pub fn widen_u8(v: V) -> V {
+        u16x8_extend_low_u8x16(v)
+    }
+    #[inline(always)]
     pub fn and(a: V, b: V) -> V {
         v128_and(a, b)
     }
@@ -80,6 +101,10 @@ mod wasm {
     #[inline(always)]
     pub fn add_i16(a: V, b: V) -> V {
         i16x8_add(a, b)
+    }
+    #[inline(always)]
+    pub fn mul_i16(a: V, b: V) -> V {
+        i16x8_mul(a, b)
     }
     #[inline(always)]
     pub fn add_i32(a: V, b: V) -> V {
@@ -286,6 +311,20 @@ mod plain {
         cast([x; 4])
     }
     #[inline(always)]
+    pub fn bytes_128(x: u128) -> V {
+        cast(x)
+    }
+    #[inline(always)]
+    pub fn lookup(table: V, indices: V) -> V {
+        let table = cast::<V, [u8; 16]>(table);
+        map::<u8, 16>(indices, |i| table[usize::from(i & 15)])
+    }
+    #[inline(always)]
+    pub fn widen_u8(v: V) -> V {
+        let bytes = cast::<V, [u8; 16]>(v);
+        cast::<[u16; 8], V>(std::array::from_fn(|i| u16::from(bytes[i])))
+    }
+    #[inline(always)]
     pub fn and(a: V, b: V) -> V {
         zip::<u32, 4>(a, b, |a, b| a & b)
     }
@@ -304,6 +343,10 @@ mod plain {
     #[inline(always)]
     pub fn add_i16(a: V, b: V) -> V {
         zip::<i16, 8>(a, b, i16::wrapping_add)
+    }
+    #[inline(always)]
+    pub fn mul_i16(a: V, b: V) -> V {
+        zip::<i16, 8>(a, b, i16::wrapping_mul)
     }
     #[inline(always)]
     pub fn add_i32(a: V, b: V) -> V {

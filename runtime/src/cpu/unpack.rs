@@ -1,5 +1,5 @@
-//! The quants and scales of tiles, in vectors. See [`super::weights`] for where they lie in a tile, and
-//! `quant/bits.rs` for how the bits of 32 integers do.
+//! The quants of tiles, in vectors. See [`super::weights`] for where they lie in a tile, and `quant/bits.rs`
+//! for how the bits of 32 integers do.
 
 use super::simd::*;
 
@@ -14,16 +14,31 @@ pub(super) unsafe fn pair(p: *const u8) -> Pair {
     unsafe { [load(p), load(p.add(16))] }
 }
 
+/// Signed bytes as 16 bits, see [`Quants::halves`].
+#[inline(always)]
+pub(super) fn signed_halves([a, b]: [Pair; 2]) -> [Pair; 4] {
+    let even = |v| shr_i16::<8>(shl_i16::<8>(v));
+    [a.map(even), a.map(shr_i16::<8>), b.map(even), b.map(shr_i16::<8>)]
+}
+
 /// The integers of 32 columns in a tile, at `q`.
 pub(super) trait Quants {
-    /// Words of each row.
+    /// Words of each row in a block of 32 columns; 0 if blocks share their words.
     const WORDS: usize;
-    /// Bits that all words of nibbles share.
+    /// What [`Self::bytes`] needs beside its own words.
     type High;
 
+    /// Words of each row in so many blocks.
+    #[inline(always)]
+    fn words(blocks: usize) -> usize {
+        Self::WORDS * blocks
+    }
+
+    /// `block` counts within the tile.
+    ///
     /// # Safety
     /// The words of 8 rows can be read at `q`.
-    unsafe fn high(q: *const u8) -> Self::High;
+    unsafe fn high(q: *const u8, block: usize) -> Self::High;
 
     /// Columns 4g .. 4g + 4 and 16 + 4g .. 16 + 4g + 4, as bytes. To be called with g from 0 to 3 in turn.
     ///
@@ -54,6 +69,10 @@ pub(super) struct Bits6;
 pub(super) struct Bits2;
 /// 3 bits.
 pub(super) struct Bits3;
+/// 4 bits that are indices into a code book of signed bytes, the first in the lowest bits, see [`book`].
+pub(super) struct Book<const BOOK: u128>;
+/// Digits to the base of 3, see `quant/tq1_0.rs`.
+pub(super) struct Trits;
 /// 8 bits, signed.
 pub(super) struct Bytes;
 
@@ -78,7 +97,7 @@ impl Quants for Nibbles {
     type High = ();
 
     #[inline(always)]
-    unsafe fn high(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
     unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
@@ -105,7 +124,7 @@ impl Quants for Bits5 {
     type High = Pair;
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> Pair {
+    unsafe fn high(q: *const u8, _: usize) -> Pair {
         // SAFETY: as promised by the caller.
         unsafe { pair(q.add(128)) }
     }
@@ -127,7 +146,7 @@ impl Quants for Bits6 {
     type High = [Pair; 2];
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> [Pair; 2] {
+    unsafe fn high(q: *const u8, _: usize) -> [Pair; 2] {
         // SAFETY: as promised by the caller.
         unsafe { [pair(q.add(128)), pair(q.add(160))] }
     }
@@ -148,7 +167,7 @@ impl Quants for Bits2 {
     type High = [Pair; 2];
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> [Pair; 2] {
+    unsafe fn high(q: *const u8, _: usize) -> [Pair; 2] {
         // SAFETY: as promised by the caller.
         unsafe { [pair(q), pair(q.add(32))] }
     }
@@ -167,9 +186,9 @@ impl Quants for Bits3 {
     type High = ([Pair; 2], Pair);
 
     #[inline(always)]
-    unsafe fn high(q: *const u8) -> Self::High {
+    unsafe fn high(q: *const u8, _: usize) -> Self::High {
         // SAFETY: as promised by the caller.
-        unsafe { (Bits2::high(q), pair(q.add(64))) }
+        unsafe { (Bits2::high(q, 0), pair(q.add(64))) }
     }
 
     #[inline(always)]
@@ -189,7 +208,7 @@ impl Quants for Bytes {
     type High = ();
 
     #[inline(always)]
-    unsafe fn high(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
     unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
@@ -200,205 +219,111 @@ impl Quants for Bytes {
     #[inline(always)]
     unsafe fn halves(q: *const u8, g: usize, high: &mut ()) -> [Pair; 4] {
         // SAFETY: as promised by the caller.
-        let [a, b] = unsafe { Self::bytes(q, g, high) };
-        let even = |v| shr_i16::<8>(shl_i16::<8>(v));
-        [a.map(even), a.map(shr_i16::<8>), b.map(even), b.map(shr_i16::<8>)]
+        signed_halves(unsafe { Self::bytes(q, g, high) })
     }
 }
 
-/// What integers of a tile are multiplied with, and what is added: w = d (q - ZERO) + m.
-pub(super) struct Scale {
-    pub d: Pair,
-    /// Ignored without [`Scales::MIN`].
-    pub m: Pair,
-}
-
-/// The scales of a tile, at its start.
-pub(super) trait Scales {
-    /// Blocks of 32 columns in a tile.
-    const BLOCKS: usize;
-    /// Bytes of all scales.
-    const BYTES: usize;
-    /// Whether 16 columns have a scale, and not 32.
-    const HALVES: bool;
-    /// Whether there are minima.
-    const MIN: bool;
-    /// The integer that stands for zero.
-    const ZERO: i32;
-    /// What all blocks share.
-    type Top;
-
-    /// # Safety
-    /// The scales can be read at `w`.
-    unsafe fn top(w: *const u8) -> Self::Top;
-
-    /// The scales of a block's columns; with [`Self::HALVES`], of its first 16 and of the others.
-    ///
-    /// # Safety
-    /// As of [`Self::top`], and there is such a block.
-    unsafe fn of_block(w: *const u8, top: &Self::Top, block: usize) -> [Scale; 2];
-}
-
-/// Unit `u` of a tile's scales: 16 bits for each row.
-///
-/// # Safety
-/// There is such a unit.
-#[inline(always)]
-unsafe fn unit(w: *const u8, u: usize) -> V {
-    // SAFETY: as promised by the caller.
-    unsafe { load(w.add(16 * u)) }
-}
-
-/// An f16 for each row.
-///
-/// # Safety
-/// There is such a unit.
-#[inline(always)]
-unsafe fn halves(w: *const u8, u: usize) -> Pair {
-    // SAFETY: as promised by the caller.
-    widen_f16(unsafe { unit(w, u) }).into()
-}
-
-#[inline(always)]
-fn times(a: Pair, b: Pair) -> Pair {
-    [mul_f32(a[0], b[0]), mul_f32(a[1], b[1])]
-}
-
-/// d for 32 columns: Q4_0, Q5_0, Q8_0.
-pub(super) struct One<const ZERO: i32>;
-
-impl<const ZERO: i32> Scales for One<ZERO> {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 16;
-    const HALVES: bool = false;
-    const MIN: bool = false;
-    const ZERO: i32 = ZERO;
-    type Top = ();
-
-    #[inline(always)]
-    unsafe fn top(_: *const u8) {}
-
-    #[inline(always)]
-    unsafe fn of_block(w: *const u8, (): &(), _: usize) -> [Scale; 2] {
-        // SAFETY: as promised by the caller.
-        let d = unsafe { halves(w, 0) };
-        [Scale { d, m: d }, Scale { d, m: d }]
+/// A code book for [`Book`], with a number added to each entry.
+pub(super) const fn book(entries: [i8; 16], add: i8) -> u128 {
+    let (mut bits, mut i) = (0, 16);
+    while i > 0 {
+        i -= 1;
+        bits = bits << 8 | (entries[i] + add) as u8 as u128;
     }
+    bits
 }
 
-/// d and m for 32 columns: Q4_1, Q5_1.
-pub(super) struct Two;
-
-impl Scales for Two {
-    const BLOCKS: usize = 1;
-    const BYTES: usize = 32;
-    const HALVES: bool = false;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = ();
+impl<const BOOK: u128> Quants for Book<BOOK> {
+    const WORDS: usize = 4;
+    type High = ();
 
     #[inline(always)]
-    unsafe fn top(_: *const u8) {}
+    unsafe fn high(_: *const u8, _: usize) {}
 
     #[inline(always)]
-    unsafe fn of_block(w: *const u8, (): &(), _: usize) -> [Scale; 2] {
+    unsafe fn bytes(q: *const u8, g: usize, (): &mut ()) -> [Pair; 2] {
+        let book = bytes_128(BOOK);
         // SAFETY: as promised by the caller.
-        let (d, m) = unsafe { (halves(w, 0), halves(w, 1)) };
-        [Scale { d, m }, Scale { d, m }]
-    }
-}
-
-/// d and -dmin for 256 columns.
-///
-/// # Safety
-/// A tile's scales begin with them.
-#[inline(always)]
-unsafe fn top_two(w: *const u8) -> [Pair; 2] {
-    // SAFETY: as promised by the caller.
-    let (d, m) = unsafe { (halves(w, 0), halves(w, 1)) };
-    [d, m.map(|m| mul_f32(m, splat_f32(-1.0)))]
-}
-
-/// d and dmin for 256 columns, a byte each to scale them with for 32: Q4_K, Q5_K.
-pub(super) struct Each32;
-
-impl Scales for Each32 {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 160;
-    const HALVES: bool = false;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = [Pair; 2];
-
-    #[inline(always)]
-    unsafe fn top(w: *const u8) -> [Pair; 2] {
-        // SAFETY: as promised by the caller.
-        unsafe { top_two(w) }
+        unsafe { nibbles(q, g) }.map(|pair| pair.map(|indices| lookup(book, indices)))
     }
 
     #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &[Pair; 2], block: usize) -> [Scale; 2] {
+    unsafe fn halves(q: *const u8, g: usize, high: &mut ()) -> [Pair; 4] {
         // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 2 + block) };
-        let d = times(top[0], widen_i16(and(bytes, splat_i16(255))));
-        let m = times(top[1], widen_i16(shr_u16::<8>(bytes)));
-        [Scale { d, m }, Scale { d, m }]
+        signed_halves(unsafe { Self::bytes(q, g, high) })
     }
 }
 
-/// d for 256 columns, a signed byte to scale it with for 16: Q3_K, Q6_K.
-pub(super) struct Each16<const ZERO: i32>;
+/// Where [`Trits`] finds the digits of a block.
+pub(super) struct Digits {
+    /// The words of the first 16 columns, and 3 to the power of their digit.
+    low: *const u8,
+    low_times: i16,
+    /// The words of the others, how far apart they are, and by what the power grows from one to the next.
+    high: *const u8,
+    high_step: usize,
+    high_times: i16,
+    growth: i16,
+}
 
-impl<const ZERO: i32> Scales for Each16<ZERO> {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 144;
-    const HALVES: bool = true;
-    const MIN: bool = false;
-    const ZERO: i32 = ZERO;
-    type Top = Pair;
-
+impl Trits {
+    /// The digits that a power of 3 brings to the front, as 16 bits: of bytes 0 and 2, then of 1 and 3.
     #[inline(always)]
-    unsafe fn top(w: *const u8) -> Pair {
-        // SAFETY: as promised by the caller.
-        unsafe { halves(w, 0) }
-    }
-
-    #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &Pair, block: usize) -> [Scale; 2] {
-        // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 1 + block) };
-        [shr_i16::<8>(shl_i16::<8>(bytes)), shr_i16::<8>(bytes)].map(|scales| {
-            let d = times(*top, widen_i16(scales));
-            Scale { d, m: d }
-        })
+    fn digits(words: Pair, times: i16) -> [Pair; 2] {
+        let (times, byte) = (splat_i16(times), splat_i16(255));
+        let digit = |v| {
+            let rest = and(mul_i16(v, times), byte);
+            shr_u16::<8>(add_i16(rest, add_i16(rest, rest)))
+        };
+        [words.map(|v| digit(and(v, byte))), words.map(|v| digit(shr_u16::<8>(v)))]
     }
 }
 
-/// d and dmin for 256 columns, a nibble each to scale them with for 16: Q2_K.
-pub(super) struct Each16Two;
-
-impl Scales for Each16Two {
-    const BLOCKS: usize = 8;
-    const BYTES: usize = 160;
-    const HALVES: bool = true;
-    const MIN: bool = true;
-    const ZERO: i32 = 0;
-    type Top = [Pair; 2];
+impl Quants for Trits {
+    const WORDS: usize = 0;
+    type High = Digits;
 
     #[inline(always)]
-    unsafe fn top(w: *const u8) -> [Pair; 2] {
-        // SAFETY: as promised by the caller.
-        unsafe { top_two(w) }
+    fn words(_: usize) -> usize {
+        13
     }
 
     #[inline(always)]
-    unsafe fn of_block(w: *const u8, top: &[Pair; 2], block: usize) -> [Scale; 2] {
+    unsafe fn high(q: *const u8, block: usize) -> Digits {
+        let power = |n: usize| [1, 3, 9, 27, 81][n];
+        // SAFETY: there are 13 words.
+        let word = |w: usize| unsafe { q.add(32 * w) };
+        let middle = word(8);
+        let digits = |low, low_times, high, high_times| Digits {
+            low,
+            low_times,
+            high,
+            high_step: 32,
+            high_times,
+            growth: 1,
+        };
+        match block {
+            0..5 => digits(word(0), power(block), word(4), power(block)),
+            5 => digits(middle, power(0), middle, power(1)),
+            6 => digits(middle, power(2), middle, power(3)),
+            _ => Digits { high_step: 0, growth: 3, ..digits(middle, power(4), word(12), power(0)) },
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(q: *const u8, g: usize, at: &mut Digits) -> [Pair; 2] {
         // SAFETY: as promised by the caller.
-        let bytes = unsafe { unit(w, 2 + block) };
-        [bytes, shr_u16::<8>(bytes)].map(|bytes| {
-            let d = times(top[0], widen_i16(and(bytes, splat_i16(15))));
-            let m = times(top[1], widen_i16(and(shr_u16::<4>(bytes), splat_i16(15))));
-            Scale { d, m }
-        })
+        let [a, b, c, d] = unsafe { Self::halves(q, g, at) };
+        [add_bits(a, b.map(shl_i16::<8>)), add_bits(c, d.map(shl_i16::<8>))]
+    }
+
+    #[inline(always)]
+    unsafe fn halves(_: *const u8, g: usize, at: &mut Digits) -> [Pair; 4] {
+        // SAFETY: `g` is below 4, and there are so many words.
+        let (low, high) = unsafe { (pair(at.low.add(32 * g)), pair(at.high.add(at.high_step * g))) };
+        let [a, b] = Self::digits(low, at.low_times);
+        let [c, d] = Self::digits(high, at.high_times);
+        at.high_times *= at.growth;
+        [a, b, c, d]
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! A matrix is cut into tiles of 8 rows by one block of columns; the tiles of the same rows lie one after
 //! another. A tile holds the scales of its 8 blocks in units of 2 bytes, unit u of row r at `(8 u + r) * 2`,
-//! so that a vector has one unit of all rows: scales, minima, or two bytes that scale those. Then come their
-//! quants in words of 4 bytes, word w of row r at `(8 w + r) * 4`. So a vector holds the same 4 columns of 4
-//! rows, and the lanes in which sums add up are rows. Words of F32, F16 and BF16 are single numbers. The last
-//! tile is filled up with rows of zeros.
+//! so that a vector has one unit of all rows: scales, minima, or two bytes that scale those. A scale of one
+//! byte is a unit of that size. Then come their quants in words of 4 bytes, word w of row r at
+//! `(8 w + r) * 4`. So a vector holds the same 4 columns of 4 rows, and the lanes in which sums add up are
+//! rows. Words of F32, F16 and BF16 are single numbers. The last tile is filled up with rows of zeros.
 
 use super::CpuError;
 use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
-use crate::quant::{Format, Layout};
+use crate::load::Sink;
+use crate::quant::{BLOCK, Format, Layout};
+use std::sync::Arc;
 
 /// Rows of a tile.
 pub(super) const TILE: usize = 8;
@@ -22,7 +24,7 @@ pub(super) struct Matrix {
     /// The form that activations need for it.
     pub activations: Activations,
     pub n_rows: usize,
-    n_cols: usize,
+    pub n_cols: usize,
     /// The layout's blocks in a row.
     pub n_blocks: usize,
     /// The layout's blocks in a block of the file's format.
@@ -37,10 +39,10 @@ enum Stored {
     Vector(Vec<f32>),
 }
 
-/// All weights of a graph.
+/// All weights of a graph. Graphs can share weights.
 #[derive(Debug)]
 pub struct Weights {
-    stored: Vec<Stored>,
+    stored: Vec<Arc<Stored>>,
 }
 
 /// Zeroes, or an error where there is no memory for them.
@@ -56,42 +58,42 @@ impl Weights {
     /// Allocates every weight of the graph; `formats[i]` is the format of the matrix `graph.weights[i]`. With
     /// `int8`, activations have 8 bits for 4-bit weights.
     pub fn allocate(graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
-        let mut stored = Vec::new();
-        for (weight, &format) in graph.weights.iter().zip(formats) {
+        let mut weights = Self { stored: Vec::new() };
+        weights.add(graph, formats, int8)?;
+        Ok(weights)
+    }
+
+    /// The weights of a graph that begins with the same weights, which are shared. The others have these
+    /// formats and are allocated.
+    pub fn extend(&self, graph: &Graph, formats: &[Format], int8: bool) -> Result<Self, CpuError> {
+        let mut weights = Self { stored: self.stored.clone() };
+        weights.add(graph, formats, int8)?;
+        Ok(weights)
+    }
+
+    /// Allocates those of a graph's weights that are not there yet.
+    fn add(&mut self, graph: &Graph, formats: &[Format], int8: bool) -> Result<(), CpuError> {
+        let known = self.stored.len();
+        for (weight, &format) in graph.weights.iter().skip(known).zip(formats) {
             let name = weight.source.name();
-            stored.push(match &weight.source {
+            self.stored.push(Arc::new(match &weight.source {
                 Source::Constant(numbers) => Stored::Vector(numbers.clone()),
                 _ if weight.is_vector => Stored::Vector(zeroed(weight.n_cols, name)?),
                 _ => Stored::Matrix(Matrix::new(format, int8, weight.n_rows, weight.n_cols, name)?),
-            });
+            }));
         }
-        Ok(Self { stored })
-    }
-
-    /// Writes repacked blocks of a matrix, beginning with its block `first_block`.
-    pub fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0) {
-            matrix.write_blocks(first_block, quants, scales);
-        }
-    }
-
-    /// Writes a whole vector.
-    pub fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0) {
-            let n = vector.len().min(numbers.len());
-            vector[..n].copy_from_slice(&numbers[..n]);
-        }
+        Ok(())
     }
 
     pub(super) fn matrix(&self, weight: WeightId) -> Result<&Matrix, CpuError> {
-        match self.stored.get(weight.0) {
+        match self.stored.get(weight.0).map(Arc::as_ref) {
             Some(Stored::Matrix(matrix)) => Ok(matrix),
             _ => Err(CpuError::Internal("a vector in place of a matrix".into())),
         }
     }
 
     pub(super) fn vector(&self, weight: WeightId) -> Result<&[f32], CpuError> {
-        match self.stored.get(weight.0) {
+        match self.stored.get(weight.0).map(Arc::as_ref) {
             Some(Stored::Vector(vector)) => Ok(vector),
             _ => Err(CpuError::Internal("a matrix in place of a vector".into())),
         }
@@ -135,6 +137,22 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     )))
 }
 
+/// Weights that are shared are not written.
+impl Sink for Weights {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+        if let Some(Stored::Matrix(matrix)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
+            matrix.write_blocks(first_block, quants, scales);
+        }
+    }
+
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
+        if let Some(Stored::Vector(vector)) = self.stored.get_mut(weight.0).and_then(Arc::get_mut) {
+            let n = vector.len().min(numbers.len());
+            vector[..n].copy_from_slice(&numbers[..n]);
+        }
+    }
+}
+
 impl Matrix {
     pub fn new(
         format: Format,
@@ -154,7 +172,15 @@ impl Matrix {
         let n_blocks = format.row_blocks(n_cols) * per_block;
         let bytes = n_rows.div_ceil(TILE).saturating_mul(n_blocks * tile_bytes(layout));
         let activations = Activations::of(layout, int8);
-        Ok(Self { layout, activations, n_rows, n_cols, n_blocks, per_block, data: zeroed(bytes / 16, name)? })
+        Ok(Self {
+            layout,
+            activations,
+            n_rows,
+            n_cols,
+            n_blocks,
+            per_block,
+            data: zeroed(bytes.div_ceil(16), name)?,
+        })
     }
 
     /// Tiles below each other.
@@ -178,10 +204,15 @@ impl Matrix {
         if matches!(self.layout, Layout::F16 | Layout::BF16) { 2 } else { 4 }
     }
 
+    /// Bytes of a unit of scales.
+    fn unit(&self) -> usize {
+        if self.layout.scales_bytes() == 1 { 1 } else { 2 }
+    }
+
     /// Writes blocks of the file's format, beginning with the matrix's block `first_block`.
     pub fn write_blocks(&mut self, first_block: usize, quants: &[u8], scales: &[u8]) {
         let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
-        let (word, first) = (self.word(), first_block * self.per_block);
+        let (word, unit, first) = (self.word(), self.unit(), first_block * self.per_block);
         for i in 0..quants.len() / n_quants {
             let (row, block) = ((first + i) / self.n_blocks, (first + i) % self.n_blocks);
             if row >= self.n_rows {
@@ -190,8 +221,8 @@ impl Matrix {
             let (at, bytes) = (self.place(row, block), tile_bytes(self.layout));
             let tile = &mut bytemuck::cast_slice_mut::<u128, u8>(&mut self.data)[at..][..bytes];
             let (tile_scales, tile_quants) = tile.split_at_mut(TILE * n_scales);
-            for (plane, scale) in scales[i * n_scales..][..n_scales].chunks_exact(2).enumerate() {
-                tile_scales[(plane * TILE + row % TILE) * 2..][..2].copy_from_slice(scale);
+            for (plane, scale) in scales[i * n_scales..][..n_scales].chunks_exact(unit).enumerate() {
+                tile_scales[(plane * TILE + row % TILE) * unit..][..unit].copy_from_slice(scale);
             }
             for (w, bytes) in quants[i * n_quants..][..n_quants].chunks_exact(word).enumerate() {
                 tile_quants[(w * TILE + row % TILE) * word..][..word].copy_from_slice(bytes);
@@ -199,17 +230,57 @@ impl Matrix {
         }
     }
 
+    /// The numbers of a tile's blocks, for training: 32 columns of 8 rows after another. `put` gets the
+    /// number of the run of 32 columns, and its floats `[8, 32]`.
+    pub fn unpack(
+        &self,
+        tile: usize,
+        blocks: std::ops::Range<usize>,
+        unpacking: &mut Unpacking,
+        mut put: impl FnMut(usize, &[f32]),
+    ) {
+        let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
+        let (word, len, bytes) = (self.word(), self.layout.block_len(), tile_bytes(self.layout));
+        let Unpacking { quants, scales, floats, run } = unpacking;
+        for (i, block) in blocks.enumerate() {
+            let packed = &self.tiles(tile)[block * bytes..][..bytes];
+            let (tile_scales, tile_quants) = packed.split_at(TILE * n_scales);
+            quants.resize(TILE * n_quants, 0);
+            scales.resize(TILE * n_scales, 0);
+            match word {
+                2 => transpose::<2>(tile_quants, quants),
+                _ => transpose::<4>(tile_quants, quants),
+            }
+            match self.unit() {
+                1 => transpose::<1>(tile_scales, scales),
+                _ => transpose::<2>(tile_scales, scales),
+            }
+            floats.clear();
+            self.layout.append(quants, scales, floats);
+            if len == BLOCK {
+                put(i, floats);
+                continue;
+            }
+            for part in 0..len / BLOCK {
+                run.clear();
+                let rows = floats.chunks_exact(len);
+                rows.for_each(|row| run.extend_from_slice(&row[part * BLOCK..][..BLOCK]));
+                put(i * (len / BLOCK) + part, run);
+            }
+        }
+    }
+
     /// A row's numbers.
     pub fn dequantise(&self, row: usize) -> Vec<f32> {
         let (n_quants, n_scales) = (self.layout.quants_bytes(), self.layout.scales_bytes());
-        let word = self.word();
+        let (word, unit) = (self.word(), self.unit());
         let (mut quants, mut scales) = (Vec::new(), Vec::new());
         for block in 0..self.n_blocks {
             let at = self.place(row, block);
             let tile = &bytemuck::cast_slice::<u128, u8>(&self.data)[at..][..tile_bytes(self.layout)];
             let (tile_scales, tile_quants) = tile.split_at(TILE * n_scales);
-            for plane in 0..n_scales / 2 {
-                scales.extend_from_slice(&tile_scales[(plane * TILE + row % TILE) * 2..][..2]);
+            for plane in 0..n_scales / unit {
+                scales.extend_from_slice(&tile_scales[(plane * TILE + row % TILE) * unit..][..unit]);
             }
             for w in 0..n_quants / word {
                 quants.extend_from_slice(&tile_quants[(w * TILE + row % TILE) * word..][..word]);
@@ -218,6 +289,27 @@ impl Matrix {
         let mut numbers = self.layout.dequantise(&quants, &scales);
         numbers.truncate(self.n_cols);
         numbers
+    }
+}
+
+/// What [`Matrix::unpack`] works with.
+#[derive(Debug, Default)]
+pub(super) struct Unpacking {
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+    floats: Vec<f32>,
+    run: Vec<f32>,
+}
+
+/// From words `[n, 8]` of a tile to `[8, n]`.
+fn transpose<const WORD: usize>(tile: &[u8], rows: &mut [u8]) {
+    let (tile, _) = tile.as_chunks::<WORD>();
+    let (rows, _) = rows.as_chunks_mut::<WORD>();
+    let n = tile.len() / TILE;
+    for (w, words) in tile.chunks_exact(TILE).enumerate() {
+        for (r, word) in words.iter().enumerate() {
+            rows[r * n + w] = *word;
+        }
     }
 }
 
@@ -265,6 +357,16 @@ mod tests {
             }
             let found: Vec<f32> = (0..n_rows).flat_map(|row| matrix.dequantise(row)).collect();
             assert_eq!(found, format.dequantise(&file), "{format:?}");
+            let mut unpacked = vec![0.0; 2 * TILE * n_cols];
+            for tile in 0..matrix.n_tiles() {
+                matrix.unpack(tile, 0..matrix.n_blocks, &mut Unpacking::default(), |run, floats| {
+                    for (row, floats) in floats.chunks_exact(BLOCK).enumerate() {
+                        let at = (tile * TILE + row) * n_cols + run * BLOCK;
+                        unpacked[at..at + BLOCK].copy_from_slice(floats);
+                    }
+                });
+            }
+            assert_eq!(unpacked[..found.len()], found, "{format:?}");
         }
     }
 

@@ -4,6 +4,7 @@ use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
 use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
+use crate::text::response::{Format, Parts, Separator};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
 use web_time::Instant;
 
@@ -28,6 +29,8 @@ pub(super) struct Answer {
     grammar: Option<Grammar>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// Where the template knows reasoning.
+    separator: Option<Separator>,
     started: Instant,
     first_token: Option<Instant>,
 }
@@ -46,11 +49,13 @@ pub(super) struct Beginning<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What the answer must be, after the request's `continue_ids`.
     pub grammar: Option<Grammar>,
+    /// How the answer marks its reasoning.
+    pub format: Option<Format>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar } = beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
@@ -59,10 +64,15 @@ impl Answer {
         let is_own = request.messages.is_some() && grammar.is_none();
         let mut detokenizer = if is_own { Detokenizer::new() } else { Detokenizer::continuing() };
         let mut stop = StopMatcher::new(request.stop, tokenizer);
+        // What a grammar allows is content.
+        let format = format.filter(|_| is_own);
+        let prompt = ids.get(..prompt_tokens).unwrap_or_default();
+        let mut separator = format.map(|format| Separator::after(format, tokenizer, prompt));
         for &id in &request.continue_ids {
             sampler.accept(id, spell);
             // The text of these tokens has been given out before.
-            stop.push(&detokenizer.push(tokenizer, id));
+            let (text, _) = stop.push(&text_of(id, tokenizer, &mut detokenizer, separator.as_ref()));
+            separated(separator.as_mut(), text);
         }
         Self {
             id,
@@ -78,6 +88,7 @@ impl Answer {
             grammar,
             detokenizer,
             stop,
+            separator,
             started: Instant::now(),
             first_token: None,
         }
@@ -201,7 +212,10 @@ impl Answer {
         context_full: bool,
         dispatches: usize,
     ) -> Progress {
-        let piece = if is_end { self.detokenizer.flush() } else { self.detokenizer.push(tokenizer, id) };
+        let piece = match is_end {
+            true => self.detokenizer.flush(),
+            false => text_of(id, tokenizer, &mut self.detokenizer, self.separator.as_ref()),
+        };
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {
             text.push_str(&self.stop.flush());
@@ -221,19 +235,25 @@ impl Answer {
             text.push_str(&self.stop.flush());
             return self.end(text, FinishReason::Length, context_full, dispatches);
         }
-        Progress::Token { id, text }
+        let Parts { content, reasoning } = separated(self.separator.as_mut(), text);
+        Progress::Token { id, text: content, reasoning }
     }
 
     fn end(
-        &self,
+        &mut self,
         text: String,
         finish_reason: FinishReason,
         context_full: bool,
         dispatches: usize,
     ) -> Progress {
         let first = self.first_token.unwrap_or(self.started);
+        let mut parts = separated(self.separator.as_mut(), text);
+        let held = self.separator.as_mut().map(Separator::flush).unwrap_or_default();
+        parts.content.push_str(&held.content);
+        parts.reasoning.push_str(&held.reasoning);
         Progress::End {
-            text,
+            text: parts.content,
+            reasoning: parts.reasoning,
             finish_reason,
             context_full,
             usage: Usage {
@@ -248,6 +268,26 @@ impl Answer {
                 dispatches_per_token: dispatches,
             },
         }
+    }
+}
+
+/// The text of a token; that of a control token, if it belongs to a marker.
+fn text_of(
+    id: u32,
+    tokenizer: &Tokenizer,
+    detokenizer: &mut Detokenizer,
+    separator: Option<&Separator>,
+) -> String {
+    match separator.and_then(|separator| separator.spelling(tokenizer, id)) {
+        Some(spelled) => detokenizer.flush() + &spelled,
+        None => detokenizer.push(tokenizer, id),
+    }
+}
+
+fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
+    match separator {
+        Some(separator) => separator.push(&text),
+        None => Parts { content: text, ..Parts::default() },
     }
 }
 

@@ -8,8 +8,8 @@
 use super::pool::Pool;
 use crate::graph::PAGE;
 
-/// What keys and values depend on besides the tokens before: the set of adapters.
-pub(super) type Adapters = u64;
+/// What keys and values depend on besides the tokens before: the set of adapters, if there is one.
+pub(super) type Set = Option<u32>;
 
 /// The pool and the tree.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Cache {
     /// Unused places have no page.
     nodes: Vec<Option<Node>>,
     /// The first pages, for each set of adapters.
-    roots: Vec<(Adapters, usize)>,
+    roots: Vec<(Set, usize)>,
 }
 
 #[derive(Debug)]
@@ -59,13 +59,13 @@ impl Cache {
     }
 
     /// The longest prefix of tokens that is computed. The caller is an owner of its full pages from now on.
-    pub fn find(&mut self, adapters: Adapters, ids: &[u32]) -> Prefix {
+    pub fn find(&mut self, set: Set, ids: &[u32]) -> Prefix {
         self.time += 1;
         let time = self.time;
         let mut prefix = Prefix::default();
         let mut parent = None;
         for ids in ids.chunks(PAGE as usize) {
-            let Some((found, n)) = self.best_child(adapters, parent, ids) else { break };
+            let Some((found, n)) = self.best_child(set, parent, ids) else { break };
             let Some(node) = self.node_mut(found) else { break };
             node.last_used = time;
             if n < PAGE as usize {
@@ -81,11 +81,11 @@ impl Cache {
 
     /// Adds a computed sequence, whose page i holds its tokens from `i * PAGE` on. A prefix that the tree has
     /// already keeps its pages.
-    pub fn insert(&mut self, adapters: Adapters, ids: &[u32], pages: &[u32]) {
+    pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32]) {
         self.time += 1;
         let mut parent = None;
         for (ids, &page) in ids.chunks(PAGE as usize).zip(pages) {
-            let best = self.best_child(adapters, parent, ids);
+            let best = self.best_child(set, parent, ids);
             let same = best.filter(|(child, n)| {
                 // Either has all the tokens that the other has.
                 *n == ids.len() || self.node(*child).is_some_and(|node| node.tokens.len() == *n)
@@ -98,7 +98,7 @@ impl Cache {
                 None => {
                     self.pool.share(&[page]);
                     let (tokens, children, last_used) = (ids.to_vec(), Vec::new(), self.time);
-                    self.add(adapters, Node { tokens, page, parent, children, last_used })
+                    self.add(set, Node { tokens, page, parent, children, last_used })
                 }
             };
             parent = Some(at);
@@ -139,9 +139,9 @@ impl Cache {
     }
 
     /// The child that begins with the most of these tokens, and how many; none if there are none.
-    fn best_child(&self, adapters: Adapters, parent: Option<usize>, ids: &[u32]) -> Option<(usize, usize)> {
+    fn best_child(&self, set: Set, parent: Option<usize>, ids: &[u32]) -> Option<(usize, usize)> {
         let roots =
-            self.roots.iter().filter(|root| parent.is_none() && root.0 == adapters).map(|root| root.1);
+            self.roots.iter().filter(|root| parent.is_none() && root.0 == set).map(|root| root.1);
         let children = parent.and_then(|parent| self.node(parent)).map_or(&[][..], |node| &node.children);
         let common = |child: usize| {
             let tokens = self.node(child).map_or(&[][..], |node| &node.tokens);
@@ -151,7 +151,7 @@ impl Cache {
         all.max_by_key(|(_, n)| *n).filter(|(_, n)| *n > 0)
     }
 
-    fn add(&mut self, adapters: Adapters, node: Node) -> usize {
+    fn add(&mut self, set: Set, node: Node) -> usize {
         let parent = node.parent;
         let at = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         if at == self.nodes.len() {
@@ -160,7 +160,7 @@ impl Cache {
         self.nodes[at] = Some(node);
         match parent.and_then(|parent| self.node_mut(parent)) {
             Some(parent) => parent.children.push(at),
-            None => self.roots.push((adapters, at)),
+            None => self.roots.push((set, at)),
         }
         at
     }
@@ -193,15 +193,15 @@ mod tests {
     use crate::graph::testing::Random;
 
     /// Takes pages for tokens, adds them to the tree and gives them up.
-    fn add(cache: &mut Cache, adapters: Adapters, ids: &[u32]) -> Vec<u32> {
+    fn add(cache: &mut Cache, set: Set, ids: &[u32]) -> Vec<u32> {
         let pages = cache.take(ids.len().div_ceil(PAGE as usize)).unwrap();
-        cache.insert(adapters, ids, &pages);
+        cache.insert(set, ids, &pages);
         cache.release(&pages);
         pages
     }
 
-    fn find(cache: &mut Cache, adapters: Adapters, ids: &[u32]) -> Prefix {
-        let prefix = cache.find(adapters, ids);
+    fn find(cache: &mut Cache, set: Set, ids: &[u32]) -> Prefix {
+        let prefix = cache.find(set, ids);
         cache.release(&prefix.full);
         prefix
     }
@@ -213,53 +213,53 @@ mod tests {
     #[test]
     fn what_is_common_is_found() {
         let mut cache = Cache::new(10);
-        let pages = add(&mut cache, 0, &text(70, 99));
+        let pages = add(&mut cache, None, &text(70, 99));
         let whole = Prefix { full: pages[..2].to_vec(), part: Some((pages[2], 6)) };
-        assert_eq!(find(&mut cache, 0, &text(90, 99)), whole);
-        assert_eq!(find(&mut cache, 0, &text(70, 99)), whole);
+        assert_eq!(find(&mut cache, None, &text(90, 99)), whole);
+        assert_eq!(find(&mut cache, None, &text(70, 99)), whole);
         let some = Prefix { full: vec![pages[0]], part: Some((pages[1], 18)) };
-        assert_eq!(find(&mut cache, 0, &text(90, 50)), some);
-        assert_eq!(find(&mut cache, 0, &text(50, 99)), some);
-        assert_eq!(find(&mut cache, 0, &text(64, 99)).full, pages[..2]);
-        assert_eq!(find(&mut cache, 0, &text(90, 0)), Prefix::default());
+        assert_eq!(find(&mut cache, None, &text(90, 50)), some);
+        assert_eq!(find(&mut cache, None, &text(50, 99)), some);
+        assert_eq!(find(&mut cache, None, &text(64, 99)).full, pages[..2]);
+        assert_eq!(find(&mut cache, None, &text(90, 0)), Prefix::default());
         // Other adapters have other keys and values.
-        assert_eq!(find(&mut cache, 7, &text(70, 99)), Prefix::default());
-        let others = add(&mut cache, 7, &text(40, 99));
-        assert_eq!(find(&mut cache, 7, &text(70, 99)).full, others[..1]);
+        assert_eq!(find(&mut cache, Some(7), &text(70, 99)), Prefix::default());
+        let others = add(&mut cache, Some(7), &text(40, 99));
+        assert_eq!(find(&mut cache, Some(7), &text(70, 99)).full, others[..1]);
         assert!(cache.has_all_pages());
     }
 
     #[test]
     fn branches_share_their_beginning() {
         let mut cache = Cache::new(10);
-        let pages = add(&mut cache, 0, &text(70, 99));
-        let branch = add(&mut cache, 0, &text(70, 40));
+        let pages = add(&mut cache, None, &text(70, 99));
+        let branch = add(&mut cache, None, &text(70, 40));
         // Its first page is not kept twice.
         assert_eq!(cache.pool.n_free(), 5);
-        let found = find(&mut cache, 0, &text(70, 40));
+        let found = find(&mut cache, None, &text(70, 40));
         assert_eq!(found, Prefix { full: vec![pages[0], branch[1]], part: Some((branch[2], 6)) });
         // A longer version of a page that is not full takes its place.
-        let longer = add(&mut cache, 0, &text(80, 99));
+        let longer = add(&mut cache, None, &text(80, 99));
         assert_eq!(cache.pool.n_free(), 5);
-        assert_eq!(find(&mut cache, 0, &text(90, 99)).part, Some((longer[2], 16)));
+        assert_eq!(find(&mut cache, None, &text(90, 99)).part, Some((longer[2], 16)));
         // A shorter one adds nothing.
-        add(&mut cache, 0, &text(75, 99));
-        assert_eq!(find(&mut cache, 0, &text(90, 99)).part, Some((longer[2], 16)));
+        add(&mut cache, None, &text(75, 99));
+        assert_eq!(find(&mut cache, None, &text(90, 99)).part, Some((longer[2], 16)));
         assert!(cache.has_all_pages());
     }
 
     #[test]
     fn the_leaves_that_were_used_longest_ago_go_first() {
         let mut cache = Cache::new(6);
-        let one = add(&mut cache, 0, &text(96, 99));
-        let two = add(&mut cache, 0, &text(96, 0));
-        find(&mut cache, 0, &text(96, 99));
+        let one = add(&mut cache, None, &text(96, 99));
+        let two = add(&mut cache, None, &text(96, 0));
+        find(&mut cache, None, &text(96, 99));
         let taken = cache.take(2).unwrap();
         assert_eq!(taken.len(), 2);
-        assert_eq!(find(&mut cache, 0, &text(96, 0)).full, two[..1]);
-        assert_eq!(find(&mut cache, 0, &text(96, 99)).full, one);
+        assert_eq!(find(&mut cache, None, &text(96, 0)).full, two[..1]);
+        assert_eq!(find(&mut cache, None, &text(96, 99)).full, one);
         // A page that a sequence uses is not taken, but the tree may forget it.
-        let held = cache.find(0, &text(32, 0)).full;
+        let held = cache.find(None, &text(32, 0)).full;
         cache.release(&taken);
         let most = cache.take(5).unwrap();
         assert!(!most.contains(&held[0]) && cache.take(1).is_none());
@@ -278,23 +278,23 @@ mod tests {
         for _ in 0..2000 {
             let mut below = |n: u64| (random.bits() >> 20) % n;
             let n = below(150) as usize + 1;
-            let (from, kind) = (below(3) as u32, below(2));
+            let (from, kind) = (below(3) as u32, below(2) as u32);
             let ids: Vec<u32> =
                 (0..n as u32).map(|i| if i >= 30 * from { i + 500 * from } else { i }).collect();
-            let prefix = cache.find(kind, &ids);
+            let prefix = cache.find(Some(kind), &ids);
             let whole = prefix.full.iter().zip(ids.chunks(PAGE as usize));
             for (page, ids) in whole.chain(
                 prefix.part.iter().map(|(page, n)| (page, &ids[prefix.full.len() * PAGE as usize..][..*n])),
             ) {
-                assert!(contents[*page as usize].starts_with(&[&[kind as u32], ids].concat()));
+                assert!(contents[*page as usize].starts_with(&[&[kind], ids].concat()));
             }
             let more = n.div_ceil(PAGE as usize) - prefix.full.len();
             let Some(taken) = cache.take(more) else { panic!("no pages") };
             let pages = [prefix.full.clone(), taken.clone()].concat();
             for (page, ids) in pages.iter().zip(ids.chunks(PAGE as usize)).skip(prefix.full.len()) {
-                contents[*page as usize] = [&[kind as u32], ids].concat();
+                contents[*page as usize] = [&[kind], ids].concat();
             }
-            cache.insert(kind, &ids, &pages);
+            cache.insert(Some(kind), &ids, &pages);
             cache.release(&pages);
             assert!(cache.has_all_pages());
         }

@@ -1,6 +1,7 @@
 //! What the engine asks of a device, and the devices that there are.
 
 use super::Error;
+use crate::adapter::Adapted;
 #[cfg(feature = "cpu")]
 use crate::cpu::{self, Cpu, CpuInfo};
 #[cfg(feature = "gpu")]
@@ -61,6 +62,14 @@ pub trait DeviceModel: Sink {
     /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
     /// before those that begin later.
     fn copy_page(&mut self, from: u32, to: u32);
+    /// The model's graph, without adapters.
+    fn graph(&self) -> &Graph;
+    /// Adds the model with low-rank paths, over the same weights and KV pool, under a number.
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error>;
+    /// Frees what [`Self::add`] added. Steps under way are not affected.
+    fn remove(&mut self, number: u32);
+    /// Chooses what steps run that begin from now on: what was added under a number, or the model as it is.
+    fn select(&mut self, number: Option<u32>);
     /// Begins a step. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
     /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
@@ -162,6 +171,24 @@ impl DeviceModel for GpuModel {
         self.executor.copy_page(from, to);
     }
 
+    fn graph(&self) -> &Graph {
+        self.executor.graph()
+    }
+
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error> {
+        let mut weights = self.weights.extend(&adapted.graph, &adapted.formats())?;
+        adapted.load(&mut weights);
+        Ok(self.executor.add(number, &adapted.graph, weights)?)
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.executor.remove(number);
+    }
+
+    fn select(&mut self, number: Option<u32>) {
+        self.executor.select(number);
+    }
+
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
         Ok(self.executor.submit(step)?)
     }
@@ -225,7 +252,8 @@ impl Device for Cpu {
         let KvFormat::F16 = kv_format;
         cpu::check_memory(graph, formats, capacity)?;
         let weights = cpu::Weights::allocate(graph, formats, self.int8())?;
-        Ok(CpuModel { executor: cpu::Executor::new(self, graph, &weights, capacity)?, weights })
+        let executor = cpu::Executor::new(self, graph, &weights, capacity)?;
+        Ok(CpuModel { executor, weights, int8: self.int8() })
     }
 
     async fn settle(&self) -> Result<(), Error> {
@@ -249,6 +277,7 @@ impl Device for Cpu {
 pub struct CpuModel {
     executor: cpu::Executor,
     weights: cpu::Weights,
+    int8: bool,
 }
 
 #[cfg(feature = "cpu")]
@@ -275,6 +304,24 @@ impl DeviceModel for CpuModel {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.executor.copy_page(from, to);
+    }
+
+    fn graph(&self) -> &Graph {
+        self.executor.graph()
+    }
+
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error> {
+        let mut weights = self.weights.extend(&adapted.graph, &adapted.formats(), self.int8)?;
+        adapted.load(&mut weights);
+        Ok(self.executor.add(number, &adapted.graph, weights)?)
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.executor.remove(number);
+    }
+
+    fn select(&mut self, number: Option<u32>) {
+        self.executor.select(number);
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {

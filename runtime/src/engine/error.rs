@@ -1,5 +1,6 @@
 //! The runtime's errors, by cause.
 
+use crate::adapter::AdapterError;
 #[cfg(feature = "cpu")]
 use crate::cpu::CpuError;
 use crate::gguf::GgufError;
@@ -29,6 +30,9 @@ pub enum Error {
     /// An answer cannot be constrained as asked.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
+    /// An adapter cannot be used.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The GPU failed.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
@@ -76,6 +80,7 @@ impl Error {
             Error::Load(LoadError::TensorType { .. }) => "unsupported_tensor_type",
             Error::Text(error) => error.code(),
             Error::Grammar(error) => error.code(),
+            Error::Adapter(error) => error.code(),
             #[cfg(feature = "gpu")]
             Error::Gpu(error) => match error {
                 GpuError::NoAdapter(_) => "no_webgpu",

@@ -1,6 +1,7 @@
 //! From a model's files to an [`Engine`]: headers first, then the graph and its buffers, then the data in
 //! pieces.
 
+use super::adapters::Adapters;
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
@@ -112,6 +113,38 @@ struct Prepared<D: Device> {
     loaders: VecDeque<FileLoader>,
 }
 
+/// A model that can run, as far as its headers say.
+pub(super) struct Checked {
+    pub tokenizer: Tokenizer,
+    pub template: Option<ChatTemplate>,
+    pub config: Config,
+    pub context_length: usize,
+    pub graph: Graph,
+    pub formats: Vec<Format>,
+}
+
+/// Checks a model's headers and builds its graph. Takes the vocabulary out of the metadata, so that it is not
+/// held twice.
+pub(super) fn check(headers: &mut [Header], options: &LoadOptions) -> Result<Checked, Error> {
+    check_split(headers)?;
+    let metadata = &mut headers[0].metadata;
+    if let Some(architecture) = metadata.str("general.architecture")? {
+        check_architecture(architecture)?;
+    }
+    let tokenizer = Tokenizer::from_metadata(metadata)?;
+    let template = match &options.template {
+        Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+        None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
+    };
+    let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
+    let context_length = context_length(options.context_length, &config)?;
+    config.positions = context_length;
+    let tensors = Tensors::of(headers)?;
+    let graph = build(&config, &tensors)?;
+    let formats = formats(&graph, &tensors)?;
+    Ok(Checked { tokenizer, template, config, context_length, graph, formats })
+}
+
 impl<D: Device> Loading<D> {
     /// Begins with a model's files, in order, of these sizes in bytes.
     pub fn new(sizes: &[u64], options: LoadOptions) -> Self {
@@ -136,24 +169,8 @@ impl<D: Device> Loading<D> {
     /// device.
     pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
         let mut headers = self.headers.finish()?;
-        check_split(&headers)?;
-        // The tokenizer takes the vocabulary out of the metadata, so that it is not held twice.
-        let metadata = &mut headers[0].metadata;
-        if let Some(architecture) = metadata.str("general.architecture")? {
-            check_architecture(architecture)?;
-        }
-        let tokenizer = Tokenizer::from_metadata(metadata)?;
-        let template = match &self.options.template {
-            Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
-            None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
-        };
-        let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
-        let context_length = context_length(self.options.context_length, &config)?;
-        config.positions = context_length;
-        let tensors = Tensors::of(&headers)?;
-        let graph = build(&config, &tensors)?;
-        let formats = formats(&graph, &tensors)?;
-
+        let Checked { tokenizer, template, config, context_length, graph, formats } =
+            check(&mut headers, &self.options)?;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
@@ -212,8 +229,10 @@ impl<D: Device> Loading<D> {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
+            format: prepared.template.as_ref().and_then(ChatTemplate::format),
             template: prepared.template,
             info: prepared.info,
+            adapters: Adapters::default(),
             scheduler,
             events: VecDeque::new(),
             n_requests: 0,

@@ -1,10 +1,12 @@
 //! Models that run: sequences that share the weights on a device and a KV pool, and the requests that they
 //! answer.
 
+mod adapters;
 mod answer;
 mod cache;
 mod device;
 mod error;
+mod inspection;
 mod loading;
 mod pace;
 mod pool;
@@ -23,16 +25,19 @@ mod tests;
 pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
 pub use error::Error;
+pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use request::{
-    Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat, SequenceId,
-    Started, Timings, Usage, Variables,
+    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat,
+    SequenceId, Started, Timings, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
 use crate::graph::Output;
 use crate::text::grammar::{Grammar, GrammarError, Grammars};
+use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer};
+use adapters::Adapters;
 use answer::{Answer, Beginning};
 use scheduler::{Scheduler, UnderWay};
 use serde::Serialize;
@@ -46,8 +51,11 @@ pub struct Engine<D: Device> {
     /// From the first constraint on.
     grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
+    /// How its answers mark their reasoning.
+    format: Option<Format>,
     info: ModelInfo,
     scheduler: Scheduler,
+    adapters: Adapters,
     /// Events of steps that are done, for the next calls of [`Self::advance`].
     events: VecDeque<Event>,
     /// Requests so far.
@@ -94,14 +102,17 @@ impl<D: Device> Engine<D> {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
         let grammar = self.grammar(&request)?;
+        let uses = self.uses(&request)?;
+        self.scheduler.check_free()?;
+        let set = self.set_of(&uses)?;
         self.n_requests += 1;
-        let (slot, cached) = self.scheduler.claim(0, &ids, self.n_requests, &mut self.model)?;
+        let (slot, cached) = self.scheduler.claim(set, &ids, self.n_requests, &mut self.model)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let tokenizer = &self.tokenizer;
+        let (tokenizer, format) = (&self.tokenizer, self.format);
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar },
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -213,6 +224,12 @@ impl<D: Device> Engine<D> {
         Ok(failed?)
     }
 
+    /// Whether an answer has not ended, or has events that [`Self::advance`] has not given out yet.
+    pub fn is_running(&self, id: SequenceId) -> bool {
+        self.events.iter().any(|event| event.sequence == id)
+            || self.scheduler.sequences.iter().filter_map(|s| s.answer.as_ref()).any(|answer| answer.id == id)
+    }
+
     /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.
     pub fn cancel(&mut self, id: SequenceId) {
         self.events.retain(|event| event.sequence != id);
@@ -228,11 +245,22 @@ impl<D: Device> Engine<D> {
     /// Log-probabilities of a token sequence, in chunks as in prefill or, with `one_by_one`, in single tokens
     /// as in decoding. All answers end. Computes all tokens again, also those in the KV pool.
     pub async fn score(&mut self, ids: &[u32], one_by_one: bool) -> Result<Score, Error> {
+        self.score_with(ids, one_by_one, &[]).await
+    }
+
+    /// The same with adapters.
+    pub async fn score_with(
+        &mut self,
+        ids: &[u32],
+        one_by_one: bool,
+        adapters: &[AdapterUse],
+    ) -> Result<Score, Error> {
         self.check_ids(ids)?;
         self.check_length(ids)?;
         self.cancel_all();
         self.scheduler.drain(&mut self.model).await?;
-        self.scheduler.clear_first();
+        let set = self.set_of(adapters)?;
+        self.scheduler.clear_first(set);
         let score = self.score_chunks(ids, one_by_one).await;
         self.scheduler.end_answers();
         score

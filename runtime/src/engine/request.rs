@@ -29,9 +29,27 @@ pub struct Request {
     pub response_format: ResponseFormat,
     /// Or what else it must match.
     pub grammar: Option<GrammarText>,
+    /// The adapters that are used, each with its strength.
+    pub adapters: Vec<AdapterUse>,
+    /// The model's name. After a colon, it may name an adapter to use, as `base:name`.
+    pub model: Option<String>,
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
+}
+
+/// An adapter in a request.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct AdapterUse {
+    /// The name that it was loaded under.
+    pub name: String,
+    /// Its strength: 1 as it was trained, 0 not at all.
+    #[serde(default = "full")]
+    pub scale: f32,
+}
+
+fn full() -> f32 {
+    1.0
 }
 
 /// Whether an answer must be JSON; as OpenAI's `response_format`.
@@ -66,6 +84,8 @@ pub enum GrammarText {
     Regex(String),
     /// A grammar in llguidance's dialect of Lark.
     Lark(String),
+    /// A grammar in llama.cpp's format GBNF.
+    Gbnf(String),
 }
 
 impl Request {
@@ -75,6 +95,7 @@ impl Request {
             (ResponseFormat::Text, None) => None,
             (ResponseFormat::Text, Some(GrammarText::Regex(regex))) => Some(Constraint::Regex(regex.clone())),
             (ResponseFormat::Text, Some(GrammarText::Lark(lark))) => Some(Constraint::Lark(lark.clone())),
+            (ResponseFormat::Text, Some(GrammarText::Gbnf(gbnf))) => Some(Constraint::Gbnf(gbnf.clone())),
             (ResponseFormat::JsonObject, None) => Some(Constraint::JsonObject),
             (ResponseFormat::JsonSchema { json_schema }, None) => {
                 Some(Constraint::JsonSchema(json_schema.schema.clone()))
@@ -86,16 +107,17 @@ impl Request {
         })
     }
 
-    /// Reads a request. Sampling settings are beside the other fields. An error names the field. Half a
-    /// surrogate pair, such as half an emoji, becomes U+FFFD.
+    /// Reads a request, as [`read_json`]. Sampling settings are beside the other fields.
     pub fn from_json(json: &str) -> Result<Self, Error> {
-        let json = well_formed(json);
-        Ok(Self { sampling: parse(&json)?, ..parse(&json)? })
+        Ok(Self { sampling: read_json(json)?, ..read_json(json)? })
     }
 }
 
-fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    let mut json = serde_json::Deserializer::from_str(json);
+/// Reads what is asked. An error names the field. Half a surrogate pair, such as half an emoji, becomes
+/// U+FFFD.
+pub fn read_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    let json = well_formed(json);
+    let mut json = serde_json::Deserializer::from_str(&json);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (field, problem) = (error.path(), error.inner());
         let place = if field.iter().len() == 0 { String::new() } else { format!("`{field}`: ") };
@@ -214,11 +236,17 @@ pub enum Progress {
         id: u32,
         /// Text that is certain now; empty while a character or a stop string may be incomplete.
         text: String,
+        /// Text of the model's reasoning that is certain now.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
     },
     /// The answer is complete.
     End {
         /// Text that was held back.
         text: String,
+        /// Reasoning that was held back.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reasoning: String,
         /// Why it ended.
         finish_reason: FinishReason,
         /// The context had no room for another token.

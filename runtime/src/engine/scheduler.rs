@@ -6,7 +6,7 @@
 //! slot.
 
 use super::answer::Answer;
-use super::cache::{Adapters, Cache};
+use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
 use super::sequence::Sequence;
@@ -54,6 +54,8 @@ pub(super) struct Share {
 /// The step that is being put together.
 #[derive(Debug, Default)]
 struct NextStep {
+    /// The adapters that all its sequences use. It stays for the step after.
+    set: Option<u32>,
     tokens: Vec<Token>,
     outputs: Vec<Output>,
     choices: Vec<Choice>,
@@ -87,26 +89,34 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence without an answer for a prompt. Gives its number, and how many of the prompt's tokens
-    /// it has: those that the prefix cache has.
+    /// An error if every sequence is answering.
+    pub fn check_free(&self) -> Result<(), Error> {
+        self.free().map(drop)
+    }
+
+    /// The number of a sequence without an answer.
+    fn free(&self) -> Result<usize, Error> {
+        self.sequences.iter().position(|sequence| sequence.answer.is_none()).ok_or_else(|| {
+            let n = self.sequences.len();
+            Error::InvalidRequest(format!("all {n} sequences are answering; wait for one to end"))
+        })
+    }
+
+    /// Takes a sequence without an answer for a prompt that is computed with this set of adapters. Gives its
+    /// number, and how many of the prompt's tokens it has: those that the prefix cache has.
     pub fn claim(
         &mut self,
-        adapters: Adapters,
+        set: Set,
         ids: &[u32],
         time: u64,
         model: &mut impl DeviceModel,
     ) -> Result<(usize, usize), Error> {
-        let is_free = |sequence: &Sequence| sequence.answer.is_none();
-        let Some(slot) = self.sequences.iter().position(is_free) else {
-            let n = self.sequences.len();
-            let message = format!("all {n} sequences are answering; wait for one to end");
-            return Err(Error::InvalidRequest(message));
-        };
+        let slot = self.free()?;
         // A score that was dropped may have left tokens.
         self.sequences[slot].end(&mut self.cache);
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];
-        let prefix = self.cache.find(adapters, ids);
+        let prefix = self.cache.find(set, ids);
         let (mut pages, mut n) = (prefix.full, 0);
         n += pages.len() * PAGE as usize;
         if let Some((from, n_tokens)) = prefix.part
@@ -119,7 +129,7 @@ impl Scheduler {
             pages.extend(page);
             n += n_tokens;
         }
-        self.sequences[slot] = Sequence::new(adapters, &ids[..n], pages, time);
+        self.sequences[slot] = Sequence::new(set, &ids[..n], pages, time);
         Ok((slot, n))
     }
 
@@ -141,23 +151,39 @@ impl Scheduler {
 
     /// Begins steps until as many are under way as the device wants, or until there is nothing to compute.
     pub fn begin_steps(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
-        while self.under_way.len() < model.depth() {
-            self.next.clear();
-            self.add_answers()?;
-            self.add_prompts()?;
-            if self.next.tokens.is_empty() {
-                return Ok(());
-            }
+        while self.under_way.len() < model.depth() && self.put_together()? {
             self.submit(model)?;
         }
         Ok(())
+    }
+
+    /// Puts a step together; false if there is nothing to compute. A step runs one set of adapters: the sets
+    /// of the running answers take turns.
+    fn put_together(&mut self) -> Result<bool, Error> {
+        let running = self.sequences.iter().filter(|sequence| sequence.answer.is_some());
+        let mut sets: Vec<Option<u32>> = running.map(|sequence| sequence.set).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let next = sets.partition_point(|set| *set <= self.next.set);
+        sets.rotate_left(next);
+        for set in sets {
+            self.next.clear();
+            self.next.set = set;
+            self.add_answers()?;
+            self.add_prompts()?;
+            if !self.next.tokens.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The last token of every answer that is past its prompt.
     fn add_answers(&mut self) -> Result<(), Error> {
         for slot in 0..self.sequences.len() {
             let sequence = &self.sequences[slot];
-            let (n, answer) = (sequence.len(), sequence.answer.as_ref());
+            let answer = sequence.answer.as_ref().filter(|_| sequence.set == self.next.set);
+            let n = sequence.len();
             if let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) {
                 let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
                 self.add_rows(slot, &[id])?;
@@ -174,7 +200,10 @@ impl Scheduler {
         // The oldest request first.
         slots.sort_by_key(|slot| self.sequences[*slot].last_used);
         for slot in slots {
-            let Some(answer) = &mut self.sequences[slot].answer else { continue };
+            let sequence = &mut self.sequences[slot];
+            let Some(answer) = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set) else {
+                continue;
+            };
             let n = answer.unfed().min(room);
             if n == 0 {
                 continue;
@@ -241,6 +270,7 @@ impl Scheduler {
             }
         }
         let begun = Instant::now();
+        model.select(next.set);
         model.submit(&Step {
             tokens: &next.tokens,
             outputs: &next.outputs,
@@ -253,9 +283,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Empties the first sequence, which scores are computed on.
-    pub fn clear_first(&mut self) {
+    /// Empties the first sequence, on which scores are computed with this set of adapters.
+    pub fn clear_first(&mut self, set: Set) {
         self.sequences[0].end(&mut self.cache);
+        self.sequences[0].set = set;
     }
 
     /// Begins a step that appends tokens to the first sequence.
@@ -266,6 +297,7 @@ impl Scheduler {
         outputs: impl Iterator<Item = Output>,
     ) -> Result<(), Error> {
         self.next.clear();
+        self.next.set = self.sequences[0].set;
         self.add_rows(0, ids)?;
         self.next.outputs.extend(outputs);
         self.submit(model)

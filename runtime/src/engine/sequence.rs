@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::answer::Answer;
-use super::cache::{Adapters, Cache};
+use super::cache::Cache;
 use crate::graph::PAGE;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
@@ -14,7 +14,8 @@ pub(super) struct Sequence {
     pages: Vec<u32>,
     /// Tokens that are known, and whose keys and values are in the pool.
     computed: usize,
-    adapters: Adapters,
+    /// The set of adapters that its keys and values are computed with; none: the model as it is.
+    pub set: Option<u32>,
     /// The running answer.
     pub answer: Option<Answer>,
     /// When it was taken for an answer; a later time is a larger number.
@@ -23,9 +24,9 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// A sequence without an answer, of computed tokens in pages of its own or shared ones.
-    pub fn new(adapters: Adapters, ids: &[u32], pages: Vec<u32>, time: u64) -> Self {
+    pub fn new(set: Option<u32>, ids: &[u32], pages: Vec<u32>, time: u64) -> Self {
         let (ids, computed) = (ids.to_vec(), ids.len());
-        Self { ids, pages, computed, adapters, answer: None, last_used: time }
+        Self { ids, pages, computed, set, answer: None, last_used: time }
     }
 
     /// Tokens whose steps have begun.
@@ -61,15 +62,15 @@ impl Sequence {
             *place = id;
         }
         if before / page < n / page {
-            cache.insert(self.adapters, &self.ids[..n - n % page], &self.pages);
+            cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
         }
     }
 
     /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way
     /// compute is forgotten.
     pub fn end(&mut self, cache: &mut Cache) {
-        let Self { ids, pages, computed, adapters, .. } = std::mem::take(self);
-        cache.insert(adapters, &ids[..computed], &pages);
+        let Self { ids, pages, computed, set, .. } = std::mem::take(self);
+        cache.insert(set, &ids[..computed], &pages);
         cache.release(&pages);
     }
 }
@@ -107,16 +108,16 @@ mod tests {
         let mut a = Sequence::default();
         a.extend(&ids, &mut cache).unwrap();
         a.set_computed(31, None, &mut cache);
-        assert_eq!(cache.find(0, &ids), Default::default());
+        assert_eq!(cache.find(None, &ids), Default::default());
         // A full page is shared while the sequence goes on.
         a.set_computed(33, Some(1000), &mut cache);
-        let first = cache.find(0, &ids);
+        let first = cache.find(None, &ids);
         assert_eq!((&first.full[..], first.part), (&a.pages()[..1], None));
         cache.release(&first.full);
         // Its next token has become known.
         let second = a.pages()[1];
         a.end(&mut cache);
-        let found = cache.find(0, &ids);
+        let found = cache.find(None, &ids);
         assert_eq!(found.part, Some((second, 1)));
         cache.release(&found.full);
         assert!(cache.has_all_pages());

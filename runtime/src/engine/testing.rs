@@ -2,6 +2,7 @@
 //! order.
 
 use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
+use crate::adapter::Adapted;
 use crate::graph::interpreter::Interpreter;
 use crate::graph::{Capacity, Choice, Chosen, Graph, KvFormat, Output, Source, Step, Token, WeightId};
 use crate::load::Sink;
@@ -9,7 +10,7 @@ use crate::model::testing::TestModel;
 use crate::quant::Format;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub fails_to_end: Cell<bool>,
     /// Steps so far.
     pub steps: RefCell<Vec<(Vec<Token>, Vec<Output>)>>,
+    /// What each of them ran.
+    pub selected: RefCell<Vec<Option<u32>>>,
 }
 
 /// What the device is.
@@ -78,6 +81,8 @@ impl Device for TestDevice {
             capacity,
             weights,
             interpreter: None,
+            adapted: HashMap::new(),
+            selected: None,
             slots: vec![Slot::default(); capacity.sequences as usize],
             results: VecDeque::new(),
             chosen: Vec::new(),
@@ -116,6 +121,9 @@ pub struct TestModelOnDevice {
     weights: Vec<Vec<f32>>,
     /// From the first step on.
     interpreter: Option<Interpreter<'static>>,
+    /// The model with low-rank paths, by number: graphs, and all their weights.
+    adapted: HashMap<u32, (&'static Graph, Vec<Vec<f32>>)>,
+    selected: Option<u32>,
     slots: Vec<Slot>,
     /// Of each step under way, what it says of its outputs, and their logits.
     results: VecDeque<(Vec<Chosen>, Vec<Vec<f32>>)>,
@@ -161,6 +169,24 @@ impl DeviceModel for TestModelOnDevice {
         }
     }
 
+    fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn add(&mut self, number: u32, adapted: &Adapted) -> Result<(), Error> {
+        let weights = self.weights.iter().chain(&adapted.numbers).cloned().collect();
+        self.adapted.insert(number, (Box::leak(Box::new(adapted.graph.clone())), weights));
+        Ok(())
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.adapted.remove(&number).expect("nothing of this number was added");
+    }
+
+    fn select(&mut self, number: Option<u32>) {
+        self.selected = number;
+    }
+
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
         if self.settings.fails_to_begin.take() {
             return Err(broken());
@@ -176,6 +202,12 @@ impl DeviceModel for TestModelOnDevice {
         let (graph, weights, capacity) = (self.graph, &self.weights, self.capacity);
         let interpreter =
             self.interpreter.get_or_insert_with(|| Interpreter::new(graph, weights.clone(), capacity));
+        self.settings.selected.borrow_mut().push(self.selected);
+        let (graph, weights) = match self.selected {
+            Some(number) => self.adapted[&number].clone(),
+            None => (graph, weights.clone()),
+        };
+        interpreter.change(graph, weights);
         let mut chosen = interpreter.step(&Step { tokens: &tokens, ..*step });
         let logits = interpreter.values[graph.logits.unwrap().0].clone();
         let rows = logits.chunks_exact(graph.n_vocab());

@@ -1,7 +1,7 @@
 //! Which groups of ops the projection kernels can run, and with which tail.
 
 use super::weights::Weights;
-use crate::graph::fuse::{Fuses, Part, Product, Products};
+use crate::graph::fuse::{ExpertGroup, Fuses, Part, Product, Products};
 use crate::graph::{CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
 use crate::quant::{BLOCK, Format};
 
@@ -193,9 +193,9 @@ impl Accepts<'_> {
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
             let weight = graph.weight(*id);
-            // A word of two scales must not be split between two matrices.
-            let is_even = (weight.n_rows * row_blocks).is_multiple_of(2);
-            self.formats[id.0] == format && weight.n_cols == first.n_cols && is_even
+            // A word of scales must not be split between two matrices.
+            let is_whole = (weight.n_rows * row_blocks * format.scales_bytes()).is_multiple_of(4);
+            self.formats[id.0] == format && weight.n_cols == first.n_cols && is_whole
         });
         is_alike && format.planes((n_rows * row_blocks) as u64).total() <= self.max_binding
     }
@@ -204,6 +204,18 @@ impl Accepts<'_> {
 impl Fuses for Accepts<'_> {
     fn adds_norms(&self) -> bool {
         true
+    }
+
+    /// A gate and its partner must be in one buffer, with biases of both or of none.
+    fn takes_experts(&self, graph: &Graph, group: &ExpertGroup) -> bool {
+        let Some((gate, gate_bias, _)) = group.gate else { return true };
+        let (ids, biases) = ([gate, group.experts.weight], [gate_bias, group.experts.bias]);
+        let biases: Vec<WeightId> = biases.into_iter().flatten().collect();
+        biases.len() != 1
+            && match self.weights {
+                None => self.can_stack(graph, &ids),
+                Some(weights) => weights.are_stacked(&ids) && weights.are_vectors_stacked(&biases),
+            }
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {

@@ -4,10 +4,10 @@ use super::Gpu;
 use super::accepts::FEW_ROWS;
 use crate::graph::fuse::Group;
 use crate::graph::uses::place;
-use crate::graph::{Capacity, Choice, Graph, Output, Token};
+use crate::graph::{Capacity, Choice, Graph, Output, Token, Value};
 
 /// A step's buffers, with the names that kernels use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StepBuffers {
     pub step: wgpu::Buffer,
     pub tokens: wgpu::Buffer,
@@ -28,7 +28,9 @@ pub(super) struct Buffers {
     /// The KV pool of each layer: per cell, its keys, then its values.
     pub kv: Vec<wgpu::Buffer>,
     pub step: StepBuffers,
-    /// Every buffer, listed once.
+    /// The buffers of values, with their shapes.
+    places: Vec<(Value, wgpu::Buffer)>,
+    /// Every buffer that is not another plan's, listed once.
     all: Vec<wgpu::Buffer>,
 }
 
@@ -61,13 +63,39 @@ impl Buffers {
         let kv = graph.caches.iter().map(|cache| make("kv", 2 * cache.width() as u64 * cells, kv_usage));
         let kv = kv.collect();
         let places = place(graph, lists, keep_values);
-        let of_shape = |shape: &crate::graph::Value| {
-            let bytes = 4 * shape.width as u64 * u64::from(capacity.rows(shape.domain));
-            make("value", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC)
+        let of_shape = |shape: &Value| {
+            (*shape, make("value", value_bytes(*shape, capacity), STORAGE | wgpu::BufferUsages::COPY_SRC))
         };
-        let shapes: Vec<wgpu::Buffer> = places.shapes.iter().map(of_shape).collect();
-        let values = places.of.iter().map(|place| place.map(|place| shapes[place].clone())).collect();
-        Self { values, kv, step, all }
+        let shapes: Vec<(Value, wgpu::Buffer)> = places.shapes.iter().map(of_shape).collect();
+        let values = places.of.iter().map(|place| place.map(|place| shapes[place].1.clone())).collect();
+        Self { values, kv, step, places: shapes, all }
+    }
+
+    /// The buffers of another plan of the same model, which shares what it can with this one. Steps of only
+    /// one of them run at a time. The logits are in the same buffer.
+    pub fn share(&self, gpu: &Gpu, graph: &Graph, lists: &[&[Group]], capacity: Capacity) -> Self {
+        let places = place(graph, lists, false);
+        let logits = graph.logits.and_then(|id| Some((places.of[id.0]?, self.values[id.0].clone()?)));
+        let is_logits = |buffer: &wgpu::Buffer| logits.as_ref().is_some_and(|(_, of)| of == buffer);
+        let mut free: Vec<(Value, wgpu::Buffer)> =
+            self.places.iter().filter(|(_, buffer)| !is_logits(buffer)).cloned().collect();
+        let mut all = Vec::new();
+        let mut shapes = Vec::new();
+        for (i, shape) in places.shapes.iter().enumerate() {
+            let known = free.iter().position(|(of, _)| of == shape);
+            shapes.push(match (&logits, known) {
+                (Some((place, buffer)), _) if *place == i => (*shape, buffer.clone()),
+                (_, Some(known)) => free.swap_remove(known),
+                (_, None) => {
+                    let bytes = value_bytes(*shape, capacity);
+                    let buffer = gpu.buffer("value", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC);
+                    all.push(buffer.clone());
+                    (*shape, buffer)
+                }
+            });
+        }
+        let values = places.of.iter().map(|place| place.map(|place| shapes[place].1.clone())).collect();
+        Self { values, kv: self.kv.clone(), step: self.step.clone(), places: shapes, all }
     }
 
     /// Adds a storage buffer for intermediate results of kernels.
@@ -85,13 +113,18 @@ impl Buffers {
         buffer
     }
 
-    /// Bytes of all buffers.
+    /// Bytes of all buffers that are not another plan's.
     pub fn bytes(&self) -> u64 {
         self.all.iter().map(wgpu::Buffer::size).sum()
     }
 
-    /// Frees all buffers at once. In browsers, a dropped buffer waits for the garbage collector.
+    /// Frees at once all buffers that are not another plan's. In browsers, a dropped buffer waits for the
+    /// garbage collector.
     pub fn destroy(&self) {
         self.all.iter().for_each(wgpu::Buffer::destroy);
     }
+}
+
+fn value_bytes(shape: Value, capacity: Capacity) -> u64 {
+    4 * shape.width as u64 * u64::from(capacity.rows(shape.domain))
 }

@@ -3,12 +3,14 @@
 
 use super::device::Mapping;
 use super::kernels::Pipeline;
-use super::lower::{Dispatch, Extent, List, MANY, Plan, When, lower, n_splits};
+use super::lower::{
+    AdaptedPlan, Dispatch, Extent, List, MANY, Plan, When, lower, lower_adapted, most_tiles, n_splits,
+};
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
 use bytemuck::Zeroable;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// The most steps in flight at once.
 pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
@@ -19,6 +21,10 @@ pub struct Executor {
     gpu: Gpu,
     graph: Graph,
     pub(super) plan: Plan,
+    /// The same model with low-rank paths, by number.
+    adapted: HashMap<u32, (AdaptedPlan, Weights)>,
+    /// Which of them runs; none: the model as it is.
+    selected: Option<u32>,
     capacity: Capacity,
     /// Buffers from which the host reads results, one per step in flight.
     staging: Vec<wgpu::Buffer>,
@@ -66,6 +72,8 @@ impl Executor {
             gpu: gpu.clone(),
             graph: graph.clone(),
             plan,
+            adapted: HashMap::new(),
+            selected: None,
             capacity,
             staging: (0..MAX_IN_FLIGHT).map(|_| gpu.buffer("staging", size, usage)).collect(),
             free: (0..MAX_IN_FLIGHT).collect(),
@@ -76,6 +84,32 @@ impl Executor {
             read: Vec::new(),
             logits: Vec::new(),
         })
+    }
+
+    /// Adds the model with low-rank paths, over the same KV pool, under a number. `weights` are those of its
+    /// graph.
+    pub fn add(&mut self, number: u32, graph: &Graph, weights: Weights) -> Result<(), GpuError> {
+        let plan = lower_adapted(&self.gpu, graph, &weights, self.capacity, &self.plan)?;
+        self.adapted.insert(number, (plan, weights));
+        Ok(())
+    }
+
+    /// Frees what [`Self::add`] added. Steps in flight keep their buffers until they are done.
+    pub fn remove(&mut self, number: u32) {
+        if let Some((plan, _)) = self.adapted.remove(&number) {
+            plan.buffers.destroy();
+        }
+        self.selected = self.selected.filter(|selected| *selected != number);
+    }
+
+    /// Chooses what the next steps run: what was added under a number, or the model as it is.
+    pub fn select(&mut self, number: Option<u32>) {
+        self.selected = number.filter(|number| self.adapted.contains_key(number));
+    }
+
+    /// The graph as it was before paths were added.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The limits of a step.
@@ -93,9 +127,11 @@ impl Executor {
         self.plan.buffers.kv.iter().map(wgpu::Buffer::size).sum()
     }
 
-    /// Bytes of all buffers, including the KV pool but not the weights.
+    /// Bytes of all buffers, including the KV pool and low-rank paths, but not the model's weights.
     pub fn bytes(&self) -> u64 {
-        self.plan.buffers.bytes() + self.staging.iter().map(wgpu::Buffer::size).sum::<u64>()
+        let adapted = self.adapted.values().map(|(plan, weights)| plan.buffers.bytes() + weights.bytes());
+        let staging = self.staging.iter().map(wgpu::Buffer::size);
+        self.plan.buffers.bytes() + adapted.chain(staging).sum::<u64>()
     }
 
     /// How many steps should be in flight.
@@ -282,7 +318,12 @@ impl Executor {
 
     /// The list for steps of `n_tokens` rows.
     pub(super) fn list(&self, n_tokens: usize) -> &List {
-        if n_tokens < MANY as usize { &self.plan.few } else { &self.plan.many }
+        let adapted = self.selected.and_then(|number| self.adapted.get(&number));
+        let (few, many) = match adapted {
+            Some((plan, _)) => (&plan.few, &plan.many),
+            None => (&self.plan.few, &self.plan.many),
+        };
+        if n_tokens < MANY as usize { few } else { many }
     }
 
     /// The launches of a step: the index of the dispatch, the dispatch, its pipeline and its grid. Dispatches
@@ -311,6 +352,8 @@ impl Executor {
         let extent = move |extent: Extent| match extent {
             Extent::Fixed(n) => n,
             Extent::Rows(domain, at_a_time) => count(domain).div_ceil(at_a_time),
+            Extent::Pairs(domain, per_row) => count(domain) * per_row,
+            Extent::Tiles(domain, per_row, experts) => most_tiles(count(domain) * per_row, experts),
             Extent::Splits => n_splits,
         };
         let dispatches = &self.list(step.tokens.len()).dispatches;
@@ -380,6 +423,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.plan.buffers.destroy();
+        self.adapted.values().for_each(|(plan, _)| plan.buffers.destroy());
         self.staging.iter().chain(&self.page).for_each(wgpu::Buffer::destroy);
     }
 }

@@ -1,20 +1,26 @@
 //! Lowers groups of ops to dispatches: chooses kernels, constants, buffers and grids.
 
+mod adapted;
 mod attend;
 mod choose;
+mod experts;
 mod project;
+pub(super) use experts::most_tiles;
+use project::gate_constants;
+
+pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
 use super::accepts::{Accepts, FEW_ROWS};
 use super::buffers::Buffers;
 use super::kernels::{Constants, Pipeline};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
-use crate::graph::fuse::{Group, NormAdd, Work, fuse, unfused};
+use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Work, fuse, unfused};
 use crate::graph::{
     Activation, Attention, BINS, CacheId, Capacity, Domain, Gate, Graph, Half, Index, Norm, NormKind, Op,
     PAGE, Rope, Unary, Value, ValueId, WeightId,
 };
-use crate::quant::{BLOCK, PLANE_ALIGN};
+use crate::quant::{self, BLOCK, PLANE_ALIGN};
 use nomoat_shaders::{Elementwise, Kernel, Layout, Numbers};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,6 +55,11 @@ pub(super) enum Extent {
     Fixed(u32),
     /// One workgroup per this many rows of the domain.
     Rows(Domain, u32),
+    /// So many workgroups per row of the domain.
+    Pairs(Domain, u32),
+    /// One workgroup per tile of pairs of rows and experts, as many as there can be: so many pairs per row of
+    /// the domain, and so many experts.
+    Tiles(Domain, u32, u32),
     /// The number of workgroups that share a head's context.
     Splits,
 }
@@ -143,6 +154,8 @@ pub(super) struct Plan {
     pub choice: Vec<Dispatch>,
     pub slots: Option<SlotBuffers>,
     pub buffers: Buffers,
+    scratch: HashMap<Scratch, wgpu::Buffer>,
+    shapes: HashMap<[u32; 8], wgpu::Buffer>,
 }
 
 /// Makes the plan. With `keep_values`, every value has its own buffer, so that it can be read afterwards.
@@ -167,6 +180,7 @@ pub(super) fn lower(
         scratch: HashMap::new(),
         held: HashMap::new(),
         shapes: HashMap::new(),
+        grids: HashMap::new(),
         dispatches: Vec::new(),
     };
     let few = lowering.list(few)?;
@@ -182,7 +196,8 @@ pub(super) fn lower(
             choice = lowering.take_dispatches();
         }
     }
-    Ok(Plan { few, many, likeliest, choice, slots, buffers: lowering.buffers })
+    let Lowering { buffers, scratch, shapes, .. } = lowering;
+    Ok(Plan { few, many, likeliest, choice, slots, buffers, scratch, shapes })
 }
 
 /// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
@@ -197,8 +212,10 @@ fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
 enum Scratch {
     /// Quantised activations of this shape.
     Int8(Value),
-    /// Rows filled up with zeros to whole blocks, for values of this shape.
-    Padded(Value),
+    /// Rows of so many runs, each filled up with zeros to whole blocks, for values of this shape.
+    Padded(Value, usize),
+    /// Pairs of rows and experts, sorted by expert, for routes of this shape and this number of experts.
+    Sorted(Value, usize),
     /// Cosines and sines, for these turns, factors, `n_rot` and the bits of this magnitude.
     RopeTable(WeightId, WeightId, usize, u32),
     /// Queries, keys and values of this width, as they come from the projection.
@@ -207,6 +224,8 @@ enum Scratch {
     NoTable,
     /// Partial results of attention, for these numbers of heads and of dimensions of values.
     Partial(usize, usize),
+    /// What experts give before it is added up, for rows of this width.
+    Summands(usize),
     /// The likeliest token of each part of the logits, for this number of parts.
     Parts(usize),
 }
@@ -225,6 +244,7 @@ struct Lowering<'a> {
     scratch: HashMap<Scratch, wgpu::Buffer>,
     held: HashMap<Scratch, Held>,
     shapes: HashMap<[u32; 8], wgpu::Buffer>,
+    grids: HashMap<quant::Layout, wgpu::Buffer>,
     dispatches: Vec<Dispatch>,
 }
 
@@ -235,6 +255,7 @@ impl Lowering<'_> {
             match &group.work {
                 Work::Op(op) => self.op(op)?,
                 Work::Products(products) => self.products(products)?,
+                Work::Experts(group) => self.expert_group(*group)?,
                 Work::NormAdd(NormAdd { x, norm, residual, out }) => {
                     self.norm(*x, *norm, Some(*residual), *out)?;
                 }
@@ -273,6 +294,9 @@ impl Lowering<'_> {
             Op::Attention { cache: None, .. } => {
                 Err(GpuError::Unsupported("attention without a KV cache".into()))
             }
+            Op::Route { logits, routing, out } => self.route(logits, routing, out),
+            Op::Experts { experts, out } => self.expert_group(ExpertGroup::of(experts, out)),
+            Op::ExpertSum { x, route, out } => self.sum_of_value(x, route, out),
             Op::SelectRows { x, out } => {
                 let width = self.graph.value(x).width;
                 let numbers = Numbers::of(width);
@@ -366,7 +390,7 @@ impl Lowering<'_> {
                 ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
             ];
             let mut resources = vec![whole("y", self.value(out)?)];
-            resources.extend(planes(piece));
+            resources.extend(self.planes(weight, piece));
             let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
             self.push(Kernel::Embed(layout, numbers), &constants, &resources, Domain::Tokens, grid)?;
         }
@@ -444,14 +468,6 @@ impl Lowering<'_> {
     }
 }
 
-fn planes(piece: &Piece) -> [Resource; 2] {
-    let planes = piece.planes;
-    [
-        ("quants", piece.buffer.clone(), 0, Some(planes.quants)),
-        ("scales", piece.buffer.clone(), planes.scales_offset, Some(planes.scales)),
-    ]
-}
-
 fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
 }
@@ -473,12 +489,6 @@ fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
         Some(Unary::Clamp(limit)) => (9, limit),
     };
     [("FUNCTION", f64::from(number)), ("PARAMETER", f64::from(parameter))]
-}
-
-/// The constants of a gate, see `common/gate.wgsl`.
-fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
-    let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
-    unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
 }
 
 /// A grid with one thread per item, 64 threads per workgroup, and one row of workgroups per step row.

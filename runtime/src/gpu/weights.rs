@@ -7,13 +7,13 @@
 
 use super::accepts::{Accepts, tail};
 use super::{Gpu, GpuError};
-use crate::graph::fuse::stacks;
-use crate::graph::{Graph, Source, Weight, WeightId};
+use crate::graph::fuse::{ExpertGroup, Work, fuse, stacks};
+use crate::graph::{Experts, Graph, Op, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{Format, Planes};
 
 /// Rows `first_row .. first_row + n_rows` of a matrix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub buffer: wgpu::Buffer,
     pub first_row: usize,
@@ -33,16 +33,18 @@ pub(super) struct Vector {
     pub len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stored {
     Matrix { format: Format, pieces: Vec<Piece> },
     Vector(Option<Vector>),
 }
 
-/// All weights of a graph.
+/// All weights of a graph. Graphs can share weights.
 #[derive(Debug)]
 pub struct Weights {
     gpu: Gpu,
+    /// How many of the first are another's, who frees them.
+    borrowed: usize,
     pub(super) formats: Vec<Format>,
     stored: Vec<Stored>,
     /// Blocks per row of each matrix.
@@ -58,12 +60,36 @@ impl Weights {
     pub fn allocate(gpu: &Gpu, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
         let mut weights = Self {
             gpu: gpu.clone(),
-            formats: formats.to_vec(),
+            borrowed: 0,
+            formats: Vec::new(),
             stored: Vec::new(),
             row_blocks: Vec::new(),
             bytes: 0,
         };
-        for (weight, &format) in graph.weights.iter().zip(formats) {
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// The weights of a graph that begins with the same weights, which are shared. The others have these
+    /// formats and are allocated.
+    pub fn extend(&self, graph: &Graph, formats: &[Format]) -> Result<Self, GpuError> {
+        let mut weights = Self {
+            gpu: self.gpu.clone(),
+            borrowed: self.stored.len(),
+            formats: self.formats.clone(),
+            stored: self.stored.clone(),
+            row_blocks: self.row_blocks.clone(),
+            bytes: 0,
+        };
+        weights.add(graph, formats)?;
+        Ok(weights)
+    }
+
+    /// Allocates those of a graph's weights that are not there yet.
+    fn add(&mut self, graph: &Graph, formats: &[Format]) -> Result<(), GpuError> {
+        let weights = self;
+        weights.formats.extend_from_slice(formats);
+        for (weight, &format) in graph.weights.iter().skip(weights.borrowed).zip(formats) {
             weights.row_blocks.push(format.row_blocks(weight.n_cols));
             // Buffers are allocated below.
             weights.stored.push(match weight.is_vector {
@@ -71,21 +97,37 @@ impl Weights {
                 false => Stored::Matrix { format, pieces: Vec::new() },
             });
         }
-        let accepts = Accepts { formats, max_binding: gpu.info().max_binding_size, weights: None };
+        let max_binding = weights.gpu.info().max_binding_size;
+        let accepts = Accepts { formats: &weights.formats.clone(), max_binding, weights: None };
         for products in stacks(graph, &accepts) {
             let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
             let biases = tail(graph, &products).map_or(Vec::new(), |(_, biases)| biases);
             weights.stack_matrices(graph, &ids);
             weights.stack_vectors(graph, &biases);
         }
+        for group in fuse(graph, &accepts) {
+            if let Work::Experts(ExpertGroup { gate: Some((gate, gate_bias, _)), experts, .. }) = group.work {
+                let biases: Vec<WeightId> = gate_bias.into_iter().chain(experts.bias).collect();
+                weights.stack_matrices(graph, &[gate, experts.weight]);
+                weights.stack_vectors(graph, &biases);
+            }
+        }
+        let mut of_experts = vec![None; graph.weights.len()];
+        for op in &graph.ops {
+            if let Op::Experts { experts: Experts { weight, n_experts, .. }, .. } = op {
+                of_experts[weight.0] = Some(graph.weight(*weight).n_rows / n_experts);
+            }
+        }
         for (i, weight) in graph.weights.iter().enumerate() {
             match &weights.stored[i] {
                 Stored::Vector(None) => weights.stack_vectors(graph, &[WeightId(i)]),
-                Stored::Matrix { pieces, .. } if pieces.is_empty() => weights.cut_matrix(weight, i)?,
+                Stored::Matrix { pieces, .. } if pieces.is_empty() => {
+                    weights.cut_matrix(weight, i, of_experts[i])?
+                }
                 _ => {}
             }
         }
-        Ok(weights)
+        Ok(())
     }
 
     fn buffer(&mut self, label: &str, size: u64) -> wgpu::Buffer {
@@ -134,13 +176,19 @@ impl Weights {
         }
     }
 
-    fn cut_matrix(&mut self, weight: &Weight, i: usize) -> Result<(), GpuError> {
+    /// Cuts a matrix into pieces; one of experts, each of so many rows, between them.
+    fn cut_matrix(&mut self, weight: &Weight, i: usize, of_expert: Option<usize>) -> Result<(), GpuError> {
         let Stored::Matrix { format, .. } = self.stored[i] else { return Ok(()) };
         let limit = self.gpu.info().max_binding_size;
-        let label = weight.source.name();
-        let runs = piece_rows(format, weight.n_rows, self.row_blocks[i], limit).ok_or_else(|| {
-            GpuError::OutOfMemory(format!("four rows of {label} are larger than a binding of {limit} bytes"))
-        })?;
+        let (label, row_blocks) = (weight.source.name(), self.row_blocks[i]);
+        // Scales share a word, which must not be split.
+        let is_whole = |n: &usize| (n * row_blocks * format.scales_bytes()).is_multiple_of(4);
+        let expert = of_expert.map(|n| [n, 2 * n].into_iter().find(is_whole).unwrap_or(4 * n));
+        let runs =
+            piece_rows(format, weight.n_rows, row_blocks, expert.unwrap_or(4), limit).ok_or_else(|| {
+                let what = if expert.is_some() { "an expert" } else { "four rows" };
+                GpuError::OutOfMemory(format!("{what} of {label} is larger than a binding of {limit} bytes"))
+            })?;
         let mut pieces = Vec::new();
         for (first_row, n_rows) in runs {
             let planes = format.planes((n_rows * self.row_blocks[i]) as u64);
@@ -194,10 +242,10 @@ impl Weights {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
 
-    /// Writes repacked blocks of a matrix, starting at block `first_block`. It must be even, and so must the
-    /// number of blocks, except for the matrix's last ones.
-    pub fn write_blocks(&self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
+impl Sink for Weights {
+    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
         let Some(Stored::Matrix { format, pieces }) = self.stored.get(weight.0) else { return };
         let row_blocks = self.row_blocks[weight.0];
         let n_blocks = quants.len() / format.quants_bytes();
@@ -214,20 +262,21 @@ impl Weights {
             let quants = &quants[skip * q..][..(end - start) * q];
             let scales = &scales[skip * s..][..(end - start) * s];
             self.gpu.queue.write_buffer(&piece.buffer, local * q as u64, quants);
-            // WebGPU writes whole words, so an odd last scale is padded with zeros.
+            // WebGPU writes whole words, so the last scales are padded with zeros.
             let (whole, rest) = scales.split_at(scales.len() & !3);
             let at = piece.planes.scales_offset + local * s as u64;
             if !whole.is_empty() {
                 self.gpu.queue.write_buffer(&piece.buffer, at, whole);
             }
-            if let [a, b] = rest {
-                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &[*a, *b, 0, 0]);
+            if !rest.is_empty() {
+                let mut word = [0; 4];
+                word[..rest.len()].copy_from_slice(rest);
+                self.gpu.queue.write_buffer(&piece.buffer, at + whole.len() as u64, &word);
             }
         }
     }
 
-    /// Writes a whole vector.
-    pub fn write_vector(&self, weight: WeightId, numbers: &[f32]) {
+    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
         if let Some(Stored::Vector(Some(Vector { buffer, at, len }))) = self.stored.get(weight.0) {
             let numbers = &numbers[..numbers.len().min(*len)];
             self.gpu.queue.write_buffer(buffer, 4 * *at as u64, bytemuck::cast_slice(numbers));
@@ -235,20 +284,10 @@ impl Weights {
     }
 }
 
-impl Sink for Weights {
-    fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        Weights::write_blocks(self, weight, first_block, quants, scales);
-    }
-
-    fn write_vector(&mut self, weight: WeightId, numbers: &[f32]) {
-        Weights::write_vector(self, weight, numbers);
-    }
-}
-
 impl Drop for Weights {
     fn drop(&mut self) {
         // In browsers, a dropped buffer waits for the garbage collector.
-        for stored in &self.stored {
+        for stored in self.stored.iter().skip(self.borrowed) {
             match stored {
                 Stored::Vector(vector) => vector.iter().for_each(|vector| vector.buffer.destroy()),
                 Stored::Matrix { pieces, .. } => pieces.iter().for_each(|piece| piece.buffer.destroy()),
@@ -258,17 +297,19 @@ impl Drop for Weights {
 }
 
 /// Cuts a matrix into runs (first row, number of rows) that fit into a binding. Runs start at multiples of
-/// four rows, so that a word of two scales is never split and kernels store whole vectors. None if four rows
-/// do not fit.
+/// `unit` rows: of four, so that a word of two scales is never split and kernels store whole vectors, or of
+/// an expert. None if so many rows do not fit.
 fn piece_rows(
     format: Format,
     n_rows: usize,
     row_blocks: usize,
+    unit: usize,
     limit: u64,
 ) -> Option<impl Iterator<Item = (usize, usize)> + use<>> {
     let row_bytes = (row_blocks * (format.quants_bytes() + format.scales_bytes())) as u64;
     let slack = 2 * crate::quant::PLANE_ALIGN;
-    let most = usize::try_from(limit.saturating_sub(slack) / row_bytes.max(1)).unwrap_or(usize::MAX) & !3;
+    let most =
+        usize::try_from(limit.saturating_sub(slack) / row_bytes.max(1)).unwrap_or(usize::MAX) / unit * unit;
     (most > 0).then(move || (0..n_rows).step_by(most).map(move |first| (first, most.min(n_rows - first))))
 }
 
@@ -278,7 +319,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_all_rows_within_the_limit() {
-        let pieces: Vec<_> = piece_rows(Format::Q8_0, 49_152, 18, 1 << 20).into_iter().flatten().collect();
+        let pieces: Vec<_> = piece_rows(Format::Q8_0, 49_152, 18, 4, 1 << 20).into_iter().flatten().collect();
         assert!(pieces.len() > 25);
         let mut next = 0;
         for (first, n) in pieces {
@@ -288,6 +329,6 @@ mod tests {
             next = first + n;
         }
         assert_eq!(next, 49_152);
-        assert!(piece_rows(Format::F32, 10, 1 << 15, 1 << 20).is_none());
+        assert!(piece_rows(Format::F32, 10, 1 << 15, 4, 1 << 20).is_none());
     }
 }

@@ -2,8 +2,8 @@
 //! can take, for comparison with measured times.
 
 use super::accepts::{Tail, tail};
-use crate::graph::fuse::{Group, NormAdd, Products, Work as GroupWork};
-use crate::graph::{CacheId, Chosen, Domain, Graph, Op, Step, Token, Value, ValueId, WeightId};
+use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Products, Work as GroupWork};
+use crate::graph::{CacheId, Chosen, Domain, Experts, Graph, Op, Step, Token, Value, ValueId, WeightId};
 use crate::quant::Format;
 
 /// Bytes and multiply-adds of one or more ops.
@@ -33,6 +33,7 @@ impl Counter<'_> {
                 let vectors = norm.vectors().fold(Work::default(), |work, id| work + self.vector(id));
                 (vectors, format!("norm, add {}", self.graph.value(*out).width))
             }
+            GroupWork::Experts(group) => self.experts(group),
         };
         let read = match group.work {
             // Reads only as many rows as it writes.
@@ -85,6 +86,25 @@ impl Counter<'_> {
         (work, what)
     }
 
+    /// The work of the chosen experts. Rows that choose the same read its weights once; how many do is not
+    /// known, so all choose others here, as far as there are others.
+    fn experts(&self, group: &ExpertGroup) -> (Work, String) {
+        let Experts { route, n_experts, weight, .. } = group.experts;
+        let domain = self.graph.value(group.out).domain;
+        let pairs = self.rows(domain) * self.graph.n_used(route) as u64;
+        let read = pairs.min(n_experts as u64);
+        let n_rows = group.n_rows(self.graph) as u64;
+        let weights = || [weight].into_iter().chain(group.gate.map(|(gate, ..)| gate));
+        let work = weights().fold(Work::default(), |work, id| {
+            let n_cols = self.graph.weight(id).n_cols as u64;
+            let (bytes, macs) = (read * n_rows * self.row_bytes(id), pairs * n_rows * n_cols);
+            work + Work { bytes, macs }
+        });
+        let rows = n_rows as usize * weights().count();
+        let what = if group.is_summed { ", sum" } else { "" };
+        (work, format!("experts {rows} x {}{what}", self.graph.weight(weight).n_cols))
+    }
+
     fn op(&self, op: &Op) -> (Work, String) {
         let none = Work::default();
         let width = |id: ValueId| self.graph.values[id.0].width;
@@ -124,6 +144,9 @@ impl Counter<'_> {
             Op::Gated { out, .. } => (none, format!("gated {}", width(out))),
             Op::Add { out, .. } => (none, format!("add {}", width(out))),
             Op::Mul { out, .. } => (none, format!("multiply {}", width(out))),
+            Op::Route { logits, .. } => (none, format!("route to experts of {}", width(logits))),
+            Op::Experts { experts, out } => self.experts(&ExpertGroup::of(experts, out)),
+            Op::ExpertSum { out, .. } => (none, format!("sum of experts {}", width(out))),
             Op::SelectRows { out, .. } => (none, format!("select rows of {}", width(out))),
         }
     }

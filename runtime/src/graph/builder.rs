@@ -213,6 +213,30 @@ impl Builder {
         out
     }
 
+    /// The experts of each row, `[rows, 2 * n_used]`, from the logits of all experts.
+    pub fn route(&mut self, logits: ValueId, routing: Routing) -> ValueId {
+        let out = self.value(self.graph.value(logits).domain, 2 * routing.n_used);
+        self.graph.ops.push(Op::Route { logits, routing, out });
+        out
+    }
+
+    /// Projections by the experts of each row, `[rows, n_used * rows of an expert]`.
+    pub fn experts(&mut self, experts: Experts) -> ValueId {
+        let n_used = self.graph.n_used(experts.route);
+        let n_rows = self.graph.weight(experts.weight).n_rows / experts.n_experts;
+        let out = self.value(self.graph.value(experts.x).domain, n_used * n_rows);
+        self.graph.ops.push(Op::Experts { experts, out });
+        out
+    }
+
+    /// The weighted sum of what each row's experts gave, `[rows, width / n_used]`.
+    pub fn expert_sum(&mut self, x: ValueId, route: ValueId) -> ValueId {
+        let Value { domain, width } = self.graph.value(x);
+        let out = self.value(domain, width / self.graph.n_used(route));
+        self.graph.ops.push(Op::ExpertSum { x, route, out });
+        out
+    }
+
     /// The rows of `x` whose logits are wanted.
     pub fn select_rows(&mut self, x: ValueId) -> ValueId {
         let out = self.value(Domain::Outputs, self.graph.value(x).width);

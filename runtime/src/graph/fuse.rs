@@ -1,6 +1,10 @@
 //! Fusion: groups of ops that a device runs together. A group is products of the same rows, with an optional
 //! norm before them and a tail of small parts after each product. Fusion changes the speed, never the result.
 
+mod experts;
+
+pub use experts::ExpertGroup;
+
 use super::uses::Uses;
 use super::{Activation, CacheId, Gate, Graph, Half, Norm, Op, Rope, Unary, ValueId, WeightId};
 
@@ -22,6 +26,8 @@ pub enum Work {
     Products(Products),
     /// A norm whose result is added to another value.
     NormAdd(NormAdd),
+    /// Projections by experts.
+    Experts(ExpertGroup),
 }
 
 /// `norm(x) + residual`.
@@ -99,6 +105,7 @@ impl Group {
                 std::iter::once(products.x).chain(added).collect()
             }
             Work::NormAdd(NormAdd { x, residual, .. }) => vec![*x, *residual],
+            Work::Experts(group) => group.inputs(),
         }
     }
 
@@ -107,7 +114,7 @@ impl Group {
         match &self.work {
             Work::Op(op) => op.out().into_iter().collect(),
             Work::Products(products) => products.products.iter().filter_map(|product| product.out).collect(),
-            Work::NormAdd(NormAdd { out, .. }) => vec![*out],
+            Work::NormAdd(NormAdd { out, .. }) | Work::Experts(ExpertGroup { out, .. }) => vec![*out],
         }
     }
 }
@@ -121,6 +128,11 @@ pub trait Fuses {
 
     /// Whether the device runs a norm and the addition of its result to another value together.
     fn adds_norms(&self) -> bool {
+        false
+    }
+
+    /// Whether the device can run these projections by experts with what follows them.
+    fn takes_experts(&self, _graph: &Graph, _group: &ExpertGroup) -> bool {
         false
     }
 
@@ -146,6 +158,9 @@ pub fn fuse(graph: &Graph, device: &impl Fuses) -> Vec<Group> {
         {
             groups.extend(fuser.group(x, i));
         }
+    }
+    for i in 0..graph.ops.len() {
+        groups.extend(experts::group(graph, &fuser.uses, device, &mut fuser.taken, i));
     }
     if device.adds_norms() {
         groups.extend((0..graph.ops.len()).filter_map(|i| fuser.norm_add(i)).collect::<Vec<_>>());
@@ -248,7 +263,10 @@ impl<D: Fuses> Fuser<'_, D> {
                 Op::Norm { norm, .. } => Part::Norm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
                 Op::Unary { f, .. } => Part::Unary(f),
-                Op::Add { a, b, .. } if a != b => Part::Add(if a == y { b } else { a }),
+                // What is made later than the product would only delay it: its maker can add the product.
+                Op::Add { a, b, .. } if a != b && self.uses.maker(if a == y { b } else { a }) < Some(op) => {
+                    Part::Add(if a == y { b } else { a })
+                }
                 Op::KvWrite { cache, half, .. } => Part::KvWrite(cache, half),
                 Op::Gated { gate, up, .. } if gate != up => match gate == y {
                     true => Part::Gate,

@@ -31,6 +31,13 @@ impl<'g> Interpreter<'g> {
         }
     }
 
+    /// Goes on with another graph over the same KV pool.
+    #[cfg(test)]
+    pub fn change(&mut self, graph: &'g Graph, weights: Vec<Vec<f32>>) {
+        self.values.resize(graph.values.len(), Vec::new());
+        (self.graph, self.weights) = (graph, weights);
+    }
+
     /// Runs all ops; [`Self::values`] then holds every value. Returns the likeliest token of each output and
     /// ignores choices.
     pub fn step(&mut self, step: &Step) -> Vec<Chosen> {
@@ -128,11 +135,46 @@ impl<'g> Interpreter<'g> {
             }
             Op::Add { a, b, .. } => value(a).iter().zip(value(b)).map(|(a, b)| a + b).collect(),
             Op::Mul { a, b, .. } => value(a).iter().zip(value(b)).map(|(a, b)| a * b).collect(),
+            Op::Route { logits, routing, .. } => {
+                value(logits).chunks_exact(width(logits)).flat_map(|row| route(routing, row)).collect()
+            }
+            Op::Experts { experts, .. } => self.experts(experts),
+            Op::ExpertSum { x, route, .. } => {
+                let n = width(x) / self.graph.n_used(route);
+                let rows = value(x).chunks_exact(width(x)).zip(value(route).chunks_exact(width(route)));
+                let sum = |(x, route): (&[f32], &[f32])| {
+                    let mut sum = vec![0.0; n];
+                    for (x, weight) in x.chunks_exact(n).zip(&route[route.len() / 2..]) {
+                        sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += weight * x);
+                    }
+                    sum
+                };
+                rows.flat_map(sum).collect()
+            }
             Op::SelectRows { x, .. } => {
                 let n = width(x);
                 step.outputs.iter().flat_map(|o| &value(x)[o.row as usize * n..][..n]).copied().collect()
             }
         }
+    }
+
+    fn experts(&self, experts: Experts) -> Vec<f32> {
+        let Experts { x, route, n_experts, weight, bias } = experts;
+        let (n_used, n_cols) = (self.graph.n_used(route), self.graph.weight(weight).n_cols);
+        let n_rows = self.graph.weight(weight).n_rows / n_experts;
+        // Each expert has a row of its own, or all have the same.
+        let (rows, n_same) = (&self.values[x.0], n_used * n_cols / self.graph.value(x).width);
+        let chosen = self.values[route.0].chunks_exact(2 * n_used).flat_map(|route| &route[..n_used]);
+        let mut y = Vec::new();
+        for (i, expert) in chosen.enumerate() {
+            let first = *expert as usize * n_rows;
+            let x = &rows[i / n_same * n_cols..][..n_cols];
+            for row in first..first + n_rows {
+                let bias = bias.map_or(0.0, |bias| self.weights[bias.0][row]);
+                y.push(dot(x, &self.weights[weight.0][row * n_cols..][..n_cols]) + bias);
+            }
+        }
+        y
     }
 
     fn rope(&self, x: &[f32], rope: Rope, step: &Step) -> Vec<f32> {
@@ -226,6 +268,28 @@ pub fn gated(Gate { f, limit }: Gate, gate: f32, up: f32) -> f32 {
     }
 }
 
+/// The experts of a row, given a logit for each expert: their numbers, then their weights.
+pub fn route(routing: Routing, logits: &[f32]) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    order.truncate(routing.n_used);
+    let top = order.first().map_or(0.0, |first| logits[*first]);
+    let exp = |logit: f32| (logit - top).exp();
+    let total = match routing.score {
+        // The sum of all scores is a factor on each, which norming takes away.
+        Score::Softmax if !routing.is_normed => logits.iter().map(|logit| exp(*logit)).sum(),
+        _ => 1.0,
+    };
+    let score = |expert: &usize| match routing.score {
+        Score::Softmax => exp(logits[*expert]) / total,
+        Score::Sigmoid => 1.0 / (1.0 + (-logits[*expert]).exp()),
+    };
+    let scores: Vec<f32> = order.iter().map(score).collect();
+    let sum = if routing.is_normed { scores.iter().sum::<f32>().max(Routing::LEAST_SUM) } else { 1.0 };
+    let weights = scores.iter().map(|score| score / sum * routing.scale);
+    order.iter().map(|expert| *expert as f32).chain(weights).collect()
+}
+
 /// The norm of a run, before weight and bias. Sums are f64, as in [`dot`].
 fn normalise(norm: Norm, run: &mut [f32]) {
     let mean = |f: &dyn Fn(f64) -> f64| run.iter().map(|x| f(f64::from(*x))).sum::<f64>() / run.len() as f64;
@@ -313,6 +377,24 @@ mod tests {
         // The variance is 2.
         normalise(norm(NormKind::Layer, 2.0), &mut layer);
         layer.iter().zip([-1.0, 0.0, 1.0, 0.0]).for_each(|(x, y)| close(*x, y));
+    }
+
+    /// Logits whose exponentials are 1, 2, 4 and 8, in another order.
+    #[test]
+    fn routes_are_those_of_a_calculation_by_hand() {
+        let logits = [2.0_f32.ln(), 0.0, 8.0_f32.ln(), 4.0_f32.ln()];
+        let plain = Routing { n_used: 2, score: Score::Softmax, is_normed: false, scale: 1.0 };
+        let weights = |routing, expected: [f32; 4]| {
+            let found = route(routing, &logits);
+            assert_eq!(found.len(), 4);
+            found.iter().zip(expected).for_each(|(found, expected)| close(*found, expected));
+        };
+        weights(plain, [2.0, 3.0, 8.0 / 15.0, 4.0 / 15.0]);
+        weights(Routing { is_normed: true, ..plain }, [2.0, 3.0, 2.0 / 3.0, 1.0 / 3.0]);
+        let sigmoid = Routing { score: Score::Sigmoid, scale: 2.0, ..plain };
+        weights(sigmoid, [2.0, 3.0, 16.0 / 9.0, 8.0 / 5.0]);
+        weights(Routing { is_normed: true, ..sigmoid }, [2.0, 3.0, 20.0 / 19.0, 18.0 / 19.0]);
+        assert_eq!(route(plain, &[0.5; 4])[..2], [0.0, 1.0]);
     }
 
     /// The slopes that the paper gives for 8 heads, and those of its authors' code for 6.

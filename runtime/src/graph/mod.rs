@@ -261,6 +261,48 @@ impl From<Activation> for Gate {
     }
 }
 
+/// How a router's logits become a choice of experts, and their weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routing {
+    /// Experts that each row uses: those of its greatest logits, of equal ones the first.
+    pub n_used: usize,
+    /// What a logit becomes.
+    pub score: Score,
+    /// Whether the scores of the experts in use are divided by their sum (of at least [`Self::LEAST_SUM`]).
+    pub is_normed: bool,
+    /// Factor on the weights.
+    pub scale: f32,
+}
+
+impl Routing {
+    /// The smallest normal number of half precision.
+    pub const LEAST_SUM: f32 = 6.103_515_6e-5;
+}
+
+/// The score of an expert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Score {
+    /// The softmax of all logits (arXiv 1701.06538).
+    Softmax,
+    /// The sigmoid of its own (arXiv 2412.19437).
+    Sigmoid,
+}
+
+/// A projection by the experts that a row uses. See [`Op::Experts`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    /// The rows: one for all experts that it uses, or one for each.
+    pub x: ValueId,
+    /// What [`Op::Route`] gave.
+    pub route: ValueId,
+    /// How many experts the weight has.
+    pub n_experts: usize,
+    /// The matrices of all experts, one below the other.
+    pub weight: WeightId,
+    /// The biases of all experts, as long as all their rows.
+    pub bias: Option<WeightId>,
+}
+
 /// What chooses the row of an embedding table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Index {
@@ -327,6 +369,13 @@ pub enum Op {
     Add { a: ValueId, b: ValueId, out: ValueId },
     /// `out = a * b`.
     Mul { a: ValueId, b: ValueId, out: ValueId },
+    /// Chooses the experts of each row from a logit for each expert. A row of the result has their numbers
+    /// and then their weights, the greatest first. See [`Routing`].
+    Route { logits: ValueId, routing: Routing, out: ValueId },
+    /// The projections of a row by each of the experts that it uses, side by side in the order of the route.
+    Experts { experts: Experts, out: ValueId },
+    /// The sum of what a row's experts gave, each times its weight.
+    ExpertSum { x: ValueId, route: ValueId, out: ValueId },
     /// `out[o] = x[row of output o]`: from token rows to output rows.
     SelectRows { x: ValueId, out: ValueId },
 }
@@ -345,6 +394,9 @@ impl Op {
             | Op::Gated { out, .. }
             | Op::Add { out, .. }
             | Op::Mul { out, .. }
+            | Op::Route { out, .. }
+            | Op::Experts { out, .. }
+            | Op::ExpertSum { out, .. }
             | Op::SelectRows { out, .. } => Some(out),
             Op::KvWrite { .. } => None,
         }
@@ -366,6 +418,9 @@ impl Op {
             Op::Attention { q, k, v, cache: None, .. } => vec![q, k, v],
             Op::Gated { gate, up, .. } => vec![gate, up],
             Op::Add { a, b, .. } | Op::Mul { a, b, .. } => vec![a, b],
+            Op::Route { logits, .. } => vec![logits],
+            Op::Experts { experts: Experts { x, route, .. }, .. } => vec![x, route],
+            Op::ExpertSum { x, route, .. } => vec![x, route],
         }
     }
 }
@@ -394,6 +449,11 @@ impl Graph {
     /// A weight.
     pub fn weight(&self, id: WeightId) -> &Weight {
         &self.weights[id.0]
+    }
+
+    /// Experts that each row uses, by the value that [`Op::Route`] gave.
+    pub fn n_used(&self, route: ValueId) -> usize {
+        self.value(route).width / 2
     }
 
     /// Tokens of the vocabulary; 0 if the graph is not a language model.

@@ -129,10 +129,10 @@ impl Case {
                 continue;
             }
             let bytes = format.whole_blocks(bytes, self.graph.weights[i].n_cols);
-            for (piece, blocks) in bytes.chunks(38 * format.block_bytes()).enumerate() {
+            for (piece, blocks) in bytes.chunks(36 * format.block_bytes()).enumerate() {
                 let (mut quants, mut scales) = (Vec::new(), Vec::new());
                 format.repack(blocks, &mut quants, &mut scales);
-                sink.write_blocks(id, piece * 38, &quants, &scales);
+                sink.write_blocks(id, piece * 36, &quants, &scales);
             }
         }
     }

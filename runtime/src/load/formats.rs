@@ -20,3 +20,13 @@ pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadErro
         })
         .collect()
 }
+
+/// Bytes of a graph's weights on a device, in these formats.
+pub fn weight_bytes(graph: &Graph, formats: &[Format]) -> u64 {
+    let of = graph.weights.iter().zip(formats);
+    of.map(|(w, format)| match w.is_vector {
+        true => 4 * w.n_cols as u64,
+        false => format.planes((w.n_rows * format.row_blocks(w.n_cols)) as u64).total(),
+    })
+    .sum()
+}

@@ -3,7 +3,7 @@
 
 mod formats;
 
-pub use formats::formats;
+pub use formats::{formats, weight_bytes};
 
 use crate::gguf::{Header, TensorInfo};
 use crate::graph::{Graph, Source, WeightId};
@@ -38,8 +38,8 @@ pub enum LoadError {
 
 /// Receives repacked weights.
 pub trait Sink {
-    /// Writes the blocks in `quants` and `scales` to a matrix, starting at block `first_block`, which is even
-    /// if there are scales.
+    /// Writes the blocks in `quants` and `scales` to a matrix, starting at block `first_block`. It is a
+    /// multiple of 4 if there are scales, so that they begin a word.
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]);
     /// Writes a whole vector.
     fn write_vector(&mut self, weight: WeightId, numbers: &[f32]);
@@ -177,7 +177,7 @@ impl FileLoader {
     }
 }
 
-/// Bytes per piece of a tensor, except the last piece: an even number of blocks, whole rows if these are not
+/// Bytes per piece of a tensor, except the last piece: a multiple of 4 blocks, whole rows if these are not
 /// whole blocks, or a whole vector.
 fn piece_bytes(tensor: &Placed) -> u64 {
     let Placed { is_vector, format, n_cols, n_bytes, .. } = *tensor;
@@ -185,7 +185,7 @@ fn piece_bytes(tensor: &Placed) -> u64 {
         return n_bytes;
     }
     let unit = match n_cols.is_multiple_of(format.block_len()) {
-        true => 2 * format.block_bytes(),
+        true => 4 * format.block_bytes(),
         false => format.row_bytes(n_cols),
     };
     (PIECE / unit * unit).max(unit) as u64

@@ -16,7 +16,7 @@ struct Memory {
 
 impl Sink for Memory {
     fn write_blocks(&mut self, weight: WeightId, first_block: usize, quants: &[u8], scales: &[u8]) {
-        assert_eq!(first_block % 2, 0);
+        assert_eq!(first_block % 4, 0);
         let (q, s) = self.matrices.entry(weight.0).or_default();
         // A Q4_0 block has 18 bytes: 16 of quants and 2 of the scale.
         assert_eq!((q.len(), s.len()), (first_block * 16, first_block * 2));

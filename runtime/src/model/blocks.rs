@@ -3,7 +3,7 @@
 
 use super::family::{Family, Ffn, Positions};
 use super::{Config, LayerConfig, Tensors};
-use crate::graph::{Activation, Attention, Builder, Graph, Norm, Rope, ValueId, WeightId};
+use crate::graph::{Attention, Builder, Gate, Graph, Norm, Rope, ValueId, WeightId};
 
 /// Long rope's divisors for contexts up to the first that a model was trained for.
 pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
@@ -165,6 +165,8 @@ impl<'a> Decoder<'a> {
                 self.rope(x, layer, n)
             }
         });
+        let sinks = name("attn_sinks.weight");
+        let sinks = self.has(&sinks).then(|| self.g.vector(sinks, n_heads));
         let cache = self.g.cache(n_kv, n_kv);
         let plain = Attention::new(n_heads, n_kv_heads, head_dim);
         let shape = Attention {
@@ -173,14 +175,18 @@ impl<'a> Decoder<'a> {
             growth: traits.growth,
             soft_cap: traits.score_cap,
             alibi: traits.alibi,
+            sinks,
             ..plain
         };
         let a = self.g.attention(q, k, v, cache, shape); // [tokens, n_q]
         self.project(a, &name("attn_output"), n_embd, n_q)
     }
 
-    /// The feed-forward layer of the rows `h`, `[tokens, n_embd]`.
+    /// The feed-forward layer of the rows `h`, `[tokens, n_embd]`, or the experts in its place.
     pub fn ffn(&mut self, h: ValueId, layer: usize) -> ValueId {
+        if let Some(experts) = self.c.experts {
+            return self.mixture(h, layer, experts);
+        }
         let (n_ff, n_embd) = (self.c.layers[layer].n_ff, self.c.n_embd);
         let f = match self.family.ffn {
             Ffn::Gated(f) => self.gated(h, layer, f),
@@ -194,7 +200,7 @@ impl<'a> Decoder<'a> {
 
     /// `f(gate(h)) * up(h)`, `[tokens, n_ff]` (arXiv 2002.05202). Gate and up may be in one tensor, the gate
     /// first.
-    fn gated(&mut self, h: ValueId, layer: usize, f: Activation) -> ValueId {
+    fn gated(&mut self, h: ValueId, layer: usize, f: Gate) -> ValueId {
         let (n_ff, n_embd) = (self.c.layers[layer].n_ff, self.c.n_embd);
         let name = |part: &str| format!("blk.{layer}.{part}");
         let up = self.tensors.get(&name("ffn_up.weight"));

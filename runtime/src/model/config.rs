@@ -1,6 +1,7 @@
 //! A model's hyperparameters, read from GGUF metadata and checked before they are used as sizes.
 
 use super::ModelError;
+use super::experts::{ExpertConfig, experts};
 use super::family::{Family, Positions, Windows, WithoutRope, family};
 use super::keys::{Keys, Pattern, missing};
 use super::rope::{RopeScaling, Scalings, scalings};
@@ -34,6 +35,8 @@ pub struct Config {
     pub positions: usize,
     /// Whether frequencies are divided by the tensors of long rope (arXiv 2402.13753).
     pub is_long_rope: bool,
+    /// The experts in place of feed-forward layers.
+    pub experts: Option<ExpertConfig>,
     /// What only some families have.
     pub traits: Traits,
 }
@@ -66,9 +69,6 @@ impl Config {
     pub fn from_metadata(metadata: &Metadata, n_vocab: usize) -> Result<Self, ModelError> {
         let keys = Keys::new(metadata)?;
         let family = family(keys.architecture())?;
-        if keys.u64("expert_count")?.is_some_and(|n| n > 0) {
-            return Err(ModelError::Feature("a mixture of experts".into()));
-        }
         let n_embd = keys.required("embedding_length")?;
         if let Some(other) = keys.count("embedding_length_out")?.filter(|n| *n != n_embd) {
             return Err(ModelError::Feature(format!("an output of {other} instead of {n_embd} floats")));
@@ -84,6 +84,7 @@ impl Config {
         let n_heads = required("attention.head_count")?;
         let n_kv_heads = per_layer("attention.head_count_kv")?.unwrap_or_else(|| n_heads.clone());
         let n_ff = required("feed_forward_length")?;
+        let experts = experts(&keys, family, n_ff.first().copied().unwrap_or(1))?;
         let first = n_heads.first().copied().unwrap_or(1);
         let head_dim = match keys.count("attention.key_length")? {
             Some(n) => n,
@@ -134,6 +135,7 @@ impl Config {
             original_context,
             positions: context_length,
             is_long_rope,
+            experts,
             traits: (family.traits)(&keys, &sizes)?,
             architecture: keys.architecture().to_string(),
         };
@@ -219,9 +221,11 @@ fn set_windows(
     let base = keys.f32("rope.freq_base_swa")?;
     for (layer, _) in layers.iter_mut().zip(&has_window).filter(|(_, has_window)| **has_window) {
         layer.window = window;
-        if let Windows::Some { base: default, .. } = windows {
+        if let Windows::Some { base: default, scaled, .. } = windows {
             layer.rope_base = base.map(f64::from).or(default).unwrap_or(layer.rope_base);
-            layer.rope_scaling = RopeScaling::NONE;
+            if !scaled {
+                layer.rope_scaling = RopeScaling::NONE;
+            }
         }
     }
     Ok(has_window)

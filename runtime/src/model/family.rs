@@ -1,9 +1,10 @@
 //! The table of families.
 
 use super::blocks::Decoder;
+use super::experts::Mixture;
 use super::traits::{self, Sizes, Traits};
 use super::{ModelError, gemma2, llama, olmo2, parallel};
-use crate::graph::{Activation, NormKind};
+use crate::graph::{Activation, Gate, NormKind};
 use crate::model::keys::Keys;
 
 /// A family of models: what its files do not say.
@@ -22,6 +23,8 @@ pub(super) struct Family {
     pub windows: Windows,
     /// The feed-forward layer.
     pub ffn: Ffn,
+    /// The experts in its place, where files of the family can have them.
+    pub mixture: Option<Mixture>,
     /// The tensor of the norm before the feed-forward layer.
     pub ffn_norm: &'static str,
     /// Reads the metadata that only some families have.
@@ -57,10 +60,15 @@ pub(super) enum WithoutRope {
 /// A feed-forward layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ffn {
-    /// `down(f(gate(x)) * up(x))`.
-    Gated(Activation),
+    /// `down(f(gate(x)) * up(x))`, or what else a gate does.
+    Gated(Gate),
     /// `down(f(up(x)))`.
     Plain(Activation),
+}
+
+/// A gate without a limit.
+const fn gated(f: Activation) -> Ffn {
+    Ffn::Gated(Gate { f, limit: None })
 }
 
 /// The layers that have a sliding window where the metadata has one.
@@ -70,7 +78,7 @@ pub(super) enum Windows {
     Unknown,
     /// All.
     All,
-    /// Some. These have a rotary base of their own and no context scaling.
+    /// Some. These may have a rotary base of their own.
     Some {
         /// All but every nth, unless the metadata has another pattern.
         all_but: u32,
@@ -78,6 +86,8 @@ pub(super) enum Windows {
         default: u64,
         /// The rotary base, where the metadata has none; without it, that of the other layers.
         base: Option<f64>,
+        /// Whether they have the scaling of the other layers, instead of none.
+        scaled: bool,
     },
 }
 
@@ -88,7 +98,8 @@ const LLAMA: Family = Family {
     without_rope: WithoutRope::None,
     norms_after_rope: false,
     windows: Windows::Unknown,
-    ffn: Ffn::Gated(Activation::Silu),
+    ffn: gated(Activation::Silu),
+    mixture: None,
     ffn_norm: "ffn_norm",
     traits: traits::none,
     build: llama::build,
@@ -96,7 +107,10 @@ const LLAMA: Family = Family {
 
 const QWEN: Family = Family { positions: Positions::Halves, ..LLAMA };
 
-const GEMMA: Family = Family { ffn: Ffn::Gated(Activation::Gelu), traits: traits::gemma, ..QWEN };
+/// Weights of a row's experts add up to 1.
+const NORMED: Mixture = Mixture { is_normed: true, has_shared: false };
+
+const GEMMA: Family = Family { ffn: gated(Activation::Gelu), traits: traits::gemma, ..QWEN };
 
 const GPT2: Family = Family {
     norm: NormKind::Layer,
@@ -111,26 +125,34 @@ const GPT2: Family = Family {
 /// gptneox, falcon, mpt: llama.cpp approximates GELU by tanh, the published models do not.
 #[rustfmt::skip]
 pub(super) const FAMILIES: &[Family] = &[
-    LLAMA,
+    Family { mixture: Some(NORMED), ..LLAMA },
     Family { name: "mistral3", traits: traits::mistral3, ..LLAMA },
     Family { name: "smollm3", without_rope: WithoutRope::Every(4), ..LLAMA },
     Family { name: "granite", traits: traits::granite, ..LLAMA },
+    Family { name: "granitemoe", traits: traits::granite, mixture: Some(NORMED), ..LLAMA },
     Family { name: "minicpm", traits: traits::minicpm, ..LLAMA },
     Family { name: "ernie4_5", ..LLAMA },
     Family { name: "qwen2", ..QWEN },
     Family { name: "qwen3", ..QWEN },
+    Family { name: "qwen2moe", mixture: Some(Mixture { is_normed: false, has_shared: true }), ..QWEN },
+    Family { name: "qwen3moe", mixture: Some(NORMED), ..QWEN },
+    Family { name: "olmoe", mixture: Some(Mixture { is_normed: false, has_shared: false }), ..QWEN },
+    Family { name: "gpt-oss", windows: Windows::Some { all_but: 2, default: 0, base: None, scaled: true },
+             ffn: Ffn::Gated(Gate { f: Activation::GeluQuick, limit: Some(7.0) }),
+             ffn_norm: "post_attention_norm", mixture: Some(NORMED), ..QWEN },
     Family { name: "phi3", windows: Windows::All, ..QWEN },
     Family { name: "hunyuan-dense", norms_after_rope: true, ..QWEN },
     Family { name: "seed_oss", ffn_norm: "post_attention_norm", ..QWEN },
-    Family { name: "olmo2", windows: Windows::Some { all_but: 4, default: 0, base: None },
+    Family { name: "olmo2", windows: Windows::Some { all_but: 4, default: 0, base: None, scaled: false },
              build: olmo2::build, ..QWEN },
-    Family { name: "exaone4", windows: Windows::Some { all_but: 4, default: 0, base: None },
+    Family { name: "exaone4", windows: Windows::Some { all_but: 4, default: 0, base: None, scaled: false },
              build: olmo2::build, without_rope: WithoutRope::WithoutWindow, ..QWEN },
     Family { name: "glm4", build: gemma2::build, ..LLAMA },
     Family { name: "gemma", ..GEMMA },
-    Family { name: "gemma2", windows: Windows::Some { all_but: 2, default: 4096, base: None },
+    Family { name: "gemma2", windows: Windows::Some { all_but: 2, default: 4096, base: None, scaled: false },
              traits: traits::gemma2, build: gemma2::build, ..GEMMA },
-    Family { name: "gemma3", windows: Windows::Some { all_but: 6, default: 0, base: Some(10_000.0) },
+    Family { name: "gemma3",
+             windows: Windows::Some { all_but: 6, default: 0, base: Some(10_000.0), scaled: false },
              traits: traits::gemma3, build: gemma2::build, ..GEMMA },
     Family { name: "gpt2", ..GPT2 },
     Family { name: "mpt", positions: Positions::Alibi, ffn: Ffn::Plain(Activation::GeluErf),

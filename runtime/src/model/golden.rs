@@ -26,10 +26,10 @@ struct Likeliest {
     logprobs: Vec<f64>,
 }
 
-struct Tiny {
-    file: Vec<u8>,
-    header: Header,
-    config: Config,
+pub(crate) struct Tiny {
+    pub file: Vec<u8>,
+    pub header: Header,
+    pub config: Config,
     golden: Entry,
 }
 
@@ -43,7 +43,7 @@ struct Distance {
 }
 
 impl Tiny {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
         let file = std::fs::read(path.with_extension("gguf")).unwrap();
         let mut reader = HeaderReader::new(file.len() as u64);
@@ -56,7 +56,7 @@ impl Tiny {
         Self { file, header, config, golden }
     }
 
-    fn graph(&self) -> Graph {
+    pub fn graph(&self) -> Graph {
         self.graph_of(&self.config)
     }
 
@@ -64,8 +64,20 @@ impl Tiny {
         build(config, &Tensors::of(std::slice::from_ref(&self.header)).unwrap()).unwrap()
     }
 
+    /// The tokens of prompt and answer.
+    pub fn ids(&self) -> Vec<u32> {
+        self.golden.prompt_ids.iter().chain(&self.golden.greedy_ids).copied().collect()
+    }
+
+    /// The tokens of prompt and answer; for each but the last, the likeliest next token and the logarithm of
+    /// its probability.
+    pub fn likeliest(&self) -> (Vec<u32>, Vec<(u32, f64)>) {
+        let steps = self.golden.prompt_steps.iter().chain(&self.golden.steps);
+        (self.ids(), steps.map(|step| (step.ids[0], step.logprobs[0])).collect())
+    }
+
     /// The numbers of a graph's weights.
-    fn weights(&self, graph: &Graph) -> Vec<Vec<f32>> {
+    pub fn weights(&self, graph: &Graph) -> Vec<Vec<f32>> {
         let tensors = Tensors::of(std::slice::from_ref(&self.header)).unwrap();
         let numbers = |weight: &Weight| match &weight.source {
             Source::Constant(numbers) => numbers.clone(),
@@ -131,7 +143,7 @@ fn logprobs(graph: &Graph, weights: Vec<Vec<f32>>, ids: &[u32], one_by_one: bool
 }
 
 /// The names of all models here.
-fn models() -> Vec<String> {
+pub(crate) fn models() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny");
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let models = files.filter(|path| path.extension().is_some_and(|extension| extension == "gguf"));
@@ -266,6 +278,28 @@ fn wrong_arithmetic_is_far_from_llama_cpp() {
     for name in ["granite", "minicpm", "command-r"] {
         with_config(name, "no logit scale", |config| config.traits.logit_scale = 1.0);
     }
+    fn normed(config: &mut Config) {
+        if let Some(experts) = &mut config.experts {
+            experts.routing.is_normed ^= true;
+        }
+    }
+    for name in ["mixtral", "qwen2moe", "qwen3moe", "olmoe", "gpt-oss", "granitemoe"] {
+        with_config(name, "normed otherwise", normed);
+        with_config(name, "one expert less", |config| {
+            if let Some(experts) = &mut config.experts {
+                experts.routing.n_used -= 1;
+            }
+        });
+    }
+    for part in ["attn_sinks", "gate_exps.bias", "up_exps.bias", "down_exps.bias", "gate_inp.bias"] {
+        with_numbers("gpt-oss", part, 0.0);
+    }
+    with_layers("gpt-oss", "no windows", |layer| layer.window = 0);
+    with_config("gpt-oss", "no scaling in windows", |config| {
+        config.layers[0].rope_scaling = RopeScaling::NONE;
+    });
+    with_numbers("qwen2moe", "gate_inp_shexp", 0.0);
+    with_numbers("granitemoe", "down_shexp", 0.0);
     with_config("granite", "the usual scale of scores", |config| config.traits.score_scale = None);
     with_config("gptneox", "one after the other", |config| config.traits.is_parallel = false);
     with_config("gptneox-sequential", "side by side", |config| config.traits.is_parallel = true);

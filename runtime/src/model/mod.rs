@@ -3,11 +3,12 @@
 
 mod blocks;
 mod config;
+mod experts;
 mod family;
 mod gemma2;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod golden;
+pub(crate) mod golden;
 mod keys;
 mod llama;
 mod olmo2;
@@ -22,6 +23,7 @@ mod tests;
 mod traits;
 
 pub use config::{Config, LayerConfig};
+pub use experts::ExpertConfig;
 pub use rope::{Ramp, RopeScaling};
 pub use traits::Traits;
 
@@ -95,6 +97,7 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     let mut decoder = Decoder::new(config, tensors, family);
     (family.build)(&mut decoder);
     let graph = decoder.finish();
+    experts::check_shapes(&graph, tensors)?;
     // How many numbers of each tensor the weights use.
     let mut used: HashMap<&str, u64> = HashMap::new();
     for weight in &graph.weights {
@@ -132,9 +135,8 @@ fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -
     let (n_rows, n_cols) = (weight.n_rows as u64, weight.n_cols as u64);
     let fits = match (weight.is_vector, tensor.shape.as_slice()) {
         (true, _) => first_row + n_cols <= tensor.n_elements(),
-        (false, [rows @ .., cols]) if !rows.is_empty() => {
-            *cols == n_cols && first_row + n_rows <= rows.iter().product()
-        }
+        // A vector is a matrix of one row.
+        (false, [rows @ .., cols]) => *cols == n_cols && first_row + n_rows <= rows.iter().product(),
         _ => false,
     };
     if fits {

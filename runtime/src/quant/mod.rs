@@ -9,8 +9,17 @@
 
 mod bf16;
 mod bits;
+pub mod book;
 mod f16;
 mod f32;
+pub mod grid;
+pub mod iq1;
+pub mod iq2;
+pub mod iq3;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -21,6 +30,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod tq1_0;
+mod tq2_0;
 
 use std::borrow::Cow;
 
@@ -56,6 +67,9 @@ enum Sample {
     /// Random bytes with an f16 in some places: where, and its value in a block whose weights have a root
     /// mean square of 1.
     Blocks(&'static [(usize, f32)]),
+    /// Random bytes in which the function stores a scale: the scale of a block whose weights have a root mean
+    /// square of 1, and the function, which gets the block, its scale and a random number from 0 to 1.
+    Scaled(f32, fn(block: &mut [u8], scale: f32, random: f32)),
 }
 
 /// A layout on devices. The GPU's kernels read it by `shaders/wgsl/weight/NAME.wgsl`, the CPU's by a function
@@ -124,6 +138,32 @@ table! {
     Q5_K = q5_k::FORMAT;
     /// 6 bits; 16 share a scale, which 256 scale: w = d s (q - 32).
     Q6_K = q6_k::FORMAT;
+    /// Indices of 4 bits into a code book, and a scale.
+    IQ4_NL = iq4_nl::FORMAT;
+    /// Indices as in IQ4_NL; 32 share a scale, which 256 scale.
+    IQ4_XS = iq4_xs::FORMAT;
+    /// Floats of 4 bits, and a power of two as scale.
+    MXFP4 = mxfp4::FORMAT;
+    /// Floats of 4 bits; 16 share a scale, a float of 8 bits.
+    NVFP4 = nvfp4::FORMAT;
+    /// -1, 0 or 1, five in a byte, and a scale for 256.
+    TQ1_0 = tq1_0::FORMAT;
+    /// -1, 0 or 1 in 2 bits, and a scale for 256.
+    TQ2_0 = tq2_0::FORMAT;
+    /// Eight have an index of 8 bits into a grid; 32 share a scale, which 256 scale.
+    IQ2_XXS = iq2::XXS_FORMAT;
+    /// Eight have an index of 9 bits; 16 share a scale.
+    IQ2_XS = iq2::XS_FORMAT;
+    /// Eight have an index of 10 bits; 16 share a scale.
+    IQ2_S = iq2::S_FORMAT;
+    /// Four have an index of 8 bits; 32 share a scale.
+    IQ3_XXS = iq3::XXS_FORMAT;
+    /// Four have an index of 9 bits; 32 share a scale.
+    IQ3_S = iq3::S_FORMAT;
+    /// Eight have an index of 11 bits; 32 share a scale.
+    IQ1_S = iq1::S_FORMAT;
+    /// Eight have an index of 11 bits; 16 share a scale.
+    IQ1_M = iq1::M_FORMAT;
 }
 
 table! {
@@ -155,6 +195,32 @@ table! {
     Q5_K = q5_k::LAYOUT;
     /// 6 bits, a scale for each 16, and one for 256.
     Q6_K = q6_k::LAYOUT;
+    /// Indices of 4 bits into a code book, and a scale for each 32.
+    IQ4_NL = iq4_nl::LAYOUT;
+    /// Indices as in IQ4_NL, a scale for each 32, and one for 256.
+    IQ4_XS = iq4_xs::LAYOUT;
+    /// Indices into the code book of 4-bit floats, and a power of two for each 32.
+    MXFP4 = mxfp4::LAYOUT;
+    /// Indices as in MXFP4, and a scale for each 16.
+    NVFP4 = nvfp4::LAYOUT;
+    /// Five digits to the base of 3 in a byte, and a scale for 256.
+    TQ1_0 = tq1_0::LAYOUT;
+    /// 2 bits, and a scale for 256.
+    TQ2_0 = tq2_0::LAYOUT;
+    /// Indices, signs and scales of the format, as it has them; the same holds for the following.
+    IQ2_XXS = iq2::XXS_LAYOUT;
+    /// See IQ2_XXS.
+    IQ2_XS = iq2::XS_LAYOUT;
+    /// See IQ2_XXS.
+    IQ2_S = iq2::S_LAYOUT;
+    /// See IQ2_XXS.
+    IQ3_XXS = iq3::XXS_LAYOUT;
+    /// See IQ2_XXS.
+    IQ3_S = iq3::S_LAYOUT;
+    /// See IQ2_XXS.
+    IQ1_S = iq1::S_LAYOUT;
+    /// See IQ2_XXS.
+    IQ1_M = iq1::M_LAYOUT;
 }
 
 impl Format {
@@ -257,8 +323,6 @@ impl Format {
     /// square, with scales that differ in size and sign. `bits` gives random bits.
     pub fn made_up(self, n: usize, size: f32, mut bits: impl FnMut() -> u64) -> Vec<u8> {
         let mut file = Vec::new();
-        // Uniform from 0 to 1.
-        let unit = |bits: u64| (bits >> 40) as f32 / (1 << 24) as f32;
         for _ in 0..n.div_ceil(self.block_len()) {
             match self.row().sample {
                 Sample::Floats(append) => {
@@ -266,17 +330,17 @@ impl Format {
                     (0..self.block_len()).for_each(|_| append(number(bits()), &mut file));
                 }
                 Sample::Blocks(scales) => {
-                    let start = file.len();
-                    file.extend((0..self.block_bytes().div_ceil(8)).flat_map(|_| bits().to_le_bytes()));
-                    file.truncate(start + self.block_bytes());
-                    // From 0.5 to 1.5, whose root mean square is that of 13/12.
-                    let r = bits();
-                    let factor =
-                        (0.5 + unit(r)) / (13.0_f32 / 12.0).sqrt() * if r & 1 == 0 { size } else { -size };
+                    let factor = self.random_block(size, &mut bits, &mut file);
+                    let start = file.len() - self.block_bytes();
                     for (at, scale) in scales {
                         let half = half::f16::from_f32(scale * factor).to_le_bytes();
                         file[start + at..start + at + 2].copy_from_slice(&half);
                     }
+                }
+                Sample::Scaled(scale, store) => {
+                    let factor = self.random_block(size, &mut bits, &mut file);
+                    let start = file.len() - self.block_bytes();
+                    store(&mut file[start..], scale * factor.abs(), unit(bits()));
                 }
             }
         }
@@ -284,6 +348,29 @@ impl Format {
         file.truncate(n * self.block_bytes() / self.block_len());
         file
     }
+
+    /// Appends the random bytes of a block. Returns a random factor for its scales, of this root mean square.
+    fn random_block(self, size: f32, bits: &mut impl FnMut() -> u64, file: &mut Vec<u8>) -> f32 {
+        let end = file.len() + self.block_bytes();
+        file.extend((0..self.block_bytes().div_ceil(8)).flat_map(|_| bits().to_le_bytes()));
+        file.truncate(end);
+        // From 0.5 to 1.5, whose root mean square is that of 13/12.
+        let r = bits();
+        (0.5 + unit(r)) / (13.0_f32 / 12.0).sqrt() * if r & 1 == 0 { size } else { -size }
+    }
+}
+
+/// A number from 0 to 1.
+fn unit(bits: u64) -> f32 {
+    (bits >> 40) as f32 / (1 << 24) as f32
+}
+
+/// The code of a scale, of codes up to `last` whose values grow: by chance one of the two next to it, so that
+/// their mean square is the scale's.
+fn near(scale: f32, random: f32, last: u8, value: fn(u8) -> f32) -> u8 {
+    let code = (0..last).rev().find(|code| value(*code) <= scale).unwrap_or(0);
+    let [low, high] = [code, code + 1].map(|code| value(code).powi(2));
+    code + u8::from(random * (high - low) < scale.powi(2) - low)
 }
 
 impl Layout {
@@ -309,12 +396,17 @@ impl Layout {
 
     /// The weights of whole blocks, given their bytes in both planes.
     pub fn dequantise(self, quants: &[u8], scales: &[u8]) -> Vec<f32> {
-        let (n_quants, n_scales) = (self.quants_bytes(), self.scales_bytes());
-        let mut weights = Vec::with_capacity(quants.len() / n_quants * self.block_len());
-        for (i, quants) in quants.chunks_exact(n_quants).enumerate() {
-            (self.row().dequantise)(quants, &scales[i * n_scales..][..n_scales], &mut weights);
-        }
+        let mut weights = Vec::with_capacity(quants.len() / self.quants_bytes() * self.block_len());
+        self.append(quants, scales, &mut weights);
         weights
+    }
+
+    /// Appends what [`Self::dequantise`] returns.
+    pub fn append(self, quants: &[u8], scales: &[u8], weights: &mut Vec<f32>) {
+        let (n_quants, n_scales) = (self.quants_bytes(), self.scales_bytes());
+        for (i, quants) in quants.chunks_exact(n_quants).enumerate() {
+            (self.row().dequantise)(quants, &scales[i * n_scales..][..n_scales], weights);
+        }
     }
 }
 
@@ -350,112 +442,4 @@ fn split<const SCALES: usize, const QUANTS: usize>(file: &[u8], quants: &mut Vec
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    /// SplitMix64 (Steele, Lea and Flood 2014).
-    fn random() -> impl FnMut() -> u64 {
-        let mut state = 0_u64;
-        move || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-    }
-
-    #[test]
-    fn known_blocks() {
-        // d = 0.5, m = -1; byte i holds weight i in its low nibble and weight 16 + i in its high one.
-        let (d, m) = (half::f16::from_f32(0.5).to_le_bytes(), half::f16::from_f32(-1.0).to_le_bytes());
-        let nibbles: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
-
-        let q4_0 = Format::Q4_0.dequantise(&[&d[..], &nibbles].concat());
-        assert_eq!((q4_0[0], q4_0[15], q4_0[16], q4_0[31]), (-4.0, 3.5, 3.5, -4.0));
-        let q4_1 = Format::Q4_1.dequantise(&[&d[..], &m, &nibbles].concat());
-        assert_eq!((q4_1[0], q4_1[15], q4_1[16], q4_1[31]), (-1.0, 6.5, 6.5, -1.0));
-        let bytes: Vec<u8> = (0..32u8).map(|i| i.wrapping_mul(8).wrapping_sub(128)).collect();
-        let q8_0 = Format::Q8_0.dequantise(&[&d[..], &bytes].concat());
-        assert_eq!((q8_0[0], q8_0[16], q8_0[31]), (-64.0, 0.0, 60.0));
-        let floats: Vec<f32> = (0..33).map(|i| i as f32 / 8.0).collect();
-        let halves: Vec<u8> = floats.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
-        assert_eq!(Format::F32.dequantise(bytemuck::cast_slice(&floats)), floats);
-        assert_eq!(Format::F16.dequantise(&halves), floats);
-    }
-
-    /// Random blocks and what the `gguf` package makes of them, see `tests/golden/quant/make.py`.
-    #[test]
-    fn blocks_mean_what_gguf_says() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/quant");
-        for format in Format::ALL.into_iter().filter(|format| !matches!(format, Format::F32 | Format::F16)) {
-            let path = folder.join(format!("{}.bin", format.name().to_lowercase()));
-            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display())).unwrap();
-            let n_blocks = bytes.len() / (format.block_bytes() + 4 * format.block_len());
-            assert!(n_blocks >= 2, "{format:?}");
-            let (file, expected) = bytes.split_at(n_blocks * format.block_bytes());
-            assert_eq!(
-                format.dequantise(file),
-                bytemuck::pod_collect_to_vec::<u8, f32>(expected),
-                "{format:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn planes_hold_the_weights_of_the_file() {
-        for format in Format::ALL {
-            let n_blocks = 5;
-            let mut file = format.made_up(n_blocks * format.block_len(), 1.0, random());
-            assert_eq!(file.len(), n_blocks * format.block_bytes(), "{format:?}");
-            let expected = format.dequantise(&file);
-            assert_eq!(expected.len(), n_blocks * format.block_len(), "{format:?}");
-            // A part of a block is left out.
-            file.extend([1, 2, 3]);
-            let (mut quants, mut scales) = (Vec::new(), Vec::new());
-            format.repack(&file[..2 * format.block_bytes()], &mut quants, &mut scales);
-            format.repack(&file[2 * format.block_bytes()..], &mut quants, &mut scales);
-            assert_eq!(quants.len(), n_blocks * format.quants_bytes(), "{format:?}");
-            assert_eq!(scales.len(), n_blocks * format.scales_bytes(), "{format:?}");
-            assert_eq!(format.layout().dequantise(&quants, &scales), expected, "{format:?}");
-        }
-    }
-
-    /// What kernels, loaders and binding sizes rely on.
-    #[test]
-    fn sizes_fit_kernels() {
-        for format in Format::ALL {
-            assert!(format.block_len().is_multiple_of(format.layout().block_len()), "{format:?}");
-            assert!((2 * format.scales_bytes()).is_multiple_of(4), "{format:?}");
-            // Planes take little more than the file.
-            assert!(
-                20 * (format.quants_bytes() + format.scales_bytes()) <= 21 * format.block_bytes(),
-                "{format:?}"
-            );
-            assert_eq!(Format::from_name(format.name()), Some(format));
-        }
-        for layout in Layout::ALL {
-            assert!(layout.block_len().is_multiple_of(BLOCK), "{layout:?}");
-            assert!(layout.quants_bytes().is_multiple_of(4), "{layout:?}");
-            assert_eq!(Layout::ALL.iter().filter(|other| other.name() == layout.name()).count(), 1);
-        }
-    }
-
-    #[test]
-    fn made_up_weights_have_the_size_asked_for() {
-        for format in Format::ALL {
-            let weights = format.dequantise(&format.made_up(1 << 18, 0.25, random()));
-            let mean_square = weights.iter().map(|w| w * w).sum::<f32>() / weights.len() as f32;
-            assert!((mean_square * 16.0 - 1.0).abs() < 0.02, "{format:?}: {}", mean_square * 16.0);
-        }
-        assert_eq!(Format::F32.made_up(10, 1.0, random()).len(), 40);
-    }
-
-    #[test]
-    fn planes_are_aligned_and_small() {
-        let planes = Format::Q4_0.planes(3);
-        assert_eq!(planes, Planes { quants: 48, scales_offset: 256, scales: 8 });
-        assert_eq!(Format::F16.planes(3).total(), 192);
-        let big = Format::Q4_1.planes(1 << 20);
-        assert!(big.total() <= 20 << 20);
-    }
-}
+mod tests;

@@ -42,7 +42,12 @@ pub(super) const LAYOUT: LayoutRow = LayoutRow {
 };
 
 fn quants(block: &[u8], i: usize) -> [u8; BLOCK] {
-    let bytes = &block[SCALES + i / 4 * 32..];
+    pairs(&block[SCALES..], i)
+}
+
+/// The `i`th 32 pairs of bits.
+pub(super) fn pairs(bytes: &[u8], i: usize) -> [u8; BLOCK] {
+    let bytes = &bytes[i / 4 * 32..];
     std::array::from_fn(|j| bytes[j] >> (i % 4 * 2) & 3)
 }
 

@@ -9,6 +9,7 @@ mod cutter;
 mod detokenizer;
 pub mod grammar;
 mod pretokenize;
+pub mod response;
 mod rwkv;
 mod sentencepiece;
 mod special;

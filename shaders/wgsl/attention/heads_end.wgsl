@@ -31,6 +31,7 @@ override N_ROT: u32;
 override NEOX: bool;
 
 #if NORMS=norms
+#import common/sum
 @group(0) @binding(6) var<storage, read> q_norm: array<f32>;
 @group(0) @binding(7) var<storage, read> k_norm: array<f32>;
 override EPS: f32;
@@ -40,21 +41,6 @@ override Q_RUN: u32;
 override K_RUN: u32;
 override Q_LENGTH: u32;
 override K_LENGTH: u32;
-
-var<workgroup> partial: array<f32, 64>;
-
-fn sum_of_all(thread: u32, sum: f32) -> f32 {
-    workgroupBarrier();
-    partial[thread] = sum;
-    for (var stride = 32u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            partial[thread] += partial[thread + stride];
-        }
-    }
-    workgroupBarrier();
-    return partial[0];
-}
 
 // What is subtracted from the numbers of a run, and what they are multiplied by then.
 fn norm_of(run: u32, length: u32, thread: u32) -> vec2<f32> {

@@ -10,6 +10,9 @@
 // thread needs four loads for 64 products, or three for 32. STAGED=f32 and f16 stage dequantised numbers;
 // sums are f32. STAGED=int8 stages four columns per word and scales the dot products once per block. The
 // shape is in a uniform buffer, see shape. Grid: x = weight tiles, y = step tiles.
+//
+// EXPERTS=experts: w has N_EXPERTS matrices from FIRST_EXPERT on. A tile is pairs of a row and one expert,
+// see experts/sort. SAME pairs read the same row of x; y is [pairs, n_rows]. Grid: y = tiles of pairs.
 #if STAGED=f16
 enable f16;
 alias Staged = vec4<f16>;
@@ -31,6 +34,24 @@ alias Staged = vec4<u32>;
 #endif
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
+#if EXPERTS=experts
+#import matmul/bias
+@group(0) @binding(6) var<storage, read> sorted: array<u32>;
+
+override PAIRS_AT: u32;
+override SAME: u32;
+override FIRST_EXPERT: u32;
+override N_EXPERTS: u32;
+
+// The tile's expert among those of w, and the place after the tile's last pair.
+var<private> own: u32;
+var<private> end: u32;
+
+fn x_row(place: u32) -> u32 {
+    return sorted[PAIRS_AT + place] / SAME;
+}
+#endif
+
 const TILE = {TILE}u;
 // Quads of step rows.
 const QUADS = TILE / 4u;
@@ -48,6 +69,21 @@ var<workgroup> x_tile: array<Staged, 32u * QUADS>;
 var<workgroup> w_tile: array<Staged, 512>;
 #endif
 
+#if EXPERTS=experts
+fn store_quad(place: u32, row: u32, sums: vec4<f32>) {
+    if place >= end {
+        return;
+    }
+    let first_bias = (FIRST_EXPERT + own) * shape.n_rows;
+    let results = biased(vec4<u32>(first_bias + row) + vec4<u32>(0u, 1u, 2u, 3u), sums);
+    let at = sorted[PAIRS_AT + place] * shape.n_rows + row;
+    for (var j = 0u; j < 4u; j++) {
+        if row + j < shape.n_rows {
+            y[at + j] = results[j];
+        }
+    }
+}
+#else
 fn store_quad(t: u32, row: u32, sums: vec4<f32>) {
     if t >= step_rows() {
         return;
@@ -58,6 +94,7 @@ fn store_quad(t: u32, row: u32, sums: vec4<f32>) {
         }
     }
 }
+#endif
 
 #if STAGED=int8
 // Dot products of one word of activations with four words of weights.
@@ -102,8 +139,16 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
     let t = vec4<u32>(first_t + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     let r = vec4<u32>(first_row + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u);
     // Rows past the last repeat it; their sums are not stored.
-    let ti = (min(t, vec4<u32>(step_rows() - 1u)) * n_blocks + vec4<u32>(b)) * 8u;
-    let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(shape.w_row)) * n_blocks + vec4<u32>(b);
+#if EXPERTS=experts
+    let places = min(t, vec4<u32>(end - 1u));
+    let x_rows = vec4<u32>(x_row(places.x), x_row(places.y), x_row(places.z), x_row(places.w));
+    let w_row = shape.w_row + own * shape.n_rows;
+#else
+    let x_rows = min(t, vec4<u32>(step_rows() - 1u));
+    let w_row = shape.w_row;
+#endif
+    let ti = (x_rows * n_blocks + vec4<u32>(b)) * 8u;
+    let wi = (min(r, vec4<u32>(shape.n_rows - 1u)) + vec4<u32>(w_row)) * n_blocks + vec4<u32>(b);
     for (var k = thread / 16u; k < 8u; k += 4u) {
         if q < QUADS {
             let xs = transpose(mat4x4<f32>(x[ti.x + k], x[ti.y + k], x[ti.z + k], x[ti.w + k]));
@@ -127,11 +172,24 @@ fn stage(thread: u32, first_t: u32, first_row: u32, b: u32, n_blocks: u32) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first_t = group.y * TILE;
     let first_row = group.x * 64u;
+#if EXPERTS=experts
+    if group.y >= sorted[0] {
+        return;
+    }
+    let expert = sorted[1u + 3u * group.y];
+    if expert < FIRST_EXPERT || expert >= FIRST_EXPERT + N_EXPERTS {
+        return;
+    }
+    let first_t = sorted[2u + 3u * group.y];
+    own = expert - FIRST_EXPERT;
+    end = sorted[3u + 3u * group.y];
+#else
+    let first_t = group.y * TILE;
     if first_t >= step_rows() {
         return;
     }
+#endif
     let n_blocks = shape.n_cols / 32u;
     let tr = thread % 8u;
     let tt = thread / 8u;

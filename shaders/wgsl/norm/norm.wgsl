@@ -8,6 +8,7 @@
 // Numbers are read one or, where WIDTH is a multiple of 4, four at a time.
 // One workgroup of 64 threads per run. Grid: x = RUNS, y = step rows.
 #import common/rows
+#import common/sum
 #if NUMBERS=4
 alias Numbers = vec4<f32>;
 #else
@@ -31,8 +32,6 @@ override WIDTH: u32;
 override EPS: f32;
 override RUNS: u32;
 
-var<workgroup> partial: array<f32, 64>;
-
 fn total(x: Numbers) -> f32 {
 #if NUMBERS=4
     return x.x + x.y + x.z + x.w;
@@ -43,16 +42,7 @@ fn total(x: Numbers) -> f32 {
 
 // The sum over all threads, divided by the length of a run.
 fn mean(thread: u32, sum: f32) -> f32 {
-    workgroupBarrier();
-    partial[thread] = sum;
-    for (var stride = 32u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            partial[thread] += partial[thread + stride];
-        }
-    }
-    workgroupBarrier();
-    return partial[0] / f32(WIDTH);
+    return sum_of_all(thread, sum) / f32(WIDTH);
 }
 
 @compute @workgroup_size(64)

@@ -16,9 +16,8 @@
 
 override WIDTH: u32;
 #if X=normed
+#import common/sum
 override EPS: f32;
-
-var<workgroup> partial: array<f32, 64>;
 
 fn norm_scale(row: u32, thread: u32) -> f32 {
     var sum = 0.0;
@@ -26,15 +25,7 @@ fn norm_scale(row: u32, thread: u32) -> f32 {
         let v = x[row + i];
         sum += dot(v, v);
     }
-    partial[thread] = sum;
-    for (var stride = 32u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        if thread < stride {
-            partial[thread] += partial[thread + stride];
-        }
-    }
-    workgroupBarrier();
-    return inverseSqrt(partial[0] / f32(WIDTH) + EPS);
+    return inverseSqrt(sum_of_all(thread, sum) / f32(WIDTH) + EPS);
 }
 #endif
 

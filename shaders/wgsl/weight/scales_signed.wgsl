@@ -1,10 +1,7 @@
 // Scales of Q3_K and Q6_K: for each 256 weights d as f16, then for each 16 a scale s as a signed byte. Each
 // 256 have nine units of two bytes. w = d s (q - ZERO).
 #import weight/half
-
-fn scale_unit(u: u32) -> u32 {
-    return scales[u / 2u] >> (u % 2u * 16u);
-}
+#import weight/unit
 
 fn scales_and_offsets(i: u32) -> vec4<f32> {
     let at = i / 8u * 9u;

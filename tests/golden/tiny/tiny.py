@@ -182,5 +182,35 @@ class Model:
         if biased:
             self.bias(f"{layer}.ffn_down", n_embd)
 
+    def expert_matrices(self, layer: str, part: str, n_experts: int, n_rows: int, n_cols: int, gain: float):
+        """A matrix for each expert in one tensor."""
+        values = self.random.standard_normal((n_experts, n_rows, n_cols)) * (gain / n_cols**0.5)
+        self.store(f"{layer}.ffn_{part}_exps.weight", values)
+
+    def experts(self, layer: str, n_experts: int, n_ff: int, n_shared: int = 0, biased=False, gain=4.0):
+        """A router, its experts and the shared expert."""
+        n_embd = self.dims.n_embd
+        # Logits that are far apart: rounding does not change the choice.
+        values = self.random.standard_normal((n_experts, n_embd)) * (2 / n_embd**0.5)
+        self.tensor(f"{layer}.ffn_gate_inp.weight", values)
+        if biased:
+            self.bias(f"{layer}.ffn_gate_inp", n_experts)
+        for part, n_rows, n_cols, gain in [
+            ("gate", n_ff, n_embd, 1.0),
+            ("up", n_ff, n_embd, 1.0),
+            ("down", n_embd, n_ff, gain),
+        ]:
+            self.expert_matrices(layer, part, n_experts, n_rows, n_cols, gain)
+            if biased:
+                values = 0.5 * self.random.standard_normal((n_experts, n_rows))
+                self.tensor(f"{layer}.ffn_{part}_exps.bias", values)
+        if n_shared:
+            for part, n_rows, n_cols, gain in [
+                ("gate", n_shared, n_embd, 1.0),
+                ("up", n_shared, n_embd, 1.0),
+                ("down", n_embd, n_shared, 2.0),
+            ]:
+                self.matrix(f"{layer}.ffn_{part}_shexp", n_rows, n_cols, gain)
+
     def layers(self):
         return (f"blk.{i}" for i in range(self.dims.n_layers))

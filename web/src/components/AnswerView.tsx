@@ -89,6 +89,16 @@ function Foot({ answer, live, last }: AnswerProps) {
   );
 }
 
+/** What the model thought, closed until it is asked for. */
+function Thinking({ reasoning }: { reasoning: string }) {
+  return (
+    <details class="thinking">
+      <summary>{t.value.thinking}</summary>
+      <PlainText text={reasoning} />
+    </details>
+  );
+}
+
 /** An answer with its figures and what can be done with it. */
 export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   const text = t.value;
@@ -97,6 +107,7 @@ export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   return (
     <article class="answer" aria-label={answer.model || text.answer}>
       {answer.omitted > 0 && <p class="note omitted">{text.omitted(answer.omitted)}</p>}
+      {answer.reasoning !== undefined && <Thinking reasoning={answer.reasoning} />}
       {answer.content.length > LONGEST && <PlainText text={answer.content} />}
       {answer.content !== "" && answer.content.length <= LONGEST && (
         <MessageBoundary text={answer.content}>

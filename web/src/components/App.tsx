@@ -1,6 +1,5 @@
 import { t } from "../i18n";
 import { announcement, isWide } from "../state/ui";
-import { AddModelDialog } from "./AddModelDialog";
 import { Composer } from "./Composer";
 import { Conversations } from "./Conversations";
 import { Dialog } from "./Dialog";
@@ -9,6 +8,7 @@ import { Header } from "./Header";
 import { HistoryNotice, PassingNotice } from "./HistoryNotice";
 import { Log } from "./Log";
 import { Logo } from "./Logo";
+import { ModelsDialog } from "./ModelsDialog";
 import { ModelStatus } from "./ModelStatus";
 import { SettingsDialog } from "./SettingsDialog";
 import { StorageDialog } from "./StorageDialog";
@@ -42,7 +42,7 @@ export function App() {
       </main>
       <SettingsDialog />
       <StorageDialog />
-      <AddModelDialog />
+      <ModelsDialog />
       <UpdatePrompt />
       <DropTarget />
       <p class="visually-hidden" role="status">

@@ -9,11 +9,13 @@ interface DialogProps {
   title: string;
   /** A drawer slides in from the side; other dialogs are centred. */
   drawer?: boolean;
+  /** Two columns, where there is room. */
+  wide?: boolean;
   children: ComponentChildren;
 }
 
 /** A modal dialog; the browser keeps the focus inside, closes it on Escape and gives the focus back. */
-export function Dialog({ name, title, drawer = false, children }: DialogProps) {
+export function Dialog({ name, title, drawer = false, wide = false, children }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const isOpen = dialog.value === name;
 
@@ -29,9 +31,16 @@ export function Dialog({ name, title, drawer = false, children }: DialogProps) {
   return (
     <dialog
       ref={element}
-      class={drawer ? "dialog drawer" : "dialog"}
+      class={`dialog${drawer ? " drawer" : ""}${wide ? " wide" : ""}`}
       aria-labelledby={`dialog-${name}`}
-      onClose={close}
+      onCancel={(event) => {
+        event.preventDefault();
+        close();
+      }}
+      onClose={() => {
+        // The event comes late: the dialog may have been opened again by now.
+        if (element.current?.open !== true) close();
+      }}
       onPointerDown={(event) => {
         if (event.target === element.current) close();
       }}

@@ -5,10 +5,6 @@ import { chosenModel } from "../state/models";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 
-function focusModel(): void {
-  document.getElementById("model")?.focus();
-}
-
 interface ErrorNoticeProps {
   error: unknown;
   onRetry: () => void;
@@ -22,7 +18,7 @@ export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
     retry: { label: text.tryAgain, act: onRetry },
     storage: { label: text.openStorage, act: () => (dialog.value = "storage") },
     settings: { label: text.openSettings, act: () => (dialog.value = "settings") },
-    models: { label: text.chooseModel, act: focusModel },
+    models: { label: text.chooseModel, act: () => (dialog.value = "models") },
     cpu: { label: text.continueOnCpu, act: continueOnCpu },
     reload: { label: text.reload, act: () => location.reload() },
     newChat: { label: text.newChat, act: () => void newChat() },
@@ -33,7 +29,7 @@ export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
         if (unanswered.value !== null) removeQuestion(unanswered.value.id);
       },
     },
-    addModel: { label: text.chooseFile, act: () => (dialog.value = "addModel") },
+    addModel: { label: text.chooseFile, act: () => (dialog.value = "models") },
   };
   return (
     <section class="notice" role="alert">

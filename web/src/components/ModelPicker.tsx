@@ -1,13 +1,12 @@
 import { t, type Dictionary } from "../i18n";
 import { joined, parameters, roundBytes } from "../lib/format";
-import { engine, followChoice } from "../state/engine";
-import { chosenModel, models, storedCopy, type ModelChoice } from "../state/models";
-import { updateSettings } from "../state/settings";
+import { engine } from "../state/engine";
+import { bytesOf, chosenModel, storedCopy, type ModelChoice } from "../state/models";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
-import { Select } from "./Select";
 
-function stateOf(model: ModelChoice, text: Dictionary): string {
+/** How much of a model is on this device. */
+export function stateOf(model: ModelChoice, text: Dictionary): string {
   if (model.origin === "file") return text.localFile;
   const copy = storedCopy(model);
   if (copy === undefined || copy.bytes === 0) return text.notDownloaded;
@@ -15,86 +14,54 @@ function stateOf(model: ModelChoice, text: Dictionary): string {
   return text.partly(Math.floor((100 * copy.bytes) / Math.max(1, copy.totalBytes)));
 }
 
-function sizeOf(model: ModelChoice): number | null {
-  return model.size ?? (storedCopy(model)?.totalBytes || null);
+/** A model's size for people; an estimate is marked as one. */
+export function sizeOf(model: ModelChoice): string | null {
+  const size = bytesOf(model);
+  if (size === null) return null;
+  const isKnown = model.size !== null || storedCopy(model) !== undefined;
+  return isKnown ? roundBytes(size) : `≈\u00a0${roundBytes(size)}`;
 }
 
-function Option({ model }: { model: ModelChoice }) {
-  const size = sizeOf(model);
-  return (
-    <option value={model.id}>
-      {joined([model.name, size === null ? null : roundBytes(size), stateOf(model, t.value)])}
-    </option>
-  );
-}
-
-function Details({ model }: { model: ModelChoice }) {
-  const text = t.value;
-  const loaded = engine.value?.model;
+/** What is known of a model: parameters, quantization, context, licence. */
+export function factsOf(model: ModelChoice, text: Dictionary, isLoaded: boolean): (string | undefined)[] {
+  const loaded = isLoaded ? engine.value?.model : undefined;
   const count = loaded?.parameters ?? model.parameters;
   const context = loaded?.contextLength ?? model.contextLength;
-  const size = sizeOf(model);
-  const parts = [
-    count === undefined ? null : text.parameterCount(parameters(count)),
+  return [
+    count === undefined ? undefined : text.parameterCount(parameters(count)),
     loaded?.quantization ?? model.quantization,
-    context === undefined ? null : text.contextOf(context),
-    model.license ?? loaded?.license,
+    context === undefined ? undefined : text.contextOf(context),
+    model.license ?? loaded?.license ?? undefined,
   ];
-  return (
-    <p id="model-details">
-      <span class="narrow-only">
-        {joined([stateOf(model, text), size === null ? null : roundBytes(size), ""])}
-      </span>
-      {joined(parts)}
-    </p>
-  );
 }
 
-/** Chooses the model. A native select works with every input device and screen reader. */
+/** The model in use, as a button that opens the list of models. */
 export function ModelPicker() {
   const text = t.value;
   const chosen = chosenModel.value;
-  const groups = [
-    { label: text.catalogue, list: models.value.filter((model) => model.origin === "catalogue") },
-    { label: text.fromServer, list: models.value.filter((model) => model.origin === "server") },
-    {
-      label: text.added,
-      list: models.value.filter((model) => model.origin === "added" || model.origin === "file"),
-    },
-  ].filter((group) => group.list.length > 0);
-
+  if (chosen === null) return null;
+  const state = joined([sizeOf(chosen), stateOf(chosen, text)]);
   return (
     <>
       <div class="picker">
-        <Select
-          id="model"
-          aria-label={text.model}
-          aria-describedby="model-details"
-          value={chosen?.id ?? ""}
-          onChange={(event) => {
-            updateSettings({ modelId: event.currentTarget.value });
-            followChoice();
-          }}
-        >
-          {groups.map((group) => (
-            <optgroup key={group.label} label={group.label}>
-              {group.list.map((model) => (
-                <Option key={model.id} model={model} />
-              ))}
-            </optgroup>
-          ))}
-        </Select>
         <button
+          id="model"
           type="button"
-          class="icon-button"
-          aria-label={text.addModel}
-          title={text.addModel}
-          onClick={() => (dialog.value = "addModel")}
+          class="picker-button"
+          aria-haspopup="dialog"
+          aria-label={`${text.model}: ${joined([chosen.name, state])}`}
+          aria-describedby="model-details"
+          onClick={() => (dialog.value = "models")}
         >
-          <Icon name="plus" />
+          <span class="picker-name">{chosen.name}</span>
+          <span class="wide-only">{` · ${state}`}</span>
+          <Icon name="chevron" />
         </button>
       </div>
-      {chosen && <Details model={chosen} />}
+      <p id="model-details">
+        <span class="narrow-only">{joined([stateOf(chosen, text), sizeOf(chosen), ""])}</span>
+        {joined(factsOf(chosen, text, true))}
+      </p>
     </>
   );
 }

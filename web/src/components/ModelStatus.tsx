@@ -3,17 +3,21 @@ import { t, type Dictionary } from "../i18n";
 import { bytes, joined, roundBytes } from "../lib/format";
 import { cancelLoadingAndQuestion, retry } from "../state/chat";
 import { engineState, startModel } from "../state/engine";
-import { chosenModel, storedCopy, storedModelsKnown, type ModelChoice } from "../state/models";
+import { bytesOf, chosenModel, isRecommendation, storedCopy, storedModelsKnown } from "../state/models";
+import type { ModelChoice } from "../state/models";
+import { recommended } from "../state/recommend";
 import { refocusMessage } from "../state/ui";
 import { ErrorNotice } from "./ErrorNotice";
+import { sizeOf } from "./ModelPicker";
+import { Why } from "./Why";
 
 function startLabel(model: ModelChoice, text: Dictionary): string {
   const copy = storedCopy(model);
   if (copy?.complete === true || model.origin === "file") return text.start;
-  const size = model.size ?? (copy && copy.totalBytes > 0 ? copy.totalBytes : null);
+  const size = bytesOf(model);
   if (size === null) return text.downloadAndStartUnknown;
   if (copy !== undefined && copy.bytes > 0) return text.continueDownload(roundBytes(size - copy.bytes));
-  return text.downloadAndStart(roundBytes(size));
+  return text.downloadAndStart(sizeOf(model) ?? roundBytes(size));
 }
 
 function Consent({ model }: { model: ModelChoice }) {
@@ -31,6 +35,7 @@ function Consent({ model }: { model: ModelChoice }) {
       >
         {startLabel(model, text)}
       </button>
+      {!local && isRecommendation.value && recommended.value !== null && <Why entry={recommended.value} />}
       {!local && <p>{text.consent}</p>}
     </section>
   );

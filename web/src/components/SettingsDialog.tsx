@@ -1,11 +1,13 @@
 import type { DeviceChoice } from "nomoat";
 import type { ComponentChildren } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
+import { config } from "../state/config";
 import { followSettings } from "../state/engine";
 import {
   contextLengths,
   devices,
+  hubAddress,
   limits,
   settings,
   updateSettings,
@@ -158,6 +160,38 @@ function Appearance() {
   );
 }
 
+function Hub() {
+  const text = t.value;
+  const [isInvalid, setInvalid] = useState(false);
+  return (
+    <section>
+      <h3>{text.hub}</h3>
+      <Field id="hub-endpoint" label={text.hubEndpoint}>
+        <input
+          id="hub-endpoint"
+          type="url"
+          inputMode="url"
+          spellcheck={false}
+          placeholder={config.value.hubEndpoint ?? "https://huggingface.co"}
+          aria-invalid={isInvalid}
+          aria-describedby="hub-endpoint-help"
+          value={settings.value.hubEndpoint ?? ""}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            const address = hubAddress(value);
+            const isEmpty = value.trim() === "" && !event.currentTarget.validity.badInput;
+            setInvalid(address === null && !isEmpty);
+            if (address !== null || isEmpty) updateSettings({ hubEndpoint: address });
+          }}
+        />
+        <p id="hub-endpoint-help" class="help" role={isInvalid ? "alert" : undefined}>
+          {isInvalid ? text.hubInvalid : text.hubHelp}
+        </p>
+      </Field>
+    </section>
+  );
+}
+
 /**
  * Context length and device are fixed when a model is loaded, so after a change the model loads again when
  * the dialog closes.
@@ -180,6 +214,7 @@ export function SettingsDialog() {
       <ReloadOnClose />
       <Answers />
       <Appearance />
+      <Hub />
       <button type="button" class="button" onClick={() => (dialog.value = "storage")}>
         <Icon name="disk" />
         {text.storage}

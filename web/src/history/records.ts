@@ -22,6 +22,8 @@ export interface Question extends Place {
 export interface Answer extends Place {
   role: "assistant";
   content: string;
+  /** What the model thought before. */
+  reasoning?: string | undefined;
   /** Name of the model that wrote it. */
   model: string;
   ending: Ending | null;
@@ -74,6 +76,7 @@ const answer = v.object({
   ...place,
   role: v.literal("assistant"),
   content: v.string(),
+  reasoning: v.fallback(v.optional(v.string()), undefined),
   model: v.fallback(v.string(), ""),
   ending: v.fallback(
     v.nullable(v.picklist(["stop", "length", "context", "stopped", "interrupted"])),

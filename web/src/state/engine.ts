@@ -9,7 +9,8 @@ import {
   UnsupportedModelError,
 } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
-import { config, refreshConfig } from "./config";
+import { refreshConfig } from "./config";
+import { hubOptions } from "./hub";
 import {
   chosenModel,
   deleteModel,
@@ -60,14 +61,13 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const before = current;
   try {
-    const { hubEndpoint } = config.value;
     const { contextLength, device } = settings.value;
     const created = await createEngine({
       model: model.source,
       contextLength,
       device,
       signal,
-      ...(hubEndpoint === null ? {} : { hubEndpoint }),
+      ...hubOptions.value,
       onProgress(progress) {
         if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
       },
@@ -130,6 +130,13 @@ export function followChoice(): void {
   if (model === null) return;
   if (model.origin === "file" || storedCopy(model)?.complete === true) void startModel();
   else queue = queue.then(unload);
+}
+
+/** Takes another model in place of the running one, and downloads it if need be. The conversation stays. */
+export function switchTo(model: ModelChoice): void {
+  updateSettings({ modelId: model.id });
+  followChoice();
+  if (engineState.value.kind === "idle") void startModel();
 }
 
 /** An error that ends the engine, such as a lost device. */

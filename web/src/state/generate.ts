@@ -113,9 +113,11 @@ export async function generate(
     }
     for await (const chunk of stream) {
       const choice = chunk.choices[0];
-      if (choice?.delta.content) {
+      if (choice?.delta.content || choice?.delta.reasoning_content) {
         prefill = null;
-        answer.content += choice.delta.content;
+        answer.content += choice.delta.content ?? "";
+        if (choice.delta.reasoning_content)
+          answer.reasoning = (answer.reasoning ?? "") + choice.delta.reasoning_content;
         answer.completionTokens += 1;
         if (firstTokenAt === 0) firstTokenAt = performance.now();
         const seconds = (performance.now() - firstTokenAt) / 1000;

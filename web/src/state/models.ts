@@ -1,8 +1,10 @@
 import { computed, signal } from "@preact/signals";
 import { catalogue, deleteStoredModel, listStoredModels, modelUrls, storageEstimate } from "nomoat";
-import type { EngineOptions, StoredModel } from "nomoat";
+import type { EngineOptions, ModelInspection, StoredModel, Strength } from "nomoat";
 import { NotGgufError } from "../lib/errors";
 import { config } from "./config";
+import { hubOptions } from "./hub";
+import { estimatedBytes, recommended } from "./recommend";
 import { settings, updateSettings } from "./settings";
 
 /** A model that can be chosen. */
@@ -11,6 +13,8 @@ export interface ModelChoice {
   name: string;
   /** Bytes, if known before the download. */
   size: number | null;
+  /** Bytes as estimated, where `size` is null. */
+  estimate?: number;
   origin: "catalogue" | "server" | "added" | "file";
   source: EngineOptions["model"];
   /** Identify a stored model: the pinned hashes, or else the addresses. */
@@ -21,6 +25,10 @@ export interface ModelChoice {
   quantization?: string;
   license?: string;
   contextLength?: number;
+  description?: string;
+  strengths?: readonly Strength[];
+  /** `owner/name` on the hub. */
+  repo?: string;
 }
 
 /** Files that the person opened; they last as long as the page. */
@@ -34,12 +42,25 @@ export const estimate = signal<{ usage: number; quota: number; persisted: boolea
 
 /** The addresses under which a model is stored: a person may give the address of a page or of one part. */
 function storedUrls(urls: string[]): readonly string[] {
-  const { hubEndpoint } = config.value;
   try {
-    return modelUrls({ url: urls }, hubEndpoint === null ? {} : { hubEndpoint });
+    return modelUrls({ url: urls }, hubOptions.value);
   } catch {
     return urls; // Loading it says what is wrong.
   }
+}
+
+function catalogueUrls(id: string): readonly string[] {
+  try {
+    return modelUrls(id, hubOptions.value);
+  } catch {
+    return [];
+  }
+}
+
+/** The hashes of all files, or none. */
+function pinned(files: readonly { sha256?: string }[]): readonly string[] {
+  const hashes = files.flatMap(({ sha256 }) => sha256 ?? []);
+  return hashes.length === files.length ? hashes : [];
 }
 
 /** Every model that can be chosen, in the picker's order. */
@@ -47,11 +68,15 @@ export const models = computed<readonly ModelChoice[]>(() => [
   ...catalogue.map((entry): ModelChoice => ({
     id: entry.id,
     name: entry.name,
-    size: entry.size,
+    size: entry.size ?? null,
+    estimate: estimatedBytes(entry),
     origin: "catalogue",
     source: entry.id,
-    sha256: entry.files.map((file) => file.sha256),
-    urls: [],
+    sha256: pinned(entry.files),
+    urls: catalogueUrls(entry.id),
+    description: entry.description,
+    strengths: entry.strengths,
+    repo: entry.repo,
     parameters: entry.parameters,
     quantization: entry.quantization,
     license: entry.license,
@@ -71,21 +96,46 @@ export const models = computed<readonly ModelChoice[]>(() => [
     name: model.name,
     size: null,
     origin: "added",
-    source: { url: model.urls, name: model.name },
-    sha256: [],
+    source: { url: model.urls, name: model.name, ...(model.sha256 && { sha256: model.sha256 }) },
+    sha256: model.sha256 ?? [],
     urls: storedUrls(model.urls),
   })),
   ...openedFiles.value,
 ]);
 
-/** The model in the picker: the chosen one, else the server's default, else the first of the catalogue. */
+/**
+ * The model in the picker: the chosen one, else the server's default, else one that is on this device, else
+ * the recommended one.
+ */
 export const chosenModel = computed<ModelChoice | null>(() => {
-  const byId = (id: string | null) => models.value.find((model) => model.id === id);
-  return byId(settings.value.modelId) ?? byId(config.value.defaultModel) ?? models.value[0] ?? null;
+  const byId = (id: string | null | undefined) => models.value.find((model) => model.id === id);
+  const stored = models.value.find((model) => storedCopy(model)?.complete === true);
+  return (
+    byId(settings.value.modelId) ??
+    byId(config.value.defaultModel) ??
+    stored ??
+    byId(recommended.value?.id) ??
+    models.value[0] ??
+    null
+  );
 });
+
+/** Whether the model in the picker is there because it was recommended: nobody has chosen yet. */
+export const isRecommendation = computed(
+  () =>
+    settings.value.modelId === null &&
+    config.value.defaultModel === null &&
+    chosenModel.value !== null &&
+    chosenModel.value.id === recommended.value?.id,
+);
 
 function same(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a.length > 0 && a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+/** Bytes of a model: known, stored or estimated. */
+export function bytesOf(choice: ModelChoice): number | null {
+  return choice.size ?? (storedCopy(choice)?.totalBytes || choice.estimate || null);
 }
 
 /** The stored copy of a model, if there is one. */
@@ -118,24 +168,23 @@ function modelName(path: string): string {
     .replace(/-\d{5}-of-\d{5}$/, "");
 }
 
-/** Adds a model by its addresses and chooses it. False if one of them is not the address of a GGUF file. */
-export function addByUrl(text: string): boolean {
-  const lines = text.split(/\s+/).filter((line) => line !== "");
-  const urls: string[] = [];
-  for (const line of lines) {
-    if (!/^https?:\/\/[^?#]+\.gguf([?#]|$)/i.test(line)) return false;
-    try {
-      urls.push(new URL(line).href);
-    } catch {
-      return false;
-    }
-  }
+/** Adds a model that was inspected, and returns it. A model that is there already is returned as it is. */
+export function addInspected({ model, name }: ModelInspection): ModelChoice | null {
+  const source = typeof model === "string" ? { url: model } : model;
+  if (source instanceof File || Array.isArray(source)) return null;
+  const urls = [source.url].flat();
   const [first] = urls;
-  if (first === undefined) return false;
-  const others = settings.value.addedModels.filter((model) => model.urls[0] !== first);
-  const name = modelName(new URL(first).pathname);
-  updateSettings({ addedModels: [...others, { name, urls }], modelId: first });
-  return true;
+  if (first === undefined) return null;
+  const known = models.value.find((choice) => choice.id === first);
+  if (known !== undefined) return known;
+  const sha256 = source.sha256 === undefined ? [] : [source.sha256].flat();
+  const added = {
+    name: modelName(decodeURIComponent(new URL(first, location.href).pathname)) || name,
+    urls,
+    ...(sha256.length === urls.length && { sha256 }),
+  };
+  updateSettings({ addedModels: [...settings.value.addedModels, added] });
+  return models.value.find((choice) => choice.id === first) ?? null;
 }
 
 /**

@@ -8,6 +8,8 @@ export type ThemeSetting = "auto" | "light" | "dark";
 export interface AddedModel {
   name: string;
   urls: string[];
+  /** SHA-256 of each file, where the hub said so. */
+  sha256?: string[];
 }
 
 export interface Settings {
@@ -21,6 +23,8 @@ export interface Settings {
   systemPrompt: string;
   language: LanguageSetting;
   theme: ThemeSetting;
+  /** Address of the hub or of a mirror of it; null: the server's choice, or the public hub. */
+  hubEndpoint: string | null;
   /** The chosen model; null until one is chosen, which means the default. */
   modelId: string | null;
   addedModels: AddedModel[];
@@ -39,6 +43,7 @@ const defaults: Settings = {
   systemPrompt: "",
   language: "auto",
   theme: "auto",
+  hubEndpoint: null,
   modelId: null,
   addedModels: [],
 };
@@ -51,13 +56,26 @@ function oneOf<T>(value: unknown, allowed: readonly T[], fallback: T): T {
   return allowed.find((item) => item === value) ?? fallback;
 }
 
+function isHash(value: unknown): value is string {
+  return typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
+}
+
 function addedModels(value: unknown): AddedModel[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((item: unknown) => {
     if (!isRecord(item) || typeof item.name !== "string" || !Array.isArray(item.urls)) return [];
     const urls = item.urls.filter((url): url is string => typeof url === "string");
-    return urls.length > 0 ? [{ name: item.name, urls }] : [];
+    const hashes = (Array.isArray(item.sha256) ? item.sha256 : []).filter(isHash);
+    const isPinned = hashes.length === urls.length;
+    return urls.length > 0 ? [{ name: item.name, urls, ...(isPinned && { sha256: hashes }) }] : [];
   });
+}
+
+/** An address that a hub can have, without a slash at its end; null for other values. */
+export function hubAddress(value: unknown): string | null {
+  if (typeof value !== "string" || !URL.canParse(value.trim())) return null;
+  const { protocol, href } = new URL(value.trim());
+  return /^https?:$/.test(protocol) ? href.replace(/\/+$/, "") : null;
 }
 
 function parse(stored: unknown): Settings {
@@ -75,6 +93,7 @@ function parse(stored: unknown): Settings {
     systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
+    hubEndpoint: hubAddress(stored.hubEndpoint),
     modelId: typeof stored.modelId === "string" ? stored.modelId : null,
     addedModels: addedModels(stored.addedModels),
   };

@@ -1,6 +1,7 @@
 // What the glue that wasm-bindgen writes to dist/wasm/cpu-threads exports, as far as this package uses it.
-import type { RuntimeClass } from "../../runtime.js";
+import type { InspectorClass, RuntimeClass } from "../../runtime.js";
 
+export const Inspector: InspectorClass;
 export const Runtime: RuntimeClass;
 export default function init(source: {
   module_or_path: WebAssembly.Module;

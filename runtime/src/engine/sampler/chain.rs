@@ -226,4 +226,5 @@ fn race(candidates: &[Candidate], temperature: f32, choice: &Choice) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

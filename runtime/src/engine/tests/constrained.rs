@@ -5,7 +5,7 @@ use crate::text::grammar::GrammarError;
 use serde_json::{Map, Value, json};
 
 /// A byte-level vocabulary of printable characters, with a few longer tokens.
-fn json_model() -> TestModel {
+pub(super) fn json_model() -> TestModel {
     let control = ["<unk>", "<s>", "</s>"].map(String::from);
     let printable = (33..127_u8).map(|byte| char::from(byte).to_string());
     let merges = ["t r", "tr u", "tru e", "\" :", "a b", "ab c", "{ \"", "Ġ Ġ"];

@@ -1,11 +1,15 @@
 //! The engine on the test device and a small model with random weights.
 
+mod adapters;
 mod answers;
 mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
+mod inspection;
 mod loading;
 mod prefix;
+#[cfg(feature = "grammar")]
+mod reasoning;
 mod together;
 
 use super::testing::{TestDevice, engine, load};
@@ -35,6 +39,7 @@ fn seeded(prompt: &str, max_tokens: usize, seed: u64) -> Request {
 #[derive(Clone, Debug, PartialEq)]
 struct Told {
     text: String,
+    reasoning: String,
     /// Tokens but the last, which only ends it.
     ids: Vec<u32>,
     reason: FinishReason,
@@ -46,6 +51,7 @@ struct Told {
 #[derive(Clone, Debug, Default)]
 struct Telling {
     text: String,
+    reasoning: String,
     ids: Vec<u32>,
 }
 
@@ -54,13 +60,15 @@ impl Telling {
     fn push(&mut self, progress: Progress) -> Option<Told> {
         match progress {
             Progress::Prefill { done, total } => assert!(done <= total && self.ids.is_empty()),
-            Progress::Token { id, text } => {
+            Progress::Token { id, text, reasoning } => {
                 self.ids.push(id);
                 self.text.push_str(&text);
+                self.reasoning.push_str(&reasoning);
             }
-            Progress::End { text, finish_reason: reason, context_full, usage, .. } => {
-                let Telling { text: told, ids } = self.clone();
-                return Some(Told { text: told + &text, ids, reason, context_full, usage });
+            Progress::End { text, reasoning: last, finish_reason: reason, context_full, usage, .. } => {
+                let Telling { text: told, reasoning, ids } = self.clone();
+                let reasoning = reasoning + &last;
+                return Some(Told { text: told + &text, reasoning, ids, reason, context_full, usage });
             }
         }
         None

@@ -22,6 +22,12 @@ struct Projection<'p> {
     resources: Vec<Resource>,
 }
 
+/// The constants of a gate, see `common/gate.wgsl`.
+pub(super) fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
+    let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
+    unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
+}
+
 impl Lowering<'_> {
     pub(super) fn products(&mut self, products: &Products) -> Result<(), GpuError> {
         let (tail, biases) = tail(self.graph, products)
@@ -166,13 +172,13 @@ impl Lowering<'_> {
         let int8 = self.int8(p.weight, layout);
         let (operands, mut resources) = match (int8, p.norm) {
             (Some(packed), norm) => (Operands::Int8(packed), self.quantised(p.x, norm)?),
-            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x)?]),
+            (None, None) => (Operands::Floats(layout), vec![self.whole_blocks(p.x, 1)?]),
             (None, Some(norm)) => {
                 let weight = self.norm_weight("norm", norm)?;
                 (Operands::Normed(layout), vec![whole("x", self.value(p.x)?), weight])
             }
         };
-        resources.extend(planes(p.piece));
+        resources.extend(self.planes(p.weight, p.piece));
         resources.extend(p.resources);
         resources.extend(p.bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
         let eps = p.norm.map_or(0.0, |norm| norm.eps);
@@ -215,21 +221,26 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The value, or a copy whose rows are filled up with zeros to whole blocks.
-    fn whole_blocks(&mut self, x: ValueId) -> Result<Resource, GpuError> {
+    /// The value, or a copy in which each of a row's runs is filled up with zeros to whole blocks.
+    pub(super) fn whole_blocks(&mut self, x: ValueId, runs: usize) -> Result<Resource, GpuError> {
         let value = self.graph.value(x);
-        let Value { domain, width } = value;
+        let (domain, width) = (value.domain, value.width / runs);
         if width.is_multiple_of(BLOCK) {
             return Ok(whole("x", self.value(x)?));
         }
         let padded = width.next_multiple_of(BLOCK);
-        let key = Scratch::Padded(value);
-        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * padded as u64);
+        let key = Scratch::Padded(value, runs);
+        let buffer = self.scratch(key, 4 * u64::from(self.capacity.rows(domain)) * (runs * padded) as u64);
         let held = (Some(x), None);
         if self.held.insert(key, held) != Some(held) {
-            let constants = [rows_constant(domain), ("WIDTH", width as f64), ("Y_WIDTH", padded as f64)];
+            let constants = [
+                rows_constant(domain),
+                ("WIDTH", width as f64),
+                ("Y_WIDTH", padded as f64),
+                ("RUNS", runs as f64),
+            ];
             let resources = [whole("x", self.value(x)?), whole("y", &buffer)];
-            self.push(Kernel::Pad, &constants, &resources, domain, threads(padded, domain))?;
+            self.push(Kernel::Pad, &constants, &resources, domain, threads(runs * padded, domain))?;
         }
         Ok(whole("x", &buffer))
     }
@@ -240,8 +251,27 @@ impl Lowering<'_> {
         Ok(whole(name, &self.vector(weight)?.buffer))
     }
 
+    /// A piece's planes and, where its layout has one, the grid.
+    pub(super) fn planes(&mut self, id: WeightId, piece: &Piece) -> Vec<Resource> {
+        let planes = piece.planes;
+        let mut resources = vec![
+            ("quants", piece.buffer.clone(), 0, Some(planes.quants)),
+            ("scales", piece.buffer.clone(), planes.scales_offset, Some(planes.scales)),
+        ];
+        let layout = self.weights.formats[id.0].layout();
+        if let Some(numbers) = layout.grid() {
+            let (gpu, buffers) = (self.gpu, &mut self.buffers);
+            let buffer = self.grids.entry(layout).or_insert_with(|| {
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec::<u8, u32>(numbers);
+                buffers.add_uniform(gpu, "grid", &words)
+            });
+            resources.push(whole("grid", buffer));
+        }
+        resources
+    }
+
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
-    fn shape(&mut self, contents: [u32; 8]) -> Resource {
+    pub(super) fn shape(&mut self, contents: [u32; 8]) -> Resource {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
         let buffer =
             self.shapes.entry(contents).or_insert_with(|| buffers.add_uniform(gpu, "shape", &contents));
@@ -281,7 +311,7 @@ impl Lowering<'_> {
     }
 
     /// How threads share a unit, and the number of workgroups for `n_units` units.
-    fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
+    pub(super) fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
         let lanes = self.gpu.variants().lanes.into();
         let group = if lanes == Lanes::One { 16 } else { 64 };
         let per_group = group / self.n_lanes(n_cols);
@@ -289,7 +319,7 @@ impl Lowering<'_> {
     }
 
     /// Threads per unit: at most as many as a row has blocks.
-    fn n_lanes(&self, n_cols: usize) -> u32 {
+    pub(super) fn n_lanes(&self, n_cols: usize) -> u32 {
         let variants = self.gpu.variants();
         match variants.lanes {
             super::super::Lanes::One => 1,

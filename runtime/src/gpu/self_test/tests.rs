@@ -1,5 +1,8 @@
 //! The self-test's cases with many more shapes and every kernel variant, and tests of a whole executor.
 
+mod choices;
+mod experts;
+
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
@@ -101,7 +104,9 @@ fn matmuls_of_every_format() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         let others = Format::ALL.into_iter().filter(|format| !MAIN.contains(format));
         // Only layouts that can be unpacked to bytes have kernels for 8 bits.
-        for format in others.filter(|format| !is_int8 || *format == Format::Q4_K) {
+        use Format::*;
+        let packed = [Q4_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0];
+        for format in others.filter(|format| !is_int8 || packed.contains(format)) {
             for (rows, blocks, tokens) in [(65, 3, 1), (67, 1, 5), (70, 2, 37)] {
                 let case = matmul(format, rows, blocks * format.block_len(), tokens);
                 let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
@@ -109,6 +114,13 @@ fn matmuls_of_every_format() {
             }
         }
     }
+}
+
+/// Kernels with the most buffers, and a grid beside them.
+#[test]
+fn groups_of_grids() {
+    let shape = Layers { finer: Format::IQ3_XXS, biases: true, ..Layers::of(Format::IQ1_M) };
+    check_with("shared:4,tile,f32", layers(shape, &[9, 1]));
 }
 
 /// Rows of floats of any length; more than one op uses the same ones.
@@ -269,153 +281,6 @@ fn steps_that_do_not_fit_are_errors() {
     assert_eq!(error, "output 0 is for row 2, but the step has 2 rows; number rows from 0");
     let error = refused(Step { pages: &[1], ..case.step() });
     assert_eq!(error, "the page table has page 1, but the KV pool has 1 pages; number pages from 0");
-}
-
-/// Logits in the middle of bins, so that rounding does not move a token to another bin.
-fn logits_in_bins(n_vocab: usize) -> Vec<f32> {
-    let mut random = Random(n_vocab as u64);
-    let mut depths = (0..n_vocab).map(|_| (random.normal().abs() * 300.0).floor());
-    let mut logits: Vec<f32> = depths.by_ref().map(|bin| 3.0 - (bin + 0.5) * BIN).collect();
-    logits[n_vocab / 2] = 3.0;
-    logits
-}
-
-/// The device chooses the same tokens as the reference, for several outputs at once, each with its slot.
-#[test]
-fn choices_by_slot() {
-    let gpu = device();
-    let plain = Choice { temperature: 1.0, top_p: 1.0, repetition_penalty: 1.0, ..Choice::zeroed() };
-    let choices = [
-        plain,
-        Choice { temperature: 0.5, seed: [9, 4], ..plain },
-        Choice { top_k: 40, ..plain },
-        Choice { top_k: 40, top_p: 0.7, ..plain },
-        Choice { temperature: 2.0, top_p: 0.9, min_p: 0.01, ..plain },
-        Choice { min_p: 0.2, ..plain },
-        Choice { temperature: 0.0, presence_penalty: 0.5, adjusts: 1, ..plain },
-        Choice { repetition_penalty: 1.3, frequency_penalty: 0.2, adjusts: 1, ..plain },
-        Choice { masked: 1, ..plain },
-        Choice { masked: 1, top_k: 40, temperature: 0.7, ..plain },
-        Choice { masked: 1, temperature: 0.0, ..plain },
-        Choice { masked: 1, min_p: 0.2, repetition_penalty: 1.3, adjusts: 1, ..plain },
-    ];
-    for n_vocab in [4, 2049, 49_152] {
-        for together in [1, 4] {
-            for choices in choices.chunks(together) {
-                check_choices(&gpu, n_vocab, choices);
-            }
-        }
-    }
-}
-
-/// A mask that allows one token, a tenth of all without the likeliest, or half of them.
-fn random_mask(random: &mut Random, n_vocab: usize, counter: u32) -> Vec<u32> {
-    let one = random.bits() as usize % n_vocab;
-    let mut mask = vec![0; n_vocab.div_ceil(32)];
-    let is_allowed = |id: usize, bits: u64| match counter % 3 {
-        0 => id == one,
-        1 => id == one || (bits.is_multiple_of(10) && id != n_vocab / 2),
-        _ => id == one || bits.is_multiple_of(2),
-    };
-    for id in (0..n_vocab).filter(|id| is_allowed(*id, random.bits() >> 20)) {
-        mask[id / 32] |= 1 << (id % 32);
-    }
-    mask
-}
-
-/// One output per choice, and one more without a choice.
-fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
-    let n = choices.len();
-    let mut case = likeliest(n_vocab, n as u32 + 1);
-    case.pages = vec![0; n + 1];
-    case.max_pages = 1;
-    // Slots have other numbers than outputs.
-    case.outputs = (0..=n as u32)
-        .map(|row| match (row as usize) < n {
-            true => Output { row, target: 0, slot: n as u32 - row, by_choice: 1 },
-            false => Output { row, target: 0, slot: 0, by_choice: 0 },
-        })
-        .collect();
-    let weights = upload(&case, gpu).unwrap();
-    let mut executor = Executor::new(gpu, &case.graph, &weights, case.capacity()).unwrap();
-    let logits = vec![logits_in_bins(n_vocab); n + 1];
-    let first_seen: Vec<u32> = (0..n_vocab).map(|i| if i % 3 == 0 { IN_PROMPT } else { 0 }).collect();
-    let bias: Vec<f32> = (0..n_vocab).map(|i| if i % 7 == 0 { 0.25 } else { 0.0 }).collect();
-    let mut seen = vec![first_seen; n];
-    for (output, seen) in case.outputs.iter().zip(&seen) {
-        executor.set_slot(output.slot, seen, &bias);
-    }
-    let mut chosen = vec![Vec::new(); n];
-    let mut random = Random(n_vocab as u64 + 1);
-    for counter in 0..12 {
-        let masks: Vec<Vec<u32>> = (0..n).map(|_| random_mask(&mut random, n_vocab, counter)).collect();
-        for (output, mask) in case.outputs.iter().zip(&masks) {
-            executor.set_mask(output.slot, mask);
-        }
-        let now: Vec<Choice> = choices.iter().map(|choice| Choice { counter, ..*choice }).collect();
-        let rows: Vec<f32> = logits.iter().flatten().copied().collect();
-        executor.write_value(case.inputs[0].0, &rows);
-        pollster::block_on(executor.step(&Step { choices: &now, ..case.step() })).unwrap();
-        for i in 0..n {
-            let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias, &masks[i]);
-            assert_eq!(executor.chosen[i].id, expected, "{:?} of {n_vocab}, {n} together", now[i]);
-            assert!(now[i].masked == 0 || allows(&masks[i], expected as usize));
-            seen[i][expected as usize] += 1;
-            chosen[i].push(expected);
-        }
-        assert_eq!(executor.chosen[n].id as usize, n_vocab / 2);
-        assert_eq!(executor.chosen[n].logit, 3.0);
-    }
-    for (mut chosen, choice) in chosen.into_iter().zip(choices) {
-        chosen.sort_unstable();
-        chosen.dedup();
-        assert!(n_vocab < 100 || chosen.len() > 1, "{choice:?} of {n_vocab} is always the same");
-    }
-}
-
-/// A step that reads its tokens from slots gives the same result as with tokens from the host.
-#[test]
-fn chosen_tokens_feed_the_next_step() {
-    let gpu = device();
-    let mut g = Builder::default();
-    let words = g.matrix("F32", 40, 32);
-    let x = g.embed(words);
-    let x = g.select_rows(x);
-    let output = g.matrix("F32:output", 40, 32);
-    let logits = g.matmul(x, output);
-    g.logits(logits);
-    let mut case = Case::new("feed", g.finish(), 2, 0.0);
-    (case.pages, case.max_pages) = (vec![0, 0], 1);
-    case.outputs = [0, 1].map(|row| Output { slot: 1 - row, ..Output::likeliest(row, 0) }).to_vec();
-    let weights = upload(&case, &gpu).unwrap();
-    let mut executor = Executor::new(&gpu, &case.graph, &weights, case.capacity()).unwrap();
-    let outputs = case.outputs.clone();
-    let rows = |ids: [u32; 2]| ids.map(|id| Token { id, ..Token::default() });
-    let run = async {
-        let mut by_host = vec![[7, 11]];
-        for i in 0..9 {
-            let tokens = rows(by_host[i]);
-            executor.step(&Step { tokens: &tokens, outputs: &outputs, ..case.step() }).await?;
-            by_host.push([executor.chosen[0].id, executor.chosen[1].id]);
-        }
-        let mut by_device = vec![[7, 11]];
-        for i in 0..9 {
-            let tokens = rows(if i == 0 { [7, 11] } else { [1, 0].map(|slot| Token::FROM_SLOT | slot) });
-            if executor.in_flight() == MAX_IN_FLIGHT {
-                executor.result().await?;
-                by_device.push([executor.chosen[0].id, executor.chosen[1].id]);
-            }
-            executor.submit(&Step { tokens: &tokens, outputs: &outputs, ..case.step() })?;
-        }
-        while executor.in_flight() > 0 {
-            executor.result().await?;
-            by_device.push([executor.chosen[0].id, executor.chosen[1].id]);
-        }
-        Ok::<_, GpuError>((by_host, by_device))
-    };
-    let (by_host, by_device) = pollster::block_on(run).unwrap();
-    assert_eq!(by_host, by_device);
-    assert!(by_host.windows(2).any(|pair| pair[0] != pair[1]), "{by_host:?}");
 }
 
 #[test]

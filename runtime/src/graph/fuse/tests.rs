@@ -1,7 +1,7 @@
 //! Groups of a small model's layers, for devices that accept different things.
 
 use super::*;
-use crate::graph::testing::{Layers, layers};
+use crate::graph::testing::{Layers, cases, layers};
 use crate::quant::Format;
 
 /// A device that accepts what `F` returns true for.
@@ -35,6 +35,15 @@ fn tails(groups: &[Group]) -> Vec<String> {
         .map(|group| match &group.work {
             Work::Op(_) => "op".into(),
             Work::NormAdd(_) => "norm add".into(),
+            Work::Experts(group) => {
+                let parts = [
+                    ("gated", group.gate.is_some()),
+                    ("sum", group.is_summed),
+                    ("add", group.residual.is_some()),
+                ];
+                let parts: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+                format!("experts[{}]", parts.join(" "))
+            }
             Work::Products(products) => {
                 let tails: Vec<String> = products.products.iter().map(tail).collect();
                 format!("{}[{}]", if products.norm.is_some() { "norm " } else { "" }, tails.join(", "))
@@ -80,6 +89,26 @@ fn norms_after_a_product_are_added_in_the_same_group() {
     assert_eq!(tails(&fuse(&graph, &AddsNorms))[..6], layer);
 }
 
+/// A device that runs what follows experts together with them.
+struct TakesExperts;
+
+impl Fuses for TakesExperts {
+    fn takes_experts(&self, _: &Graph, _: &ExpertGroup) -> bool {
+        true
+    }
+
+    fn accepts(&self, _: &Graph, _: &Products) -> bool {
+        true
+    }
+}
+
+#[test]
+fn experts_are_run_with_their_gates_sums_and_residuals() {
+    let graph = &cases::experts()[0].graph;
+    let groups = ["op", "experts[gated]", "experts[sum add]", "op", "experts[sum]", "op"];
+    assert_eq!(tails(&fuse(graph, &TakesExperts)), groups);
+}
+
 /// A device that supports only parts that work on each column.
 struct Columns;
 
@@ -113,7 +142,7 @@ fn every_op_is_in_one_group_whatever_is_accepted() {
         let in_groups: usize = groups
             .iter()
             .map(|group| match &group.work {
-                Work::Op(_) => 1,
+                Work::Op(_) | Work::Experts(_) => 1,
                 Work::NormAdd(_) => 2,
                 Work::Products(Products { norm, products, .. }) => {
                     // A gated pair is one op but has a part in both tails.

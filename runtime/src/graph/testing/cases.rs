@@ -2,13 +2,14 @@
 
 use super::{Case, RopeShape, attention, attention_in, rope};
 use crate::graph::{
-    Activation, Attention, Builder, Domain, Gate, Growth, Norm, NormKind, PAGE, Rope, Token, Unary, ValueId,
+    Activation, Attention, Builder, Domain, Experts, Gate, Growth, Norm, NormKind, PAGE, Rope, Routing,
+    Score, Token, Unary, ValueId,
 };
 use crate::quant::Format;
 
-/// Every case, except those of products, embeddings and the likeliest token.
+/// Every case, except those of products, experts, embeddings and the likeliest token.
 pub fn ops() -> Vec<Case> {
-    [elementwise(), norms(), ropes(), attentions()].concat()
+    [elementwise(), norms(), ropes(), attentions(), routes()].concat()
 }
 
 /// Every function of one number.
@@ -155,6 +156,100 @@ pub fn odd_products() -> Vec<Case> {
         cases.push(Case::new(format!("rows of {width} {}", format.name()), g.finish(), n_tokens, 1e-3));
     }
     cases
+}
+
+/// Choices of experts.
+fn routes() -> Vec<Case> {
+    let cases = [(8, 2, 1), (60, 4, 5), (128, 8, 3), (1, 1, 3), (5, 5, 33), (300, 7, 9)];
+    let case = |(n_experts, n_used, n_tokens)| {
+        let mut g = Builder::default();
+        let logits = g.value(Domain::Tokens, n_experts);
+        for score in [Score::Softmax, Score::Sigmoid] {
+            for (is_normed, scale) in [(false, 1.0), (true, 1.0), (true, 2.5)] {
+                g.route(logits, Routing { n_used, score, is_normed, scale });
+            }
+        }
+        let mut case = Case::new(format!("route to {n_used} of {n_experts}"), g.finish(), n_tokens, 1e-5);
+        // Some are equal.
+        case.inputs[0].1.iter_mut().for_each(|logit| *logit = (*logit * 40.0).round() / 4.0);
+        case
+    };
+    cases.map(case).to_vec()
+}
+
+/// The dimensions of a feed-forward layer with experts.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertLayer {
+    /// The format of the experts' matrices.
+    pub format: Format,
+    /// That of the last matrix.
+    pub down: Format,
+    /// Floats per row.
+    pub n_embd: usize,
+    /// Floats between the matrices.
+    pub n_ff: usize,
+    /// Experts.
+    pub n_experts: usize,
+    /// Experts that a row uses.
+    pub n_used: usize,
+    /// Whether projections have biases.
+    pub biases: bool,
+}
+
+/// Feed-forward layers with experts, whose input is the rows and the router's logits.
+pub fn expert_layer(shape: ExpertLayer, n_tokens: u32) -> Case {
+    let ExpertLayer { format, down, n_embd, n_ff, n_experts, n_used, biases } = shape;
+    let mut g = Builder::default();
+    let x = g.value(Domain::Tokens, n_embd);
+    let logits = g.value(Domain::Tokens, n_experts);
+    let route = g.route(logits, Routing { n_used, score: Score::Softmax, is_normed: true, scale: 1.0 });
+    let project = |g: &mut Builder, x, part: &str, format: Format, n_rows, n_cols| {
+        let weight = g.matrix(format!("{}:{part}", format.name()), n_experts * n_rows, n_cols);
+        let bias = biases.then(|| g.vector(format!("F32:{part} bias"), n_experts * n_rows));
+        g.experts(Experts { x, route, n_experts, weight, bias })
+    };
+    let gate = project(&mut g, x, "gate", format, n_ff, n_embd);
+    let up = project(&mut g, x, "up", format, n_ff, n_embd);
+    let f = g.gated(gate, up, Gate { f: Activation::GeluQuick, limit: biases.then_some(0.7) });
+    let y = project(&mut g, f, "down", down, n_embd, n_ff);
+    let sum = g.expert_sum(y, route);
+    let x = g.add(x, sum);
+    // The same without what may follow a sum.
+    let gate = project(&mut g, x, "gate", format, n_ff, n_embd);
+    let y = project(&mut g, gate, "down", down, n_embd, n_ff);
+    let sum = g.expert_sum(y, route);
+    g.mul(sum, x);
+    Case::new(format!("{shape:?}, {n_tokens} rows"), g.finish(), n_tokens, 1e-3)
+}
+
+/// Experts of every kind of shape, in steps of one row, of a few and of many.
+pub fn experts() -> Vec<Case> {
+    let plain = ExpertLayer {
+        format: Format::Q8_0,
+        down: Format::Q8_0,
+        n_embd: 64,
+        n_ff: 96,
+        n_experts: 8,
+        n_used: 2,
+        biases: false,
+    };
+    let odd = ExpertLayer { format: Format::F32, down: Format::F16, n_embd: 41, n_ff: 35, ..plain };
+    let mixed = ExpertLayer { format: Format::Q4_0, down: Format::Q4_1, biases: true, ..plain };
+    let many = ExpertLayer { n_experts: 60, n_used: 5, n_ff: 32, ..mixed };
+    let one = ExpertLayer { n_experts: 1, n_used: 1, ..plain };
+    let large = ExpertLayer { format: Format::Q4_K, down: Format::Q6_K, n_embd: 256, n_ff: 256, ..plain };
+    let shapes = [
+        (plain, &[1, 3, 70][..]),
+        (odd, &[1, 5, 40]),
+        (ExpertLayer { biases: true, ..odd }, &[2]),
+        (mixed, &[1, 8, 33]),
+        (many, &[1, 9]),
+        (one, &[1, 40]),
+        (large, &[1, 12]),
+    ];
+    let cases =
+        |(shape, rows): (ExpertLayer, &'static [u32])| rows.iter().map(move |n| expert_layer(shape, *n));
+    shapes.into_iter().flat_map(cases).collect()
 }
 
 /// Attention with a sink for each head.

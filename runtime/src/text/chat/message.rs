@@ -21,7 +21,8 @@ impl Message {
 }
 
 impl Message {
-    pub(super) fn role(&self) -> String {
+    /// Its role.
+    pub fn role(&self) -> String {
         self.0.get_attr("role").unwrap_or_default().to_string()
     }
 
@@ -86,6 +87,9 @@ pub struct Variables {
     /// Other variables that the template knows, such as `enable_thinking` or `reasoning_effort`.
     #[serde(rename = "chat_template_kwargs")]
     pub other: BTreeMap<String, Value>,
+    /// Whether the conversation ends with its last message, so that no answer is begun: to learn from it.
+    #[serde(skip)]
+    pub is_whole: bool,
 }
 
 impl Variables {
@@ -97,7 +101,7 @@ impl Variables {
             ("messages", messages),
             ("tools", list(&self.tools)),
             ("documents", list(&self.documents)),
-            ("add_generation_prompt", Value::from(true)),
+            ("add_generation_prompt", Value::from(!self.is_whole)),
             ("bos_token", Value::from(bos)),
             ("eos_token", Value::from(eos)),
         ];

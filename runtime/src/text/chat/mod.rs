@@ -11,6 +11,7 @@ mod tests;
 
 pub use message::{Message, Variables};
 
+use super::response::Format;
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
 use builtin::{CHATML, TEMPLATES};
@@ -60,6 +61,11 @@ impl ChatTemplate {
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.spelled(id)).unwrap_or_default();
         let environment = environment::new(source)?;
         Ok(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) })
+    }
+
+    /// How the answers mark their reasoning; none if the template knows no reasoning.
+    pub fn format(&self) -> Option<Format> {
+        Format::of(self.environment.get_template(environment::NAME).ok()?.source())
     }
 
     /// The prompt for a conversation, up to where the model's answer begins.

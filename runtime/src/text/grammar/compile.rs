@@ -1,7 +1,7 @@
 //! Constraints on the crate `llguidance`.
 
 use super::super::Tokenizer;
-use super::{Constraint, GrammarError, MAX_BYTES, schema};
+use super::{Constraint, GrammarError, MAX_BYTES, gbnf, schema};
 use crate::graph::allows;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -73,7 +73,7 @@ impl Grammars {
         let bytes = match constraint {
             Constraint::JsonObject => 0,
             Constraint::JsonSchema(schema) => schema.to_string().len(),
-            Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
+            Constraint::Regex(text) | Constraint::Lark(text) | Constraint::Gbnf(text) => text.len(),
         };
         if bytes > MAX_BYTES {
             return Err(GrammarError::TooLong(bytes));
@@ -91,6 +91,10 @@ impl Grammars {
             }
             Constraint::Lark(lark) => {
                 self.matcher(TopLevelGrammar::from_lark(lark.clone())).map_err(text("grammar"))?
+            }
+            Constraint::Gbnf(gbnf) => {
+                let lark = gbnf::to_lark(gbnf).map_err(text("grammar"))?;
+                self.matcher(TopLevelGrammar::from_lark(lark)).map_err(text("grammar"))?
             }
         };
         let mut grammar = Grammar { matcher, mask: SimpleVob::new() };
@@ -222,6 +226,12 @@ impl Grammar {
     /// Whether the answer is a whole sentence that nothing can follow.
     pub fn is_complete(&self) -> bool {
         self.matcher.is_stopped()
+    }
+
+    /// Whether the answer is a whole sentence, which something may follow.
+    #[cfg(test)]
+    pub(super) fn can_end(&mut self) -> bool {
+        self.matcher.is_accepting().unwrap_or(false)
     }
 
     /// The next tokens, if there is only one way to go on. They are not accepted by this.

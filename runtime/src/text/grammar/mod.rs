@@ -8,6 +8,8 @@
 #[cfg(feature = "grammar")]
 mod compile;
 #[cfg(feature = "grammar")]
+mod gbnf;
+#[cfg(feature = "grammar")]
 mod schema;
 #[cfg(all(test, feature = "grammar"))]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -37,6 +39,8 @@ pub enum Constraint {
     Regex(String),
     /// A sentence of this grammar, in llguidance's dialect of Lark.
     Lark(String),
+    /// A sentence of this grammar, in llama.cpp's format GBNF.
+    Gbnf(String),
 }
 
 /// Why a constraint cannot be used, or can no longer be followed.

@@ -1,0 +1,170 @@
+/** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionCreateParams,
+  CompletionUsage,
+  FinishReason,
+} from "../chat.js";
+import type { CompletionOptions } from "../engine.js";
+import { InvalidRequestError } from "../errors.js";
+import type { RuntimeRequest } from "../runtime.js";
+
+/** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
+export type TextCompletionCreateParams = Omit<
+  ChatCompletionCreateParams,
+  "messages" | "max_completion_tokens"
+> & {
+  /** A text, or several, which are continued one after the other. Control tokens in it are parsed. */
+  prompt: string | string[];
+  /** Most tokens to generate. Default 16. */
+  max_tokens?: number | null;
+  /** Whether the answer begins with the prompt. */
+  echo?: boolean | null;
+};
+
+/** Parameters of a streamed completion. */
+export type TextCompletionStreamParams = TextCompletionCreateParams & { stream: true };
+/** Parameters of a completion in one piece. */
+export type TextCompletionWholeParams = TextCompletionCreateParams & { stream?: false | null };
+
+/** A completion, or a piece of a streamed one. */
+export interface TextCompletion {
+  id: string;
+  object: "text_completion";
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  /** One choice for each prompt; in a stream, one or none. */
+  choices: { index: number; text: string; finish_reason: FinishReason | null; logprobs: null }[];
+  /** Of all prompts. In a stream: with `include_usage`, null, and the counts in the last piece. */
+  usage?: CompletionUsage | null;
+}
+
+/** OpenAI's `completions`. */
+export interface TextCompletions {
+  /** A streamed completion; resolves when its generation starts. */
+  create(
+    params: TextCompletionStreamParams,
+    options?: CompletionOptions,
+  ): Promise<AsyncIterable<TextCompletion>>;
+  /** A completion in one piece. */
+  create(params: TextCompletionWholeParams, options?: CompletionOptions): Promise<TextCompletion>;
+  create(
+    params: TextCompletionCreateParams,
+    options?: CompletionOptions,
+  ): Promise<AsyncIterable<TextCompletion> | TextCompletion>;
+}
+
+/** Answers requests in the shapes of a chat. */
+export interface Answering {
+  /** The checked request of a chat; throws InvalidRequestError with the field that is wrong. */
+  request(params: ChatCompletionCreateParams): RuntimeRequest;
+  whole(request: RuntimeRequest, options?: CompletionOptions): Promise<ChatCompletion>;
+  streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
+}
+
+/** What a client may send without a wish: OpenAI's defaults of parameters that are not supported. */
+const DEFAULTS = new Map<string, unknown>([
+  ["best_of", 1],
+  ["suffix", ""],
+]);
+
+/** `completions` that are computed by `answering`. */
+export function completionsOf(model: string, answering: Answering): TextCompletions {
+  const create = async (params: TextCompletionCreateParams, options?: CompletionOptions) => {
+    const { texts, requests, echo, usage } = checked(params, answering);
+    const head = {
+      id: `cmpl-${crypto.randomUUID().replaceAll("-", "")}`,
+      object: "text_completion" as const,
+      created: Math.floor(Date.now() / 1000),
+      model,
+    };
+    if (params.stream) {
+      const [first, ...others] = requests;
+      const started = first && (await answering.streamed(first, options));
+      const streams = async function* () {
+        if (started) yield started;
+        for (const request of others) yield await answering.streamed(request, options);
+      };
+      return pieces(head, streams(), echo ? texts : [], usage);
+    }
+    const result: TextCompletion = { ...head, choices: [], usage: sum() };
+    for (const [index, request] of requests.entries()) {
+      const answer = await answering.whole(request, options);
+      const [choice] = answer.choices;
+      const text = (echo ? (texts[index] ?? "") : "") + (choice?.message.content ?? "");
+      const finish_reason = choice?.finish_reason ?? null;
+      result.choices.push({ index, text, finish_reason, logprobs: null });
+      result.usage = sum(result.usage, answer.usage);
+    }
+    return result;
+  };
+  return { create: create as TextCompletions["create"] };
+}
+
+/** The pieces of all streams, one stream after the other. */
+async function* pieces(
+  head: Omit<TextCompletion, "choices">,
+  streams: AsyncIterable<AsyncIterable<ChatCompletionChunk>>,
+  echoed: string[],
+  wantsUsage: boolean,
+): AsyncGenerator<TextCompletion, void> {
+  const none = wantsUsage ? { usage: null } : {};
+  let [index, usage] = [0, sum()];
+  for await (const stream of streams) {
+    const piece = (text: string, finish_reason: FinishReason | null): TextCompletion => ({
+      ...head,
+      choices: [{ index, text, finish_reason, logprobs: null }],
+      ...none,
+    });
+    const prompt = echoed[index];
+    if (prompt) yield piece(prompt, null);
+    for await (const chunk of stream) {
+      usage = sum(usage, chunk.usage);
+      const [choice] = chunk.choices;
+      const text = choice?.delta.content ?? "";
+      if (text || choice?.finish_reason) yield piece(text, choice?.finish_reason ?? null);
+    }
+    index += 1;
+  }
+  if (wantsUsage) yield { ...head, choices: [], usage };
+}
+
+function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): CompletionUsage {
+  const add = (of: (usage: CompletionUsage) => number) => (a ? of(a) : 0) + (b ? of(b) : 0);
+  return {
+    prompt_tokens: add((usage) => usage.prompt_tokens),
+    completion_tokens: add((usage) => usage.completion_tokens),
+    total_tokens: add((usage) => usage.total_tokens),
+    prompt_tokens_details: { cached_tokens: add((usage) => usage.prompt_tokens_details.cached_tokens) },
+  };
+}
+
+/** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
+function checked(params: TextCompletionCreateParams, answering: Answering) {
+  const given: Record<string, unknown> = { ...params };
+  const { prompt, echo } = given;
+  const texts: unknown[] = Array.isArray(prompt) ? prompt : [prompt];
+  if (texts.length === 0 || !texts.every((text) => typeof text === "string" && text !== ""))
+    throw new InvalidRequestError(
+      "`prompt` must be a text or a list of texts, none of them empty.",
+      "prompt",
+    );
+  if (echo != null && typeof echo !== "boolean")
+    throw new InvalidRequestError("`echo` must be true or false.", "echo");
+  for (const name of ["messages", "max_completion_tokens"])
+    if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+  for (const [name, value] of Object.entries(given))
+    if (name === "prompt" || name === "echo" || DEFAULTS.get(name) === value) delete given[name];
+  const max_tokens = params.max_tokens ?? 16;
+  const requests = texts.map((text): RuntimeRequest => {
+    // Everything but the prompt is checked as in a chat, and is the same there.
+    const content = text as string;
+    const chat = { ...given, max_tokens, messages: [{ role: "user" as const, content }] };
+    const { messages, ...request } = answering.request(chat);
+    return { ...request, prompt: messages?.[0]?.content ?? "" };
+  });
+  const usage = params.stream_options?.include_usage === true;
+  return { texts: texts as string[], requests, echo: echo === true, usage };
+}

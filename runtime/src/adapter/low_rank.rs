@@ -1,0 +1,284 @@
+//! Low-rank adapters: puts low-rank paths beside the products of a graph (LoRA, arXiv 2106.09685).
+//!
+//! A product `y = x · Wᵀ` with a path becomes `y = x · Wᵀ + (x · Aᵀ) · Bᵀ`. The matrices A of all products of
+//! the same rows are stacked in one weight, so that they are one product. Its columns that do not belong to a
+//! product are zero in that product's B.
+
+use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
+use crate::load::Sink;
+use crate::quant::{BLOCK, Format};
+use std::borrow::Cow;
+
+/// What is added to a tensor that multiplies rows: `B · A`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// The tensor's name.
+    pub tensor: String,
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// Columns of A and of the tensor.
+    pub n_in: usize,
+    /// Rows of B and of the tensor.
+    pub n_out: usize,
+    /// `[rank, n_in]`, row-major.
+    pub a: Vec<f32>,
+    /// `[n_out, rank]`, row-major.
+    pub b: Vec<f32>,
+}
+
+/// A graph with low-rank paths.
+#[derive(Clone, Debug)]
+pub struct Adapted {
+    /// The graph. The values and weights of the graph before keep their numbers; others come after them.
+    pub graph: Graph,
+    /// The numbers of the weights that are new, row-major.
+    pub numbers: Vec<Vec<f32>>,
+}
+
+/// The format in which devices hold the matrices of low-rank paths.
+const FORMAT: Format = Format::F32;
+
+impl Adapted {
+    /// The formats of the weights that are new.
+    pub fn formats(&self) -> Vec<Format> {
+        vec![FORMAT; self.numbers.len()]
+    }
+
+    /// Passes the weights that are new to a device.
+    pub fn load(&self, sink: &mut impl Sink) {
+        let first = self.graph.weights.len() - self.numbers.len();
+        let (mut quants, mut scales) = (Vec::new(), Vec::new());
+        for (i, numbers) in self.numbers.iter().enumerate() {
+            let blocks =
+                FORMAT.whole_blocks(bytemuck::cast_slice(numbers), self.graph.weights[first + i].n_cols);
+            quants.clear();
+            scales.clear();
+            FORMAT.repack(&blocks, &mut quants, &mut scales);
+            sink.write_blocks(WeightId(first + i), 0, &quants, &scales);
+        }
+    }
+}
+
+/// Adds paths to a graph, each times its factor. Several paths may be beside the same tensor. Paths beside
+/// tensors that no product uses change nothing; the shapes must be those of the tensors ([`misfit`]).
+pub fn adapt(graph: &Graph, paths: &[(&LowRank, f32)]) -> Adapted {
+    let mut adapted = Adapted { graph: Graph { ops: Vec::new(), ..graph.clone() }, numbers: Vec::new() };
+    let mut done: Vec<ValueId> = Vec::new();
+    for op in &graph.ops {
+        match *op {
+            Op::MatMul { x, weight, .. } if paths.iter().any(|path| is_beside(graph, weight, path)) => {
+                if !done.contains(&x) {
+                    done.push(x);
+                    adapted.products(graph, x, paths);
+                }
+            }
+            _ => adapted.graph.ops.push(op.clone()),
+        }
+    }
+    adapted
+}
+
+fn is_beside(graph: &Graph, weight: WeightId, (path, _): &(&LowRank, f32)) -> bool {
+    path.tensor == graph.weight(weight).source.name()
+}
+
+impl Adapted {
+    fn value(&mut self, domain: Domain, width: usize) -> ValueId {
+        self.graph.values.push(Value { domain, width });
+        ValueId(self.graph.values.len() - 1)
+    }
+
+    fn weight(&mut self, name: String, n_rows: usize, n_cols: usize, numbers: Vec<f32>) -> WeightId {
+        let source = Source::Tensor { name, first_row: 0 };
+        self.graph.weights.push(Weight { source, is_vector: false, n_rows, n_cols });
+        self.numbers.push(numbers);
+        WeightId(self.graph.weights.len() - 1)
+    }
+
+    /// Adds the products of rows that have paths beside them, all at once: first those with A, then with the
+    /// weights, then with each B, then the sums. In this order, devices can fuse the sums with the products.
+    fn products(&mut self, graph: &Graph, x: ValueId, paths: &[(&LowRank, f32)]) {
+        let mut stack = Stack::default();
+        let products = graph.ops.iter().filter_map(|op| match *op {
+            Op::MatMul { x: rows, weight, out } if rows == x => Some((weight, out)),
+            _ => None,
+        });
+        let products: Vec<(WeightId, ValueId)> =
+            products.filter(|(weight, _)| paths.iter().any(|path| is_beside(graph, *weight, path))).collect();
+        for (weight, _) in &products {
+            stack.push(graph.weight(*weight).source.name(), paths);
+        }
+        let Value { domain, width } = graph.value(x);
+        let n_rows = stack.n_rows.next_multiple_of(BLOCK);
+        stack.numbers.resize(n_rows * width, 0.0);
+        let names: Vec<String> = stack.tensors.iter().map(|(name, _)| format!("{name}.lora_a")).collect();
+        let a = self.weight(names.join(", "), n_rows, width, std::mem::take(&mut stack.numbers));
+        let down = self.value(domain, n_rows);
+        self.graph.ops.push(Op::MatMul { x, weight: a, out: down });
+        let (mut ups, mut sums) = (Vec::new(), Vec::new());
+        for (weight, out) in products {
+            let b = self.wide_b(graph.weight(weight), paths, &stack, n_rows);
+            let width = graph.value(out).width;
+            let [base, low] = [self.value(domain, width), self.value(domain, width)];
+            self.graph.ops.push(Op::MatMul { x, weight, out: base });
+            ups.push(Op::MatMul { x: down, weight: b, out: low });
+            sums.push(Op::Add { a: base, b: low, out });
+        }
+        self.graph.ops.extend(ups.into_iter().chain(sums));
+    }
+
+    /// The matrices B beside a weight, times their factors, in the columns of their A.
+    fn wide_b(
+        &mut self,
+        weight: &Weight,
+        paths: &[(&LowRank, f32)],
+        stack: &Stack,
+        n_cols: usize,
+    ) -> WeightId {
+        let name = weight.source.name();
+        let first_row = match weight.source {
+            Source::Tensor { first_row, .. } => first_row,
+            Source::Constant(_) => 0,
+        };
+        let mut numbers = vec![0.0; weight.n_rows * n_cols];
+        let mut at = stack.tensors.iter().find(|(known, _)| known == name).map_or(0, |(_, at)| *at);
+        for (path, factor) in paths.iter().filter(|(path, _)| path.tensor == name) {
+            let rows = path.b.chunks_exact(path.rank).skip(first_row);
+            for (wide, row) in numbers.chunks_exact_mut(n_cols).zip(rows) {
+                wide[at..at + path.rank].iter_mut().zip(row).for_each(|(wide, b)| *wide = factor * b);
+            }
+            at += path.rank;
+        }
+        self.weight(format!("{name}.lora_b"), weight.n_rows, n_cols, numbers)
+    }
+}
+
+/// The matrices A of products of the same rows, below each other.
+#[derive(Debug, Default)]
+struct Stack {
+    /// The tensors, each with the row where its matrices begin.
+    tensors: Vec<(String, usize)>,
+    n_rows: usize,
+    numbers: Vec<f32>,
+}
+
+impl Stack {
+    /// Adds the matrices A beside a tensor, unless they are there.
+    fn push(&mut self, name: &str, paths: &[(&LowRank, f32)]) {
+        if self.tensors.iter().any(|(known, _)| known == name) {
+            return;
+        }
+        self.tensors.push((name.to_string(), self.n_rows));
+        for (path, _) in paths.iter().filter(|(path, _)| path.tensor == name) {
+            self.numbers.extend_from_slice(&path.a);
+            self.n_rows += path.rank;
+        }
+    }
+}
+
+/// Why paths do not fit a graph, in words that follow the tensor's name.
+pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
+    let products = graph.ops.iter().filter_map(|op| match *op {
+        Op::MatMul { weight, .. } => Some(graph.weight(weight)),
+        _ => None,
+    });
+    let of_tensor: Vec<&Weight> = products.filter(|weight| weight.source.name() == path.tensor).collect();
+    let rows = of_tensor.iter().map(|weight| match weight.source {
+        Source::Tensor { first_row, .. } => first_row + weight.n_rows,
+        Source::Constant(_) => 0,
+    });
+    let Some(n_out) = rows.max() else { return Some("the model has no such projection".into()) };
+    let n_in = of_tensor.iter().map(|weight| weight.n_cols).max().unwrap_or(0);
+    ((n_out, n_in) != (path.n_out, path.n_in)).then(|| {
+        format!("it is for a matrix of {} x {}, the model's has {n_out} x {n_in}", path.n_out, path.n_in)
+            .into()
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::graph::interpreter::Interpreter;
+    use crate::graph::testing::{Case, Layers, Random, distance, floats, layers};
+    use crate::quant::Format;
+
+    /// A path beside a weight of a graph.
+    pub fn path(graph: &Graph, tensor: &str, rank: usize, random: &mut Random) -> LowRank {
+        let weight = graph.weights.iter().find(|weight| weight.source.name() == tensor).unwrap();
+        let (n_out, n_in) = (weight.n_rows, weight.n_cols);
+        let mut numbers = |n: usize| (0..n).map(|_| random.normal() / 8.0).collect();
+        LowRank {
+            tensor: tensor.into(),
+            rank,
+            n_in,
+            n_out,
+            a: numbers(rank * n_in),
+            b: numbers(n_out * rank),
+        }
+    }
+
+    fn logits(case: &Case, graph: &Graph, weights: Vec<Vec<f32>>) -> Vec<f32> {
+        let mut interpreter = Interpreter::new(graph, weights, case.capacity());
+        interpreter.values[0] = case.inputs[0].1.clone();
+        interpreter.step(&case.step());
+        interpreter.values[graph.logits.unwrap().0].clone()
+    }
+
+    #[test]
+    fn paths_do_what_merged_weights_do() {
+        let case = layers(Layers { biases: true, n_layers: 2, ..Layers::of(Format::F32) }, &[5]);
+        let mut random = Random(5);
+        let mut paths: Vec<(LowRank, f32)> = ["q0", "k0", "v1", "o0", "o1", "g0", "u1", "d0", "output"]
+            .iter()
+            .enumerate()
+            .map(|(i, part)| (path(&case.graph, &format!("F32:{part}"), 2 + i, &mut random), 0.5 + i as f32))
+            .collect();
+        // A second one beside the same tensor.
+        paths.push((path(&case.graph, "F32:k0", 40, &mut random), -1.5));
+        let weights: Vec<Vec<f32>> = case.weights.iter().map(|(f, bytes)| floats(*f, bytes)).collect();
+        let mut merged = weights.clone();
+        for (path, factor) in &paths {
+            let is_its = |weight: &Weight| weight.source.name() == path.tensor;
+            let i = case.graph.weights.iter().position(is_its).unwrap();
+            for (o, row) in merged[i].chunks_exact_mut(path.n_in).enumerate() {
+                for (j, number) in row.iter_mut().enumerate() {
+                    let product = |r: usize| path.b[o * path.rank + r] * path.a[r * path.n_in + j];
+                    *number += factor * (0..path.rank).map(product).sum::<f32>();
+                }
+            }
+        }
+        let expected = logits(&case, &case.graph, merged);
+        let refs: Vec<(&LowRank, f32)> = paths.iter().map(|(path, factor)| (path, *factor)).collect();
+        let adapted = adapt(&case.graph, &refs);
+        let all = weights.iter().chain(&adapted.numbers).cloned().collect();
+        let found = logits(&case, &adapted.graph, all);
+        assert!(distance(&found, &expected) < 1e-4, "{}", distance(&found, &expected));
+        assert!(distance(&logits(&case, &case.graph, weights), &expected) > 0.1, "the paths change nothing");
+        assert_eq!(adapt(&case.graph, &[]).graph.ops, case.graph.ops);
+    }
+
+    #[test]
+    fn a_path_of_a_tensor_in_parts_is_cut() {
+        use crate::graph::{Builder, Domain};
+        let mut g = Builder::default();
+        let x = g.value(Domain::Tokens, 32);
+        let [first, second] = [g.rows_of("w", 0, 3, 32), g.rows_of("w", 3, 5, 32)];
+        g.matmul(x, second);
+        g.matmul(x, first);
+        let graph = g.finish();
+        let b: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let path = LowRank { tensor: "w".into(), rank: 2, n_in: 32, n_out: 8, a: vec![1.0; 64], b };
+        assert_eq!(misfit(&graph, &path), None);
+        let adapted = adapt(&graph, &[(&path, 2.0)]);
+        // One A for both products, then a B for each: rows 3 to 7, and rows 0 to 2.
+        assert_eq!(adapted.numbers.len(), 3);
+        let firsts = |i: usize| adapted.numbers[i].chunks_exact(32).map(|row| row[0]).collect::<Vec<_>>();
+        assert_eq!(firsts(1), [12.0, 16.0, 20.0, 24.0, 28.0]);
+        assert_eq!(firsts(2), [0.0, 4.0, 8.0]);
+        let other = LowRank { tensor: "v".into(), ..path.clone() };
+        assert_eq!(misfit(&graph, &other).unwrap(), "the model has no such projection");
+        let message = misfit(&graph, &LowRank { n_out: 7, ..path }).unwrap();
+        assert!(message.contains("7 x 32") && message.contains("8 x 32"), "{message}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The adapters of a model, and the sets of them that requests use.
+//!
+//! A set has adapters with their strengths. The device has a plan of its own for each, over the same weights
+//! and KV pool. A set's number is never used again, so keys and values that were computed with one set are
+//! not taken for those of another.
+
+use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
+use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
+
+/// Sets that stay on the device at least, for requests to come.
+const KEPT: usize = 3;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Adapters {
+    /// In the order in which they were loaded.
+    loaded: Vec<Loaded>,
+    n_loaded: u64,
+    /// The sets on the device, the one used last at the end.
+    sets: Vec<Set>,
+    n_sets: u32,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    name: String,
+    number: u64,
+    adapter: Adapter,
+}
+
+#[derive(Debug)]
+struct Set {
+    number: u32,
+    /// The adapters' numbers in ascending order, each with the bits of its strength.
+    parts: Vec<(u64, u32)>,
+}
+
+impl<D: Device> Engine<D> {
+    /// Loads an adapter under a name. The model's weights stay as they are.
+    pub fn load_adapter(&mut self, name: &str, files: AdapterFiles) -> Result<AdapterInfo, Error> {
+        if name.is_empty() || name.contains(':') {
+            let message = format!("{name:?} cannot name an adapter: names are not empty and have no colon");
+            return Err(Error::InvalidRequest(message));
+        }
+        if self.adapters.loaded.iter().any(|loaded| loaded.name == name) {
+            let message = format!("there is an adapter {name:?} already; unload it, or take another name");
+            return Err(Error::InvalidRequest(message));
+        }
+        let base = Base { architecture: &self.info.architecture, graph: self.model.graph() };
+        let adapter = Adapter::read(files, base)?;
+        let info = adapter.info(name);
+        let adapters = &mut self.adapters;
+        adapters.n_loaded += 1;
+        adapters.loaded.push(Loaded { name: name.to_string(), number: adapters.n_loaded, adapter });
+        Ok(info)
+    }
+
+    /// The adapters, in the order in which they were loaded.
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.adapters.loaded.iter().map(|loaded| loaded.adapter.info(&loaded.name)).collect()
+    }
+
+    /// Forgets an adapter. Fails while an answer uses it.
+    pub fn unload_adapter(&mut self, name: &str) -> Result<(), Error> {
+        let found = self.adapters.loaded.iter().position(|loaded| loaded.name == name);
+        let at = found.ok_or_else(|| self.no_adapter(name))?;
+        let number = self.adapters.loaded[at].number;
+        let has = |set: &Set| set.parts.iter().any(|(part, _)| *part == number);
+        if self.adapters.sets.iter().any(|set| has(set) && self.is_used(set.number)) {
+            let message = format!("an answer uses the adapter {name:?}; wait for its end, or cancel it");
+            return Err(Error::InvalidRequest(message));
+        }
+        for set in self.adapters.sets.extract_if(.., |set| has(set)) {
+            self.model.remove(set.number);
+        }
+        self.adapters.loaded.remove(at);
+        self.info.gpu_bytes = self.model.gpu_bytes();
+        Ok(())
+    }
+
+    /// The adapters that a request names.
+    pub(super) fn uses(&self, request: &Request) -> Result<Vec<AdapterUse>, Error> {
+        let model = request.model.as_deref().filter(|model| *model != self.info.name);
+        match model.and_then(|model| model.rsplit_once(':')) {
+            None => Ok(request.adapters.clone()),
+            Some(_) if !request.adapters.is_empty() => {
+                let message = "a request has either adapters or a model with an adapter's name after a colon";
+                Err(Error::InvalidRequest(message.into()))
+            }
+            Some((_, name)) => Ok(vec![AdapterUse { name: name.to_string(), scale: 1.0 }]),
+        }
+    }
+
+    /// The number of a set of adapters, which is then on the device; none if it changes nothing.
+    pub(super) fn set_of(&mut self, uses: &[AdapterUse]) -> Result<Option<u32>, Error> {
+        let mut parts: Vec<(u64, u32)> = Vec::new();
+        for AdapterUse { name, scale } in uses {
+            let loaded = self.adapters.loaded.iter().find(|loaded| loaded.name == *name);
+            let number = loaded.ok_or_else(|| self.no_adapter(name))?.number;
+            if !scale.is_finite() {
+                let message = format!("the scale of the adapter {name:?} is not a number");
+                return Err(Error::InvalidRequest(message));
+            }
+            if parts.iter().any(|(part, _)| *part == number) {
+                return Err(Error::InvalidRequest(format!("the adapter {name:?} is named twice")));
+            }
+            parts.push((number, scale.to_bits()));
+        }
+        parts.retain(|(_, scale)| f32::from_bits(*scale) != 0.0);
+        parts.sort_unstable();
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let sets = &mut self.adapters.sets;
+        if let Some(at) = sets.iter().position(|set| set.parts == parts) {
+            let set = sets.remove(at);
+            let number = set.number;
+            sets.push(set);
+            return Ok(Some(number));
+        }
+        self.add_set(parts).map(Some)
+    }
+
+    fn add_set(&mut self, parts: Vec<(u64, u32)>) -> Result<u32, Error> {
+        // Fewer answers are running than there are sequences, so one of these is not in use.
+        if self.adapters.sets.len() >= KEPT.max(self.scheduler.sequences.len()) {
+            let unused = self.adapters.sets.iter().position(|set| !self.is_used(set.number));
+            if let Some(at) = unused {
+                let set = self.adapters.sets.remove(at);
+                self.model.remove(set.number);
+            }
+        }
+        let mut paths: Vec<(&LowRank, f32)> = Vec::new();
+        for (number, scale) in &parts {
+            let loaded = self.adapters.loaded.iter().filter(|loaded| loaded.number == *number);
+            let own = loaded.flat_map(|loaded| &loaded.adapter.paths);
+            paths.extend(own.map(|(path, factor)| (path, factor * f32::from_bits(*scale))));
+        }
+        let adapted = adapt(self.model.graph(), &paths);
+        self.adapters.n_sets += 1;
+        let number = self.adapters.n_sets;
+        self.model.add(number, &adapted)?;
+        self.adapters.sets.push(Set { number, parts });
+        self.info.gpu_bytes = self.model.gpu_bytes();
+        Ok(number)
+    }
+
+    /// Whether a running answer uses a set.
+    fn is_used(&self, number: u32) -> bool {
+        let mut running = self.scheduler.sequences.iter().filter(|sequence| sequence.answer.is_some());
+        running.any(|sequence| sequence.set == Some(number))
+    }
+
+    fn no_adapter(&self, name: &str) -> Error {
+        let names: Vec<String> =
+            self.adapters.loaded.iter().map(|loaded| format!("{:?}", loaded.name)).collect();
+        let known = if names.is_empty() { "none is loaded".into() } else { names.join(", ") };
+        Error::InvalidRequest(format!("there is no adapter {name:?}; loaded: {known}"))
+    }
+}

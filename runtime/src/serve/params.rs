@@ -1,0 +1,243 @@
+//! OpenAI's parameters as the runtime's requests.
+
+use super::error::ApiError;
+use super::worker::Failure;
+use nomoat_runtime::engine::{Error, Request, read_json};
+use serde_json::{Map, Value};
+
+/// A checked body: the runtime's requests, one for each choice, and how to reply.
+#[derive(Debug)]
+pub struct Params {
+    pub requests: Vec<Request>,
+    /// Choices of each prompt.
+    pub n: usize,
+    /// What each choice begins with: the prompt, if it is echoed.
+    pub beginnings: Vec<String>,
+    pub stream: bool,
+    pub include_usage: bool,
+}
+
+/// What the runtime takes as it is.
+const TAKEN: [&str; 30] = [
+    "max_tokens",
+    "temperature",
+    "dynatemp_range",
+    "dynatemp_exponent",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "seed",
+    "stop",
+    "response_format",
+    "grammar",
+    "chat_template_kwargs",
+    "messages",
+    "prompt",
+];
+/// What does not change the answer.
+const IGNORED: [&str; 8] = [
+    "model",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+];
+/// Choices of one request at most.
+const MAX_CHOICES: usize = 128;
+const MAX_STOPS: usize = 16;
+/// OpenAI's default for `completions`.
+const COMPLETION_TOKENS: u64 = 16;
+
+/// Reads the body of `/v1/chat/completions`.
+pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
+    let mut given = object(body)?;
+    if given.contains_key("prompt") {
+        return Err(ApiError::field("prompt", "`prompt` is for /v1/completions; send `messages`."));
+    }
+    let is_empty = given.get("messages").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if is_empty {
+        let message = "`messages` must be a list with at least one message.";
+        return Err(ApiError::field("messages", message));
+    }
+    for message in given.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
+        if message.get("role").is_some_and(|role| role == "developer") {
+            message["role"] = "system".into();
+        }
+    }
+    let head = Head::take(&mut given)?;
+    let requests = head.requests(given)?;
+    Ok(head.params(requests, Vec::new()))
+}
+
+/// Reads the body of `/v1/completions`.
+pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
+    let mut given = object(body)?;
+    let prompts = match given.remove("prompt") {
+        Some(Value::String(prompt)) => vec![prompt],
+        Some(Value::Array(list)) => {
+            list.iter().filter_map(|prompt| Some(prompt.as_str()?.to_owned())).collect()
+        }
+        _ => Vec::new(),
+    };
+    if prompts.is_empty() || prompts.iter().any(String::is_empty) || prompts.len() > MAX_CHOICES {
+        let message =
+            format!("`prompt` must be a text or a list of up to {MAX_CHOICES} texts, none of them empty.");
+        return Err(ApiError::field("prompt", message));
+    }
+    for name in ["messages", "max_completion_tokens"] {
+        if given.contains_key(name) {
+            return Err(ApiError::field(name, format!("`{name}` is for /v1/chat/completions.")));
+        }
+    }
+    let echo = flag(&mut given, "echo")?;
+    for (name, default) in [("best_of", Value::from(1)), ("suffix", Value::from(""))] {
+        if given.get(name) == Some(&default) {
+            given.remove(name);
+        }
+    }
+    given.entry("max_tokens").or_insert(COMPLETION_TOKENS.into());
+    let head = Head::take(&mut given)?;
+    let mut requests = Vec::new();
+    let mut beginnings = Vec::new();
+    for prompt in prompts {
+        given.insert("prompt".into(), prompt.clone().into());
+        requests.extend(head.requests(given.clone())?);
+        beginnings.resize(requests.len(), if echo { prompt } else { String::new() });
+    }
+    Ok(head.params(requests, beginnings))
+}
+
+/// What is about the reply, not about the answer.
+struct Head {
+    n: usize,
+    stream: bool,
+    include_usage: bool,
+}
+
+impl Head {
+    /// Takes it from the parameters, and checks that the runtime knows all others.
+    fn take(given: &mut Map<String, Value>) -> Result<Self, ApiError> {
+        let stream = flag(given, "stream")?;
+        let include_usage = match given.remove("stream_options") {
+            None => false,
+            Some(_) if !stream => {
+                let message = "`stream_options` needs `stream: true`.";
+                return Err(ApiError::field("stream_options", message));
+            }
+            Some(Value::Object(mut options)) => flag(&mut options, "include_usage")?,
+            Some(_) => return Err(ApiError::field("stream_options", "`stream_options` must be an object.")),
+        };
+        let n = match given.remove("n") {
+            None => 1,
+            Some(n) => n.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
+        };
+        if n == 0 || n > MAX_CHOICES {
+            return Err(ApiError::field("n", format!("`n` must be an integer from 1 to {MAX_CHOICES}.")));
+        }
+        if let Some(most) = given.remove("max_completion_tokens") {
+            given.insert("max_tokens".into(), most);
+        }
+        if let Some(effort) = given.remove("reasoning_effort") {
+            let variables = given.entry("chat_template_kwargs").or_insert_with(|| Map::new().into());
+            let variables = variables.as_object_mut().filter(|_| effort.is_string());
+            let message = "`reasoning_effort` must be a text, and `chat_template_kwargs` an object.";
+            variables
+                .ok_or_else(|| ApiError::field("reasoning_effort", message))?
+                .insert("reasoning_effort".into(), effort);
+        }
+        if let Some(stop) = given.remove("stop") {
+            given.insert("stop".into(), stops(stop)?);
+        }
+        given.retain(|name, _| !IGNORED.contains(&name.as_str()));
+        for (name, value) in given.iter() {
+            if !TAKEN.contains(&name.as_str()) && !is_default(name, value) {
+                return Err(ApiError::field(name, format!("`{name}` is not supported.")));
+            }
+        }
+        given.retain(|name, _| TAKEN.contains(&name.as_str()));
+        Ok(Self { n, stream, include_usage })
+    }
+
+    fn params(self, requests: Vec<Request>, beginnings: Vec<String>) -> Params {
+        let Self { n, stream, include_usage } = self;
+        Params { requests, n, beginnings, stream, include_usage }
+    }
+
+    /// The runtime's request, once for each choice. With a seed, each choice has the next one.
+    fn requests(&self, given: Map<String, Value>) -> Result<Vec<Request>, ApiError> {
+        let mut request = Request::from_json(&Value::Object(given).to_string()).map_err(invalid)?;
+        let seed = request.sampling.seed;
+        Ok((0..self.n as u64)
+            .map(|i| {
+                request.sampling.seed = seed.map(|seed| seed.wrapping_add(i));
+                request.clone()
+            })
+            .collect())
+    }
+}
+
+/// A list of stop texts from a text or a list.
+fn stops(value: Value) -> Result<Value, ApiError> {
+    let list = match value {
+        Value::Array(list) => list,
+        other => vec![other],
+    };
+    let is_text = |stop: &Value| stop.as_str().is_some_and(|stop| !stop.is_empty());
+    if list.len() <= MAX_STOPS && list.iter().all(is_text) {
+        return Ok(list.into());
+    }
+    let message = format!("`stop` must be a text or up to {MAX_STOPS} texts, none of them empty.");
+    Err(ApiError::field("stop", message))
+}
+
+/// Whether an unsupported parameter asks for nothing.
+fn is_default(name: &str, value: &Value) -> bool {
+    match name {
+        "logprobs" => value == &Value::Bool(false),
+        "tools" => value.as_array().is_some_and(Vec::is_empty),
+        _ => false,
+    }
+}
+
+/// A JSON object without its nulls.
+fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "The body is not UTF-8."))?;
+    match read_json(text).map_err(invalid)? {
+        Value::Object(mut given) => {
+            given.retain(|_, value| !value.is_null());
+            Ok(given)
+        }
+        _ => Err(ApiError::field("body", "The body must be a JSON object.")),
+    }
+}
+
+fn invalid(error: Error) -> ApiError {
+    Failure::from(&error).into()
+}
+
+fn flag(given: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
+    match given.remove(name) {
+        None => Ok(false),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(_) => Err(ApiError::field(name, format!("`{name}` must be true or false."))),
+    }
+}

@@ -1,0 +1,250 @@
+//! Answers in OpenAI's shapes, streamed and whole.
+
+use super::error::ApiError;
+use super::params::Params;
+use super::worker::{Failure, Sender, Step};
+use axum::Json;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use nomoat_runtime::engine::{FinishReason, Progress, Timings, Usage};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Which of OpenAI's addresses is answered.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Chat,
+    Text,
+}
+
+/// An answer under way, of one or more choices.
+pub struct Reply {
+    kind: Kind,
+    id: String,
+    created: u64,
+    model: String,
+    beginnings: Vec<String>,
+    include_usage: bool,
+    steps: UnboundedReceiver<Step>,
+    /// Choices that have not ended.
+    open: usize,
+    n_choices: usize,
+    /// Choices of each prompt, whose tokens count once.
+    per_prompt: usize,
+    usage: Usage,
+}
+
+/// What a step added to a choice.
+struct Piece {
+    choice: usize,
+    text: String,
+    reasoning: String,
+    /// How the choice ended, if it did.
+    end: Option<End>,
+}
+
+/// How a choice ended.
+struct End {
+    finish_reason: FinishReason,
+    context_full: bool,
+    timings: Timings,
+}
+
+impl Reply {
+    /// Asks for the choices of a reply.
+    pub fn new(kind: Kind, model: &str, params: Params, requests: &Sender) -> Self {
+        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let n_choices = params.requests.len();
+        Self {
+            kind,
+            id: format!("{prefix}-{:016x}", getrandom::u64().unwrap_or(0)),
+            created: now(),
+            model: model.to_owned(),
+            beginnings: params.beginnings,
+            include_usage: params.include_usage,
+            steps: requests.ask(params.requests),
+            open: n_choices,
+            n_choices,
+            per_prompt: params.n,
+            usage: Usage { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cached_tokens: 0 },
+        }
+    }
+
+    /// All choices in one object.
+    pub async fn whole(mut self) -> Result<Response, ApiError> {
+        let mut texts: Vec<String> =
+            (0..self.n_choices).map(|choice| self.beginning(choice).to_owned()).collect();
+        let mut reasonings = vec![String::new(); self.n_choices];
+        let mut ends: Vec<Option<End>> = (0..self.n_choices).map(|_| None).collect();
+        while let Some(piece) = self.next().await? {
+            texts[piece.choice].push_str(&piece.text);
+            reasonings[piece.choice].push_str(&piece.reasoning);
+            ends[piece.choice] = piece.end;
+        }
+        let parts = texts.into_iter().zip(reasonings).zip(&ends).enumerate();
+        let choices = parts.map(|(choice, ((text, reasoning), end))| {
+            let content = match self.kind {
+                Kind::Chat => {
+                    let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
+                    if !reasoning.is_empty() {
+                        message["reasoning_content"] = reasoning.into();
+                    }
+                    ("message", message)
+                }
+                Kind::Text => ("text", text.into()),
+            };
+            choice_of(choice, content, end.as_ref())
+        });
+        let mut object = self.object("chat.completion", choices.collect());
+        object.insert("usage".into(), self.usage());
+        if let [Some(end)] = &ends[..] {
+            object.insert("timings".into(), timings_of(end));
+        }
+        Ok(Json(object).into_response())
+    }
+
+    /// The pieces of all choices as server-sent events. The first step is awaited before, so that a wrong
+    /// request is answered with its status.
+    pub async fn streamed(mut self) -> Result<Response, ApiError> {
+        let mut pieces: VecDeque<String> =
+            (0..self.n_choices).filter_map(|choice| Some(self.first(choice)?.to_string())).collect();
+        if let Some(piece) = self.next().await? {
+            pieces.extend(self.pieces(piece));
+        }
+        let events = stream::unfold(Some((self, pieces)), |state| async {
+            let (mut reply, mut pieces) = state?;
+            let data = loop {
+                if let Some(piece) = pieces.pop_front() {
+                    break piece;
+                }
+                match reply.next().await {
+                    Ok(Some(piece)) => pieces.extend(reply.pieces(piece)),
+                    Ok(None) => return Some((Ok::<_, Infallible>(Event::default().data("[DONE]")), None)),
+                    Err(error) => return Some((Ok(Event::default().data(error.body().to_string())), None)),
+                }
+            };
+            Some((Ok(Event::default().data(data)), Some((reply, pieces))))
+        });
+        Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    }
+
+    /// What comes next; none when all choices have ended.
+    async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
+        if self.open == 0 {
+            return Ok(None);
+        }
+        let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
+        let (choice, progress) = self.steps.recv().await.ok_or_else(stopping)?;
+        Ok(Some(match progress? {
+            Progress::Prefill { .. } => {
+                Piece { choice, text: String::new(), reasoning: String::new(), end: None }
+            }
+            Progress::Token { text, reasoning, .. } => Piece { choice, text, reasoning, end: None },
+            Progress::End { text, reasoning, finish_reason, context_full, usage, timings } => {
+                self.open -= 1;
+                self.usage.completion_tokens += usage.completion_tokens;
+                if choice % self.per_prompt == 0 {
+                    self.usage.prompt_tokens += usage.prompt_tokens;
+                    self.usage.cached_tokens += usage.cached_tokens;
+                }
+                let end = Some(End { finish_reason, context_full, timings });
+                Piece { choice, text, reasoning, end }
+            }
+        }))
+    }
+
+    fn beginning(&self, choice: usize) -> &str {
+        self.beginnings.get(choice).map_or("", String::as_str)
+    }
+
+    /// What a choice begins with.
+    fn first(&self, choice: usize) -> Option<Value> {
+        match (self.kind, self.beginning(choice)) {
+            (Kind::Chat, _) => Some(self.piece(choice, json!({ "role": "assistant", "content": "" }), None)),
+            (Kind::Text, "") => None,
+            (Kind::Text, beginning) => Some(self.piece(choice, beginning.into(), None)),
+        }
+    }
+
+    /// What is sent for a piece.
+    fn pieces(&self, Piece { choice, text, reasoning, end }: Piece) -> Vec<String> {
+        let mut pieces = Vec::new();
+        if !reasoning.is_empty() && self.kind == Kind::Chat {
+            let delta = json!({ "reasoning_content": reasoning });
+            pieces.push(self.piece(choice, delta, None).to_string());
+        }
+        if !text.is_empty() {
+            let content = match self.kind {
+                Kind::Chat => json!({ "content": text }),
+                Kind::Text => text.into(),
+            };
+            pieces.push(self.piece(choice, content, None).to_string());
+        }
+        if let Some(end) = end {
+            let nothing = if self.kind == Kind::Chat { json!({}) } else { "".into() };
+            let mut last = self.piece(choice, nothing, Some(&end));
+            last["timings"] = timings_of(&end);
+            pieces.push(last.to_string());
+            if self.open == 0 && self.include_usage {
+                let mut object = self.object("chat.completion.chunk", Vec::new());
+                object.insert("usage".into(), self.usage());
+                pieces.push(Value::from(object).to_string());
+            }
+        }
+        pieces
+    }
+
+    fn piece(&self, choice: usize, content: Value, end: Option<&End>) -> Value {
+        let name = if self.kind == Kind::Chat { "delta" } else { "text" };
+        let mut object = self.object("chat.completion.chunk", vec![choice_of(choice, (name, content), end)]);
+        if self.include_usage {
+            object.insert("usage".into(), Value::Null);
+        }
+        object.into()
+    }
+
+    /// An object with these choices; a chat's is called `chat_object`.
+    fn object(&self, chat_object: &str, choices: Vec<Value>) -> Map<String, Value> {
+        let object = if self.kind == Kind::Chat { chat_object } else { "text_completion" };
+        Map::from_iter([
+            ("id".to_owned(), self.id.clone().into()),
+            ("object".to_owned(), object.into()),
+            ("created".to_owned(), self.created.into()),
+            ("model".to_owned(), self.model.clone().into()),
+            ("choices".to_owned(), choices.into()),
+        ])
+    }
+
+    fn usage(&self) -> Value {
+        let Usage { prompt_tokens, completion_tokens, cached_tokens, .. } = self.usage;
+        json!({
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+            "prompt_tokens_details": { "cached_tokens": cached_tokens },
+        })
+    }
+}
+
+fn choice_of(index: usize, (name, content): (&str, Value), end: Option<&End>) -> Value {
+    let finish_reason = end.map(|end| end.finish_reason);
+    let mut choice = json!({ "index": index, "finish_reason": finish_reason, "logprobs": null });
+    choice[name] = content;
+    if end.is_some_and(|end| end.context_full) {
+        choice["context_full"] = true.into();
+    }
+    choice
+}
+
+fn timings_of(end: &End) -> Value {
+    json!({ "prefill_ms": end.timings.prefill_ms, "decode_ms": end.timings.decode_ms })
+}

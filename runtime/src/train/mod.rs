@@ -1,0 +1,139 @@
+//! Learning: turns a model's graph into one that can be trained, with LoRA on its projections
+//! (arXiv 2106.09685).
+//!
+//! [`TrainingGraph`] is the pass, as plain data that knows no device. [`reference`] computes values and
+//! gradients one scalar at a time in f64 and is what devices are compared with. A device implements
+//! [`Gradients`]; [`Optimiser`] and [`Trainer`] build on that alone. `docs/learning.md` has the mathematics.
+
+mod data;
+mod files;
+mod graph;
+mod optimiser;
+pub mod reference;
+mod trainer;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;
+
+pub use data::{Data, Texts};
+pub use files::{Files, target_of_module};
+pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
+pub use optimiser::{AdamW, Optimiser, Schedule};
+pub use trainer::{Example, Preference, StepResult, Trainer, order, start};
+
+use crate::graph::Token;
+use thiserror::Error;
+
+/// Why something cannot be trained.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum TrainError {
+    /// The graph has an op whose gradient is not known.
+    #[error("the model's op {0} has no rule for its gradient yet; train another model")]
+    Op(String),
+    /// The graph has no logits, or computes them in a way that cannot be taken in slices.
+    #[error("the model cannot be trained: {0}")]
+    Graph(String),
+    /// No projection has a name that was asked for.
+    #[error("no projection is called {name:?}; this model has {known}")]
+    Target {
+        /// What was asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A rank, a rate or another setting makes no sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The rows or the targets of a step do not fit the model.
+    #[error("an example does not fit the model: {0}")]
+    Example(String),
+    /// The loss is not a number: the learning rate is too high, or the model is damaged.
+    #[error("the loss is no longer a number; use a lower learning rate")]
+    Diverged,
+    /// The device failed.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// A token that is to be predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The row that predicts it.
+    pub row: u32,
+    /// The token.
+    pub id: u32,
+}
+
+/// What a step computes: rows of one or several sequences, which see only themselves, and what they are to
+/// predict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The rows. A sequence's rows follow each other, their positions count from 0. Cells are not used.
+    pub tokens: Vec<Token>,
+    /// The targets, in the order of their rows.
+    pub targets: Vec<Target>,
+}
+
+impl Batch {
+    /// Adds a sequence of tokens as rows; `is_target(i)` says whether token i is to be predicted from those
+    /// before it. The last token predicts nothing and takes no row.
+    pub fn push(&mut self, ids: &[u32], is_target: impl Fn(usize) -> bool) {
+        let first = self.tokens.len() as u32;
+        let sequence = self.tokens.last().map_or(0, |token| token.sequence + 1);
+        for (i, pair) in ids.windows(2).enumerate() {
+            let position = i as u32;
+            self.tokens.push(Token { id: pair[0], position, sequence, cell: 0 });
+            if is_target(i + 1) {
+                self.targets.push(Target { row: first + position, id: pair[1] });
+            }
+        }
+    }
+
+    /// Checks ids, rows and the order of positions.
+    pub fn check(&self, graph: &TrainingGraph) -> Result<(), TrainError> {
+        let bad = |what: String| Err(TrainError::Example(what));
+        let mut before: Option<&Token> = None;
+        for (row, token) in self.tokens.iter().enumerate() {
+            let follows = match before {
+                Some(b) if b.sequence == token.sequence => token.position == b.position + 1,
+                Some(b) => token.sequence > b.sequence && token.position == 0,
+                None => token.position == 0,
+            };
+            if !follows {
+                return bad(format!("row {row} is at position {} out of order", token.position));
+            }
+            if token.id as usize >= graph.n_tokens || token.position as usize >= graph.n_positions {
+                return bad(format!("row {row} has token {} at position {}", token.id, token.position));
+            }
+            before = Some(token);
+        }
+        match self.targets.iter().find(|target| {
+            target.row as usize >= self.tokens.len() || target.id as usize >= graph.graph.n_vocab()
+        }) {
+            Some(target) => bad(format!("row {} cannot predict token {}", target.row, target.id)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A device that computes a training graph.
+pub trait Gradients {
+    /// Computes the rows up to what the logits are computed from.
+    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError>;
+
+    /// The natural logarithm of each target's probability, after [`Self::forward`].
+    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError>;
+
+    /// After [`Self::forward`]: adds the gradient of `-Σ weights[i] * logprob[i]` to `gradient`. Returns what
+    /// [`Self::logprobs`] does.
+    fn backward(
+        &mut self,
+        parameters: &[f32],
+        weights: &[f32],
+        gradient: &mut [f32],
+    ) -> Result<Vec<f64>, TrainError>;
+
+    /// A factor on what LoRA adds; 0 is the base model. It holds until it is set again.
+    fn set_strength(&mut self, strength: f32);
+}

@@ -1,0 +1,217 @@
+//! `nomoat tune`: teaches a model by LoRA, and compares with golden values of another implementation.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use nomoat_runtime::cpu::train::Training;
+use nomoat_runtime::cpu::{self, Cpu, Weights};
+use nomoat_runtime::graph::Graph;
+use nomoat_runtime::load::{FileLoader, formats};
+use nomoat_runtime::model::{Config, Tensors, build};
+use nomoat_runtime::text::{ChatTemplate, Tokenizer};
+use nomoat_runtime::train::{
+    AdamW, Data, Example, Files, LoraSpec, Preference, Schedule, Texts, Trainer, TrainingGraph, order, start,
+};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+mod golden;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// GGUF file; the first one of a split model.
+    model: PathBuf,
+    /// Folder of golden values to compare with; prints JSON.
+    #[arg(long, conflicts_with = "data", required_unless_present = "data")]
+    golden: Option<PathBuf>,
+    /// JSONL file: `messages`, or `prompt` and `completion`; with --dpo `prompt`, `chosen` and `rejected`.
+    #[arg(long, requires = "output")]
+    data: Option<PathBuf>,
+    /// Where the adapter goes: a file that ends in `.gguf`, or a folder in PEFT's format.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Learn which of two answers is better.
+    #[arg(long)]
+    dpo: bool,
+    /// DPO: how strongly to stay near the base model.
+    #[arg(long, default_value_t = 0.1)]
+    beta: f64,
+    /// Rank of the matrices.
+    #[arg(long, default_value_t = 8)]
+    rank: usize,
+    /// What is added is multiplied by alpha / rank [default: twice the rank].
+    #[arg(long)]
+    alpha: Option<f32>,
+    /// Projections that learn, such as `attn_q,attn_v` [default: all].
+    #[arg(long, value_delimiter = ',')]
+    targets: Vec<String>,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 5e-4)]
+    rate: f32,
+    /// Steps in which the learning rate rises.
+    #[arg(long, default_value_t = 0)]
+    warm_up: usize,
+    /// How the learning rate goes on.
+    #[arg(long, value_enum, default_value = "cosine")]
+    schedule: ScheduleChoice,
+    /// Weight decay.
+    #[arg(long, default_value_t = 0.0)]
+    decay: f32,
+    /// Largest norm of a step's gradient.
+    #[arg(long, default_value_t = 1.0)]
+    clip: f32,
+    /// Times that all examples are used.
+    #[arg(long, default_value_t = 3)]
+    epochs: usize,
+    /// Examples per step.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Most tokens of an example; longer ones are left out.
+    #[arg(long, default_value_t = 1024)]
+    max_tokens: usize,
+    /// Seed of the start and of the examples' order.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads [default: one per core, at most 8].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Memory for what layers compute, in MB; less is slower.
+    #[arg(long, default_value_t = 384)]
+    kept: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScheduleChoice {
+    /// It stays.
+    Constant,
+    /// It falls to 0.
+    Cosine,
+}
+
+/// A model that can be trained.
+struct Model {
+    cpu: Cpu,
+    config: Config,
+    graph: Graph,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+fn load(model: &Path, threads: Option<usize>) -> Result<Model> {
+    let paths = super::files(model)?;
+    let mut headers = super::headers(&paths)?;
+    let metadata = &mut headers[0].metadata;
+    let tokenizer = Tokenizer::from_metadata(metadata)?;
+    let template = ChatTemplate::from_metadata(metadata, &tokenizer)?;
+    let config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
+    let tensors = Tensors::of(&headers)?;
+    let graph = build(&config, &tensors)?;
+    let formats = formats(&graph, &tensors)?;
+    let cpu = Cpu::open(threads.unwrap_or_else(cpu::default_threads))?;
+    let mut weights = Weights::allocate(&graph, &formats, false)?;
+    for (path, header) in paths.iter().zip(&headers) {
+        let mut loader = FileLoader::new(super::size(path)?, header, &graph, &formats);
+        super::read_pieces(path, |piece| Ok(loader.push(piece, &mut weights)?))?;
+        loader.finish()?;
+    }
+    Ok(Model { cpu, config, graph, weights, tokenizer, template })
+}
+
+/// Trains or compares.
+pub fn run(args: &Args) -> Result<()> {
+    let model = load(&args.model, args.threads)?;
+    match (&args.golden, &args.data, &args.output) {
+        (Some(folder), ..) => golden::run(&model, folder, args.kept << 20),
+        (None, Some(data), Some(output)) => teach(&model, args, data, output),
+        _ => bail!("choose examples by --data and where the adapter goes by -o"),
+    }
+}
+
+fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
+    let alpha = args.alpha.unwrap_or(2.0 * args.rank as f32);
+    let spec = LoraSpec { rank: args.rank, alpha, targets: args.targets.clone() };
+    let graph = TrainingGraph::new(&model.graph, &spec)?;
+    let Some(template) = &model.template else { bail!("this is a base model without a chat template") };
+    let text = std::fs::read_to_string(data).with_context(|| format!("cannot open {}", data.display()))?;
+    let texts = Texts { template, tokenizer: &model.tokenizer };
+    let Data { examples, preferences, refused } =
+        texts.read(&text, args.max_tokens.min(model.config.context_length));
+    for (line, why) in &refused {
+        eprintln!("warning: {}, line {line}: {why}", data.display());
+    }
+    let n = if args.dpo { preferences.len() } else { examples.len() };
+    ensure!(
+        n > 0,
+        "{} has nothing to learn from{}",
+        data.display(),
+        if args.dpo { " with --dpo" } else { "" }
+    );
+    ensure!(args.batch > 0 && args.epochs > 0, "use at least one epoch and one example per step");
+    let per_epoch = n.div_ceil(args.batch);
+    let settings = AdamW {
+        rate: args.rate,
+        decay: args.decay,
+        clip: Some(args.clip),
+        warm_up: args.warm_up,
+        schedule: match args.schedule {
+            ScheduleChoice::Constant => Schedule::Constant,
+            ScheduleChoice::Cosine => Schedule::Cosine,
+        },
+        ..AdamW::default()
+    };
+    let mut training = Training::new(&model.cpu, &graph, &model.weights, args.kept << 20)?;
+    let mut trainer = Trainer::new(start(&graph, args.seed), settings, per_epoch * args.epochs)?;
+    let references = if args.dpo {
+        preferences.iter().map(|pair| trainer.reference(&mut training, pair)).collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
+    eprintln!(
+        "[{} examples, {} steps; {} numbers are learnt]",
+        n,
+        per_epoch * args.epochs,
+        graph.n_parameters
+    );
+    for epoch in 0..args.epochs {
+        for (i, chosen) in order(n, args.seed, epoch).chunks(args.batch).enumerate() {
+            let begun = Instant::now();
+            let result = if args.dpo {
+                let pairs: Vec<(&Preference, [f64; 2])> =
+                    chosen.iter().map(|i| (&preferences[*i], references[*i])).collect();
+                trainer.dpo(&mut training, &pairs, args.beta)?
+            } else {
+                let examples: Vec<&Example> = chosen.iter().map(|i| &examples[*i]).collect();
+                trainer.sft(&mut training, &examples)?
+            };
+            let margin =
+                result.margin.map(|(margin, right)| format!(", margin {margin:.3}, right {right:.2}"));
+            let end = if std::io::stderr().is_terminal() { "\r" } else { "\n" };
+            eprint!(
+                "step {} of {}: loss {:.4}{}, {:.0} tokens/s   {end}",
+                epoch * per_epoch + i + 1,
+                per_epoch * args.epochs,
+                result.loss,
+                margin.unwrap_or_default(),
+                result.rows as f64 / begun.elapsed().as_secs_f64(),
+            );
+        }
+    }
+    eprintln!();
+    save(&Files { graph: &graph, config: &model.config }, &trainer.parameters, args, output)
+}
+
+fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {
+    let cannot = |path: &Path| format!("cannot write {}", path.display());
+    if output.extension().is_some_and(|extension| extension == "gguf") {
+        let file = std::fs::File::create(output).with_context(|| cannot(output))?;
+        files.write_gguf(parameters, std::io::BufWriter::new(file)).with_context(|| cannot(output))?;
+    } else {
+        let (weights, config) = files.write_peft(parameters, &args.model.to_string_lossy())?;
+        std::fs::create_dir_all(output).with_context(|| cannot(output))?;
+        std::fs::write(output.join("adapter_model.safetensors"), weights).with_context(|| cannot(output))?;
+        std::fs::write(output.join("adapter_config.json"), config).with_context(|| cannot(output))?;
+    }
+    println!("{}", output.display());
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! `nomoat tune --golden`: the same steps as another implementation took, and how far the results are apart.
+
+use super::Model;
+use anyhow::{Context, Result, ensure};
+use nomoat_runtime::cpu::train::Training;
+use nomoat_runtime::train::{
+    AdamW, Batch, Example, Files, Gradients, LoraSpec, Preference, Schedule, StepResult, Trainer,
+    TrainingGraph, target_of_module,
+};
+use serde::Deserialize;
+use std::path::Path;
+use std::time::Instant;
+
+#[derive(Deserialize)]
+struct Golden {
+    sft_examples: Vec<Labelled>,
+    r: usize,
+    alpha: f32,
+    targets: Vec<String>,
+    start: String,
+    sft: Sft,
+    dpo: Dpo,
+}
+
+/// Token ids, and the same as labels where they are to be predicted; else -100.
+#[derive(Deserialize)]
+struct Labelled {
+    ids: Vec<u32>,
+    labels: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    lr: f32,
+    betas: [f32; 2],
+    eps: f32,
+    weight_decay: f32,
+    clip: f32,
+}
+
+#[derive(Deserialize)]
+struct Sft {
+    loss: Vec<f64>,
+    loss_after: Vec<f64>,
+    greedy_after: String,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+#[derive(Deserialize)]
+struct Dpo {
+    beta: f64,
+    rejected: Vec<Labelled>,
+    ref_logps: Vec<[f64; 2]>,
+    loss: Vec<f64>,
+    margin: Vec<f64>,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+/// Log-probabilities with an adapter.
+#[derive(Deserialize)]
+struct Scales {
+    ids: Vec<u32>,
+    #[serde(rename = "logprobs_scale_1.0")]
+    one: Vec<f64>,
+    #[serde(rename = "logprobs_scale_0.5")]
+    half: Vec<f64>,
+    #[serde(rename = "logprobs_scale_0.0")]
+    zero: Vec<f64>,
+}
+
+impl Settings {
+    fn adam(&self) -> AdamW {
+        AdamW {
+            rate: self.lr,
+            betas: self.betas,
+            eps: self.eps,
+            decay: self.weight_decay,
+            clip: Some(self.clip),
+            warm_up: 0,
+            schedule: Schedule::Constant,
+        }
+    }
+}
+
+impl Labelled {
+    fn example(&self) -> Example {
+        Example { ids: self.ids.clone(), learnt: self.labels.iter().map(|label| *label != -100).collect() }
+    }
+}
+
+/// Tokens of the greedy answer, at most.
+const ANSWER: usize = 24;
+
+/// Takes the golden steps and prints how far the results are apart.
+pub fn run(model: &Model, folder: &Path, kept: usize) -> Result<()> {
+    let bytes = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).with_context(|| format!("cannot open {}", path.display()))
+    };
+    let golden: Golden = serde_json::from_slice(&bytes("lora_golden.json")?).context("lora_golden.json")?;
+    let targets = golden.targets.iter().map(|module| {
+        target_of_module(module).map(String::from).with_context(|| format!("there is no module {module}"))
+    });
+    let spec = LoraSpec { rank: golden.r, alpha: golden.alpha, targets: targets.collect::<Result<_>>()? };
+    let graph = TrainingGraph::new(&model.graph, &spec)?;
+    let files = Files { graph: &graph, config: &model.config };
+    let (start, has) = files.read_peft(&bytes(&golden.start)?)?;
+    ensure!(has.iter().all(|has| *has), "{} lacks matrices of the model", golden.start);
+    let mut training = Training::new(&model.cpu, &graph, &model.weights, kept)?;
+    let begun = Instant::now();
+
+    let (mut losses, mut gradient) = (Vec::new(), None);
+    let examples: Vec<Example> = golden.sft_examples.iter().map(Labelled::example).collect();
+    ensure!(!examples.is_empty(), "there are no examples");
+    let mut trainer = Trainer::new(start.clone(), golden.sft.settings.adam(), golden.sft.loss.len())?;
+    for step in 0..golden.sft.loss.len() {
+        let StepResult { loss, .. } = trainer.sft(&mut training, &[&examples[step % examples.len()]])?;
+        eprintln!("sft step {step}: loss {loss:.5}, golden {:.5}", golden.sft.loss[step]);
+        losses.push(loss);
+        gradient.get_or_insert_with(|| trainer.gradient().to_vec());
+    }
+    let seconds = begun.elapsed().as_secs_f64() / golden.sft.loss.len().max(1) as f64;
+    let after = examples.iter().map(|example| trainer.loss(&mut training, &[example]));
+    let after: Vec<f64> = after.collect::<Result<_, _>>()?;
+    let answer = answer(model, &mut training, &trainer.parameters, &examples[0])?;
+    let expected = model.tokenizer.encode(&golden.sft.greedy_after, true)?;
+    let gradients = bytes("sft_step0_grads_clipped.safetensors")?;
+    let grad_rel_error = gradient_error(&files, &gradients, &gradient.unwrap_or_default())?;
+
+    let pairs: Vec<Preference> = examples
+        .iter()
+        .zip(&golden.dpo.rejected)
+        .map(|(chosen, rejected)| Preference { chosen: chosen.clone(), rejected: rejected.example() })
+        .collect();
+    ensure!(!pairs.is_empty() && pairs.len() == golden.dpo.ref_logps.len(), "there are no pairs");
+    let mut trainer = Trainer::new(start, golden.dpo.settings.adam(), golden.dpo.loss.len())?;
+    let references: Vec<[f64; 2]> =
+        pairs.iter().map(|pair| trainer.reference(&mut training, pair)).collect::<Result<_, _>>()?;
+    let (mut dpo_losses, mut margins) = (Vec::new(), Vec::new());
+    for step in 0..golden.dpo.loss.len() {
+        let i = step % pairs.len();
+        let result = trainer.dpo(&mut training, &[(&pairs[i], references[i])], golden.dpo.beta)?;
+        dpo_losses.push(result.loss);
+        margins.extend(result.margin.map(|(margin, _)| margin));
+        eprintln!("dpo step {step}: loss {:.5}, golden {:.5}", result.loss, golden.dpo.loss[step]);
+    }
+    let adapter = match folder.join("adapter_logprobs.json").exists() {
+        true => Some(adapter_distance(
+            &files,
+            &mut training,
+            &bytes("adapter_logprobs.json")?,
+            &bytes("sft_peft/adapter_model.safetensors")?,
+        )?),
+        false => None,
+    };
+    let flat = |all: &[[f64; 2]]| all.as_flattened().to_vec();
+    let report = serde_json::json!({
+        "grad_rel_error": grad_rel_error,
+        "sft_loss_max_dev": most(&losses, &golden.sft.loss),
+        "sft_follows": follows(&losses, &golden.sft.loss),
+        "sft_loss_after_max_dev": most(&after, &golden.sft.loss_after),
+        "dpo_loss_max_dev": most(&dpo_losses, &golden.dpo.loss),
+        "dpo_margin_max_dev": most(&margins, &golden.dpo.margin),
+        "dpo_reference_max_dev": most(&flat(&references), &flat(&golden.dpo.ref_logps)),
+        "dpo_follows": follows(&dpo_losses, &golden.dpo.loss) && follows(&margins, &golden.dpo.margin),
+        "adapter_mean_abs_dlogprob": adapter,
+        "greedy_equal": answer == expected,
+        "greedy_text": model.tokenizer.decode(&answer),
+        "seconds_per_sft_step": seconds,
+    });
+    println!("{report:#}");
+    Ok(())
+}
+
+/// The largest difference.
+fn most(found: &[f64], expected: &[f64]) -> f64 {
+    found.iter().zip(expected).map(|(f, e)| (f - e).abs()).fold(0.0, f64::max)
+}
+
+/// Whether each number is within 2 % or 0.01.
+fn follows(found: &[f64], expected: &[f64]) -> bool {
+    let is_near = |(f, e): (&f64, &f64)| (f - e).abs() <= (0.02 * e.abs()).max(0.01);
+    found.len() == expected.len() && found.iter().zip(expected).all(is_near)
+}
+
+/// The largest relative error of a matrix of the gradient. Where a gradient is 0, as those of A are at the
+/// start, so must be ours.
+fn gradient_error(files: &Files, golden: &[u8], found: &[f32]) -> Result<f64> {
+    let (expected, has) = files.read_peft(golden)?;
+    let norm =
+        |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let mut worst = 0.0_f64;
+    let mut n = 0;
+    for (lora, _) in files.graph.loras.iter().zip(has).filter(|(_, has)| *has) {
+        for part in [lora.a(), lora.b()] {
+            let (found, expected) = (&found[part.clone()], &expected[part]);
+            let size = norm(&mut expected.iter().copied());
+            let off = norm(&mut found.iter().zip(expected).map(|(f, e)| f - e));
+            worst = worst.max(if size > 0.0 { off / size } else { off });
+            n += 1;
+        }
+    }
+    ensure!(n > 0, "the golden gradients are of other matrices");
+    Ok(worst)
+}
+
+/// The likeliest answer to what an example begins with.
+fn answer(model: &Model, training: &mut Training, parameters: &[f32], example: &Example) -> Result<Vec<u32>> {
+    let n = example.learnt.iter().position(|learnt| *learnt).unwrap_or(example.ids.len());
+    let mut ids = example.ids[..n].to_vec();
+    while ids.len() < n + ANSWER {
+        let mut batch = Batch::default();
+        // What the last token predicts is asked for; any token does as the one that comes.
+        ids.push(0);
+        batch.push(&ids, |i| i + 1 == ids.len());
+        ids.pop();
+        training.forward(&batch, parameters)?;
+        let next = training.likeliest()?.first().copied().context("no logits")?;
+        ids.push(next);
+        if model.tokenizer.stop_ids().contains(&next) {
+            break;
+        }
+    }
+    Ok(ids.split_off(n))
+}
+
+/// The mean difference of log-probabilities with a finished adapter at three strengths.
+fn adapter_distance(files: &Files, training: &mut Training, golden: &[u8], adapter: &[u8]) -> Result<f64> {
+    let all: Vec<Scales> = serde_json::from_slice(golden).context("adapter_logprobs.json")?;
+    let (parameters, _) = files.read_peft(adapter)?;
+    let (mut sum, mut n) = (0.0, 0);
+    for Scales { ids, one, half, zero } in &all {
+        for (strength, expected) in [(1.0, one), (0.5, half), (0.0, zero)] {
+            training.set_strength(strength);
+            let mut batch = Batch::default();
+            batch.push(ids, |_| true);
+            training.forward(&batch, &parameters)?;
+            let found = training.logprobs()?;
+            ensure!(found.len() == expected.len(), "adapter_logprobs.json has other tokens");
+            sum += found.iter().zip(expected).map(|(f, e)| (f - e).abs()).sum::<f64>();
+            n += found.len();
+        }
+    }
+    training.set_strength(1.0);
+    Ok(sum / n.max(1) as f64)
+}

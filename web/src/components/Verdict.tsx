@@ -1,0 +1,183 @@
+import type { HubRepository, ModelInspection } from "nomoat";
+import { deviceMemory, fitOf } from "nomoat";
+import { useState } from "preact/hooks";
+import { t } from "../i18n";
+import { explain } from "../lib/errors";
+import { bytes, joined, parameters, roundBytes } from "../lib/format";
+import { queueDownload } from "../state/downloads";
+import { switchTo } from "../state/engine";
+import { inspect, type Inspection } from "../state/inspect";
+import { addInspected, models, storedCopy } from "../state/models";
+import { contextLengths, settings, updateSettings } from "../state/settings";
+import { dialog } from "../state/ui";
+import { Select } from "./Select";
+
+/** The files of a repository: another one can be taken. */
+function Files({ repository, chosen }: { repository: HubRepository; chosen: string | undefined }) {
+  const text = t.value;
+  const current = repository.files.find(({ urls }) => urls[0] === chosen);
+  return (
+    <label class="field">
+      <span>{text.fileOf(repository.id)}</span>
+      <Select
+        value={current?.path ?? ""}
+        onChange={(event) => void inspect(repository.id, event.currentTarget.value)}
+      >
+        {repository.files.map(({ path, size, quantization }) => (
+          <option key={path} value={path}>
+            {joined([quantization || path, size === null ? null : roundBytes(size)])}
+          </option>
+        ))}
+      </Select>
+    </label>
+  );
+}
+
+/** Memory for the weights and for a context of a length that can be tried out. */
+function Memory({
+  found,
+  context,
+  onChange,
+}: {
+  found: ModelInspection;
+  context: number;
+  onChange: (n: number) => void;
+}) {
+  const text = t.value;
+  const lengths = contextLengths.filter((length) => length <= found.trainedContextLength);
+  const kv = (found.kvBytes / Math.max(1, found.contextLength)) * context;
+  return (
+    <div class="field">
+      <label for="context-tried">{`${text.contextLength}: ${context.toLocaleString("en")}`}</label>
+      {lengths.length > 1 && (
+        <input
+          id="context-tried"
+          type="range"
+          min={0}
+          max={lengths.length - 1}
+          step={1}
+          value={Math.max(0, lengths.indexOf(context))}
+          aria-valuetext={context.toLocaleString("en")}
+          onInput={(event) => onChange(lengths[event.currentTarget.valueAsNumber] ?? context)}
+        />
+      )}
+      <p class="help" role="status">
+        {text.memoryNeeded(bytes(found.weightBytes), bytes(kv), bytes(found.weightBytes + kv))}
+      </p>
+    </div>
+  );
+}
+
+function Found({ found }: { found: ModelInspection }) {
+  const text = t.value;
+  const most = found.trainedContextLength || Infinity;
+  const [context, setContext] = useState(
+    () =>
+      contextLengths.filter((n) => n <= Math.min(most, settings.peek().contextLength)).at(-1) ??
+      found.contextLength,
+  );
+  const { model, problem, runsOn, repository } = found;
+  const needed = found.weightBytes + (found.kvBytes / Math.max(1, found.contextLength)) * context;
+  const fit = runsOn === null ? found.fit : fitOf(needed, runsOn, deviceMemory());
+  const canRun = problem === null && fit !== "too-large";
+  const choose = () => {
+    updateSettings({ contextLength: context });
+    // A model of the list was inspected by its id.
+    return typeof model === "string"
+      ? (models.value.find(({ id }) => id === model) ?? addInspected(found))
+      : addInspected(found);
+  };
+  const url = typeof model === "object" && "url" in model ? [model.url].flat()[0] : undefined;
+  const known = models.value.find(({ id }) => id === (typeof model === "string" ? model : url));
+  const isHere = known !== undefined && storedCopy(known)?.complete === true;
+  return (
+    <>
+      <h3 id="verdict-title">{found.name || repository?.id}</h3>
+      <p class={`verdict ${canRun ? fit : "too-large"}`} role="status">
+        {canRun && runsOn !== null
+          ? joined([text.runsOn[runsOn], fit === "fits" ? null : text.fitVerdicts[fit]])
+          : text.runsNot}
+      </p>
+      {problem !== null && (
+        <p class="notice-detail" lang="en">
+          {problem.message}
+        </p>
+      )}
+      <p class="help">
+        {joined([
+          bytes(found.size),
+          text.parameterCount(parameters(found.parameters)),
+          found.architecture,
+          found.quantization,
+          found.trainedContextLength > 0 ? text.contextOf(found.trainedContextLength) : null,
+          found.hasChatTemplate ? text.withTemplate : text.withoutTemplate,
+          found.license ?? text.noLicense,
+        ])}
+      </p>
+      {repository !== null && <Files repository={repository} chosen={url} />}
+      {found.weightBytes > 0 && <Memory found={found} context={context} onChange={setContext} />}
+      {canRun && (
+        <div class="buttons">
+          <button
+            type="button"
+            class="button primary"
+            onClick={() => {
+              const chosen = choose();
+              if (chosen === null) return;
+              dialog.value = null;
+              switchTo(chosen);
+            }}
+          >
+            {isHere ? text.useModel : text.downloadAndStart(roundBytes(found.size))}
+          </button>
+          {!isHere && (
+            <button
+              type="button"
+              class="button"
+              onClick={() => {
+                const chosen = choose();
+                if (chosen !== null) queueDownload(chosen);
+              }}
+            >
+              {text.downloadOnly}
+            </button>
+          )}
+        </div>
+      )}
+    </>
+  );
+}
+
+/** What is known of a model before its download: whether it runs here, and what it needs. */
+export function Verdict({ state }: { state: Inspection }) {
+  const text = t.value;
+  return (
+    <section class="model-details" aria-labelledby="verdict-title">
+      {state.kind === "running" && (
+        <>
+          <h3 id="verdict-title">{state.what}</h3>
+          <p role="status">{text.inspecting}</p>
+        </>
+      )}
+      {state.kind === "failed" && <Failed what={state.what} error={state.error} />}
+      {state.kind === "done" && <Found key={JSON.stringify(state.found.model)} found={state.found} />}
+    </section>
+  );
+}
+
+function Failed({ what, error }: { what: string; error: unknown }) {
+  const text = t.value;
+  const { title, help, detail } = explain(error, text);
+  return (
+    <div role="alert">
+      <h3 id="verdict-title">{title}</h3>
+      <p>{help}</p>
+      <p class="notice-detail" lang="en">
+        {detail}
+      </p>
+      <button type="button" class="button" onClick={() => void inspect(what)}>
+        {text.tryAgain}
+      </button>
+    </div>
+  );
+}
