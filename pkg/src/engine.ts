@@ -41,6 +41,11 @@ export interface EngineOptions extends SourceOptions {
    * `vicuna`, `koala`, `open-assistant`, `gpt4all-j` or `plain`. Catalogue models bring what they need.
    */
   template?: string;
+  /**
+   * The same for files without a template, which are base models as a rule. With `plain`, a chat continues
+   * the text of its messages; without this, it is an error.
+   */
+  fallbackTemplate?: string;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -190,6 +195,7 @@ export async function createEngineWith(
     ...source,
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
+    fallbackTemplate: options.fallbackTemplate ?? null,
     device,
     threads: threads ?? null,
     kernels,

@@ -368,7 +368,11 @@ class Load {
     this.#begin(files);
     runtime.begin(
       Float64Array.from(files, (file) => file.size),
-      JSON.stringify({ context_length: request.contextLength, template: request.template }),
+      JSON.stringify({
+        context_length: request.contextLength,
+        template: request.template,
+        fallback_template: request.fallbackTemplate,
+      }),
     );
     const prefetcher = new Prefetcher(files);
     this.#prefetcher = prefetcher;

@@ -50,6 +50,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   contextLength: number | null;
   /** A built-in chat template in place of the file's, or null. */
   template: string | null;
+  /** A built-in chat template for files that have none, or null. */
+  fallbackTemplate: string | null;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
 }

@@ -30,7 +30,16 @@ function remote(server: FileServer, more: Partial<RemoteFile> = {}): RemoteFile 
 async function load(env: LoadEnv, files: FileSpec[], script: Script = {}, refresh = false) {
   const runtime = new FakeRuntime(script);
   const device = { device: "auto" as const, threads: null, kernels: "" };
-  const request = { name: "m", files, contextLength: null, template: null, refresh, waits: false, ...device };
+  const request = {
+    name: "m",
+    files,
+    contextLength: null,
+    template: null,
+    fallbackTemplate: null,
+    refresh,
+    waits: false,
+    ...device,
+  };
   const progress = new ProgressMeter(() => undefined);
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return runtime.hashes;

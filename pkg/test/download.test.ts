@@ -45,7 +45,15 @@ test("a download is stopped, goes on where it was, and is loaded without the net
   const runtime = new FakeRuntime();
   const files = [{ kind: "url" as const, url, sha256: null, size: null, headers: {} }];
   const device = { device: "auto" as const, threads: null, kernels: "" };
-  const request = { name: "m", files, contextLength: null, template: null, refresh: false, waits: false };
+  const request = {
+    name: "m",
+    files,
+    contextLength: null,
+    template: null,
+    fallbackTemplate: null,
+    refresh: false,
+    waits: false,
+  };
   const progress = new ProgressMeter(() => undefined);
   await loadModel(runtime, { ...request, ...device }, env, progress, new AbortController().signal);
   assert.deepEqual(runtime.hashes, [sha256(body)]);

@@ -33,13 +33,14 @@ test("a built-in chat template reaches the runtime", async () => {
   const loads: object[] = [];
   const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
   const model = new File(["GGUF and more"], "m.gguf");
-  for (const template of ["vicuna", undefined]) {
-    const options = { model, contextLength: 64, ...(template && { template }) };
+  for (const named of [{ template: "vicuna" }, { fallbackTemplate: "plain" }, {}]) {
+    const options = { model, contextLength: 64, ...named };
     await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
   }
   assert.deepEqual(loads, [
-    { context_length: 64, template: "vicuna" },
-    { context_length: 64, template: null },
+    { context_length: 64, template: "vicuna", fallback_template: null },
+    { context_length: 64, template: null, fallback_template: "plain" },
+    { context_length: 64, template: null, fallback_template: null },
   ]);
 });
 

@@ -112,6 +112,7 @@ test("a stored model is inspected without the network", async (t) => {
     files,
     contextLength: null,
     template: null,
+    fallbackTemplate: null,
     device: "auto" as const,
     threads: null,
     kernels: "",

@@ -38,6 +38,7 @@ async function load(
     files,
     contextLength: null,
     template: null,
+    fallbackTemplate: null,
     device: "auto" as const,
     threads: null,
     kernels: "",

@@ -2,11 +2,11 @@
 
 use super::Error;
 use super::loading::{LoadOptions, check};
+use super::quantization::quantization;
 use crate::gguf::Header;
 use crate::graph::PAGE;
 use crate::load::weight_bytes;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// What the headers of a model's files say. Where the model does not run, sizes that only a graph has are 0.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +60,7 @@ pub fn inspect(mut headers: Vec<Header>, options: &LoadOptions) -> Result<Inspec
             inspection.weight_bytes = weight_bytes(&checked.graph, &checked.formats);
             inspection.context_length = checked.context_length;
             inspection.trained_context_length = checked.config.context_length as u64;
-            inspection.has_chat_template = checked.template.is_some();
+            inspection.has_chat_template = checked.has_chat_template;
             inspection.warnings = checked.tokenizer.warnings().to_vec();
         }
         Err(error @ Error::InvalidRequest(_)) => return Err(error),
@@ -82,17 +82,11 @@ fn facts(headers: &[Header]) -> Result<Inspection, Error> {
     let architecture = text("general.architecture").unwrap_or_default();
     let trained = metadata.u64(&format!("{architecture}.context_length")).ok().flatten();
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
-    let mut bytes_in: BTreeMap<String, u64> = BTreeMap::new();
-    for tensor in tensors().filter(|tensor| tensor.shape.len() > 1) {
-        let bytes = bytes_in.entry(tensor.ty.name()).or_default();
-        *bytes = bytes.saturating_add(tensor.n_bytes.max(1));
-    }
-    let quantization = bytes_in.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(ty, _)| ty);
     Ok(Inspection {
         name: text("general.name").unwrap_or(architecture).to_string(),
         architecture: architecture.to_string(),
         parameters: tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements())),
-        quantization: quantization.unwrap_or_default(),
+        quantization: quantization(headers),
         context_length: 0,
         trained_context_length: trained.unwrap_or(0),
         tensor_bytes: tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.n_bytes)),

@@ -2,6 +2,7 @@
 //! pieces.
 
 use super::adapters::Adapters;
+use super::quantization::quantization;
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
@@ -24,6 +25,8 @@ pub struct LoadOptions {
     pub sequences: Option<u32>,
     /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
     pub template: Option<String>,
+    /// The same for files that have none, such as `plain` for base models.
+    pub fallback_template: Option<String>,
     /// How the KV pool stores keys and values.
     pub kv_format: KvFormat,
 }
@@ -37,7 +40,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Numbers in all tensors.
     pub parameters: u64,
-    /// The format of most of its matrices' bytes.
+    /// What people call its format, such as `Q4_K_M`.
     pub quantization: String,
     /// Positions that a sequence can have.
     pub context_length: usize,
@@ -117,6 +120,8 @@ struct Prepared<D: Device> {
 pub(super) struct Checked {
     pub tokenizer: Tokenizer,
     pub template: Option<ChatTemplate>,
+    /// Whether that is more than the fallback.
+    pub has_chat_template: bool,
     pub config: Config,
     pub context_length: usize,
     pub graph: Graph,
@@ -132,17 +137,22 @@ pub(super) fn check(headers: &mut [Header], options: &LoadOptions) -> Result<Che
         check_architecture(architecture)?;
     }
     let tokenizer = Tokenizer::from_metadata(metadata)?;
-    let template = match &options.template {
-        Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+    let named = |name: &String| ChatTemplate::named(name, &tokenizer);
+    let mut template = match &options.template {
+        Some(name) => Some(named(name)?),
         None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
     };
+    let has_chat_template = template.is_some();
+    if template.is_none() {
+        template = options.fallback_template.as_ref().map(named).transpose()?;
+    }
     let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
     let context_length = context_length(options.context_length, &config)?;
     config.positions = context_length;
     let tensors = Tensors::of(headers)?;
     let graph = build(&config, &tensors)?;
     let formats = formats(&graph, &tensors)?;
-    Ok(Checked { tokenizer, template, config, context_length, graph, formats })
+    Ok(Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats })
 }
 
 impl<D: Device> Loading<D> {
@@ -169,7 +179,7 @@ impl<D: Device> Loading<D> {
     /// device.
     pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
         let mut headers = self.headers.finish()?;
-        let Checked { tokenizer, template, config, context_length, graph, formats } =
+        let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             check(&mut headers, &self.options)?;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
@@ -183,12 +193,12 @@ impl<D: Device> Loading<D> {
         device.settle().await?;
         model.warm_up()?;
 
-        let info = describe(&headers, &config, &graph, &formats);
+        let info = describe(&headers, &config);
         let info = ModelInfo {
             context_length,
             gpu_bytes: model.gpu_bytes(),
             kv_bytes: model.kv_bytes(),
-            has_chat_template: template.is_some(),
+            has_chat_template,
             vocab_size: tokenizer.vocab_size(),
             warnings: tokenizer.warnings().to_vec(),
             ..info
@@ -295,21 +305,16 @@ fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>)
 }
 
 /// What the headers alone say.
-fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Format]) -> ModelInfo {
+fn describe(headers: &[Header], config: &Config) -> ModelInfo {
     let metadata: &Metadata = &headers[0].metadata;
     // Only shown: of another type, they count as absent.
     let text = |key: &str| metadata.str(key).ok().flatten();
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
-    let bytes_in = |format: Format| -> usize {
-        let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
-        of_format.map(|(w, _)| w.n_rows * format.row_bytes(w.n_cols)).sum()
-    };
-    let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
     ModelInfo {
         name: text("general.name").unwrap_or(&config.architecture).to_string(),
         architecture: config.architecture.clone(),
         parameters: tensors().map(|t| t.n_elements()).sum(),
-        quantization: quantization.name().to_string(),
+        quantization: quantization(headers),
         context_length: config.context_length,
         trained_context_length: config.context_length,
         vocab_size: config.n_vocab,

@@ -10,6 +10,7 @@ mod inspection;
 mod loading;
 mod pace;
 mod pool;
+mod quantization;
 mod request;
 mod sampler;
 mod scheduler;
@@ -144,7 +145,7 @@ impl<D: Device> Engine<D> {
             (Some(messages), None) => {
                 let template = self.template.as_ref().ok_or_else(|| {
                     Error::InvalidRequest(
-                        "this is a base model without a chat template: give it a raw `prompt`".into(),
+                        "this is a base model without a chat template: load it with one (`template`), or give it a raw `prompt`".into(),
                     )
                 })?;
                 Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)

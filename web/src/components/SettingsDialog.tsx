@@ -10,6 +10,7 @@ import {
   hubAddress,
   limits,
   settings,
+  templates,
   updateSettings,
   type LanguageSetting,
   type ThemeSetting,
@@ -118,6 +119,21 @@ function Answers() {
           ))}
         </Select>
       </Field>
+      <Field id="template" label={text.template} help={text.templateHelp}>
+        <Select
+          id="template"
+          aria-describedby="template-help"
+          value={now.template ?? ""}
+          onChange={(event) => updateSettings({ template: event.currentTarget.value || null })}
+        >
+          <option value="">{text.templateOfFile}</option>
+          {templates.map((name) => (
+            <option key={name} value={name}>
+              {text.templates[name] ?? name}
+            </option>
+          ))}
+        </Select>
+      </Field>
     </section>
   );
 }
@@ -193,15 +209,18 @@ function Hub() {
 }
 
 /**
- * Context length and device are fixed when a model is loaded, so after a change the model loads again when
- * the dialog closes.
+ * Context length, device and chat template are fixed when a model is loaded, so after a change the model loads
+ * again when the dialog closes.
  */
 function ReloadOnClose() {
   useEffect(() => {
     const before = settings.peek();
     return () => {
       const now = settings.peek();
-      if (now.contextLength !== before.contextLength || now.device !== before.device) followSettings();
+      const isOther = (["contextLength", "device", "template"] as const).some(
+        (name) => now[name] !== before[name],
+      );
+      if (isOther) followSettings();
     };
   }, []);
   return null;

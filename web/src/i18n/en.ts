@@ -237,6 +237,19 @@ export const en = {
   device: "Device",
   deviceHelp:
     "Automatic uses the GPU if there is a hardware one, and the CPU if not. A change loads the model again.",
+  template: "Chat template",
+  templateHelp:
+    "How messages become a prompt. Only models from before templates need another than their own.",
+  templateOfFile: "The model’s own",
+  templates: {
+    chatml: "ChatML",
+    alpaca: "Alpaca",
+    vicuna: "Vicuna",
+    koala: "Koala",
+    "open-assistant": "Open Assistant",
+    "gpt4all-j": "GPT4All-J",
+    plain: "None: continue the text",
+  } as Record<string, string>,
   devices: { auto: "Automatic", webgpu: "GPU (WebGPU)", cpu: "CPU" },
   systemPrompt: "System prompt",
   systemPromptHelp: "Sent before every conversation, for example “Answer briefly.”",

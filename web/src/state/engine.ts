@@ -61,11 +61,13 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const before = current;
   try {
-    const { contextLength, device } = settings.value;
+    const { contextLength, device, template } = settings.value;
     const created = await createEngine({
       model: model.source,
       contextLength,
       device,
+      ...(template !== null && { template }),
+      fallbackTemplate: "plain",
       signal,
       ...hubOptions.value,
       onProgress(progress) {

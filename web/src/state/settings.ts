@@ -20,6 +20,8 @@ export interface Settings {
   contextLength: number;
   /** What computes; takes effect when the model is loaded. */
   device: DeviceChoice;
+  /** A built-in chat template in place of the file's; null: the file's. Takes effect when the model loads. */
+  template: string | null;
   systemPrompt: string;
   language: LanguageSetting;
   theme: ThemeSetting;
@@ -32,6 +34,8 @@ export interface Settings {
 
 export const contextLengths = [1024, 2048, 4096, 8192, 16384, 32768];
 export const devices: readonly DeviceChoice[] = ["auto", "webgpu", "cpu"];
+/** Built-in chat templates: `EngineOptions.template`. */
+export const templates = ["chatml", "alpaca", "vicuna", "koala", "open-assistant", "gpt4all-j", "plain"];
 export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
 
 const defaults: Settings = {
@@ -40,6 +44,7 @@ const defaults: Settings = {
   maxTokens: 1024,
   contextLength: 4096,
   device: "auto",
+  template: null,
   systemPrompt: "",
   language: "auto",
   theme: "auto",
@@ -52,7 +57,7 @@ function numberIn(value: unknown, min: number, max: number, fallback: number): n
   return typeof value === "number" && value >= min && value <= max ? value : fallback;
 }
 
-function oneOf<T>(value: unknown, allowed: readonly T[], fallback: T): T {
+function oneOf<T, U>(value: unknown, allowed: readonly T[], fallback: U): T | U {
   return allowed.find((item) => item === value) ?? fallback;
 }
 
@@ -90,6 +95,7 @@ function parse(stored: unknown): Settings {
     maxTokens: numberIn(stored.maxTokens, limits.maxTokens.min, limits.maxTokens.max, defaults.maxTokens),
     contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
     device: oneOf(stored.device, devices, defaults.device),
+    template: oneOf(stored.template, templates, null),
     systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
