@@ -1,13 +1,50 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
 import type { AdapterUse } from "./adapters.js";
 import { randomId } from "./id.js";
-import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeUsage } from "./runtime.js";
+
+/** A text, or its parts. */
+export type ChatContent = string | { type: "text"; text: string }[];
 
 /** One message of a conversation. Content parts may be text only. */
-export interface ChatMessage {
-  role: "system" | "developer" | "user" | "assistant";
-  content: string | { type: "text"; text: string }[];
+export type ChatMessage =
+  | { role: "system" | "developer" | "user"; content: ChatContent }
+  | {
+      role: "assistant";
+      content?: ChatContent | null;
+      tool_calls?: ChatToolCall[] | null;
+      /**
+       * Extension: what the model thought before this answer. The chat template decides whether it is shown
+       * to the model again.
+       */
+      reasoning_content?: string | null;
+    }
+  /** What a tool returned. */
+  | { role: "tool"; content: ChatContent; tool_call_id: string };
+
+/** A tool that the model may call. */
+export interface ChatTool {
+  type: "function";
+  function: {
+    /** Up to 64 letters, digits, `_`, `-` and `.`. */
+    name: string;
+    description?: string;
+    /** The JSON Schema of the arguments. Default: none. */
+    parameters?: Record<string, unknown> | null;
+    strict?: boolean | null;
+  };
 }
+
+/** A call of a tool. */
+export interface ChatToolCall {
+  id: string;
+  type: "function";
+  /** `arguments` is JSON. */
+  function: { name: string; arguments: string };
+}
+
+/** Whether the model must call a tool, or may not. */
+export type ChatToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
 /**
  * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
@@ -26,6 +63,11 @@ export interface ChatCompletionCreateParams {
   max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
   max_completion_tokens?: number | null;
+  /**
+   * Most tokens that the model may think; then its thinking is ended, and it answers. 0 means no thinking.
+   * Default: no limit. For chat templates that know reasoning, as vLLM's parameter of this name.
+   */
+  thinking_token_budget?: number | null;
   /** 0 (always the likeliest token) to 2. Default 1. */
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */
@@ -76,6 +118,12 @@ export interface ChatCompletionCreateParams {
   stop?: string | string[] | null;
   /** Only 1. */
   n?: 1 | null;
+  /** The tools that the model may call. */
+  tools?: ChatTool[] | null;
+  /** `required`, or a tool's name: the answer is a call, which fits the tool's schema. Default `auto`. */
+  tool_choice?: ChatToolChoice | null;
+  /** Whether the model may call several tools in one answer. Default true. */
+  parallel_tool_calls?: boolean | null;
   /** The answer is JSON. It always fits, with or without `strict`. */
   response_format?: ResponseFormat | null;
   /** The answer matches this. */
@@ -138,7 +186,17 @@ export interface Timings {
 }
 
 /** Why an answer ended. */
-export type FinishReason = "stop" | "length";
+export type FinishReason = "stop" | "length" | "tool_calls";
+
+/** A piece of a tool call. The first piece of a call has its id and the tool's name. */
+export interface ChatToolCallDelta {
+  /** The call's number in the answer. */
+  index: number;
+  id?: string;
+  type?: "function";
+  /** `arguments` is a piece of the JSON. */
+  function: { name?: string; arguments: string };
+}
 
 /** One piece of a streamed answer. */
 export interface ChatCompletionChunk {
@@ -155,6 +213,7 @@ export interface ChatCompletionChunk {
       content?: string;
       /** Extension: what the model thinks before it answers. */
       reasoning_content?: string;
+      tool_calls?: ChatToolCallDelta[];
     };
     finish_reason: FinishReason | null;
     logprobs: null;
@@ -178,8 +237,10 @@ export interface ChatCompletion {
     index: 0;
     message: {
       role: "assistant";
-      content: string;
+      /** Null if the answer has only calls. */
+      content: string | null;
       refusal: null;
+      tool_calls?: ChatToolCall[];
       /** Extension: what the model thought, if it did. */
       reasoning_content?: string;
     };
@@ -213,9 +274,21 @@ export class CompletionBuilder {
     return this.#chunk({ content }, null);
   }
 
-  /** The chunks of an event's text. */
-  pieces({ text, reasoning }: { text: string; reasoning?: string }): ChatCompletionChunk[] {
-    return [...(reasoning ? [this.reasoning(reasoning)] : []), ...(text ? [this.text(text)] : [])];
+  /** The chunks of an event's text and calls. */
+  pieces({
+    text,
+    reasoning,
+    calls = [],
+  }: {
+    text: string;
+    reasoning?: string;
+    calls?: RuntimeCallDelta[];
+  }): ChatCompletionChunk[] {
+    return [
+      ...(reasoning ? [this.reasoning(reasoning)] : []),
+      ...(text ? [this.text(text)] : []),
+      ...calls.map((call) => this.#chunk({ tool_calls: [toolCallDelta(call)] }, null)),
+    ];
   }
 
   /** A chunk of reasoning. */
@@ -236,7 +309,8 @@ export class CompletionBuilder {
   }
 
   /** The answer in one piece. */
-  whole(content: string, reasoning: string, end: RuntimeEnd): ChatCompletion {
+  whole(content: string, reasoning: string, calls: RuntimeCallDelta[], end: RuntimeEnd): ChatCompletion {
+    const tool_calls = toolCalls(calls);
     return {
       ...this.#head,
       object: "chat.completion",
@@ -245,9 +319,10 @@ export class CompletionBuilder {
           index: 0,
           message: {
             role: "assistant",
-            content,
+            content: content === "" && tool_calls.length > 0 ? null : content,
             refusal: null,
             ...(reasoning && { reasoning_content: reasoning }),
+            ...(tool_calls.length > 0 && { tool_calls }),
           },
           finish_reason: end.finish_reason,
           logprobs: null,
@@ -270,6 +345,30 @@ export class CompletionBuilder {
       ...(this.#includeUsage && { usage: null }),
     };
   }
+}
+
+function toolCallDelta({ index, name, arguments: json }: RuntimeCallDelta): ChatToolCallDelta {
+  if (name === undefined) return { index, function: { arguments: json } };
+  return { index, id: callId(), type: "function", function: { name, arguments: json } };
+}
+
+/** Whole calls from their pieces. */
+function toolCalls(pieces: RuntimeCallDelta[]): ChatToolCall[] {
+  const calls: ChatToolCall[] = [];
+  for (const { index, name, arguments: json } of pieces) {
+    const call = (calls[index] ??= {
+      id: callId(),
+      type: "function",
+      function: { name: name ?? "", arguments: "" },
+    });
+    call.function.arguments += json;
+  }
+  return calls;
+}
+
+/** Nine letters and digits: templates of Mistral's models take nothing else. */
+function callId(): string {
+  return randomId().slice(0, 9);
 }
 
 function usageOf(usage: RuntimeUsage): CompletionUsage {

@@ -6,7 +6,8 @@ import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from
 import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
-import { responsesOf, type Responses } from "./api/responses.js";
+import type { Responses } from "./api/response-types.js";
+import { responsesOf } from "./api/responses.js";
 import {
   CompletionBuilder,
   type ChatCompletion,
@@ -15,7 +16,7 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
-import type { DeviceChoice, DeviceReason } from "./devices.js";
+import type { DeviceChoice } from "./devices.js";
 import {
   AbortedError,
   DeviceLostError,
@@ -23,12 +24,21 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
+import { deviceInfo, modelInfo, type DeviceInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeEvent, RuntimeRequest } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
+import {
+  checkpointStore,
+  Teacher,
+  type TrainingMethod,
+  type Trainings,
+  type TrainOptions,
+  type TrainResult,
+} from "./training.js";
 
 /** Options of `createEngine`. */
 export interface EngineOptions extends SourceOptions {
@@ -61,9 +71,9 @@ export interface EngineOptions extends SourceOptions {
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /**
-   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A
-   * page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
-   * damaged.
+   * Called once the files' headers say that the model runs, before memory for it is taken; loading waits for
+   * it. A page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
+   * damaged or not supported.
    */
   onHeader?: () => void | Promise<void>;
   /** Stops loading; what has been downloaded is kept. */
@@ -73,6 +83,8 @@ export interface EngineOptions extends SourceOptions {
    */
   refresh?: boolean;
 }
+
+export type { DeviceInfo } from "./loaded.js";
 
 /** The loaded model. Sizes in bytes. */
 export interface ModelInfo {
@@ -88,36 +100,18 @@ export interface ModelInfo {
   vocabSize: number;
   /** Weights in the file. */
   tensorBytes: number;
+  /** Of weights, what is read for each token of an answer: of experts, only those in use. */
+  bytesPerToken: number;
   /** All GPU buffers. */
   gpuBytes: number;
   /** The KV cache, included in `gpuBytes`. */
   kvBytes: number;
   hasChatTemplate: boolean;
+  /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
+  tools: "template" | "built-in" | null;
   license: string | null;
   /** What was odd in the file and has been put right, in sentences. */
   warnings: string[];
-}
-
-/** The device the model runs on. */
-export interface DeviceInfo {
-  name: string;
-  backend: "webgpu" | "cpu";
-  /** Why this device was chosen. */
-  reason: DeviceReason;
-  /** The reason as a sentence, in English. */
-  why: string;
-  /** The GPU's driver, if the browser reports it; on the CPU, its vector instructions. */
-  driver: string;
-  /** A software device, which is slow. */
-  isFallback: boolean;
-  f16: boolean;
-  subgroups: boolean;
-  /** The kernels in use: `exact` or `int8`, and on a GPU their variants. */
-  kernels: string;
-  /** Bytes; 0 on the CPU. */
-  maxBufferSize: number;
-  /** On the CPU; 0 on a GPU. */
-  threads: number;
 }
 
 /** Options of a completion that are not OpenAI parameters. */
@@ -157,6 +151,13 @@ export interface Engine {
   readonly fetch: typeof fetch;
   /** LoRA adapters, which can be loaded and used at any time. */
   readonly adapters: Adapters;
+  /**
+   * Teaches the model, on the CPU only: learns a LoRA adapter from examples or preferences over the weights
+   * that are loaded, and loads it under its name. Requests are answered in between.
+   */
+  train(options: TrainOptions): Promise<TrainResult>;
+  /** Estimates, and trainings that can go on. */
+  readonly trainings: Trainings;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
@@ -251,6 +252,7 @@ class WorkerEngine implements Engine {
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: LoadedAdapters;
+  readonly trainings: Teacher;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -278,6 +280,17 @@ class WorkerEngine implements Engine {
     this.fetch = apiFetch(this);
     const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
     this.adapters = new LoadedAdapters(this.model.name, base, call);
+    this.trainings = new Teacher({
+      model: this.model.name,
+      backend: this.device.backend,
+      call: (method, params) => this.#once(method, params),
+      store: checkpointStore,
+      adapters: this.adapters,
+    });
+  }
+
+  train(options: TrainOptions): Promise<TrainResult> {
+    return this.trainings.train(options);
   }
 
   async score(
@@ -335,6 +348,7 @@ class WorkerEngine implements Engine {
     const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let reasoning = "";
+    const calls: RuntimeCallDelta[] = [];
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
       this.#generate(request, signal, (event) => {
@@ -342,12 +356,13 @@ class WorkerEngine implements Engine {
         else {
           text += event.text;
           reasoning += event.reasoning ?? "";
+          calls.push(...(event.calls ?? []));
         }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, end);
+    return answer.whole(text, reasoning, calls, end);
   }
 
   async #streamed(
@@ -414,6 +429,19 @@ class WorkerEngine implements Engine {
     );
   }
 
+  /** A call of a training, whose worker is not simply replaced when it is lost. */
+  #once<M extends TrainingMethod>(method: M, params: Calls[M]["params"]): Promise<Calls[M]["result"]> {
+    return this.#enqueue(undefined, async () => {
+      const link = await this.#worker(undefined);
+      try {
+        return await link.call(method, params);
+      } catch (error) {
+        if (error instanceof DeviceLostError || error instanceof WorkerLostError) link.close(error);
+        throw error;
+      }
+    });
+  }
+
   /** Runs `task` after those before it. An abort rejects at once; a task that has not started never does. */
   #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -462,45 +490,4 @@ class WorkerEngine implements Engine {
 
 function disposed(): AbortedError {
   return new AbortedError("The engine was disposed.");
-}
-
-function modelInfo(info: RuntimeModelInfo): ModelInfo {
-  return {
-    name: info.name,
-    architecture: info.architecture,
-    parameters: info.parameters,
-    quantization: info.quantization,
-    contextLength: info.context_length,
-    trainedContextLength: info.trained_context_length,
-    vocabSize: info.vocab_size,
-    tensorBytes: info.tensor_bytes,
-    gpuBytes: info.gpu_bytes,
-    kvBytes: info.kv_bytes,
-    hasChatTemplate: info.has_chat_template,
-    license: info.license,
-    warnings: info.warnings,
-  };
-}
-
-function deviceInfo({ device, reason, why }: Loaded): DeviceInfo {
-  const { name } = device;
-  if ("threads" in device) {
-    const { simd: driver, threads } = device;
-    const { kernels } = device;
-    const none = { isFallback: false, f16: false, subgroups: false, kernels, maxBufferSize: 0 };
-    return { name, backend: "cpu", reason, why, driver, ...none, threads };
-  }
-  return {
-    name,
-    backend: "webgpu",
-    reason,
-    why,
-    driver: device.driver,
-    isFallback: device.is_fallback,
-    f16: device.f16,
-    subgroups: device.subgroup_size > 0,
-    kernels: device.kernels,
-    maxBufferSize: device.max_buffer_size,
-    threads: 0,
-  };
 }

@@ -16,7 +16,12 @@ export type {
   ResponseFormat,
   ChatCompletionStreamParams,
   ChatCompletionWholeParams,
+  ChatContent,
   ChatMessage,
+  ChatTool,
+  ChatToolCall,
+  ChatToolCallDelta,
+  ChatToolChoice,
   CompletionUsage,
   FinishReason,
   Timings,
@@ -33,16 +38,33 @@ export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,
   ResponseCreateParams,
+  ResponseFunctionCall,
+  ResponseFunctionCallOutput,
+  ResponseFunctionTool,
   ResponseInputMessage,
+  ResponseOutputItem,
   ResponseOutputMessage,
   ResponseOutputText,
   ResponseStreamEvent,
   ResponseStreamParams,
   ResponseTextFormat,
+  ResponseToolChoice,
   ResponseUsage,
   ResponseWholeParams,
   Responses,
-} from "./api/responses.js";
+} from "./api/response-types.js";
+export type {
+  TrainingEstimate,
+  TrainingExample,
+  TrainingPlan,
+  TrainingPoint,
+  TrainingPreference,
+  TrainingSettings,
+  TrainingStep,
+  Trainings,
+  TrainOptions,
+  TrainResult,
+} from "./training.js";
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";

@@ -51,7 +51,8 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 }
 
 /**
- * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
+ * Loads a model into the runtime. `ready` is awaited between the headers, once they say that the model runs,
+ * and the first memory for it.
  */
 export function loadModel(
   runtime: Runtime,
@@ -381,6 +382,7 @@ class Load {
       await this.#header(runtime, prefetcher, index, file);
     }
     this.#reading = null;
+    runtime.check();
     await ready();
     const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
     await this.#markRefused(files, false);

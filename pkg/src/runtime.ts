@@ -2,7 +2,8 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
-import type { Grammar, ResponseFormat } from "./chat.js";
+import type { ChatTool, ChatToolCall, ChatToolChoice, Grammar, ResponseFormat } from "./chat.js";
+import type { TrainingPoint } from "./training.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -34,7 +35,9 @@ export interface Runtime {
    * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
    */
   push_header(file: number, bytes: Uint8Array): number;
-  /** After all headers: builds the graph and allocates buffers. `RuntimeModelInfo` as JSON. */
+  /** After all headers: checks the model, and takes no memory for it on the device. */
+  check(): void;
+  /** After that: allocates buffers. `RuntimeModelInfo` as JSON. */
   prepare(): Promise<string>;
   /** Every byte of each file in order, from offset 0. */
   push_data(file: number, bytes: Uint8Array): Promise<void>;
@@ -56,6 +59,20 @@ export interface Runtime {
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
   /** Frees an adapter. */
   unload_adapter(name: string): void;
+  /** CPU builds: begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
+  begin_training?(settings_json: string, data: string): string;
+  /** The same from a checkpoint. */
+  resume_training?(checkpoint: Uint8Array): string;
+  /** Computes the next part. `RuntimeAdvance` as JSON. */
+  advance_training?(): string;
+  /** All that is needed to go on later. */
+  training_checkpoint?(): Bytes;
+  /** What has been learnt, as GGUF. */
+  trained_gguf?(): Bytes;
+  /** What has been learnt, as PEFT saves it: weights and settings. */
+  trained_peft?(base: string): [Bytes, Bytes];
+  /** Frees what training takes. */
+  end_training?(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -101,9 +118,13 @@ export interface RuntimeModelInfo {
   trained_context_length: number;
   vocab_size: number;
   tensor_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
+  /** Who tells the model about tools; null without a chat template. */
+  tools: "template" | "built-in" | null;
   license: string | null;
   warnings: string[];
 }
@@ -133,6 +154,8 @@ export interface RuntimeInspection {
   trained_context_length: number;
   tensor_bytes: number;
   weight_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   kv_bytes: number;
   has_chat_template: boolean;
   license: string | null;
@@ -154,11 +177,54 @@ export interface RuntimeAdapterUse {
   scale: number;
 }
 
+/** A message of a conversation. */
+export interface RuntimeMessage {
+  role: string;
+  content: string | null;
+  reasoning_content?: string;
+  tool_calls?: ChatToolCall[];
+  tool_call_id?: string;
+  name?: string;
+}
+
+/** Settings of training; what is missing has the runtime's default. */
+export interface RuntimeTraining {
+  dpo: boolean;
+  rank?: number;
+  alpha?: number;
+  targets?: string[];
+  learning_rate?: number;
+  warm_up?: number;
+  schedule?: "constant" | "cosine";
+  weight_decay?: number;
+  clip?: number;
+  epochs?: number;
+  batch?: number;
+  max_tokens?: number;
+  validation?: number;
+  patience?: number;
+  seed?: number;
+  beta?: number;
+}
+
+/** JSON of `advance_training()`. */
+export interface RuntimeAdvance {
+  step: number;
+  steps: number;
+  rows: number;
+  point: TrainingPoint | null;
+  is_done: boolean;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
-  messages?: { role: string; content: string }[];
+  messages?: RuntimeMessage[];
+  tools?: ChatTool[];
+  tool_choice?: ChatToolChoice;
+  parallel_tool_calls?: boolean;
   prompt?: string;
   max_tokens: number | null;
+  thinking_token_budget?: number;
   temperature: number;
   top_p: number;
   top_k?: number;
@@ -209,8 +275,15 @@ export interface RuntimeUsage {
 /** JSON of `next()`. */
 export type RuntimeEvent =
   | { type: "prefill"; done: number; total: number }
-  | { type: "token"; id: number; text: string; reasoning?: string }
+  | { type: "token"; id: number; text: string; reasoning?: string; calls?: RuntimeCallDelta[] }
   | RuntimeEnd;
+
+/** A piece of a tool call. The first piece of a call has its name. */
+export interface RuntimeCallDelta {
+  index: number;
+  name?: string;
+  arguments: string;
+}
 
 /** The last event of a generation. */
 export interface RuntimeEnd {
@@ -219,7 +292,9 @@ export interface RuntimeEnd {
   text: string;
   /** Reasoning that was held back. */
   reasoning?: string;
-  finish_reason: "stop" | "length";
+  /** Pieces of calls that were held back. */
+  calls?: RuntimeCallDelta[];
+  finish_reason: "stop" | "length" | "tool_calls";
   context_full: boolean;
   usage: RuntimeUsage;
   timings: { prefill_ms: number; decode_ms: number; dispatches_per_token: number };

@@ -8,7 +8,7 @@ import { AbortedError, InvalidRequestError } from "../errors.js";
 import type { TextCompletionCreateParams, TextCompletions } from "./completions.js";
 import { ApiError, toApiError } from "./errors.js";
 import type { Models } from "./models.js";
-import type { ResponseCreateParams, Responses } from "./responses.js";
+import type { ResponseCreateParams, Responses } from "./response-types.js";
 
 /** What the addresses lead to. */
 export interface Endpoints {

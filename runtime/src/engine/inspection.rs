@@ -5,7 +5,7 @@ use super::loading::{LoadOptions, check};
 use super::quantization::quantization;
 use crate::gguf::Header;
 use crate::graph::PAGE;
-use crate::load::weight_bytes;
+use crate::load::{bytes_per_token, weight_bytes};
 use serde::Serialize;
 
 /// What the headers of a model's files say. Where the model does not run, sizes that only a graph has are 0.
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub tensor_bytes: u64,
     /// Bytes of its weights on a device.
     pub weight_bytes: u64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: u64,
     /// Bytes of keys and values for [`Self::context_length`].
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
@@ -58,6 +60,7 @@ pub fn inspect(mut headers: Vec<Header>, options: &LoadOptions) -> Result<Inspec
             let kv = checked.graph.caches.iter().map(|cache| options.kv_format.bytes(*cache, cells));
             inspection.kv_bytes = kv.sum();
             inspection.weight_bytes = weight_bytes(&checked.graph, &checked.formats);
+            inspection.bytes_per_token = bytes_per_token(&checked.graph, &checked.formats);
             inspection.context_length = checked.context_length;
             inspection.trained_context_length = checked.config.context_length as u64;
             inspection.has_chat_template = checked.has_chat_template;
@@ -91,6 +94,7 @@ fn facts(headers: &[Header]) -> Result<Inspection, Error> {
         trained_context_length: trained.unwrap_or(0),
         tensor_bytes: tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.n_bytes)),
         weight_bytes: 0,
+        bytes_per_token: 0,
         kv_bytes: 0,
         has_chat_template: text("tokenizer.chat_template").is_some_and(|text| !text.trim().is_empty()),
         license: text("general.license").map(str::to_string),

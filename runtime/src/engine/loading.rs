@@ -7,10 +7,10 @@ use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
-use crate::load::{FileLoader, formats};
+use crate::load::{FileLoader, bytes_per_token, formats};
 use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, ToolPrompt, ToolUse};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,12 +50,16 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Bytes of its tensors in the file.
     pub tensor_bytes: u64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: u64,
     /// Bytes of all its buffers on the GPU, the KV pool included; 0 on the CPU.
     pub gpu_bytes: u64,
     /// Bytes of the KV pool.
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
     pub has_chat_template: bool,
+    /// Who tells the model about tools; none without a chat template.
+    pub tools: Option<ToolPrompt>,
     /// `general.license`.
     pub license: Option<String>,
     /// What was odd in the file and has been put right, in sentences.
@@ -101,6 +105,7 @@ pub struct Loading<D: Device> {
     options: LoadOptions,
     sizes: Vec<u64>,
     headers: Headers,
+    checked: Option<(Vec<Header>, Checked)>,
     prepared: Option<Prepared<D>>,
     /// The file whose data comes next.
     file: usize,
@@ -112,6 +117,7 @@ struct Prepared<D: Device> {
     model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    tool_use: Option<ToolUse>,
     info: ModelInfo,
     loaders: VecDeque<FileLoader>,
 }
@@ -162,6 +168,7 @@ impl<D: Device> Loading<D> {
             options,
             sizes: sizes.to_vec(),
             headers: Headers::new(sizes),
+            checked: None,
             prepared: None,
             file: 0,
             queued: 0,
@@ -175,12 +182,27 @@ impl<D: Device> Loading<D> {
         self.headers.push(file, bytes)
     }
 
-    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the
-    /// device.
-    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+    /// When all headers are complete: checks the model. Takes nothing of a device, so that another model can
+    /// stay there until this one is known to run.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.checked = Some(self.check_headers()?);
+        Ok(())
+    }
+
+    fn check_headers(&mut self) -> Result<(Vec<Header>, Checked), Error> {
         let mut headers = self.headers.finish()?;
+        let checked = check(&mut headers, &self.options)?;
+        Ok((headers, checked))
+    }
+
+    /// After that, or in place of it: builds the graph and allocates its buffers on the device.
+    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+        let (headers, checked) = match self.checked.take() {
+            Some(checked) => checked,
+            None => self.check_headers()?,
+        };
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
-            check(&mut headers, &self.options)?;
+            checked;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
@@ -194,9 +216,12 @@ impl<D: Device> Loading<D> {
         model.warm_up()?;
 
         let info = describe(&headers, &config);
+        let tool_use = template.as_ref().map(ChatTemplate::tool_use);
         let info = ModelInfo {
+            tools: tool_use.as_ref().map(|tool_use| tool_use.prompt),
             context_length,
             gpu_bytes: model.gpu_bytes(),
+            bytes_per_token: bytes_per_token(&graph, &formats),
             kv_bytes: model.kv_bytes(),
             has_chat_template,
             vocab_size: tokenizer.vocab_size(),
@@ -205,7 +230,7 @@ impl<D: Device> Loading<D> {
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { model, tokenizer, template, info, loaders };
+        let prepared = Prepared { model, tokenizer, template, tool_use, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
@@ -239,7 +264,8 @@ impl<D: Device> Loading<D> {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
-            format: prepared.template.as_ref().and_then(ChatTemplate::format),
+            format: prepared.template.as_ref().map(ChatTemplate::format).unwrap_or_default(),
+            tool_use: prepared.tool_use,
             template: prepared.template,
             info: prepared.info,
             adapters: Adapters::default(),
@@ -319,9 +345,11 @@ fn describe(headers: &[Header], config: &Config) -> ModelInfo {
         trained_context_length: config.context_length,
         vocab_size: config.n_vocab,
         tensor_bytes: tensors().map(|t| t.n_bytes).sum(),
+        bytes_per_token: 0,
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,
+        tools: None,
         license: text("general.license").map(str::to_string),
         warnings: Vec::new(),
     }

@@ -18,8 +18,9 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 30] = [
+const TAKEN: [&str; 34] = [
     "max_tokens",
+    "thinking_token_budget",
     "temperature",
     "dynatemp_range",
     "dynatemp_exponent",
@@ -47,6 +48,9 @@ const TAKEN: [&str; 30] = [
     "response_format",
     "grammar",
     "chat_template_kwargs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
     "messages",
     "prompt",
 ];
@@ -213,7 +217,6 @@ fn stops(value: Value) -> Result<Value, ApiError> {
 fn is_default(name: &str, value: &Value) -> bool {
     match name {
         "logprobs" => value == &Value::Bool(false),
-        "tools" => value.as_array().is_some_and(Vec::is_empty),
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use nomoat_runtime::engine::{FinishReason, Progress, Timings, Usage};
+use nomoat_runtime::engine::{CallDelta, FinishReason, Progress, Timings, Usage};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -48,6 +48,7 @@ struct Piece {
     choice: usize,
     text: String,
     reasoning: String,
+    calls: Vec<CallDelta>,
     /// How the choice ended, if it did.
     end: Option<End>,
 }
@@ -84,19 +85,29 @@ impl Reply {
         let mut texts: Vec<String> =
             (0..self.n_choices).map(|choice| self.beginning(choice).to_owned()).collect();
         let mut reasonings = vec![String::new(); self.n_choices];
+        let mut calls = vec![Vec::new(); self.n_choices];
         let mut ends: Vec<Option<End>> = (0..self.n_choices).map(|_| None).collect();
         while let Some(piece) = self.next().await? {
             texts[piece.choice].push_str(&piece.text);
             reasonings[piece.choice].push_str(&piece.reasoning);
+            for call in piece.calls {
+                add_call(&mut calls[piece.choice], call);
+            }
             ends[piece.choice] = piece.end;
         }
-        let parts = texts.into_iter().zip(reasonings).zip(&ends).enumerate();
-        let choices = parts.map(|(choice, ((text, reasoning), end))| {
+        let parts = texts.into_iter().zip(reasonings).zip(calls).zip(&ends).enumerate();
+        let choices = parts.map(|(choice, (((text, reasoning), calls), end))| {
             let content = match self.kind {
                 Kind::Chat => {
+                    let text_is_empty = text.is_empty();
                     let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
                     if !reasoning.is_empty() {
                         message["reasoning_content"] = reasoning.into();
+                    }
+                    if !calls.is_empty() {
+                        message["content"] =
+                            if text_is_empty { Value::Null } else { message["content"].take() };
+                        message["tool_calls"] = calls.into();
                     }
                     ("message", message)
                 }
@@ -146,10 +157,12 @@ impl Reply {
         let (choice, progress) = self.steps.recv().await.ok_or_else(stopping)?;
         Ok(Some(match progress? {
             Progress::Prefill { .. } => {
-                Piece { choice, text: String::new(), reasoning: String::new(), end: None }
+                Piece { choice, text: String::new(), reasoning: String::new(), calls: Vec::new(), end: None }
             }
-            Progress::Token { text, reasoning, .. } => Piece { choice, text, reasoning, end: None },
-            Progress::End { text, reasoning, finish_reason, context_full, usage, timings } => {
+            Progress::Token { text, reasoning, calls, .. } => {
+                Piece { choice, text, reasoning, calls, end: None }
+            }
+            Progress::End { text, reasoning, calls, finish_reason, context_full, usage, timings } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
                 if choice % self.per_prompt == 0 {
@@ -157,7 +170,7 @@ impl Reply {
                     self.usage.cached_tokens += usage.cached_tokens;
                 }
                 let end = Some(End { finish_reason, context_full, timings });
-                Piece { choice, text, reasoning, end }
+                Piece { choice, text, reasoning, calls, end }
             }
         }))
     }
@@ -176,7 +189,7 @@ impl Reply {
     }
 
     /// What is sent for a piece.
-    fn pieces(&self, Piece { choice, text, reasoning, end }: Piece) -> Vec<String> {
+    fn pieces(&self, Piece { choice, text, reasoning, calls, end }: Piece) -> Vec<String> {
         let mut pieces = Vec::new();
         if !reasoning.is_empty() && self.kind == Kind::Chat {
             let delta = json!({ "reasoning_content": reasoning });
@@ -188,6 +201,10 @@ impl Reply {
                 Kind::Text => text.into(),
             };
             pieces.push(self.piece(choice, content, None).to_string());
+        }
+        for call in calls {
+            let delta = json!({ "tool_calls": [call_of(call)] });
+            pieces.push(self.piece(choice, delta, None).to_string());
         }
         if let Some(end) = end {
             let nothing = if self.kind == Kind::Chat { json!({}) } else { "".into() };
@@ -233,6 +250,33 @@ impl Reply {
             "prompt_tokens_details": { "cached_tokens": cached_tokens },
         })
     }
+}
+
+/// A piece of a call as in OpenAI's API; the first one has the name and an id.
+fn call_of(CallDelta { index, name, arguments }: CallDelta) -> Value {
+    match name {
+        None => json!({ "index": index, "function": { "arguments": arguments } }),
+        Some(name) => {
+            let function = json!({ "name": name, "arguments": arguments });
+            json!({ "index": index, "id": call_id(), "type": "function", "function": function })
+        }
+    }
+}
+
+/// Nine letters and digits: templates of Mistral's models take nothing else.
+fn call_id() -> String {
+    format!("{:09x}", getrandom::u64().unwrap_or(0) >> 28)
+}
+
+/// Adds a piece to whole calls.
+fn add_call(calls: &mut Vec<Value>, call: CallDelta) {
+    let Some(last) = calls.last_mut().filter(|_| call.name.is_none()) else {
+        let mut call = call_of(call);
+        call.as_object_mut().map(|call| call.remove("index"));
+        return calls.push(call);
+    };
+    let before = last["function"]["arguments"].as_str().unwrap_or_default();
+    last["function"]["arguments"] = format!("{before}{}", call.arguments).into();
 }
 
 fn choice_of(index: usize, (name, content): (&str, Value), end: Option<&End>) -> Value {

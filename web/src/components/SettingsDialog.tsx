@@ -105,6 +105,24 @@ function Answers() {
           </Select>
         </Field>
       </div>
+      <Field id="thinking-budget" label={text.thinkingBudget} help={text.thinkingBudgetHelp}>
+        <input
+          id="thinking-budget"
+          type="number"
+          inputMode="numeric"
+          aria-describedby="thinking-budget-help"
+          {...limits.thinkingBudget}
+          placeholder={text.noLimit}
+          value={now.thinkingBudget ?? ""}
+          onChange={(event) => {
+            const { value, valueAsNumber, validity } = event.currentTarget;
+            if (value === "" && validity.valid) updateSettings({ thinkingBudget: null });
+            else if (validity.valid && Number.isInteger(valueAsNumber))
+              updateSettings({ thinkingBudget: valueAsNumber });
+            else event.currentTarget.value = String(now.thinkingBudget ?? "");
+          }}
+        />
+      </Field>
       <Field id="device" label={text.device} help={text.deviceHelp}>
         <Select
           id="device"
@@ -209,8 +227,8 @@ function Hub() {
 }
 
 /**
- * Context length, device and chat template are fixed when a model is loaded, so after a change the model loads
- * again when the dialog closes.
+ * Context length, device and chat template are fixed when a model is loaded, so after a change the model
+ * loads again when the dialog closes.
  */
 function ReloadOnClose() {
   useEffect(() => {

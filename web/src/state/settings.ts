@@ -16,6 +16,8 @@ export interface Settings {
   temperature: number;
   /** Most tokens in one answer. */
   maxTokens: number;
+  /** Most tokens that a model may think before it answers; null: no limit. */
+  thinkingBudget: number | null;
   /** Tokens of conversation the model keeps; takes effect when the model is loaded. */
   contextLength: number;
   /** What computes; takes effect when the model is loaded. */
@@ -36,12 +38,17 @@ export const contextLengths = [1024, 2048, 4096, 8192, 16384, 32768];
 export const devices: readonly DeviceChoice[] = ["auto", "webgpu", "cpu"];
 /** Built-in chat templates: `EngineOptions.template`. */
 export const templates = ["chatml", "alpaca", "vicuna", "koala", "open-assistant", "gpt4all-j", "plain"];
-export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
+export const limits = {
+  temperature: { min: 0, max: 2 },
+  maxTokens: { min: 1, max: 32768 },
+  thinkingBudget: { min: 0, max: 32768 },
+};
 
 const defaults: Settings = {
   // A small model's second guess is often wrong, and in another language.
   temperature: 0,
   maxTokens: 1024,
+  thinkingBudget: null,
   contextLength: 4096,
   device: "auto",
   template: null,
@@ -53,7 +60,7 @@ const defaults: Settings = {
   addedModels: [],
 };
 
-function numberIn(value: unknown, min: number, max: number, fallback: number): number {
+function numberIn<T>(value: unknown, min: number, max: number, fallback: T): number | T {
   return typeof value === "number" && value >= min && value <= max ? value : fallback;
 }
 
@@ -93,6 +100,12 @@ function parse(stored: unknown): Settings {
       defaults.temperature,
     ),
     maxTokens: numberIn(stored.maxTokens, limits.maxTokens.min, limits.maxTokens.max, defaults.maxTokens),
+    thinkingBudget: numberIn(
+      stored.thinkingBudget,
+      limits.thinkingBudget.min,
+      limits.thinkingBudget.max,
+      defaults.thinkingBudget,
+    ),
     contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
     device: oneOf(stored.device, devices, defaults.device),
     template: oneOf(stored.template, templates, null),

@@ -194,3 +194,23 @@ fn a_damaged_header_is_an_error() {
     let error = loading.push_header(0, b"<!doctype html>and more than the first bytes").unwrap_err();
     assert_eq!(error.code(), "corrupt_file");
 }
+
+#[test]
+fn a_check_takes_nothing_of_the_device() {
+    let check = |model: &TestModel| {
+        let bytes = model.files(1).remove(0);
+        let mut loading = Loading::<TestDevice>::new(&[bytes.len() as u64], options(CONTEXT));
+        loading.push_header(0, &bytes).unwrap();
+        let result = loading.check();
+        (loading, result)
+    };
+    let (_, result) = check(&TestModel::new().with("general.architecture", "mamba"));
+    assert_eq!(result.unwrap_err().code(), "unsupported_architecture");
+    let (_, result) = check(&TestModel::new().with("tokenizer.chat_template", "{{"));
+    assert_eq!(result.unwrap_err().code(), "template");
+    // What was checked is prepared as without a check.
+    let (mut loading, result) = check(&TestModel::new());
+    result.unwrap();
+    let info = pollster::block_on(loading.prepare(&TestDevice::default())).unwrap();
+    assert_eq!((info.context_length, info.has_chat_template), (CONTEXT, true));
+}
