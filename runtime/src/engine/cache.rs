@@ -140,8 +140,7 @@ impl Cache {
 
     /// The child that begins with the most of these tokens, and how many; none if there are none.
     fn best_child(&self, set: Set, parent: Option<usize>, ids: &[u32]) -> Option<(usize, usize)> {
-        let roots =
-            self.roots.iter().filter(|root| parent.is_none() && root.0 == set).map(|root| root.1);
+        let roots = self.roots.iter().filter(|root| parent.is_none() && root.0 == set).map(|root| root.1);
         let children = parent.and_then(|parent| self.node(parent)).map_or(&[][..], |node| &node.children);
         let common = |child: usize| {
             let tokens = self.node(child).map_or(&[][..], |node| &node.tokens);

@@ -117,8 +117,8 @@ impl Scheduler {
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];
         let prefix = self.cache.find(set, ids);
-        let (mut pages, mut n) = (prefix.full, 0);
-        n += pages.len() * PAGE as usize;
+        let mut pages = prefix.full;
+        let mut n = pages.len() * PAGE as usize;
         if let Some((from, n_tokens)) = prefix.part
             && let Some(page) = self.cache.take(1)
         {
