@@ -209,6 +209,19 @@ impl Executor {
         self.kv.iter().map(|kv| 2 * (kv.keys.len() + kv.values.len()) as u64).sum()
     }
 
+    /// Copies the keys and values of a page to another; pages that are not in the pool are left alone.
+    pub fn copy_page(&mut self, from: u32, to: u32) {
+        if from.max(to) >= self.capacity.pages {
+            return;
+        }
+        for kv in &mut self.kv {
+            for half in [&mut kv.keys, &mut kv.values] {
+                let n = half.len() / self.capacity.pages as usize;
+                half.copy_within(from as usize * n..(from as usize + 1) * n, to as usize * n);
+            }
+        }
+    }
+
     /// Sets what the choices of a slot's outputs are adjusted by: a number for each token, or none where
     /// nothing is adjusted. From then on chosen tokens are counted in `seen`.
     pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {

@@ -197,6 +197,15 @@ fn attention_keeps_sequences_apart() {
 }
 
 #[test]
+fn pages_are_copied() {
+    let case = cases::copied_pages();
+    let mut subject = OnCpu::new(&case, false, 2, true);
+    let copy = |subject: &mut OnCpu, from, to| subject.executor.copy_page(from, to);
+    let error = pollster::block_on(cases::copied_pages_deviation(&case, &mut subject, copy)).unwrap();
+    assert!(error <= case.tolerance, "{error}");
+}
+
+#[test]
 fn likeliest_tokens() {
     for (n_vocab, tokens) in [(4, 1), (1000, 3), (49_152, 2)] {
         check(&likeliest(n_vocab, tokens), 1e-5);

@@ -59,6 +59,9 @@ pub trait DeviceModel: Sink {
     /// Sets the tokens that may be chosen for a slot's outputs in steps that begin from now on, where the
     /// [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
     fn set_mask(&mut self, slot: u32, mask: &[u32]);
+    /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
+    /// before those that begin later.
+    fn copy_page(&mut self, from: u32, to: u32);
     /// The model's graph, without adapters.
     fn graph(&self) -> &Graph;
     /// Adds the model with low-rank paths, over the same weights and KV pool, under a number.
@@ -162,6 +165,10 @@ impl DeviceModel for GpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.executor.copy_page(from, to);
     }
 
     fn graph(&self) -> &Graph {
@@ -301,6 +308,10 @@ impl DeviceModel for CpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.executor.copy_page(from, to);
     }
 
     fn graph(&self) -> &Graph {

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod answer;
+mod cache;
 mod device;
 mod error;
 mod inspection;
@@ -123,7 +124,7 @@ impl<D: Device> Engine<D> {
         self.scheduler.check_free()?;
         let set = self.set_of(&uses)?;
         self.n_requests += 1;
-        let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
+        let (slot, cached) = self.scheduler.claim(set, &ids, self.n_requests, &mut self.model)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
         let format = self.format_of(&request, tools.is_some(), is_constrained);
@@ -242,9 +243,9 @@ impl<D: Device> Engine<D> {
                 }
             };
             let has_forced = matches!(result, Ok(true));
-            sequence.set_computed(share.end, chosen);
+            sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
             if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
-                sequence.end_answer(&mut self.scheduler.pool);
+                sequence.end(&mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
             if has_forced {

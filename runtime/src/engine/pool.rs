@@ -49,7 +49,6 @@ impl Pool {
     }
 
     /// Pages without an owner.
-    #[cfg(test)]
     pub fn n_free(&self) -> usize {
         self.free.len()
     }

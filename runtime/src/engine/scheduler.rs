@@ -6,9 +6,9 @@
 //! slot.
 
 use super::answer::Answer;
+use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
 use super::pace::Pace;
-use super::pool::Pool;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
 use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
@@ -20,7 +20,7 @@ use web_time::Instant;
 pub(super) struct Scheduler {
     /// The number of a sequence here is that of its slot.
     pub sequences: Vec<Sequence>,
-    pub pool: Pool,
+    pub cache: Cache,
     /// Positions of a sequence.
     context_length: usize,
     most_rows: usize,
@@ -80,7 +80,7 @@ impl Scheduler {
     pub fn new(capacity: Capacity, context_length: usize) -> Self {
         Self {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
-            pool: Pool::new(capacity.pages),
+            cache: Cache::new(capacity.pages),
             context_length,
             most_rows: capacity.tokens as usize,
             pace: Pace::new(capacity.tokens as usize),
@@ -91,53 +91,52 @@ impl Scheduler {
 
     /// An error if every sequence is answering.
     pub fn check_free(&self) -> Result<(), Error> {
-        let is_free = self.sequences.iter().any(|sequence| sequence.answer.is_none());
-        if is_free { Ok(()) } else { Err(self.all_answer()) }
+        self.free().map(drop)
     }
 
-    fn all_answer(&self) -> Error {
-        let n = self.sequences.len();
-        Error::InvalidRequest(format!("all {n} sequences are answering; wait for one to end"))
+    /// The number of a sequence without an answer.
+    fn free(&self) -> Result<usize, Error> {
+        self.sequences.iter().position(|sequence| sequence.answer.is_none()).ok_or_else(|| {
+            let n = self.sequences.len();
+            Error::InvalidRequest(format!("all {n} sequences are answering; wait for one to end"))
+        })
     }
 
     /// Takes a sequence without an answer for a prompt that is computed with this set of adapters. Gives its
-    /// number, and how many of the prompt's tokens it has.
-    pub fn claim(&mut self, ids: &[u32], set: Option<u32>, time: u64) -> Result<(usize, usize), Error> {
+    /// number, and how many of the prompt's tokens it has: those that the prefix cache has.
+    pub fn claim(
+        &mut self,
+        set: Set,
+        ids: &[u32],
+        time: u64,
+        model: &mut impl DeviceModel,
+    ) -> Result<(usize, usize), Error> {
+        let slot = self.free()?;
+        // A score that was dropped may have left tokens.
+        self.sequences[slot].end(&mut self.cache);
         // The last token must be computed, for its logits.
         let ids = &ids[..ids.len().saturating_sub(1)];
-        // Keys and values depend on the adapters.
-        let prefix = |i: usize| match self.sequences[i].set == set {
-            true => self.sequences[i].common_prefix(ids),
-            false => 0,
-        };
-        let all = 0..self.sequences.len();
-        let is_free = |i: &usize| self.sequences[*i].answer.is_none();
-        let Some(oldest) = all.clone().filter(is_free).min_by_key(|i| self.sequences[*i].last_used) else {
-            return Err(self.all_answer());
-        };
-        let source = all.max_by_key(|i| prefix(*i)).unwrap_or(oldest);
-        // A prompt continues the sequence that begins like it, unless most of that would be lost. Otherwise
-        // the one used longest ago gives way, and shares pages with it.
-        let is_continued = is_free(&source) && 2 * prefix(source) >= self.sequences[source].len();
-        let taken = if is_continued { source } else { oldest };
-        let (own, shared) = (prefix(taken), prefix(source));
-        if shared - shared % PAGE as usize > own {
-            let fork = self.sequences[source].fork(shared, &mut self.pool);
-            self.sequences[taken].truncate(0, &mut self.pool);
-            self.sequences[taken] = fork;
-        } else {
-            self.sequences[taken].truncate(own, &mut self.pool);
+        let prefix = self.cache.find(set, ids);
+        let mut pages = prefix.full;
+        let mut n = pages.len() * PAGE as usize;
+        if let Some((from, n_tokens)) = prefix.part
+            && let Some(page) = self.cache.take(1)
+        {
+            // What follows is written to a page of its own. It may be the cached one, if that had to go.
+            if page[0] != from {
+                model.copy_page(from, page[0]);
+            }
+            pages.extend(page);
+            n += n_tokens;
         }
-        let sequence = &mut self.sequences[taken];
-        sequence.last_used = time;
-        sequence.set = set;
-        Ok((taken, sequence.len()))
+        self.sequences[slot] = Sequence::new(set, &ids[..n], pages, time);
+        Ok((slot, n))
     }
 
     /// Ends all answers.
     pub fn end_answers(&mut self) {
         for sequence in &mut self.sequences {
-            sequence.end_answer(&mut self.pool);
+            sequence.end(&mut self.cache);
         }
     }
 
@@ -146,7 +145,7 @@ impl Scheduler {
         let is_its =
             |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
         if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
-            sequence.end_answer(&mut self.pool);
+            sequence.end(&mut self.cache);
         }
     }
 
@@ -227,7 +226,7 @@ impl Scheduler {
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];
         let first = known.len() as u32;
-        known.extend(ids, &mut self.pool)?;
+        known.extend(ids, &mut self.cache)?;
         next.tokens.extend((first..).zip(ids).map(|(position, &id)| Token {
             id,
             position,
@@ -284,9 +283,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets the tokens of the first sequence, on which scores are computed with this set of adapters.
-    pub fn clear_first(&mut self, set: Option<u32>) {
-        self.sequences[0].truncate(0, &mut self.pool);
+    /// Empties the first sequence, on which scores are computed with this set of adapters.
+    pub fn clear_first(&mut self, set: Set) {
+        self.sequences[0].end(&mut self.cache);
         self.sequences[0].set = set;
     }
 
@@ -307,7 +306,7 @@ impl Scheduler {
     /// Records that the tokens of such a step are computed.
     pub fn end_score(&mut self, step: &UnderWay) {
         for share in &step.shares {
-            self.sequences[share.sequence].set_computed(share.end, None);
+            self.sequences[share.sequence].set_computed(share.end, None, &mut self.cache);
         }
     }
 

@@ -2,11 +2,11 @@
 
 use super::Error;
 use super::answer::Answer;
-use super::pool::Pool;
+use super::cache::Cache;
 use crate::graph::PAGE;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
-/// answer has ended they stay, for prompts that begin alike.
+/// answer has ended they are in the prefix cache, for prompts that begin alike.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// Tokens whose steps have begun. Those past `computed` may be placeholders.
@@ -23,6 +23,12 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// A sequence without an answer, of computed tokens in pages of its own or shared ones.
+    pub fn new(set: Option<u32>, ids: &[u32], pages: Vec<u32>, time: u64) -> Self {
+        let (ids, computed) = (ids.to_vec(), ids.len());
+        Self { ids, pages, computed, set, answer: None, last_used: time }
+    }
+
     /// Tokens whose steps have begun.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -38,57 +44,34 @@ impl Sequence {
     }
 
     /// Appends tokens, whose step is about to begin. Nothing changes if the pool has no room for them.
-    pub fn extend(&mut self, ids: &[u32], pool: &mut Pool) -> Result<(), Error> {
+    pub fn extend(&mut self, ids: &[u32], cache: &mut Cache) -> Result<(), Error> {
         let needed = self.ids.len() + ids.len();
         let more = needed.div_ceil(PAGE as usize).saturating_sub(self.pages.len());
-        let pages = pool.take(more).ok_or(Error::ContextLength { needed, limit: pool.cells() })?;
+        let pages = cache.take(more).ok_or(Error::ContextLength { needed, limit: cache.cells() })?;
         self.pages.extend(pages);
         self.ids.extend_from_slice(ids);
         Ok(())
     }
 
     /// Records that the first `n` tokens are computed. `next` is the token after them, if it is known now:
-    /// the step that it is fed to may have begun.
-    pub fn set_computed(&mut self, n: usize, next: Option<u32>) {
+    /// the step that it is fed to may have begun. Pages that are full can be shared from now on.
+    pub fn set_computed(&mut self, n: usize, next: Option<u32>, cache: &mut Cache) {
+        let (before, page) = (self.computed, PAGE as usize);
         self.computed = n;
         if let (Some(place), Some(id)) = (self.ids.get_mut(n), next) {
             *place = id;
         }
-    }
-
-    /// Forgets all but the first `n` tokens and gives their pages back. If the last page is then shared and
-    /// has room, its tokens are forgotten, too: what comes next would be written into it. They must be
-    /// computed again.
-    pub fn truncate(&mut self, n: usize, pool: &mut Pool) {
-        let page = PAGE as usize;
-        let mut n = n.min(self.ids.len());
-        if !n.is_multiple_of(page) && self.pages.get(n / page).is_some_and(|last| pool.is_shared(*last)) {
-            n -= n % page;
+        if before / page < n / page {
+            cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
         }
-        self.ids.truncate(n);
-        self.computed = self.computed.min(n);
-        pool.release(&self.pages.split_off(n.div_ceil(page)));
     }
 
-    /// How many leading tokens are computed and the same.
-    pub fn common_prefix(&self, ids: &[u32]) -> usize {
-        self.ids[..self.computed].iter().zip(ids).take_while(|(a, b)| a == b).count()
-    }
-
-    /// A sequence that shares the full pages among the first `n` tokens, which are computed.
-    pub fn fork(&self, n: usize, pool: &mut Pool) -> Self {
-        let n_pages = n.min(self.computed) / PAGE as usize;
-        let (pages, n) = (&self.pages[..n_pages], n_pages * PAGE as usize);
-        pool.share(pages);
-        let (ids, pages) = (self.ids[..n].to_vec(), pages.to_vec());
-        Self { ids, pages, computed: n, set: self.set, answer: None, last_used: self.last_used }
-    }
-
-    /// Ends the running answer. What steps under way compute for it is forgotten.
-    pub fn end_answer(&mut self, pool: &mut Pool) -> Option<Answer> {
-        let answer = self.answer.take();
-        self.truncate(self.computed, pool);
-        answer
+    /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way
+    /// compute is forgotten.
+    pub fn end(&mut self, cache: &mut Cache) {
+        let Self { ids, pages, computed, set, .. } = std::mem::take(self);
+        cache.insert(set, &ids[..computed], &pages);
+        cache.release(&pages);
     }
 }
 
@@ -97,78 +80,46 @@ impl Sequence {
 mod tests {
     use super::*;
 
-    fn sequence(n: u32, pool: &mut Pool) -> Sequence {
-        let mut sequence = Sequence::default();
-        sequence.extend(&(0..n).collect::<Vec<u32>>(), pool).unwrap();
-        sequence.set_computed(n as usize, None);
-        sequence
-    }
-
     #[test]
     fn pages_come_and_go() {
-        let mut pool = Pool::new(4);
+        let mut cache = Cache::new(4);
         let ids: Vec<u32> = (0..70).collect();
-        let mut a = sequence(70, &mut pool);
-        assert_eq!((a.pages().len(), pool.n_free()), (3, 1));
+        let mut a = Sequence::default();
+        a.extend(&ids, &mut cache).unwrap();
+        assert_eq!(a.pages().len(), 3);
         let mut cells: Vec<u32> = (0..70).map(|p| a.cell(p)).collect();
         cells.sort_unstable();
         cells.dedup();
         assert_eq!(cells.len(), 70);
 
         let mut b = Sequence::default();
-        assert!(matches!(b.extend(&ids, &mut pool), Err(Error::ContextLength { needed: 70, limit: 128 })));
-        assert_eq!((b.len(), pool.n_free()), (0, 1));
-        a.truncate(32, &mut pool);
-        assert_eq!((a.len(), a.pages().len(), pool.n_free()), (32, 1, 3));
-        b.extend(&ids, &mut pool).unwrap();
-        assert!(b.pages().iter().all(|page| !a.pages().contains(page)));
+        let error = b.extend(&ids, &mut cache);
+        assert!(matches!(error, Err(Error::ContextLength { needed: 70, limit: 128 })));
+        assert_eq!((b.len(), b.pages().len()), (0, 0));
+        a.end(&mut cache);
+        assert_eq!((a.len(), cache.has_all_pages()), (0, true));
+        b.extend(&ids, &mut cache).unwrap();
     }
 
     #[test]
-    fn prefixes_are_of_computed_tokens() {
-        let mut pool = Pool::new(1);
+    fn only_computed_tokens_are_cached() {
+        let mut cache = Cache::new(4);
+        let ids: Vec<u32> = (0..70).collect();
         let mut a = Sequence::default();
-        a.extend(&[1, 2, 3, 0], &mut pool).unwrap();
-        assert_eq!(a.common_prefix(&[1, 2, 3]), 0);
-        a.set_computed(3, Some(4));
-        assert_eq!(a.common_prefix(&[1, 2, 4, 3]), 2);
-        assert_eq!(a.common_prefix(&[1, 2, 3, 4]), 3);
-        assert_eq!(a.common_prefix(&[]), 0);
-        a.set_computed(4, None);
-        assert_eq!(a.common_prefix(&[1, 2, 3, 4]), 4);
-    }
-
-    #[test]
-    fn a_fork_shares_full_pages() {
-        let mut pool = Pool::new(6);
-        let mut a = sequence(70, &mut pool);
-        let mut b = a.fork(69, &mut pool);
-        assert_eq!((b.len(), b.computed, b.pages()), (64, 64, &a.pages()[..2]));
-        assert_eq!(pool.n_free(), 3);
-        b.extend(&[7; 10], &mut pool).unwrap();
-        assert_eq!((b.pages()[..2].to_vec(), pool.n_free()), (a.pages()[..2].to_vec(), 2));
-        assert!(!a.pages().contains(&b.pages()[2]));
-
-        // The pages stay until their last owner is gone.
-        a.truncate(0, &mut pool);
-        assert_eq!((a.pages().len(), pool.n_free()), (0, 3));
-        b.truncate(0, &mut pool);
-        assert_eq!(pool.n_free(), 6);
-    }
-
-    /// What follows a truncated sequence must not be written into a page that another sequence reads.
-    #[test]
-    fn a_shared_page_is_not_written() {
-        let mut pool = Pool::new(4);
-        let mut a = sequence(64, &mut pool);
-        let b = a.fork(64, &mut pool);
-        a.truncate(40, &mut pool);
-        assert_eq!((a.len(), a.computed, a.pages()), (32, 32, &b.pages()[..1]));
-        a.extend(&[9; 8], &mut pool).unwrap();
-        assert!(!b.pages().contains(&a.pages()[1]));
-        // At the end of a page nothing is lost.
-        let mut c = b.fork(64, &mut pool);
-        c.truncate(64, &mut pool);
-        assert_eq!((c.len(), c.pages()), (64, b.pages()));
+        a.extend(&ids, &mut cache).unwrap();
+        a.set_computed(31, None, &mut cache);
+        assert_eq!(cache.find(None, &ids), Default::default());
+        // A full page is shared while the sequence goes on.
+        a.set_computed(33, Some(1000), &mut cache);
+        let first = cache.find(None, &ids);
+        assert_eq!((&first.full[..], first.part), (&a.pages()[..1], None));
+        cache.release(&first.full);
+        // Its next token has become known.
+        let second = a.pages()[1];
+        a.end(&mut cache);
+        let found = cache.find(None, &ids);
+        assert_eq!(found.part, Some((second, 1)));
+        cache.release(&found.full);
+        assert!(cache.has_all_pages());
     }
 }

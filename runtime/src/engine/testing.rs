@@ -163,6 +163,12 @@ impl DeviceModel for TestModelOnDevice {
         self.slots[slot as usize].mask = mask.to_vec();
     }
 
+    fn copy_page(&mut self, from: u32, to: u32) {
+        if let Some(interpreter) = &mut self.interpreter {
+            interpreter.copy_page(from, to);
+        }
+    }
+
     fn graph(&self) -> &Graph {
         self.graph
     }

@@ -59,8 +59,9 @@ impl Buffers {
             results: make("results", 16 * outputs, STORAGE | wgpu::BufferUsages::COPY_SRC),
         };
         let cells = u64::from(capacity.cells());
-        let kv =
-            graph.caches.iter().map(|cache| make("kv", 2 * cache.width() as u64 * cells, STORAGE)).collect();
+        let kv_usage = STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let kv = graph.caches.iter().map(|cache| make("kv", 2 * cache.width() as u64 * cells, kv_usage));
+        let kv = kv.collect();
         let places = place(graph, lists, keep_values);
         let of_shape = |shape: &Value| {
             (*shape, make("value", value_bytes(*shape, capacity), STORAGE | wgpu::BufferUsages::COPY_SRC))

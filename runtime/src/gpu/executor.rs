@@ -8,7 +8,7 @@ use super::lower::{
 };
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Capacity, Choice, Chosen, Domain, Graph, Output, Step, Token, ValueId};
+use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
 use bytemuck::Zeroable;
 use std::collections::{HashMap, VecDeque};
 
@@ -32,6 +32,8 @@ pub struct Executor {
     free: Vec<usize>,
     in_flight: VecDeque<Flight>,
     n_dispatches: usize,
+    /// Holds a page of a layer while it is copied; from the first copy on.
+    page: Option<wgpu::Buffer>,
     /// The results of the step that [`Self::result`] last waited for, one per output.
     pub chosen: Vec<Chosen>,
     /// Its outputs whose token the host picks, and their logits.
@@ -77,6 +79,7 @@ impl Executor {
             free: (0..MAX_IN_FLIGHT).collect(),
             in_flight: VecDeque::new(),
             n_dispatches: 0,
+            page: None,
             chosen: Vec::new(),
             read: Vec::new(),
             logits: Vec::new(),
@@ -146,6 +149,27 @@ impl Executor {
         self.drain().await?;
         self.submit(step)?;
         self.result().await
+    }
+
+    /// Copies the keys and values of a page to another, after the steps that are submitted; pages that
+    /// are not in the pool are left alone.
+    pub fn copy_page(&mut self, from: u32, to: u32) {
+        let bytes_of = |cache: &Cache| 2 * cache.width() as u64 * u64::from(PAGE);
+        let Some(most) = self.graph.caches.iter().map(bytes_of).max() else { return };
+        if from.max(to) >= self.capacity.pages {
+            return;
+        }
+        let gpu = &self.gpu;
+        let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let page = self.page.get_or_insert_with(|| gpu.buffer("page", most, usage));
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        for (kv, cache) in self.plan.buffers.kv.iter().zip(&self.graph.caches) {
+            let size = bytes_of(cache);
+            // A buffer cannot be copied to itself.
+            encoder.copy_buffer_to_buffer(kv, size * u64::from(from), page, 0, size);
+            encoder.copy_buffer_to_buffer(page, 0, kv, size * u64::from(to), size);
+        }
+        gpu.queue.submit([encoder.finish()]);
     }
 
     /// Prepares a slot for a new answer. `seen` and `bias` have one number per token, as [`Choice::choose`]
@@ -400,6 +424,6 @@ impl Drop for Executor {
     fn drop(&mut self) {
         self.plan.buffers.destroy();
         self.adapted.values().for_each(|(plan, _)| plan.buffers.destroy());
-        self.staging.iter().for_each(wgpu::Buffer::destroy);
+        self.staging.iter().chain(&self.page).for_each(wgpu::Buffer::destroy);
     }
 }

@@ -59,6 +59,17 @@ impl<'g> Interpreter<'g> {
         chosen
     }
 
+    /// Copies a page of the pool to another.
+    #[cfg(test)]
+    pub fn copy_page(&mut self, from: u32, to: u32) {
+        for (cache, halves) in self.graph.caches.iter().zip(&mut self.pool) {
+            for (half, n) in halves.iter_mut().zip([cache.keys, cache.values]) {
+                let n = PAGE as usize * n;
+                half.copy_within(from as usize * n..(from as usize + 1) * n, to as usize * n);
+            }
+        }
+    }
+
     fn run(&mut self, op: &Op, step: &Step) -> Vec<f32> {
         let weights = &self.weights;
         let value = |id: ValueId| self.values[id.0].as_slice();

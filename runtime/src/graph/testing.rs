@@ -140,11 +140,21 @@ impl Case {
     /// The largest difference between the results of the device and of the interpreter, relative to the
     /// results' root mean square. Infinite if a token differs and [`Self::same_choice`] is set.
     pub async fn deviation<S: Subject>(&self, subject: &mut S) -> Result<f32, S::Error> {
+        self.deviation_with(subject, |_, _, _| ()).await
+    }
+
+    /// The same. `before` is called before each step, with its number.
+    async fn deviation_with<S: Subject>(
+        &self,
+        subject: &mut S,
+        mut before: impl FnMut(usize, &mut S, &mut Interpreter<'_>),
+    ) -> Result<f32, S::Error> {
         let weights = self.weights.iter().map(|(format, bytes)| floats(*format, bytes)).collect();
         let mut interpreter = Interpreter::new(&self.graph, weights, self.capacity());
         let mut worst = 0.0_f32;
         let mut first = 0;
-        for &n in &self.steps {
+        for (i, &n) in self.steps.iter().enumerate() {
+            before(i, subject, &mut interpreter);
             let rows = first as u32..(first + n) as u32;
             let outputs = self.outputs.iter().filter(|output| rows.contains(&output.row));
             let outputs: Vec<Output> =

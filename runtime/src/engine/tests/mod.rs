@@ -7,6 +7,7 @@ mod cases;
 mod constrained;
 mod inspection;
 mod loading;
+mod prefix;
 #[cfg(feature = "grammar")]
 mod reasoning;
 mod together;

@@ -202,7 +202,7 @@ fn rows_of_several_sequences_share_steps() {
 }
 
 #[test]
-fn an_idle_sequence_is_taken_by_the_prompt_that_continues_it() {
+fn conversations_stay_while_others_run() {
     let device = TestDevice::default();
     let mut engine = engine(&device, &TestModel::new(), 2);
     let (one, two) = ("first conversation", "another conversation");
@@ -215,7 +215,7 @@ fn an_idle_sequence_is_taken_by_the_prompt_that_continues_it() {
         assert_eq!(told.usage.cached_tokens, told.usage.prompt_tokens - 1);
         assert_eq!(told.text, alone(&device, greedy(prompt, 6)).text);
     }
-    // A third takes the place of the one that was used longest ago.
+    // A third has only its first token in common, and all three have room.
     assert_eq!(answer(&mut engine, greedy("third", 6)).usage.cached_tokens, 1);
     let n = engine.tokenizer().encode(one, true).unwrap().len();
     assert_eq!(engine.start(greedy(one, 6)).unwrap().cached_tokens, n - 1);
@@ -244,11 +244,12 @@ fn a_prompt_shares_the_pages_of_a_running_answer() {
             told[which] = telling[which].push(event.progress).map(|told| told.text);
         }
         assert_eq!(told, expected.map(Some));
-        // A prompt with half of the shared page takes the first sequence, and must not write into the page.
+        // A prompt with half of the shared page gets a copy of it.
         let half = greedy(&common[..PAGE as usize / 2], 9);
         let told = answer(&mut engine, half.clone());
-        assert_eq!((told.usage.cached_tokens, told.text), (0, alone(&device, half).text));
-        // The second sequence still has its page.
+        assert_eq!(told.usage.cached_tokens, told.usage.prompt_tokens - 1);
+        assert_eq!(told.text, alone(&device, half).text);
+        // Both pages of the second prompt are there.
         let again = answer(&mut engine, requests[1].clone());
         assert_eq!(again.usage.cached_tokens, again.usage.prompt_tokens - 1);
         assert_eq!(again.text, alone(&device, requests[1].clone()).text);

@@ -367,6 +367,20 @@ fn attention_keeps_sequences_apart() {
 }
 
 #[test]
+fn pages_are_copied() {
+    let case = cases::copied_pages();
+    for words in ["few", "tile"] {
+        let mut gpu = device();
+        gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
+        let weights = upload(&case, &gpu).unwrap();
+        let mut executor = Executor::with(&gpu, &case.graph, &weights, case.capacity(), true).unwrap();
+        let error = cases::copied_pages_deviation(&case, &mut executor, Executor::copy_page);
+        let error = pollster::block_on(error).unwrap();
+        assert!(error <= case.tolerance, "{words}: {error}");
+    }
+}
+
+#[test]
 fn likeliest_tokens() {
     for (n_vocab, tokens) in [(4, 1), (1000, 3), (5000, 140), (49_152, 2)] {
         check(likeliest(n_vocab, tokens));

@@ -1,6 +1,6 @@
 //! Cases of every op, at odd sizes. Each device's tests run all of them.
 
-use super::{Case, RopeShape, attention, attention_in, rope};
+use super::{Case, RopeShape, Subject, attention, attention_in, rope};
 use crate::graph::{
     Activation, Attention, Builder, Domain, Experts, Gate, Growth, Norm, NormKind, PAGE, Rope, Routing,
     Score, Token, Unary, ValueId,
@@ -271,4 +271,76 @@ pub fn in_two_sequences(case: &mut Case) {
         let page = case.pages[(sequence * n_pages + position / PAGE) as usize];
         *token = Token { sequence, position, cell: page * PAGE + position % PAGE, ..*token };
     }
+}
+
+/// Sequences of [`copied_pages`].
+const COPIED: u32 = 5;
+
+/// Five full pages that are read three times, each by a row of its own sequence, which is the same in all of
+/// them. The layers have odd sizes.
+pub fn copied_pages() -> Case {
+    let mut g = Builder::default();
+    let shapes = [
+        Attention { value_dim: 6, ..Attention::new(3, 1, 10) },
+        Attention::new(4, 2, 80),
+        Attention::new(1, 1, 2),
+    ];
+    for shape in shapes {
+        let (n_k, n_v) = (shape.n_kv_heads * shape.head_dim, shape.n_kv_heads * shape.value_dim);
+        let [q, k, v] = [shape.n_heads * shape.head_dim, n_k, n_v].map(|n| g.value(Domain::Tokens, n));
+        let cache = g.cache(n_k, n_v);
+        g.attention(q, k, v, cache, shape);
+    }
+    let first = COPIED * PAGE;
+    let mut case = Case::new("copied pages", g.finish(), first + 3 * COPIED, 1e-3);
+    // The row that reads is in a second page of its sequence.
+    case.pages = (0..COPIED).flat_map(|sequence| [sequence, COPIED + sequence]).collect();
+    case.max_pages = 2;
+    for (token, i) in case.tokens.iter_mut().zip(0..) {
+        let (sequence, position, cell) = match i {
+            i if i < first => (i / PAGE, i % PAGE, i),
+            i => ((i - first) % COPIED, PAGE, (COPIED + (i - first) % COPIED) * PAGE),
+        };
+        *token = Token { sequence, position, cell, ..*token };
+    }
+    for (id, data) in &mut case.inputs {
+        let readers = &mut data[first as usize * case.graph.value(*id).width..];
+        let row = readers[..case.graph.value(*id).width].to_vec();
+        readers.chunks_exact_mut(row.len()).for_each(|reader| reader.copy_from_slice(&row));
+    }
+    case.steps = vec![first as usize, COPIED as usize, COPIED as usize, COPIED as usize];
+    case
+}
+
+/// The deviation of [`copied_pages`] when pages are copied by `copy` between its steps. In the end, rows that
+/// read a copy have the same result as those that read the original, to the last bit, and others do not.
+pub async fn copied_pages_deviation<S: Subject>(
+    case: &Case,
+    subject: &mut S,
+    copy: impl Fn(&mut S, u32, u32),
+) -> Result<f32, S::Error> {
+    let copies: [&[(u32, u32)]; 4] = [&[], &[], &[(1, 3)], &[(3, 0), (4, 2), (4, 4), (0, 99), (99, 1)]];
+    let deviation = case.deviation_with(subject, |step, subject, interpreter| {
+        for &(from, to) in copies[step] {
+            copy(subject, from, to);
+            if from.max(to) < case.capacity().pages {
+                interpreter.copy_page(from, to);
+            }
+        }
+    });
+    let deviation = deviation.await?;
+    let contents = [1, 1, 4, 1, 4];
+    let results = case.graph.ops.iter().filter_map(|op| op.out());
+    for id in results {
+        let width = case.graph.value(id).width;
+        let found = subject.read(id, contents.len() * width, contents.len()).await?.unwrap_or_default();
+        let rows: Vec<&[f32]> = found.chunks_exact(width).collect();
+        assert_eq!(rows.len(), contents.len());
+        for (i, one) in rows.iter().enumerate() {
+            for (j, other) in rows.iter().enumerate() {
+                assert_eq!(one == other, contents[i] == contents[j], "pages {i} and {j}");
+            }
+        }
+    }
+    Ok(deviation)
 }
