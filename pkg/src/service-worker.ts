@@ -87,8 +87,8 @@ export interface ServiceWorkerScope {
 }
 
 /**
- * Answers requests for the site's addresses under `/v1/` by the engine that its tabs share. Other requests are
- * left alone.
+ * Answers requests for the site's addresses under `/v1/` by the engine that its tabs share. Other requests
+ * are left alone.
  */
 export function serveEngine(scope: ServiceWorkerScope, { name = "engine" }: SharingOptions = {}): void {
   const client = new Client(name);

@@ -1,4 +1,4 @@
-/** Official clients of OpenAI's API that call tools and ask for objects, unmodified, through `engine.fetch`. */
+/** Official clients of OpenAI's API that call tools and ask for objects, through `engine.fetch`. */
 import { join } from "node:path";
 import { bundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";

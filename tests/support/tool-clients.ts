@@ -1,6 +1,6 @@
 /**
- * Official clients that call tools and ask for objects in a page, unmodified: the newest major version of each
- * and the one before. Bundled by `e2e/tool-clients.spec.ts`.
+ * Official clients that call tools and ask for objects in a page, unmodified: the newest major version of
+ * each and the one before. Bundled by `e2e/tool-clients.spec.ts`.
  */
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";

@@ -38,8 +38,8 @@ export function collect(calls: ChatToolCall[], pieces: ChatToolCallDelta[] = [])
 }
 
 /**
- * Calls the tools at the same time; resolves to their results in order. A call that cannot be made is answered
- * with the reason, so that the model can make another one. An error of a tool is the page's.
+ * Calls the tools at the same time; resolves to their results in order. A call that cannot be made is
+ * answered with the reason, so that the model can make another one. An error of a tool is the page's.
  */
 export function execute(
   tools: readonly LanguageModelTool[],
