@@ -116,8 +116,8 @@ export interface ChatCompletionCreateParams {
   seed?: number | null;
   /** Up to 16 texts that end the answer; they are not part of it. */
   stop?: string | string[] | null;
-  /** Only 1. */
-  n?: 1 | null;
+  /** How many answers to give, up to 128; they run together. With a seed, each has the next one. Default 1. */
+  n?: number | null;
   /** The tools that the model may call. */
   tools?: ChatTool[] | null;
   /** `required`, or a tool's name: the answer is a call, which fits the tool's schema. Default `auto`. */
@@ -212,7 +212,7 @@ export interface ChatCompletionChunk {
   model: string;
   /** One choice; none in the usage chunk. */
   choices: {
-    index: 0;
+    index: number;
     delta: {
       role?: "assistant";
       content?: string;
@@ -239,7 +239,7 @@ export interface ChatCompletion {
   created: number;
   model: string;
   choices: {
-    index: 0;
+    index: number;
     message: {
       role: "assistant";
       /** Null if the answer has only calls. */

@@ -4,6 +4,7 @@
  */
 import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
 import { completionsOf, type TextCompletions } from "./api/completions.js";
+import { all, choicesOf, joined, joinedStream } from "./api/choices.js";
 import { apiFetch } from "./api/fetch.js";
 import { modelsOf, type Models } from "./api/models.js";
 import type { Responses } from "./api/response-types.js";
@@ -57,6 +58,11 @@ export interface EngineOptions extends SourceOptions {
    * the text of its messages; without this, it is an error.
    */
   fallbackTemplate?: string;
+  /**
+   * Whole contexts that memory is taken for, from 1 to 8. Default 1. Answers share it: up to 8 run at once, as
+   * far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
+   */
+  parallel?: number;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -136,7 +142,10 @@ export interface ChatCompletions {
   ): Promise<ChatStream | ChatCompletion>;
 }
 
-/** A loaded model. Calls made while one runs wait for it, in order. */
+/**
+ * A loaded model. Answers run together, as far as the memory for their contexts suffices; more wait their turn.
+ * Scores, adapters and training wait for the calls before them, and those after them wait.
+ */
 export interface Engine {
   readonly model: ModelInfo;
   readonly device: DeviceInfo;
@@ -187,9 +196,11 @@ export async function createEngineWith(
   spawn: () => WorkerLike,
   base: string,
 ): Promise<Engine> {
-  const { contextLength, device = "auto", threads, kernels = "", signal } = options;
+  const { contextLength, parallel = 1, device = "auto", threads, kernels = "", signal } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
+  if (!(Number.isSafeInteger(parallel) && parallel > 0 && parallel <= 8))
+    throw new InvalidRequestError("`parallel` must be an integer from 1 to 8.", "parallel");
   if (!["auto", "webgpu", "cpu"].includes(device))
     throw new InvalidRequestError('`device` must be "auto", "webgpu" or "cpu".', "device");
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= 64))
@@ -200,6 +211,7 @@ export async function createEngineWith(
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
+    parallel,
     device,
     threads: threads ?? null,
     kernels,
@@ -260,7 +272,12 @@ class WorkerEngine implements Engine {
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
   #link: WorkerLink | null;
-  #tail: Promise<void> = Promise.resolve();
+  /** The worker that is being started in its place. */
+  #starting: Promise<WorkerLink> | null = null;
+  /** The last call that runs alone. */
+  #alone: Promise<unknown> = Promise.resolve();
+  /** All calls. */
+  #all: Promise<unknown> = Promise.resolve();
   readonly #lifetime = new AbortController();
 
   constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
@@ -340,8 +357,33 @@ class WorkerEngine implements Engine {
     options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
     const request = this.#checked(params);
+    const includeUsage = params.stream_options?.include_usage === true;
+    const n = params.n ?? 1;
+    if (n > 1) return this.#choices(choicesOf(request, n), params.stream === true, includeUsage, options);
     if (!params.stream) return this.#whole(request, options);
-    return this.#streamed(request, params.stream_options?.include_usage === true, options);
+    return this.#streamed(request, includeUsage, options);
+  }
+
+  /** Several answers. Only the first tells of its prompt, which the others share. */
+  async #choices(
+    requests: RuntimeRequest[],
+    isStreamed: boolean,
+    includeUsage: boolean,
+    { signal: outer, onPrefill }: CompletionOptions = {},
+  ): Promise<ChatStream | ChatCompletion> {
+    const told = (request: RuntimeRequest) => (request === requests[0] && onPrefill ? { onPrefill } : {});
+    if (!isStreamed) {
+      const answers = await all(outer, requests, (request, signal) =>
+        this.#whole(request, { signal, ...told(request) }),
+      );
+      return joined(answers);
+    }
+    const controller = new AbortController();
+    const ended = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+    const answers = await all(ended, requests, (request, signal) =>
+      this.#streamed(request, true, { signal, ...told(request) }),
+    );
+    return joinedStream(answers, controller, includeUsage);
   }
 
   async #whole(
@@ -353,7 +395,7 @@ class WorkerEngine implements Engine {
     let reasoning = "";
     const calls: RuntimeCallDelta[] = [];
     let end: RuntimeEnd | null = null;
-    await this.#enqueue(signal, () =>
+    await this.#together(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
         else {
@@ -390,7 +432,7 @@ class WorkerEngine implements Engine {
         started = true;
         resolve();
       };
-      this.#enqueue(signal, () => this.#generate(request, signal, onEvent, onStart)).then(
+      this.#together(signal, () => this.#generate(request, signal, onEvent, onStart)).then(
         () => stream.end(),
         (error: unknown) => {
           stream.end(error);
@@ -409,7 +451,7 @@ class WorkerEngine implements Engine {
     onStart?: () => void,
   ): Promise<void> {
     const ids: number[] = [];
-    return this.#recovering(signal, (link) =>
+    return this.#recovering((link) =>
       link.call("generate", ids.length > 0 ? { ...request, continue_ids: [...ids] } : request, {
         signal,
         onNotice: (notice) => {
@@ -427,15 +469,15 @@ class WorkerEngine implements Engine {
     params: Calls[M]["params"],
     signal?: AbortSignal,
   ): Promise<Calls[M]["result"]> {
-    return this.#enqueue(signal, () =>
-      this.#recovering(signal, (link) => link.call(method, params, { signal })),
-    );
+    const task = () => this.#recovering((link) => link.call(method, params, { signal }));
+    if (method === "tokenize" || method === "detokenize") return this.#together(signal, task);
+    return this.#enqueue(signal, task);
   }
 
   /** A call of a training, whose worker is not simply replaced when it is lost. */
   #once<M extends TrainingMethod>(method: M, params: Calls[M]["params"]): Promise<Calls[M]["result"]> {
     return this.#enqueue(undefined, async () => {
-      const link = await this.#worker(undefined);
+      const link = await this.#worker();
       try {
         return await link.call(method, params);
       } catch (error) {
@@ -445,14 +487,29 @@ class WorkerEngine implements Engine {
     });
   }
 
-  /** Runs `task` after those before it. An abort rejects at once; a task that has not started never does. */
+  /** Runs `task` after those before it. */
   #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    return this.#after(this.#all, signal, task, (done) => (this.#alone = this.#all = done));
+  }
+
+  /** Runs `task` beside others that may run together. */
+  #together<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    return this.#after(this.#alone, signal, task, (done) => (this.#all = Promise.all([this.#all, done])));
+  }
+
+  /** Runs `task` when `before` is done. An abort rejects at once; a task that has not started never does. */
+  #after<T>(
+    before: Promise<unknown>,
+    signal: AbortSignal | undefined,
+    task: () => Promise<T>,
+    keep: (done: Promise<void>) => void,
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const stop = () => reject(this.#lifetime.signal.aborted ? disposed() : new AbortedError());
       const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
       if (ended.aborted) return stop();
       ended.addEventListener("abort", stop, { once: true });
-      this.#tail = this.#tail.then(async () => {
+      const run = async () => {
         if (ended.aborted) return;
         try {
           resolve(await task());
@@ -461,14 +518,15 @@ class WorkerEngine implements Engine {
         } finally {
           ended.removeEventListener("abort", stop);
         }
-      });
+      };
+      keep(before.then(run));
     });
   }
 
   /** Runs `act`, and once more on a new worker if the device or the worker is lost. */
-  async #recovering<T>(signal: AbortSignal | undefined, act: (link: WorkerLink) => Promise<T>): Promise<T> {
+  async #recovering<T>(act: (link: WorkerLink) => Promise<T>): Promise<T> {
     for (let rebuilt = false; ; rebuilt = true) {
-      const link = await this.#worker(signal);
+      const link = await this.#worker();
       try {
         return await act(link);
       } catch (error) {
@@ -479,12 +537,16 @@ class WorkerEngine implements Engine {
     }
   }
 
-  /** The worker, or a new one if it is gone. */
-  async #worker(signal: AbortSignal | undefined): Promise<WorkerLink> {
+  /** The worker, or a new one if it is gone, which all calls share. */
+  async #worker(): Promise<WorkerLink> {
     if (this.#link && !this.#link.closed) return this.#link;
-    const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
     this.#link = null;
-    const { link } = await start(this.#spawn, this.#request, ended);
+    this.#starting ??= this.#restart().finally(() => (this.#starting = null));
+    return this.#starting;
+  }
+
+  async #restart(): Promise<WorkerLink> {
+    const { link } = await start(this.#spawn, this.#request, this.#lifetime.signal);
     await this.adapters.restore(link);
     this.#link = link;
     return link;

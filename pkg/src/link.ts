@@ -160,7 +160,6 @@ export class WorkerLink {
    */
   #beat(): void {
     const methods = [...this.#pending.values()].map(({ method }) => method);
-    if (methods.length === 0) return this.#rest();
     if (methods.some((method) => method === "score" || method.startsWith("train"))) return;
     const step = this.#slowest === null ? MOST_BEATS : (STEP_ROWS * this.#slowest) / BEAT_MS;
     if (this.#missed >= Math.min(Math.max(step, LEAST_BEATS), MOST_BEATS)) {
@@ -207,6 +206,7 @@ export class WorkerLink {
       return;
     }
     this.#pending.delete(message.id);
+    if (this.#pending.size === 0) this.#rest();
     if (message.type === "result") pending.resolve(message.result);
     else pending.reject(fromWire(message.error));
   }

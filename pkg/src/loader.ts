@@ -373,6 +373,7 @@ class Load {
         context_length: request.contextLength,
         template: request.template,
         fallback_template: request.fallbackTemplate,
+        parallel: request.parallel,
       }),
     );
     const prefetcher = new Prefetcher(files);

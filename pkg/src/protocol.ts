@@ -1,4 +1,4 @@
-/** Messages between the page and the worker. Every call has an id; the worker serves one call at a time. */
+/** Messages between the page and the worker. Every call has an id. */
 import type { AdapterFiles } from "./adapters.js";
 import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
@@ -55,6 +55,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   template: string | null;
   /** A built-in chat template for files that have none, or null. */
   fallbackTemplate: string | null;
+  /** Whole contexts that memory is taken for. */
+  parallel: number;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
 }

@@ -66,6 +66,7 @@ const IGNORED = [
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
+const MAX_CHOICES = 128;
 const MAX_BREAKERS = 32;
 const MAX_BREAKER_BYTES = 40;
 /** Token ids have 32 bits. */
@@ -95,8 +96,8 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       "stream_options.include_usage",
     );
   }
-  if (given["n"] != null && given["n"] !== 1)
-    throw new InvalidRequestError("`n` must be 1: one answer for a request.", "n");
+  if ((integer(given, "n", 1) ?? 1) > MAX_CHOICES)
+    throw new InvalidRequestError(`\`n\` must be at most ${MAX_CHOICES}.`, "n");
 
   const maxTokens = integer(given, "max_completion_tokens", 1) ?? integer(given, "max_tokens", 1);
   return defined({

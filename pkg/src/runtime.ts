@@ -30,7 +30,7 @@ export type RuntimeErrorCode =
   | "template"
   | "internal";
 
-/** One loaded runtime: one device and at most one model. Its calls may not overlap. */
+/** One loaded runtime: one device and at most one model. Its calls may not overlap, its answers may. */
 export interface Runtime {
   /** `RuntimeDeviceInfo` as JSON. */
   device_info(): string;
@@ -54,12 +54,17 @@ export interface Runtime {
   tokenize(text: string, parse_special: boolean): Uint32Array;
   /** The text of token ids. */
   detokenize(ids: Uint32Array): string;
-  /** Starts a generation from a `RuntimeRequest` as JSON; returns `RuntimeStart` as JSON. */
+  /**
+   * Starts a generation from a `RuntimeRequest` as JSON, which runs beside the others; returns `RuntimeStart` as
+   * JSON.
+   */
   start(request_json: string): string;
-  /** One prefill chunk or one token: a `RuntimeEvent` as JSON. */
+  /** One prefill chunk or one token of any generation: its `sequence` and a `RuntimeEvent` as JSON. */
   next(): Promise<string>;
-  /** Drops the running generation. */
-  cancel(): void;
+  /** Whether a generation has not ended. */
+  is_running(sequence: number): boolean;
+  /** Drops a generation. */
+  cancel(sequence: number): void;
   /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
   score(ids: Uint32Array, one_by_one: boolean, adapters_json: string): Promise<string>;
   /** Loads an adapter from a GGUF file, or from PEFT's weights and settings. `RuntimeAdapterInfo` as JSON. */
@@ -269,8 +274,9 @@ export interface RuntimeRequest {
 
 /** JSON of `start()`. */
 export interface RuntimeStart {
+  /** Names the generation. */
+  sequence: number;
   prompt_tokens: number;
-  cached_tokens: number;
 }
 
 /** Token counts of one answer. */

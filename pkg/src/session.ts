@@ -1,4 +1,4 @@
-/** The worker's side: serves the page's calls with the runtime, one at a time. */
+/** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
 import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
@@ -33,6 +33,13 @@ const CLOSING_MS = 500;
 /** How often a load checks for a stall. */
 const TICK_MS = 1000;
 
+/** A call whose answer runs, or waits for its turn. */
+interface Answering {
+  notify: (notice: Notice) => void;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
 /** Serves calls; `post` answers them. */
 export class Session {
   readonly #platform: Platform;
@@ -43,6 +50,11 @@ export class Session {
   #gpuBytes = 0;
   #proceed: (() => void) | null = null;
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
+  /** By the numbers of their sequences. */
+  readonly #answers = new Map<number, Answering>();
+  #isStepping = false;
+  /** The last call of the runtime. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(platform: Platform, openEnv: () => Promise<LoadEnv>, post: (message: FromWorker) => void) {
     this.#platform = platform;
@@ -126,21 +138,23 @@ export class Session {
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
-        return this.#score(call.params);
+        return this.#exclusive(() => this.#score(call.params));
       case "loadAdapter":
         return this.#loadAdapter(call.params);
       case "unloadAdapter":
-        return this.#ready().unload_adapter(call.params.name);
+        return this.#exclusive(() => this.#ready().unload_adapter(call.params.name));
       case "trainBegin":
       case "trainStep":
       case "trainCheckpoint":
       case "trainFiles":
       case "trainEnd":
-        return this.#train(call);
-      case "tokenize":
-        return Array.from(this.#ready().tokenize(call.params.text, call.params.special));
+        return this.#exclusive(() => this.#train(call));
+      case "tokenize": {
+        const { text, special } = call.params;
+        return this.#exclusive(() => Array.from(this.#ready().tokenize(text, special)));
+      }
       case "detokenize":
-        return this.#ready().detokenize(call.params.ids);
+        return this.#exclusive(() => this.#ready().detokenize(call.params.ids));
       case "memory":
         return this.#memoryUse();
     }
@@ -202,18 +216,72 @@ export class Session {
     notify: (notice: Notice) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const runtime = this.#ready();
-    notify({ kind: "start", start: JSON.parse(runtime.start(JSON.stringify(request))) as RuntimeStart });
-    for (;;) {
+    const start = await this.#exclusive(() => {
+      if (signal.aborted) throw new AbortedError();
+      return JSON.parse(this.#ready().start(JSON.stringify(request))) as RuntimeStart;
+    });
+    notify({ kind: "start", start });
+    await new Promise<void>((resolve, reject) => {
+      this.#answers.set(start.sequence, { notify, resolve, reject });
+      const abort = () => void this.#exclusive(() => this.#cancel(start.sequence));
+      if (signal.aborted) abort();
+      signal.addEventListener("abort", abort);
+      void this.#run();
+    });
+  }
+
+  /** Runs steps as long as there are answers. */
+  async #run(): Promise<void> {
+    if (this.#isStepping) return;
+    this.#isStepping = true;
+    while (this.#answers.size > 0) {
       await turn();
-      if (signal.aborted) {
-        runtime.cancel();
-        throw new AbortedError();
-      }
-      const event = JSON.parse(await runtime.next()) as RuntimeEvent;
-      notify({ kind: "event", event });
-      if (event.type === "end") return;
+      await this.#exclusive(() => this.#step());
     }
+    this.#isStepping = false;
+  }
+
+  /** Takes one event to its call. An error ends the calls whose answers do not go on. */
+  async #step(): Promise<void> {
+    if (this.#answers.size === 0) return;
+    try {
+      const event = JSON.parse(await this.#ready().next()) as RuntimeEvent & { sequence: number };
+      const answer = this.#answers.get(event.sequence);
+      answer?.notify({ kind: "event", event });
+      if (event.type !== "end") return;
+      this.#answers.delete(event.sequence);
+      answer?.resolve();
+    } catch (error) {
+      for (const [sequence, { reject }] of this.#answers)
+        if (!this.#goesOn(sequence)) {
+          this.#answers.delete(sequence);
+          reject(error);
+        }
+    }
+  }
+
+  #goesOn(sequence: number): boolean {
+    try {
+      return this.#ready().is_running(sequence);
+    } catch {
+      // The runtime has trapped.
+      return false;
+    }
+  }
+
+  #cancel(sequence: number): void {
+    const answer = this.#answers.get(sequence);
+    if (!answer) return;
+    this.#answers.delete(sequence);
+    this.#device?.runtime.cancel(sequence);
+    answer.reject(new AbortedError());
+  }
+
+  /** Calls the runtime when no other call waits for it, in the order in which the calls came. */
+  #exclusive<T>(call: () => T | Promise<T>): Promise<T> {
+    const result = this.#last.then(call);
+    this.#last = result.catch(() => undefined);
+    return result;
   }
 
   async #score({ ids, oneByOne, adapters }: Calls["score"]["params"]): Promise<Calls["score"]["result"]> {
@@ -225,8 +293,10 @@ export class Session {
     const [bytes, settings] = await Promise.all(
       [weights, config].map(async (file) => file && new Uint8Array(await file.arrayBuffer())),
     );
-    const info = this.#ready().load_adapter(name, bytes ?? new Uint8Array(), settings ?? null);
-    return JSON.parse(info) as RuntimeAdapterInfo;
+    return this.#exclusive(() => {
+      const info = this.#ready().load_adapter(name, bytes ?? new Uint8Array(), settings ?? null);
+      return JSON.parse(info) as RuntimeAdapterInfo;
+    });
   }
 
   async #train(

@@ -34,14 +34,18 @@ test("a built-in chat template reaches the runtime", async () => {
   const loads: object[] = [];
   const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
   const model = new File(["GGUF and more"], "m.gguf");
-  for (const named of [{ template: "vicuna" }, { fallbackTemplate: "plain" }, {}]) {
+  for (const named of [{ template: "vicuna" }, { fallbackTemplate: "plain" }, { parallel: 3 }]) {
     const options = { model, contextLength: 64, ...named };
     await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
   }
+  for (const parallel of [0, 9, 1.5])
+    await assert.rejects(createEngineWith({ model, parallel }, spawn, "https://page.test/"), {
+      param: "parallel",
+    });
   assert.deepEqual(loads, [
-    { context_length: 64, template: "vicuna", fallback_template: null },
-    { context_length: 64, template: null, fallback_template: "plain" },
-    { context_length: 64, template: null, fallback_template: null },
+    { context_length: 64, template: "vicuna", fallback_template: null, parallel: 1 },
+    { context_length: 64, template: null, fallback_template: "plain", parallel: 1 },
+    { context_length: 64, template: null, fallback_template: null, parallel: 3 },
   ]);
 });
 

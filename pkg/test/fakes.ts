@@ -21,6 +21,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     contextLength: null,
     template: null,
     fallbackTemplate: null,
+    parallel: 1,
     device: "auto",
     threads: null,
     kernels: "",
@@ -152,7 +153,7 @@ export interface Script {
   /** Who tells it about tools. Default `template`. */
   tools?: "built-in" | null;
   /** Called before each `next`; throws what the runtime would. */
-  onNext?: (generated: number) => void | Promise<void>;
+  onNext?: (generated: number, request: RuntimeRequest) => void | Promise<void>;
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
@@ -171,8 +172,9 @@ export class FakeRuntime implements Runtime {
   #headers: number[] = [];
   #at: number[] = [];
   #hash: ReturnType<typeof createHash>[] = [];
-  #request: RuntimeRequest | null = null;
-  #generated = 0;
+  /** Those that run, by the numbers of their sequences; the next one first. */
+  readonly #answers = new Map<number, { request: RuntimeRequest; generated: number }>();
+  #started = 0;
 
   constructor(readonly script: Script = {}) {}
 
@@ -257,24 +259,45 @@ export class FakeRuntime implements Runtime {
   }
 
   start(request: string): string {
-    this.#request = JSON.parse(request) as RuntimeRequest;
-    this.#generated = this.#request.continue_ids?.length ?? 0;
-    this.script.onStart?.(this.#request);
-    return JSON.stringify({ prompt_tokens: 3, cached_tokens: 1 });
+    const parsed = JSON.parse(request) as RuntimeRequest;
+    this.script.onStart?.(parsed);
+    const sequence = ++this.#started;
+    this.#answers.set(sequence, { request: parsed, generated: parsed.continue_ids?.length ?? 0 });
+    return JSON.stringify({ sequence, prompt_tokens: 3 });
+  }
+
+  is_running(sequence: number): boolean {
+    return this.#answers.has(sequence);
+  }
+
+  /** A lost device ends all answers, another error that of its sequence. */
+  #fail(sequence: number, error: unknown): void {
+    if ((error as { code?: string }).code === "device_lost") this.#answers.clear();
+    this.#answers.delete(sequence);
   }
 
   async next(): Promise<string> {
-    await this.script.onNext?.(this.#generated);
+    const [[sequence, answer] = []] = this.#answers;
+    assert.ok(sequence !== undefined && answer, "something is running");
+    const { request, generated } = answer;
+    try {
+      await this.script.onNext?.(generated, request);
+    } catch (error) {
+      this.#fail(sequence, error);
+      throw error;
+    }
+    // The others come first now.
+    this.#answers.delete(sequence);
     const tokens = this.script.tokens ?? ["Hello", " world"];
-    const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
-    const text = tokens[this.#generated] ?? "";
-    const reasoning = this.script.reasoning?.[this.#generated];
-    const calls = this.script.calls?.[this.#generated];
+    const limit = Math.min(request.max_tokens ?? Infinity, tokens.length);
+    const text = tokens[generated] ?? "";
+    const reasoning = this.script.reasoning?.[generated];
+    const calls = this.script.calls?.[generated];
     const event: RuntimeEvent =
-      this.#generated < limit
+      generated < limit
         ? {
             type: "token",
-            id: 100 + this.#generated,
+            id: 100 + generated,
             text,
             ...(reasoning && { reasoning }),
             ...(calls && { calls }),
@@ -287,11 +310,12 @@ export class FakeRuntime implements Runtime {
             usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
           };
-    this.#generated += 1;
-    return JSON.stringify(event);
+    if (event.type !== "end") this.#answers.set(sequence, { request, generated: generated + 1 });
+    return JSON.stringify({ sequence, ...event });
   }
 
-  cancel(): void {
+  cancel(sequence: number): void {
+    assert.ok(this.#answers.delete(sequence), "what is cancelled is running");
     this.script.onCancel?.();
   }
 

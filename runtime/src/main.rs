@@ -256,11 +256,11 @@ fn on_device<D: Device>(
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
-    let sequences = match &task {
+    let parallel = match &task {
         Task::Serve(args) => Some(args.parallel),
         Task::Answer(..) | Task::Eval { .. } => None,
     };
-    let options = LoadOptions { context_length: load.context_length, sequences, ..Default::default() };
+    let options = LoadOptions { context_length: load.context_length, parallel, ..Default::default() };
     let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",

@@ -5,7 +5,7 @@ use crate::adapter::AdapterFiles;
 use crate::cpu::{Cpu, Team};
 #[cfg(feature = "cpu")]
 use crate::engine::cpu_kernels;
-use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, inspect};
+use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId, inspect};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
 #[cfg(feature = "cpu")]
@@ -25,7 +25,7 @@ type Only = Gpu;
 #[cfg(not(feature = "gpu"))]
 type Only = Cpu;
 
-/// A device, and on it a model that is being loaded or is ready. It answers one request at a time.
+/// A device, and on it a model that is being loaded or is ready. No call may come while another one waits.
 #[wasm_bindgen]
 pub struct Runtime {
     device: Only,
@@ -126,23 +126,27 @@ impl Runtime {
         Ok(self.engine.as_ref().ok_or_else(no_model)?.tokenizer().decode(ids))
     }
 
-    /// Takes up a request in place of the running one. Computes nothing yet. Returns token counts, as JSON.
+    /// Takes up a request, which runs beside the others. Computes nothing yet. Returns the number of its
+    /// sequence and token counts, as JSON.
     pub fn start(&mut self, request_json: &str) -> Result<String, JsValue> {
         let request = Request::from_json(request_json).map_err(thrown)?;
-        let engine = self.engine.as_mut().ok_or_else(no_model)?;
-        engine.cancel_all();
-        json(&engine.start(request).map_err(thrown)?)
+        json(&self.engine.as_mut().ok_or_else(no_model)?.start(request).map_err(thrown)?)
     }
 
-    /// Waits for a piece of the prompt or for a token. Returns how far the answer is, as JSON.
+    /// Waits for a piece of a prompt or for a token. Returns the sequence and how far its answer is, as JSON.
     pub async fn next(&mut self) -> Result<String, JsValue> {
-        json(&self.engine.as_mut().ok_or_else(no_model)?.advance().await.map_err(thrown)?.progress)
+        json(&self.engine.as_mut().ok_or_else(no_model)?.advance().await.map_err(thrown)?)
     }
 
-    /// Ends the running request.
-    pub fn cancel(&mut self) {
+    /// Whether a request has not ended: after an error, whether it goes on.
+    pub fn is_running(&self, sequence: f64) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.is_running(SequenceId::from_number(sequence as u64)))
+    }
+
+    /// Ends a request.
+    pub fn cancel(&mut self, sequence: f64) {
         if let Some(engine) = &mut self.engine {
-            engine.cancel_all();
+            engine.cancel(SequenceId::from_number(sequence as u64));
         }
     }
 

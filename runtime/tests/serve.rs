@@ -94,7 +94,7 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert_eq!(reply.1["object"], "text_completion");
     assert_eq!(reply.1["usage"]["prompt_tokens"], n_prompt);
     assert_eq!(reply.1["usage"]["completion_tokens"], 24);
-    // Six at once, of which two run.
+    // Six at once, of which some wait.
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| server.post("/v1/completions", &body))).collect();
         threads.into_iter().for_each(|thread| is_right(&thread.join().unwrap()));

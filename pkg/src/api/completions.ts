@@ -153,6 +153,8 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
     );
   if (echo != null && typeof echo !== "boolean")
     throw new InvalidRequestError("`echo` must be true or false.", "echo");
+  if (given["n"] != null && given["n"] !== 1)
+    throw new InvalidRequestError("`n` must be 1: one text for a prompt.", "n");
   for (const name of ["messages", "max_completion_tokens"])
     if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   for (const [name, value] of Object.entries(given))

@@ -10,6 +10,9 @@ use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
 /// Sets that stay on the device at least, for requests to come.
 const KEPT: usize = 3;
 
+/// The numbers of adapters in ascending order, each with the bits of its strength.
+pub(super) type Parts = Vec<(u64, u32)>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Adapters {
@@ -31,8 +34,7 @@ struct Loaded {
 #[derive(Debug)]
 struct Set {
     number: u32,
-    /// The adapters' numbers in ascending order, each with the bits of its strength.
-    parts: Vec<(u64, u32)>,
+    parts: Parts,
 }
 
 impl<D: Device> Engine<D> {
@@ -60,13 +62,14 @@ impl<D: Device> Engine<D> {
         self.adapters.loaded.iter().map(|loaded| loaded.adapter.info(&loaded.name)).collect()
     }
 
-    /// Forgets an adapter. Fails while an answer uses it.
+    /// Forgets an adapter. Fails while an answer uses it, or waits for its turn to do so.
     pub fn unload_adapter(&mut self, name: &str) -> Result<(), Error> {
         let found = self.adapters.loaded.iter().position(|loaded| loaded.name == name);
         let at = found.ok_or_else(|| self.no_adapter(name))?;
         let number = self.adapters.loaded[at].number;
         let has = |set: &Set| set.parts.iter().any(|(part, _)| *part == number);
-        if self.adapters.sets.iter().any(|set| has(set) && self.is_used(set.number)) {
+        let is_used = self.adapters.sets.iter().any(|set| has(set) && self.is_used(set.number));
+        if is_used || self.scheduler.waiting.iter().flat_map(|it| &it.adapters).any(|it| it.0 == number) {
             let message = format!("an answer uses the adapter {name:?}; wait for its end, or cancel it");
             return Err(Error::InvalidRequest(message));
         }
@@ -91,9 +94,9 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    /// The number of a set of adapters, which is then on the device; none if it changes nothing.
-    pub(super) fn set_of(&mut self, uses: &[AdapterUse]) -> Result<Option<u32>, Error> {
-        let mut parts: Vec<(u64, u32)> = Vec::new();
+    /// What is used; empty if it changes nothing.
+    pub(super) fn parts_of(&self, uses: &[AdapterUse]) -> Result<Parts, Error> {
+        let mut parts = Parts::new();
         for AdapterUse { name, scale } in uses {
             let loaded = self.adapters.loaded.iter().find(|loaded| loaded.name == *name);
             let number = loaded.ok_or_else(|| self.no_adapter(name))?.number;
@@ -108,6 +111,11 @@ impl<D: Device> Engine<D> {
         }
         parts.retain(|(_, scale)| f32::from_bits(*scale) != 0.0);
         parts.sort_unstable();
+        Ok(parts)
+    }
+
+    /// The number of a set of adapters, which is then on the device; none for the model as it is.
+    pub(super) fn set_of(&mut self, parts: Parts) -> Result<Option<u32>, Error> {
         if parts.is_empty() {
             return Ok(None);
         }
@@ -121,14 +129,12 @@ impl<D: Device> Engine<D> {
         self.add_set(parts).map(Some)
     }
 
-    fn add_set(&mut self, parts: Vec<(u64, u32)>) -> Result<u32, Error> {
-        // Fewer answers are running than there are sequences, so one of these is not in use.
-        if self.adapters.sets.len() >= KEPT.max(self.scheduler.sequences.len()) {
-            let unused = self.adapters.sets.iter().position(|set| !self.is_used(set.number));
-            if let Some(at) = unused {
-                let set = self.adapters.sets.remove(at);
-                self.model.remove(set.number);
-            }
+    fn add_set(&mut self, parts: Parts) -> Result<u32, Error> {
+        while self.adapters.sets.len() >= KEPT
+            && let Some(at) = self.adapters.sets.iter().position(|set| !self.is_used(set.number))
+        {
+            let set = self.adapters.sets.remove(at);
+            self.model.remove(set.number);
         }
         let mut paths: Vec<(&LowRank, f32)> = Vec::new();
         for (number, scale) in &parts {

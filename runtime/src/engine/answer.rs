@@ -12,7 +12,8 @@ use web_time::Instant;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub id: SequenceId,
-    /// Tokens that come before the answer's next one and are not in the KV pool.
+    /// The prompt and the request's `continue_ids`; later the tokens that come before the answer's next one
+    /// and are known before it.
     prompt: Vec<u32>,
     /// Of them, those whose steps have begun.
     fed: usize,
@@ -52,8 +53,6 @@ pub(super) struct Beginning<'a> {
     pub ids: &'a [u32],
     /// Tokens of the prompt alone.
     pub prompt_tokens: usize,
-    /// Of all tokens, those in the KV pool.
-    pub cached: usize,
     /// Where the request has no seed.
     pub seed: u64,
     pub tokenizer: &'a Tokenizer,
@@ -69,7 +68,7 @@ pub(super) struct Beginning<'a> {
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, .. } = beginning;
+        let Beginning { id, ids, prompt_tokens, seed, .. } = beginning;
         let Beginning { tokenizer, grammar, format, tools, mut budget, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
@@ -92,12 +91,12 @@ impl Answer {
         }
         Self {
             id,
-            prompt: ids[cached..].to_vec(),
+            prompt: ids.to_vec(),
             fed: 0,
             ahead: 0,
             last: None,
             prompt_tokens,
-            cached_tokens: cached.min(prompt_tokens),
+            cached_tokens: 0,
             completion_tokens: request.continue_ids.len(),
             max_tokens: request.max_tokens.unwrap_or(usize::MAX),
             sampler,
@@ -109,6 +108,22 @@ impl Answer {
             started: Instant::now(),
             first_token: None,
         }
+    }
+
+    /// The whole prompt, as long as the answer has no token; none after that.
+    pub fn prompt(&self) -> Option<&[u32]> {
+        self.first_token.is_none().then_some(self.prompt.as_slice())
+    }
+
+    /// Tokens of prompt and answer, at most.
+    pub fn most_tokens(&self) -> usize {
+        self.prompt.len().saturating_add(self.max_tokens.saturating_sub(self.completion_tokens))
+    }
+
+    /// Begins after the first `n` tokens of the prompt, which are in the KV pool.
+    pub fn begin(&mut self, n: usize) {
+        (self.fed, self.cached_tokens) = (n, n.min(self.prompt_tokens));
+        self.started = Instant::now();
     }
 
     /// Tokens of the prompt whose steps have not begun.

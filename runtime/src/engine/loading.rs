@@ -21,8 +21,9 @@ use std::sync::Arc;
 pub struct LoadOptions {
     /// Positions of a sequence; at most what the model was trained for. Default: that, but no more than 4096.
     pub context_length: Option<usize>,
-    /// How many sequences can run at once, each with a whole context in the KV pool. Default: 1.
-    pub sequences: Option<u32>,
+    /// Whole contexts that the KV pool has room for. Default: 1. Answers share the room: up to 8 run at once,
+    /// as far as it holds their prompts and the most that they may become.
+    pub parallel: Option<u32>,
     /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
     pub template: Option<String>,
     /// The same for files that have none, such as `plain` for base models.
@@ -205,7 +206,7 @@ impl<D: Device> Loading<D> {
         };
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             checked;
-        let capacity = capacity(device, context_length, self.options.sequences)?;
+        let capacity = capacity(device, context_length, self.options.parallel)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
         let kv_buffer = kv_bytes.max().unwrap_or(0);
@@ -315,21 +316,22 @@ fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error
     }
 }
 
-fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>) -> Result<Capacity, Error> {
-    let sequences = sequences.unwrap_or(1);
-    if sequences == 0 || sequences > MAX_SEQUENCES {
-        let message = format!("{sequences} sequences; from 1 to {MAX_SEQUENCES} can run at once");
+fn capacity(device: &impl Device, context_length: usize, parallel: Option<u32>) -> Result<Capacity, Error> {
+    let parallel = parallel.unwrap_or(1);
+    if parallel == 0 || parallel > MAX_SEQUENCES {
+        let message = format!("room for {parallel} contexts; it must be for 1 to {MAX_SEQUENCES}");
         return Err(Error::InvalidRequest(message));
     }
     let max_pages = context_length.div_ceil(PAGE as usize) as u32;
     // Positions in the pool are numbers of 32 bits.
-    let most = u32::MAX / PAGE / sequences;
+    let most = u32::MAX / PAGE / MAX_SEQUENCES;
     if max_pages > most {
         return Err(Error::ContextMemory { wanted: context_length, limit: (most * PAGE) as usize });
     }
     let tokens = device.max_rows();
-    let pages = max_pages * sequences;
-    Ok(Capacity { tokens, outputs: tokens.min(MAX_OUTPUTS), sequences, max_pages, pages })
+    let pages = max_pages * parallel;
+    let outputs = tokens.min(MAX_OUTPUTS);
+    Ok(Capacity { tokens, outputs, sequences: MAX_SEQUENCES, max_pages, pages })
 }
 
 /// What the headers alone say.

@@ -45,7 +45,7 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
-use scheduler::{Scheduler, UnderWay};
+use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -90,7 +90,8 @@ impl<D: Device> Engine<D> {
         &self.tokenizer
     }
 
-    /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
+    /// Takes up a request. Computes nothing yet: it waits for its turn, which comes when a sequence is free
+    /// and the KV pool has room for it.
     pub fn start(&mut self, mut request: Request) -> Result<Started, Error> {
         request.sampling.check()?;
         let n_vocab = self.info.vocab_size;
@@ -120,33 +121,28 @@ impl<D: Device> Engine<D> {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
         let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
-        let uses = self.uses(&request)?;
-        self.scheduler.check_free()?;
-        let set = self.set_of(&uses)?;
+        let adapters = self.parts_of(&self.uses(&request)?)?;
         self.n_requests += 1;
-        let (slot, cached) = self.scheduler.claim(set, &ids, self.n_requests, &mut self.model)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
         let format = self.format_of(&request, tools.is_some(), is_constrained);
         let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
-            Beginning {
-                id,
-                ids: &ids,
-                prompt_tokens,
-                cached,
-                seed,
-                tokenizer,
-                grammar,
-                format,
-                tools,
-                budget,
-            },
+            Beginning { id, ids: &ids, prompt_tokens, seed, tokenizer, grammar, format, tools, budget },
         );
-        self.scheduler.sequences[slot].answer = Some(answer);
-        self.scheduler.set_slot(slot, &mut self.model);
-        Ok(Started { sequence: id, prompt_tokens, cached_tokens: cached.min(prompt_tokens) })
+        self.scheduler.waiting.push_back(Waiting { answer, adapters });
+        Ok(Started { sequence: id, prompt_tokens })
+    }
+
+    /// Gives sequences to requests that wait, the first first, as long as there is room. A request fails if
+    /// its adapters cannot be made ready.
+    fn admit(&mut self) -> Result<(), Error> {
+        while let Some(Waiting { answer, adapters }) = self.scheduler.next_waiting() {
+            let set = self.set_of(adapters)?;
+            self.scheduler.claim(set, answer, &mut self.model);
+        }
+        Ok(())
     }
 
     /// What the answer must be, after the tokens that it already has.
@@ -188,13 +184,14 @@ impl<D: Device> Engine<D> {
     }
 
     /// The next event of any sequence; waits for a step of the device if there is none yet. An error of the
-    /// device ends all answers, one of a constraint ([`Error::Grammar`]) only its own. The future may be
-    /// dropped: the next call continues.
+    /// device ends all answers, one of a constraint ([`Error::Grammar`]) or of adapters only its own:
+    /// [`Self::is_running`] tells which are left. The future may be dropped: the next call continues.
     pub async fn advance(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
+            self.admit()?;
             if self.scheduler.sequences.iter().all(|sequence| sequence.answer.is_none()) {
                 return Err(Error::InvalidRequest("nothing is running".into()));
             }
@@ -260,10 +257,10 @@ impl<D: Device> Engine<D> {
     /// Whether an answer has not ended, or has events that [`Self::advance`] has not given out yet.
     pub fn is_running(&self, id: SequenceId) -> bool {
         self.events.iter().any(|event| event.sequence == id)
-            || self.scheduler.sequences.iter().filter_map(|s| s.answer.as_ref()).any(|answer| answer.id == id)
+            || self.scheduler.answers().any(|answer| answer.id == id)
     }
 
-    /// Ends an answer, if it is running. Its computed tokens stay, for prompts that begin alike.
+    /// Ends an answer, if it is running or waits for its turn. Its computed tokens stay, for prompts that begin alike.
     pub fn cancel(&mut self, id: SequenceId) {
         self.events.retain(|event| event.sequence != id);
         self.scheduler.end_answer(id);
@@ -292,7 +289,7 @@ impl<D: Device> Engine<D> {
         self.check_length(ids)?;
         self.cancel_all();
         self.scheduler.drain(&mut self.model).await?;
-        let set = self.set_of(adapters)?;
+        let set = self.set_of(self.parts_of(adapters)?)?;
         self.scheduler.clear_first(set);
         let score = self.score_chunks(ids, one_by_one).await;
         self.scheduler.end_answers();

@@ -199,19 +199,23 @@ fn surrogate(json: &str, at: usize) -> Option<u16> {
 }
 
 /// Names a sequence while a request is answered. Each request gets another number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SequenceId(pub(super) u64);
+
+impl SequenceId {
+    /// The id that is written as this number.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// What [`super::Engine::start`] gives.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Started {
     /// The sequence that answers.
-    #[serde(skip)]
     pub sequence: SequenceId,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of them, those whose keys and values are still in the KV pool.
-    pub cached_tokens: usize,
 }
 
 /// Why an answer ended.
@@ -242,7 +246,7 @@ pub struct Usage {
 /// Where the time went.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timings {
-    /// From the start to the first token, in milliseconds.
+    /// From the first step of the prompt to the first token, in milliseconds.
     pub prefill_ms: f64,
     /// From the first token to the end, in milliseconds.
     pub decode_ms: f64,
@@ -251,11 +255,12 @@ pub struct Timings {
 }
 
 /// What a step did for a sequence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// The sequence.
     pub sequence: SequenceId,
     /// What happened to it.
+    #[serde(flatten)]
     pub progress: Progress,
 }
 

@@ -1,10 +1,12 @@
 //! Which rows of which sequences the next step computes.
 //!
-//! A step takes the last token of every answer that is past its prompt, and a piece of the prompts that are
-//! not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its token
+//! Requests wait in line for a free sequence, and until the pool has room for the longest answer that they may
+//! get. A step takes the last token of every answer that is past its prompt, and a piece of each prompt that
+//! is not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its token
 //! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
 //! slot.
 
+use super::adapters::Parts;
 use super::answer::Answer;
 use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
@@ -20,6 +22,8 @@ use web_time::Instant;
 pub(super) struct Scheduler {
     /// The number of a sequence here is that of its slot.
     pub sequences: Vec<Sequence>,
+    /// Requests that wait for their turn, the next first.
+    pub waiting: VecDeque<Waiting>,
     pub cache: Cache,
     /// Positions of a sequence.
     context_length: usize,
@@ -28,6 +32,14 @@ pub(super) struct Scheduler {
     /// Steps that have begun, the oldest first.
     under_way: VecDeque<UnderWay>,
     next: NextStep,
+}
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub answer: Answer,
+    /// The adapters that it uses.
+    pub adapters: Parts,
 }
 
 /// A step that has begun.
@@ -80,6 +92,7 @@ impl Scheduler {
     pub fn new(capacity: Capacity, context_length: usize) -> Self {
         Self {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
+            waiting: VecDeque::new(),
             cache: Cache::new(capacity.pages),
             context_length,
             most_rows: capacity.tokens as usize,
@@ -89,59 +102,49 @@ impl Scheduler {
         }
     }
 
-    /// An error if every sequence is answering.
-    pub fn check_free(&self) -> Result<(), Error> {
-        self.free().map(drop)
+    /// All that are running or wait.
+    pub fn answers(&self) -> impl Iterator<Item = &Answer> {
+        let running = self.sequences.iter().filter_map(|sequence| sequence.answer.as_ref());
+        running.chain(self.waiting.iter().map(|waiting| &waiting.answer))
     }
 
-    /// The number of a sequence without an answer.
-    fn free(&self) -> Result<usize, Error> {
-        self.sequences.iter().position(|sequence| sequence.answer.is_none()).ok_or_else(|| {
-            let n = self.sequences.len();
-            Error::InvalidRequest(format!("all {n} sequences are answering; wait for one to end"))
-        })
+    /// The pages that an answer takes at most.
+    fn pages_for(&self, answer: &Answer) -> usize {
+        answer.most_tokens().min(self.context_length).div_ceil(PAGE as usize)
     }
 
-    /// Takes a sequence without an answer for a prompt that is computed with this set of adapters. Gives its
-    /// number, and how many of the prompt's tokens it has: those that the prefix cache has.
-    pub fn claim(
-        &mut self,
-        set: Set,
-        ids: &[u32],
-        time: u64,
-        model: &mut impl DeviceModel,
-    ) -> Result<(usize, usize), Error> {
-        let slot = self.free()?;
+    /// Takes the next request out of the line, if it can be claimed a sequence.
+    pub fn next_waiting(&mut self) -> Option<Waiting> {
+        let reserved: usize = self.sequences.iter().map(|sequence| sequence.reserved).sum();
+        let needed = reserved + self.pages_for(&self.waiting.front()?.answer);
+        let is_free = self.sequences.iter().any(|sequence| sequence.answer.is_none());
+        let has_room = needed * PAGE as usize <= self.cache.cells();
+        if is_free && has_room { self.waiting.pop_front() } else { None }
+    }
+
+    /// Gives a request that [`Self::next_waiting`] gave a free sequence, and prepares its slot.
+    pub fn claim(&mut self, set: Set, answer: Answer, model: &mut impl DeviceModel) {
+        let reserved = self.pages_for(&answer);
+        let free = self.sequences.iter().position(|sequence| sequence.answer.is_none());
+        let Some(slot) = free else { return };
+        let sequence = &mut self.sequences[slot];
         // A score that was dropped may have left tokens.
-        self.sequences[slot].end(&mut self.cache);
-        // The last token must be computed, for its logits.
-        let ids = &ids[..ids.len().saturating_sub(1)];
-        let prefix = self.cache.find(set, ids);
-        let mut pages = prefix.full;
-        let mut n = pages.len() * PAGE as usize;
-        if let Some((from, n_tokens)) = prefix.part
-            && let Some(page) = self.cache.take(1)
-        {
-            // What follows is written to a page of its own. It may be the cached one, if that had to go.
-            if page[0] != from {
-                model.copy_page(from, page[0]);
-            }
-            pages.extend(page);
-            n += n_tokens;
-        }
-        self.sequences[slot] = Sequence::new(set, &ids[..n], pages, time);
-        Ok((slot, n))
+        sequence.end(&mut self.cache);
+        (sequence.set, sequence.answer, sequence.reserved) = (set, Some(answer), reserved);
+        self.set_slot(slot, model);
     }
 
     /// Ends all answers.
     pub fn end_answers(&mut self) {
+        self.waiting.clear();
         for sequence in &mut self.sequences {
             sequence.end(&mut self.cache);
         }
     }
 
-    /// Ends an answer, if it is running.
+    /// Ends an answer, if it is running or waits.
     pub fn end_answer(&mut self, id: SequenceId) {
+        self.waiting.retain(|waiting| waiting.answer.id != id);
         let is_its =
             |sequence: &&mut Sequence| sequence.answer.as_ref().is_some_and(|answer| answer.id == id);
         if let Some(sequence) = self.sequences.iter_mut().find(is_its) {
@@ -151,7 +154,7 @@ impl Scheduler {
 
     /// Begins steps until as many are under way as the device wants, or until there is nothing to compute.
     pub fn begin_steps(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
-        while self.under_way.len() < model.depth() && self.put_together()? {
+        while self.under_way.len() < model.depth() && self.put_together(model)? {
             self.submit(model)?;
         }
         Ok(())
@@ -159,7 +162,7 @@ impl Scheduler {
 
     /// Puts a step together; false if there is nothing to compute. A step runs one set of adapters: the sets
     /// of the running answers take turns.
-    fn put_together(&mut self) -> Result<bool, Error> {
+    fn put_together(&mut self, model: &mut impl DeviceModel) -> Result<bool, Error> {
         let running = self.sequences.iter().filter(|sequence| sequence.answer.is_some());
         let mut sets: Vec<Option<u32>> = running.map(|sequence| sequence.set).collect();
         sets.sort_unstable();
@@ -170,7 +173,7 @@ impl Scheduler {
             self.next.clear();
             self.next.set = set;
             self.add_answers()?;
-            self.add_prompts()?;
+            self.add_prompts(model)?;
             if !self.next.tokens.is_empty() {
                 return Ok(true);
             }
@@ -193,21 +196,25 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Pieces of prompts, as many rows as the device's pace allows.
-    fn add_prompts(&mut self) -> Result<(), Error> {
+    /// Pieces of prompts, as many rows as the device's pace allows. Each prompt gets a part of them; what a
+    /// short one leaves is for the longer ones.
+    fn add_prompts(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {
         let mut room = self.pace.rows().min(self.most_rows - self.next.tokens.len());
-        let mut slots: Vec<usize> = (0..self.sequences.len()).collect();
-        // The oldest request first.
-        slots.sort_by_key(|slot| self.sequences[*slot].last_used);
-        for slot in slots {
-            let sequence = &mut self.sequences[slot];
-            let Some(answer) = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set) else {
-                continue;
-            };
-            let n = answer.unfed().min(room);
-            if n == 0 {
-                continue;
+        let unfed = |sequence: &Sequence| sequence.answer.as_ref().map_or(0, Answer::unfed);
+        let mut slots: Vec<usize> = (0..self.sequences.len())
+            .filter(|slot| self.sequences[*slot].set == self.next.set && unfed(&self.sequences[*slot]) > 0)
+            .filter(|slot| !self.awaits_prefix(*slot))
+            .collect();
+        slots.sort_by_key(|slot| unfed(&self.sequences[*slot]));
+        for (i, &slot) in slots.iter().enumerate() {
+            if room == 0 {
+                break;
             }
+            if self.sequences[slot].len() == 0 {
+                self.begin_prompt(slot, model);
+            }
+            let Some(answer) = &mut self.sequences[slot].answer else { continue };
+            let n = answer.unfed().min(room.div_ceil(slots.len() - i));
             let ids = answer.feed(n).to_vec();
             let is_last = answer.unfed() == 0;
             room -= n;
@@ -218,6 +225,44 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Whether an older answer is about to compute pages that a prompt begins with, so that this prompt had
+    /// better wait and share them.
+    fn awaits_prefix(&self, slot: usize) -> bool {
+        let Sequence { answer: Some(answer), set, .. } = &self.sequences[slot] else { return false };
+        let Some(prompt) = answer.prompt().filter(|_| self.sequences[slot].len() == 0) else { return false };
+        self.sequences.iter().any(|other| {
+            let older = other.answer.as_ref().filter(|older| older.id < answer.id && other.set == *set);
+            let same = older.and_then(Answer::prompt).map_or(0, |older| {
+                older.iter().zip(&prompt[..prompt.len() - 1]).take_while(|(a, b)| a == b).count()
+            });
+            other.computed() < same - same % PAGE as usize
+        })
+    }
+
+    /// Begins a prompt with what the prefix cache has of it.
+    fn begin_prompt(&mut self, slot: usize, model: &mut impl DeviceModel) {
+        let sequence = &mut self.sequences[slot];
+        let Some(answer) = &mut sequence.answer else { return };
+        // The last token must be computed, for its logits.
+        let Some((_, ids)) = answer.prompt().and_then(<[u32]>::split_last) else { return };
+        let prefix = self.cache.find(sequence.set, ids);
+        let mut pages = prefix.full;
+        let mut n = pages.len() * PAGE as usize;
+        if let Some((from, n_tokens)) = prefix.part
+            && let Some(page) = self.cache.take(1)
+        {
+            // What follows is written to a page of its own. It may be the cached one, if that had to go.
+            if page[0] != from {
+                model.copy_page(from, page[0]);
+            }
+            pages.extend(page);
+            n += n_tokens;
+        }
+        let ids = ids[..n].to_vec();
+        answer.begin(n);
+        sequence.begin(&ids, pages);
     }
 
     /// Appends tokens to a sequence, and to the step the rows that compute them.

@@ -12,21 +12,25 @@ pub(super) struct Sequence {
     /// Tokens whose steps have begun. Those past `computed` may be placeholders.
     ids: Vec<u32>,
     pages: Vec<u32>,
-    /// Tokens that are known, and whose keys and values are in the pool.
+    /// See [`Self::computed`].
     computed: usize,
     /// The set of adapters that its keys and values are computed with; none: the model as it is.
     pub set: Option<u32>,
     /// The running answer.
     pub answer: Option<Answer>,
-    /// When it was taken for an answer; a later time is a larger number.
-    pub last_used: u64,
+    /// Pages that the answer takes at most.
+    pub reserved: usize,
 }
 
 impl Sequence {
-    /// A sequence without an answer, of computed tokens in pages of its own or shared ones.
-    pub fn new(set: Option<u32>, ids: &[u32], pages: Vec<u32>, time: u64) -> Self {
-        let (ids, computed) = (ids.to_vec(), ids.len());
-        Self { ids, pages, computed, set, answer: None, last_used: time }
+    /// Begins an empty sequence with computed tokens, in pages of its own or shared ones.
+    pub fn begin(&mut self, ids: &[u32], pages: Vec<u32>) {
+        (self.ids, self.pages, self.computed) = (ids.to_vec(), pages, ids.len());
+    }
+
+    /// Tokens that are known, and whose keys and values are in the pool.
+    pub fn computed(&self) -> usize {
+        self.computed
     }
 
     /// Tokens whose steps have begun.

@@ -313,8 +313,8 @@ pub fn load<D: Device>(
     })
 }
 
-/// The engine of a [`TestModel`] for so many sequences.
-pub fn engine<D: Device>(device: &D, model: &TestModel, sequences: u32) -> Engine<D> {
-    let options = LoadOptions { sequences: Some(sequences), ..Default::default() };
+/// The engine of a [`TestModel`] with room for so many contexts.
+pub fn engine<D: Device>(device: &D, model: &TestModel, contexts: u32) -> Engine<D> {
+    let options = LoadOptions { parallel: Some(contexts), ..Default::default() };
     load(device, &model.files(1), options).unwrap().0
 }

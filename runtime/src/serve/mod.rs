@@ -33,7 +33,7 @@ pub struct Args {
     /// Key that clients must send as `Authorization: Bearer KEY`.
     #[arg(long, env = "NOMOAT_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// Answers that run at once, each with a whole context in memory. More requests wait their turn.
+    /// Whole contexts in memory. Answers share the room, up to 8 at once; more requests wait their turn.
     #[arg(long, default_value_t = 4)]
     pub parallel: u32,
 }
@@ -73,7 +73,7 @@ pub fn run<D: Device>(engine: &mut Engine<D>, args: &Args) -> Result<()> {
         axum::serve(listener, router(Arc::new(shared))).with_graceful_shutdown(interrupted()).await
     });
     // Ends when the server does, because that drops the last sender of requests.
-    worker::run(engine, jobs, args.parallel as usize, &metrics);
+    worker::run(engine, jobs, &metrics);
     Ok(runtime.block_on(server)??)
 }
 

@@ -79,16 +79,11 @@ struct Running {
     answer: Answer,
 }
 
-/// Answers requests, `parallel` at once, until all senders are gone and everything is answered.
-pub fn run<D: Device>(
-    engine: &mut Engine<D>,
-    mut jobs: UnboundedReceiver<Job>,
-    parallel: usize,
-    metrics: &Metrics,
-) {
+/// Answers requests until all senders are gone and everything is answered.
+pub fn run<D: Device>(engine: &mut Engine<D>, mut jobs: UnboundedReceiver<Job>, metrics: &Metrics) {
     let mut running: Vec<Running> = Vec::new();
     loop {
-        while running.len() < parallel {
+        loop {
             let job = match jobs.try_recv() {
                 Ok(job) => job,
                 Err(TryRecvError::Disconnected) if running.is_empty() => return,
@@ -98,7 +93,7 @@ pub fn run<D: Device>(
                 },
                 Err(_) => break,
             };
-            // The client may have left while the request waited.
+            // The client may have left already.
             if !job.answer.progress.is_closed() {
                 running.extend(start(engine, job, metrics));
             }

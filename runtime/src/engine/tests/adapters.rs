@@ -147,10 +147,10 @@ fn a_prefix_is_used_with_its_adapters_only() {
     let prompt = "a prompt that is long enough to share pages with another one";
     let mut engine = adapted(&device, 6);
     let cached = |engine: &mut Engine<TestDevice>, uses: &[AdapterUse]| {
-        let started = engine.start(with(uses, greedy(prompt, 6))).unwrap();
+        let told = answer(engine, with(uses, greedy(prompt, 6)));
         let expected = answer(&mut adapted(&device, 1), with(uses, greedy(prompt, 6)));
-        assert_eq!(finish(engine).text, expected.text, "{uses:?}");
-        started.cached_tokens
+        assert_eq!(told.text, expected.text, "{uses:?}");
+        told.usage.cached_tokens
     };
     let all = cached(&mut engine, &[]);
     assert_eq!(all, 0);

@@ -38,8 +38,8 @@ fn scores_in_chunks_and_one_by_one_are_equal() {
     let prompt = engine.tokenizer().encode("abc abc", true).unwrap();
     pollster::block_on(engine.score(&prompt, false)).unwrap();
     assert!(invalid(pollster::block_on(engine.advance())).contains("nothing is running"));
-    let started = engine.start(greedy("abc abc", 9)).unwrap();
-    assert_eq!(started.cached_tokens, prompt.len() - 1);
+    let told = answer(&mut engine, greedy("abc abc", 9));
+    assert_eq!(told.usage.cached_tokens, prompt.len() - 1);
 }
 
 #[test]
@@ -55,21 +55,20 @@ fn what_a_prompt_has_in_common_with_the_last_is_not_computed_again() {
         assert_eq!((&again.text, &again.ids), (&first.text, &first.ids));
         // All tokens of the answer have been computed but the last.
         let longer = format!("one two three{} and more", first.text);
-        let begun = engine.start(greedy(&longer, 10)).unwrap();
         let ids = engine.tokenizer().encode(&longer, true).unwrap();
         let known = engine.tokenizer().encode("one two three", true).unwrap();
         let known = [known, first.ids.clone()].concat();
         let common = known.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        assert_eq!(begun.cached_tokens, common);
         assert!(common > known.len() - 3, "{common} of {}", known.len());
         let steps = device.0.steps.borrow().len();
-        let told = finish(&mut engine);
+        let told = answer(&mut engine, greedy(&longer, 10));
+        assert_eq!(told.usage.cached_tokens, common);
         assert_eq!(told.text, alone(&device, greedy(&longer, 10)).text);
         let rows: usize =
             device.0.steps.borrow()[steps..].iter().map(|(tokens, _)| tokens.len()).take(1).sum();
         assert_eq!(rows, ids.len() - common);
         // Another prompt has its first token in common alone.
-        assert_eq!(engine.start(greedy("zebra", 10)).unwrap().cached_tokens, 1);
+        assert_eq!(answer(&mut engine, greedy("zebra", 10)).usage.cached_tokens, 1);
     }
 }
 

@@ -110,7 +110,7 @@ fn a_huge_context_allocates_nothing_by_itself() {
     let load = |options: LoadOptions| load(&device, &files, options);
     let (model, _) = load(LoadOptions::default()).unwrap();
     assert_eq!((model.info().context_length, model.info().trained_context_length), (4096, 1 << 30));
-    let all = LoadOptions { context_length: Some(usize::MAX), sequences: Some(8), ..Default::default() };
+    let all = LoadOptions { context_length: Some(usize::MAX), parallel: Some(8), ..Default::default() };
     let error = load(all).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::ContextMemory { wanted, limit } if wanted == 1 << 30 && limit < 1 << 30));
 }

@@ -116,17 +116,17 @@ fn split_files_give_the_same_model() {
 }
 
 #[test]
-fn contexts_and_sequences_have_limits() {
+fn contexts_have_limits() {
     let device = TestDevice::default();
     let files = TestModel::new().files(1);
     let context = |n| load(&device, &files, options(n)).map(|(engine, _)| engine.info().context_length);
     assert_eq!(context(40).unwrap(), 40);
     assert_eq!(context(1 << 40).unwrap(), CONTEXT);
     assert!(invalid(context(0)).contains("context length"));
-    let sequences = |n| load(&device, &files, LoadOptions { sequences: Some(n), ..options(40) });
-    assert_eq!(sequences(3).unwrap().0.info().kv_bytes, 3 * 64 * 2 * 64 * 2);
-    assert!(invalid(sequences(0)).contains("sequences"));
-    assert!(invalid(sequences(9)).contains("from 1 to 8"));
+    let parallel = |n| load(&device, &files, LoadOptions { parallel: Some(n), ..options(40) });
+    assert_eq!(parallel(3).unwrap().0.info().kv_bytes, 3 * 64 * 2 * 64 * 2);
+    assert!(invalid(parallel(0)).contains("room for 0 contexts"));
+    assert!(invalid(parallel(9)).contains("for 1 to 8"));
     // 64 positions of 128 bytes are too many for a buffer of 4096 bytes, half of them fit.
     device.0.max_buffer.set(4096);
     let error = context(64).unwrap_err();
@@ -138,12 +138,9 @@ fn contexts_and_sequences_have_limits() {
 #[test]
 fn load_options_are_read_from_json() {
     let options: LoadOptions = serde_json::from_str(r#"{"context_length": 7}"#).unwrap();
-    assert_eq!(
-        (options.context_length, options.sequences, options.kv_format),
-        (Some(7), None, KvFormat::F16)
-    );
-    let options: LoadOptions = serde_json::from_str(r#"{"sequences": 2, "kv_format": "f16"}"#).unwrap();
-    assert_eq!(options.sequences, Some(2));
+    assert_eq!((options.context_length, options.parallel, options.kv_format), (Some(7), None, KvFormat::F16));
+    let options: LoadOptions = serde_json::from_str(r#"{"parallel": 2, "kv_format": "f16"}"#).unwrap();
+    assert_eq!(options.parallel, Some(2));
     assert!(serde_json::from_str::<LoadOptions>(r#"{"kv_format": "f64"}"#).is_err());
 }
 

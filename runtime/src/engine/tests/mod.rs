@@ -8,6 +8,7 @@ mod constrained;
 mod inspection;
 mod loading;
 mod prefix;
+mod queue;
 #[cfg(feature = "grammar")]
 mod reasoning;
 mod together;

@@ -30,7 +30,6 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
                 let prompt = known[..n.min(60)].to_string() + &letters(&mut random, more);
                 let request = greedy(&prompt, max_tokens);
                 let started = engine.start(request.clone()).unwrap();
-                cached += started.cached_tokens;
                 running.push((started.sequence, request, abort, Telling::default()));
             }
             for i in 0.. {
@@ -44,6 +43,7 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
                 if let Some(told) = running[at].3.push(event.progress) {
                     let (_, request, ..) = running.remove(at);
                     let expected = alone(&device, request.clone());
+                    cached += told.usage.cached_tokens;
                     assert_eq!((&told.text, told.ids), (&expected.text, expected.ids));
                     texts.push(request.prompt.unwrap() + &told.text.replace(|c: char| !c.is_ascii(), ""));
                 }
