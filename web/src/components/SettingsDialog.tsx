@@ -49,10 +49,11 @@ function Temperature() {
   const ready = engineState.value;
   const recommended = ready.kind === "ready" ? recommendedFor(ready.engine, ready.model) : {};
   const value = temperature ?? sampling(null, false, recommended).temperature ?? 0;
+  const shown = value.toFixed(1);
   return (
     <Field
       id="temperature"
-      label={`${text.temperature}: ${value.toFixed(1)}${temperature === null ? ` (${text.suitsModel})` : ""}`}
+      label={text.labelled(text.temperature, temperature === null ? text.suitsModel(shown) : shown)}
       help={text.temperatureHelp}
     >
       <input
