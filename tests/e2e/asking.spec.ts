@@ -104,6 +104,7 @@ test("a model is asked with what its makers recommend, until the person says oth
   await page.evaluate(() => localStorage.setItem("nomoat-settings", JSON.stringify({ modelId: "qwen-1b" })));
   await page.reload();
   await page.getByRole("button", { name: /^Download and start/ }).click();
+  await page.getByRole("button", { name: "New chat" }).click();
   let count = 0;
   const ask = async () => {
     await tab.message.fill("one");

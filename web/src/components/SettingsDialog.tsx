@@ -46,10 +46,11 @@ function Temperature() {
   const text = t.value;
   const { temperature } = settings.value;
   const value = sampling(temperature, false, recommendedSampling.value).temperature ?? 0;
+  const shown = value.toFixed(1);
   return (
     <Field
       id="temperature"
-      label={`${text.temperature}: ${value.toFixed(1)}${temperature === null ? ` (${text.suitsModel})` : ""}`}
+      label={text.labelled(text.temperature, temperature === null ? text.suitsModel(shown) : shown)}
       help={text.temperatureHelp}
     >
       <input

@@ -49,7 +49,7 @@ function Memory({
   const kv = (found.kvBytes / Math.max(1, found.contextLength)) * context;
   return (
     <div class="field">
-      <label for="context-tried">{`${text.contextLength}: ${context.toLocaleString("en")}`}</label>
+      <label for="context-tried">{text.labelled(text.contextLength, context.toLocaleString("en"))}</label>
       {lengths.length > 1 && (
         <input
           id="context-tried"

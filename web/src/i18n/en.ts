@@ -236,7 +236,8 @@ export const en = {
   temperatureHelp:
     "0 gives the most likely answer every time; higher values vary more. “Regenerate” uses at least 0.7, so" +
     " that another answer comes.",
-  suitsModel: "suits the model",
+  labelled: (label: string, value: string) => `${label}: ${value}`,
+  suitsModel: (value: string) => `${value} (suits the model)`,
   suitModel: "Use what suits the model",
   maxTokens: "Max tokens",
   maxTokensHelp: "The longest answer, in tokens.",

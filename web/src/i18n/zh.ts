@@ -208,7 +208,8 @@ export const zh: Dictionary = {
   temperature: "温度",
   temperatureHelp:
     "0 表示每次都给出最可能的回答，数值越高变化越多。“重新生成”至少使用 0.7，以便得到不同的回答。",
-  suitsModel: "适合该模型",
+  labelled: (label, value) => `${label}：${value}`,
+  suitsModel: (value) => `${value}（适合该模型）`,
   suitModel: "改用适合该模型的值",
   maxTokens: "最大词元数",
   maxTokensHelp: "一个回答最多可以有多长。",
