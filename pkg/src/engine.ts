@@ -5,7 +5,9 @@
 import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
 import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { apiFetch } from "./api/fetch.js";
+import type { PromptLogprob } from "./api/logprobs.js";
 import { modelsOf, type Models } from "./api/models.js";
+import { embeddingsOf, type Embeddings, type EmbeddingRequest } from "./api/embeddings.js";
 import { responsesOf, type Responses } from "./api/responses.js";
 import {
   CompletionBuilder,
@@ -15,7 +17,8 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
-import type { DeviceChoice, DeviceReason } from "./devices.js";
+import { deviceInfo, type DeviceInfo } from "./device-info.js";
+import type { DeviceChoice } from "./devices.js";
 import {
   AbortedError,
   DeviceLostError,
@@ -26,7 +29,14 @@ import {
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type { RuntimeEnd, RuntimeEvent, RuntimeModelInfo, RuntimeRequest } from "./runtime.js";
+import type {
+  RuntimeEmbedding,
+  RuntimeEnd,
+  RuntimeEvent,
+  RuntimeModelInfo,
+  RuntimeRequest,
+} from "./runtime.js";
+import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
 
@@ -93,28 +103,6 @@ export interface ModelInfo {
   warnings: string[];
 }
 
-/** The device the model runs on. */
-export interface DeviceInfo {
-  name: string;
-  backend: "webgpu" | "cpu";
-  /** Why this device was chosen. */
-  reason: DeviceReason;
-  /** The reason as a sentence, in English. */
-  why: string;
-  /** The GPU's driver, if the browser reports it; on the CPU, its vector instructions. */
-  driver: string;
-  /** A software device, which is slow. */
-  isFallback: boolean;
-  f16: boolean;
-  subgroups: boolean;
-  /** The kernels in use: `exact` or `int8`, and on a GPU their variants. */
-  kernels: string;
-  /** Bytes; 0 on the CPU. */
-  maxBufferSize: number;
-  /** On the CPU; 0 on a GPU. */
-  threads: number;
-}
-
 /** Options of a completion that are not OpenAI parameters. */
 export interface CompletionOptions {
   signal?: AbortSignal;
@@ -143,6 +131,8 @@ export interface Engine {
   readonly completions: TextCompletions;
   /** OpenAI's `responses`: stateless, so `previous_response_id` is refused. */
   readonly responses: Responses;
+  /** OpenAI's `embeddings`: vectors of texts. */
+  readonly embeddings: Embeddings;
   /** OpenAI's `models`: the one that is loaded. */
   readonly models: Models;
   /**
@@ -167,8 +157,12 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
-/** Loads a model, from the browser's storage if it is there, and returns an engine for it. */
-export function createEngine(options: EngineOptions): Promise<Engine> {
+/**
+ * Loads a model, from the browser's storage if it is there, and returns an engine for it. With `baseURL`, the
+ * engine is one on a server with OpenAI's API, to which everything is sent that it is asked.
+ */
+export function createEngine(options: EngineOptions | RemoteEngineOptions): Promise<Engine> {
+  if ("baseURL" in options) return createRemoteEngine(options);
   return createEngineWith(options, spawnWorker, location.href);
 }
 
@@ -242,6 +236,7 @@ class WorkerEngine implements Engine {
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: TextCompletions;
   readonly responses: Responses;
+  readonly embeddings: Embeddings;
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: LoadedAdapters;
@@ -268,6 +263,7 @@ class WorkerEngine implements Engine {
       streamed: (request, options) => this.#streamed(request, true, options),
     });
     this.responses = responsesOf(this.model.name, completions);
+    this.embeddings = embeddingsOf(this.model.name, (request, signal) => this.#embed(request, signal));
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
     const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
@@ -322,6 +318,17 @@ class WorkerEngine implements Engine {
     return this.#streamed(request, params.stream_options?.include_usage === true, options);
   }
 
+  async #embed(request: EmbeddingRequest, signal?: AbortSignal): Promise<RuntimeEmbedding> {
+    let found: RuntimeEmbedding | null = null;
+    const usual = { max_tokens: null, temperature: 1, top_p: 1, seed: null, stop: [] };
+    const onEvent = (event: RuntimeEvent) => {
+      if (event.type === "embedding") found = event;
+    };
+    await this.#enqueue(signal, () => this.#generate({ ...usual, ...request }, signal, onEvent));
+    if (!found) throw new InternalError("There was no embedding.");
+    return found;
+  }
+
   async #whole(
     request: RuntimeRequest,
     { signal, onPrefill }: CompletionOptions = {},
@@ -329,19 +336,22 @@ class WorkerEngine implements Engine {
     const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let reasoning = "";
+    const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else {
+        else if (event.type === "prompt") logprobs.push(...event.logprobs);
+        else if (event.type !== "embedding") {
           text += event.text;
           reasoning += event.reasoning ?? "";
+          if (event.logprob) logprobs.push(event.logprob);
         }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, end);
+    return answer.whole(text, reasoning, end, request.top_logprobs === undefined ? null : logprobs);
   }
 
   async #streamed(
@@ -355,8 +365,9 @@ class WorkerEngine implements Engine {
     const stream = new ChatStream(controller);
     const onEvent = (event: RuntimeEvent) => {
       if (event.type === "prefill") onPrefill?.(event.done, event.total);
+      else if (event.type === "prompt") stream.push(answer.prompt(event.logprobs));
       else if (event.type === "end") stream.push(...answer.last(event));
-      else stream.push(...answer.pieces(event));
+      else if (event.type === "token") stream.push(...answer.pieces(event));
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;
@@ -385,8 +396,10 @@ class WorkerEngine implements Engine {
     onStart?: () => void,
   ): Promise<void> {
     const ids: number[] = [];
+    // What was told of the prompt is not told again.
+    const resumed = () => ({ ...request, continue_ids: [...ids], prompt_logprobs: false });
     return this.#recovering(signal, (link) =>
-      link.call("generate", ids.length > 0 ? { ...request, continue_ids: [...ids] } : request, {
+      link.call("generate", ids.length > 0 ? resumed() : request, {
         signal,
         onNotice: (notice) => {
           if (notice.kind === "start") onStart?.();
@@ -473,28 +486,5 @@ function modelInfo(info: RuntimeModelInfo): ModelInfo {
     hasChatTemplate: info.has_chat_template,
     license: info.license,
     warnings: info.warnings,
-  };
-}
-
-function deviceInfo({ device, reason, why }: Loaded): DeviceInfo {
-  const { name } = device;
-  if ("threads" in device) {
-    const { simd: driver, threads } = device;
-    const { kernels } = device;
-    const none = { isFallback: false, f16: false, subgroups: false, kernels, maxBufferSize: 0 };
-    return { name, backend: "cpu", reason, why, driver, ...none, threads };
-  }
-  return {
-    name,
-    backend: "webgpu",
-    reason,
-    why,
-    driver: device.driver,
-    isFallback: device.is_fallback,
-    f16: device.f16,
-    subgroups: device.subgroup_size > 0,
-    kernels: device.kernels,
-    maxBufferSize: device.max_buffer_size,
-    threads: 0,
   };
 }

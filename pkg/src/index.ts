@@ -1,13 +1,6 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type {
-  ChatCompletions,
-  CompletionOptions,
-  DeviceInfo,
-  Engine,
-  EngineOptions,
-  ModelInfo,
-} from "./engine.js";
+export type { ChatCompletions, CompletionOptions, Engine, EngineOptions, ModelInfo } from "./engine.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -29,6 +22,15 @@ export type {
   TextCompletionWholeParams,
   TextCompletions,
 } from "./api/completions.js";
+export type { DeviceInfo } from "./device-info.js";
+export type {
+  Embedding,
+  EmbeddingCreateParams,
+  EmbeddingOptions,
+  EmbeddingResponse,
+  Embeddings,
+} from "./api/embeddings.js";
+export type { ChatLogprobs, TextLogprobs, TokenLogprob } from "./api/logprobs.js";
 export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,
@@ -43,6 +45,7 @@ export type {
   ResponseWholeParams,
   Responses,
 } from "./api/responses.js";
+export type { RemoteEngineOptions } from "./remote.js";
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";

@@ -40,6 +40,8 @@ const USED = [
   "adapters",
   "reasoning_effort",
   "chat_template_kwargs",
+  "logprobs",
+  "top_logprobs",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -54,6 +56,7 @@ const IGNORED = [
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
+const MAX_TOP_LOGPROBS = 20;
 const MAX_BREAKERS = 32;
 const MAX_BREAKER_BYTES = 40;
 /** Token ids have 32 bits. */
@@ -114,6 +117,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     stop: stops(given["stop"]),
     ...constraint(given),
     chat_template_kwargs: templateVariables(given),
+    top_logprobs: topLogprobs(given),
   });
 }
 
@@ -127,9 +131,19 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
 
 /** Whether an unsupported parameter has its default value. */
 function isDefault(name: string, value: unknown): boolean {
-  if (name === "logprobs") return value === false;
   if (name === "tools") return Array.isArray(value) && value.length === 0;
   return false;
+}
+
+/** How many likely tokens are named for each of the answer; undefined if probabilities are not asked for. */
+function topLogprobs(given: Given): number | undefined {
+  boolean(given, "logprobs");
+  const top = integer(given, "top_logprobs", 0);
+  if (top !== undefined && given["logprobs"] !== true)
+    throw new InvalidRequestError("`top_logprobs` needs `logprobs: true`.", "top_logprobs");
+  if (top !== undefined && top > MAX_TOP_LOGPROBS)
+    throw new InvalidRequestError(`\`top_logprobs\` must be at most ${MAX_TOP_LOGPROBS}.`, "top_logprobs");
+  return given["logprobs"] === true ? (top ?? 0) : undefined;
 }
 
 /** What the chat template gets besides the messages. */

@@ -2,6 +2,7 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
+import type { PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import type { Grammar, ResponseFormat } from "./chat.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
@@ -157,7 +158,10 @@ export interface RuntimeAdapterUse {
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
   messages?: { role: string; content: string }[];
-  prompt?: string;
+  /** A text, or its tokens. */
+  prompt?: string | number[];
+  /** No answer, but the prompt's embedding of so many numbers; 0: all. */
+  embedding?: number;
   max_tokens: number | null;
   temperature: number;
   top_p: number;
@@ -186,6 +190,10 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** Say of each token how likely it was, with so many alternatives. */
+  top_logprobs?: number;
+  /** The same of the prompt's tokens. */
+  prompt_logprobs?: boolean;
   /** What the chat template gets besides the messages. */
   chat_template_kwargs?: Record<string, unknown>;
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
@@ -209,8 +217,18 @@ export interface RuntimeUsage {
 /** JSON of `next()`. */
 export type RuntimeEvent =
   | { type: "prefill"; done: number; total: number }
-  | { type: "token"; id: number; text: string; reasoning?: string }
+  /** How likely the prompt's tokens are, if that was asked for. */
+  | { type: "prompt"; logprobs: PromptLogprob[] }
+  | { type: "token"; id: number; text: string; reasoning?: string; logprob?: TokenLogprob }
+  | RuntimeEmbedding
   | RuntimeEnd;
+
+/** The only and last event of a request for an embedding, besides those of the prefill. */
+export interface RuntimeEmbedding {
+  type: "embedding";
+  embedding: number[];
+  prompt_tokens: number;
+}
 
 /** The last event of a generation. */
 export interface RuntimeEnd {
@@ -219,6 +237,8 @@ export interface RuntimeEnd {
   text: string;
   /** Reasoning that was held back. */
   reasoning?: string;
+  /** Of the last token, if that was asked for. */
+  logprob?: TokenLogprob;
   finish_reason: "stop" | "length";
   context_full: boolean;
   usage: RuntimeUsage;

@@ -203,7 +203,7 @@ export class Session {
       }
       const event = JSON.parse(await runtime.next()) as RuntimeEvent;
       notify({ kind: "event", event });
-      if (event.type === "end") return;
+      if (event.type === "end" || event.type === "embedding") return;
     }
   }
 

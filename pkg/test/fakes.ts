@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
+import type { TokenLogprob } from "../src/api/logprobs.js";
 import type { Bytes, Inspector, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
 
@@ -141,6 +142,7 @@ export class FakeRuntime implements Runtime {
   #hash: ReturnType<typeof createHash>[] = [];
   #request: RuntimeRequest | null = null;
   #generated = 0;
+  #scored = false;
 
   constructor(readonly script: Script = {}) {}
 
@@ -217,20 +219,50 @@ export class FakeRuntime implements Runtime {
 
   start(request: string): string {
     this.#request = JSON.parse(request) as RuntimeRequest;
+    this.#scored = false;
     this.#generated = this.#request.continue_ids?.length ?? 0;
     this.script.onStart?.(this.#request);
     return JSON.stringify({ prompt_tokens: 3, cached_tokens: 1 });
   }
 
+  /** Each letter of a text as a token, of which a request wants the probabilities. */
+  #logprobs(text: string): TokenLogprob[] {
+    const spelled = (token: string) => ({ token, bytes: [...Buffer.from(token)] });
+    const top = [...Array(this.#request?.top_logprobs ?? 0).keys()];
+    const top_logprobs = top.map((i) => ({ ...spelled(`t${i}`), logprob: -1 - i }));
+    return [...text].map((token, i) => ({ ...spelled(token), logprob: -i - 0.5, top_logprobs }));
+  }
+
   async next(): Promise<string> {
+    const { prompt, prompt_logprobs, top_logprobs } = this.#request ?? {};
+    if (prompt_logprobs && this.#generated === 0 && !this.#scored) {
+      this.#scored = true;
+      const [first, ...others] = this.#logprobs(String(prompt));
+      const logprobs = [{ ...first, logprob: null, top_logprobs: [] }, ...others];
+      return JSON.stringify({ type: "prompt", logprobs });
+    }
     await this.script.onNext?.(this.#generated);
+    const { embedding } = this.#request ?? {};
+    if (embedding !== undefined) {
+      const all = [...new Uint8Array(Buffer.from(String(prompt)))].slice(0, 4);
+      const kept = embedding === 0 ? all : all.slice(0, embedding);
+      return JSON.stringify({ type: "embedding", embedding: kept, prompt_tokens: prompt?.length });
+    }
     const tokens = this.script.tokens ?? ["Hello", " world"];
     const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
     const text = tokens[this.#generated] ?? "";
     const reasoning = this.script.reasoning?.[this.#generated];
+    const [told] = top_logprobs === undefined ? [] : this.#logprobs(text);
+    const logprob = told && { ...told, token: text };
     const event: RuntimeEvent =
       this.#generated < limit
-        ? { type: "token", id: 100 + this.#generated, text, ...(reasoning && { reasoning }) }
+        ? {
+            type: "token",
+            id: 100 + this.#generated,
+            text,
+            ...(reasoning && { reasoning }),
+            ...(logprob && { logprob }),
+          }
         : {
             type: "end",
             text: "!",

@@ -147,7 +147,7 @@ test("a wrong field is named", () => {
     [{ messages, logit_bias: { "4294967296": 1 } }, "logit_bias.4294967296"],
     [{ messages, n: 2 }, "n"],
     [{ messages, tools: [{}] }, "tools"],
-    [{ messages, logprobs: true }, "logprobs"],
+    [{ messages, logprobs: 1 }, "logprobs"],
     [{ messages, response_format: { type: "xml" } }, "response_format.type"],
     [{ messages, response_format: { type: "json_schema" } }, "response_format.json_schema"],
     [

@@ -126,6 +126,107 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert!(metrics.contains("\nnomoat_requests_failed_total 0\n"), "{metrics}");
 }
 
+/// An entry of a golden file.
+fn golden_entry(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
+    let entries: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    entries[0].clone()
+}
+
+#[test]
+fn log_probabilities_are_llama_cpps() {
+    let server = Server::start("llama.gguf", &[]);
+    let entry = golden_entry("llama.json");
+    let (prompt, n_prompt, expected) = golden("llama.json");
+    let mut body =
+        json!({ "prompt": prompt, "max_tokens": 24, "temperature": 0, "logprobs": 3, "echo": true });
+    let (status, reply) = server.post("/v1/completions", &body);
+    assert_eq!(status, 200, "{reply}");
+    let logprobs = &reply["choices"][0]["logprobs"];
+    let list = |name: &str| logprobs[name].as_array().unwrap().clone();
+    let (tokens, token_logprobs, top) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
+    assert_eq!(
+        (tokens.len(), token_logprobs.len(), top.len()),
+        (n_prompt + 24, n_prompt + 24, n_prompt + 24)
+    );
+    assert_eq!((&token_logprobs[0], &top[0]), (&Value::Null, &Value::Null));
+    let ids =
+        [entry["prompt_ids"].as_array().unwrap().clone(), entry["greedy_ids"].as_array().unwrap().clone()];
+    let ids = ids.concat();
+    let steps = |name: &str| entry[name].as_array().unwrap().clone();
+    // What llama.cpp says of the token after each of the prompt's, and of the answer's.
+    let said = [steps("prompt_steps")[..n_prompt - 1].to_vec(), steps("steps")].concat();
+    let mut compared = 0;
+    for ((step, id), (found, top)) in said.iter().zip(&ids[1..]).zip(token_logprobs.iter().zip(&top).skip(1))
+    {
+        let likely: Vec<f64> =
+            step["logprobs"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        let mut named: Vec<f64> = top.as_object().unwrap().values().map(|p| p.as_f64().unwrap()).collect();
+        named.sort_by(|a, b| b.total_cmp(a));
+        for (found, likely) in named.iter().zip(&likely[..3]) {
+            assert!((found - likely).abs() < 0.02, "{found}, not {likely}");
+        }
+        if let Some(at) = step["ids"].as_array().unwrap().iter().position(|other| other == id) {
+            assert!((found.as_f64().unwrap() - likely[at]).abs() < 0.02, "{found}, not {}", likely[at]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 24, "{compared}");
+    let spelled: String = tokens[n_prompt..].iter().map(|token| token.as_str().unwrap()).collect();
+    assert_eq!(spelled, expected);
+    // Streamed, the same comes in pieces.
+    body["stream"] = true.into();
+    let mut pieces = server.stream("/v1/completions", &body);
+    assert_eq!(pieces.pop().unwrap(), "[DONE]");
+    let mut streamed = [Vec::new(), Vec::new()];
+    for piece in pieces {
+        let piece: Value = serde_json::from_str(&piece).unwrap();
+        for (list, name) in streamed.iter_mut().zip(["token_logprobs", "text_offset"]) {
+            list.extend(piece["choices"][0]["logprobs"][name].as_array().into_iter().flatten().cloned());
+        }
+    }
+    assert_eq!(streamed, [token_logprobs, list("text_offset")]);
+}
+
+#[test]
+fn embeddings_are_the_models_last_rows() {
+    let server = Server::start("llama.gguf", &["--parallel", "2"]);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/embeddings.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let ask = |body: Value| server.post("/v1/embeddings", &body);
+    let (status, reply) = ask(json!({ "input": [golden["text"], "another", golden["text"]] }));
+    assert_eq!(status, 200, "{reply}");
+    let numbers = |value: &Value| -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let expected = numbers(&golden["mean"]);
+    let distance = |found: &[f64]| -> f64 {
+        assert_eq!(found.len(), expected.len());
+        found.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f64::max)
+    };
+    let vectors: Vec<Vec<f64>> = (0..3).map(|i| numbers(&reply["data"][i]["embedding"])).collect();
+    assert!(distance(&vectors[0]) < 0.004 && distance(&vectors[2]) < 0.004, "{reply}");
+    assert!(distance(&vectors[1]) > 0.05);
+    let n = golden["prompt_ids"].as_array().unwrap().len();
+    assert!(reply["usage"]["prompt_tokens"].as_u64().unwrap() as usize > 2 * n);
+    // The same tokens, packed.
+    let (_, reply) =
+        ask(json!({ "input": golden["prompt_ids"], "encoding_format": "base64", "dimensions": 3 }));
+    assert_eq!(reply["usage"]["total_tokens"], n);
+    assert_eq!(reply["data"][0]["embedding"].as_str().unwrap().len(), 16);
+    for (body, param) in [
+        (json!({ "input": [] }), "input"),
+        (json!({ "input": ["a", ""] }), "input"),
+        (json!({ "input": [[1], "a", {}] }), "input"),
+        (json!({ "input": "a", "encoding_format": "int8" }), "encoding_format"),
+        (json!({ "input": "a", "dimensions": 33 }), "dimensions"),
+        (json!({ "input": "a", "pooling": "cls" }), "pooling"),
+    ] {
+        let (status, reply) = ask(body);
+        assert_eq!((status, &reply["error"]["param"]), (400, &Value::from(param)), "{reply}");
+    }
+}
+
 #[test]
 fn wrong_requests_have_their_status_and_name_the_field() {
     let server = Server::start("llama.gguf", &[]);
@@ -134,6 +235,12 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ("/v1/completions", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
         ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
         ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
+        ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": [{ "role": "user" }], "top_logprobs": 2 }),
+            "top_logprobs",
+        ),
         ("/v1/completions", json!({ "prompt": "a", "stream_options": {} }), "stream_options"),
         ("/v1/chat/completions", json!({ "messages": [] }), "messages"),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "audio": {} }), "audio"),

@@ -1,11 +1,13 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
+use super::embed::{Pooled, Pooling};
 use super::sampler::Sampler;
-use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
+use super::{FinishReason, Progress, Request, SequenceId, Timings, TokenLogprob, Usage};
 use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
 use crate::text::response::{Format, Parts, Separator};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
+use std::ops::Range;
 use web_time::Instant;
 
 /// An answer, from the request to its last token.
@@ -25,6 +27,14 @@ pub(super) struct Answer {
     completion_tokens: usize,
     max_tokens: usize,
     pub sampler: Sampler,
+    /// Alternatives that are named with each token's probability; none if it is not asked for.
+    top_logprobs: Option<usize>,
+    /// How likely the token is that was picked last.
+    picked: Option<TokenLogprob>,
+    /// How likely the prompt's tokens are, as far as they are scored, if that was asked for.
+    scored: Option<Vec<TokenLogprob>>,
+    /// The rows of the embedding that is asked for in place of an answer.
+    pooled: Option<Pooled>,
     /// What the answer must be.
     grammar: Option<Grammar>,
     detokenizer: Detokenizer,
@@ -51,14 +61,20 @@ pub(super) struct Beginning<'a> {
     pub grammar: Option<Grammar>,
     /// How the answer marks its reasoning.
     pub format: Option<Format>,
+    /// How its rows become an embedding, if that is asked for.
+    pub pooling: Option<Pooling>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format } = beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, pooling } =
+            beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
+        if request.top_logprobs.is_some() {
+            sampler.pick_by_host(&request.sampling, &ids[..prompt_tokens], spell);
+        }
         // An answer is a text of its own; a raw prompt continues in the middle of one. A grammar says itself
         // where there are spaces.
         let is_own = request.messages.is_some() && grammar.is_none();
@@ -85,6 +101,12 @@ impl Answer {
             completion_tokens: request.continue_ids.len(),
             max_tokens: request.max_tokens.unwrap_or(usize::MAX),
             sampler,
+            top_logprobs: request.top_logprobs,
+            picked: None,
+            scored: request.prompt_logprobs.then(|| {
+                ids[..prompt_tokens].iter().take(1).map(|id| TokenLogprob::first(*id, tokenizer)).collect()
+            }),
+            pooled: pooling.map(|pooling| Pooled::new(pooling, request.embedding.unwrap_or(0))),
             grammar,
             detokenizer,
             stop,
@@ -105,12 +127,59 @@ impl Answer {
         &self.prompt[self.fed - n..self.fed]
     }
 
+    /// Whether an embedding is asked for, and no answer.
+    pub fn is_embedding(&self) -> bool {
+        self.pooled.is_some()
+    }
+
+    /// Whether rows of the prompt are read.
+    pub fn reads_prompt(&self) -> bool {
+        self.scored.is_some() || self.pooled.is_some()
+    }
+
+    /// Which of the rows of the prompt's next `n` tokens are read: those that an embedding is made of, or
+    /// whose logits score the token after them.
+    pub fn to_read(&self, n: usize) -> Range<usize> {
+        let wanted = match (&self.pooled, &self.scored) {
+            (Some(pooled), _) => pooled.rows(self.prompt_tokens),
+            (None, Some(_)) => 0..self.prompt_tokens.saturating_sub(1),
+            (None, None) => 0..0,
+        };
+        let within = |row: usize| row.clamp(self.fed, self.fed + n) - self.fed;
+        within(wanted.start)..within(wanted.end)
+    }
+
+    /// Takes a row that was read: it is part of the embedding, or scores the prompt's next token.
+    pub fn read_row(&mut self, logits: &[f32], tokenizer: &Tokenizer) {
+        if let Some(pooled) = &mut self.pooled {
+            pooled.add(logits);
+        } else if let Some(scored) = &mut self.scored
+            && let Some(&id) = self.prompt.get(scored.len())
+        {
+            scored.push(TokenLogprob::of(id, logits, self.top_logprobs.unwrap_or(0), tokenizer));
+        }
+    }
+
+    /// The embedding, or how likely the prompt's tokens are, once all its rows are read. `computed` tokens
+    /// of the sequence are.
+    pub fn told_of_prompt(&mut self, computed: usize) -> Option<Progress> {
+        if let Some(pooled) = self.pooled.as_ref().filter(|_| computed >= self.prompt_tokens) {
+            return Some(Progress::Embedding {
+                embedding: pooled.vector(),
+                prompt_tokens: self.prompt_tokens,
+            });
+        }
+        let is_whole = self.scored.as_ref().is_some_and(|scored| scored.len() == self.prompt_tokens);
+        let logprobs = if is_whole { self.scored.take() } else { None };
+        logprobs.map(|logprobs| Progress::Prompt { logprobs })
+    }
+
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
         let is_known = self.ahead == 0 || (self.grammar.is_none() && !self.sampler.is_by_host());
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
-        self.unfed() == 0 && has_room && is_known
+        self.unfed() == 0 && has_room && is_known && !self.is_embedding()
     }
 
     /// The answer's last token; none while a step that chooses it is under way.
@@ -131,7 +200,9 @@ impl Answer {
     /// The token of a step's output: the one that the device chose, or one that is picked here.
     pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
         let mask = self.grammar.as_ref().map(Grammar::mask);
-        self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen)
+        let id = self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen);
+        self.picked = self.top_logprobs.map(|top| TokenLogprob::of(id, logits, top, tokenizer));
+        id
     }
 
     /// The tokens that may come next; none: any.
@@ -163,7 +234,8 @@ impl Answer {
         }
         self.append(id, tokenizer, room == 0, dispatches, events)?;
         let Some(grammar) = self.grammar.as_mut().filter(|_| !has_ended(events)) else { return Ok(false) };
-        let forced = grammar.forced();
+        // Where probabilities are asked for, each token is picked from its own logits.
+        let forced = if self.top_logprobs.is_none() { grammar.forced() } else { Vec::new() };
         for (i, &id) in forced.iter().enumerate() {
             self.append(id, tokenizer, room == i + 1, dispatches, events)?;
             if has_ended(events) {
@@ -220,6 +292,9 @@ impl Answer {
         if is_end {
             text.push_str(&self.stop.flush());
         }
+        if is_end {
+            self.picked = None;
+        }
         if is_end || stopped {
             return self.end(text, FinishReason::Stop, false, dispatches);
         }
@@ -236,7 +311,7 @@ impl Answer {
             return self.end(text, FinishReason::Length, context_full, dispatches);
         }
         let Parts { content, reasoning } = separated(self.separator.as_mut(), text);
-        Progress::Token { id, text: content, reasoning }
+        Progress::Token { id, text: content, reasoning, logprob: self.picked.take() }
     }
 
     fn end(
@@ -254,6 +329,7 @@ impl Answer {
         Progress::End {
             text: parts.content,
             reasoning: parts.reasoning,
+            logprob: self.picked.take(),
             finish_reason,
             context_full,
             usage: Usage {
@@ -292,5 +368,5 @@ fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
 }
 
 fn has_ended(events: &[Progress]) -> bool {
-    matches!(events.last(), Some(Progress::End { .. }))
+    events.last().is_some_and(Progress::is_last)
 }

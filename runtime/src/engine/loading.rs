@@ -3,7 +3,7 @@
 
 use super::adapters::Adapters;
 use super::scheduler::Scheduler;
-use super::{Device, DeviceModel, Engine, Error};
+use super::{Device, DeviceModel, Engine, Error, Pooling};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, formats};
@@ -109,6 +109,7 @@ struct Prepared<D: Device> {
     model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    pooling: Pooling,
     info: ModelInfo,
     loaders: VecDeque<FileLoader>,
 }
@@ -195,7 +196,8 @@ impl<D: Device> Loading<D> {
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { model, tokenizer, template, info, loaders };
+        let pooling = Pooling::from_metadata(&headers[0].metadata)?;
+        let prepared = Prepared { model, tokenizer, template, pooling, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
@@ -230,6 +232,8 @@ impl<D: Device> Loading<D> {
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
             format: prepared.template.as_ref().and_then(ChatTemplate::format),
+            pooling: prepared.pooling,
+            embedder: None,
             template: prepared.template,
             info: prepared.info,
             adapters: Adapters::default(),

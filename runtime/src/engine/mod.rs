@@ -4,9 +4,11 @@
 mod adapters;
 mod answer;
 mod device;
+mod embed;
 mod error;
 mod inspection;
 mod loading;
+mod logprobs;
 mod pace;
 mod pool;
 mod request;
@@ -23,12 +25,14 @@ mod tests;
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
+pub use embed::Pooling;
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
+pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
 pub use request::{
-    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request, ResponseFormat,
-    SequenceId, Started, Timings, Usage, Variables, read_json,
+    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
+    ResponseFormat, SequenceId, Started, Timings, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
@@ -52,6 +56,10 @@ pub struct Engine<D: Device> {
     template: Option<ChatTemplate>,
     /// How its answers mark their reasoning.
     format: Option<Format>,
+    /// How rows become an embedding.
+    pooling: Pooling,
+    /// The number of the model without its head, from the first embedding on.
+    embedder: Option<u32>,
     info: ModelInfo,
     scheduler: Scheduler,
     adapters: Adapters,
@@ -89,6 +97,10 @@ impl<D: Device> Engine<D> {
             let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
             return Err(Error::InvalidRequest(message));
         }
+        if request.top_logprobs.is_some_and(|top| top > MAX_TOP_LOGPROBS) {
+            let message = format!("`top_logprobs`: at most {MAX_TOP_LOGPROBS} alternatives are given");
+            return Err(Error::InvalidRequest(message));
+        }
         let mut ids = self.prompt_ids(&request)?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
@@ -103,15 +115,18 @@ impl<D: Device> Engine<D> {
         let grammar = self.grammar(&request)?;
         let uses = self.uses(&request)?;
         self.scheduler.check_free()?;
-        let set = self.set_of(&uses)?;
+        let pooling = self.pooling_of(&request)?;
+        let set = if pooling.is_some() { self.embedder()? } else { self.set_of(&uses)? };
         self.n_requests += 1;
-        let (slot, cached) = self.scheduler.claim(&ids, set, self.n_requests)?;
+        // A prompt whose rows are read is computed from its beginning.
+        let known = if request.prompt_logprobs || pooling.is_some() { &[] } else { &ids[..] };
+        let (slot, cached) = self.scheduler.claim(known, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
         let (tokenizer, format) = (&self.tokenizer, self.format);
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format },
+            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format, pooling },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -148,7 +163,11 @@ impl<D: Device> Engine<D> {
                 })?;
                 Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
             }
-            (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
+            (None, Some(Prompt::Text(prompt))) => Ok(self.tokenizer.encode(prompt, true)?),
+            (None, Some(Prompt::Ids(ids))) => {
+                self.check_ids(ids)?;
+                Ok(ids.clone())
+            }
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
         }
     }
@@ -198,19 +217,26 @@ impl<D: Device> Engine<D> {
                 Some(answer.pick(chosen, self.model.logits(output), &self.tokenizer))
             });
             let mut events = Vec::new();
+            for output in share.read.clone() {
+                answer.read_row(self.model.logits(output), &self.tokenizer);
+            }
+            events.extend(answer.told_of_prompt(share.end));
             let result = match chosen {
                 Some(chosen) => {
                     let room = self.info.context_length.saturating_sub(share.end);
                     answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
                 }
                 None => {
-                    events.extend(answer.prefilled(share.end));
+                    // Nothing comes after an embedding.
+                    if events.is_empty() {
+                        events.extend(answer.prefilled(share.end));
+                    }
                     Ok(false)
                 }
             };
             let has_forced = matches!(result, Ok(true));
             sequence.set_computed(share.end, chosen);
-            if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
+            if result.is_err() || events.last().is_some_and(Progress::is_last) {
                 sequence.end_answer(&mut self.scheduler.pool);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));

@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it gives back.
 
-use super::{Error, Sampling};
+use super::{Error, Sampling, TokenLogprob};
 use crate::text::grammar::Constraint;
 pub use crate::text::{Message, Variables};
 use serde::de::DeserializeOwned;
@@ -18,11 +18,18 @@ pub struct Request {
     #[serde(flatten)]
     pub variables: Variables,
     /// Or a text to continue.
-    pub prompt: Option<String>,
+    pub prompt: Option<Prompt>,
+    /// No answer, but the prompt's embedding: a vector of this many numbers, 0 for all that the model has.
+    pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// Say of each token of the answer how likely it was, and name so many of the likeliest in its place, up to
+    /// [`super::MAX_TOP_LOGPROBS`].
+    pub top_logprobs: Option<usize>,
+    /// The same of the prompt's tokens, in [`Progress::Prompt`].
+    pub prompt_logprobs: bool,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.
     pub continue_ids: Vec<u32>,
     /// Whether the answer must be JSON.
@@ -36,6 +43,28 @@ pub struct Request {
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
+}
+
+/// A text, or its tokens as they are.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Prompt {
+    /// A text.
+    Text(String),
+    /// Vocabulary indices.
+    Ids(Vec<u32>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 /// An adapter in a request.
@@ -230,6 +259,18 @@ pub enum Progress {
         /// Tokens of the prompt.
         total: usize,
     },
+    /// How likely the prompt's tokens are, if that was asked for. Comes before the first token.
+    Prompt {
+        /// Of each token.
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// The embedding that was asked for; nothing comes after it.
+    Embedding {
+        /// A vector of length 1.
+        embedding: Vec<f32>,
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+    },
     /// A token of the answer.
     Token {
         /// Vocabulary index.
@@ -239,6 +280,9 @@ pub enum Progress {
         /// Text of the model's reasoning that is certain now.
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        /// How likely it was, if that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprob: Option<TokenLogprob>,
     },
     /// The answer is complete.
     End {
@@ -247,6 +291,9 @@ pub enum Progress {
         /// Reasoning that was held back.
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        /// How likely the last token was, if that was asked for; none for a token that ends a turn.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprob: Option<TokenLogprob>,
         /// Why it ended.
         finish_reason: FinishReason,
         /// The context had no room for another token.
@@ -256,6 +303,13 @@ pub enum Progress {
         /// Times.
         timings: Timings,
     },
+}
+
+impl Progress {
+    /// Whether nothing comes after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::End { .. } | Self::Embedding { .. })
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +323,7 @@ mod tests {
         let stop = r#"["\uDE00!", "\ud83d\ude00", "\\ud83d", "\ud83d\ud83d\ude00"]"#;
         let json = &format!(r#"{{"prompt": "nice \ud83d", "stop": {stop}}}"#);
         let request = Request::from_json(json).unwrap();
-        assert_eq!(request.prompt.unwrap(), "nice \u{fffd}");
+        assert_eq!(request.prompt.unwrap(), "nice \u{fffd}".into());
         assert_eq!(request.stop, ["\u{fffd}!", "😀", "\\ud83d", "\u{fffd}😀"]);
         let message = r#"{"messages": [{"role": "user", "content": "\ud83d\n\u00e9\\"}]}"#;
         let messages = Request::from_json(message).unwrap().messages.unwrap();

@@ -12,7 +12,9 @@ use super::pool::Pool;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
 use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
+use bytemuck::Zeroable;
 use std::collections::VecDeque;
+use std::ops::Range;
 use web_time::Instant;
 
 /// The sequences of a model, and their steps.
@@ -24,6 +26,7 @@ pub(super) struct Scheduler {
     /// Positions of a sequence.
     context_length: usize,
     most_rows: usize,
+    most_outputs: usize,
     pace: Pace,
     /// Steps that have begun, the oldest first.
     under_way: VecDeque<UnderWay>,
@@ -39,7 +42,7 @@ pub(super) struct UnderWay {
 }
 
 /// What a step computes for a sequence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Share {
     /// The number of the sequence.
     pub sequence: usize,
@@ -49,6 +52,8 @@ pub(super) struct Share {
     pub end: usize,
     /// The output that chooses the next token of the answer.
     pub output: Option<usize>,
+    /// The outputs of rows of its prompt that the host reads.
+    pub read: Range<usize>,
 }
 
 /// The step that is being put together.
@@ -83,6 +88,7 @@ impl Scheduler {
             pool: Pool::new(capacity.pages),
             context_length,
             most_rows: capacity.tokens as usize,
+            most_outputs: capacity.outputs as usize,
             pace: Pace::new(capacity.tokens as usize),
             under_way: VecDeque::new(),
             next: NextStep::default(),
@@ -198,6 +204,7 @@ impl Scheduler {
     fn add_prompts(&mut self) -> Result<(), Error> {
         let mut room = self.pace.rows().min(self.most_rows - self.next.tokens.len());
         let mut slots: Vec<usize> = (0..self.sequences.len()).collect();
+        let n_others = slots.len() - 1;
         // The oldest request first.
         slots.sort_by_key(|slot| self.sequences[*slot].last_used);
         for slot in slots {
@@ -205,20 +212,36 @@ impl Scheduler {
             let Some(answer) = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set) else {
                 continue;
             };
-            let n = answer.unfed().min(room);
+            // Every other sequence may need one more.
+            let needed = self.next.outputs.len() + n_others;
+            let outputs = self.most_outputs.saturating_sub(needed);
+            let n = answer.unfed().min(room).min(if answer.reads_prompt() { outputs } else { room });
             if n == 0 {
                 continue;
             }
+            let (is_answered, read) = (!answer.is_embedding(), answer.to_read(n));
             let ids = answer.feed(n).to_vec();
             let is_last = answer.unfed() == 0;
             room -= n;
             self.next.prompt_rows += n;
             self.add_rows(slot, &ids)?;
-            if is_last {
+            self.add_reads(ids.len(), read);
+            if is_last && is_answered {
                 self.add_choice(slot);
             }
         }
         Ok(())
+    }
+
+    /// Outputs of some of the last `n` rows, which the host reads.
+    fn add_reads(&mut self, n: usize, read: Range<usize>) {
+        let next = &mut self.next;
+        let (first, row) = (next.outputs.len(), next.tokens.len() - n);
+        next.outputs.extend(read.map(|i| Output::by_host((row + i) as u32)));
+        next.choices.resize(next.outputs.len(), Choice::zeroed());
+        if let Some(share) = next.shares.last_mut() {
+            share.read = first..next.outputs.len();
+        }
     }
 
     /// Appends tokens to a sequence, and to the step the rows that compute them.
@@ -235,7 +258,7 @@ impl Scheduler {
             cell: known.cell(position),
         }));
         let answer = known.answer.as_ref().map(|answer| answer.id);
-        next.shares.push(Share { sequence, answer, end: known.len(), output: None });
+        next.shares.push(Share { sequence, answer, end: known.len(), output: None, read: 0..0 });
         Ok(())
     }
 

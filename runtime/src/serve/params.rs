@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::worker::Failure;
-use nomoat_runtime::engine::{Error, Request, read_json};
+use nomoat_runtime::engine::{Error, MAX_TOP_LOGPROBS, Request, read_json};
 use serde_json::{Map, Value};
 
 /// A checked body: the runtime's requests, one for each choice, and how to reply.
@@ -83,7 +83,15 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
             message["role"] = "system".into();
         }
     }
+    let is_asked = flag(&mut given, "logprobs")?;
+    let top = top_logprobs(&mut given, "top_logprobs")?;
+    if top.is_some() && !is_asked {
+        return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs: true`."));
+    }
     let head = Head::take(&mut given)?;
+    if is_asked {
+        given.insert("top_logprobs".into(), top.unwrap_or(0).into());
+    }
     let requests = head.requests(given)?;
     Ok(head.params(requests, Vec::new()))
 }
@@ -115,7 +123,12 @@ pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
         }
     }
     given.entry("max_tokens").or_insert(COMPLETION_TOKENS.into());
+    let top = top_logprobs(&mut given, "logprobs")?;
     let head = Head::take(&mut given)?;
+    if let Some(top) = top {
+        given.insert("top_logprobs".into(), top.into());
+        given.insert("prompt_logprobs".into(), echo.into());
+    }
     let mut requests = Vec::new();
     let mut beginnings = Vec::new();
     for prompt in prompts {
@@ -195,6 +208,14 @@ impl Head {
     }
 }
 
+/// How many of the likeliest tokens are named.
+fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(value) = given.remove(name) else { return Ok(None) };
+    let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= MAX_TOP_LOGPROBS);
+    let message = format!("`{name}` must be an integer from 0 to {MAX_TOP_LOGPROBS}.");
+    top.map(Some).ok_or_else(|| ApiError::field(name, message))
+}
+
 /// A list of stop texts from a text or a list.
 fn stops(value: Value) -> Result<Value, ApiError> {
     let list = match value {
@@ -212,14 +233,13 @@ fn stops(value: Value) -> Result<Value, ApiError> {
 /// Whether an unsupported parameter asks for nothing.
 fn is_default(name: &str, value: &Value) -> bool {
     match name {
-        "logprobs" => value == &Value::Bool(false),
         "tools" => value.as_array().is_some_and(Vec::is_empty),
         _ => false,
     }
 }
 
 /// A JSON object without its nulls.
-fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "The body is not UTF-8."))?;
     match read_json(text).map_err(invalid)? {
         Value::Object(mut given) => {

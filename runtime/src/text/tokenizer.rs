@@ -346,6 +346,11 @@ impl Tokenizer {
         }
     }
 
+    /// What a control token is called, such as `<|im_end|>`; none for other tokens.
+    pub fn control_name(&self, id: u32) -> Option<String> {
+        self.spelled(id).filter(|_| self.is_control(id))
+    }
+
     /// Whether the first token of a text adds a space that is not in the text.
     pub(super) fn drops_first_space(&self) -> bool {
         self.drops_first_space

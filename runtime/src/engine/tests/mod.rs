@@ -5,8 +5,10 @@ mod answers;
 mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
+mod embeddings;
 mod inspection;
 mod loading;
+mod logprobs;
 #[cfg(feature = "grammar")]
 mod reasoning;
 mod together;
@@ -59,7 +61,9 @@ impl Telling {
     fn push(&mut self, progress: Progress) -> Option<Told> {
         match progress {
             Progress::Prefill { done, total } => assert!(done <= total && self.ids.is_empty()),
-            Progress::Token { id, text, reasoning } => {
+            Progress::Prompt { .. } => {}
+            Progress::Embedding { .. } => panic!("no answer"),
+            Progress::Token { id, text, reasoning, .. } => {
                 self.ids.push(id);
                 self.text.push_str(&text);
                 self.reasoning.push_str(&reasoning);

@@ -1,0 +1,122 @@
+//! `/v1/embeddings`.
+
+use super::Shared;
+use super::error::ApiError;
+use super::params::object;
+use super::worker::Failure;
+use nomoat_runtime::engine::{Progress, Prompt, Request};
+use serde_json::{Map, Value, json};
+
+/// Texts of a request at most; OpenAI's limit.
+const MAX_INPUTS: usize = 2048;
+
+/// The embeddings that a body asks for.
+pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
+    let mut given = object(body)?;
+    let inputs = inputs(given.remove("input"))?;
+    let dimensions = match given.remove("dimensions") {
+        None => 0,
+        Some(value) => {
+            let dimensions = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+            let message = "`dimensions` must be an integer above 0.";
+            dimensions.ok_or_else(|| ApiError::field("dimensions", message))?
+        }
+    };
+    let is_base64 = match given.remove("encoding_format").as_ref().map(Value::as_str) {
+        None | Some(Some("float")) => false,
+        Some(Some("base64")) => true,
+        Some(_) => {
+            let message = "`encoding_format` must be \"float\" or \"base64\".";
+            return Err(ApiError::field("encoding_format", message));
+        }
+    };
+    check_rest(&given)?;
+    let request =
+        |prompt| Request { prompt: Some(prompt), embedding: Some(dimensions), ..Request::default() };
+    let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
+    let mut steps = shared.requests.ask(inputs.into_iter().map(request).collect());
+    let (mut open, mut n_tokens) = (vectors.len(), 0);
+    while open > 0 {
+        let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
+        let (index, progress) = steps.recv().await.ok_or_else(stopping)?;
+        if let Progress::Embedding { embedding, prompt_tokens } = progress? {
+            open -= 1;
+            n_tokens += prompt_tokens;
+            vectors[index] = embedding;
+        }
+    }
+    let data = vectors.iter().enumerate().map(|(index, vector)| {
+        let embedding = if is_base64 { base64(vector).into() } else { json!(vector) };
+        json!({ "object": "embedding", "index": index, "embedding": embedding })
+    });
+    Ok(json!({
+        "object": "list",
+        "data": data.collect::<Vec<_>>(),
+        "model": shared.model,
+        "usage": { "prompt_tokens": n_tokens, "total_tokens": n_tokens },
+    }))
+}
+
+/// A text or several, or their tokens.
+fn inputs(given: Option<Value>) -> Result<Vec<Prompt>, ApiError> {
+    let list = match given {
+        Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
+        Some(one) => vec![one],
+        None => Vec::new(),
+    };
+    let message = format!(
+        "`input` must be a text, a list of up to {MAX_INPUTS} texts, or their tokens; none may be empty."
+    );
+    let wrong = || ApiError::field("input", message.clone());
+    if list.is_empty() || list.len() > MAX_INPUTS {
+        return Err(wrong());
+    }
+    let prompts = list.into_iter().map(|item| {
+        let prompt: Prompt = serde_json::from_value(item).map_err(|_| wrong())?;
+        let is_empty = match &prompt {
+            Prompt::Text(text) => text.is_empty(),
+            Prompt::Ids(ids) => ids.is_empty(),
+        };
+        if is_empty { Err(wrong()) } else { Ok(prompt) }
+    });
+    prompts.collect()
+}
+
+/// Refuses what is not known.
+fn check_rest(given: &Map<String, Value>) -> Result<(), ApiError> {
+    match given.keys().find(|name| !["model", "user"].contains(&name.as_str())) {
+        Some(name) => Err(ApiError::field(name, format!("`{name}` is not supported."))),
+        None => Ok(()),
+    }
+}
+
+/// Numbers as little-endian float32 in base64.
+fn base64(numbers: &[f32]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let is_padding = digit > three.len();
+            let index = (bits >> (18 - 6 * digit) & 63) as usize;
+            text.push(if is_padding { '=' } else { char::from(DIGITS[index]) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    /// Expected values are Python's `base64.b64encode(struct.pack("<f", ..))`.
+    #[test]
+    fn numbers_in_base64() {
+        assert_eq!(base64(&[]), "");
+        assert_eq!(base64(&[1.0]), "AACAPw==");
+        assert_eq!(base64(&[0.5, -2.25]), "AAAAPwAAEMA=");
+        assert_eq!(base64(&[0.5, -2.25, 3.0e-8]), "AAAAPwAAEMBZ2QAz");
+    }
+}
