@@ -7,8 +7,11 @@ import type { RuntimeAdapterUse } from "./runtime.js";
 /** A file: its address, or the file itself. */
 export type AdapterFile = string | URL | Blob;
 
-/** A GGUF file, or the two files that PEFT saves: `adapter_config.json` and `adapter_model.safetensors`. */
-export type AdapterSource = AdapterFile | { config: AdapterFile; weights: AdapterFile };
+/**
+ * A GGUF file, or the two files that PEFT saves: `adapter_config.json` and `adapter_model.safetensors`. With
+ * these the same as GGUF may be given, for `export`.
+ */
+export type AdapterSource = AdapterFile | { config: AdapterFile; weights: AdapterFile; gguf?: AdapterFile };
 
 /** A loaded adapter. */
 export interface AdapterInfo {
@@ -32,6 +35,12 @@ export interface AdapterUse {
 export interface Adapters {
   /** Loads an adapter beside the model, which stays as it is. The name is not empty and has no colon. */
   load(source: AdapterSource, options: { name: string; signal?: AbortSignal }): Promise<AdapterInfo>;
+  /**
+   * The files of an adapter, for llama.cpp (`gguf`) or PEFT (`peft`: `adapter_config.json` and
+   * `adapter_model.safetensors`). One that was trained here has both; another has what it was loaded from.
+   */
+  export(name: string, format: "gguf"): Blob;
+  export(name: string, format: "peft"): { config: Blob; weights: Blob };
   /** In the order in which they were loaded. */
   list(): AdapterInfo[];
   /** Frees an adapter. Waits for running answers. */
@@ -45,6 +54,8 @@ export interface AdapterFiles {
   weights: Blob;
   /** PEFT's settings; null with a GGUF file. */
   config: Blob | null;
+  /** The same adapter as GGUF, if it is known. */
+  gguf: Blob | null;
 }
 
 /** Fetches what has an address. */
@@ -59,9 +70,10 @@ async function adapterFiles(
   const get = (file: AdapterFile) => blobOf(file, base, signal);
   if (typeof source === "object" && source !== null && "config" in source) {
     const [config, weights] = await Promise.all([get(source.config), get(source.weights)]);
-    return { name, config, weights };
+    return { name, config, weights, gguf: source.gguf === undefined ? null : await get(source.gguf) };
   }
-  return { name, config: null, weights: await get(source) };
+  const gguf = await get(source);
+  return { name, config: null, weights: gguf, gguf };
 }
 
 async function blobOf(file: AdapterFile, base: string, signal?: AbortSignal): Promise<Blob> {
@@ -115,6 +127,17 @@ export class LoadedAdapters implements Adapters {
     const info = { name, rank, parameters, tensors };
     this.#loaded.set(name, { files, info });
     return { ...info };
+  }
+
+  export(name: string, format: "gguf"): Blob;
+  export(name: string, format: "peft"): { config: Blob; weights: Blob };
+  export(name: string, format: "gguf" | "peft"): Blob | { config: Blob; weights: Blob } {
+    const loaded = this.#loaded.get(name);
+    if (!loaded) throw new InvalidRequestError(`There is no adapter ${name}.`, "name");
+    const { config, weights, gguf } = loaded.files;
+    const found = format === "gguf" ? gguf : config && { config, weights };
+    if (!found) throw new InvalidRequestError(`${name} was not loaded as ${format}.`, "format");
+    return found;
   }
 
   list(): AdapterInfo[] {

@@ -2,13 +2,50 @@
 import type { AdapterUse } from "./adapters.js";
 import type { ChatLogprobs, PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import { randomId } from "./id.js";
-import type { RuntimeEnd, RuntimeUsage } from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeUsage } from "./runtime.js";
+
+/** A text, or its parts. */
+export type ChatContent = string | { type: "text"; text: string }[];
 
 /** One message of a conversation. Content parts may be text only. */
-export interface ChatMessage {
-  role: "system" | "developer" | "user" | "assistant";
-  content: string | { type: "text"; text: string }[];
+export type ChatMessage =
+  | { role: "system" | "developer" | "user"; content: ChatContent }
+  | {
+      role: "assistant";
+      content?: ChatContent | null;
+      tool_calls?: ChatToolCall[] | null;
+      /**
+       * Extension: what the model thought before this answer. The chat template decides whether it is shown
+       * to the model again.
+       */
+      reasoning_content?: string | null;
+    }
+  /** What a tool returned. */
+  | { role: "tool"; content: ChatContent; tool_call_id: string };
+
+/** A tool that the model may call. */
+export interface ChatTool {
+  type: "function";
+  function: {
+    /** Up to 64 letters, digits, `_`, `-` and `.`. */
+    name: string;
+    description?: string;
+    /** The JSON Schema of the arguments. Default: none. */
+    parameters?: Record<string, unknown> | null;
+    strict?: boolean | null;
+  };
 }
+
+/** A call of a tool. */
+export interface ChatToolCall {
+  id: string;
+  type: "function";
+  /** `arguments` is JSON. */
+  function: { name: string; arguments: string };
+}
+
+/** Whether the model must call a tool, or may not. */
+export type ChatToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
 /**
  * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
@@ -27,6 +64,11 @@ export interface ChatCompletionCreateParams {
   max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
   max_completion_tokens?: number | null;
+  /**
+   * Most tokens that the model may think; then its thinking is ended, and it answers. 0 means no thinking.
+   * Default: no limit. For chat templates that know reasoning, as vLLM's parameter of this name.
+   */
+  thinking_token_budget?: number | null;
   /** 0 (always the likeliest token) to 2. Default 1. */
   temperature?: number | null;
   /** Above 0, to 1. Default 1. */
@@ -77,6 +119,12 @@ export interface ChatCompletionCreateParams {
   stop?: string | string[] | null;
   /** Only 1. */
   n?: 1 | null;
+  /** The tools that the model may call. */
+  tools?: ChatTool[] | null;
+  /** `required`, or a tool's name: the answer is a call, which fits the tool's schema. Default `auto`. */
+  tool_choice?: ChatToolChoice | null;
+  /** Whether the model may call several tools in one answer. Default true. */
+  parallel_tool_calls?: boolean | null;
   /** The answer is JSON. It always fits, with or without `strict`. */
   response_format?: ResponseFormat | null;
   /** The answer matches this. */
@@ -143,7 +191,17 @@ export interface Timings {
 }
 
 /** Why an answer ended. */
-export type FinishReason = "stop" | "length";
+export type FinishReason = "stop" | "length" | "tool_calls";
+
+/** A piece of a tool call. The first piece of a call has its id and the tool's name. */
+export interface ChatToolCallDelta {
+  /** The call's number in the answer. */
+  index: number;
+  id?: string;
+  type?: "function";
+  /** `arguments` is a piece of the JSON. */
+  function: { name?: string; arguments: string };
+}
 
 /** One piece of a streamed answer. */
 export interface ChatCompletionChunk {
@@ -160,6 +218,7 @@ export interface ChatCompletionChunk {
       content?: string;
       /** Extension: what the model thinks before it answers. */
       reasoning_content?: string;
+      tool_calls?: ChatToolCallDelta[];
     };
     finish_reason: FinishReason | null;
     logprobs: ChatLogprobs | null;
@@ -183,8 +242,10 @@ export interface ChatCompletion {
     index: 0;
     message: {
       role: "assistant";
-      content: string;
+      /** Null if the answer has only calls. */
+      content: string | null;
       refusal: null;
+      tool_calls?: ChatToolCall[];
       /** Extension: what the model thought, if it did. */
       reasoning_content?: string;
     };
@@ -218,9 +279,13 @@ export class CompletionBuilder {
     return this.#chunk({ content }, null);
   }
 
-  /** The chunks of an event's text. */
-  pieces({ text, reasoning, logprob }: RuntimePiece): ChatCompletionChunk[] {
-    const chunks = [...(reasoning ? [this.reasoning(reasoning)] : []), ...(text ? [this.text(text)] : [])];
+  /** The chunks of an event's text and calls. */
+  pieces({ text, reasoning, calls = [], logprob }: RuntimePiece): ChatCompletionChunk[] {
+    const chunks = [
+      ...(reasoning ? [this.reasoning(reasoning)] : []),
+      ...(text ? [this.text(text)] : []),
+      ...calls.map((call) => this.#chunk({ tool_calls: [toolCallDelta(call)] }, null)),
+    ];
     // A token may have no text of its own yet.
     if (logprob && chunks.length === 0) chunks.push(this.text(""));
     const choice = chunks.at(-1)?.choices[0];
@@ -257,9 +322,11 @@ export class CompletionBuilder {
   whole(
     content: string,
     reasoning: string,
+    calls: RuntimeCallDelta[],
     end: RuntimeEnd,
     logprobs: PromptLogprob[] | null = null,
   ): ChatCompletion {
+    const tool_calls = toolCalls(calls);
     return {
       ...this.#head,
       object: "chat.completion",
@@ -268,9 +335,10 @@ export class CompletionBuilder {
           index: 0,
           message: {
             role: "assistant",
-            content,
+            content: content === "" && tool_calls.length > 0 ? null : content,
             refusal: null,
             ...(reasoning && { reasoning_content: reasoning }),
+            ...(tool_calls.length > 0 && { tool_calls }),
           },
           finish_reason: end.finish_reason,
           logprobs: logprobs && chatLogprobs(logprobs),
@@ -299,12 +367,37 @@ export class CompletionBuilder {
 interface RuntimePiece {
   text: string;
   reasoning?: string;
+  calls?: RuntimeCallDelta[];
   logprob?: PromptLogprob;
 }
 
 /** Prompts are scored for `completions` only, which takes them out of this. */
 function chatLogprobs(list: PromptLogprob[]): ChatLogprobs {
   return { content: list as TokenLogprob[], refusal: null };
+}
+
+function toolCallDelta({ index, name, arguments: json }: RuntimeCallDelta): ChatToolCallDelta {
+  if (name === undefined) return { index, function: { arguments: json } };
+  return { index, id: callId(), type: "function", function: { name, arguments: json } };
+}
+
+/** Whole calls from their pieces. */
+function toolCalls(pieces: RuntimeCallDelta[]): ChatToolCall[] {
+  const calls: ChatToolCall[] = [];
+  for (const { index, name, arguments: json } of pieces) {
+    const call = (calls[index] ??= {
+      id: callId(),
+      type: "function",
+      function: { name: name ?? "", arguments: "" },
+    });
+    call.function.arguments += json;
+  }
+  return calls;
+}
+
+/** Nine letters and digits: templates of Mistral's models take nothing else. */
+function callId(): string {
+  return randomId().slice(0, 9);
 }
 
 function usageOf(usage: RuntimeUsage): CompletionUsage {

@@ -8,7 +8,8 @@ import { apiFetch } from "./api/fetch.js";
 import type { PromptLogprob } from "./api/logprobs.js";
 import { modelsOf, type Models } from "./api/models.js";
 import { embeddingsOf, type Embeddings, type EmbeddingRequest } from "./api/embeddings.js";
-import { responsesOf, type Responses } from "./api/responses.js";
+import type { Responses } from "./api/response-types.js";
+import { responsesOf } from "./api/responses.js";
 import {
   CompletionBuilder,
   type ChatCompletion,
@@ -17,7 +18,6 @@ import {
   type ChatCompletionWholeParams,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
-import { deviceInfo, type DeviceInfo } from "./device-info.js";
 import type { DeviceChoice } from "./devices.js";
 import {
   AbortedError,
@@ -26,19 +26,28 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
+import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
+import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import type {
+  RuntimeCallDelta,
   RuntimeEmbedding,
   RuntimeEnd,
   RuntimeEvent,
-  RuntimeModelInfo,
   RuntimeRequest,
 } from "./runtime.js";
-import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
+import {
+  checkpointStore,
+  Teacher,
+  type TrainingMethod,
+  type Trainings,
+  type TrainOptions,
+  type TrainResult,
+} from "./training.js";
 
 /** Options of `createEngine`. */
 export interface EngineOptions extends SourceOptions {
@@ -51,6 +60,11 @@ export interface EngineOptions extends SourceOptions {
    * `vicuna`, `koala`, `open-assistant`, `gpt4all-j` or `plain`. Catalogue models bring what they need.
    */
   template?: string;
+  /**
+   * The same for files without a template, which are base models as a rule. With `plain`, a chat continues
+   * the text of its messages; without this, it is an error.
+   */
+  fallbackTemplate?: string;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -66,9 +80,9 @@ export interface EngineOptions extends SourceOptions {
   /** Called about ten times a second while the model loads. */
   onProgress?: (progress: LoadProgress) => void;
   /**
-   * Called once the files' headers are read, before memory for the model is taken; loading waits for it. A
-   * page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
-   * damaged.
+   * Called once the files' headers say that the model runs, before memory for it is taken; loading waits for
+   * it. A page that replaces a model frees the old one here, and so keeps it if the new file turns out to be
+   * damaged or not supported.
    */
   onHeader?: () => void | Promise<void>;
   /** Stops loading; what has been downloaded is kept. */
@@ -77,30 +91,6 @@ export interface EngineOptions extends SourceOptions {
    * Ask the server whether a stored file changed. Default false: a stored model loads without the network.
    */
   refresh?: boolean;
-}
-
-/** The loaded model. Sizes in bytes. */
-export interface ModelInfo {
-  name: string;
-  architecture: string;
-  /** Number of weights. */
-  parameters: number;
-  /** Main tensor type, such as `Q4_1`. */
-  quantization: string;
-  /** Tokens the context holds. */
-  contextLength: number;
-  trainedContextLength: number;
-  vocabSize: number;
-  /** Weights in the file. */
-  tensorBytes: number;
-  /** All GPU buffers. */
-  gpuBytes: number;
-  /** The KV cache, included in `gpuBytes`. */
-  kvBytes: number;
-  hasChatTemplate: boolean;
-  license: string | null;
-  /** What was odd in the file and has been put right, in sentences. */
-  warnings: string[];
 }
 
 /** Options of a completion that are not OpenAI parameters. */
@@ -142,6 +132,13 @@ export interface Engine {
   readonly fetch: typeof fetch;
   /** LoRA adapters, which can be loaded and used at any time. */
   readonly adapters: Adapters;
+  /**
+   * Teaches the model, on the CPU only: learns a LoRA adapter from examples or preferences over the weights
+   * that are loaded, and loads it under its name. Requests are answered in between.
+   */
+  train(options: TrainOptions): Promise<TrainResult>;
+  /** Estimates, and trainings that can go on. */
+  readonly trainings: Trainings;
   /** For n ids: n-1 natural log-probabilities of each next id, and n-1 likeliest ids. */
   score(
     ids: ArrayLike<number>,
@@ -184,6 +181,7 @@ export async function createEngineWith(
     ...source,
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
+    fallbackTemplate: options.fallbackTemplate ?? null,
     device,
     threads: threads ?? null,
     kernels,
@@ -240,6 +238,7 @@ class WorkerEngine implements Engine {
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: LoadedAdapters;
+  readonly trainings: Teacher;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
   /** Null if the worker is gone: the next call starts another one. */
@@ -268,6 +267,17 @@ class WorkerEngine implements Engine {
     this.fetch = apiFetch(this);
     const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
     this.adapters = new LoadedAdapters(this.model.name, base, call);
+    this.trainings = new Teacher({
+      model: this.model.name,
+      backend: this.device.backend,
+      call: (method, params) => this.#once(method, params),
+      store: checkpointStore,
+      adapters: this.adapters,
+    });
+  }
+
+  train(options: TrainOptions): Promise<TrainResult> {
+    return this.trainings.train(options);
   }
 
   async score(
@@ -336,6 +346,7 @@ class WorkerEngine implements Engine {
     const answer = new CompletionBuilder(this.model.name, false);
     let text = "";
     let reasoning = "";
+    const calls: RuntimeCallDelta[] = [];
     const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
     await this.#enqueue(signal, () =>
@@ -345,13 +356,14 @@ class WorkerEngine implements Engine {
         else if (event.type !== "embedding") {
           text += event.text;
           reasoning += event.reasoning ?? "";
+          calls.push(...(event.calls ?? []));
           if (event.logprob) logprobs.push(event.logprob);
         }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, end, request.top_logprobs === undefined ? null : logprobs);
+    return answer.whole(text, reasoning, calls, end, request.top_logprobs === undefined ? null : logprobs);
   }
 
   async #streamed(
@@ -421,6 +433,19 @@ class WorkerEngine implements Engine {
     );
   }
 
+  /** A call of a training, whose worker is not simply replaced when it is lost. */
+  #once<M extends TrainingMethod>(method: M, params: Calls[M]["params"]): Promise<Calls[M]["result"]> {
+    return this.#enqueue(undefined, async () => {
+      const link = await this.#worker(undefined);
+      try {
+        return await link.call(method, params);
+      } catch (error) {
+        if (error instanceof DeviceLostError || error instanceof WorkerLostError) link.close(error);
+        throw error;
+      }
+    });
+  }
+
   /** Runs `task` after those before it. An abort rejects at once; a task that has not started never does. */
   #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -469,22 +494,4 @@ class WorkerEngine implements Engine {
 
 function disposed(): AbortedError {
   return new AbortedError("The engine was disposed.");
-}
-
-function modelInfo(info: RuntimeModelInfo): ModelInfo {
-  return {
-    name: info.name,
-    architecture: info.architecture,
-    parameters: info.parameters,
-    quantization: info.quantization,
-    contextLength: info.context_length,
-    trainedContextLength: info.trained_context_length,
-    vocabSize: info.vocab_size,
-    tensorBytes: info.tensor_bytes,
-    gpuBytes: info.gpu_bytes,
-    kvBytes: info.kv_bytes,
-    hasChatTemplate: info.has_chat_template,
-    license: info.license,
-    warnings: info.warnings,
-  };
 }

@@ -1,6 +1,6 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type { ChatCompletions, CompletionOptions, Engine, EngineOptions, ModelInfo } from "./engine.js";
+export type { ChatCompletions, CompletionOptions, Engine, EngineOptions } from "./engine.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -9,7 +9,12 @@ export type {
   ResponseFormat,
   ChatCompletionStreamParams,
   ChatCompletionWholeParams,
+  ChatContent,
   ChatMessage,
+  ChatTool,
+  ChatToolCall,
+  ChatToolCallDelta,
+  ChatToolChoice,
   CompletionUsage,
   FinishReason,
   Timings,
@@ -22,7 +27,7 @@ export type {
   TextCompletionWholeParams,
   TextCompletions,
 } from "./api/completions.js";
-export type { DeviceInfo } from "./device-info.js";
+export type { DeviceInfo, ModelInfo } from "./loaded.js";
 export type {
   Embedding,
   EmbeddingCreateParams,
@@ -35,17 +40,34 @@ export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,
   ResponseCreateParams,
+  ResponseFunctionCall,
+  ResponseFunctionCallOutput,
+  ResponseFunctionTool,
   ResponseInputMessage,
+  ResponseOutputItem,
   ResponseOutputMessage,
   ResponseOutputText,
   ResponseStreamEvent,
   ResponseStreamParams,
   ResponseTextFormat,
+  ResponseToolChoice,
   ResponseUsage,
   ResponseWholeParams,
   Responses,
-} from "./api/responses.js";
+} from "./api/response-types.js";
 export type { RemoteEngineOptions } from "./remote.js";
+export type {
+  TrainingEstimate,
+  TrainingExample,
+  TrainingPlan,
+  TrainingPoint,
+  TrainingPreference,
+  TrainingSettings,
+  TrainingStep,
+  Trainings,
+  TrainOptions,
+  TrainResult,
+} from "./training.js";
 export { ChatStream } from "./stream.js";
 export { chooseDevice } from "./features.js";
 export { catalogue } from "./catalogue.js";

@@ -45,6 +45,8 @@ export interface ModelInspection {
   trainedContextLength: number;
   /** The weights on the device; 0 if the model does not run. */
   weightBytes: number;
+  /** Of weights, what is read for each token of an answer: of experts, only those in use. */
+  bytesPerToken: number;
   /** The KV cache for `contextLength`. It grows in proportion. */
   kvBytes: number;
   /** Of its own, or a built-in one that the catalogue names. */
@@ -113,6 +115,7 @@ export async function inspectModelWith(
     contextLength: said.context_length,
     trainedContextLength: said.trained_context_length,
     weightBytes: said.weight_bytes,
+    bytesPerToken: said.bytes_per_token,
     kvBytes: said.kv_bytes,
     hasChatTemplate: said.has_chat_template || template !== null,
     license: said.license ?? repository?.license ?? null,

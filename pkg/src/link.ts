@@ -156,12 +156,12 @@ export class WorkerLink {
 
   /**
    * A worker that hangs keeps its lock, and one that ended says nothing where there are no locks. Beats are
-   * counted, not time: while a computer sleeps there are none. `score` is one long step.
+   * counted, not time: while a computer sleeps there are none. Scoring and training have long steps.
    */
   #beat(): void {
     const methods = [...this.#pending.values()].map(({ method }) => method);
     if (methods.length === 0) return this.#rest();
-    if (methods.includes("score")) return;
+    if (methods.some((method) => method === "score" || method.startsWith("train"))) return;
     const step = this.#slowest === null ? MOST_BEATS : (STEP_ROWS * this.#slowest) / BEAT_MS;
     if (this.#missed >= Math.min(Math.max(step, LEAST_BEATS), MOST_BEATS)) {
       this.close(new WorkerLostError("The worker no longer responds."));

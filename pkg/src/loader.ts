@@ -51,7 +51,8 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
 }
 
 /**
- * Loads a model into the runtime. `ready` is awaited between the headers and the first memory for the model.
+ * Loads a model into the runtime. `ready` is awaited between the headers, once they say that the model runs,
+ * and the first memory for it.
  */
 export function loadModel(
   runtime: Runtime,
@@ -368,7 +369,11 @@ class Load {
     this.#begin(files);
     runtime.begin(
       Float64Array.from(files, (file) => file.size),
-      JSON.stringify({ context_length: request.contextLength, template: request.template }),
+      JSON.stringify({
+        context_length: request.contextLength,
+        template: request.template,
+        fallback_template: request.fallbackTemplate,
+      }),
     );
     const prefetcher = new Prefetcher(files);
     this.#prefetcher = prefetcher;
@@ -377,6 +382,7 @@ class Load {
       await this.#header(runtime, prefetcher, index, file);
     }
     this.#reading = null;
+    runtime.check();
     await ready();
     const model = JSON.parse(await runtime.prepare()) as RuntimeModelInfo;
     await this.#markRefused(files, false);

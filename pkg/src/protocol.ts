@@ -4,6 +4,8 @@ import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
   RuntimeAdapterInfo,
+  RuntimeAdvance,
+  RuntimeTraining,
   RuntimeAdapterUse,
   RuntimeEvent,
   RuntimeInspection,
@@ -12,6 +14,7 @@ import type {
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
+import type { TrainedFiles, TrainingPlan } from "./training.js";
 
 /** One file of a model, as the worker loads it. */
 export type FileSpec = RemoteFile | LocalFile;
@@ -50,6 +53,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   contextLength: number | null;
   /** A built-in chat template in place of the file's, or null. */
   template: string | null;
+  /** A built-in chat template for files that have none, or null. */
+  fallbackTemplate: string | null;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
 }
@@ -114,6 +119,14 @@ export interface Calls {
   };
   loadAdapter: { params: AdapterFiles; result: RuntimeAdapterInfo };
   unloadAdapter: { params: { name: string }; result: void };
+  trainBegin: {
+    params: { settings: RuntimeTraining; data: string } | { checkpoint: Blob };
+    result: TrainingPlan;
+  };
+  trainStep: { params: null; result: RuntimeAdvance };
+  trainCheckpoint: { params: null; result: Blob };
+  trainFiles: { params: { base: string }; result: TrainedFiles };
+  trainEnd: { params: null; result: void };
   tokenize: { params: { text: string; special: boolean }; result: number[] };
   detokenize: { params: { ids: Uint32Array }; result: string };
   memory: { params: null; result: MemoryUse };

@@ -4,10 +4,9 @@ import type { EmbeddingCreateParams, EmbeddingResponse, Embeddings } from "./api
 import type { TextCompletions, TextCompletion, TextCompletionCreateParams } from "./api/completions.js";
 import type { ApiErrorBody } from "./api/errors.js";
 import type { Model, Models } from "./api/models.js";
-import type { ResponseCreateParams, Responses, ResponseStreamEvent } from "./api/responses.js";
+import type { ResponseCreateParams, Responses, ResponseStreamEvent } from "./api/response-types.js";
 import type { ChatCompletionChunk, ChatCompletionCreateParams } from "./chat.js";
-import type { DeviceInfo } from "./device-info.js";
-import type { ChatCompletions, CompletionOptions, Engine, ModelInfo } from "./engine.js";
+import type { ChatCompletions, CompletionOptions, Engine } from "./engine.js";
 import {
   AbortedError,
   ContextLengthError,
@@ -16,8 +15,11 @@ import {
   NetworkError,
   NomoatError,
 } from "./errors.js";
+import type { DeviceInfo, ModelInfo } from "./loaded.js";
+import type { MemoryUse } from "./protocol.js";
 import { eventData } from "./sse.js";
 import { ChatStream } from "./stream.js";
+import type { Trainings } from "./training.js";
 
 /** Options of `createEngine` for a model on a server. */
 export interface RemoteEngineOptions {
@@ -168,14 +170,16 @@ class RemoteEngine implements Engine {
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: Adapters;
+  readonly trainings: Trainings;
   readonly #server: Server;
 
   constructor(server: Server, name: string) {
     this.#server = server;
     const unknown = { architecture: "", parameters: 0, quantization: "", license: null, warnings: [] };
+    const chats = { hasChatTemplate: true, tools: "template" as const };
     const sizes = { contextLength: 0, trainedContextLength: 0, vocabSize: 0 };
-    const bytes = { tensorBytes: 0, gpuBytes: 0, kvBytes: 0 };
-    this.model = { name, hasChatTemplate: true, ...unknown, ...sizes, ...bytes };
+    const bytes = { tensorBytes: 0, bytesPerToken: 0, gpuBytes: 0, kvBytes: 0 };
+    this.model = { name, ...unknown, ...chats, ...sizes, ...bytes };
     this.device = {
       name: server.host,
       backend: "remote",
@@ -213,14 +217,19 @@ class RemoteEngine implements Engine {
       retrieve: (id) => server.json(`/models/${encodeURIComponent(id)}`, undefined),
     };
     this.fetch = (input, init) => server.forward(new Request(input, init));
-    this.adapters = { load: notHere, list: () => [], unload: notHere };
+    const none = () => {
+      throw refusal();
+    };
+    this.adapters = { load: notHere, list: () => [], unload: notHere, export: none };
+    this.trainings = { estimate: notHere, resumable: async () => [], discard: notHere };
   }
 
+  readonly train = notHere;
   readonly score = notHere;
   readonly tokenize = notHere;
   readonly detokenize = notHere;
 
-  async memory(): Promise<{ wasmBytes: number; gpuBytes: number }> {
+  async memory(): Promise<MemoryUse> {
     return { wasmBytes: 0, gpuBytes: 0 };
   }
 
@@ -245,6 +254,10 @@ class RemoteEngine implements Engine {
   }
 }
 
+function refusal(): InvalidRequestError {
+  return new InvalidRequestError("The model runs on a server, which does not offer this.");
+}
+
 async function notHere(): Promise<never> {
-  throw new InvalidRequestError("The model runs on a server, which does not offer this.");
+  throw refusal();
 }

@@ -1,7 +1,14 @@
 /** Checks chat completion parameters and turns them into the runtime's request. */
-import type { ChatCompletionCreateParams, Grammar, ResponseFormat } from "./chat.js";
+import type {
+  ChatCompletionCreateParams,
+  ChatTool,
+  ChatToolCall,
+  ChatToolChoice,
+  Grammar,
+  ResponseFormat,
+} from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
-import type { RuntimeRequest } from "./runtime.js";
+import type { RuntimeMessage, RuntimeRequest } from "./runtime.js";
 
 const USED = [
   "messages",
@@ -10,6 +17,7 @@ const USED = [
   "stream_options",
   "max_tokens",
   "max_completion_tokens",
+  "thinking_token_budget",
   "temperature",
   "top_p",
   "top_k",
@@ -35,6 +43,9 @@ const USED = [
   "seed",
   "stop",
   "n",
+  "tools",
+  "tool_choice",
+  "parallel_tool_calls",
   "response_format",
   "grammar",
   "adapters",
@@ -66,15 +77,17 @@ const ROLES = new Map([
   ["developer", "system"],
   ["user", "user"],
   ["assistant", "assistant"],
+  ["tool", "tool"],
 ]);
 
 /** The runtime's request; throws InvalidRequestError naming the field that is wrong. */
 export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeRequest {
   const given = record(params, "the parameters");
   for (const [name, value] of Object.entries(given))
-    if (value != null && !KNOWN.has(name) && !isDefault(name, value))
+    if (value != null && !KNOWN.has(name))
       throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   boolean(given, "stream");
+  boolean(given, "parallel_tool_calls");
   if (given["stream_options"] != null) {
     if (given["stream"] !== true)
       throw new InvalidRequestError("`stream_options` needs `stream: true`.", "stream_options");
@@ -91,6 +104,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
   return defined({
     messages: messages(given["messages"]),
     max_tokens: maxTokens ?? null,
+    thinking_token_budget: integer(given, "thinking_token_budget", 0),
     temperature: number(given, "temperature", 0, 2) ?? 1,
     top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
     top_k: integer(given, "top_k", 0),
@@ -115,6 +129,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     logit_bias: logitBias(given["logit_bias"]),
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
+    ...toolsOf(given),
     ...constraint(given),
     chat_template_kwargs: templateVariables(given),
     top_logprobs: topLogprobs(given),
@@ -127,12 +142,6 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   if (!list.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID))
     throw new InvalidRequestError("Token ids are integers from 0.", "ids");
   return Uint32Array.from(list as number[]);
-}
-
-/** Whether an unsupported parameter has its default value. */
-function isDefault(name: string, value: unknown): boolean {
-  if (name === "tools") return Array.isArray(value) && value.length === 0;
-  return false;
 }
 
 /** How many likely tokens are named for each of the answer; undefined if probabilities are not asked for. */
@@ -154,6 +163,35 @@ function templateVariables(given: Given): Record<string, unknown> | undefined {
     throw new InvalidRequestError("`reasoning_effort` must be a text.", "reasoning_effort");
   const variables = others == null ? {} : record(others, "chat_template_kwargs");
   return effort == null ? variables : { ...variables, reasoning_effort: effort };
+}
+
+/** The tools and how they may be called. Names and schemas are checked by the runtime. */
+function toolsOf(given: Given): Pick<RuntimeRequest, "tools" | "tool_choice" | "parallel_tool_calls"> {
+  const { tools, tool_choice: choice, parallel_tool_calls: parallel } = given;
+  if (tools != null && !Array.isArray(tools))
+    throw new InvalidRequestError("`tools` must be a list.", "tools");
+  const list = (tools ?? []) as unknown[];
+  for (const [index, tool] of list.entries()) {
+    const at = `tools[${index}]`;
+    const { type, function: described } = record(tool, at);
+    if (type !== "function")
+      throw new InvalidRequestError(`\`${at}.type\` must be "function".`, `${at}.type`);
+    record(described, `${at}.function`);
+  }
+  const name = typeof choice === "object" && choice !== null && "function" in choice;
+  if (choice != null && !name && !["auto", "none", "required"].includes(choice as string))
+    throw new InvalidRequestError(
+      '`tool_choice` must be "auto", "none", "required" or { type: "function", function: { name } }.',
+      "tool_choice",
+    );
+  if (list.length === 0 && (name || choice === "required"))
+    throw new InvalidRequestError("`tool_choice` needs `tools`.", "tool_choice");
+  if (list.length === 0) return {};
+  return defined({
+    tools: list as ChatTool[],
+    tool_choice: (choice ?? undefined) as ChatToolChoice | undefined,
+    parallel_tool_calls: (parallel ?? undefined) as boolean | undefined,
+  });
 }
 
 /** `response_format` and `grammar`, of which a request has one. What they hold is checked by the runtime. */
@@ -196,7 +234,7 @@ function grammarOf(value: unknown): Grammar | undefined {
   );
 }
 
-function messages(value: unknown): { role: string; content: string }[] {
+function messages(value: unknown): RuntimeMessage[] {
   if (!Array.isArray(value) || value.length === 0)
     throw new InvalidRequestError("`messages` must be a list with at least one message.", "messages");
   return value.map((item: unknown, index) => {
@@ -208,7 +246,44 @@ function messages(value: unknown): { role: string; content: string }[] {
         `\`${at}.role\` must be one of ${[...ROLES.keys()].join(", ")}.`,
         `${at}.role`,
       );
-    return { role, content: content(message["content"], `${at}.content`) };
+    const { reasoning_content: reasoning } = message;
+    if (reasoning != null && typeof reasoning !== "string")
+      throw new InvalidRequestError(`\`${at}.reasoning_content\` must be a text.`, `${at}.reasoning_content`);
+    const calls = role === "assistant" ? toolCalls(message["tool_calls"], `${at}.tool_calls`) : undefined;
+    const said = message["content"];
+    const text = calls && said == null ? "" : content(said, `${at}.content`);
+    if (role !== "tool")
+      return defined({
+        role,
+        content: text,
+        reasoning_content: reasoning ? wellFormed(reasoning) : undefined,
+        tool_calls: calls,
+      });
+    const { tool_call_id: id, name } = message;
+    if (typeof id !== "string")
+      throw new InvalidRequestError(`\`${at}.tool_call_id\` must be a text.`, `${at}.tool_call_id`);
+    return defined({
+      role,
+      content: text,
+      tool_call_id: id,
+      name: typeof name === "string" ? name : undefined,
+    });
+  });
+}
+
+/** The calls of an earlier answer. */
+function toolCalls(value: unknown, at: string): ChatToolCall[] | undefined {
+  if (value == null || (Array.isArray(value) && value.length === 0)) return undefined;
+  if (!Array.isArray(value)) throw new InvalidRequestError(`\`${at}\` must be a list.`, at);
+  return value.map((item: unknown, index) => {
+    const { id, function: called } = record(item, `${at}[${index}]`);
+    const { name, arguments: json } = record(called, `${at}[${index}].function`);
+    if (typeof id !== "string" || typeof name !== "string" || typeof json !== "string")
+      throw new InvalidRequestError(
+        `\`${at}[${index}]\` must be { id, type: "function", function: { name, arguments } }, all texts.`,
+        `${at}[${index}]`,
+      );
+    return { id, type: "function", function: { name: wellFormed(name), arguments: wellFormed(json) } };
   });
 }
 
@@ -280,7 +355,8 @@ function logitBias(value: unknown): Record<string, number> | undefined {
 
 type Given = Record<string, unknown>;
 
-function record(value: unknown, at: string): Given {
+/** An object, or an error that names the field. */
+export function record(value: unknown, at: string): Given {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
   return value as Given;

@@ -3,7 +3,8 @@
  * `runtime/src/web.rs`.
  */
 import type { PromptLogprob, TokenLogprob } from "./api/logprobs.js";
-import type { Grammar, ResponseFormat } from "./chat.js";
+import type { ChatTool, ChatToolCall, ChatToolChoice, Grammar, ResponseFormat } from "./chat.js";
+import type { TrainingPoint } from "./training.js";
 
 /** Bytes whose buffer belongs to one thread, as `fetch` and Cache Storage give them. */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -35,7 +36,9 @@ export interface Runtime {
    * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
    */
   push_header(file: number, bytes: Uint8Array): number;
-  /** After all headers: builds the graph and allocates buffers. `RuntimeModelInfo` as JSON. */
+  /** After all headers: checks the model, and takes no memory for it on the device. */
+  check(): void;
+  /** After that: allocates buffers. `RuntimeModelInfo` as JSON. */
   prepare(): Promise<string>;
   /** Every byte of each file in order, from offset 0. */
   push_data(file: number, bytes: Uint8Array): Promise<void>;
@@ -57,6 +60,20 @@ export interface Runtime {
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
   /** Frees an adapter. */
   unload_adapter(name: string): void;
+  /** CPU builds: begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
+  begin_training?(settings_json: string, data: string): string;
+  /** The same from a checkpoint. */
+  resume_training?(checkpoint: Uint8Array): string;
+  /** Computes the next part. `RuntimeAdvance` as JSON. */
+  advance_training?(): string;
+  /** All that is needed to go on later. */
+  training_checkpoint?(): Bytes;
+  /** What has been learnt, as GGUF. */
+  trained_gguf?(): Bytes;
+  /** What has been learnt, as PEFT saves it: weights and settings. */
+  trained_peft?(base: string): [Bytes, Bytes];
+  /** Frees what training takes. */
+  end_training?(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -102,9 +119,13 @@ export interface RuntimeModelInfo {
   trained_context_length: number;
   vocab_size: number;
   tensor_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
+  /** Who tells the model about tools; null without a chat template. */
+  tools: "template" | "built-in" | null;
   license: string | null;
   warnings: string[];
 }
@@ -134,6 +155,8 @@ export interface RuntimeInspection {
   trained_context_length: number;
   tensor_bytes: number;
   weight_bytes: number;
+  /** Of weights that are read for each token of an answer. */
+  bytes_per_token: number;
   kv_bytes: number;
   has_chat_template: boolean;
   license: string | null;
@@ -155,14 +178,57 @@ export interface RuntimeAdapterUse {
   scale: number;
 }
 
+/** A message of a conversation. */
+export interface RuntimeMessage {
+  role: string;
+  content: string | null;
+  reasoning_content?: string;
+  tool_calls?: ChatToolCall[];
+  tool_call_id?: string;
+  name?: string;
+}
+
+/** Settings of training; what is missing has the runtime's default. */
+export interface RuntimeTraining {
+  dpo: boolean;
+  rank?: number;
+  alpha?: number;
+  targets?: string[];
+  learning_rate?: number;
+  warm_up?: number;
+  schedule?: "constant" | "cosine";
+  weight_decay?: number;
+  clip?: number;
+  epochs?: number;
+  batch?: number;
+  max_tokens?: number;
+  validation?: number;
+  patience?: number;
+  seed?: number;
+  beta?: number;
+}
+
+/** JSON of `advance_training()`. */
+export interface RuntimeAdvance {
+  step: number;
+  steps: number;
+  rows: number;
+  point: TrainingPoint | null;
+  is_done: boolean;
+}
+
 /** JSON given to `start()`. */
 export interface RuntimeRequest {
-  messages?: { role: string; content: string }[];
+  messages?: RuntimeMessage[];
+  tools?: ChatTool[];
+  tool_choice?: ChatToolChoice;
+  parallel_tool_calls?: boolean;
   /** A text, or its tokens. */
   prompt?: string | number[];
   /** No answer, but the prompt's embedding of so many numbers; 0: all. */
   embedding?: number;
   max_tokens: number | null;
+  thinking_token_budget?: number;
   temperature: number;
   top_p: number;
   top_k?: number;
@@ -219,7 +285,14 @@ export type RuntimeEvent =
   | { type: "prefill"; done: number; total: number }
   /** How likely the prompt's tokens are, if that was asked for. */
   | { type: "prompt"; logprobs: PromptLogprob[] }
-  | { type: "token"; id: number; text: string; reasoning?: string; logprob?: TokenLogprob }
+  | {
+      type: "token";
+      id: number;
+      text: string;
+      reasoning?: string;
+      calls?: RuntimeCallDelta[];
+      logprob?: TokenLogprob;
+    }
   | RuntimeEmbedding
   | RuntimeEnd;
 
@@ -228,6 +301,13 @@ export interface RuntimeEmbedding {
   type: "embedding";
   embedding: number[];
   prompt_tokens: number;
+}
+
+/** A piece of a tool call. The first piece of a call has its name. */
+export interface RuntimeCallDelta {
+  index: number;
+  name?: string;
+  arguments: string;
 }
 
 /** The last event of a generation. */
@@ -239,7 +319,9 @@ export interface RuntimeEnd {
   reasoning?: string;
   /** Of the last token, if that was asked for. */
   logprob?: TokenLogprob;
-  finish_reason: "stop" | "length";
+  /** Pieces of calls that were held back. */
+  calls?: RuntimeCallDelta[];
+  finish_reason: "stop" | "length" | "tool_calls";
   context_full: boolean;
   usage: RuntimeUsage;
   timings: { prefill_ms: number; decode_ms: number; dispatches_per_token: number };

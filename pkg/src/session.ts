@@ -24,6 +24,8 @@ import type {
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
+import { teaching, type Teaching } from "./teaching.js";
+import type { TrainingMethod } from "./training.js";
 import { turn } from "./turn.js";
 
 /** Time that running calls get to end when the worker is closed. */
@@ -37,6 +39,7 @@ export class Session {
   readonly #openEnv: () => Promise<LoadEnv>;
   readonly #post: (message: FromWorker) => void;
   #device: OpenDevice | null = null;
+  #teaching: Teaching | null = null;
   #gpuBytes = 0;
   #proceed: (() => void) | null = null;
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
@@ -128,6 +131,12 @@ export class Session {
         return this.#loadAdapter(call.params);
       case "unloadAdapter":
         return this.#ready().unload_adapter(call.params.name);
+      case "trainBegin":
+      case "trainStep":
+      case "trainCheckpoint":
+      case "trainFiles":
+      case "trainEnd":
+        return this.#train(call);
       case "tokenize":
         return Array.from(this.#ready().tokenize(call.params.text, call.params.special));
       case "detokenize":
@@ -218,6 +227,17 @@ export class Session {
     );
     const info = this.#ready().load_adapter(name, bytes ?? new Uint8Array(), settings ?? null);
     return JSON.parse(info) as RuntimeAdapterInfo;
+  }
+
+  async #train(
+    call: Extract<ToWorker, { method: TrainingMethod }>,
+  ): Promise<Calls[TrainingMethod]["result"]> {
+    this.#teaching ??= teaching(this.#ready());
+    if (call.method === "trainEnd") return this.#teaching.end();
+    if (call.method === "trainBegin") return this.#teaching.begin(call.params);
+    if (call.method === "trainStep") return this.#teaching.step();
+    if (call.method === "trainCheckpoint") return this.#teaching.checkpoint();
+    return this.#teaching.files(call.params.base);
   }
 
   #memoryUse(): MemoryUse {

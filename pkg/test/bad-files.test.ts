@@ -6,7 +6,7 @@ import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE, ShardStore } from "../src/store.js";
-import { FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
 import { FileServer, type Served } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 777;
@@ -29,8 +29,7 @@ function remote(server: FileServer, more: Partial<RemoteFile> = {}): RemoteFile 
 /** Loads a model; returns the hashes of its files. */
 async function load(env: LoadEnv, files: FileSpec[], script: Script = {}, refresh = false) {
   const runtime = new FakeRuntime(script);
-  const device = { device: "auto" as const, threads: null, kernels: "" };
-  const request = { name: "m", files, contextLength: null, template: null, refresh, waits: false, ...device };
+  const request = loadRequest(files, refresh);
   const progress = new ProgressMeter(() => undefined);
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return runtime.hashes;
@@ -79,7 +78,7 @@ test("a web page of unknown length, or in place of a file of known length, is ca
   await assert.rejects(load(fakeEnv(), [remote(server)]), /but a web page/);
 });
 
-for (const step of ["header", "prepare", "data", "finish"])
+for (const step of ["header", "check", "prepare", "data", "finish"])
   test(`a file that is found damaged (${step}) does not stay, and the next load asks again`, async (t) => {
     const server = await serve(t, { body: randomBytes(SIZE, 4) });
     const env = fakeEnv();
@@ -109,7 +108,7 @@ test("a model that cannot run stays, but the next load asks whether there is ano
   const server = await serve(t, { body: randomBytes(SIZE, 5), etag: '"one"' });
   const env = fakeEnv();
   await load(env, [remote(server)]);
-  await assert.rejects(load(env, [remote(server)], refusing("prepare", "unsupported_feature")), /refused/);
+  await assert.rejects(load(env, [remote(server)], refusing("check", "unsupported_feature")), /refused/);
   assert.equal((await env.store?.models())?.[0]?.complete, true);
   server.log.length = 0;
   await assert.rejects(load(env, [remote(server)], refusing("prepare", "unsupported_feature")), /refused/);

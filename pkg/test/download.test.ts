@@ -6,7 +6,7 @@ import { loadModel } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { LoadProgress } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
-import { FakeRuntime, fakeEnv, randomBytes, sha256 } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256 } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const body = randomBytes(2 * SHARD_SIZE + 77, 5);
@@ -44,10 +44,9 @@ test("a download is stopped, goes on where it was, and is loaded without the net
   await server.stop();
   const runtime = new FakeRuntime();
   const files = [{ kind: "url" as const, url, sha256: null, size: null, headers: {} }];
-  const device = { device: "auto" as const, threads: null, kernels: "" };
-  const request = { name: "m", files, contextLength: null, template: null, refresh: false, waits: false };
+  const request = loadRequest(files);
   const progress = new ProgressMeter(() => undefined);
-  await loadModel(runtime, { ...request, ...device }, env, progress, new AbortController().signal);
+  await loadModel(runtime, request, env, progress, new AbortController().signal);
   assert.deepEqual(runtime.hashes, [sha256(body)]);
 });
 

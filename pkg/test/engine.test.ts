@@ -8,6 +8,7 @@ import {
   DeviceLostError,
   InternalError,
   InvalidRequestError,
+  UnsupportedModelError,
 } from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { FakeWorker, engineWith } from "./fake-worker.js";
@@ -33,13 +34,14 @@ test("a built-in chat template reaches the runtime", async () => {
   const loads: object[] = [];
   const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
   const model = new File(["GGUF and more"], "m.gguf");
-  for (const template of ["vicuna", undefined]) {
-    const options = { model, contextLength: 64, ...(template && { template }) };
+  for (const named of [{ template: "vicuna" }, { fallbackTemplate: "plain" }, {}]) {
+    const options = { model, contextLength: 64, ...named };
     await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
   }
   assert.deepEqual(loads, [
-    { context_length: 64, template: "vicuna" },
-    { context_length: 64, template: null },
+    { context_length: 64, template: "vicuna", fallback_template: null },
+    { context_length: 64, template: null, fallback_template: "plain" },
+    { context_length: 64, template: null, fallback_template: null },
   ]);
 });
 
@@ -63,6 +65,45 @@ test("reasoning is apart from content, streamed and whole", async () => {
     refusal: null,
     reasoning_content: "One and one.",
   });
+});
+
+test("tool calls have OpenAI's shapes, streamed and whole", async () => {
+  const calls = [
+    [{ index: 0, name: "add", arguments: "" }],
+    [
+      { index: 0, arguments: '{"a": 1}' },
+      { index: 1, name: "now", arguments: "{}" },
+    ],
+  ];
+  const { engine } = await engineWith({ tokens: ["", ""], calls });
+  assert.equal(engine.model.tools, "template");
+  const deltas = [];
+  let finish = null;
+  for await (const { choices } of await engine.chat.completions.create({ messages, stream: true })) {
+    deltas.push(...(choices[0]?.delta.tool_calls ?? []));
+    finish = choices[0]?.finish_reason ?? finish;
+  }
+  assert.equal(finish, "tool_calls");
+  const ids = deltas.flatMap(({ id }) => id ?? []);
+  assert.ok(
+    ids.length === 2 && ids[0] !== ids[1] && ids.every((id) => /^[a-z0-9]{9}$/.test(id)),
+    String(ids),
+  );
+  assert.deepEqual(deltas, [
+    { index: 0, id: ids[0], type: "function", function: { name: "add", arguments: "" } },
+    { index: 0, function: { arguments: '{"a": 1}' } },
+    { index: 1, id: ids[1], type: "function", function: { name: "now", arguments: "{}" } },
+  ]);
+  const { choices } = await engine.chat.completions.create({ messages });
+  const { content, tool_calls = [] } = choices[0]?.message ?? {};
+  assert.equal(content, null);
+  assert.deepEqual(
+    tool_calls.map((call) => [call.type, call.function]),
+    [
+      ["function", { name: "add", arguments: '{"a": 1}' }],
+      ["function", { name: "now", arguments: "{}" }],
+    ],
+  );
 });
 
 test("a streamed answer has OpenAI's chunks", async () => {
@@ -140,7 +181,7 @@ test("the other calls", async () => {
 
 test("calls run in order, and an aborted one that waits never starts", async () => {
   const hold = gate();
-  const started: (string | undefined)[] = [];
+  const started: (string | null | undefined)[] = [];
   const { engine } = await engineWith({
     onStart: (request) => started.push(request.messages?.[0]?.content),
     onNext: () => hold.opened,
@@ -361,7 +402,7 @@ test("memory is taken once the page has made room, and after the header was foun
     await new Promise((resolve) => setTimeout(resolve, 20));
     steps.push("room");
   });
-  assert.deepEqual(steps, ["header", "asked", "room", "prepare", "data", "finish"]);
+  assert.deepEqual(steps, ["header", "check", "asked", "room", "prepare", "data", "finish"]);
 
   let asked = false;
   const damaged = () => {
@@ -370,6 +411,14 @@ test("memory is taken once the page has made room, and after the header was foun
   await assert.rejects(
     loading({ onLoad: damaged }, () => void (asked = true)),
     CorruptFileError,
+  );
+  // What the headers say cannot be run takes no memory either.
+  const unsupported: Script["onLoad"] = (step) => {
+    if (step === "check") throw Object.assign(new Error("no"), { code: "unsupported_feature" });
+  };
+  await assert.rejects(
+    loading({ onLoad: unsupported }, () => void (asked = true)),
+    UnsupportedModelError,
   );
   assert.equal(asked, false);
   await assert.rejects(

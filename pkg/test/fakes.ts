@@ -3,8 +3,32 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
 import type { TokenLogprob } from "../src/api/logprobs.js";
-import type { Bytes, Inspector, Runtime, RuntimeEvent, RuntimeRequest } from "../src/runtime.js";
+import type { FileSpec, LoadRequest } from "../src/protocol.js";
+import type {
+  RuntimeCallDelta,
+  Bytes,
+  Inspector,
+  Runtime,
+  RuntimeEvent,
+  RuntimeRequest,
+} from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
+
+/** A request to load these files, as a page makes it that leaves everything to the package. */
+export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
+  return {
+    name: "m",
+    files,
+    contextLength: null,
+    template: null,
+    fallbackTemplate: null,
+    device: "auto",
+    threads: null,
+    kernels: "",
+    refresh,
+    waits: false,
+  };
+}
 
 /** Cache Storage in memory. */
 export class MemoryCache implements CacheLike {
@@ -111,7 +135,7 @@ export interface Script {
   /** Sees the options of each load. */
   onBegin?: (options: object) => void;
   /** Called with the step of loading that begins; throws what the runtime would. */
-  onLoad?: (step: "header" | "prepare" | "data" | "finish") => void;
+  onLoad?: (step: "header" | "check" | "prepare" | "data" | "finish") => void;
   /** Sees the bytes that an inspector gets. */
   onHeader?: (file: number, bytes: Uint8Array) => void;
   /** What an inspector says otherwise. */
@@ -120,6 +144,8 @@ export interface Script {
   tokens?: string[];
   /** Reasoning that comes with them. */
   reasoning?: string[];
+  /** Pieces of tool calls that come with them. */
+  calls?: RuntimeCallDelta[][];
   /** What it says of its kernels. */
   kernels?: string;
   /** Called before each `next`; throws what the runtime would. */
@@ -127,6 +153,8 @@ export interface Script {
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
+  /** It is a CPU that can teach, and this sees what training does; throws what the runtime would. */
+  onTraining?: (what: string) => void;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
 }
@@ -147,6 +175,8 @@ export class FakeRuntime implements Runtime {
   constructor(readonly script: Script = {}) {}
 
   device_info(): string {
+    if (this.script.onTraining)
+      return JSON.stringify({ name: "CPU", backend: "cpu", simd: "", threads: 1, kernels: "exact" });
     return JSON.stringify({
       name: "Fake",
       backend: "webgpu",
@@ -174,6 +204,10 @@ export class FakeRuntime implements Runtime {
     return Math.max(0, (this.script.header ?? 1) - (this.#headers[file] ?? 0));
   }
 
+  check(): void {
+    this.script.onLoad?.("check");
+  }
+
   async prepare(): Promise<string> {
     this.script.onLoad?.("prepare");
     return JSON.stringify({
@@ -185,9 +219,11 @@ export class FakeRuntime implements Runtime {
       trained_context_length: 8,
       vocab_size: 8,
       tensor_bytes: 8,
+      bytes_per_token: 6,
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
+      tools: "template",
       license: null,
       warnings: [],
     });
@@ -252,6 +288,7 @@ export class FakeRuntime implements Runtime {
     const limit = Math.min(this.#request?.max_tokens ?? Infinity, tokens.length);
     const text = tokens[this.#generated] ?? "";
     const reasoning = this.script.reasoning?.[this.#generated];
+    const calls = this.script.calls?.[this.#generated];
     const [told] = top_logprobs === undefined ? [] : this.#logprobs(text);
     const logprob = told && { ...told, token: text };
     const event: RuntimeEvent =
@@ -261,12 +298,13 @@ export class FakeRuntime implements Runtime {
             id: 100 + this.#generated,
             text,
             ...(reasoning && { reasoning }),
+            ...(calls && { calls }),
             ...(logprob && { logprob }),
           }
         : {
             type: "end",
-            text: "!",
-            finish_reason: limit < tokens.length ? "length" : "stop",
+            text: this.script.calls ? "" : "!",
+            finish_reason: limit < tokens.length ? "length" : this.script.calls ? "tool_calls" : "stop",
             context_full: false,
             usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
@@ -287,6 +325,58 @@ export class FakeRuntime implements Runtime {
 
   unload_adapter(name: string): void {
     this.script.onAdapter?.("unload", name);
+  }
+
+  #step = 0;
+
+  /** Three steps, whose losses are 3, 2 and 1. */
+  #plan(): string {
+    const curve = [3, 2, 1].slice(0, this.#step).map((loss, index) => ({ step: index + 1, loss }));
+    const counts = {
+      examples: 3,
+      validation: 0,
+      refused: [],
+      epochs: 1,
+      parameters: 9,
+      tokens: 30,
+      bytes: 99,
+    };
+    return JSON.stringify({ ...counts, steps: 3, step: this.#step, curve });
+  }
+
+  begin_training(settings: string, data: string): string {
+    this.script.onTraining?.(`begin ${settings} ${data}`);
+    this.#step = 0;
+    return this.#plan();
+  }
+
+  resume_training(checkpoint: Uint8Array): string {
+    this.script.onTraining?.(`resume ${checkpoint[0]}`);
+    this.#step = checkpoint[0] ?? 0;
+    return this.#plan();
+  }
+
+  advance_training(): string {
+    this.script.onTraining?.("step");
+    this.#step += 1;
+    const point = { step: this.#step, loss: 4 - this.#step };
+    return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step === 3 });
+  }
+
+  training_checkpoint(): Bytes {
+    return Uint8Array.of(this.#step);
+  }
+
+  trained_gguf(): Bytes {
+    return Uint8Array.of(7);
+  }
+
+  trained_peft(base: string): [Bytes, Bytes] {
+    return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
+  }
+
+  end_training(): void {
+    this.script.onTraining?.("end");
   }
 
   async score(ids: Uint32Array): Promise<string> {
@@ -329,6 +419,7 @@ export function fakeInspector(script: Script = {}): new (sizes: Float64Array) =>
         trained_context_length: 8192,
         tensor_bytes: 5e8,
         weight_bytes: 5e8,
+        bytes_per_token: 4e8,
         kv_bytes: (context_length ?? 4096) * 1000,
         has_chat_template: true,
         license: null,

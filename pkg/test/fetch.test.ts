@@ -140,6 +140,67 @@ test("a response becomes a chat, and its events come in OpenAI's order", async (
   });
 });
 
+test("tools of a response become a chat's, and calls are items of the output", async () => {
+  const seen: RuntimeRequest[] = [];
+  const calls = [
+    [{ index: 0, name: "add", arguments: "" }],
+    [
+      { index: 0, arguments: "{}" },
+      { index: 1, name: "now", arguments: "{}" },
+    ],
+  ];
+  const { engine } = await engineWith({
+    tokens: ["", ""],
+    calls,
+    onStart: (request) => seen.push(request),
+  });
+  const params = {
+    input: [
+      { role: "user", content: "Hi" },
+      { type: "function_call", call_id: "a", name: "add", arguments: "{}" },
+      { type: "function_call", call_id: "b", name: "now", arguments: "{}" },
+      { type: "function_call_output", call_id: "a", output: "2" },
+    ],
+    tools: [{ type: "function", name: "add", parameters: { type: "object" }, strict: true }],
+    tool_choice: { type: "function", name: "add" },
+    stream: true,
+  };
+  const events = await eventsOf(await engine.fetch(`${BASE}/responses`, post(params)));
+  const call = (id: string, name: string) => ({ id, type: "function", function: { name, arguments: "{}" } });
+  assert.deepEqual(seen[0]?.messages, [
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "", tool_calls: [call("a", "add"), call("b", "now")] },
+    { role: "tool", tool_call_id: "a", content: "2" },
+  ]);
+  assert.deepEqual(seen[0]?.tool_choice, { type: "function", function: { name: "add" } });
+  const add = { name: "add", parameters: { type: "object" }, strict: true };
+  assert.deepEqual(seen[0]?.tools, [{ type: "function", function: add }]);
+  assert.deepEqual(
+    events.map(({ name }) => name?.replace("response.", "")),
+    [
+      "created",
+      "in_progress",
+      "output_item.added",
+      "function_call_arguments.delta",
+      "output_item.added",
+      "function_call_arguments.delta",
+      "function_call_arguments.done",
+      "output_item.done",
+      "function_call_arguments.done",
+      "output_item.done",
+      "completed",
+    ],
+  );
+  const { response } = events.at(-1)?.data as { response: { output: Record<string, unknown>[] } };
+  assert.deepEqual(
+    response.output.map(({ type, name, arguments: json, status }) => [type, name, json, status]),
+    [
+      ["function_call", "add", "{}", "completed"],
+      ["function_call", "now", "{}", "completed"],
+    ],
+  );
+});
+
 test("errors have OpenAI's shape, and name the field", async () => {
   const { engine } = await engineWith({});
   const messages = [{ role: "user", content: "Hi" }];

@@ -8,7 +8,7 @@ import { ProgressMeter } from "../src/progress.js";
 import type { ModelSource } from "../src/source.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeWorker } from "./fake-worker.js";
-import { FakeRuntime, fakeEnv, randomBytes, type FakeEnv, type Script } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, randomBytes, type FakeEnv, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 999;
@@ -71,7 +71,10 @@ test("an address is inspected by its first bytes, and nothing is stored", async 
     [said.name, said.architecture, said.parameters, said.size, said.trainedContextLength],
     ["Fake", "llama", 1e9, SIZE, 8192],
   );
-  assert.deepEqual([said.contextLength, said.weightBytes, said.kvBytes], [2000, 5e8, 2e6]);
+  assert.deepEqual(
+    [said.contextLength, said.weightBytes, said.bytesPerToken, said.kvBytes],
+    [2000, 5e8, 4e8, 2e6],
+  );
   assert.deepEqual([said.runsOn, said.fit, said.problem, said.repository], ["webgpu", "fits", null, null]);
   assert.ok(bytes().length >= HEADER && bytes().length < SHARD_SIZE, String(bytes().length));
   assert.deepEqual(bytes(), body.subarray(0, bytes().length));
@@ -107,18 +110,10 @@ test("a stored model is inspected without the network", async (t) => {
   const env = fakeEnv();
   const url = `${server.origin}/m.gguf`;
   const files = [{ kind: "url" as const, url, sha256: null, size: null, headers: {} }];
-  const request = {
-    name: "m",
-    files,
-    contextLength: null,
-    template: null,
-    device: "auto" as const,
-    threads: null,
-    kernels: "",
-  };
+  const request = loadRequest(files);
   await loadModel(
     new FakeRuntime(),
-    { ...request, refresh: false, waits: false },
+    request,
     env,
     new ProgressMeter(() => undefined),
     new AbortController().signal,

@@ -5,7 +5,7 @@ import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, LoadProgress, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
-import { FakeRuntime, fakeEnv, MemoryCache, randomBytes, sha256, type Script } from "./fakes.js";
+import { loadRequest, FakeRuntime, fakeEnv, MemoryCache, randomBytes, sha256, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 3 * SHARD_SIZE + 12345;
@@ -33,17 +33,7 @@ async function load(
   const runtime = new FakeRuntime(script);
   const reports: LoadProgress[] = [];
   const progress = new ProgressMeter((report) => reports.push(report));
-  const request = {
-    name: "m",
-    files,
-    contextLength: null,
-    template: null,
-    device: "auto" as const,
-    threads: null,
-    kernels: "",
-    refresh,
-    waits: false,
-  };
+  const request = loadRequest(files, refresh);
   await loadModel(runtime, request, env, progress, new AbortController().signal);
   return { runtime, reports };
 }

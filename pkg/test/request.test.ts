@@ -146,7 +146,6 @@ test("a wrong field is named", () => {
     [{ messages, logit_bias: { "9999999999": 1 } }, "logit_bias.9999999999"],
     [{ messages, logit_bias: { "4294967296": 1 } }, "logit_bias.4294967296"],
     [{ messages, n: 2 }, "n"],
-    [{ messages, tools: [{}] }, "tools"],
     [{ messages, logprobs: 1 }, "logprobs"],
     [{ messages, response_format: { type: "xml" } }, "response_format.type"],
     [{ messages, response_format: { type: "json_schema" } }, "response_format.json_schema"],
@@ -160,6 +159,11 @@ test("a wrong field is named", () => {
     [{ messages, stream: 1 }, "stream"],
     [{ messages, stream_options: {} }, "stream_options"],
     [{ messages, reasoning_effort: 1 }, "reasoning_effort"],
+    [{ messages, thinking_token_budget: -1 }, "thinking_token_budget"],
+    [
+      { messages: [{ role: "assistant", content: "a", reasoning_content: 1 }] },
+      "messages[0].reasoning_content",
+    ],
     [{ messages, chat_template_kwargs: [] }, "chat_template_kwargs"],
     [{ messages, temprature: 1 }, "temprature"],
   ];
@@ -182,6 +186,22 @@ test("variables go to the chat template", () => {
   );
 });
 
+test("earlier thoughts and the budget of the next ones go to the runtime", () => {
+  const turns = [
+    { role: "user", content: "a" },
+    { role: "assistant", content: "b", reasoning_content: "Hm \ud83d" },
+    { role: "user", content: "c", reasoning_content: null },
+  ];
+  const request = convert({ messages: turns, thinking_token_budget: 0 });
+  assert.equal(request.thinking_token_budget, 0);
+  assert.deepEqual(request.messages, [
+    { role: "user", content: "a" },
+    { role: "assistant", content: "b", reasoning_content: "Hm \ufffd" },
+    { role: "user", content: "c" },
+  ]);
+  assert.ok(!("thinking_token_budget" in convert({ messages, thinking_token_budget: null })));
+});
+
 test("constraints go to the runtime", () => {
   const schema = { type: "object", properties: {} };
   const json_schema = { name: "a", schema, strict: true };
@@ -192,4 +212,48 @@ test("constraints go to the runtime", () => {
   });
   assert.equal(convert({ messages, response_format: { type: "text" } }).response_format, undefined);
   assert.deepEqual(convert({ messages, grammar: { regex: "a+" } }).grammar, { regex: "a+" });
+});
+
+test("tools, calls and their results arrive", () => {
+  const add = { type: "function", function: { name: "add", parameters: { type: "object" } } };
+  const call = { id: "abc", type: "function", function: { name: "add", arguments: '{"a": 1}' } };
+  const request = convert({
+    messages: [
+      ...messages,
+      { role: "assistant", content: null, tool_calls: [call] },
+      { role: "tool", tool_call_id: "abc", content: [{ type: "text", text: "2" }] },
+    ],
+    tools: [add],
+    tool_choice: { type: "function", function: { name: "add" } },
+    parallel_tool_calls: false,
+  });
+  assert.deepEqual(request.messages?.slice(1), [
+    { role: "assistant", content: "", tool_calls: [call] },
+    { role: "tool", content: "2", tool_call_id: "abc" },
+  ]);
+  assert.deepEqual(request.tools, [add]);
+  assert.deepEqual(request.tool_choice, { type: "function", function: { name: "add" } });
+  assert.equal(request.parallel_tool_calls, false);
+  // An empty list is none.
+  assert.deepEqual(convert({ messages, tools: [], tool_choice: "auto" }), convert({ messages }));
+});
+
+test("wrong tools are named", () => {
+  const add = { type: "function", function: { name: "add" } };
+  for (const [params, field] of [
+    [{ tools: {} }, "tools"],
+    [{ tools: [{ type: "custom" }] }, "tools[0].type"],
+    [{ tools: [{ type: "function" }] }, "tools[0].function"],
+    [{ tools: [add], tool_choice: "any" }, "tool_choice"],
+    [{ tool_choice: "required" }, "tool_choice"],
+    [{ tools: [add], parallel_tool_calls: 1 }, "parallel_tool_calls"],
+    [{ messages: [{ role: "tool", content: "2" }] }, "messages[0].tool_call_id"],
+    [{ messages: [{ role: "assistant", tool_calls: [{ id: "a" }] }] }, "messages[0].tool_calls[0].function"],
+    [{ messages: [{ role: "assistant", content: null }] }, "messages[0].content"],
+  ] as const)
+    assert.throws(
+      () => convert({ messages, ...params }),
+      (error) => error instanceof InvalidRequestError && error.param === field,
+      field,
+    );
 });

@@ -1,6 +1,6 @@
 //! `nomoat tune`: teaches a model by LoRA, and compares with golden values of another implementation.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nomoat_runtime::cpu::train::Training;
 use nomoat_runtime::cpu::{self, Cpu, Weights};
@@ -8,9 +8,7 @@ use nomoat_runtime::graph::Graph;
 use nomoat_runtime::load::{FileLoader, formats};
 use nomoat_runtime::model::{Config, Tensors, build};
 use nomoat_runtime::text::{ChatTemplate, Tokenizer};
-use nomoat_runtime::train::{
-    AdamW, Data, Example, Files, LoraSpec, Preference, Schedule, Texts, Trainer, TrainingGraph, order, start,
-};
+use nomoat_runtime::train::{Files, Schedule, Settings, Student, Texts, TrainError, TrainingRun};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -129,76 +127,78 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
-    let alpha = args.alpha.unwrap_or(2.0 * args.rank as f32);
-    let spec = LoraSpec { rank: args.rank, alpha, targets: args.targets.clone() };
-    let graph = TrainingGraph::new(&model.graph, &spec)?;
     let Some(template) = &model.template else { bail!("this is a base model without a chat template") };
     let text = std::fs::read_to_string(data).with_context(|| format!("cannot open {}", data.display()))?;
-    let texts = Texts { template, tokenizer: &model.tokenizer };
-    let Data { examples, preferences, refused } =
-        texts.read(&text, args.max_tokens.min(model.config.context_length));
-    for (line, why) in &refused {
-        eprintln!("warning: {}, line {line}: {why}", data.display());
-    }
-    let n = if args.dpo { preferences.len() } else { examples.len() };
-    ensure!(
-        n > 0,
-        "{} has nothing to learn from{}",
-        data.display(),
-        if args.dpo { " with --dpo" } else { "" }
-    );
-    ensure!(args.batch > 0 && args.epochs > 0, "use at least one epoch and one example per step");
-    let per_epoch = n.div_ceil(args.batch);
-    let settings = AdamW {
-        rate: args.rate,
-        decay: args.decay,
-        clip: Some(args.clip),
+    let settings = Settings {
+        rank: args.rank,
+        alpha: args.alpha,
+        targets: args.targets.clone(),
+        dpo: args.dpo,
+        beta: args.beta,
+        learning_rate: args.rate,
         warm_up: args.warm_up,
         schedule: match args.schedule {
             ScheduleChoice::Constant => Schedule::Constant,
             ScheduleChoice::Cosine => Schedule::Cosine,
         },
-        ..AdamW::default()
+        weight_decay: args.decay,
+        clip: args.clip,
+        epochs: args.epochs,
+        batch: args.batch,
+        max_tokens: args.max_tokens,
+        seed: args.seed,
+        kept_bytes: args.kept << 20,
+        ..Settings::default()
     };
-    let mut training = Training::new(&model.cpu, &graph, &model.weights, args.kept << 20)?;
-    let mut trainer = Trainer::new(start(&graph, args.seed), settings, per_epoch * args.epochs)?;
-    let references = if args.dpo {
-        preferences.iter().map(|pair| trainer.reference(&mut training, pair)).collect::<Result<_, _>>()?
-    } else {
-        Vec::new()
+    let student = Student {
+        name: &args.model.to_string_lossy(),
+        architecture: &model.config.architecture,
+        graph: &model.graph,
+        texts: Texts { template, tokenizer: &model.tokenizer },
+        context_length: model.config.context_length,
     };
-    eprintln!(
-        "[{} examples, {} steps; {} numbers are learnt]",
-        n,
-        per_epoch * args.epochs,
-        graph.n_parameters
-    );
-    for epoch in 0..args.epochs {
-        for (i, chosen) in order(n, args.seed, epoch).chunks(args.batch).enumerate() {
-            let begun = Instant::now();
-            let result = if args.dpo {
-                let pairs: Vec<(&Preference, [f64; 2])> =
-                    chosen.iter().map(|i| (&preferences[*i], references[*i])).collect();
-                trainer.dpo(&mut training, &pairs, args.beta)?
-            } else {
-                let examples: Vec<&Example> = chosen.iter().map(|i| &examples[*i]).collect();
-                trainer.sft(&mut training, &examples)?
-            };
-            let margin =
-                result.margin.map(|(margin, right)| format!(", margin {margin:.3}, right {right:.2}"));
+    let warn = |refused: &[(usize, String)]| {
+        for (line, why) in refused {
+            eprintln!("warning: {}, line {line}: {why}", data.display());
+        }
+    };
+    let mut run = match TrainingRun::new(student, settings, text) {
+        Err(TrainError::Empty { refused, .. }) => {
+            warn(&refused);
+            let with = if args.dpo { " with --dpo" } else { "" };
+            bail!("{} has nothing to learn from{with}", data.display());
+        }
+        run => run?,
+    };
+    let plan = run.plan();
+    warn(&plan.refused);
+    eprintln!("[{} examples, {} steps; {} numbers are learnt]", plan.examples, plan.steps, plan.parameters);
+    let graph = run.graph();
+    let mut training = Training::new(&model.cpu, &graph, &model.weights, run.kept_bytes())?;
+    let (mut begun, mut rows) = (Instant::now(), 0);
+    loop {
+        let part = run.advance(&mut training)?;
+        rows += part.rows;
+        if let Some(point) = part.point {
+            let margin = point.margin.zip(point.accuracy);
+            let margin = margin.map(|(margin, right)| format!(", margin {margin:.3}, right {right:.2}"));
             let end = if std::io::stderr().is_terminal() { "\r" } else { "\n" };
             eprint!(
                 "step {} of {}: loss {:.4}{}, {:.0} tokens/s   {end}",
-                epoch * per_epoch + i + 1,
-                per_epoch * args.epochs,
-                result.loss,
+                part.step,
+                part.steps,
+                point.loss.unwrap_or_default(),
                 margin.unwrap_or_default(),
-                result.rows as f64 / begun.elapsed().as_secs_f64(),
+                rows as f64 / begun.elapsed().as_secs_f64(),
             );
+            (begun, rows) = (Instant::now(), 0);
+        }
+        if part.is_done {
+            break;
         }
     }
     eprintln!();
-    save(&Files { graph: &graph, config: &model.config }, &trainer.parameters, args, output)
+    save(&run.files(), run.parameters(), args, output)
 }
 
 fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {

@@ -8,6 +8,8 @@ use crate::engine::cpu_kernels;
 use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, inspect};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
+#[cfg(feature = "cpu")]
+use crate::train::TrainingRun;
 use js_sys::Reflect;
 #[cfg(feature = "cpu")]
 use std::sync::{Arc, OnceLock};
@@ -29,6 +31,8 @@ pub struct Runtime {
     device: Only,
     loading: Option<Loading<Only>>,
     engine: Option<Engine<Only>>,
+    #[cfg(feature = "cpu")]
+    training: Option<TrainingRun>,
 }
 
 /// A JS `Error`. Its `code` is the cause.
@@ -56,7 +60,13 @@ impl Runtime {
         let options: OpenOptions = serde_json::from_str(&options_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
         let device = open_device(options).await.map_err(thrown)?;
-        Ok(Runtime { device, loading: None, engine: None })
+        Ok(Runtime {
+            device,
+            loading: None,
+            engine: None,
+            #[cfg(feature = "cpu")]
+            training: None,
+        })
     }
 
     /// What the device is and can do, as JSON.
@@ -70,6 +80,8 @@ impl Runtime {
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
         let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
         self.engine = None;
+        #[cfg(feature = "cpu")]
+        self.end_training();
         self.loading = Some(Loading::new(&sizes, options));
         Ok(())
     }
@@ -79,7 +91,12 @@ impl Runtime {
         self.loading.as_mut().ok_or_else(no_model)?.push_header(file, bytes).map_err(thrown)
     }
 
-    /// When all headers are complete: checks the model and allocates its memory. Returns what it is, as JSON.
+    /// When all headers are complete: checks the model, and takes no memory for it on the device.
+    pub fn check(&mut self) -> Result<(), JsValue> {
+        self.loading.as_mut().ok_or_else(no_model)?.check().map_err(thrown)
+    }
+
+    /// After that: allocates the model's memory. Returns what it is, as JSON.
     pub async fn prepare(&mut self) -> Result<String, JsValue> {
         let loading = self.loading.as_mut().ok_or_else(no_model)?;
         json(loading.prepare(&self.device).await.map_err(thrown)?)
@@ -160,6 +177,68 @@ impl Runtime {
     pub fn unload_adapter(&mut self, name: &str) -> Result<(), JsValue> {
         self.engine.as_mut().ok_or_else(no_model)?.unload_adapter(name).map_err(thrown)
     }
+}
+
+/// Teaching the loaded model, in parts between which it can answer.
+#[cfg(feature = "cpu")]
+#[wasm_bindgen]
+impl Runtime {
+    /// Begins to teach from examples as JSONL, in place of what was taught before. Returns the plan, as JSON.
+    pub fn begin_training(&mut self, settings_json: &str, data: String) -> Result<String, JsValue> {
+        let settings = serde_json::from_str(settings_json)
+            .map_err(|e| thrown(Error::InvalidRequest(format!("malformed settings of training: {e}"))))?;
+        self.training = None;
+        let run = self.engine.as_ref().ok_or_else(no_model)?.begin_training(settings, data);
+        json(&self.training.insert(run.map_err(thrown)?).plan())
+    }
+
+    /// Goes on from a checkpoint. Returns the plan, as JSON.
+    pub fn resume_training(&mut self, checkpoint: &[u8]) -> Result<String, JsValue> {
+        self.training = None;
+        let run = self.engine.as_ref().ok_or_else(no_model)?.resume_training(checkpoint);
+        json(&self.training.insert(run.map_err(thrown)?).plan())
+    }
+
+    /// Computes the next part. Returns how far it is, as JSON.
+    pub fn advance_training(&mut self) -> Result<String, JsValue> {
+        let engine = self.engine.as_ref().ok_or_else(no_model)?;
+        let run = self.training.as_mut().ok_or_else(no_training)?;
+        json(&engine.advance_training(&self.device, run).map_err(thrown)?)
+    }
+
+    /// All that is needed to go on later.
+    pub fn training_checkpoint(&self) -> Result<Vec<u8>, JsValue> {
+        self.training.as_ref().ok_or_else(no_training)?.checkpoint().map_err(|e| thrown(Error::from(e)))
+    }
+
+    /// What has been learnt, as GGUF.
+    pub fn trained_gguf(&self) -> Result<Vec<u8>, JsValue> {
+        let run = self.training.as_ref().ok_or_else(no_training)?;
+        let mut file = Vec::new();
+        let written = run.files().write_gguf(run.parameters(), &mut file);
+        written.map_err(|e| thrown(Error::InvalidRequest(format!("the adapter cannot be saved: {e}"))))?;
+        Ok(file)
+    }
+
+    /// What has been learnt, as PEFT saves it: the bytes of `adapter_model.safetensors` and
+    /// `adapter_config.json`. `base` is the base model's name.
+    pub fn trained_peft(&self, base: &str) -> Result<js_sys::Array, JsValue> {
+        let run = self.training.as_ref().ok_or_else(no_training)?;
+        let files = run.files().write_peft(run.parameters(), base);
+        let (weights, config) = files.map_err(|e| thrown(Error::from(e)))?;
+        let bytes = |bytes: &[u8]| js_sys::Uint8Array::from(bytes);
+        Ok(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes())))
+    }
+
+    /// Frees what training takes.
+    pub fn end_training(&mut self) {
+        self.training = None;
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn no_training() -> JsValue {
+    thrown(Error::InvalidRequest("nothing is being taught".into()))
 }
 
 /// The headers of a model that is only looked at: no device is opened, and no memory is taken for it.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -74,10 +75,9 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// The prompt of a golden file, the number of its tokens, and llama.cpp's continuation.
 fn golden(name: &str) -> (String, usize, String) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
-    let entries: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let text = |name: &str| entries[0][name].as_str().unwrap().to_owned();
-    (text("text"), entries[0]["prompt_ids"].as_array().unwrap().len(), text("greedy_text"))
+    let entry = golden_entry(name);
+    let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+    (text("text"), entry["prompt_ids"].as_array().unwrap().len(), text("greedy_text"))
 }
 
 #[test]
@@ -213,7 +213,14 @@ fn embeddings_are_the_models_last_rows() {
     let (_, reply) =
         ask(json!({ "input": golden["prompt_ids"], "encoding_format": "base64", "dimensions": 3 }));
     assert_eq!(reply["usage"]["total_tokens"], n);
-    assert_eq!(reply["data"][0]["embedding"].as_str().unwrap().len(), 16);
+    let bytes = BASE64_STANDARD.decode(reply["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    let (numbers, rest) = bytes.as_chunks();
+    assert!(numbers.len() == 3 && rest.is_empty());
+    let length = expected[..3].iter().map(|number| number * number).sum::<f64>().sqrt();
+    for (number, expected) in numbers.iter().zip(&expected) {
+        let found = f64::from(f32::from_le_bytes(*number));
+        assert!((found - expected / length).abs() < 0.004 / length, "{found}, not {expected} / {length}");
+    }
     for (body, param) in [
         (json!({ "input": [] }), "input"),
         (json!({ "input": ["a", ""] }), "input"),

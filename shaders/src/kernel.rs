@@ -3,6 +3,11 @@
 
 use std::fmt;
 
+// The build script includes this file, too, and looks for modules elsewhere without a path.
+#[path = "train.rs"]
+pub(crate) mod train;
+pub use train::Train;
+
 /// How a weight is stored on a device: a file in `wgsl/weight` that declares a `quants` buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
@@ -164,6 +169,8 @@ pub enum Kernel {
     ChoiceCount,
     ChoiceRace,
     ChoiceEnd,
+    /// For training.
+    Train(Train),
     BenchMemory {
         copy: bool,
     },
@@ -386,6 +393,7 @@ impl Kernel {
             Kernel::ChoiceCount => of("output/choice_count", &[]),
             Kernel::ChoiceRace => of("output/choice_race", &[]),
             Kernel::ChoiceEnd => of("output/choice_end", &[]),
+            Kernel::Train(train) => train.settings(),
             Kernel::BenchMemory { copy } => of("bench/memory", &[("MODE", yes_or(copy, "copy", "read"))]),
             Kernel::BenchMultiplyAdd(number) => {
                 let number = match number {
@@ -427,6 +435,7 @@ impl Kernel {
             }
         }
         all.extend([Number::F32, Number::F16, Number::Int8].map(BenchMultiplyAdd));
+        all.extend(self::Train::all(layouts).into_iter().map(Train));
         for &layout in layouts {
             all.extend([Numbers::One, Numbers::Four].map(|numbers| Embed(layout, numbers)));
             let int8 = layout.packed();

@@ -8,9 +8,10 @@ mod compose;
 mod kernel;
 mod reflect;
 
+pub use kernel::train::Slope;
 pub use kernel::{
     Elementwise, Kernel, Keys, Lanes, Layout, NormKind, Number, Numbers, Operands, Output, Packed, Room,
-    Staged, Tail, Tile,
+    Staged, Tail, Tile, Train,
 };
 pub use reflect::{Access, Binding};
 
@@ -28,7 +29,7 @@ pub struct Shader {
 }
 
 impl Kernel {
-    /// Composes the kernel's text. Bench kernels are an error without the feature `bench`.
+    /// Composes the kernel's text. Kernels of `bench` and `train` are an error without that feature.
     pub fn shader(self) -> Result<Shader, String> {
         let source = |name: &str| {
             SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
@@ -71,9 +72,10 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = Shader> {
-        let is_kept = |kernel: &Kernel| {
-            cfg!(feature = "bench")
-                || !matches!(kernel, Kernel::BenchMemory { .. } | Kernel::BenchMultiplyAdd(_))
+        let is_kept = |kernel: &Kernel| match kernel {
+            Kernel::BenchMemory { .. } | Kernel::BenchMultiplyAdd(_) => cfg!(feature = "bench"),
+            Kernel::Train(_) => cfg!(feature = "train"),
+            _ => true,
         };
         Kernel::all(LAYOUTS).into_iter().filter(is_kept).map(|kernel| kernel.shader().unwrap())
     }

@@ -29,7 +29,8 @@ test("without WebGPU the page answers on the CPU, and without the server", async
   await site.stop();
   await chat.page.reload();
   await chat.ready("auto");
-  await chat.page.getByRole("button", { name: "Regenerate" }).click();
+  await chat.newChat.click();
+  await chat.ask(QUESTION);
   await chat.answered();
   await expect(chat.answer).toHaveText([ANSWER]);
   await browser.close();

@@ -39,9 +39,15 @@ export const places = {
       "run `cargo xtask test` (it installs Firefox), or set NOMOAT_FIREFOX",
     );
   },
+  /** The folder of downloaded models. */
+  get models(): string {
+    return process.env.NOMOAT_MODELS ?? join(homedir(), ".cache/nomoat/models");
+  },
   get model(): string {
-    const folder = process.env.NOMOAT_MODELS ?? join(homedir(), ".cache/nomoat/models");
-    return there(join(folder, smol.id, smol.file.path), `run \`cargo xtask model fetch ${smol.id}\` first`);
+    return there(
+      join(places.models, smol.id, smol.file.path),
+      `run \`cargo xtask model fetch ${smol.id}\` first`,
+    );
   },
   get tarball(): string {
     const path = process.env.NOMOAT_TARBALL ?? join(root, `target/npm/nomoat-${manifest.version}.tgz`);

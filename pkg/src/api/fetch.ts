@@ -9,7 +9,7 @@ import type { TextCompletionCreateParams, TextCompletions } from "./completions.
 import type { EmbeddingCreateParams, Embeddings } from "./embeddings.js";
 import { ApiError, toApiError } from "./errors.js";
 import type { Models } from "./models.js";
-import type { ResponseCreateParams, Responses } from "./responses.js";
+import type { ResponseCreateParams, Responses } from "./response-types.js";
 
 /** What the addresses lead to. */
 export interface Endpoints {

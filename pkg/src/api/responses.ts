@@ -1,12 +1,16 @@
 /**
- * OpenAI's `responses`, computed by `chat.completions`: types, how a request becomes a chat's, and how a
- * chat's answer becomes a response or its events. Stateless: nothing is kept between two responses.
+ * OpenAI's `responses`, computed by `chat.completions`: how a request becomes a chat's, and how a chat's
+ * answer becomes a response or its events. Stateless: nothing is kept between two responses.
  */
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
+  ChatContent,
   ChatMessage,
+  ChatTool,
+  ChatToolCall,
+  ChatToolChoice,
   CompletionUsage,
   FinishReason,
   ResponseFormat,
@@ -14,130 +18,19 @@ import type {
 import type { ChatCompletions, CompletionOptions } from "../engine.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
 import { randomId } from "../id.js";
+import { record } from "../request.js";
 import { toApiError } from "./errors.js";
-
-/** A message of the input. */
-export interface ResponseInputMessage {
-  type?: "message";
-  role: "system" | "developer" | "user" | "assistant";
-  content: string | { type: "input_text" | "output_text"; text: string }[];
-}
-
-/** What kind of text an answer is: as `response_format` of a chat, but with the schema one level higher. */
-export type ResponseTextFormat =
-  | { type: "text" | "json_object" }
-  | { type: "json_schema"; name: string; schema: Record<string, unknown>; strict?: boolean | null };
-
-/** Parameters of `responses.create`. */
-export interface ResponseCreateParams {
-  /** The question, or the conversation so far. */
-  input: string | ResponseInputMessage[];
-  /** A system message before the input. */
-  instructions?: string | null;
-  /** Accepted and not used: an engine has one model. */
-  model?: string;
-  stream?: boolean | null;
-  /** Most tokens to generate. Default: until the context is full. */
-  max_output_tokens?: number | null;
-  /** 0 (always the likeliest token) to 2. Default 1. */
-  temperature?: number | null;
-  /** Above 0, to 1. Default 1. */
-  top_p?: number | null;
-  /** Whether the answer must be JSON. */
-  text?: { format?: ResponseTextFormat | null } | null;
-  /** Strings of your own, returned with the response. */
-  metadata?: Record<string, string> | null;
-}
-
-/** Parameters of a streamed response. */
-export type ResponseStreamParams = ResponseCreateParams & { stream: true };
-/** Parameters of a response in one piece. */
-export type ResponseWholeParams = ResponseCreateParams & { stream?: false | null };
-
-/** A piece of an answer's content. */
-export interface ResponseOutputText {
-  type: "output_text";
-  text: string;
-  annotations: never[];
-  logprobs: never[];
-}
-
-/** The answer as an item of the output. */
-export interface ResponseOutputMessage {
-  type: "message";
-  id: string;
-  role: "assistant";
-  status: "in_progress" | "completed" | "incomplete";
-  content: ResponseOutputText[];
-}
-
-/** Token counts. */
-export interface ResponseUsage {
-  input_tokens: number;
-  input_tokens_details: { cached_tokens: number };
-  output_tokens: number;
-  output_tokens_details: { reasoning_tokens: number };
-  total_tokens: number;
-}
-
-/** A response. */
-export interface ModelResponse {
-  id: string;
-  object: "response";
-  /** Seconds since 1970. */
-  created_at: number;
-  model: string;
-  status: "in_progress" | "completed" | "incomplete" | "failed";
-  error: { code: string; message: string } | null;
-  incomplete_details: { reason: "max_output_tokens" } | null;
-  instructions: string | null;
-  max_output_tokens: number | null;
-  metadata: Record<string, string>;
-  output: ResponseOutputMessage[];
-  parallel_tool_calls: boolean;
-  previous_response_id: null;
-  temperature: number | null;
-  text: { format: ResponseTextFormat };
-  tool_choice: "auto";
-  tools: never[];
-  top_p: number | null;
-  usage: ResponseUsage | null;
-}
-
-type EventBody =
-  | {
-      type: `response.${"created" | "in_progress" | "completed" | "incomplete" | "failed"}`;
-      response: ModelResponse;
-    }
-  | { type: `response.output_item.${"added" | "done"}`; output_index: 0; item: ResponseOutputMessage }
-  | ({ type: `response.content_part.${"added" | "done"}`; part: ResponseOutputText } & Place)
-  | ({ type: "response.output_text.delta"; delta: string; logprobs: never[] } & Place)
-  | ({ type: "response.output_text.done"; text: string; logprobs: never[] } & Place);
-
-/** Where a piece of text belongs. */
-interface Place {
-  item_id: string;
-  output_index: 0;
-  content_index: 0;
-}
-
-/** An event of a streamed response. */
-export type ResponseStreamEvent = EventBody & { sequence_number: number };
-
-/** OpenAI's `responses`. */
-export interface Responses {
-  /** A streamed response; resolves when its generation starts. */
-  create(
-    params: ResponseStreamParams,
-    options?: CompletionOptions,
-  ): Promise<AsyncIterable<ResponseStreamEvent>>;
-  /** A response in one piece. */
-  create(params: ResponseWholeParams, options?: CompletionOptions): Promise<ModelResponse>;
-  create(
-    params: ResponseCreateParams,
-    options?: CompletionOptions,
-  ): Promise<AsyncIterable<ResponseStreamEvent> | ModelResponse>;
-}
+import type {
+  EventBody,
+  ModelResponse,
+  Place,
+  ResponseCreateParams,
+  ResponseFunctionCall,
+  ResponseOutputMessage,
+  ResponseOutputText,
+  ResponseStreamEvent,
+  Responses,
+} from "./response-types.js";
 
 /** `responses` that are computed by these `completions`. */
 export function responsesOf(model: string, completions: ChatCompletions): Responses {
@@ -156,7 +49,7 @@ const SAME = new Map([
   ["max_output_tokens", "max_completion_tokens"],
   ["temperature", "temperature"],
   ["top_p", "top_p"],
-  ["tools", "tools"],
+  ["parallel_tool_calls", "parallel_tool_calls"],
   ["user", "user"],
 ]);
 
@@ -174,9 +67,9 @@ const OTHERS = new Set([
   "prompt_cache_key",
   "prompt_cache_retention",
   "include",
-  "parallel_tool_calls",
   "truncation",
   "text",
+  "tools",
   "tool_choice",
 ]);
 
@@ -194,7 +87,10 @@ function chatParams(params: ResponseCreateParams): ChatCompletionCreateParams {
   if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
     throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");
   oneOf(given, "truncation", ["disabled"]);
-  oneOf(given, "tool_choice", ["auto", "none"]);
+  const tools = toolsOf(given["tools"]);
+  if (tools) chat["tools"] = tools;
+  const choice = choiceOf(given["tool_choice"]);
+  if (choice) chat["tool_choice"] = choice;
   const format = textFormat(given["text"]);
   if (format) chat["response_format"] = format;
   return chat;
@@ -212,17 +108,58 @@ function messages({ instructions, input }: Record<string, unknown>): ChatMessage
     throw new InvalidRequestError("`input` must be a text or a list with at least one item.", "input");
   for (const [index, item] of input.entries()) {
     const at = `input[${index}]`;
-    const { type, role, content } = record(item, at);
+    const { type, role, content, ...call } = record(item, at);
     // What a model thought in earlier turns is not shown to it again.
     if (type === "reasoning") continue;
+    if (type === "function_call") {
+      const { call_id: id, name, arguments: json } = call;
+      const made = { id, type: "function", function: { name, arguments: json } } as ChatToolCall;
+      const last = list.at(-1);
+      // Calls of one answer belong to one message.
+      if (last?.role === "assistant") last.tool_calls = [...(last.tool_calls ?? []), made];
+      else list.push({ role: "assistant", content: null, tool_calls: [made] });
+      continue;
+    }
+    if (type === "function_call_output") {
+      const { call_id, output } = call;
+      list.push({
+        role: "tool",
+        tool_call_id: call_id as string,
+        content: contentOf(output, `${at}.output`),
+      });
+      continue;
+    }
     if (type != null && type !== "message")
       throw new InvalidRequestError(`Items of the type \`${String(type)}\` are not supported.`, `${at}.type`);
-    list.push({ role: role as ChatMessage["role"], content: contentOf(content, `${at}.content`) });
+    list.push({ role: role as "user", content: contentOf(content, `${at}.content`) });
   }
   return list;
 }
 
-function contentOf(content: unknown, at: string): ChatMessage["content"] {
+/** A response's tools as a chat's, where they lie one level deeper. */
+function toolsOf(tools: unknown): ChatTool[] | undefined {
+  if (tools == null) return undefined;
+  if (!Array.isArray(tools)) throw new InvalidRequestError("`tools` must be a list.", "tools");
+  return tools.map((tool: unknown, index) => {
+    const { type, ...described } = record(tool, `tools[${index}]`);
+    // What it holds is checked with the rest of the chat.
+    return { type, function: described } as unknown as ChatTool;
+  });
+}
+
+function choiceOf(choice: unknown): ChatToolChoice | undefined {
+  if (choice == null) return undefined;
+  if (typeof choice === "string") return choice as ChatToolChoice;
+  const { type, name } = record(choice, "tool_choice");
+  if (type !== "function" || typeof name !== "string")
+    throw new InvalidRequestError(
+      '`tool_choice` must be "auto", "none", "required" or { type: "function", name }.',
+      "tool_choice",
+    );
+  return { type, function: { name } };
+}
+
+function contentOf(content: unknown, at: string): ChatContent {
   if (typeof content === "string") return content;
   if (!Array.isArray(content))
     throw new InvalidRequestError(`\`${at}\` must be a text or a list of text parts.`, at);
@@ -253,12 +190,6 @@ function oneOf(given: Record<string, unknown>, name: string, values: string[]): 
     throw new InvalidRequestError(`\`${name}\` must be ${values.map((it) => `"${it}"`).join(" or ")}.`, name);
 }
 
-function record(value: unknown, at: string): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
-  return value as Record<string, unknown>;
-}
-
 /** Builds the objects of one response. */
 class ResponseBuilder {
   readonly #head: ModelResponse;
@@ -280,12 +211,12 @@ class ResponseBuilder {
       max_output_tokens: params.max_output_tokens ?? null,
       metadata: params.metadata ?? {},
       output: [],
-      parallel_tool_calls: true,
+      parallel_tool_calls: params.parallel_tool_calls ?? true,
       previous_response_id: null,
       temperature: params.temperature ?? 1,
       text: { format: params.text?.format ?? { type: "text" } },
-      tool_choice: "auto",
-      tools: [],
+      tool_choice: params.tool_choice ?? "auto",
+      tools: params.tools ?? [],
       top_p: params.top_p ?? 1,
       usage: null,
     };
@@ -293,7 +224,8 @@ class ResponseBuilder {
 
   /** The response in one piece. */
   whole({ choices: [choice], usage }: ChatCompletion): ModelResponse {
-    return this.#ended(choice?.message.content ?? "", choice?.finish_reason ?? "stop", usage);
+    const calls = (choice?.message.tool_calls ?? []).map(functionCall);
+    return this.#ended(choice?.message.content ?? "", calls, choice?.finish_reason ?? "stop", usage);
   }
 
   /** The events of a streamed response. */
@@ -301,18 +233,44 @@ class ResponseBuilder {
     const place: Place = { item_id: this.#itemId, output_index: 0, content_index: 0 };
     yield this.#event({ type: "response.created", response: this.#head });
     yield this.#event({ type: "response.in_progress", response: this.#head });
-    const item = { ...this.#item("", "in_progress"), content: [] };
-    yield this.#event({ type: "response.output_item.added", output_index: 0, item });
-    yield this.#event({ type: "response.content_part.added", ...place, part: part("") });
+    const begin = () => [
+      this.#event({
+        type: "response.output_item.added",
+        output_index: 0,
+        item: { ...this.#item("", "in_progress"), content: [] },
+      }),
+      this.#event({ type: "response.content_part.added", ...place, part: part("") }),
+    ];
     let text = "";
+    const calls: (ResponseFunctionCall & { id: string })[] = [];
     let finish: FinishReason = "stop";
     let usage: CompletionUsage | null = null;
     try {
       for await (const chunk of chunks) {
         const [choice] = chunk.choices;
         const delta = choice?.delta.content ?? "";
+        if (delta && text === "") yield* begin();
         text += delta;
         if (delta) yield this.#event({ type: "response.output_text.delta", ...place, delta, logprobs: [] });
+        for (const piece of choice?.delta.tool_calls ?? []) {
+          const output_index = piece.index + (text === "" ? 0 : 1);
+          const { id: call_id, function: called } = piece;
+          if (call_id !== undefined) {
+            const item = functionCall({ id: call_id, function: { name: called.name ?? "", arguments: "" } });
+            calls.push(item);
+            const added = { ...item, status: "in_progress" as const };
+            yield this.#event({ type: "response.output_item.added", output_index, item: added });
+          }
+          const call = calls.at(-1);
+          if (!call || called.arguments === "") continue;
+          call.arguments += called.arguments;
+          yield this.#event({
+            type: "response.function_call_arguments.delta",
+            item_id: call.id,
+            output_index,
+            delta: called.arguments,
+          });
+        }
         finish = choice?.finish_reason ?? finish;
         usage = chunk.usage ?? usage;
       }
@@ -326,11 +284,19 @@ class ResponseBuilder {
       });
       return;
     }
-    const response = this.#ended(text, finish, usage);
-    yield this.#event({ type: "response.output_text.done", ...place, text, logprobs: [] });
-    yield this.#event({ type: "response.content_part.done", ...place, part: part(text) });
-    for (const done of response.output)
-      yield this.#event({ type: "response.output_item.done", output_index: 0, item: done });
+    const response = this.#ended(text, calls, finish, usage);
+    if (text === "" && calls.length === 0) yield* begin();
+    for (const [output_index, item] of response.output.entries()) {
+      if (item.type === "message") {
+        yield this.#event({ type: "response.output_text.done", ...place, text, logprobs: [] });
+        yield this.#event({ type: "response.content_part.done", ...place, part: part(text) });
+      } else {
+        const { id: item_id = "", name, arguments: json } = item;
+        const done = { item_id, output_index, name, arguments: json };
+        yield this.#event({ type: "response.function_call_arguments.done", ...done });
+      }
+      yield this.#event({ type: "response.output_item.done", output_index, item });
+    }
     const incomplete = response.status === "incomplete";
     yield this.#event({ type: incomplete ? "response.incomplete" : "response.completed", response });
   }
@@ -343,14 +309,22 @@ class ResponseBuilder {
     return { type: "message", id: this.#itemId, role: "assistant", status, content: [part(text)] };
   }
 
-  #ended(text: string, finish: FinishReason, usage: CompletionUsage | null): ModelResponse {
+  #ended(
+    text: string,
+    calls: ResponseFunctionCall[],
+    finish: FinishReason,
+    usage: CompletionUsage | null,
+  ): ModelResponse {
     const incomplete = finish === "length";
-    const status = incomplete ? "incomplete" : "completed";
+    const status = incomplete ? ("incomplete" as const) : ("completed" as const);
     return {
       ...this.#head,
       status,
       incomplete_details: incomplete ? { reason: "max_output_tokens" } : null,
-      output: [this.#item(text, status)],
+      output: [
+        ...(text !== "" || calls.length === 0 ? [this.#item(text, status)] : []),
+        ...calls.map((call) => ({ ...call, status })),
+      ],
       usage: usage && {
         input_tokens: usage.prompt_tokens,
         input_tokens_details: usage.prompt_tokens_details,
@@ -360,6 +334,17 @@ class ResponseBuilder {
       },
     };
   }
+}
+
+/** A call as an item of the output. */
+function functionCall(call: Pick<ChatToolCall, "id" | "function">): ResponseFunctionCall & { id: string } {
+  return {
+    type: "function_call",
+    id: `fc_${randomId()}`,
+    call_id: call.id,
+    name: call.function.name,
+    arguments: call.function.arguments,
+  };
 }
 
 function part(text: string): ResponseOutputText {

@@ -12,6 +12,7 @@ mod peft;
 pub(crate) mod tests;
 
 pub use low_rank::{Adapted, LowRank, adapt};
+pub(crate) use peft::head_dim;
 
 use crate::gguf::GgufError;
 use crate::graph::Graph;

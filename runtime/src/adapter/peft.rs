@@ -4,7 +4,7 @@
 
 use super::names::{JOINED, MODULES, gguf_row, is_permuted};
 use super::{AdapterError, Base, LowRank, Matrix, Pairs};
-use crate::graph::Op;
+use crate::graph::{Graph, Op};
 use fancy_regex::Regex;
 use safetensors::SafeTensors;
 use serde_json::{Map, Value};
@@ -72,7 +72,7 @@ pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(Low
         let mut matrix = Matrix::new(name, &format!("{:?}", found.dtype()), &shape, found.data())?;
         let short = tensor.split('.').nth(2).unwrap_or_default();
         if half == 1 && is_permuted(base.architecture, short) {
-            let head_dim = head_dim(base).filter(|n| matrix.n_rows.is_multiple_of(*n));
+            let head_dim = head_dim(base.graph).filter(|n| matrix.n_rows.is_multiple_of(*n));
             let head_dim = head_dim.ok_or_else(|| {
                 AdapterError::Misfit(format!("{name}: its {} rows are not whole heads", matrix.n_rows))
             })?;
@@ -94,8 +94,9 @@ fn tensor_of(module: &str) -> Option<String> {
     Some(format!("blk.{layer}.{tensor}.weight"))
 }
 
-fn head_dim(base: Base) -> Option<usize> {
-    base.graph.ops.iter().find_map(|op| match op {
+/// The length of the model's heads, if it is even.
+pub(crate) fn head_dim(graph: &Graph) -> Option<usize> {
+    graph.ops.iter().find_map(|op| match op {
         Op::Attention { shape, .. } if shape.head_dim > 0 && shape.head_dim.is_multiple_of(2) => {
             Some(shape.head_dim)
         }

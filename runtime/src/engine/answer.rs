@@ -5,7 +5,7 @@ use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, TokenLogprob, Usage};
 use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
-use crate::text::response::{Format, Parts, Separator};
+use crate::text::response::{Format, Parts, Separator, Tools};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
 use std::ops::Range;
 use web_time::Instant;
@@ -39,10 +39,20 @@ pub(super) struct Answer {
     grammar: Option<Grammar>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
-    /// Where the template knows reasoning.
+    /// Where the template knows reasoning, or tools may be called.
     separator: Option<Separator>,
+    budget: Option<Budget>,
     started: Instant,
     first_token: Option<Instant>,
+}
+
+/// How much an answer may reason.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    /// Tokens of reasoning that are left.
+    pub left: usize,
+    /// What then ends the reasoning.
+    pub ending: Vec<u32>,
 }
 
 /// What an answer depends on besides the request.
@@ -59,16 +69,20 @@ pub(super) struct Beginning<'a> {
     pub tokenizer: &'a Tokenizer,
     /// What the answer must be, after the request's `continue_ids`.
     pub grammar: Option<Grammar>,
-    /// How the answer marks its reasoning.
-    pub format: Option<Format>,
+    /// How the answer marks its parts.
+    pub format: Format,
+    /// The tools that it may call.
+    pub tools: Tools,
+    /// If there is one, how much it may reason.
+    pub budget: Option<Budget>,
     /// How its rows become an embedding, if that is asked for.
     pub pooling: Option<Pooling>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
-        let Beginning { id, ids, prompt_tokens, cached, seed, tokenizer, grammar, format, pooling } =
-            beginning;
+        let Beginning { id, ids, prompt_tokens, cached, seed, .. } = beginning;
+        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
@@ -80,12 +94,13 @@ impl Answer {
         let is_own = request.messages.is_some() && grammar.is_none();
         let mut detokenizer = if is_own { Detokenizer::new() } else { Detokenizer::continuing() };
         let mut stop = StopMatcher::new(request.stop, tokenizer);
-        // What a grammar allows is content.
-        let format = format.filter(|_| is_own);
         let prompt = ids.get(..prompt_tokens).unwrap_or_default();
-        let mut separator = format.map(|format| Separator::after(format, tokenizer, prompt));
+        let is_single = request.parallel_tool_calls == Some(false);
+        let mut separator = (format != Format::default())
+            .then(|| Separator::after(format, tokenizer, prompt).with_tools(tools.into(), is_single));
         for &id in &request.continue_ids {
             sampler.accept(id, spell);
+            spend(budget.as_mut(), separator.as_ref());
             // The text of these tokens has been given out before.
             let (text, _) = stop.push(&text_of(id, tokenizer, &mut detokenizer, separator.as_ref()));
             separated(separator.as_mut(), text);
@@ -111,6 +126,7 @@ impl Answer {
             detokenizer,
             stop,
             separator,
+            budget,
             started: Instant::now(),
             first_token: None,
         }
@@ -177,9 +193,26 @@ impl Answer {
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
-        let is_known = self.ahead == 0 || (self.grammar.is_none() && !self.sampler.is_by_host());
+        let may_run_ahead =
+            self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
+        let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known && !self.is_embedding()
+    }
+
+    /// Whether the reasoning's budget may be spent after so many more tokens.
+    fn may_end_reasoning_after(&self, n: usize) -> bool {
+        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return false };
+        let may_reason = separator.is_in_reasoning() || separator.is_undecided() || self.last.is_none();
+        may_reason && budget.left <= n
+    }
+
+    /// The tokens that end the reasoning, if its budget is spent.
+    fn end_of_reasoning(&self) -> Vec<u32> {
+        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return Vec::new() };
+        // Steps under way have no room for other tokens, and a character is not cut.
+        let is_due = budget.left == 0 && self.ahead == 0 && self.detokenizer.is_at_boundary();
+        if is_due && separator.is_in_reasoning() { budget.ending.clone() } else { Vec::new() }
     }
 
     /// The answer's last token; none while a step that chooses it is under way.
@@ -217,9 +250,9 @@ impl Answer {
         self.first_token.is_none().then_some(Progress::Prefill { done, total })
     }
 
-    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about. `room` is how
-    /// many more the context has room for. Tells whether there were such tokens: they are then fed like a
-    /// prompt.
+    /// Takes a token that a step has chosen, and those that a grammar leaves no choice about or that end the
+    /// reasoning. `room` is how many more the context has room for. Tells whether there were such tokens:
+    /// they are then fed like a prompt.
     pub fn take(
         &mut self,
         id: u32,
@@ -233,9 +266,15 @@ impl Answer {
             return Err(GrammarError::Token(id));
         }
         self.append(id, tokenizer, room == 0, dispatches, events)?;
-        let Some(grammar) = self.grammar.as_mut().filter(|_| !has_ended(events)) else { return Ok(false) };
-        // Where probabilities are asked for, each token is picked from its own logits.
-        let forced = if self.top_logprobs.is_none() { grammar.forced() } else { Vec::new() };
+        if has_ended(events) {
+            return Ok(false);
+        }
+        let forced = match &mut self.grammar {
+            // Where probabilities are asked for, each token is picked from its own logits.
+            Some(_) if self.top_logprobs.is_some() => Vec::new(),
+            Some(grammar) => grammar.forced(),
+            None => self.end_of_reasoning(),
+        };
         for (i, &id) in forced.iter().enumerate() {
             self.append(id, tokenizer, room == i + 1, dispatches, events)?;
             if has_ended(events) {
@@ -265,6 +304,7 @@ impl Answer {
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.completion_tokens += 1;
         self.last = Some(id);
+        spend(self.budget.as_mut(), self.separator.as_ref());
         let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
         let mut is_complete = false;
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_end) {
@@ -291,8 +331,6 @@ impl Answer {
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {
             text.push_str(&self.stop.flush());
-        }
-        if is_end {
             self.picked = None;
         }
         if is_end || stopped {
@@ -310,8 +348,12 @@ impl Answer {
             text.push_str(&self.stop.flush());
             return self.end(text, FinishReason::Length, context_full, dispatches);
         }
-        let Parts { content, reasoning } = separated(self.separator.as_mut(), text);
-        Progress::Token { id, text: content, reasoning, logprob: self.picked.take() }
+        let parts = separated(self.separator.as_mut(), text);
+        if self.separator.as_ref().is_some_and(Separator::is_complete) {
+            return self.end_with(parts, FinishReason::Stop, false, dispatches);
+        }
+        let Parts { content, reasoning, calls } = parts;
+        Progress::Token { id, text: content, reasoning, calls, logprob: self.picked.take() }
     }
 
     fn end(
@@ -321,14 +363,28 @@ impl Answer {
         context_full: bool,
         dispatches: usize,
     ) -> Progress {
+        let parts = separated(self.separator.as_mut(), text);
+        self.end_with(parts, finish_reason, context_full, dispatches)
+    }
+
+    fn end_with(
+        &mut self,
+        mut parts: Parts,
+        finish_reason: FinishReason,
+        context_full: bool,
+        dispatches: usize,
+    ) -> Progress {
         let first = self.first_token.unwrap_or(self.started);
-        let mut parts = separated(self.separator.as_mut(), text);
-        let held = self.separator.as_mut().map(Separator::flush).unwrap_or_default();
-        parts.content.push_str(&held.content);
-        parts.reasoning.push_str(&held.reasoning);
+        parts.append(self.separator.as_mut().map(Separator::flush).unwrap_or_default());
+        let has_calls = self.separator.as_ref().is_some_and(|separator| separator.n_calls() > 0);
+        let finish_reason = match finish_reason {
+            FinishReason::Stop if has_calls => FinishReason::ToolCalls,
+            other => other,
+        };
         Progress::End {
             text: parts.content,
             reasoning: parts.reasoning,
+            calls: parts.calls,
             logprob: self.picked.take(),
             finish_reason,
             context_full,
@@ -364,6 +420,13 @@ fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
     match separator {
         Some(separator) => separator.push(&text),
         None => Parts { content: text, ..Parts::default() },
+    }
+}
+
+/// Counts a token that follows what the separator has read.
+fn spend(budget: Option<&mut Budget>, separator: Option<&Separator>) {
+    if let Some(budget) = budget.filter(|_| separator.is_some_and(Separator::is_in_reasoning)) {
+        budget.left = budget.left.saturating_sub(1);
     }
 }
 

@@ -274,6 +274,14 @@ pub struct CpuModel {
 }
 
 #[cfg(feature = "cpu")]
+impl CpuModel {
+    /// The model's numbers, without adapters.
+    pub fn weights(&self) -> &cpu::Weights {
+        &self.weights
+    }
+}
+
+#[cfg(feature = "cpu")]
 impl DeviceModel for CpuModel {
     fn capacity(&self) -> Capacity {
         self.executor.capacity()

@@ -1,12 +1,12 @@
 //! Embeddings: vectors of texts, from the rows that logits would be computed from.
 
-use super::{Device, DeviceModel, Engine, Error, Request};
+use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
 use crate::adapter::Adapted;
 use crate::gguf::Metadata;
 use std::ops::Range;
 
 /// The number of the model without its head, among those that a device runs. Sets of adapters have others.
-const EMBEDDER: u32 = u32::MAX;
+pub(super) const EMBEDDER: u32 = u32::MAX;
 
 /// How the rows of a text become one vector. The numbers are those of GGUF's key `pooling_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,9 +75,16 @@ impl Pooled {
 
 impl<D: Device> Engine<D> {
     /// How the rows of a request's prompt become an embedding; none if it asks for an answer.
-    pub(super) fn pooling_of(&self, request: &Request) -> Result<Option<Pooling>, Error> {
+    pub(super) fn pooling_of(
+        &self,
+        request: &Request,
+        adapters: &[AdapterUse],
+    ) -> Result<Option<Pooling>, Error> {
         let Some(dimensions) = request.embedding else { return Ok(None) };
         let invalid = |message: String| Err(Error::InvalidRequest(message));
+        if !adapters.is_empty() {
+            return invalid("embeddings are made without adapters: name none".into());
+        }
         let graph = self.model.graph();
         let most = graph.hidden.map_or(0, |hidden| graph.value(hidden).width);
         if most == 0 {
@@ -88,8 +95,8 @@ impl<D: Device> Engine<D> {
         }
         match self.pooling {
             Pooling::Other(number) => invalid(format!(
-                "this model is no model for embeddings: its file has pooling type {number}; use one with mean, \
-                 cls or last"
+                "this model is not for embeddings: its file has pooling type {number}; use one with mean, cls \
+                 or last"
             )),
             pooling => Ok(Some(pooling)),
         }

@@ -10,6 +10,7 @@ use crate::load::LoadError;
 use crate::model::ModelError;
 use crate::text::TextError;
 use crate::text::grammar::GrammarError;
+use crate::train::TrainError;
 use thiserror::Error;
 
 /// An error of the runtime.
@@ -33,6 +34,9 @@ pub enum Error {
     /// An adapter cannot be used.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The model cannot be taught as asked.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// The GPU failed.
     #[cfg(feature = "gpu")]
     #[error(transparent)]
@@ -81,6 +85,15 @@ impl Error {
             Error::Text(error) => error.code(),
             Error::Grammar(error) => error.code(),
             Error::Adapter(error) => error.code(),
+            Error::Train(error) => match error {
+                TrainError::Op(_) | TrainError::Graph(_) => "unsupported_feature",
+                TrainError::Device(_) => "internal",
+                TrainError::Target { .. }
+                | TrainError::Setting(_)
+                | TrainError::Example(_)
+                | TrainError::Empty { .. }
+                | TrainError::Diverged => "invalid_request",
+            },
             #[cfg(feature = "gpu")]
             Error::Gpu(error) => match error {
                 GpuError::NoAdapter(_) => "no_webgpu",

@@ -2,11 +2,11 @@
 
 use super::Error;
 use super::loading::{LoadOptions, check};
+use super::quantization::quantization;
 use crate::gguf::Header;
 use crate::graph::PAGE;
-use crate::load::weight_bytes;
+use crate::load::{bytes_per_token, weight_bytes};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// What the headers of a model's files say. Where the model does not run, sizes that only a graph has are 0.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub tensor_bytes: u64,
     /// Bytes of its weights on a device.
     pub weight_bytes: u64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: u64,
     /// Bytes of keys and values for [`Self::context_length`].
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
@@ -58,9 +60,10 @@ pub fn inspect(mut headers: Vec<Header>, options: &LoadOptions) -> Result<Inspec
             let kv = checked.graph.caches.iter().map(|cache| options.kv_format.bytes(*cache, cells));
             inspection.kv_bytes = kv.sum();
             inspection.weight_bytes = weight_bytes(&checked.graph, &checked.formats);
+            inspection.bytes_per_token = bytes_per_token(&checked.graph, &checked.formats);
             inspection.context_length = checked.context_length;
             inspection.trained_context_length = checked.config.context_length as u64;
-            inspection.has_chat_template = checked.template.is_some();
+            inspection.has_chat_template = checked.has_chat_template;
             inspection.warnings = checked.tokenizer.warnings().to_vec();
         }
         Err(error @ Error::InvalidRequest(_)) => return Err(error),
@@ -82,21 +85,16 @@ fn facts(headers: &[Header]) -> Result<Inspection, Error> {
     let architecture = text("general.architecture").unwrap_or_default();
     let trained = metadata.u64(&format!("{architecture}.context_length")).ok().flatten();
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
-    let mut bytes_in: BTreeMap<String, u64> = BTreeMap::new();
-    for tensor in tensors().filter(|tensor| tensor.shape.len() > 1) {
-        let bytes = bytes_in.entry(tensor.ty.name()).or_default();
-        *bytes = bytes.saturating_add(tensor.n_bytes.max(1));
-    }
-    let quantization = bytes_in.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(ty, _)| ty);
     Ok(Inspection {
         name: text("general.name").unwrap_or(architecture).to_string(),
         architecture: architecture.to_string(),
         parameters: tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements())),
-        quantization: quantization.unwrap_or_default(),
+        quantization: quantization(headers),
         context_length: 0,
         trained_context_length: trained.unwrap_or(0),
         tensor_bytes: tensors().fold(0, |sum, tensor| sum.saturating_add(tensor.n_bytes)),
         weight_bytes: 0,
+        bytes_per_token: 0,
         kv_bytes: 0,
         has_chat_template: text("tokenizer.chat_template").is_some_and(|text| !text.trim().is_empty()),
         license: text("general.license").map(str::to_string),

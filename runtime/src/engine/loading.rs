@@ -2,14 +2,15 @@
 //! pieces.
 
 use super::adapters::Adapters;
+use super::quantization::quantization;
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error, Pooling};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
-use crate::load::{FileLoader, formats};
+use crate::load::{FileLoader, bytes_per_token, formats};
 use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, ToolPrompt, ToolUse};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct LoadOptions {
     pub sequences: Option<u32>,
     /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
     pub template: Option<String>,
+    /// The same for files that have none, such as `plain` for base models.
+    pub fallback_template: Option<String>,
     /// How the KV pool stores keys and values.
     pub kv_format: KvFormat,
 }
@@ -37,7 +40,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Numbers in all tensors.
     pub parameters: u64,
-    /// The format of most of its matrices' bytes.
+    /// What people call its format, such as `Q4_K_M`.
     pub quantization: String,
     /// Positions that a sequence can have.
     pub context_length: usize,
@@ -47,12 +50,16 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Bytes of its tensors in the file.
     pub tensor_bytes: u64,
+    /// Bytes of weights that are read for each token of an answer.
+    pub bytes_per_token: u64,
     /// Bytes of all its buffers on the GPU, the KV pool included; 0 on the CPU.
     pub gpu_bytes: u64,
     /// Bytes of the KV pool.
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
     pub has_chat_template: bool,
+    /// Who tells the model about tools; none without a chat template.
+    pub tools: Option<ToolPrompt>,
     /// `general.license`.
     pub license: Option<String>,
     /// What was odd in the file and has been put right, in sentences.
@@ -98,6 +105,7 @@ pub struct Loading<D: Device> {
     options: LoadOptions,
     sizes: Vec<u64>,
     headers: Headers,
+    checked: Option<(Vec<Header>, Checked)>,
     prepared: Option<Prepared<D>>,
     /// The file whose data comes next.
     file: usize,
@@ -109,6 +117,7 @@ struct Prepared<D: Device> {
     model: D::Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    tool_use: Option<ToolUse>,
     pooling: Pooling,
     info: ModelInfo,
     loaders: VecDeque<FileLoader>,
@@ -118,6 +127,8 @@ struct Prepared<D: Device> {
 pub(super) struct Checked {
     pub tokenizer: Tokenizer,
     pub template: Option<ChatTemplate>,
+    /// Whether that is more than the fallback.
+    pub has_chat_template: bool,
     pub config: Config,
     pub context_length: usize,
     pub graph: Graph,
@@ -133,17 +144,22 @@ pub(super) fn check(headers: &mut [Header], options: &LoadOptions) -> Result<Che
         check_architecture(architecture)?;
     }
     let tokenizer = Tokenizer::from_metadata(metadata)?;
-    let template = match &options.template {
-        Some(name) => Some(ChatTemplate::named(name, &tokenizer)?),
+    let named = |name: &String| ChatTemplate::named(name, &tokenizer);
+    let mut template = match &options.template {
+        Some(name) => Some(named(name)?),
         None => ChatTemplate::from_metadata(metadata, &tokenizer)?,
     };
+    let has_chat_template = template.is_some();
+    if template.is_none() {
+        template = options.fallback_template.as_ref().map(named).transpose()?;
+    }
     let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
     let context_length = context_length(options.context_length, &config)?;
     config.positions = context_length;
     let tensors = Tensors::of(headers)?;
     let graph = build(&config, &tensors)?;
     let formats = formats(&graph, &tensors)?;
-    Ok(Checked { tokenizer, template, config, context_length, graph, formats })
+    Ok(Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats })
 }
 
 impl<D: Device> Loading<D> {
@@ -153,6 +169,7 @@ impl<D: Device> Loading<D> {
             options,
             sizes: sizes.to_vec(),
             headers: Headers::new(sizes),
+            checked: None,
             prepared: None,
             file: 0,
             queued: 0,
@@ -166,12 +183,27 @@ impl<D: Device> Loading<D> {
         self.headers.push(file, bytes)
     }
 
-    /// When all headers are complete: checks the model, builds its graph and allocates its buffers on the
-    /// device.
-    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+    /// When all headers are complete: checks the model. Takes nothing of a device, so that another model can
+    /// stay there until this one is known to run.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.checked = Some(self.check_headers()?);
+        Ok(())
+    }
+
+    fn check_headers(&mut self) -> Result<(Vec<Header>, Checked), Error> {
         let mut headers = self.headers.finish()?;
-        let Checked { tokenizer, template, config, context_length, graph, formats } =
-            check(&mut headers, &self.options)?;
+        let checked = check(&mut headers, &self.options)?;
+        Ok((headers, checked))
+    }
+
+    /// After that, or in place of it: builds the graph and allocates its buffers on the device.
+    pub async fn prepare(&mut self, device: &D) -> Result<&ModelInfo, Error> {
+        let (headers, checked) = match self.checked.take() {
+            Some(checked) => checked,
+            None => self.check_headers()?,
+        };
+        let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
+            checked;
         let capacity = capacity(device, context_length, self.options.sequences)?;
         let kv_format = self.options.kv_format;
         let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
@@ -184,12 +216,15 @@ impl<D: Device> Loading<D> {
         device.settle().await?;
         model.warm_up()?;
 
-        let info = describe(&headers, &config, &graph, &formats);
+        let info = describe(&headers, &config);
+        let tool_use = template.as_ref().map(ChatTemplate::tool_use);
         let info = ModelInfo {
+            tools: tool_use.as_ref().map(|tool_use| tool_use.prompt),
             context_length,
             gpu_bytes: model.gpu_bytes(),
+            bytes_per_token: bytes_per_token(&graph, &formats),
             kv_bytes: model.kv_bytes(),
-            has_chat_template: template.is_some(),
+            has_chat_template,
             vocab_size: tokenizer.vocab_size(),
             warnings: tokenizer.warnings().to_vec(),
             ..info
@@ -197,7 +232,7 @@ impl<D: Device> Loading<D> {
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
         let pooling = Pooling::from_metadata(&headers[0].metadata)?;
-        let prepared = Prepared { model, tokenizer, template, pooling, info, loaders };
+        let prepared = Prepared { model, tokenizer, template, tool_use, pooling, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
@@ -231,7 +266,8 @@ impl<D: Device> Loading<D> {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
-            format: prepared.template.as_ref().and_then(ChatTemplate::format),
+            format: prepared.template.as_ref().map(ChatTemplate::format).unwrap_or_default(),
+            tool_use: prepared.tool_use,
             pooling: prepared.pooling,
             embedder: None,
             template: prepared.template,
@@ -299,28 +335,25 @@ fn capacity(device: &impl Device, context_length: usize, sequences: Option<u32>)
 }
 
 /// What the headers alone say.
-fn describe(headers: &[Header], config: &Config, graph: &Graph, formats: &[Format]) -> ModelInfo {
+fn describe(headers: &[Header], config: &Config) -> ModelInfo {
     let metadata: &Metadata = &headers[0].metadata;
     // Only shown: of another type, they count as absent.
     let text = |key: &str| metadata.str(key).ok().flatten();
     let tensors = || headers.iter().flat_map(|header| &header.tensors);
-    let bytes_in = |format: Format| -> usize {
-        let of_format = graph.weights.iter().zip(formats).filter(|(w, f)| !w.is_vector && **f == format);
-        of_format.map(|(w, _)| w.n_rows * format.row_bytes(w.n_cols)).sum()
-    };
-    let quantization = Format::ALL.into_iter().max_by_key(|format| bytes_in(*format)).unwrap_or(Format::F32);
     ModelInfo {
         name: text("general.name").unwrap_or(&config.architecture).to_string(),
         architecture: config.architecture.clone(),
         parameters: tensors().map(|t| t.n_elements()).sum(),
-        quantization: quantization.name().to_string(),
+        quantization: quantization(headers),
         context_length: config.context_length,
         trained_context_length: config.context_length,
         vocab_size: config.n_vocab,
         tensor_bytes: tensors().map(|t| t.n_bytes).sum(),
+        bytes_per_token: 0,
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,
+        tools: None,
         license: text("general.license").map(str::to_string),
         warnings: Vec::new(),
     }

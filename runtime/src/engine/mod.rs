@@ -11,6 +11,7 @@ mod loading;
 mod logprobs;
 mod pace;
 mod pool;
+mod quantization;
 mod request;
 mod sampler;
 mod scheduler;
@@ -21,6 +22,9 @@ mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+mod tools;
+#[cfg(feature = "cpu")]
+mod training;
 
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;
@@ -31,17 +35,17 @@ pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
 pub use request::{
-    AdapterUse, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
-    ResponseFormat, SequenceId, Started, Timings, Usage, Variables, read_json,
+    AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
+    ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
 
 use crate::graph::Output;
-use crate::text::grammar::{Grammar, GrammarError, Grammars};
+use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars};
 use crate::text::response::Format;
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
-use answer::{Answer, Beginning};
+use answer::{Answer, Beginning, Budget};
 use scheduler::{Scheduler, UnderWay};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -55,7 +59,9 @@ pub struct Engine<D: Device> {
     grammars: Option<Grammars>,
     template: Option<ChatTemplate>,
     /// How its answers mark their reasoning.
-    format: Option<Format>,
+    format: Format,
+    /// How its template handles tools; none without a template.
+    tool_use: Option<ToolUse>,
     /// How rows become an embedding.
     pooling: Pooling,
     /// The number of the model without its head, from the first embedding on.
@@ -90,7 +96,7 @@ impl<D: Device> Engine<D> {
     }
 
     /// Takes up a request. Computes nothing yet. Fails while all sequences are answering.
-    pub fn start(&mut self, request: Request) -> Result<Started, Error> {
+    pub fn start(&mut self, mut request: Request) -> Result<Started, Error> {
         request.sampling.check()?;
         let n_vocab = self.info.vocab_size;
         if let Some(id) = request.sampling.logit_bias.keys().find(|id| **id as usize >= n_vocab) {
@@ -101,9 +107,19 @@ impl<D: Device> Engine<D> {
             let message = format!("`top_logprobs`: at most {MAX_TOP_LOGPROBS} alternatives are given");
             return Err(Error::InvalidRequest(message));
         }
-        let mut ids = self.prompt_ids(&request)?;
+        let tools = request.callable()?;
+        let mut ids = self.prompt_ids(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
+        let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
+        let is_constrained = constraint.is_some();
+        let budget = if is_constrained { None } else { self.budget(&request)? };
+        if let Some(Budget { left: 0, ending }) = &budget
+            && self.format.opens_reasoning(&self.tokenizer, &ids)
+        {
+            // The prompt has opened a reasoning that must be empty.
+            request.continue_ids.splice(0..0, ending.iter().copied());
+        }
         ids.extend_from_slice(&request.continue_ids);
         if ids.is_empty() {
             return Err(Error::InvalidRequest("the prompt is empty".into()));
@@ -112,10 +128,10 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
-        let grammar = self.grammar(&request)?;
+        let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
         let uses = self.uses(&request)?;
         self.scheduler.check_free()?;
-        let pooling = self.pooling_of(&request)?;
+        let pooling = self.pooling_of(&request, &uses)?;
         let set = if pooling.is_some() { self.embedder()? } else { self.set_of(&uses)? };
         self.n_requests += 1;
         // A prompt whose rows are read is computed from its beginning.
@@ -123,10 +139,23 @@ impl<D: Device> Engine<D> {
         let (slot, cached) = self.scheduler.claim(known, set, self.n_requests)?;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
-        let (tokenizer, format) = (&self.tokenizer, self.format);
+        let format = self.format_of(&request, tools.is_some(), is_constrained);
+        let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, cached, seed, tokenizer, grammar, format, pooling },
+            Beginning {
+                id,
+                ids: &ids,
+                prompt_tokens,
+                cached,
+                seed,
+                tokenizer,
+                grammar,
+                format,
+                tools,
+                budget,
+                pooling,
+            },
         );
         self.scheduler.sequences[slot].answer = Some(answer);
         self.scheduler.set_slot(slot, &mut self.model);
@@ -134,14 +163,13 @@ impl<D: Device> Engine<D> {
     }
 
     /// What the answer must be, after the tokens that it already has.
-    fn grammar(&mut self, request: &Request) -> Result<Option<Grammar>, Error> {
-        let Some(constraint) = request.constraint()? else { return Ok(None) };
+    fn grammar(&mut self, constraint: &Constraint, continue_ids: &[u32]) -> Result<Grammar, Error> {
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
             None => Grammars::new(&self.tokenizer)?,
         };
-        let mut grammar = self.grammars.insert(grammars).compile(&constraint)?;
-        for id in &request.continue_ids {
+        let mut grammar = self.grammars.insert(grammars).compile(constraint)?;
+        for id in continue_ids {
             grammar.accept(*id).map_err(|error| match error {
                 GrammarError::Token(id) => {
                     Error::InvalidRequest(format!("continue_ids: token {id} does not fit the constraint"))
@@ -150,19 +178,23 @@ impl<D: Device> Engine<D> {
             })?;
         }
         grammar.prepare()?;
-        Ok(Some(grammar))
+        Ok(grammar)
     }
 
-    fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
+    /// How much an answer without a constraint may reason; none: as much as it likes.
+    fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
+        let (Some(left), Some(reasoning)) = (request.thinking_token_budget, self.format.reasoning) else {
+            return Ok(None);
+        };
+        if request.messages.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Budget { left, ending: self.tokenizer.encode_middle(&reasoning.ending())? }))
+    }
+
+    fn prompt_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
         match (&request.messages, &request.prompt) {
-            (Some(messages), None) => {
-                let template = self.template.as_ref().ok_or_else(|| {
-                    Error::InvalidRequest(
-                        "this is a base model without a chat template: give it a raw `prompt`".into(),
-                    )
-                })?;
-                Ok(template.encode_chat(&self.tokenizer, messages, &request.variables)?)
-            }
+            (Some(_), None) => self.chat_ids(request, has_tools),
             (None, Some(Prompt::Text(prompt))) => Ok(self.tokenizer.encode(prompt, true)?),
             (None, Some(Prompt::Ids(ids))) => {
                 self.check_ids(ids)?;

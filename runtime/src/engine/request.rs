@@ -2,6 +2,7 @@
 
 use super::{Error, Sampling, TokenLogprob};
 use crate::text::grammar::Constraint;
+pub use crate::text::response::CallDelta;
 pub use crate::text::{Message, Variables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,10 +24,13 @@ pub struct Request {
     pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
+    /// Tokens of reasoning at most, after which it is ended and the model answers; default: no limit. Only
+    /// for templates that know reasoning.
+    pub thinking_token_budget: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
-    /// Say of each token of the answer how likely it was, and name so many of the likeliest in its place, up to
-    /// [`super::MAX_TOP_LOGPROBS`].
+    /// Say of each token of the answer how likely it was, and name so many of the likeliest in its place, up
+    /// to [`super::MAX_TOP_LOGPROBS`].
     pub top_logprobs: Option<usize>,
     /// The same of the prompt's tokens, in [`Progress::Prompt`].
     pub prompt_logprobs: bool,
@@ -36,6 +40,10 @@ pub struct Request {
     pub response_format: ResponseFormat,
     /// Or what else it must match.
     pub grammar: Option<GrammarText>,
+    /// Whether the model must call one of the tools, or may not.
+    pub tool_choice: ToolChoice,
+    /// Whether it may call several at once; default: yes.
+    pub parallel_tool_calls: Option<bool>,
     /// The adapters that are used, each with its strength.
     pub adapters: Vec<AdapterUse>,
     /// The model's name. After a colon, it may name an adapter to use, as `base:name`.
@@ -79,6 +87,36 @@ pub struct AdapterUse {
 
 fn full() -> f32 {
     1.0
+}
+
+/// Whether the model must call a tool; as OpenAI's `tool_choice`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It may not.
+    None,
+    /// One of the tools.
+    Required,
+    /// The tool of this name.
+    Function(String),
+}
+
+impl<'de> Deserialize<'de> for ToolChoice {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let name = || value.get("function")?.get("name")?.as_str();
+        match (value.as_str(), name()) {
+            (Some("auto"), _) => Ok(Self::Auto),
+            (Some("none"), _) => Ok(Self::None),
+            (Some("required"), _) => Ok(Self::Required),
+            (None, Some(name)) => Ok(Self::Function(name.to_string())),
+            _ => Err(serde::de::Error::custom(
+                "must be auto, none, required, or { type: \"function\", function: { name } }",
+            )),
+        }
+    }
 }
 
 /// Whether an answer must be JSON; as OpenAI's `response_format`.
@@ -207,12 +245,14 @@ pub struct Started {
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended its turn, or a stop string came.
     Stop,
     /// `max_tokens` is reached or the context is full.
     Length,
+    /// The model called tools.
+    ToolCalls,
 }
 
 /// Tokens of a request.
@@ -280,6 +320,9 @@ pub enum Progress {
         /// Text of the model's reasoning that is certain now.
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        /// Pieces of tool calls.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallDelta>,
         /// How likely it was, if that was asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         logprob: Option<TokenLogprob>,
@@ -291,6 +334,9 @@ pub enum Progress {
         /// Reasoning that was held back.
         #[serde(skip_serializing_if = "String::is_empty")]
         reasoning: String,
+        /// Pieces of tool calls that were held back.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallDelta>,
         /// How likely the last token was, if that was asked for; none for a token that ends a turn.
         #[serde(skip_serializing_if = "Option::is_none")]
         logprob: Option<TokenLogprob>,

@@ -19,6 +19,40 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
+/// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
+pub(super) type Resource = (&'static str, wgpu::Buffer, u64, Option<u64>);
+
+pub(super) fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
+    (name, buffer.clone(), 0, None)
+}
+
+impl Pipeline {
+    /// Binds buffers by their names in WGSL; of several with one name, the first.
+    pub fn bind(&self, gpu: &Gpu, resources: &[Resource]) -> Result<wgpu::BindGroup, GpuError> {
+        let name = self.shader.kernel.to_string();
+        let mut entries = Vec::new();
+        for binding in &self.shader.bindings {
+            let found = resources.iter().find(|(name, ..)| *name == binding.name);
+            let (_, buffer, offset, size) = found.ok_or_else(|| {
+                GpuError::Internal(format!("kernel {name} needs a buffer {}", binding.name))
+            })?;
+            entries.push(wgpu::BindGroupEntry {
+                binding: binding.index,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: *offset,
+                    size: size.and_then(wgpu::BufferSize::new),
+                }),
+            });
+        }
+        Ok(gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&name),
+            layout: &self.layout,
+            entries: &entries,
+        }))
+    }
+}
+
 /// All kernels that a device has compiled so far.
 pub(super) type Compiled = Mutex<HashMap<Key, Arc<Pipeline>>>;
 

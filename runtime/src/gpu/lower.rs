@@ -5,14 +5,16 @@ mod attend;
 mod choose;
 mod experts;
 mod project;
+#[cfg(feature = "cli")]
+pub(super) use attend::score_constants;
 pub(super) use experts::most_tiles;
-use project::gate_constants;
+pub(super) use project::gate_constants;
 
 pub(super) use adapted::{AdaptedPlan, lower_adapted};
 
 use super::accepts::{Accepts, FEW_ROWS};
 use super::buffers::Buffers;
-use super::kernels::{Constants, Pipeline};
+use super::kernels::{Constants, Pipeline, Resource, whole};
 use super::weights::{Piece, Vector, Weights};
 use super::{Accuracy, Gpu, GpuError};
 use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Work, fuse, unfused};
@@ -200,13 +202,6 @@ pub(super) fn lower(
     Ok(Plan { few, many, likeliest, choice, slots, buffers, scratch, shapes })
 }
 
-/// The name of a binding, its buffer, an offset and a size; no size means up to the buffer's end.
-type Resource = (&'static str, wgpu::Buffer, u64, Option<u64>);
-
-fn whole(name: &'static str, buffer: &wgpu::Buffer) -> Resource {
-    (name, buffer.clone(), 0, None)
-}
-
 /// Buffers for intermediate results of kernels. Ops with the same key share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Scratch {
@@ -346,13 +341,7 @@ impl Lowering<'_> {
         out: ValueId,
     ) -> Result<(), GpuError> {
         let Value { domain, width } = self.graph.value(x);
-        let runs = width / norm.run.max(1);
-        let mut constants = vec![
-            rows_constant(domain),
-            ("WIDTH", norm.run as f64),
-            ("RUNS", runs as f64),
-            ("EPS", f64::from(norm.eps)),
-        ];
+        let (mut constants, runs) = norm_constants(norm, domain, width);
         let mut resources = vec![whole("x", self.value(x)?), whole("y", self.value(out)?)];
         let vectors = [("weight", "WEIGHT_RUNS", norm.weight), ("bias", "BIAS_RUNS", norm.bias)];
         for (name, of_runs, vector) in vectors {
@@ -383,12 +372,7 @@ impl Lowering<'_> {
         let (weights, layout) = (self.weights, self.layout(weight)?);
         let numbers = if n_cols.is_multiple_of(BLOCK) { Numbers::Four } else { Numbers::One };
         for piece in weights.pieces(weight) {
-            let constants = [
-                ("N_COLS", n_cols as f64),
-                ("N_ROWS", piece.n_rows as f64),
-                ("FIRST_ROW", piece.first_row as f64),
-                ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
-            ];
+            let constants = embed_constants(n_cols, piece, by);
             let mut resources = vec![whole("y", self.value(out)?)];
             resources.extend(self.planes(weight, piece));
             let grid = threads(n_cols.div_ceil(BLOCK), Domain::Tokens);
@@ -423,27 +407,7 @@ impl Lowering<'_> {
             whole("pages", &step.pages),
             whole("chosen", &step.chosen),
         ];
-        let name = pipeline.shader.kernel.to_string();
-        let mut entries = Vec::new();
-        for binding in &pipeline.shader.bindings {
-            let found = resources.iter().chain(&common).find(|(name, ..)| *name == binding.name);
-            let (_, buffer, offset, size) = found.ok_or_else(|| {
-                GpuError::Internal(format!("kernel {name} needs a buffer {}", binding.name))
-            })?;
-            entries.push(wgpu::BindGroupEntry {
-                binding: binding.index,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: *offset,
-                    size: size.and_then(wgpu::BufferSize::new),
-                }),
-            });
-        }
-        Ok(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        }))
+        pipeline.bind(self.gpu, &[resources, &common].concat())
     }
 
     fn scratch(&mut self, key: Scratch, size: u64) -> wgpu::Buffer {
@@ -468,12 +432,34 @@ impl Lowering<'_> {
     }
 }
 
-fn rows_constant(domain: Domain) -> (&'static str, f64) {
+pub(super) fn rows_constant(domain: Domain) -> (&'static str, f64) {
     ("OUTPUT_ROWS", f64::from(u8::from(domain == Domain::Outputs)))
 }
 
+/// The constants of a norm, and its runs in a row.
+pub(super) fn norm_constants(norm: Norm, domain: Domain, width: usize) -> (Constants, usize) {
+    let runs = width / norm.run.max(1);
+    let constants = vec![
+        rows_constant(domain),
+        ("WIDTH", norm.run as f64),
+        ("RUNS", runs as f64),
+        ("EPS", f64::from(norm.eps)),
+    ];
+    (constants, runs)
+}
+
+/// The constants of an embedding in a piece of its matrix.
+pub(super) fn embed_constants(n_cols: usize, piece: &Piece, by: Index) -> Constants {
+    vec![
+        ("N_COLS", n_cols as f64),
+        ("N_ROWS", piece.n_rows as f64),
+        ("FIRST_ROW", piece.first_row as f64),
+        ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
+    ]
+}
+
 /// The constants of a function of one number, see `common/unary.wgsl`.
-fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
+pub(super) fn unary(f: Option<Unary>) -> [(&'static str, f64); 2] {
     let (number, parameter) = match f {
         None => (0, 0.0),
         Some(Unary::Activation(f)) => match f {

@@ -12,6 +12,8 @@ mod lower;
 #[cfg(feature = "cli")]
 mod meter;
 pub mod self_test;
+#[cfg(feature = "cli")]
+pub mod train;
 pub mod tune;
 mod variants;
 mod weights;

@@ -1,7 +1,7 @@
 //! The formats of a graph's weights.
 
 use super::LoadError;
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Op, Source, Weight, WeightId};
 use crate::model::Tensors;
 use crate::quant::Format;
 
@@ -24,9 +24,26 @@ pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadErro
 /// Bytes of a graph's weights on a device, in these formats.
 pub fn weight_bytes(graph: &Graph, formats: &[Format]) -> u64 {
     let of = graph.weights.iter().zip(formats);
-    of.map(|(w, format)| match w.is_vector {
-        true => 4 * w.n_cols as u64,
-        false => format.planes((w.n_rows * format.row_blocks(w.n_cols)) as u64).total(),
-    })
-    .sum()
+    of.map(|(w, format)| bytes_of(w, *format)).sum()
+}
+
+fn bytes_of(weight: &Weight, format: Format) -> u64 {
+    match weight.is_vector {
+        true => 4 * weight.n_cols as u64,
+        false => format.planes((weight.n_rows * format.row_blocks(weight.n_cols)) as u64).total(),
+    }
+}
+
+/// Bytes of weights that a step of one token reads: those of its projections; of experts, those in use.
+pub fn bytes_per_token(graph: &Graph, formats: &[Format]) -> u64 {
+    let bytes = |id: WeightId| formats.get(id.0).map_or(0, |format| bytes_of(graph.weight(id), *format));
+    let of = graph.ops.iter().map(|op| match op {
+        Op::MatMul { weight, .. } => bytes(*weight),
+        Op::Experts { experts, .. } => {
+            let all = bytes(experts.weight) as f64;
+            (all * graph.n_used(experts.route) as f64 / experts.n_experts.max(1) as f64) as u64
+        }
+        _ => 0,
+    });
+    of.sum()
 }

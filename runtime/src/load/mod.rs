@@ -3,7 +3,7 @@
 
 mod formats;
 
-pub use formats::{formats, weight_bytes};
+pub use formats::{bytes_per_token, formats, weight_bytes};
 
 use crate::gguf::{Header, TensorInfo};
 use crate::graph::{Graph, Source, WeightId};

@@ -4,6 +4,7 @@ use super::Shared;
 use super::error::ApiError;
 use super::params::object;
 use super::worker::Failure;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use nomoat_runtime::engine::{Progress, Prompt, Request};
 use serde_json::{Map, Value, json};
 
@@ -46,7 +47,8 @@ pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
         }
     }
     let data = vectors.iter().enumerate().map(|(index, vector)| {
-        let embedding = if is_base64 { base64(vector).into() } else { json!(vector) };
+        let bytes = || vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        let embedding = if is_base64 { BASE64_STANDARD.encode(bytes()).into() } else { json!(vector) };
         json!({ "object": "embedding", "index": index, "embedding": embedding })
     });
     Ok(json!({
@@ -87,36 +89,5 @@ fn check_rest(given: &Map<String, Value>) -> Result<(), ApiError> {
     match given.keys().find(|name| !["model", "user"].contains(&name.as_str())) {
         Some(name) => Err(ApiError::field(name, format!("`{name}` is not supported."))),
         None => Ok(()),
-    }
-}
-
-/// Numbers as little-endian float32 in base64.
-fn base64(numbers: &[f32]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let is_padding = digit > three.len();
-            let index = (bits >> (18 - 6 * digit) & 63) as usize;
-            text.push(if is_padding { '=' } else { char::from(DIGITS[index]) });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    /// Expected values are Python's `base64.b64encode(struct.pack("<f", ..))`.
-    #[test]
-    fn numbers_in_base64() {
-        assert_eq!(base64(&[]), "");
-        assert_eq!(base64(&[1.0]), "AACAPw==");
-        assert_eq!(base64(&[0.5, -2.25]), "AAAAPwAAEMA=");
-        assert_eq!(base64(&[0.5, -2.25, 3.0e-8]), "AAAAPwAAEMBZ2QAz");
     }
 }

@@ -18,8 +18,9 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 30] = [
+const TAKEN: [&str; 34] = [
     "max_tokens",
+    "thinking_token_budget",
     "temperature",
     "dynatemp_range",
     "dynatemp_exponent",
@@ -47,6 +48,9 @@ const TAKEN: [&str; 30] = [
     "response_format",
     "grammar",
     "chat_template_kwargs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
     "messages",
     "prompt",
 ];
@@ -181,12 +185,9 @@ impl Head {
             given.insert("stop".into(), stops(stop)?);
         }
         given.retain(|name, _| !IGNORED.contains(&name.as_str()));
-        for (name, value) in given.iter() {
-            if !TAKEN.contains(&name.as_str()) && !is_default(name, value) {
-                return Err(ApiError::field(name, format!("`{name}` is not supported.")));
-            }
+        if let Some(name) = given.keys().find(|name| !TAKEN.contains(&name.as_str())) {
+            return Err(ApiError::field(name, format!("`{name}` is not supported.")));
         }
-        given.retain(|name, _| TAKEN.contains(&name.as_str()));
         Ok(Self { n, stream, include_usage })
     }
 
@@ -228,14 +229,6 @@ fn stops(value: Value) -> Result<Value, ApiError> {
     }
     let message = format!("`stop` must be a text or up to {MAX_STOPS} texts, none of them empty.");
     Err(ApiError::field("stop", message))
-}
-
-/// Whether an unsupported parameter asks for nothing.
-fn is_default(name: &str, value: &Value) -> bool {
-    match name {
-        "tools" => value.as_array().is_some_and(Vec::is_empty),
-        _ => false,
-    }
 }
 
 /// A JSON object without its nulls.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use nomoat_runtime::engine::{FinishReason, Progress, Timings, TokenLogprob, Usage};
+use nomoat_runtime::engine::{CallDelta, FinishReason, Progress, Timings, TokenLogprob, Usage};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -50,6 +50,7 @@ struct Piece {
     choice: usize,
     text: String,
     reasoning: String,
+    calls: Vec<CallDelta>,
     /// How likely its tokens were, if that was asked for.
     logprobs: Vec<TokenLogprob>,
     /// How the choice ended, if it did.
@@ -89,21 +90,31 @@ impl Reply {
         let mut texts: Vec<String> =
             (0..self.n_choices).map(|choice| self.beginning(choice).to_owned()).collect();
         let mut reasonings = vec![String::new(); self.n_choices];
+        let mut calls = vec![Vec::new(); self.n_choices];
         let mut logprobs = vec![Vec::new(); self.n_choices];
         let mut ends: Vec<Option<End>> = (0..self.n_choices).map(|_| None).collect();
         while let Some(piece) = self.next().await? {
             texts[piece.choice].push_str(&piece.text);
             reasonings[piece.choice].push_str(&piece.reasoning);
+            for call in piece.calls {
+                add_call(&mut calls[piece.choice], call);
+            }
             logprobs[piece.choice].extend(piece.logprobs);
             ends[piece.choice] = piece.end;
         }
-        let parts = texts.into_iter().zip(reasonings).zip(logprobs).zip(&ends).enumerate();
-        let choices = parts.map(|(choice, (((text, reasoning), logprobs), end))| {
+        let parts = texts.into_iter().zip(reasonings).zip(calls).zip(logprobs).zip(&ends).enumerate();
+        let choices = parts.map(|(choice, ((((text, reasoning), calls), logprobs), end))| {
             let content = match self.kind {
                 Kind::Chat => {
+                    let text_is_empty = text.is_empty();
                     let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
                     if !reasoning.is_empty() {
                         message["reasoning_content"] = reasoning.into();
+                    }
+                    if !calls.is_empty() {
+                        message["content"] =
+                            if text_is_empty { Value::Null } else { message["content"].take() };
+                        message["tool_calls"] = calls.into();
                     }
                     ("message", message)
                 }
@@ -158,10 +169,19 @@ impl Reply {
             // No chat and no completion asks for one.
             Progress::Embedding { .. } => Piece::new(choice, Vec::new()),
             Progress::Prompt { logprobs } => Piece::new(choice, logprobs),
-            Progress::Token { text, reasoning, logprob, .. } => {
-                Piece { text, reasoning, ..Piece::new(choice, logprob.into_iter().collect()) }
+            Progress::Token { text, reasoning, calls, logprob, .. } => {
+                Piece { text, reasoning, calls, ..Piece::new(choice, logprob.into_iter().collect()) }
             }
-            Progress::End { text, reasoning, logprob, finish_reason, context_full, usage, timings } => {
+            Progress::End {
+                text,
+                reasoning,
+                calls,
+                logprob,
+                finish_reason,
+                context_full,
+                usage,
+                timings,
+            } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
                 if choice % self.per_prompt == 0 {
@@ -169,7 +189,7 @@ impl Reply {
                     self.usage.cached_tokens += usage.cached_tokens;
                 }
                 let end = Some(End { finish_reason, context_full, timings });
-                Piece { text, reasoning, end, ..Piece::new(choice, logprob.into_iter().collect()) }
+                Piece { text, reasoning, calls, end, ..Piece::new(choice, logprob.into_iter().collect()) }
             }
         }))
     }
@@ -189,19 +209,26 @@ impl Reply {
 
     /// What is sent for a piece.
     fn pieces(&mut self, piece: Piece) -> Vec<String> {
-        let Piece { choice, text, reasoning, logprobs, end } = piece;
+        let Piece { choice, text, reasoning, calls, logprobs, end } = piece;
         let mut objects = Vec::new();
         if !reasoning.is_empty() && self.kind == Kind::Chat {
             let delta = json!({ "reasoning_content": reasoning });
             objects.push(self.piece(choice, delta, None));
         }
+        let content = |text: String| match self.kind {
+            Kind::Chat => json!({ "content": text }),
+            Kind::Text => text.into(),
+        };
+        if !text.is_empty() {
+            objects.push(self.piece(choice, content(text), None));
+        }
+        for call in calls {
+            let delta = json!({ "tool_calls": [call_of(call)] });
+            objects.push(self.piece(choice, delta, None));
+        }
         // A token may have no text of its own yet.
-        if !text.is_empty() || (objects.is_empty() && !logprobs.is_empty()) {
-            let content = match self.kind {
-                Kind::Chat => json!({ "content": text }),
-                Kind::Text => text.into(),
-            };
-            objects.push(self.piece(choice, content, None));
+        if objects.is_empty() && !logprobs.is_empty() {
+            objects.push(self.piece(choice, content(String::new()), None));
         }
         if let (Some(last), Some(offset)) = (objects.last_mut(), self.offsets.get_mut(choice)) {
             last["choices"][0]["logprobs"] = logprobs_of(self.kind, &logprobs, offset);
@@ -256,7 +283,7 @@ impl Reply {
 impl Piece {
     /// Without text.
     fn new(choice: usize, logprobs: Vec<TokenLogprob>) -> Self {
-        Self { choice, text: String::new(), reasoning: String::new(), logprobs, end: None }
+        Self { choice, text: String::new(), reasoning: String::new(), calls: Vec::new(), logprobs, end: None }
     }
 }
 
@@ -286,6 +313,33 @@ fn logprobs_of(kind: Kind, list: &[TokenLogprob], offset: &mut usize) -> Value {
         "top_logprobs": top.collect::<Vec<_>>(),
         "text_offset": offsets,
     })
+}
+
+/// A piece of a call as in OpenAI's API; the first one has the name and an id.
+fn call_of(CallDelta { index, name, arguments }: CallDelta) -> Value {
+    match name {
+        None => json!({ "index": index, "function": { "arguments": arguments } }),
+        Some(name) => {
+            let function = json!({ "name": name, "arguments": arguments });
+            json!({ "index": index, "id": call_id(), "type": "function", "function": function })
+        }
+    }
+}
+
+/// Nine letters and digits: templates of Mistral's models take nothing else.
+fn call_id() -> String {
+    format!("{:09x}", getrandom::u64().unwrap_or(0) >> 28)
+}
+
+/// Adds a piece to whole calls.
+fn add_call(calls: &mut Vec<Value>, call: CallDelta) {
+    let Some(last) = calls.last_mut().filter(|_| call.name.is_none()) else {
+        let mut call = call_of(call);
+        call.as_object_mut().map(|call| call.remove("index"));
+        return calls.push(call);
+    };
+    let before = last["function"]["arguments"].as_str().unwrap_or_default();
+    last["function"]["arguments"] = format!("{before}{}", call.arguments).into();
 }
 
 fn choice_of(index: usize, (name, content): (&str, Value), end: Option<&End>) -> Value {

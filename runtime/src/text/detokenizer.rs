@@ -52,6 +52,11 @@ impl Detokenizer {
         }
     }
 
+    /// Whether no character is incomplete.
+    pub fn is_at_boundary(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// The rest at the end of the text: U+FFFD if a character is incomplete, otherwise nothing.
     pub fn flush(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();

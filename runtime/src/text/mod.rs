@@ -26,7 +26,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use chat::{ChatTemplate, Message, Variables};
+pub use chat::{ChatTemplate, Message, ToolPrompt, ToolUse, Variables};
 pub use detokenizer::Detokenizer;
 pub use stop::StopMatcher;
 pub use tokenizer::Tokenizer;

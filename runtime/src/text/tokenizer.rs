@@ -267,6 +267,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// As [`Self::encode`] with control tokens, for a text in the middle: without tokens at its ends.
+    pub fn encode_middle(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let mut ids = Vec::new();
+        self.append_special(text, str::to_string, &mut ids)?;
+        Ok(ids)
+    }
+
     /// As [`Self::encode`] with control tokens, without a token at the end. `restore` is applied to each
     /// stretch of plain text.
     pub(super) fn encode_marked(

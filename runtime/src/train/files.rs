@@ -5,9 +5,9 @@
 //! of B.
 
 use super::{Lora, TrainError, TrainingGraph};
+use crate::adapter::head_dim;
 use crate::adapter::names::{self, MODULES, is_permuted};
 use crate::gguf::{TensorType, Writer};
-use crate::model::Config;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 use std::io::Write;
@@ -22,12 +22,12 @@ pub fn target_of_module(module: &str) -> Option<&'static str> {
 pub struct Files<'a> {
     /// What is trained.
     pub graph: &'a TrainingGraph,
-    /// The model's configuration.
-    pub config: &'a Config,
+    /// `general.architecture`.
+    pub architecture: &'a str,
 }
 
 impl Files<'_> {
-    /// A LoRA's module in PEFT, and the heads by which rows of B are permuted.
+    /// A LoRA's module in PEFT, and the length of heads if rows of B are permuted.
     fn module(&self, lora: &Lora) -> Result<(String, Option<usize>), TrainError> {
         let unknown =
             || TrainError::Setting(format!("PEFT's name of {} is not known; save it as GGUF", lora.name));
@@ -37,10 +37,8 @@ impl Files<'_> {
         };
         let (module, _) = MODULES.iter().find(|(_, known)| *known == name).ok_or_else(unknown)?;
         let layer: usize = layer.parse().map_err(|_| unknown())?;
-        let heads = self.config.layers.get(layer).ok_or_else(unknown)?;
-        let n_heads = if name == "attn_q" { heads.n_heads } else { heads.n_kv_heads };
-        let heads = is_permuted(&self.config.architecture, name).then_some(n_heads);
-        Ok((format!("base_model.model.model.layers.{layer}.{module}"), heads))
+        let head_dim = head_dim(&self.graph.graph).filter(|_| is_permuted(self.architecture, name));
+        Ok((format!("base_model.model.model.layers.{layer}.{module}"), head_dim))
     }
 
     /// Reads numbers as PEFT saves them, into the order of the parameters. Returns them and, for each LoRA,
@@ -51,7 +49,7 @@ impl Files<'_> {
         let mut parameters = vec![0.0; self.graph.n_parameters];
         let mut has = Vec::new();
         for lora in &self.graph.loras {
-            let (module, heads) = self.module(lora)?;
+            let (module, head_dim) = self.module(lora)?;
             let names = [format!("{module}.lora_A.weight"), format!("{module}.lora_B.weight")];
             let found = names.each_ref().map(|name| tensors.tensor(name).ok());
             let [Some(a), Some(b)] = found else {
@@ -71,7 +69,7 @@ impl Files<'_> {
             let rows = numbers(&b);
             let to = &mut parameters[lora.b()];
             for (row, numbers) in rows.chunks_exact(lora.rank).enumerate() {
-                to[gguf_row(row, lora.n_out, heads) * lora.rank..][..lora.rank].copy_from_slice(numbers);
+                to[gguf_row(row, lora.n_out, head_dim) * lora.rank..][..lora.rank].copy_from_slice(numbers);
             }
             has.push(true);
         }
@@ -84,12 +82,12 @@ impl Files<'_> {
         let mut all: Vec<(String, [usize; 2], Vec<f32>)> = Vec::new();
         let mut modules: Vec<&str> = Vec::new();
         for lora in &self.graph.loras {
-            let (module, heads) = self.module(lora)?;
+            let (module, head_dim) = self.module(lora)?;
             let short = MODULES.iter().map(|(path, _)| *path).find(|path| module.ends_with(path));
             modules.extend(short.and_then(|path| path.rsplit('.').next()));
             let from = &parameters[lora.b()];
             let rows = (0..lora.n_out)
-                .flat_map(|row| &from[gguf_row(row, lora.n_out, heads) * lora.rank..][..lora.rank]);
+                .flat_map(|row| &from[gguf_row(row, lora.n_out, head_dim) * lora.rank..][..lora.rank]);
             let b = rows.copied().collect();
             all.push((
                 format!("{module}.lora_A.weight"),
@@ -134,7 +132,7 @@ impl Files<'_> {
         let alpha = loras.first().map_or(1.0, |lora| lora.scale * lora.rank as f32);
         let mut writer = Writer::new()
             .metadata("general.type", "adapter")
-            .metadata("general.architecture", self.config.architecture.as_str())
+            .metadata("general.architecture", self.architecture)
             .metadata("adapter.type", "lora")
             .metadata("adapter.lora.alpha", alpha);
         for lora in loras {
@@ -155,9 +153,9 @@ impl Files<'_> {
 
 /// Where a row of Hugging Face's layout is in GGUF's, if its matrix has heads whose rows are in another
 /// order.
-fn gguf_row(row: usize, n_rows: usize, heads: Option<usize>) -> usize {
-    match heads.filter(|heads| *heads > 0 && n_rows.is_multiple_of(2 * heads)) {
-        Some(heads) => names::gguf_row(row, n_rows / heads),
+fn gguf_row(row: usize, n_rows: usize, head_dim: Option<usize>) -> usize {
+    match head_dim.filter(|head_dim| n_rows.is_multiple_of(*head_dim)) {
+        Some(head_dim) => names::gguf_row(row, head_dim),
         None => row,
     }
 }
@@ -175,7 +173,7 @@ mod tests {
     fn rows_go_where_the_converter_puts_them() {
         let converted = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
         for (gguf, row) in converted.into_iter().enumerate() {
-            assert_eq!(gguf_row(row, 16, Some(2)), gguf);
+            assert_eq!(gguf_row(row, 16, Some(8)), gguf);
             assert_eq!(gguf_row(row, 16, None), row);
         }
     }
@@ -185,7 +183,7 @@ mod tests {
         for name in ["llama", "qwen2"] {
             let tiny = Tiny::new(name);
             let graph = TrainingGraph::new(&tiny.graph(), &spec(3)).unwrap();
-            let files = Files { graph: &graph, config: &tiny.config };
+            let files = Files { graph: &graph, architecture: &tiny.config.architecture };
             let parameters = random_parameters(&graph);
             let (file, config) = files.write_peft(&parameters, "base").unwrap();
             let (found, has) = files.read_peft(&file).unwrap();

@@ -108,6 +108,23 @@ impl TrainingGraph {
         Ok(this)
     }
 
+    /// Bytes that training takes beside the model, at most, with so many rows at once and so much kept of
+    /// what layers compute.
+    pub fn bytes(&self, rows: usize, kept_bytes: usize) -> u64 {
+        let width = |id: ValueId| self.graph.value(id).width;
+        let of_segment = |segment: &Segment| -> usize {
+            self.graph.ops[segment.ops.clone()].iter().filter_map(Op::out).map(width).sum()
+        };
+        let all: Vec<usize> = self.segments.iter().map(of_segment).collect();
+        let inputs: usize = self.segments.iter().filter_map(|segment| segment.input).map(width).sum();
+        let row_bytes = (rows * size_of::<f32>()) as u64;
+        let kept = (kept_bytes as u64).min(all.iter().sum::<usize>() as u64 * row_bytes);
+        // A segment's values and their gradients; parameters, their gradient and two moments.
+        let largest = 2 * all.iter().max().copied().unwrap_or(0);
+        let of_rows = (inputs + largest + 2 * width(self.hidden)) as u64 * row_bytes;
+        kept + of_rows + 4 * (self.n_parameters * size_of::<f32>()) as u64
+    }
+
     /// The ops alone, as one segment that begins with the graph's inputs. Nothing is learnt.
     pub(crate) fn of_ops(graph: &Graph) -> Result<Self, TrainError> {
         let mut graph = graph.clone();

@@ -5,12 +5,15 @@
 //! gradients one scalar at a time in f64 and is what devices are compared with. A device implements
 //! [`Gradients`]; [`Optimiser`] and [`Trainer`] build on that alone. `docs/learning.md` has the mathematics.
 
+mod checkpoint;
 mod data;
 mod files;
 mod graph;
 mod optimiser;
 pub mod reference;
+mod run;
 mod trainer;
+mod walk;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -20,7 +23,9 @@ pub use data::{Data, Texts};
 pub use files::{Files, target_of_module};
 pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
 pub use optimiser::{AdamW, Optimiser, Schedule};
-pub use trainer::{Example, Preference, StepResult, Trainer, order, start};
+pub use run::{Advance, Plan, Point, Settings, Student, TrainingRun};
+pub use trainer::{Example, Preference, StepResult, Trainer};
+pub use walk::Walk;
 
 use crate::graph::Token;
 use thiserror::Error;
@@ -48,12 +53,25 @@ pub enum TrainError {
     /// The rows or the targets of a step do not fit the model.
     #[error("an example does not fit the model: {0}")]
     Example(String),
+    /// Nothing that was given can be learnt from.
+    #[error("there are no {what}{}", first_of(refused))]
+    Empty {
+        /// Examples or preferences.
+        what: &'static str,
+        /// Lines that are left out, by number from 1, and why.
+        refused: Vec<(usize, String)>,
+    },
     /// The loss is not a number: the learning rate is too high, or the model is damaged.
     #[error("the loss is no longer a number; use a lower learning rate")]
     Diverged,
     /// The device failed.
     #[error("{0}")]
     Device(String),
+}
+
+/// The first of the lines that are left out, as the end of a sentence.
+fn first_of(refused: &[(usize, String)]) -> String {
+    refused.first().map(|(line, why)| format!(": line {line}: {why}")).unwrap_or_default()
 }
 
 /// A token that is to be predicted.
@@ -136,4 +154,7 @@ pub trait Gradients {
 
     /// A factor on what LoRA adds; 0 is the base model. It holds until it is set again.
     fn set_strength(&mut self, strength: f32);
+
+    /// The likeliest token of each target's row, after [`Self::forward`].
+    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError>;
 }

@@ -1,9 +1,11 @@
 //! AdamW (arXiv 1711.05101) on one flat list of parameters, with clipping and schedules of the learning rate.
 
 use super::TrainError;
+use serde::{Deserialize, Serialize};
 
 /// How the learning rate goes on after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// It stays.
     Constant,
@@ -98,6 +100,20 @@ impl Optimiser {
     pub fn new(settings: AdamW, n_parameters: usize) -> Result<Self, TrainError> {
         settings.check()?;
         Ok(Self { settings, first: vec![0.0; n_parameters], second: vec![0.0; n_parameters], step: 0 })
+    }
+
+    /// As it was after so many steps, with its [`Self::moments`].
+    pub fn resume(settings: AdamW, [first, second]: [Vec<f32>; 2], step: usize) -> Result<Self, TrainError> {
+        settings.check()?;
+        if first.len() != second.len() {
+            return Err(TrainError::Setting("the moments of the optimiser differ in length".into()));
+        }
+        Ok(Self { settings, first, second, step })
+    }
+
+    /// The means of gradients and of their squares.
+    pub fn moments(&self) -> [&[f32]; 2] {
+        [&self.first, &self.second]
     }
 
     /// Steps so far.

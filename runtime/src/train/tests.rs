@@ -2,10 +2,14 @@
 
 use super::reference::Reference;
 use super::*;
-use crate::graph::testing::{Case, Random, cases, floats};
+use crate::graph::testing::{Case, Random, cases, distance, floats, matmul};
 use crate::graph::uses::Uses;
-use crate::graph::{Op, ValueId};
+use crate::graph::{Graph, Op, ValueId};
+use crate::load::{FileLoader, Sink, formats};
+use crate::model::Tensors;
 use crate::model::golden::{Tiny, models};
+use crate::quant::Format;
+use std::fmt::Debug;
 
 /// A case's rows and outputs as a batch.
 pub(crate) fn batch_of(case: &Case) -> Batch {
@@ -37,6 +41,27 @@ fn check_slope(what: &str, gradient: &[f64], direction: &[f64], mut loss: impl F
     assert!((found - expected).abs() < allowed, "{what}: {found} {expected}");
 }
 
+/// Runs a case's ops forwards and backwards in the reference, from random gradients of what no op reads:
+/// these are returned, too.
+fn differentiated<'g>(
+    case: &Case,
+    graph: &'g TrainingGraph,
+    numbers: &mut Random,
+) -> (Reference<'g>, Vec<(ValueId, Vec<f64>)>) {
+    let batch = batch_of(case);
+    let mut reference = Reference::new(graph, &weights_of(case));
+    for (id, data) in &case.inputs {
+        reference.values[id.0] = data.iter().map(|x| f64::from(*x)).collect();
+    }
+    reference.forward(&batch);
+    let uses = Uses::of(&graph.graph);
+    let ends = graph.graph.ops.iter().filter_map(Op::out).filter(|id| uses.readers(*id).is_empty());
+    let seeds: Vec<(ValueId, Vec<f64>)> =
+        ends.map(|id| (id, random(reference.values[id.0].len(), numbers))).collect();
+    reference.backward_from(&batch, &seeds);
+    (reference, seeds)
+}
+
 /// Every op and every setting of it, by the cases on which devices are tested.
 #[test]
 fn rules_agree_with_finite_differences() {
@@ -49,17 +74,9 @@ fn rules_agree_with_finite_differences() {
     for case in all.into_iter().filter(|case| case.graph.ops.iter().all(has_rule)) {
         let graph = TrainingGraph::of_ops(&case.graph).unwrap();
         let batch = batch_of(&case);
-        let mut reference = Reference::new(&graph, &weights_of(&case));
-        for (id, data) in &case.inputs {
-            reference.values[id.0] = data.iter().map(|x| f64::from(*x)).collect();
-        }
-        reference.forward(&batch);
-        let uses = Uses::of(&graph.graph);
         let mut numbers = Random(5);
-        let ends = graph.graph.ops.iter().filter_map(Op::out).filter(|id| uses.readers(*id).is_empty());
-        let seeds: Vec<(ValueId, Vec<f64>)> =
-            ends.map(|id| (id, random(reference.values[id.0].len(), &mut numbers))).collect();
-        reference.backward_from(&batch, &seeds);
+        let (mut reference, seeds) = differentiated(&case, &graph, &mut numbers);
+        let uses = Uses::of(&graph.graph);
         let gradients = reference.gradients.clone();
         for (input, data) in case.inputs.iter().filter(|(id, _)| !uses.readers(*id).is_empty()) {
             let start: Vec<f64> = data.iter().map(|x| f64::from(*x)).collect();
@@ -71,6 +88,133 @@ fn rules_agree_with_finite_differences() {
             });
             reference.values[input.0] = start;
         }
+    }
+}
+
+/// A device's training as tests see it: the numbers of single values, row by row.
+pub(crate) trait Probe<'g>: Walk<'g> {
+    fn start(&mut self, batch: &Batch);
+    fn write(&mut self, what: What, id: ValueId, numbers: &[f64]);
+    fn read(&mut self, what: What, id: ValueId, n: usize) -> Vec<f32>;
+}
+
+/// A value, or its gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum What {
+    Value,
+    Gradient,
+}
+
+pub(crate) fn narrow(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|x| *x as f32).collect()
+}
+
+/// The cases of ops that devices can train.
+pub(crate) fn op_cases() -> Vec<Case> {
+    let mut all = cases::ops();
+    // The layer norm of two numbers is their order: its gradient is what rounding leaves.
+    all.retain(|case| !case.name.contains("extremes") && !case.name.ends_with("x 2"));
+    all.retain(|case| case.graph.ops.iter().all(has_rule));
+    all
+}
+
+/// Products of every format, with rows that are no whole tiles or blocks.
+pub(crate) fn product_cases() -> impl Iterator<Item = Case> {
+    Format::ALL.into_iter().map(|format| {
+        let n_cols = if format.is_float() {
+            70
+        } else {
+            format.block_len() * if format.block_len() == 32 { 11 } else { 2 }
+        };
+        matmul(format, 75, n_cols, 41)
+    })
+}
+
+/// Runs a case's ops forwards and backwards on a device and compares all values and gradients with the
+/// reference.
+pub(crate) fn check_case<'g, T: Probe<'g>>(case: &Case, training: &mut T, tolerance: f32)
+where
+    T::Error: Debug,
+{
+    let graph = training.graph();
+    let (reference, seeds) = differentiated(case, graph, &mut Random(5));
+    let uses = Uses::of(&graph.graph);
+    training.start(&batch_of(case));
+    for (id, _) in &case.inputs {
+        training.write(What::Value, *id, &reference.values[id.0]);
+    }
+    for op in 0..graph.graph.ops.len() {
+        training.compute(op, &[]).unwrap();
+    }
+    let compare = |training: &mut T, what: What, id: ValueId, expected: &[f64]| {
+        let off = distance(&training.read(what, id, expected.len()), &narrow(expected));
+        assert!(off <= tolerance, "{} {what:?} {id:?}: {off}", case.name);
+    };
+    for id in graph.graph.ops.iter().filter_map(Op::out) {
+        compare(training, What::Value, id, &reference.values[id.0]);
+    }
+    for (id, seed) in &seeds {
+        training.write(What::Gradient, *id, seed);
+    }
+    for op in (0..graph.graph.ops.len()).rev() {
+        training.differentiate(op, &[], &mut []).unwrap();
+    }
+    for (id, _) in case.inputs.iter().filter(|(id, _)| !uses.readers(*id).is_empty()) {
+        compare(training, What::Gradient, *id, &reference.gradients[id.0]);
+    }
+}
+
+/// A tiny model's weights on a device.
+pub(crate) fn loaded<S: Sink>(tiny: &Tiny, graph: &Graph, allocate: impl FnOnce(&[Format]) -> S) -> S {
+    let tensors = Tensors::of(std::slice::from_ref(&tiny.header)).unwrap();
+    let formats = formats(graph, &tensors).unwrap();
+    let mut weights = allocate(&formats);
+    let mut loader = FileLoader::new(tiny.file.len() as u64, &tiny.header, graph, &formats);
+    loader.push(&tiny.file, &mut weights).unwrap();
+    loader.finish().unwrap();
+    weights
+}
+
+/// Trains a tiny model in two ways on a device: each has the reference's gradients, and both the same
+/// numbers.
+pub(crate) fn check_model<W>(
+    name: &str,
+    rank: usize,
+    load: impl Fn(&Tiny, &Graph) -> W,
+    training: impl for<'a> Fn(usize, &'a TrainingGraph, &'a W) -> Box<dyn Gradients + 'a>,
+) {
+    let tiny = Tiny::new(name);
+    let plain = tiny.graph();
+    let graph = TrainingGraph::new(&plain, &spec(rank)).unwrap();
+    let batch = two_examples(&tiny.ids());
+    let parameters = random_parameters(&graph);
+    let shares: Vec<f32> = (0..batch.targets.len()).map(|i| 0.1 + i as f32 / 7.0).collect();
+    let mut reference = Reference::new(&graph, &tiny.weights(&plain));
+    reference.parameters = parameters.iter().map(|x| f64::from(*x)).collect();
+    reference.strength = 0.5;
+    reference.forward(&batch);
+    let wide: Vec<f64> = shares.iter().map(|x| f64::from(*x)).collect();
+    reference.backward(&batch, &wide).unwrap();
+    let expected = narrow(&reference.logprobs(&batch));
+    let weights = load(&tiny, &plain);
+    let mut before: Option<Vec<f32>> = None;
+    for way in 0..2 {
+        let mut training = training(way, &graph, &weights);
+        training.set_strength(0.5);
+        training.forward(&batch, &parameters).unwrap();
+        let logprobs = training.logprobs().unwrap();
+        let mut gradient = vec![0.0; graph.n_parameters];
+        assert_eq!(training.backward(&parameters, &shares, &mut gradient).unwrap(), logprobs);
+        let off = distance(&narrow(&logprobs), &expected);
+        assert!(off < 1e-4, "{name}: log-probabilities are off by {off}");
+        for lora in &graph.loras {
+            for (what, part) in [("A", lora.a()), ("B", lora.b())] {
+                let off = distance(&gradient[part.clone()], &narrow(&reference.gradient[part]));
+                assert!(off < 1e-3, "{name} {} {what}: {off}", lora.name);
+            }
+        }
+        assert!(before.is_none_or(|before| before == gradient), "{name}: other numbers");
+        before = Some(gradient);
     }
 }
 

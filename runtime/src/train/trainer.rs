@@ -59,7 +59,7 @@ pub struct Trainer {
 }
 
 /// Random A within ±1/√n_in and B = 0, as PEFT begins.
-pub fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
+pub(super) fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
     let mut parameters = vec![0.0; graph.n_parameters];
     // SplitMix64 (Steele, Lea and Flood 2014).
     let mut state = seed;
@@ -77,7 +77,7 @@ pub fn start(graph: &TrainingGraph, seed: u64) -> Vec<f32> {
 }
 
 /// The numbers from 0 to n in an order that the seed and the epoch give (Fisher and Yates).
-pub fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+pub(super) fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     let mut state = seed ^ (epoch as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for i in (1..n).rev() {
@@ -94,6 +94,17 @@ impl Trainer {
         Ok(Self { parameters, gradient: vec![0.0; n], optimiser: Optimiser::new(settings, n)?, steps })
     }
 
+    /// Goes on from here: the parameters, and what [`Self::optimiser`] was.
+    pub fn resume(parameters: Vec<f32>, optimiser: Optimiser, steps: usize) -> Self {
+        let gradient = vec![0.0; parameters.len()];
+        Self { parameters, gradient, optimiser, steps }
+    }
+
+    /// What the optimiser keeps.
+    pub fn optimiser(&self) -> &Optimiser {
+        &self.optimiser
+    }
+
     /// The gradient of the last step, after clipping.
     pub fn gradient(&self) -> &[f32] {
         &self.gradient
@@ -105,22 +116,11 @@ impl Trainer {
         device: &mut impl Gradients,
         examples: &[&Example],
     ) -> Result<StepResult, TrainError> {
-        self.gradient.fill(0.0);
-        let (mut loss, mut rows) = (0.0, 0);
+        let mut sum = self.begin();
         for part in parts(examples, |example| example.ids.len()) {
-            let (mut batch, mut weights) = (Batch::default(), Vec::new());
-            for example in part {
-                example.push_to(&mut batch);
-                let n = example.n_learnt();
-                let weight = 1.0 / (n * examples.len()).max(1) as f32;
-                weights.extend(std::iter::repeat_n(weight, n));
-            }
-            device.forward(&batch, &self.parameters)?;
-            let logprobs = device.backward(&self.parameters, &weights, &mut self.gradient)?;
-            loss -= logprobs.iter().zip(&weights).map(|(l, w)| l * f64::from(*w)).sum::<f64>();
-            rows += batch.tokens.len();
+            self.add_examples(device, part, examples.len(), &mut sum)?;
         }
-        self.finish(loss, rows, None)
+        self.finish(sum)
     }
 
     /// A step on some pairs, of each of which `reference` is [`reference`].
@@ -130,38 +130,73 @@ impl Trainer {
         pairs: &[(&Preference, [f64; 2])],
         beta: f64,
     ) -> Result<StepResult, TrainError> {
-        self.gradient.fill(0.0);
-        let (mut loss, mut rows, mut margins, mut right) = (0.0, 0, 0.0, 0.0);
-        let n = pairs.len().max(1) as f64;
-        for (pair, [of_chosen, of_rejected]) in pairs {
-            let (batch, n_chosen) = both(pair);
-            device.forward(&batch, &self.parameters)?;
-            let [chosen, rejected] = sums(&device.logprobs()?, n_chosen);
-            let margin = beta * ((chosen - of_chosen) - (rejected - of_rejected));
-            // -ln σ(m) = ln(1 + e^-m), and its slope is -σ(-m).
-            loss += ((-margin.abs()).exp().ln_1p() + (-margin).max(0.0)) / n;
-            let slope = (beta / (1.0 + margin.exp()) / n) as f32;
-            let weights: Vec<f32> =
-                (0..batch.targets.len()).map(|i| if i < n_chosen { slope } else { -slope }).collect();
-            device.backward(&self.parameters, &weights, &mut self.gradient)?;
-            rows += batch.tokens.len();
-            margins += margin / n;
-            right += f64::from(u8::from(margin > 0.0)) / n;
+        let mut sum = self.begin();
+        for (pair, reference) in pairs {
+            self.add_pair(device, pair, *reference, beta, pairs.len(), &mut sum)?;
         }
-        self.finish(loss, rows, Some((margins, right)))
+        self.finish(sum)
     }
 
-    fn finish(
+    /// Begins a step that is computed in parts: then follow [`Self::add_examples`] or [`Self::add_pair`], and
+    /// [`Self::finish`].
+    pub fn begin(&mut self) -> StepResult {
+        self.gradient.fill(0.0);
+        StepResult { loss: 0.0, norm: 0.0, rows: 0, margin: None }
+    }
+
+    /// Some of the `of` examples of a step, all together.
+    pub fn add_examples(
         &mut self,
-        loss: f64,
-        rows: usize,
-        margin: Option<(f64, f64)>,
-    ) -> Result<StepResult, TrainError> {
-        if !loss.is_finite() {
+        device: &mut impl Gradients,
+        examples: &[&Example],
+        of: usize,
+        sum: &mut StepResult,
+    ) -> Result<(), TrainError> {
+        let (mut batch, mut weights) = (Batch::default(), Vec::new());
+        for example in examples {
+            example.push_to(&mut batch);
+            let n = example.n_learnt();
+            weights.extend(std::iter::repeat_n(1.0 / (n * of).max(1) as f32, n));
+        }
+        device.forward(&batch, &self.parameters)?;
+        let logprobs = device.backward(&self.parameters, &weights, &mut self.gradient)?;
+        sum.loss -= logprobs.iter().zip(&weights).map(|(l, w)| l * f64::from(*w)).sum::<f64>();
+        sum.rows += batch.tokens.len();
+        Ok(())
+    }
+
+    /// One of the `of` pairs of a step.
+    pub fn add_pair(
+        &mut self,
+        device: &mut impl Gradients,
+        pair: &Preference,
+        reference: [f64; 2],
+        beta: f64,
+        of: usize,
+        sum: &mut StepResult,
+    ) -> Result<(), TrainError> {
+        let n = of.max(1) as f64;
+        let (batch, n_chosen) = both(pair);
+        device.forward(&batch, &self.parameters)?;
+        let margin = margin_of(&device.logprobs()?, n_chosen, reference, beta);
+        sum.loss += loss_of(margin) / n;
+        let slope = (beta / (1.0 + margin.exp()) / n) as f32;
+        let weights: Vec<f32> =
+            (0..batch.targets.len()).map(|i| if i < n_chosen { slope } else { -slope }).collect();
+        device.backward(&self.parameters, &weights, &mut self.gradient)?;
+        sum.rows += batch.tokens.len();
+        let (margins, right) = sum.margin.unwrap_or_default();
+        sum.margin = Some((margins + margin / n, right + f64::from(u8::from(margin > 0.0)) / n));
+        Ok(())
+    }
+
+    /// Ends a step: changes the parameters.
+    pub fn finish(&mut self, sum: StepResult) -> Result<StepResult, TrainError> {
+        if !sum.loss.is_finite() {
             return Err(TrainError::Diverged);
         }
         let norm = self.optimiser.step(&mut self.parameters, &mut self.gradient, self.steps)?;
-        Ok(StepResult { loss, norm, rows, margin })
+        Ok(StepResult { norm, ..sum })
     }
 
     /// The mean loss of examples, without learning from them.
@@ -175,6 +210,19 @@ impl Trainer {
             loss -= logprobs.iter().sum::<f64>() / (logprobs.len() * examples.len()).max(1) as f64;
         }
         Ok(loss)
+    }
+
+    /// The loss of a pair, without learning from it.
+    pub fn pair_loss(
+        &self,
+        device: &mut impl Gradients,
+        pair: &Preference,
+        reference: [f64; 2],
+        beta: f64,
+    ) -> Result<f64, TrainError> {
+        let (batch, n_chosen) = both(pair);
+        device.forward(&batch, &self.parameters)?;
+        Ok(loss_of(margin_of(&device.logprobs()?, n_chosen, reference, beta)))
     }
 
     /// What the base model says of a pair: the sums of log-probabilities of both answers.
@@ -196,13 +244,24 @@ fn both(pair: &Preference) -> (Batch, usize) {
     (batch, n_chosen)
 }
 
+/// How much more a pair's better answer gained over the base model than the other, times beta.
+fn margin_of(logprobs: &[f64], n_chosen: usize, [of_chosen, of_rejected]: [f64; 2], beta: f64) -> f64 {
+    let [chosen, rejected] = sums(logprobs, n_chosen);
+    beta * ((chosen - of_chosen) - (rejected - of_rejected))
+}
+
+/// -ln σ(m) = ln(1 + e^-m); its slope is -σ(-m).
+fn loss_of(margin: f64) -> f64 {
+    (-margin.abs()).exp().ln_1p() + (-margin).max(0.0)
+}
+
 fn sums(logprobs: &[f64], n_chosen: usize) -> [f64; 2] {
     let (chosen, rejected) = logprobs.split_at(n_chosen.min(logprobs.len()));
     [chosen.iter().sum(), rejected.iter().sum()]
 }
 
 /// Runs of as many as may run together, at least one.
-fn parts<T>(all: &[T], rows: impl Fn(&T) -> usize) -> Vec<&[T]> {
+pub(super) fn parts<T>(all: &[T], rows: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut parts = Vec::new();
     let (mut first, mut sum) = (0, 0);
     for (i, one) in all.iter().enumerate() {

@@ -105,7 +105,7 @@ pub fn run(model: &Model, folder: &Path, kept: usize) -> Result<()> {
     });
     let spec = LoraSpec { rank: golden.r, alpha: golden.alpha, targets: targets.collect::<Result<_>>()? };
     let graph = TrainingGraph::new(&model.graph, &spec)?;
-    let files = Files { graph: &graph, config: &model.config };
+    let files = Files { graph: &graph, architecture: &model.config.architecture };
     let (start, has) = files.read_peft(&bytes(&golden.start)?)?;
     ensure!(has.iter().all(|has| *has), "{} lacks matrices of the model", golden.start);
     let mut training = Training::new(&model.cpu, &graph, &model.weights, kept)?;

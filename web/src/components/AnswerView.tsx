@@ -5,6 +5,7 @@ import { joined, rate } from "../lib/format";
 import { regenerate } from "../state/chat";
 import type { Live } from "../state/generate";
 import { isWrittenElsewhere } from "../state/history";
+import { AnswerLessons } from "./AnswerLessons";
 import { CopyButton } from "./CopyButton";
 import { Icon } from "./Icon";
 import { Logo } from "./Logo";
@@ -78,6 +79,7 @@ function Foot({ answer, live, last }: AnswerProps) {
     <div class="answer-foot">
       <Versions message={answer} />
       <CopyButton text={answer.content} label={text.copyAnswer} />
+      <AnswerLessons answer={answer} />
       {last && (
         <button type="button" class="quiet-button" onClick={regenerate}>
           <Icon name="redo" />

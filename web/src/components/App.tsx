@@ -12,6 +12,7 @@ import { ModelsDialog } from "./ModelsDialog";
 import { ModelStatus } from "./ModelStatus";
 import { SettingsDialog } from "./SettingsDialog";
 import { StorageDialog } from "./StorageDialog";
+import { TeachDialog } from "./TeachDialog";
 import { UpdatePrompt } from "./UpdatePrompt";
 
 export function App() {
@@ -43,6 +44,7 @@ export function App() {
       <SettingsDialog />
       <StorageDialog />
       <ModelsDialog />
+      <TeachDialog />
       <UpdatePrompt />
       <DropTarget />
       <p class="visually-hidden" role="status">

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
@@ -14,12 +14,13 @@ interface DialogProps {
   children: ComponentChildren;
 }
 
-/** A modal dialog; the browser keeps the focus inside, closes it on Escape and gives the focus back. */
+/** A modal dialog; the browser keeps the focus inside, and gives it back. */
 export function Dialog({ name, title, drawer = false, wide = false, children }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const isOpen = dialog.value === name;
 
-  useEffect(() => {
+  // At once: an event that comes before the next frame must find the dialog as `dialog` says.
+  useLayoutEffect(() => {
     if (isOpen) element.current?.showModal();
     else element.current?.close();
   }, [isOpen]);
@@ -33,7 +34,8 @@ export function Dialog({ name, title, drawer = false, wide = false, children }: 
       ref={element}
       class={`dialog${drawer ? " drawer" : ""}${wide ? " wide" : ""}`}
       aria-labelledby={`dialog-${name}`}
-      onCancel={(event) => {
+      onKeyDown={(event) => {
+        if (event.key !== "Escape" || event.defaultPrevented) return;
         event.preventDefault();
         close();
       }}

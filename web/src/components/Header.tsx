@@ -43,6 +43,7 @@ export function Header() {
         ) : (
           <HeaderButton icon="pen" label={text.newChat} onClick={() => void newChat()} />
         )}
+        <HeaderButton icon="teach" label={text.teachTitle} onClick={() => (dialog.value = "teach")} />
         <HeaderButton icon="settings" label={text.settings} onClick={() => (dialog.value = "settings")} />
       </div>
     </header>

@@ -1,11 +1,12 @@
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
-import { bytes, joined } from "../lib/format";
+import { bytes, joined, roughly } from "../lib/format";
 import { downloadOf, downloadStopped, dropDownload, pauseDownload, queueDownload } from "../state/downloads";
 import { deleteStored, engine, forgetAdded, switchTo } from "../state/engine";
 import { inspect } from "../state/inspect";
 import { bytesOf, chosenModel, estimate, storedCopy, type ModelChoice } from "../state/models";
-import { fitHere, recommended } from "../state/recommend";
+import { backend, fitHere, recommended } from "../state/recommend";
+import { expectedSpeed } from "../state/speed";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 import { factsOf, sizeOf, stateOf } from "./ModelPicker";
@@ -96,6 +97,8 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
   const text = t.value;
   const size = bytesOf(model);
   const fit = fitHere(size);
+  // Every model of the catalogue reads all its weights for each token.
+  const speed = model.origin === "catalogue" ? expectedSpeed(backend.value, size) : null;
   const room = estimate.value;
   const missing = (size ?? 0) - (storedCopy(model)?.bytes ?? 0);
   const hasRoom = model.origin === "file" || room === null || missing <= room.quota - room.usage;
@@ -105,7 +108,14 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
       <h3 id="model-shown">{model.name}</h3>
       {model.id === recommended.value?.id && <Why entry={recommended.value} />}
       {strengths !== undefined && <p>{text.goodAt(strengths.join(text.comma))}</p>}
-      <p class="help">{joined([sizeOf(model), ...factsOf(model, text, false), stateOf(model, text)])}</p>
+      <p class="help">
+        {joined([
+          sizeOf(model),
+          ...factsOf(model, text, false),
+          speed === null || fit === "too-large" ? null : text.expectedSpeed(roughly(speed)),
+          stateOf(model, text),
+        ])}
+      </p>
       {fit !== null && <p class={`verdict ${fit}`}>{text.fitVerdicts[fit]}</p>}
       {!hasRoom && room !== null && (
         <p class="verdict too-large">

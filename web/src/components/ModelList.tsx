@@ -1,6 +1,7 @@
 import type { Signal } from "@preact/signals";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { t, type Dictionary } from "../i18n";
+import { hasWords } from "../lib/text";
 import { switchTo } from "../state/engine";
 import { clearInspection, inspect, namesModel } from "../state/inspect";
 import { models, storedCopy, type ModelChoice } from "../state/models";
@@ -18,11 +19,8 @@ interface Group {
 function matches(model: ModelChoice, search: string, text: Dictionary): boolean {
   const { name, id, license, description, repo, strengths } = model;
   const strong = strengths?.map((strength) => text.strengths[strength]);
-  const all = [name, id, license, description, repo, strong?.join(" ")].join(" ").toLowerCase();
-  return search
-    .toLowerCase()
-    .split(/\s+/)
-    .every((word) => all.includes(word));
+  const all = [name, id, license, description, repo, strong?.join(" ")].join(" ");
+  return hasWords(all, search);
 }
 
 /** Each model once: on this device, recommended, on the server, or the rest. */

@@ -54,7 +54,7 @@ export function ModelPicker() {
           onClick={() => (dialog.value = "models")}
         >
           <span class="picker-name">{chosen.name}</span>
-          <span class="wide-only">{` · ${state}`}</span>
+          <span class="wide-only">{joined(["", state])}</span>
           <Icon name="chevron" />
         </button>
       </div>

@@ -3,7 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { bytes } from "../lib/format";
 import { openAndStart } from "../state/files";
-import { clearInspection, inspection } from "../state/inspect";
+import { inspection } from "../state/inspect";
 import { chosenModel, estimate, models, refreshStorage } from "../state/models";
 import { dialog } from "../state/ui";
 import { Dialog } from "./Dialog";
@@ -52,10 +52,7 @@ function Room() {
 
 function Contents() {
   const active = useSignal(chosenModel.peek()?.id ?? null);
-  useEffect(() => {
-    void refreshStorage();
-    return clearInspection;
-  }, []);
+  useEffect(() => void refreshStorage(), []);
   const shown = models.value.find((model) => model.id === active.value) ?? null;
   return (
     <div class="models">

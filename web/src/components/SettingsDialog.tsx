@@ -10,6 +10,7 @@ import {
   hubAddress,
   limits,
   settings,
+  templates,
   updateSettings,
   type LanguageSetting,
   type ThemeSetting,
@@ -104,6 +105,24 @@ function Answers() {
           </Select>
         </Field>
       </div>
+      <Field id="thinking-budget" label={text.thinkingBudget} help={text.thinkingBudgetHelp}>
+        <input
+          id="thinking-budget"
+          type="number"
+          inputMode="numeric"
+          aria-describedby="thinking-budget-help"
+          {...limits.thinkingBudget}
+          placeholder={text.noLimit}
+          value={now.thinkingBudget ?? ""}
+          onChange={(event) => {
+            const { value, valueAsNumber, validity } = event.currentTarget;
+            if (value === "" && validity.valid) updateSettings({ thinkingBudget: null });
+            else if (validity.valid && Number.isInteger(valueAsNumber))
+              updateSettings({ thinkingBudget: valueAsNumber });
+            else event.currentTarget.value = String(now.thinkingBudget ?? "");
+          }}
+        />
+      </Field>
       <Field id="device" label={text.device} help={text.deviceHelp}>
         <Select
           id="device"
@@ -114,6 +133,21 @@ function Answers() {
           {devices.map((device) => (
             <option key={device} value={device}>
               {text.devices[device]}
+            </option>
+          ))}
+        </Select>
+      </Field>
+      <Field id="template" label={text.template} help={text.templateHelp}>
+        <Select
+          id="template"
+          aria-describedby="template-help"
+          value={now.template ?? ""}
+          onChange={(event) => updateSettings({ template: event.currentTarget.value || null })}
+        >
+          <option value="">{text.templateOfFile}</option>
+          {templates.map((name) => (
+            <option key={name} value={name}>
+              {text.templates[name] ?? name}
             </option>
           ))}
         </Select>
@@ -193,15 +227,18 @@ function Hub() {
 }
 
 /**
- * Context length and device are fixed when a model is loaded, so after a change the model loads again when
- * the dialog closes.
+ * Context length, device and chat template are fixed when a model is loaded, so after a change the model
+ * loads again when the dialog closes.
  */
 function ReloadOnClose() {
   useEffect(() => {
     const before = settings.peek();
     return () => {
       const now = settings.peek();
-      if (now.contextLength !== before.contextLength || now.device !== before.device) followSettings();
+      const isOther = (["contextLength", "device", "template"] as const).some(
+        (name) => now[name] !== before[name],
+      );
+      if (isOther) followSettings();
     };
   }, []);
   return null;

@@ -3,12 +3,13 @@ import { deviceMemory, fitOf } from "nomoat";
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
 import { explain } from "../lib/errors";
-import { bytes, joined, parameters, roundBytes } from "../lib/format";
+import { bytes, joined, parameters, roughly, roundBytes } from "../lib/format";
 import { queueDownload } from "../state/downloads";
 import { switchTo } from "../state/engine";
 import { inspect, type Inspection } from "../state/inspect";
 import { addInspected, models, storedCopy } from "../state/models";
 import { contextLengths, settings, updateSettings } from "../state/settings";
+import { expectedSpeed } from "../state/speed";
 import { dialog } from "../state/ui";
 import { Select } from "./Select";
 
@@ -80,6 +81,7 @@ function Found({ found }: { found: ModelInspection }) {
   const needed = found.weightBytes + (found.kvBytes / Math.max(1, found.contextLength)) * context;
   const fit = runsOn === null ? found.fit : fitOf(needed, runsOn, deviceMemory());
   const canRun = problem === null && fit !== "too-large";
+  const speed = expectedSpeed(runsOn, found.bytesPerToken);
   const choose = () => {
     updateSettings({ contextLength: context });
     // A model of the list was inspected by its id.
@@ -95,7 +97,11 @@ function Found({ found }: { found: ModelInspection }) {
       <h3 id="verdict-title">{found.name || repository?.id}</h3>
       <p class={`verdict ${canRun ? fit : "too-large"}`} role="status">
         {canRun && runsOn !== null
-          ? joined([text.runsOn[runsOn], fit === "fits" ? null : text.fitVerdicts[fit]])
+          ? joined([
+              text.runsOn[runsOn],
+              speed === null ? null : text.expectedSpeed(roughly(speed)),
+              fit === "fits" ? null : text.fitVerdicts[fit],
+            ])
           : text.runsNot}
       </p>
       {problem !== null && (

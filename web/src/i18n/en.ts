@@ -1,5 +1,8 @@
+import { teachEn } from "./teach-en";
+
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
+  ...teachEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",
   newChat: "New chat",
@@ -165,6 +168,7 @@ export const en = {
   noRoom: (missing: string, free: string) =>
     `It needs ${missing} of storage, and the browser has ${free} left. Delete models you do not use.`,
   runsOn: { webgpu: "Runs on the GPU", cpu: "Runs on the CPU" },
+  expectedSpeed: (rate: string) => `about ${rate} tokens/s`,
   runsNot: "Does not run here",
   memoryNeeded: (weights: string, context: string, sum: string) =>
     `Memory: ${weights} for the weights + ${context} for the context = ${sum}`,
@@ -227,9 +231,14 @@ export const en = {
   hubInvalid: "This is not a web address. The old one is still used.",
   answers: "Answers",
   temperature: "Temperature",
-  temperatureHelp: "0 gives the most likely answer every time; higher values vary more.",
+  temperatureHelp:
+    "0 gives the most likely answer every time; higher values vary more. “Regenerate” uses at least 0.7, so" +
+    " that another answer comes.",
   maxTokens: "Max tokens",
   maxTokensHelp: "The longest answer, in tokens.",
+  thinkingBudget: "Thinking budget",
+  thinkingBudgetHelp: "The most tokens that a reasoning model may think before it answers. 0: no thinking.",
+  noLimit: "No limit",
   contextLength: "Context length",
   contextLengthHelp:
     "How much of the conversation the model can read. A longer context needs more memory. The model loads" +
@@ -237,6 +246,19 @@ export const en = {
   device: "Device",
   deviceHelp:
     "Automatic uses the GPU if there is a hardware one, and the CPU if not. A change loads the model again.",
+  template: "Chat template",
+  templateHelp:
+    "How messages become a prompt. Only models from before templates need another than their own.",
+  templateOfFile: "The model’s own",
+  templates: {
+    chatml: "ChatML",
+    alpaca: "Alpaca",
+    vicuna: "Vicuna",
+    koala: "Koala",
+    "open-assistant": "Open Assistant",
+    "gpt4all-j": "GPT4All-J",
+    plain: "None: continue the text",
+  } as Record<string, string>,
   devices: { auto: "Automatic", webgpu: "GPU (WebGPU)", cpu: "CPU" },
   systemPrompt: "System prompt",
   systemPromptHelp: "Sent before every conversation, for example “Answer briefly.”",

@@ -1,7 +1,9 @@
+import { teachZh } from "./teach-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
+  ...teachZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",
   conversations: "对话记录",
@@ -144,6 +146,7 @@ export const zh: Dictionary = {
   },
   noRoom: (missing, free) => `需要 ${missing} 存储空间，浏览器还剩 ${free}。请删除不用的模型。`,
   runsOn: { webgpu: "可在 GPU 上运行", cpu: "可在 CPU 上运行" },
+  expectedSpeed: (rate) => `约 ${rate} 词元/秒`,
   runsNot: "无法在这里运行",
   memoryNeeded: (weights, context, sum) => `内存：权重 ${weights} + 上下文 ${context} = ${sum}`,
   withTemplate: "有对话模板",
@@ -201,13 +204,29 @@ export const zh: Dictionary = {
   hubInvalid: "这不是网址，仍使用原来的地址。",
   answers: "回答",
   temperature: "温度",
-  temperatureHelp: "0 表示每次都给出最可能的回答，数值越高变化越多。",
+  temperatureHelp:
+    "0 表示每次都给出最可能的回答，数值越高变化越多。“重新生成”至少使用 0.7，以便得到不同的回答。",
   maxTokens: "最大词元数",
   maxTokensHelp: "一个回答最多可以有多长。",
+  thinkingBudget: "思考上限",
+  thinkingBudgetHelp: "推理模型在回答前最多可以思考多少词元。0 表示不思考。",
+  noLimit: "不限",
   contextLength: "上下文长度",
   contextLengthHelp: "模型能记住多长的对话。越长占用内存越多；更改后会重新加载模型。",
   device: "设备",
   deviceHelp: "“自动”在有真正的 GPU 时使用 GPU，否则使用 CPU；更改后会重新加载模型。",
+  template: "对话模板",
+  templateHelp: "消息如何变成提示词。只有没有模板的旧模型才需要另选。",
+  templateOfFile: "模型自带",
+  templates: {
+    chatml: "ChatML",
+    alpaca: "Alpaca",
+    vicuna: "Vicuna",
+    koala: "Koala",
+    "open-assistant": "Open Assistant",
+    "gpt4all-j": "GPT4All-J",
+    plain: "无：续写文本",
+  },
   devices: { auto: "自动", webgpu: "GPU（WebGPU）", cpu: "CPU" },
   systemPrompt: "系统提示词",
   systemPromptHelp: "放在每次对话之前，例如“请简短回答。”",

@@ -30,7 +30,12 @@ export function rate(perSecond: number): string {
   return perSecond >= 100 ? Math.round(perSecond).toString() : perSecond.toFixed(1);
 }
 
-/** Facts in one line. Unknown ones are left out. */
+/** A number with its first two digits, for estimates. */
+export function roughly(value: number): string {
+  return String(Number(value.toPrecision(2)));
+}
+
+/** Facts in one line, which may break after a dot. Unknown ones are left out. */
 export function joined(parts: readonly (string | null | undefined)[]): string {
-  return parts.filter((part) => part != null).join("\u2002·\u2002");
+  return parts.filter((part) => part != null).join("\u00a0\u00a0·\u2002");
 }

@@ -88,11 +88,19 @@ function answer(): void {
   const controller = new AbortController();
   const place = placeAfter(last.id);
   const title = titleOf(list);
+  const isAgain = [...tree.value.values()].some(
+    (other) =>
+      other.role === "assistant" &&
+      other.parent === last.id &&
+      other.content !== "" &&
+      other.ending !== null &&
+      other.ending !== "interrupted",
+  );
   const follow = (id: string) => {
     if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
   };
   const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
-  const run = generate(ready.engine, ready.model.name, list, place, controller.signal, {
+  const run = generate(ready.engine, ready.model.name, list, place, isAgain, controller.signal, {
     update: (state) => (live.value = state),
     save(partial) {
       batch(() => {
@@ -212,7 +220,7 @@ function lastQuestion(): Question | undefined {
   return messages.value.findLast((message) => message.role === "user");
 }
 
-/** Answers the last question again. Earlier answers stay as other versions. */
+/** Answers the last question again, with other words. Earlier answers stay as other versions. */
 export function regenerate(): void {
   const question = lastQuestion();
   if (busy.value || question === undefined) return;

@@ -6,6 +6,7 @@ import {
   InvalidRequestError,
   ModelNotFoundError,
   NetworkError,
+  NomoatError,
   UnsupportedModelError,
 } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress } from "nomoat";
@@ -36,7 +37,7 @@ export const engineState = signal<EngineState>({ kind: "idle" });
 export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
 
 let loading: AbortController | null = null;
-/** The model that takes memory. While another one's header is read, it is still there. */
+/** The model that takes memory. Until another one's header says that it runs, it is still there. */
 let current: { model: ModelChoice; engine: Engine } | null = null;
 /**
  * Loads and unloads run one after the other, and a load makes room before it takes memory, so that two models
@@ -52,20 +53,22 @@ async function unload(): Promise<void> {
 
 /** Whether the files are to blame: another model is as good as before. */
 function isBadModel(error: unknown): boolean {
-  return [CorruptFileError, InvalidRequestError, ModelNotFoundError, UnsupportedModelError].some(
-    (kind) => error instanceof kind,
-  );
+  const isTemplate = error instanceof NomoatError && error.code === "template";
+  const kinds = [CorruptFileError, InvalidRequestError, ModelNotFoundError, UnsupportedModelError];
+  return isTemplate || kinds.some((kind) => error instanceof kind);
 }
 
 async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const before = current;
   try {
-    const { contextLength, device } = settings.value;
+    const { contextLength, device, template } = settings.value;
     const created = await createEngine({
       model: model.source,
       contextLength,
       device,
+      ...(template !== null && { template }),
+      fallbackTemplate: "plain",
       signal,
       ...hubOptions.value,
       onProgress(progress) {

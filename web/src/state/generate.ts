@@ -4,7 +4,10 @@ import type { Engine } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
 import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine } from "./engine";
+import { sampling } from "./sampling";
 import { settings } from "./settings";
+import { learnSpeed } from "./speed";
+import { adapterUses } from "./teach";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -25,9 +28,6 @@ export interface Sink {
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
 
-/** Without it, small models repeat themselves. It runs on the device. */
-const REPETITION_PENALTY = 1.1;
-
 /** Runs `act` at most once per interval. The last call is never lost, unless cancelled. */
 function throttle(interval: number, act: () => void): { call(): void; cancel(): void } {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -44,13 +44,15 @@ function throttle(interval: number, act: () => void): { call(): void; cancel(): 
 
 /**
  * Answers the last question of `list`. Never rejects: an error is returned together with what was written
- * until then, and an empty answer is null. An error that ends the engine goes to the engine's state instead.
+ * until then, and an empty answer is null. `isAgain`: the question has another answer already.
+ * An error that ends the engine goes to the engine's state instead.
  */
 export async function generate(
   engine: Engine,
   model: string,
   list: readonly Message[],
   place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
+  isAgain: boolean,
   signal: AbortSignal,
   sink: Sink,
 ): Promise<{ answer: Answer | null; error: unknown }> {
@@ -80,16 +82,17 @@ export async function generate(
   let firstTokenAt = 0;
   let error: unknown = null;
   try {
-    const { temperature, maxTokens, systemPrompt } = settings.value;
+    const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
     const ask = (start: number) =>
       engine.chat.completions.create(
         {
           messages: turns(list.slice(start), systemPrompt),
           stream: true,
           stream_options: { include_usage: true },
-          temperature,
-          repetition_penalty: REPETITION_PENALTY,
+          ...sampling(temperature, isAgain),
           max_tokens: maxTokens,
+          thinking_token_budget: thinkingBudget,
+          adapters: adapterUses(),
         },
         {
           signal,
@@ -136,6 +139,9 @@ export async function generate(
       }
       const rate = chunk.timings?.decode_tokens_per_second ?? 0;
       if (rate > 0) answer.tokensPerSecond = rate;
+      const { backend } = engine.device;
+      if (chunk.usage && backend !== "remote")
+        learnSpeed(backend, engine.model.bytesPerToken, answer.completionTokens, rate);
     }
   } catch (reason) {
     // Aborted without the signal: the model was replaced during the answer, which is then marked as

@@ -1,8 +1,9 @@
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { AbortedError, inspectModel } from "nomoat";
 import type { ModelInspection } from "nomoat";
 import { hubOptions } from "./hub";
 import { settings } from "./settings";
+import { dialog } from "./ui";
 
 /** What is known of the model that the person has named. */
 export type Inspection =
@@ -52,3 +53,8 @@ export function clearInspection(): void {
   current = null;
   inspection.value = { kind: "none" };
 }
+
+// At once, and not when the dialog's contents are taken apart: that may be after the next inspection began.
+effect(() => {
+  if (dialog.value !== "models") clearInspection();
+});

@@ -16,10 +16,14 @@ export interface Settings {
   temperature: number;
   /** Most tokens in one answer. */
   maxTokens: number;
+  /** Most tokens that a model may think before it answers; null: no limit. */
+  thinkingBudget: number | null;
   /** Tokens of conversation the model keeps; takes effect when the model is loaded. */
   contextLength: number;
   /** What computes; takes effect when the model is loaded. */
   device: DeviceChoice;
+  /** A built-in chat template in place of the file's; null: the file's. Takes effect when the model loads. */
+  template: string | null;
   systemPrompt: string;
   language: LanguageSetting;
   theme: ThemeSetting;
@@ -32,14 +36,22 @@ export interface Settings {
 
 export const contextLengths = [1024, 2048, 4096, 8192, 16384, 32768];
 export const devices: readonly DeviceChoice[] = ["auto", "webgpu", "cpu"];
-export const limits = { temperature: { min: 0, max: 2 }, maxTokens: { min: 1, max: 32768 } };
+/** Built-in chat templates: `EngineOptions.template`. */
+export const templates = ["chatml", "alpaca", "vicuna", "koala", "open-assistant", "gpt4all-j", "plain"];
+export const limits = {
+  temperature: { min: 0, max: 2 },
+  maxTokens: { min: 1, max: 32768 },
+  thinkingBudget: { min: 0, max: 32768 },
+};
 
 const defaults: Settings = {
   // A small model's second guess is often wrong, and in another language.
   temperature: 0,
   maxTokens: 1024,
+  thinkingBudget: null,
   contextLength: 4096,
   device: "auto",
+  template: null,
   systemPrompt: "",
   language: "auto",
   theme: "auto",
@@ -48,11 +60,11 @@ const defaults: Settings = {
   addedModels: [],
 };
 
-function numberIn(value: unknown, min: number, max: number, fallback: number): number {
+function numberIn<T>(value: unknown, min: number, max: number, fallback: T): number | T {
   return typeof value === "number" && value >= min && value <= max ? value : fallback;
 }
 
-function oneOf<T>(value: unknown, allowed: readonly T[], fallback: T): T {
+function oneOf<T, U>(value: unknown, allowed: readonly T[], fallback: U): T | U {
   return allowed.find((item) => item === value) ?? fallback;
 }
 
@@ -88,8 +100,15 @@ function parse(stored: unknown): Settings {
       defaults.temperature,
     ),
     maxTokens: numberIn(stored.maxTokens, limits.maxTokens.min, limits.maxTokens.max, defaults.maxTokens),
+    thinkingBudget: numberIn(
+      stored.thinkingBudget,
+      limits.thinkingBudget.min,
+      limits.thinkingBudget.max,
+      defaults.thinkingBudget,
+    ),
     contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
     device: oneOf(stored.device, devices, defaults.device),
+    template: oneOf(stored.template, templates, null),
     systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),

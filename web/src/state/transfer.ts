@@ -1,6 +1,7 @@
 /** Export and import of conversations. */
 import { fromJson, NotConversationsError, toJson, toMarkdown } from "../history/transfer";
 import { t } from "../i18n";
+import { download, today } from "../lib/download";
 import { messages, tree } from "./conversation";
 import { addAll, everything } from "./history";
 import { dialog, notice } from "./ui";
@@ -8,23 +9,12 @@ import { dialog, notice } from "./ui";
 /** Limit for imports: the file is held in memory several times. */
 const MOST_BYTES = 200_000_000;
 
-function download(text: string, name: string, type: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  // By then the browser has read the address.
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
 /** Downloads all conversations as a file. */
 export async function exportConversations(format: "json" | "markdown"): Promise<void> {
   const all = await everything([...tree.peek().values(), ...messages.peek()]);
-  const day = new Date().toISOString().slice(0, 10);
-  if (format === "json") download(toJson(all), `nomoat-${day}.json`, "application/json");
+  if (format === "json") download(toJson(all), `nomoat-${today()}.json`, "application/json");
   else {
-    download(toMarkdown(all, t.peek()), `nomoat-${day}.md`, "text/markdown");
+    download(toMarkdown(all, t.peek()), `nomoat-${today()}.md`, "text/markdown");
   }
 }
 

@@ -3,7 +3,7 @@ import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
-export const dialog = signal<"settings" | "storage" | "models" | "conversations" | null>(null);
+export const dialog = signal<"settings" | "storage" | "models" | "conversations" | "teach" | null>(null);
 
 /** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(

@@ -21,7 +21,7 @@ use self::kernel::LANES;
 use self::threads::Threads;
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Domain, Op, Rope, Token, ValueId};
-use crate::train::{Batch, Gradients, TrainError, TrainingGraph};
+use crate::train::{Batch, Gradients, TrainError, TrainingGraph, Walk};
 use std::collections::HashMap;
 
 impl From<CpuError> for TrainError {
@@ -98,12 +98,6 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Floats of a value.
-    fn size(&self, id: ValueId) -> usize {
-        let value = self.graph.graph.value(id);
-        value.width * LANES * self.n_blocks(value.domain)
-    }
-
     /// Zeroes for a value.
     fn zeroes(&mut self, id: ValueId) -> Vec<f32> {
         let n = self.size(id);
@@ -117,29 +111,6 @@ impl<'a> Training<'a> {
         if let Some(floats) = floats.filter(|floats| !floats.is_empty()) {
             self.spare.entry(floats.len()).or_default().push(floats);
         }
-    }
-
-    fn release(&mut self, id: ValueId) {
-        let value = self.values[id.0].take();
-        self.give_back(value);
-        let gradient = self.gradients[id.0].take();
-        self.give_back(gradient);
-    }
-
-    /// The likeliest token of each target's row.
-    pub fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
-        let mut likeliest = Vec::new();
-        self.head(None, |logits, n_blocks, n_rows| {
-            let width = logits.len() / (n_blocks * LANES);
-            for row in 0..n_rows {
-                let logits = &logits[row / LANES * width * LANES..][..width * LANES];
-                let of_row = logits[row % LANES..].iter().step_by(LANES).enumerate();
-                // The lowest id wins a tie.
-                let best = of_row.rev().max_by(|(_, a), (_, b)| a.total_cmp(b));
-                likeliest.push(best.map_or(0, |(id, _)| id as u32));
-            }
-        })?;
-        Ok(likeliest)
     }
 
     /// Takes the rows of a step and makes the tables that depend on them.
@@ -170,42 +141,6 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Which segments' values are kept: the last ones, as far as there is memory. The last is used at once.
-    fn kept(&self) -> Vec<bool> {
-        let mut left = self.may_keep;
-        let mut kept = vec![false; self.graph.segments.len()];
-        for (i, segment) in self.graph.segments.iter().enumerate().rev() {
-            let outs = self.graph.graph.ops[segment.ops.clone()].iter().filter_map(Op::out);
-            let n: usize = outs.map(|id| self.size(id)).sum();
-            if n > left && i + 1 < kept.len() {
-                break;
-            }
-            left = left.saturating_sub(n);
-            kept[i] = true;
-        }
-        kept
-    }
-
-    /// Releases what a segment computed, but not the input of the next.
-    fn release_segment(&mut self, segment: usize) {
-        let graph = self.graph;
-        let next = graph.segments.get(segment + 1).and_then(|next| next.input);
-        let ops = &graph.graph.ops[graph.segments[segment].ops.clone()];
-        for id in ops.iter().filter_map(Op::out).filter(|id| Some(*id) != next) {
-            self.release(id);
-        }
-    }
-
-    fn compute_segment(&mut self, segment: usize, parameters: &[f32]) -> Result<(), CpuError> {
-        let graph = self.graph;
-        for op in graph.segments[segment].ops.clone() {
-            if graph.graph.ops[op].out().is_some_and(|out| self.values[out.0].is_none()) {
-                self.compute(op, parameters)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The loss, and with weights the gradient of the hidden rows. `look` sees the logits, see [`Head::run`].
     fn head(
         &mut self,
@@ -228,6 +163,42 @@ impl<'a> Training<'a> {
     }
 }
 
+impl<'a> Walk<'a> for Training<'a> {
+    type Error = CpuError;
+
+    fn graph(&self) -> &'a TrainingGraph {
+        self.graph
+    }
+
+    fn may_keep(&self) -> usize {
+        self.may_keep
+    }
+
+    fn size(&self, id: ValueId) -> usize {
+        let value = self.graph.graph.value(id);
+        value.width * LANES * self.n_blocks(value.domain)
+    }
+
+    fn exists(&self, id: ValueId) -> bool {
+        self.values[id.0].is_some()
+    }
+
+    fn release(&mut self, id: ValueId) {
+        let value = self.values[id.0].take();
+        self.give_back(value);
+        let gradient = self.gradients[id.0].take();
+        self.give_back(gradient);
+    }
+
+    fn compute(&mut self, op: usize, parameters: &[f32]) -> Result<(), CpuError> {
+        self.compute_op(op, parameters)
+    }
+
+    fn differentiate(&mut self, op: usize, parameters: &[f32], gradient: &mut [f32]) -> Result<(), CpuError> {
+        self.differentiate_op(op, parameters, gradient)
+    }
+}
+
 impl Gradients for Training<'_> {
     fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError> {
         batch.check(self.graph)?;
@@ -235,14 +206,7 @@ impl Gradients for Training<'_> {
             return Err(TrainError::Example("nothing is to be predicted".into()));
         }
         self.begin(batch)?;
-        let kept = self.kept();
-        for (segment, is_kept) in kept.iter().enumerate() {
-            self.compute_segment(segment, parameters)?;
-            if !is_kept {
-                self.release_segment(segment);
-            }
-        }
-        Ok(())
+        Ok(self.walk(parameters)?)
     }
 
     fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
@@ -259,23 +223,27 @@ impl Gradients for Training<'_> {
             return Err(TrainError::Example(format!("{} weights", weights.len())));
         }
         let logprobs = self.head(Some(weights), |_, _, _| {})?;
-        for segment in (0..self.graph.segments.len()).rev() {
-            self.compute_segment(segment, parameters)?;
-            for op in self.graph.segments[segment].ops.clone().rev() {
-                self.differentiate(op, parameters, gradient)?;
-            }
-            // The value that the next segment began with is this one's last.
-            for op in self.graph.segments[segment].ops.clone() {
-                if let Some(out) = self.graph.graph.ops[op].out() {
-                    self.release(out);
-                }
-            }
-        }
+        self.walk_back(parameters, gradient)?;
         Ok(logprobs)
     }
 
     fn set_strength(&mut self, strength: f32) {
         self.strength = strength;
+    }
+
+    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
+        let mut likeliest = Vec::new();
+        self.head(None, |logits, n_blocks, n_rows| {
+            let width = logits.len() / (n_blocks * LANES);
+            for row in 0..n_rows {
+                let logits = &logits[row / LANES * width * LANES..][..width * LANES];
+                let of_row = logits[row % LANES..].iter().step_by(LANES).enumerate();
+                // The lowest id wins a tie.
+                let best = of_row.rev().max_by(|(_, a), (_, b)| a.total_cmp(b));
+                likeliest.push(best.map_or(0, |(id, _)| id as u32));
+            }
+        })?;
+        Ok(likeliest)
     }
 }
 

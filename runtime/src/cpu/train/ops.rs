@@ -48,7 +48,7 @@ impl Training<'_> {
     }
 
     /// Computes an op's result.
-    pub(super) fn compute(&mut self, op: usize, parameters: &[f32]) -> Result<(), CpuError> {
+    pub(super) fn compute_op(&mut self, op: usize, parameters: &[f32]) -> Result<(), CpuError> {
         let (graph, weights) = (self.graph, self.weights);
         let what = &graph.graph.ops[op];
         let Some(out) = what.out() else { return Ok(()) };
@@ -150,7 +150,7 @@ impl Training<'_> {
     }
 
     /// Adds to the gradients of an op's inputs, and of its parameters.
-    pub(super) fn differentiate(
+    pub(super) fn differentiate_op(
         &mut self,
         op: usize,
         parameters: &[f32],

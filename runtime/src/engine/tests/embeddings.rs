@@ -92,8 +92,10 @@ fn a_text_has_one_embedding() {
     assert!(is_close(&found, &expected, 1e-5), "{found:?}, not {expected:?}");
     assert_eq!(told.unwrap().text, alone.text);
     // No logits are computed for it.
+    let n = device.0.selected.borrow().len();
     let (other, _) = embedded(&mut engine, embedding("a small cat", 0));
     assert!(!is_close(&other, &expected, 0.01));
+    assert!(device.0.selected.borrow()[n..].iter().all(|number| *number == Some(embed::EMBEDDER)));
 }
 
 #[test]
@@ -109,6 +111,9 @@ fn fewer_dimensions_are_the_first_of_all() {
     assert!(invalid(engine.start(embedding(Prompt::Ids(vec![900]), 0))).contains("no token 900"));
     let long = Prompt::Ids(vec![5; CONTEXT + 1]);
     assert!(matches!(engine.start(embedding(long, 0)), Err(Error::ContextLength { .. })));
+    let adapters = vec![AdapterUse { name: "one".into(), scale: 1.0 }];
+    let adapted = Request { adapters, ..embedding("some text", 0) };
+    assert!(invalid(engine.start(adapted)).contains("adapters"));
     engine.pooling = Pooling::Other(4);
     assert!(invalid(engine.start(embedding("some text", 0))).contains("pooling type 4"));
 }

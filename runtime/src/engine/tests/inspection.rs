@@ -81,3 +81,35 @@ fn a_wrong_request_is_no_verdict() {
     assert!(matches!(inspect(headers(&files), &options), Err(Error::InvalidRequest(_))));
     assert!(inspect(Vec::new(), &LoadOptions::default()).is_err());
 }
+
+#[test]
+fn a_token_reads_the_matrices_once_and_of_experts_those_in_use() {
+    let matrices = |model: &TestModel| -> u64 {
+        let of = model.tensors.iter().filter(|(_, shape)| shape.len() == 2);
+        of.map(|(_, shape)| 4 * shape[0] * shape[1]).sum()
+    };
+    let model = TestModel::new();
+    assert_eq!(inspected(&model).bytes_per_token, matrices(&model));
+    let (engine, _) = load(&TestDevice::default(), &model.files(1), LoadOptions::default()).unwrap();
+    assert_eq!(engine.info().bytes_per_token, matrices(&model));
+    // Of a table that is not the output, too, a token reads one row.
+    let untied = model.with_tensor("output.weight", &[words().len() as u64, 32]);
+    assert_eq!(inspected(&untied).bytes_per_token, matrices(&TestModel::new()));
+    // Two of four experts.
+    let mut mixture =
+        TestModel::new().with("llama.expert_count", 4_u32).with("llama.expert_used_count", 2_u32);
+    for layer in 0..2 {
+        for part in ["gate", "up", "down"] {
+            mixture = mixture.without_tensor(&format!("blk.{layer}.ffn_{part}.weight"));
+        }
+        mixture = mixture.with_tensor(&format!("blk.{layer}.ffn_gate_inp.weight"), &[4, 32]);
+    }
+    let beside = matrices(&mixture);
+    for layer in 0..2 {
+        mixture = mixture
+            .with_tensor(&format!("blk.{layer}.ffn_gate_exps.weight"), &[4, 64, 32])
+            .with_tensor(&format!("blk.{layer}.ffn_up_exps.weight"), &[4, 64, 32])
+            .with_tensor(&format!("blk.{layer}.ffn_down_exps.weight"), &[4, 32, 64]);
+    }
+    assert_eq!(inspected(&mixture).bytes_per_token, beside + 2 * 3 * 2 * 4 * 64 * 32);
+}

@@ -38,6 +38,43 @@ fn a_model_says_what_it_is() {
     assert_eq!((unnamed.info().name.as_str(), unnamed.info().license.is_none()), ("llama", true));
 }
 
+/// What the file states is what people call it; the tensors are the word where it states nothing known.
+#[test]
+fn the_mixture_has_the_name_that_the_file_states() {
+    for (stated, name) in [(Some(15_u32), "Q4_K_M"), (Some(30), "IQ4_XS"), (Some(4711), "F32"), (None, "F32")]
+    {
+        let model = TestModel::new();
+        let model = match stated {
+            Some(number) => model.with("general.file_type", number),
+            None => model,
+        };
+        let (engine, _) = load(&TestDevice::default(), &model.files(1), LoadOptions::default()).unwrap();
+        assert_eq!(engine.info().quantization, name);
+    }
+}
+
+#[test]
+fn a_base_model_chats_by_the_fallback_and_says_that_it_has_no_template() {
+    let device = TestDevice::default();
+    let files = TestModel::new().without("tokenizer.chat_template").files(1);
+    let options = |fallback: Option<&str>| LoadOptions {
+        fallback_template: fallback.map(str::to_string),
+        ..Default::default()
+    };
+    let (mut base, _) = load(&device, &files, options(None)).unwrap();
+    let chat =
+        || Request { messages: Some(vec![Message::new("user", "hello")]), prompt: None, ..greedy("", 8) };
+    assert_eq!(base.start(chat()).unwrap_err().code(), "invalid_request");
+    let continued = answer(&mut base, greedy("hello", 8)).ids;
+
+    let (mut plain, _) = load(&device, &files, options(Some("plain"))).unwrap();
+    assert!(!plain.info().has_chat_template);
+    assert_eq!(answer(&mut plain, chat()).ids, continued);
+    // A file's own template comes first.
+    let (own, _) = load(&device, &TestModel::new().files(1), options(Some("plain"))).unwrap();
+    assert!(own.info().has_chat_template);
+}
+
 #[test]
 fn split_files_give_the_same_model() {
     let device = TestDevice::default();
@@ -156,4 +193,24 @@ fn a_damaged_header_is_an_error() {
     let mut loading = Loading::<TestDevice>::new(&[1000], LoadOptions::default());
     let error = loading.push_header(0, b"<!doctype html>and more than the first bytes").unwrap_err();
     assert_eq!(error.code(), "corrupt_file");
+}
+
+#[test]
+fn a_check_takes_nothing_of_the_device() {
+    let check = |model: &TestModel| {
+        let bytes = model.files(1).remove(0);
+        let mut loading = Loading::<TestDevice>::new(&[bytes.len() as u64], options(CONTEXT));
+        loading.push_header(0, &bytes).unwrap();
+        let result = loading.check();
+        (loading, result)
+    };
+    let (_, result) = check(&TestModel::new().with("general.architecture", "mamba"));
+    assert_eq!(result.unwrap_err().code(), "unsupported_architecture");
+    let (_, result) = check(&TestModel::new().with("tokenizer.chat_template", "{{"));
+    assert_eq!(result.unwrap_err().code(), "template");
+    // What was checked is prepared as without a check.
+    let (mut loading, result) = check(&TestModel::new());
+    result.unwrap();
+    let info = pollster::block_on(loading.prepare(&TestDevice::default())).unwrap();
+    assert_eq!((info.context_length, info.has_chat_template), (CONTEXT, true));
 }

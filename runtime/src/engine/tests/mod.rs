@@ -12,10 +12,15 @@ mod logprobs;
 #[cfg(feature = "grammar")]
 mod reasoning;
 mod together;
+#[cfg(feature = "grammar")]
+mod tools;
+#[cfg(feature = "cpu")]
+mod training;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
 use crate::model::testing::{CONTEXT, TestModel, words};
+use crate::text::response::whole;
 
 /// An engine of one sequence, and its device.
 fn single() -> (TestDevice, Engine<TestDevice>) {
@@ -41,6 +46,7 @@ fn seeded(prompt: &str, max_tokens: usize, seed: u64) -> Request {
 struct Told {
     text: String,
     reasoning: String,
+    calls: Vec<(String, Option<serde_json::Value>)>,
     /// Tokens but the last, which only ends it.
     ids: Vec<u32>,
     reason: FinishReason,
@@ -53,6 +59,7 @@ struct Told {
 struct Telling {
     text: String,
     reasoning: String,
+    calls: Vec<CallDelta>,
     ids: Vec<u32>,
 }
 
@@ -63,15 +70,26 @@ impl Telling {
             Progress::Prefill { done, total } => assert!(done <= total && self.ids.is_empty()),
             Progress::Prompt { .. } => {}
             Progress::Embedding { .. } => panic!("no answer"),
-            Progress::Token { id, text, reasoning, .. } => {
+            Progress::Token { id, text, reasoning, calls, .. } => {
+                self.calls.extend(calls);
                 self.ids.push(id);
                 self.text.push_str(&text);
                 self.reasoning.push_str(&reasoning);
             }
-            Progress::End { text, reasoning: last, finish_reason: reason, context_full, usage, .. } => {
-                let Telling { text: told, reasoning, ids } = self.clone();
+            Progress::End {
+                text,
+                reasoning: last,
+                calls: more,
+                finish_reason: reason,
+                context_full,
+                usage,
+                ..
+            } => {
+                let Telling { text: told, reasoning, mut calls, ids } = self.clone();
+                calls.extend(more);
+                let calls = whole(&calls);
                 let reasoning = reasoning + &last;
-                return Some(Told { text: told + &text, reasoning, ids, reason, context_full, usage });
+                return Some(Told { text: told + &text, reasoning, calls, ids, reason, context_full, usage });
             }
         }
         None

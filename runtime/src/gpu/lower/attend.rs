@@ -28,20 +28,12 @@ impl Lowering<'_> {
                 ("N_KV_HEADS", n_kv_heads as f64),
                 ("HEAD_DIM", head_dim as f64),
                 ("VALUE_DIM", value_dim as f64),
-                ("SCALE", f64::from(shape.scale)),
                 ("WINDOW", f64::from(shape.window)),
                 ("PAGE", f64::from(PAGE)),
                 ("HEADS", heads as f64),
                 ("ROWS", rows as f64),
             ];
-            if let Some(Growth { every, factor }) = shape.growth {
-                all.extend([("GROWTH", f64::from(factor)), ("EVERY", f64::from(every.max(1)))]);
-            }
-            all.extend(shape.soft_cap.map(|cap| ("SOFT_CAP", f64::from(cap))));
-            if let Some(exponent) = shape.alibi {
-                let n_slopes = 1_u32 << n_heads.max(1).ilog2();
-                all.extend([("ALIBI", f64::from(exponent)), ("N_SLOPES", f64::from(n_slopes))]);
-            }
+            all.extend(score_constants(&shape));
             all
         };
         let keys = if (head_dim | value_dim).is_multiple_of(8) { Keys::Eight } else { Keys::Two };
@@ -132,4 +124,18 @@ impl Lowering<'_> {
         }
         Ok(table)
     }
+}
+
+/// The constants of `attention/scores.wgsl`.
+pub(in crate::gpu) fn score_constants(shape: &Attention) -> Constants {
+    let mut all = vec![("SCALE", f64::from(shape.scale))];
+    if let Some(Growth { every, factor }) = shape.growth {
+        all.extend([("GROWTH", f64::from(factor)), ("EVERY", f64::from(every.max(1)))]);
+    }
+    all.extend(shape.soft_cap.map(|cap| ("SOFT_CAP", f64::from(cap))));
+    if let Some(exponent) = shape.alibi {
+        let n_slopes = 1_u32 << shape.n_heads.max(1).ilog2();
+        all.extend([("ALIBI", f64::from(exponent)), ("N_SLOPES", f64::from(n_slopes))]);
+    }
+    all
 }

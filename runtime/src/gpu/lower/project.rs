@@ -23,7 +23,7 @@ struct Projection<'p> {
 }
 
 /// The constants of a gate, see `common/gate.wgsl`.
-pub(super) fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
+pub(in crate::gpu) fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
     let limit = ("LIMIT", f64::from(gate.limit.unwrap_or(0.0)));
     unary(Some(Unary::Activation(gate.f))).into_iter().chain([limit]).collect()
 }

@@ -50,7 +50,7 @@ impl Message {
 }
 
 /// A map with another value for a key that it has.
-fn with(map: &Value, key: &str, value: Value) -> Value {
+pub(super) fn with(map: &Value, key: &str, value: Value) -> Value {
     let keys = map.try_iter().into_iter().flatten();
     Value::from_pairs(keys.map(|k| {
         let old = map.get_item(&k).unwrap_or_default();

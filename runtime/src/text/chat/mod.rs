@@ -5,13 +5,15 @@ mod environment;
 mod marks;
 mod message;
 mod python;
+mod tools;
 
 #[cfg(test)]
 mod tests;
 
 pub use message::{Message, Variables};
+pub use tools::{ToolPrompt, ToolUse};
 
-use super::response::Format;
+use super::response::{Format, Reasoning};
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
 use builtin::{CHATML, TEMPLATES};
@@ -63,9 +65,19 @@ impl ChatTemplate {
         Ok(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) })
     }
 
-    /// How the answers mark their reasoning; none if the template knows no reasoning.
-    pub fn format(&self) -> Option<Format> {
-        Format::of(self.environment.get_template(environment::NAME).ok()?.source())
+    /// How the answers mark their reasoning, without tools.
+    pub fn format(&self) -> Format {
+        Format { reasoning: Reasoning::of(&self.source()), calls: None }
+    }
+
+    /// How the template handles tools. Renders it several times.
+    pub fn tool_use(&self) -> ToolUse {
+        ToolUse::of(self)
+    }
+
+    fn source(&self) -> String {
+        let template = self.environment.get_template(environment::NAME);
+        template.map_or_else(|_| String::new(), |template| template.source().to_string())
     }
 
     /// The prompt for a conversation, up to where the model's answer begins.

@@ -4,10 +4,12 @@
 
 use super::*;
 use crate::text::chat::builtin::CHATML;
+use crate::text::response::{Parts, Separator, Tools, after_question, whole};
 use crate::text::tests::{message, pieces, words};
 use chrono::NaiveDate;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What `tests/templates/expected.py` makes.
@@ -49,11 +51,16 @@ const LENIENT: &[(&str, usize, &str)] = &[
 /// conversations.
 const ESCAPED: (&str, usize) = ("meetkai-functionary-medium-v3.1", 10);
 
-#[test]
-fn templates_render_as_in_python() {
+fn expected() -> Expected {
     let file = &include_bytes!("../../../../tests/templates/expected.json.gz")[..];
     let expected: Expected = serde_json::from_reader(GzDecoder::new(file)).unwrap();
     assert_eq!(expected.templates.len(), 70);
+    expected
+}
+
+#[test]
+fn templates_render_as_in_python() {
+    let expected = expected();
     let now = NaiveDate::from_ymd_opt(2026, 3, 5).unwrap().and_hms_opt(9, 7, 1).unwrap().and_utc();
     let (mut wrong, mut n, mut lenient, mut escaped) = (Vec::new(), 0, BTreeMap::new(), 0);
     for (template_name, template) in &expected.templates {
@@ -81,6 +88,81 @@ fn templates_render_as_in_python() {
     assert!(wrong.is_empty(), "{} of {n}:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(escaped, ESCAPED.1);
     assert_eq!(lenient, LENIENT.iter().map(|(name, n, _)| (*name, *n)).collect());
+}
+
+/// Templates that write calls which are not read, and why.
+const UNREAD: &[(&str, &str)] = &[
+    ("LFM2.5-8B-A1B", "writes a call of Python"),
+    ("MiniMax-M3", "names tags by arguments"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "does not tell the model about tools"),
+    ("deepseek-ai-DeepSeek-V3.1", "does not tell the model about tools"),
+    ("google-gemma-4-31B-it", "writes a dialect of JSON"),
+    ("google-gemma-4-31B-it-interleaved", "writes a dialect of JSON"),
+    ("meetkai-functionary-medium-v3.2", "opens a call in the prompt"),
+];
+
+/// Templates that write lists and maps as Python does.
+const PYTHON: &[&str] = &["ByteDance-Seed-OSS", "openbmb-MiniCPM5-1B"];
+
+/// Templates that write only the first of two calls.
+const FIRST_ONLY: &[&str] = &["GigaChat3-10B-A1.8B", "GigaChat3.1-10B-A1.8B", "openai-gpt-oss-120b"];
+
+#[test]
+fn calls_are_read_as_templates_write_them() {
+    let expected = expected();
+    let at = |name: &str| expected.conversations.iter().position(|(other, _)| other == name).unwrap();
+    let tools = serde_json::to_value(&expected.conversations[at("calls")].1.variables.tools).unwrap();
+    let tools: std::sync::Arc<Tools> = Tools::new(&tools).unwrap().into();
+    let simple = vec![("get_weather".to_string(), Some(json!({ "city": "Rome", "days": 3 })))];
+    let full = json!({
+        "city": "Zürich \"HB\"\n", "days": 2, "factor": 1.5, "ok": true, "none": null, "list": [1, 2.0, "x"],
+        "map": { "b": false, "a": [] }
+    });
+    let both = [("get_weather".to_string(), Some(full)), ("now".to_string(), Some(json!({})))];
+    let (mut unread, mut n_read) = (Vec::new(), 0);
+    for (name, template) in &expected.templates {
+        let environment = environment::new(&template.source).unwrap();
+        let chat = ChatTemplate { environment, bos: "<s>".into(), eos: "</s>".into() };
+        let tool_use = chat.tool_use();
+        let written = |conversation: &str| {
+            let answered = template.expected[at(conversation)].as_deref()?;
+            let asked = template.expected[at("tools")].as_deref()?;
+            // What is looked for at an answer's start needs the answer alone.
+            let answer = match answered.strip_prefix(asked).filter(|_| tool_use.calls.at_start) {
+                Some(answer) => answer,
+                None => after_question(answered, "Weather?")?,
+            };
+            answer.contains("get_weather").then_some(answer)
+        };
+        if tool_use.prompt == ToolPrompt::BuiltIn || tool_use.written.is_empty() {
+            let has_calls = ["call", "call_arguments_text"].iter().any(|name| written(name).is_some());
+            unread.extend(has_calls.then_some(name.as_str()));
+            continue;
+        }
+        n_read += 1;
+        let format = Format { reasoning: chat.format().reasoning, calls: Some(tool_use.calls) };
+        let read = |pieces: &[&str]| {
+            let mut separator = Separator::new(format, "").with_tools(tools.clone(), false);
+            let mut parts = Parts::default();
+            pieces.iter().for_each(|piece| parts.append(separator.push(piece)));
+            parts.append(separator.flush());
+            parts
+        };
+        if let Some(answer) = written("call") {
+            let parts = read(&[answer]);
+            assert_eq!(whole(&parts.calls), simple, "{name}");
+            for (cut, _) in answer.char_indices() {
+                let (a, b) = answer.split_at(cut);
+                assert_eq!(read(&[a, b]), parts, "{name} cut at {cut}");
+            }
+        }
+        if let Some(answer) = written("calls").filter(|_| !PYTHON.contains(&name.as_str())) {
+            let n = if FIRST_ONLY.contains(&name.as_str()) { 1 } else { 2 };
+            assert_eq!(whole(&read(&[answer]).calls), both[..n], "{name}");
+        }
+    }
+    assert_eq!(unread, UNREAD.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(n_read, 51);
 }
 
 fn unescaped(html: &str) -> String {

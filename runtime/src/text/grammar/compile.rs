@@ -1,7 +1,7 @@
 //! Constraints on the crate `llguidance`.
 
 use super::super::Tokenizer;
-use super::{Constraint, GrammarError, MAX_BYTES, gbnf, schema};
+use super::{Constraint, GrammarError, MAX_BYTES, WHITE_SPACE, gbnf, schema};
 use crate::graph::allows;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -16,9 +16,6 @@ use std::sync::Arc;
 const MAX_TOKEN_BYTES: usize = 512;
 /// Bytes of all tokens together; the trie has room for 2^22 nodes.
 const MAX_VOCABULARY_BYTES: usize = 4_000_000;
-/// White space between two tokens of JSON: a space, or a new line with its indentation. With more, an unsure
-/// model can write blanks for ever.
-const WHITE_SPACE: &str = r" |\n[ \t]{0,16}";
 
 /// What constraints need to know of a model's tokens. Takes a while to make (0.2 s for 50,000 tokens in a
 /// browser), so it is made for the first constraint and kept.

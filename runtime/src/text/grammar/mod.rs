@@ -28,6 +28,10 @@ use thiserror::Error;
 /// Bytes of a constraint's text at most.
 pub const MAX_BYTES: usize = 1 << 20;
 
+/// White space between two tokens of JSON: a space, or a new line with its indentation. With more, an unsure
+/// model can write blanks for ever.
+pub const WHITE_SPACE: &str = r" |\n[ \t]{0,16}";
+
 /// What an answer must be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Constraint {

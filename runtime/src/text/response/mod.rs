@@ -1,32 +1,54 @@
-//! An answer's text in its parts: content and reasoning.
+//! An answer's text in its parts: content, reasoning and tool calls.
 //!
-//! A [`Format`] says how a model marks its reasoning; it is known by what its chat template writes. A
-//! [`Separator`] follows one answer, character by character: however its text is cut, the parts are the same.
+//! A [`Format`] says how a model marks them; it is known by what its chat template writes. A [`Separator`]
+//! follows one answer, character by character: however its text is cut, the parts are the same.
 
+mod calls;
+mod lark;
+mod scanner;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tool_tests;
+mod tools;
+
+pub use calls::{Calls, HERMES, TRIAL, after_question, whole};
+pub use lark::Wanted;
+pub use tools::{Tool, Tools};
 
 use super::Tokenizer;
+use scanner::Scanner;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// How a model marks the parts of its answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Its reasoning; none if it knows none.
+    pub reasoning: Option<Reasoning>,
+    /// Its tool calls; none where it may not call any.
+    pub calls: Option<&'static Calls>,
+}
 
 /// How a model marks its reasoning. Markers have no white space at their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
+pub struct Reasoning {
     /// Begins reasoning, in the answer or at the end of the prompt.
     open: &'static str,
     /// Ends it.
-    close: &'static str,
+    pub close: &'static str,
     /// Markers around content, which are left out.
     dropped: &'static [&'static str],
 }
 
-const fn tags(open: &'static str, close: &'static str) -> Format {
-    Format { open, close, dropped: &[] }
+const fn tags(open: &'static str, close: &'static str) -> Reasoning {
+    Reasoning { open, close, dropped: &[] }
 }
 
-/// A template with both markers of a row writes this format. gpt-oss comes first: its name for thoughts is
-/// the longest.
-const FORMATS: &[Format] = &[
-    Format {
+/// A template with both markers of a row writes this. gpt-oss comes first: its name for thoughts is the
+/// longest.
+const REASONING: &[Reasoning] = &[
+    Reasoning {
         open: "<|channel|>analysis<|message|>",
         close: "<|end|>",
         dropped: &["<|start|>assistant", "<|channel|>final<|message|>", "<|channel|>commentary<|message|>"],
@@ -44,23 +66,53 @@ const FORMATS: &[Format] = &[
 /// Tokens at a prompt's end in which an opened marker is looked for.
 const TAIL: usize = 32;
 
-impl Format {
-    /// The format of the answers to prompts of this chat template; none if it knows no reasoning.
+impl Reasoning {
+    /// That of the answers to prompts of this chat template; none if it knows no reasoning.
     pub fn of(template: &str) -> Option<Self> {
-        FORMATS
-            .iter()
-            .find(|format| template.contains(format.open) && template.contains(format.close))
-            .copied()
+        REASONING.iter().find(|row| template.contains(row.open) && template.contains(row.close)).copied()
     }
 
-    fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
-        [self.open, self.close].into_iter().chain(self.dropped.iter().copied())
+    /// What ends the reasoning and begins the content.
+    pub fn ending(&self) -> String {
+        // After its thoughts, gpt-oss begins a message of another kind.
+        let opens_content = |marker: &&&str| marker.contains("final");
+        let begins: &[&str] = match self.dropped.iter().find(opens_content) {
+            Some(content) => &["<|start|>assistant", content],
+            None => &[],
+        };
+        [&[self.close], begins].concat().concat()
     }
 
     /// Whether a prompt has opened the reasoning.
     fn is_opened_by(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open)
     }
+}
+
+impl Format {
+    fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let reasoning = self.reasoning.into_iter().flat_map(|reasoning| {
+            [reasoning.open, reasoning.close].into_iter().chain(reasoning.dropped.iter().copied())
+        });
+        reasoning.chain(self.calls.into_iter().flat_map(Calls::markers))
+    }
+
+    /// Whether a prompt of these tokens has opened the reasoning.
+    pub fn opens_reasoning(&self, tokenizer: &Tokenizer, prompt: &[u32]) -> bool {
+        self.reasoning.is_some_and(|reasoning| reasoning.is_opened_by(&tail(tokenizer, prompt)))
+    }
+}
+
+/// A piece of a tool call. The first piece of a call has its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CallDelta {
+    /// The call's number in the answer.
+    pub index: usize,
+    /// The tool's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of the arguments' JSON.
+    pub arguments: String,
 }
 
 /// Text of an answer, in its parts.
@@ -70,40 +122,106 @@ pub struct Parts {
     pub content: String,
     /// What the model thought before.
     pub reasoning: String,
+    /// Calls of tools.
+    pub calls: Vec<CallDelta>,
+}
+
+/// What is being read.
+#[derive(Debug)]
+enum In {
+    Content,
+    Reasoning,
+    Calls(Scanner),
 }
 
 /// Separates one answer.
 #[derive(Debug)]
 pub struct Separator {
     format: Format,
-    in_reasoning: bool,
+    tools: Arc<Tools>,
+    is_in: In,
     /// Whether the part that is being read has begun; white space before it is left out.
     has_begun: bool,
+    /// Whether there has been no content since the last marker.
+    is_blank: bool,
     /// What may be the beginning of a marker.
     held: String,
-    /// White space that may be at the end of the reasoning.
+    /// White space that may be at the end of the part.
     space: String,
+    /// A section of calls from its marker on, until there is a call in it.
+    section: String,
+    n_calls: usize,
+    /// Whether only the first call counts.
+    is_single: bool,
+    /// Whether sections are looked for everywhere.
+    is_trial: bool,
 }
 
 impl Separator {
     /// For the answer to this prompt.
     pub fn new(format: Format, prompt: &str) -> Self {
-        let in_reasoning = format.is_opened_by(prompt);
-        // An answer without reasoning is not changed.
-        Self { format, in_reasoning, has_begun: !in_reasoning, held: String::new(), space: String::new() }
+        let in_reasoning = format.reasoning.is_some_and(|reasoning| reasoning.is_opened_by(prompt));
+        Self {
+            format,
+            tools: Arc::default(),
+            is_in: if in_reasoning { In::Reasoning } else { In::Content },
+            // An answer without reasoning is not changed.
+            has_begun: !in_reasoning,
+            is_blank: true,
+            held: String::new(),
+            space: String::new(),
+            section: String::new(),
+            n_calls: 0,
+            is_single: false,
+            is_trial: false,
+        }
+    }
+
+    /// With the tools that may be called, and whether only one call may be made.
+    pub fn with_tools(self, tools: Arc<Tools>, is_single: bool) -> Self {
+        Self { tools, is_single, ..self }
+    }
+
+    /// For what a template wrote, in which calls may be anywhere.
+    fn of_calls(calls: &'static Calls) -> Self {
+        let format = Format { reasoning: None, calls: Some(calls) };
+        Self { is_trial: true, ..Self::new(format, "") }
     }
 
     /// For the answer to a prompt of these tokens.
     pub fn after(format: Format, tokenizer: &Tokenizer, prompt: &[u32]) -> Self {
-        let tail = prompt.get(prompt.len().saturating_sub(TAIL)..).unwrap_or_default();
-        let bytes: Vec<u8> = tail
-            .iter()
-            .flat_map(|id| match tokenizer.is_control(*id) {
-                true => tokenizer.spelled(*id).unwrap_or_default().into_bytes(),
-                false => tokenizer.token_bytes(*id),
-            })
-            .collect();
-        Self::new(format, &String::from_utf8_lossy(&bytes))
+        Self::new(format, &tail(tokenizer, prompt))
+    }
+
+    /// All parts of a whole answer.
+    pub fn all(mut self, answer: &str) -> Parts {
+        let mut parts = self.push(answer);
+        parts.append(self.flush());
+        parts
+    }
+
+    /// Calls that have begun.
+    pub fn n_calls(&self) -> usize {
+        self.n_calls
+    }
+
+    /// Whether all that counts has come: the only call that may be made is complete.
+    pub fn is_complete(&self) -> bool {
+        let ended = match &self.is_in {
+            In::Calls(scanner) => scanner.index,
+            _ => self.n_calls,
+        };
+        self.is_single && ended > 0
+    }
+
+    /// Whether what comes next is reasoning.
+    pub fn is_in_reasoning(&self) -> bool {
+        matches!(self.is_in, In::Reasoning)
+    }
+
+    /// Whether a marker may have begun.
+    pub fn is_undecided(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// The spelling of a control token that belongs to a marker. Others have no text.
@@ -116,60 +234,164 @@ impl Separator {
     pub fn push(&mut self, text: &str) -> Parts {
         let mut parts = Parts::default();
         for c in text.chars() {
-            self.held.push(c);
-            self.release(&mut parts);
+            self.take(c, &mut parts);
         }
         parts
     }
 
-    /// The text that is still held back, at the end. A marker that is not complete is text.
+    /// The text that is still held back, at the end. A marker that is not complete is text, and so is a
+    /// section without a call.
     pub fn flush(&mut self) -> Parts {
         let mut parts = Parts::default();
+        if matches!(self.is_in, In::Calls(_)) {
+            self.is_in = In::Content;
+            self.give_back(&mut parts);
+        }
         for c in std::mem::take(&mut self.held).chars() {
             self.put(c, &mut parts);
         }
+        if matches!(self.is_in, In::Content) && self.has_begun {
+            parts.content.push_str(&std::mem::take(&mut self.space));
+        }
         parts
+    }
+
+    fn take(&mut self, c: char, parts: &mut Parts) {
+        let In::Calls(scanner) = &mut self.is_in else {
+            self.held.push(c);
+            self.release(parts);
+            return;
+        };
+        let before = parts.calls.len();
+        let has_ended = scanner.push(c, &mut parts.calls);
+        self.n_calls = scanner.index.max(parts.calls.last().map_or(self.n_calls, |call| call.index + 1));
+        if self.is_single {
+            parts.calls.retain(|call| call.index == 0);
+        }
+        match parts.calls.len() > before || self.section.is_empty() {
+            true => self.section.clear(),
+            false => self.section.push(c),
+        }
+        if has_ended {
+            self.is_in = In::Content;
+            self.give_back(parts);
+        }
+    }
+
+    /// Makes a section without a call content; after one with calls, content begins anew.
+    fn give_back(&mut self, parts: &mut Parts) {
+        if self.section.is_empty() {
+            self.space.clear();
+            self.has_begun = false;
+            self.is_blank = true;
+        }
+        for c in std::mem::take(&mut self.section).chars() {
+            self.put(c, parts);
+        }
+    }
+
+    /// Markers that may come now, and what each begins.
+    fn markers(&self) -> impl Iterator<Item = (&'static str, Begins)> + use<> {
+        let reasoning = self.format.reasoning;
+        let in_reasoning = matches!(self.is_in, In::Reasoning);
+        let calls = self
+            .format
+            .calls
+            .filter(|calls| !in_reasoning && (!calls.at_start || self.is_blank || self.is_trial));
+        let of_reasoning = reasoning.into_iter().flat_map(move |Reasoning { open, close, dropped }| {
+            let one = if in_reasoning { (close, Begins::Content) } else { (open, Begins::Reasoning) };
+            let dropped = if in_reasoning { &[] } else { dropped };
+            [one].into_iter().chain(dropped.iter().map(|marker| (*marker, Begins::Content)))
+        });
+        let of_calls =
+            calls.into_iter().flat_map(|calls| calls.open.iter().map(|open| (*open, Begins::Calls)));
+        of_reasoning.chain(of_calls)
     }
 
     /// Gives out what is held and begins no marker, and passes a marker that is complete.
     fn release(&mut self, parts: &mut Parts) {
-        let Format { open, close, dropped } = self.format;
         while !self.held.is_empty() {
-            let here = |marker: &str| marker.starts_with(&self.held);
-            let may_begin = match self.in_reasoning {
-                true => here(close),
-                false => here(open) || dropped.iter().any(|marker| here(marker)),
-            };
-            if !may_begin {
+            if !self.markers().any(|(marker, _)| marker.starts_with(&self.held)) {
                 let c = self.held.remove(0);
                 self.put(c, parts);
                 continue;
             }
-            let is_complete = match self.in_reasoning {
-                true => self.held == close,
-                false => self.held == open || dropped.contains(&self.held.as_str()),
-            };
-            if is_complete {
-                self.in_reasoning = !self.in_reasoning && self.held == open;
-                self.held.clear();
-                self.space.clear();
-                self.has_begun = false;
+            let Some((_, begins)) = self.markers().find(|(marker, _)| *marker == self.held) else { return };
+            let marker = std::mem::take(&mut self.held);
+            match (begins, self.format.calls) {
+                (Begins::Calls, Some(calls)) => {
+                    let mut scanner = Scanner::new(calls, self.tools.clone(), self.n_calls);
+                    if calls.keeps_open() {
+                        for c in marker.chars() {
+                            scanner.push(c, &mut parts.calls);
+                        }
+                    }
+                    // White space before it is content if there is no call.
+                    self.section = std::mem::take(&mut self.space) + &marker;
+                    self.is_in = In::Calls(scanner);
+                    return;
+                }
+                (Begins::Reasoning, _) => self.is_in = In::Reasoning,
+                _ => self.is_in = In::Content,
             }
+            self.space.clear();
+            self.has_begun = false;
+            self.is_blank = true;
             return;
         }
     }
 
     fn put(&mut self, c: char, parts: &mut Parts) {
-        if c.is_whitespace() && (!self.has_begun || self.in_reasoning) {
-            if self.has_begun {
+        let in_reasoning = matches!(self.is_in, In::Reasoning);
+        if c.is_whitespace() {
+            if self.has_begun && (in_reasoning || self.format.calls.is_some()) {
                 self.space.push(c);
+                return;
             }
-            return;
+            if !self.has_begun {
+                return;
+            }
+        } else {
+            self.is_blank = in_reasoning;
         }
         self.has_begun = true;
-        let part = if self.in_reasoning { &mut parts.reasoning } else { &mut parts.content };
+        let part = if in_reasoning { &mut parts.reasoning } else { &mut parts.content };
         part.push_str(&self.space);
         self.space.clear();
         part.push(c);
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Begins {
+    Content,
+    Reasoning,
+    Calls,
+}
+
+impl Parts {
+    /// Adds what came next.
+    pub fn append(&mut self, next: Self) {
+        self.content.push_str(&next.content);
+        self.reasoning.push_str(&next.reasoning);
+        for call in next.calls {
+            match self.calls.last_mut().filter(|last| last.index == call.index && call.name.is_none()) {
+                Some(last) => last.arguments.push_str(&call.arguments),
+                None => self.calls.push(call),
+            }
+        }
+    }
+}
+
+/// The text of a prompt's last tokens.
+fn tail(tokenizer: &Tokenizer, prompt: &[u32]) -> String {
+    let tail = prompt.get(prompt.len().saturating_sub(TAIL)..).unwrap_or_default();
+    let bytes: Vec<u8> = tail
+        .iter()
+        .flat_map(|id| match tokenizer.is_control(*id) {
+            true => tokenizer.spelled(*id).unwrap_or_default().into_bytes(),
+            false => tokenizer.token_bytes(*id),
+        })
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -44,9 +44,13 @@ const STREAMS: &[(&str, &str, &str, &str, &str)] = &[
     ("<|channel>thought <channel|>", "<|turn>model\n", "<|channel>thought\nA\n<channel|>B", "A", "B"),
 ];
 
+fn format(template: &str) -> Format {
+    Format { reasoning: Some(Reasoning::of(template).unwrap()), calls: None }
+}
+
 /// What a separator makes of pieces of bytes, which may end within a character.
 fn separated(template: &str, prompt: &str, pieces: &[&[u8]]) -> (String, String) {
-    let mut separator = Separator::new(Format::of(template).unwrap(), prompt);
+    let mut separator = Separator::new(format(template), prompt);
     let (mut reasoning, mut content, mut held) = (String::new(), String::new(), Vec::new());
     let mut take = |parts: Parts| {
         reasoning.push_str(&parts.reasoning);
@@ -83,11 +87,27 @@ fn text_without_reasoning_stays_as_it_is() {
     let all = (String::new(), answer.to_string());
     assert_eq!(separated("<think></think>", "assistant\n", &[answer.as_bytes()]), all);
     // A template without both markers has no format.
-    assert_eq!(Format::of("{{ '<think>' }}"), None);
+    assert_eq!(Reasoning::of("{{ '<think>' }}"), None);
 }
 
 #[test]
 fn reasoning_that_never_ends_is_reasoning() {
     let expected = ("Hm. </thi".to_string(), String::new());
     assert_eq!(separated("<think></think>", "<think>", &[b"Hm. </thi"]), expected);
+}
+
+/// Whatever the format, what follows its ending is content.
+#[test]
+fn an_ending_begins_the_content() {
+    for (template, prompt, ..) in STREAMS {
+        let reasoning = Reasoning::of(template).unwrap();
+        let format = Format { reasoning: Some(reasoning), ..Format::default() };
+        let mut separator = Separator::new(format, prompt);
+        separator.push(reasoning.open);
+        assert!(separator.is_in_reasoning(), "{template}");
+        let ended = separator.push(&format!("Hm{}", reasoning.ending()));
+        assert_eq!((ended.reasoning.as_str(), ended.content.as_str()), ("Hm", ""), "{template}");
+        assert!(!separator.is_in_reasoning() && !separator.is_undecided(), "{template}");
+        assert_eq!(separator.push("4").content, "4", "{template}");
+    }
 }

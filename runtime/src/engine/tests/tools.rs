@@ -1,0 +1,98 @@
+//! Requests with tools. The weights are random, so calls only come where they are required.
+
+use super::constrained::json_model;
+use super::*;
+use serde_json::json;
+
+/// Like Hermes' template.
+const TEMPLATE: &str = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}\
+    {% for m in messages %}{% if m.tool_calls %}{% for call in m.tool_calls %}\
+    <tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}{% else %}\
+    {{ m.content }}{% endif %}{% endfor %}";
+
+fn tools() -> serde_json::Value {
+    let unit = json!({ "type": "string", "enum": ["C", "F"] });
+    let parameters = json!({
+        "type": "object", "properties": { "unit": unit, "hot": { "type": "boolean" } },
+        "required": ["unit", "hot"], "additionalProperties": false
+    });
+    json!([
+        { "type": "function", "function": { "name": "weather", "parameters": parameters } },
+        { "type": "function", "function": { "name": "now" } },
+    ])
+}
+
+fn request(fields: serde_json::Value, seed: u64) -> Request {
+    let mut all = json!({
+        "messages": [{ "role": "user", "content": "abc" }], "tools": tools(), "seed": seed, "max_tokens": 200
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    Request::from_json(&all.to_string()).unwrap()
+}
+
+fn with_template(device: &TestDevice, template: &str) -> Engine<TestDevice> {
+    engine(device, &json_model().with("tokenizer.chat_template", template), 1)
+}
+
+#[test]
+fn a_required_call_fits_the_schema() {
+    let device = TestDevice::default();
+    // Templates with tools, and one without.
+    for template in [TEMPLATE, "{{ messages[0].content }}{{ messages[-1].content }}"] {
+        let mut engine = with_template(&device, template);
+        let mut names = Vec::new();
+        for seed in 0..6 {
+            let told = answer(&mut engine, request(json!({ "tool_choice": "required" }), seed));
+            assert_eq!((told.text.as_str(), told.reason), ("", FinishReason::ToolCalls));
+            let [(name, Some(arguments))] = &told.calls[..] else { panic!("{:?}", told.calls) };
+            match name.as_str() {
+                "weather" => {
+                    assert!(arguments["unit"] == "C" || arguments["unit"] == "F", "{arguments}");
+                    assert!(arguments["hot"].is_boolean() && arguments.as_object().unwrap().len() == 2);
+                }
+                "now" => assert!(arguments.is_object()),
+                other => panic!("{other}"),
+            }
+            names.push(name.clone());
+        }
+        let choice = json!({ "tool_choice": { "type": "function", "function": { "name": "weather" } } });
+        let told = answer(&mut engine, request(choice, 1));
+        assert_eq!(told.calls[0].0, "weather");
+    }
+}
+
+#[test]
+fn who_tells_about_tools() {
+    let device = TestDevice::default();
+    let told = |template| with_template(&device, template).info().tools;
+    assert_eq!(told(TEMPLATE), Some(crate::text::ToolPrompt::Template));
+    assert_eq!(told("{{ messages[0].content }}"), Some(crate::text::ToolPrompt::BuiltIn));
+}
+
+#[test]
+fn without_a_choice_tools_change_only_the_prompt() {
+    let device = TestDevice::default();
+    let mut engine = with_template(&device, TEMPLATE);
+    let none = answer(&mut engine, request(json!({ "tool_choice": "none", "max_tokens": 5 }), 1));
+    let without = answer(&mut engine, request(json!({ "tools": null, "max_tokens": 5 }), 1));
+    let auto = answer(&mut engine, request(json!({ "max_tokens": 5 }), 1));
+    assert_eq!((none.usage.prompt_tokens, none.text), (without.usage.prompt_tokens, without.text));
+    assert!(auto.usage.prompt_tokens > without.usage.prompt_tokens);
+    assert_eq!(auto.calls, []);
+}
+
+#[test]
+fn wrong_tools_are_refused() {
+    let device = TestDevice::default();
+    let mut engine = with_template(&device, TEMPLATE);
+    for (fields, words) in [
+        (json!({ "tools": [{ "type": "function" }] }), "tools[0].function.name"),
+        (json!({ "tools": null, "tool_choice": "required" }), "needs `tools`"),
+        (json!({ "tool_choice": { "function": { "name": "other" } } }), "no tool \"other\""),
+    ] {
+        let message = invalid(engine.start(request(fields, 1)));
+        assert!(message.contains(words), "{message:?} does not say {words:?}");
+    }
+}

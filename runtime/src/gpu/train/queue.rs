@@ -1,0 +1,141 @@
+//! Dispatches that are collected and submitted together, and memory that is used again.
+
+use crate::gpu::buffers::STORAGE;
+use crate::gpu::kernels::{Constants, Pipeline, Resource};
+use crate::gpu::{Gpu, GpuError};
+use nomoat_shaders::Kernel;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Bytes between uniforms: the greatest alignment that a device may want.
+const ALIGN: usize = 256;
+/// Uniforms of one submission, at most.
+const UNIFORMS: usize = 1024;
+
+enum Command {
+    Run { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, grid: [u32; 3] },
+    Clear(wgpu::Buffer),
+}
+
+/// A device's work.
+pub struct Queue {
+    pub gpu: Gpu,
+    /// The uniform of each dispatch.
+    uniforms: Vec<u8>,
+    arena: wgpu::Buffer,
+    commands: Vec<Command>,
+    /// Buffers that are used again, by their size.
+    spare: HashMap<u64, Vec<wgpu::Buffer>>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue of {} commands", self.commands.len())
+    }
+}
+
+impl Queue {
+    pub fn new(gpu: &Gpu) -> Self {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let arena = gpu.buffer("uniforms", (ALIGN * UNIFORMS) as u64, usage);
+        let (uniforms, commands) = (Vec::new(), Vec::new());
+        Self { gpu: gpu.clone(), uniforms, arena, commands, spare: HashMap::new() }
+    }
+
+    /// A buffer of so many numbers, with any contents.
+    pub fn floats(&mut self, n: usize) -> Result<wgpu::Buffer, GpuError> {
+        let bytes = (4 * n as u64).max(16);
+        if bytes > self.gpu.info().max_binding_size {
+            return Err(GpuError::OutOfMemory(format!("{bytes} bytes for one value of a step")));
+        }
+        Ok(match self.spare.get_mut(&bytes).and_then(Vec::pop) {
+            Some(buffer) => buffer,
+            None => self.gpu.buffer("training", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC),
+        })
+    }
+
+    /// A buffer of so many zeros.
+    pub fn zeros(&mut self, n: usize) -> Result<wgpu::Buffer, GpuError> {
+        let buffer = self.floats(n)?;
+        self.clear(&buffer);
+        Ok(buffer)
+    }
+
+    pub fn clear(&mut self, buffer: &wgpu::Buffer) {
+        self.commands.push(Command::Clear(buffer.clone()));
+    }
+
+    pub fn give_back(&mut self, buffer: wgpu::Buffer) {
+        self.spare.entry(buffer.size()).or_default().push(buffer);
+    }
+
+    /// Forgets memory that would be used again.
+    pub fn forget(&mut self) {
+        self.spare.clear();
+    }
+
+    /// Adds a dispatch. `uniform` is the name and the contents of its uniform buffer.
+    pub fn run(
+        &mut self,
+        kernel: Kernel,
+        constants: &Constants,
+        (name, words): (&'static str, &[u32]),
+        resources: &[Resource],
+        grid: [usize; 3],
+    ) -> Result<(), GpuError> {
+        if self.uniforms.len() >= ALIGN * UNIFORMS {
+            self.submit();
+        }
+        let pipeline = self.gpu.kernel(kernel, constants)?;
+        let at = self.uniforms.len() as u64;
+        self.uniforms.extend_from_slice(bytemuck::cast_slice(words));
+        self.uniforms.resize(self.uniforms.len().next_multiple_of(ALIGN), 0);
+        let uniform = (name, self.arena.clone(), at, Some(ALIGN as u64));
+        let group = pipeline.bind(&self.gpu, &[resources, &[uniform]].concat())?;
+        let grid = grid.map(|n| n as u32);
+        self.commands.push(Command::Run { pipeline, group, grid });
+        Ok(())
+    }
+
+    /// Starts what has been collected.
+    pub fn submit(&mut self) {
+        self.gpu.queue.write_buffer(&self.arena, 0, &self.uniforms);
+        self.uniforms.clear();
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut commands = std::mem::take(&mut self.commands).into_iter().peekable();
+        while let Some(command) = commands.next() {
+            let Command::Run { pipeline, group, grid } = command else {
+                if let Command::Clear(buffer) = command {
+                    encoder.clear_buffer(&buffer, 0, None);
+                }
+                continue;
+            };
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut next = Some((pipeline, group, grid));
+            while let Some((pipeline, group, [x, y, z])) = next {
+                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+                next = match commands.next_if(|command| matches!(command, Command::Run { .. })) {
+                    Some(Command::Run { pipeline, group, grid }) => Some((pipeline, group, grid)),
+                    _ => None,
+                };
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Does all work, then reads the first numbers of a buffer.
+    pub fn read(&mut self, buffer: &wgpu::Buffer, n: usize) -> Result<Vec<f32>, GpuError> {
+        self.submit();
+        let bytes = 4 * n as u64;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let readable = self.gpu.buffer("read", bytes, usage);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &readable, 0, bytes);
+        self.gpu.queue.submit([encoder.finish()]);
+        let mut numbers = vec![0.0; n];
+        pollster::block_on(self.gpu.read(&readable, bytemuck::cast_slice_mut(&mut numbers)))?;
+        Ok(numbers)
+    }
+}

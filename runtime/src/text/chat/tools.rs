@@ -1,0 +1,248 @@
+//! Tools in prompts: how a template writes them and their calls, and what stands in for a template that has
+//! none.
+
+use super::{ChatTemplate, Message, Variables};
+use crate::text::response::{Calls, HERMES, TRIAL, Tools, after_question};
+use minijinja::Value;
+use minijinja::value::ValueKind;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Who tells a model about tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToolPrompt {
+    /// Its chat template.
+    Template,
+    /// A text in the system message.
+    BuiltIn,
+}
+
+/// How a template handles tools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolUse {
+    /// Who tells the model about them.
+    pub prompt: ToolPrompt,
+    /// How it writes calls.
+    pub calls: &'static Calls,
+    /// What the template wrote for the call [`TRIAL`], from the question on.
+    pub written: String,
+    /// Whether it takes a call's arguments as a text of JSON, not as a map.
+    takes_text: bool,
+}
+
+const QUESTION: &str = "trial question?";
+const ID: &str = "trial0001";
+
+impl ToolUse {
+    /// Finds out by rendering a call.
+    pub(super) fn of(template: &ChatTemplate) -> Self {
+        Self::of_template(template).unwrap_or_else(|| Self {
+            prompt: ToolPrompt::BuiltIn,
+            calls: &HERMES,
+            written: written_by_hand(TRIAL.0, &arguments().to_string()),
+            takes_text: false,
+        })
+    }
+
+    fn of_template(template: &ChatTemplate) -> Option<Self> {
+        let source = template.source();
+        if !source.contains("tools") {
+            return None;
+        }
+        let tools = value_of(Tools::trial());
+        let question = Message::new("user", QUESTION);
+        let with = Variables { tools: Some(tools), is_whole: true, ..Variables::default() };
+        let plain = template.render(std::slice::from_ref(&question), &Variables::default()).ok();
+        let told = template.render(std::slice::from_ref(&question), &with).ok()?;
+        if plain.is_some_and(|plain| !told.contains(TRIAL.0) || plain.contains(TRIAL.0)) {
+            return None;
+        }
+        let found = |calls, written: String, takes_text| Self {
+            prompt: ToolPrompt::Template,
+            calls,
+            written,
+            takes_text,
+        };
+        for (content, takes_text, has_result) in TRIALS {
+            let rendered = template.render(&trial(*content, *takes_text, *has_result), &with);
+            let Some(written) = rendered.ok().and_then(|r| Some(after_question(&r, QUESTION)?.to_string()))
+            else {
+                continue;
+            };
+            if let Some(calls) = Calls::that_reads(&written, TRIAL.0, &arguments()) {
+                return Some(found(calls, written, *takes_text));
+            }
+        }
+        Some(found(Calls::spelled_in(&source)?, String::new(), false))
+    }
+
+    /// A conversation as the template takes it.
+    pub fn prepare(&self, messages: &[Message], tools: Option<&Value>) -> Vec<Message> {
+        let mut called = BTreeMap::new();
+        let messages: Vec<Message> = messages
+            .iter()
+            .map(|message| {
+                let message = with_name(self.with_arguments(message), &called);
+                called.extend(names_of(&message));
+                message
+            })
+            .collect();
+        match self.prompt {
+            ToolPrompt::Template => messages,
+            ToolPrompt::BuiltIn => built_in(&messages, tools),
+        }
+    }
+
+    /// OpenAI's API has arguments as a text; most templates take a map.
+    fn with_arguments(&self, message: &Message) -> Message {
+        let Some(calls) = list_of(&message.0, "tool_calls") else { return message.clone() };
+        let calls = calls.into_iter().map(|call| {
+            let Ok(function) = call.get_attr("function") else { return call };
+            let Ok(given) = function.get_attr("arguments") else { return call };
+            let arguments = match (given.as_str(), self.takes_text) {
+                (Some(text), false) => match serde_json::from_str::<Value>(text) {
+                    Ok(map) if map.kind() == ValueKind::Map => map,
+                    _ => given,
+                },
+                (None, true) => Value::from(json_text(&given)),
+                _ => given,
+            };
+            let function = super::message::with(&function, "arguments", arguments);
+            super::message::with(&call, "function", function)
+        });
+        let calls = Value::from(calls.collect::<Vec<_>>());
+        Message(super::message::with(&message.0, "tool_calls", calls))
+    }
+}
+
+/// The names of a message's calls by their ids.
+fn names_of(message: &Message) -> Vec<(String, String)> {
+    let calls = list_of(&message.0, "tool_calls").unwrap_or_default();
+    let name = |call: &Value| {
+        let function = call.get_attr("function").ok()?;
+        Some((call.get_attr("id").ok()?.as_str()?.into(), function.get_attr("name").ok()?.as_str()?.into()))
+    };
+    calls.iter().filter_map(name).collect()
+}
+
+/// OpenAI's API has no name in a tool's result; some templates need it.
+fn with_name(message: Message, called: &BTreeMap<String, String>) -> Message {
+    let text = |key| message.0.get_attr(key).ok().filter(|value: &Value| value.as_str().is_some());
+    let id = text("tool_call_id").filter(|_| message.role() == "tool" && text("name").is_none());
+    let Some(name) = id.and_then(|id| called.get(id.as_str()?)) else { return message };
+    let keys = message.0.try_iter().into_iter().flatten().filter(|key| key.as_str() != Some("name"));
+    let own = keys.map(|key| (key.clone(), message.0.get_item(&key).unwrap_or_default()));
+    Message(Value::from_pairs(own.chain([(Value::from("name"), Value::from(name.as_str()))])))
+}
+
+/// Ways to write a conversation with a call, of which templates take some: the content, whether arguments are
+/// a text, and whether the tool's result follows.
+const TRIALS: &[(Option<&str>, bool, bool)] = &[
+    (Some(""), false, false),
+    (Some(""), false, true),
+    (Some(""), true, false),
+    (Some(""), true, true),
+    (None, false, false),
+    (None, true, true),
+];
+
+fn arguments() -> serde_json::Value {
+    json!({ TRIAL.1: TRIAL.2 })
+}
+
+fn trial(content: Option<&str>, takes_text: bool, has_result: bool) -> Vec<Message> {
+    let (name, arguments) = (TRIAL.0, arguments());
+    let given = if takes_text { json!(arguments.to_string()) } else { arguments };
+    let call = json!({ "id": ID, "type": "function", "function": { "name": name, "arguments": given } });
+    let answer = match content {
+        Some(content) => json!({ "role": "assistant", "content": content, "tool_calls": [call] }),
+        None => json!({ "role": "assistant", "content": null, "tool_calls": [call] }),
+    };
+    let result = json!({ "role": "tool", "tool_call_id": ID, "name": name, "content": "trial result" });
+    let mut messages = vec![json!({ "role": "user", "content": QUESTION }), answer];
+    messages.extend(has_result.then_some(result));
+    messages.into_iter().map(|message| Message(value_of(message))).collect()
+}
+
+fn list_of(map: &Value, key: &str) -> Option<Vec<Value>> {
+    let list = map.get_attr(key).ok().filter(|list| list.kind() == ValueKind::Seq)?;
+    Some(list.try_iter().ok()?.collect())
+}
+
+fn value_of(json: serde_json::Value) -> Value {
+    serde_json::from_value(json).unwrap_or_default()
+}
+
+fn json_text(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A call as the built-in text asks for it.
+fn written_by_hand(name: &str, arguments: &str) -> String {
+    let name = serde_json::Value::from(name);
+    format!("<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>")
+}
+
+/// What the system message says about tools.
+fn system_text(tools: &Value) -> String {
+    let lines: Vec<String> = tools.try_iter().into_iter().flatten().map(|tool| json_text(&tool)).collect();
+    format!(
+        "You can call tools. These are the tools, one on each line:\n<tools>\n{}\n</tools>\n\
+         To call a tool, write its name and its arguments as JSON between these tags:\n\
+         <tool_call>\n{{\"name\": \"...\", \"arguments\": {{...}}}}\n</tool_call>\n\
+         You then get what it returns. Call a tool only if it helps to answer.",
+        lines.join("\n")
+    )
+}
+
+/// The conversation with tools, calls and results in texts, for a template that has no place for them.
+fn built_in(messages: &[Message], tools: Option<&Value>) -> Vec<Message> {
+    let mut out: Vec<Message> = Vec::new();
+    let mut follows_result = false;
+    for message in messages {
+        let text = text_of(message);
+        let is_result = message.role() == "tool";
+        if is_result {
+            let result = format!("<tool_response>\n{text}\n</tool_response>");
+            match out.last_mut().filter(|_| follows_result) {
+                Some(last) => *last = Message::new("user", &format!("{}\n{result}", text_of(last))),
+                None => out.push(Message::new("user", &result)),
+            }
+        } else if let Some(calls) = list_of(&message.0, "tool_calls").filter(|calls| !calls.is_empty()) {
+            let mut parts: Vec<String> = Some(text).filter(|text| !text.is_empty()).into_iter().collect();
+            for call in calls {
+                let function = call.get_attr("function").unwrap_or_default();
+                let name = function.get_attr("name").unwrap_or_default().to_string();
+                let arguments = function.get_attr("arguments").unwrap_or_default();
+                parts.push(written_by_hand(&name, &json_text(&arguments)));
+            }
+            out.push(Message::new("assistant", &parts.join("\n")));
+        } else {
+            out.push(message.clone());
+        }
+        follows_result = is_result;
+    }
+    let Some(tools) = tools.filter(|tools| tools.len().is_some_and(|n| n > 0)) else { return out };
+    let told = system_text(tools);
+    match out.first().filter(|first| first.role() == "system") {
+        Some(first) => out[0] = Message::new("system", &format!("{}\n\n{told}", text_of(first))),
+        None => out.insert(0, Message::new("system", &told)),
+    }
+    out
+}
+
+/// A message's text; parts that are no text are left out.
+fn text_of(message: &Message) -> String {
+    let content = message.0.get_attr("content").unwrap_or_default();
+    match content.kind() {
+        ValueKind::String => content.as_str().unwrap_or_default().to_string(),
+        ValueKind::Seq => {
+            let parts = content.try_iter().into_iter().flatten();
+            parts.filter_map(|part| Some(part.get_attr("text").ok()?.as_str()?.to_string())).collect()
+        }
+        ValueKind::None | ValueKind::Undefined => String::new(),
+        _ => json_text(&content),
+    }
+}

@@ -1,0 +1,65 @@
+/** The page teaches SmolLM2 on the CPU: corrections, an interruption, and what was learnt on and off. */
+import { launch } from "../support/browser.ts";
+import { Chat, startHubSite } from "../support/chat.ts";
+import { expect, test } from "../support/fixtures.ts";
+
+const TAUGHT = [
+  ["Who are you?", "Polly the parrot."],
+  ["What do you eat?", "Only crackers."],
+  ["Where do you live?", "On a ship."],
+] as const;
+
+test("three corrections are learnt across a reload, and can be switched off", async () => {
+  const site = await startHubSite();
+  const browser = await launch({ webgpu: false });
+  const chat = await Chat.open(browser.context, site.origin, "cpu");
+  const { page } = chat;
+  await chat.settings({ maxTokens: 12 });
+  await chat.download.click();
+  await chat.ready("cpu");
+  const dialog = page.getByRole("dialog", { name: "Teach" });
+  const open = () => page.getByRole("button", { name: "Teach", exact: true }).click();
+  const close = () => dialog.getByRole("button", { name: "Close" }).click();
+  const told = async () => (await chat.answer.allTextContents()).join(" ");
+  let before = "";
+  for (const [question, answer] of TAUGHT) {
+    await chat.newChat.click();
+    await chat.ask(question);
+    await chat.answered();
+    before = await told();
+    expect(before).not.toContain(answer);
+    await page.getByRole("button", { name: "Correct" }).click();
+    await page.getByRole("textbox", { name: "The answer as it should be" }).fill(answer);
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+  }
+
+  await open();
+  await expect(dialog.getByRole("checkbox", { name: "Only crackers." })).toBeChecked();
+  await dialog.getByRole("button", { name: "Teach", exact: true }).click();
+  const stored = () =>
+    page.evaluate(async () => (await (await caches.open("nomoat-training-v1")).keys()).length);
+  await expect.poll(stored).toBe(1);
+  await page.reload();
+  await chat.ready("cpu");
+  await open();
+  await dialog.getByRole("button", { name: "Resume" }).click();
+  await expect(dialog.getByText("Learnt: my adapter")).toBeVisible();
+  await dialog.getByRole("button", { name: "Keep" }).click();
+  await close();
+
+  const [question, answer] = TAUGHT[2];
+  const again = async () => {
+    await chat.newChat.click();
+    await chat.ask(question);
+    await chat.answered();
+    return told();
+  };
+  expect(await again()).toBe(answer);
+  await open();
+  await dialog.getByRole("switch", { name: "my adapter" }).uncheck();
+  await close();
+  expect(await again()).toBe(before);
+  expect(chat.faults).toEqual([]);
+  await browser.close();
+  await site.stop();
+});

@@ -1,0 +1,78 @@
+/**
+ * What SmolLM2-135M answers with the page's settings, natively on the CPU. `npx playwright test -c
+ * tests/tries` in the root runs it, with the program that NOMOAT_PROGRAM names, or `target/release/nomoat`.
+ * It takes some minutes, so it is no part of `cargo xtask test`.
+ */
+import { expect, test } from "@playwright/test";
+import { spawn, type ChildProcess } from "node:child_process";
+import { createInterface } from "node:readline";
+import { join } from "node:path";
+import { places, root } from "../support/places.ts";
+import { en } from "../../web/src/i18n/en.ts";
+import { sampling } from "../../web/src/state/sampling.ts";
+
+const SEEDS = Array.from({ length: 10 }, (_, index) => index + 1);
+/** The page's longest answer. */
+const MAX_TOKENS = 1024;
+/** More often, no line of an answer may come. */
+const MOST_REPEATS = 3;
+const HAIKU =
+  "Write a haiku about the sea, then a table of three oceans with their areas in markdown, then a short " +
+  "python function.";
+
+let server: ChildProcess;
+let address = "";
+
+test.beforeAll(async () => {
+  const program = process.env.NOMOAT_PROGRAM ?? join(root, "target/release/nomoat");
+  const args = ["serve", places.model, "--device", "cpu", "--port", "0", "--parallel", "4"];
+  server = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const output = server.stdout;
+  if (output === null) throw new Error("the program has no output");
+  for await (const line of createInterface(output)) {
+    address = /^http\S+$/.exec(line)?.[0] ?? "";
+    if (address !== "") break;
+  }
+});
+
+test.afterAll(() => {
+  server.kill();
+});
+
+/** One answer; with a seed, one of those that *Regenerate* gives. */
+async function ask(content: string, seed?: number): Promise<string> {
+  const response = await fetch(`${address}/chat/completions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({
+      messages: [{ role: "user", content }],
+      max_tokens: MAX_TOKENS,
+      ...sampling(0, seed !== undefined),
+      seed,
+    }),
+  });
+  const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
+  return choices[0]?.message.content ?? "";
+}
+
+/** How often the most frequent line comes. Lines without letters, such as rules of tables, do not count. */
+function repeats(answer: string): number {
+  const counts = new Map<string, number>();
+  for (const line of answer.split("\n").map((text) => text.trim()))
+    if (/\p{L}/u.test(line)) counts.set(line, (counts.get(line) ?? 0) + 1);
+  return Math.max(0, ...counts.values());
+}
+
+for (const question of [...en.suggestions, HAIKU])
+  test(`no line comes too often: ${question}`, async () => {
+    // At temperature 0, every try is the same.
+    const first = await ask(question);
+    const others = await Promise.all(SEEDS.map((seed) => ask(question, seed)));
+    console.log([first, ...others].map((answer) => `- ${JSON.stringify(answer)}`).join("\n"));
+    expect(Math.max(...[first, ...others].map(repeats))).toBeLessThanOrEqual(MOST_REPEATS);
+    if (question.includes("France")) {
+      expect(first).toContain("Paris");
+      const right = others.filter((answer) => answer.includes("Paris")).length;
+      console.log(`Regenerated: ${right} of ${others.length} say Paris.`);
+    }
+  });

@@ -1,0 +1,381 @@
+import { useEffect, useState } from "preact/hooks";
+import { t } from "../i18n";
+import { bytes } from "../lib/format";
+import { explain } from "../lib/errors";
+import { answerOf, matches, questionOf, type Lesson } from "../lessons/records";
+import { engine } from "../state/engine";
+import {
+  deleteLessons,
+  editLesson,
+  exportLessons,
+  imported,
+  importLessons,
+  lessons,
+  lessonsError,
+  refreshLessons,
+} from "../state/lessons";
+import {
+  discardTraining,
+  estimate,
+  measure,
+  presets,
+  removeAdapter,
+  resumable,
+  stopTeaching,
+  teach,
+  teachState,
+  type TeachSettings,
+} from "../state/teach";
+import { AdapterList } from "./AdapterList";
+import { Correction } from "./Correction";
+import { Dialog } from "./Dialog";
+import { Icon } from "./Icon";
+import { LossCurve } from "./LossCurve";
+
+interface LessonProps {
+  lesson: Lesson;
+  chosen: boolean;
+  choose: (chosen: boolean) => void;
+}
+
+function LessonRow({ lesson, chosen, choose }: LessonProps) {
+  const text = t.value;
+  const [draft, setDraft] = useState<string | null>(null);
+  const question = questionOf(lesson);
+  return (
+    <li class="lesson">
+      <label>
+        <input type="checkbox" checked={chosen} onChange={(event) => choose(event.currentTarget.checked)} />
+        <span class="lesson-text">
+          <span>{question}</span>
+          <span class="lesson-answer">{answerOf(lesson)}</span>
+          {lesson.kind === "preference" && <del>{lesson.rejected}</del>}
+        </span>
+      </label>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label={text.editLesson(question)}
+        aria-expanded={draft !== null}
+        onClick={() => setDraft(draft === null ? answerOf(lesson) : null)}
+      >
+        <Icon name="pen" />
+      </button>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label={text.deleteLesson(question)}
+        onClick={() => void deleteLessons([lesson.id])}
+      >
+        <Icon name="trash" />
+      </button>
+      {draft !== null && (
+        <Correction draft={draft} write={setDraft} rows={3}>
+          <button
+            type="button"
+            class="button"
+            onClick={() => {
+              void editLesson(lesson, draft);
+              setDraft(null);
+            }}
+          >
+            {text.saveExample}
+          </button>
+        </Correction>
+      )}
+    </li>
+  );
+}
+
+interface LessonsProps {
+  kind: Lesson["kind"];
+  setKind: (kind: Lesson["kind"]) => void;
+  left: ReadonlySet<string>;
+  setLeft: (left: ReadonlySet<string>) => void;
+}
+
+function Lessons({ kind, setKind, left, setLeft }: LessonsProps) {
+  const text = t.value;
+  const [search, setSearch] = useState("");
+  const own = lessons.value.filter((lesson) => lesson.kind === kind);
+  const shown = own.filter((lesson) => matches(lesson, search));
+  const brought = imported.value;
+  const choose = (id: string, chosen: boolean) => {
+    const next = new Set(left);
+    if (chosen) next.delete(id);
+    else next.add(id);
+    setLeft(next);
+  };
+  return (
+    <section>
+      <div class="row" role="group" aria-label={text.lessons}>
+        {(["example", "preference"] as const).map((one) => (
+          <button
+            key={one}
+            type="button"
+            class="button"
+            aria-pressed={kind === one}
+            onClick={() => setKind(one)}
+          >
+            {text.lessonKind(one, lessons.value.filter((lesson) => lesson.kind === one).length)}
+          </button>
+        ))}
+      </div>
+      {own.length === 0 && <p class="help">{text.noLessons}</p>}
+      {own.length > 5 && (
+        <input
+          type="search"
+          aria-label={text.searchLessons}
+          placeholder={text.searchLessons}
+          value={search}
+          onInput={(event) => setSearch(event.currentTarget.value)}
+        />
+      )}
+      <ul class="lessons">
+        {shown.slice(0, MOST_SHOWN).map((lesson) => (
+          <LessonRow
+            key={lesson.id}
+            lesson={lesson}
+            chosen={!left.has(lesson.id)}
+            choose={(chosen) => choose(lesson.id, chosen)}
+          />
+        ))}
+      </ul>
+      {shown.length > MOST_SHOWN && <p class="help">{text.moreLessons(shown.length - MOST_SHOWN)}</p>}
+      <div class="row">
+        <label class="button file-button">
+          {text.importLessons}
+          <input
+            type="file"
+            class="visually-hidden"
+            accept=".jsonl,.json"
+            onChange={(event) => {
+              const file = event.currentTarget.files?.[0];
+              if (file) void importLessons(file);
+              event.currentTarget.value = "";
+            }}
+          />
+        </label>
+        {own.length > 0 && (
+          <button type="button" class="button" onClick={() => exportLessons(own)}>
+            {text.exportLessons}
+          </button>
+        )}
+      </div>
+      {brought !== null && (
+        <div role="status" class="help">
+          <p>{text.importedLessons(brought.count, brought.problems.length)}</p>
+          <ul>
+            {brought.problems.slice(0, 10).map(({ line, problem }) => (
+              <li key={line}>{text.lessonProblem(line, problem)}</li>
+            ))}
+          </ul>
+        </div>
+      )}
+      {lessonsError.value !== null && <p role="alert">{text.lessonsFailed}</p>}
+    </section>
+  );
+}
+
+/** More would make the page slow; the search finds them. */
+const MOST_SHOWN = 100;
+
+interface SettingsProps {
+  settings: TeachSettings;
+  change: (settings: TeachSettings) => void;
+}
+
+function Settings({ settings, change }: SettingsProps) {
+  const text = t.value;
+  const limits = {
+    rank: [1, 128, 1],
+    learningRate: [0.00001, 0.1, 0.00001],
+    epochs: [1, 100, 1],
+    batch: [1, 64, 1],
+    validation: [0, 0.5, 0.05],
+    maxTokens: [16, 4096, 1],
+  } as const;
+  const names = Object.keys(limits) as (keyof TeachSettings)[];
+  return (
+    <details>
+      <summary>{text.teachSettings}</summary>
+      <div class="fields">
+        {names.map((name) => {
+          const [min, max, step] = limits[name];
+          return (
+            <div key={name} class="field">
+              <label for={`teach-${name}`}>{text.teachSetting[name]}</label>
+              <input
+                id={`teach-${name}`}
+                type="number"
+                min={min}
+                max={max}
+                step={step}
+                value={settings[name]}
+                onChange={(event) => {
+                  const value = event.currentTarget.valueAsNumber;
+                  if (value >= min && value <= max) change({ ...settings, [name]: value });
+                }}
+              />
+            </div>
+          );
+        })}
+      </div>
+    </details>
+  );
+}
+
+function Running() {
+  const text = t.value;
+  const state = teachState.value;
+  if (state.kind !== "running") return null;
+  const { step, curve, name } = state;
+  return (
+    <section aria-label={text.teaching(name)}>
+      <h3>{text.teaching(name)}</h3>
+      <progress aria-label={text.teaching(name)} max={step?.steps ?? 1} value={step?.step ?? 0} />
+      {step !== null && (
+        <p class="figures">{text.teachStep(step.step, step.steps, step.tokensPerSecond, step.secondsLeft)}</p>
+      )}
+      <LossCurve curve={curve} steps={step?.steps ?? 1} />
+      <button type="button" class="button" onClick={stopTeaching}>
+        {text.stopTeaching}
+      </button>
+    </section>
+  );
+}
+
+function Done() {
+  const text = t.value;
+  const state = teachState.value;
+  if (state.kind !== "done") return null;
+  const close = () => (teachState.value = { kind: "idle" });
+  return (
+    <section role="status">
+      <h3>{text.taught(state.name)}</h3>
+      <LossCurve curve={state.curve} steps={state.curve.at(-1)?.step ?? 1} />
+      <div class="row">
+        <button type="button" class="button primary" onClick={close}>
+          {text.keep}
+        </button>
+        <button type="button" class="button" onClick={() => void removeAdapter(state.name)}>
+          {text.discard}
+        </button>
+      </div>
+    </section>
+  );
+}
+
+function Start({ chosen }: { chosen: readonly Lesson[] }) {
+  const text = t.value;
+  const [settings, setSettings] = useState<TeachSettings>(presets.quick);
+  const [name, setName] = useState(text.adapterName);
+  const state = teachState.value;
+  const measured = estimate.value;
+  const isBusy = state.kind === "estimating";
+  const canTeach = chosen.length > 0 && name.trim() !== "" && !name.includes(":") && !isBusy;
+  return (
+    <section>
+      <div class="row" role="group" aria-label={text.preset}>
+        {(["quick", "thorough"] as const).map((preset) => (
+          <button
+            key={preset}
+            type="button"
+            class="button"
+            aria-pressed={settings === presets[preset]}
+            onClick={() => setSettings(presets[preset])}
+          >
+            {text.presets[preset]}
+          </button>
+        ))}
+      </div>
+      <Settings settings={settings} change={setSettings} />
+      <div class="field">
+        <label for="adapter-name">{text.nameOfAdapter}</label>
+        <input id="adapter-name" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+      </div>
+      <div class="row">
+        <button
+          type="button"
+          class="button primary"
+          disabled={!canTeach}
+          onClick={() => void teach(name.trim(), { lessons: chosen, settings })}
+        >
+          {text.teach}
+        </button>
+        <button
+          type="button"
+          class="button"
+          disabled={!canTeach}
+          onClick={() => void measure(chosen, settings)}
+        >
+          {isBusy ? text.measuring : text.estimate}
+        </button>
+      </div>
+      {measured !== null && (
+        <p role="status" class="help">
+          {text.teachEstimate(measured.plan.steps, measured.seconds, bytes(measured.plan.bytes))}
+        </p>
+      )}
+    </section>
+  );
+}
+
+function Interrupted() {
+  const text = t.value;
+  return (
+    <>
+      {resumable.value.map((name) => (
+        <section key={name} aria-label={text.interruptedTraining(name)}>
+          <p>{text.interruptedTraining(name)}</p>
+          <div class="row">
+            <button type="button" class="button primary" onClick={() => void teach(name, "resume")}>
+              {text.resume}
+            </button>
+            <button type="button" class="button" onClick={() => void discardTraining(name)}>
+              {text.discard}
+            </button>
+          </div>
+        </section>
+      ))}
+    </>
+  );
+}
+
+function Panel() {
+  const text = t.value;
+  const [kind, setKind] = useState<Lesson["kind"]>("example");
+  const [left, setLeft] = useState<ReadonlySet<string>>(new Set());
+  useEffect(() => void refreshLessons(), []);
+  const chosen = lessons.value.filter((lesson) => lesson.kind === kind && !left.has(lesson.id));
+  const loaded = engine.value;
+  const state = teachState.value;
+  const isRunning = state.kind === "running";
+  return (
+    <>
+      <p class="help">{text.teachHelp}</p>
+      {loaded !== null && loaded.device.backend !== "cpu" && <p role="note">{text.teachNeedsCpu}</p>}
+      {loaded === null && <p role="note">{text.teachNeedsModel}</p>}
+      <Running />
+      <Done />
+      {state.kind === "failed" && <p role="alert">{explain(state.error, text).title}</p>}
+      {!isRunning && <Lessons kind={kind} setKind={setKind} left={left} setLeft={setLeft} />}
+      {!isRunning && loaded?.device.backend === "cpu" && (
+        <>
+          <Interrupted />
+          <Start chosen={chosen} />
+        </>
+      )}
+      {loaded !== null && <AdapterList />}
+    </>
+  );
+}
+
+/** Teaching the model, and what it has learnt. */
+export function TeachDialog() {
+  return (
+    <Dialog name="teach" title={t.value.teachTitle}>
+      <Panel />
+    </Dialog>
+  );
+}
