@@ -136,6 +136,25 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
   });
 }
 
+/** A text or several, or their tokens. */
+export function prompts(value: unknown, name: string, most: number): (string | number[])[] {
+  const list: unknown[] = Array.isArray(value) && !isIds(value) ? value : [value];
+  if (list.length > 0 && list.length <= most && list.every(isPrompt)) return list;
+  throw new InvalidRequestError(
+    `\`${name}\` must be a text, a list of up to ${most} texts, or their tokens; none may be empty.`,
+    name,
+  );
+}
+
+function isPrompt(value: unknown): value is string | number[] {
+  return (typeof value === "string" && value !== "") || isIds(value);
+}
+
+function isIds(value: unknown): value is number[] {
+  const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID;
+  return Array.isArray(value) && value.length > 0 && value.every(isId);
+}
+
 /** Token ids as the runtime takes them. */
 export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   const list: unknown[] = Array.from(ids ?? []);

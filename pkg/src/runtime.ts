@@ -225,6 +225,8 @@ export interface RuntimeRequest {
   parallel_tool_calls?: boolean;
   /** A text, or its tokens. */
   prompt?: string | number[];
+  /** The text after it: the answer goes between the two. */
+  suffix?: string;
   /** No answer, but the prompt's embedding of so many numbers; 0: all. */
   embedding?: number;
   max_tokens: number | null;

@@ -58,6 +58,22 @@ test("text completions: several prompts, echo, whole and streamed", async () => 
     ["One", "Two"].map((prompt) => ({ prompt, messages: undefined, max_tokens: 16 })),
   );
 
+  for (const prompt of [
+    [7, 8],
+    [[7], [8]],
+  ])
+    assert.equal((await engine.fetch(`${BASE}/completions`, post({ prompt }))).status, 200);
+  assert.deepEqual(
+    seen.splice(0).map(({ prompt }) => prompt),
+    ["One", "Two", [7, 8], [7], [8]],
+  );
+  const middle = { prompt: "f(", suffix: ")" };
+  assert.equal((await engine.fetch(`${BASE}/completions`, post(middle))).status, 200);
+  assert.deepEqual(
+    seen.splice(0).map(({ prompt, suffix }) => ({ prompt, suffix })),
+    [middle],
+  );
+
   const streaming = { ...params, stream: true, stream_options: { include_usage: true } };
   const events = await eventsOf(await engine.fetch(`${BASE}/completions`, post(streaming)));
   assert.equal(events.pop()?.data, "[DONE]");
@@ -210,8 +226,12 @@ test("errors have OpenAI's shape, and name the field", async () => {
     ["/chat/completions", post("[]"), 400, "invalid_request", "the parameters"],
     ["/chat/completions", {}, 405, "method_not_allowed", null],
     ["/completions", post({ prompt: [] }), 400, "invalid_request", "prompt"],
+    ["/completions", post({ prompt: [[1], [-1]] }), 400, "invalid_request", "prompt"],
+    ["/completions", post({ prompt: [1, 2], echo: true }), 400, "invalid_request", "echo"],
     ["/completions", post({ prompt: "Hi", echo: 1 }), 400, "invalid_request", "echo"],
-    ["/completions", post({ prompt: "Hi", suffix: "there" }), 400, "invalid_request", "suffix"],
+    ["/completions", post({ prompt: "Hi", suffix: 1 }), 400, "invalid_request", "suffix"],
+    ["/completions", post({ prompt: "Hi", suffix: "!", echo: true }), 400, "invalid_request", "suffix"],
+    ["/completions", post({ prompt: "Hi", best_of: 2 }), 400, "invalid_request", "best_of"],
     ["/completions", post({ prompt: "Hi", messages: [] }), 400, "invalid_request", "messages"],
     ["/responses", post({}), 400, "invalid_request", "input"],
     [

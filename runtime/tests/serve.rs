@@ -6,8 +6,11 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+#[path = "serve/tools.rs"]
+mod tools;
 
 struct Server {
     process: Child,
@@ -15,7 +18,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(model: &str, args: &[&str]) -> Self {
+    /// Serves one of the tiny models, or a file by its whole path.
+    fn start(model: impl AsRef<Path>, args: &[&str]) -> Self {
         let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(model);
         let mut process = Command::new(env!("CARGO_BIN_EXE_nomoat"))
             .arg("serve")
@@ -94,6 +98,10 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert_eq!(reply.1["object"], "text_completion");
     assert_eq!(reply.1["usage"]["prompt_tokens"], n_prompt);
     assert_eq!(reply.1["usage"]["completion_tokens"], 24);
+    // The prompt's tokens as they are.
+    let mut of_ids = body.clone();
+    of_ids["prompt"] = golden_entry("llama.json")["prompt_ids"].clone();
+    is_right(&server.post("/v1/completions", &of_ids));
     // Six at once, of which two run.
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| server.post("/v1/completions", &body))).collect();
@@ -122,7 +130,7 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert_eq!(reply["usage"]["completion_tokens"], 4 * 24);
 
     let (_, _, metrics) = server.ask("GET", "/metrics", &[], "");
-    assert!(metrics.contains("\nnomoat_requests_total 12\n"), "{metrics}");
+    assert!(metrics.contains("\nnomoat_requests_total 13\n"), "{metrics}");
     assert!(metrics.contains("\nnomoat_requests_failed_total 0\n"), "{metrics}");
 }
 
@@ -243,6 +251,8 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
         ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
         ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
+        ("/v1/completions", json!({ "prompt": [3, 4], "echo": true }), "echo"),
+        ("/v1/completions", json!({ "prompt": [[3, 4], []] }), "prompt"),
         (
             "/v1/chat/completions",
             json!({ "messages": [{ "role": "user" }], "top_logprobs": 2 }),

@@ -8,6 +8,7 @@ import type {
 } from "../chat.js";
 import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
+import { prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
 import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 
@@ -16,10 +17,15 @@ export type TextCompletionCreateParams = Omit<
   ChatCompletionCreateParams,
   "messages" | "max_completion_tokens" | "logprobs" | "top_logprobs"
 > & {
-  /** A text, or several, which are continued one after the other. Control tokens in it are parsed. */
-  prompt: string | string[];
+  /**
+   * A text, or several, which are continued one after the other, or their tokens. Control tokens in a text
+   * are parsed.
+   */
+  prompt: string | string[] | number[] | number[][];
   /** Most tokens to generate. Default 16. */
   max_tokens?: number | null;
+  /** The text after the answer, for models that fill in the middle. */
+  suffix?: string | null;
   /** Whether the answer begins with the prompt. */
   echo?: boolean | null;
   /**
@@ -75,14 +81,11 @@ export interface Answering {
   streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
 }
 
-/** What a client may send without a wish: OpenAI's defaults of parameters that are not supported. */
-const DEFAULTS = new Map<string, unknown>([
-  ["best_of", 1],
-  ["suffix", ""],
-]);
+/** As many as `nomoat serve` takes. */
+const MAX_PROMPTS = 128;
 
 /** Parameters that a chat does not have, or has in another form. */
-const OWN = new Set(["prompt", "echo", "logprobs"]);
+const OWN = new Set(["prompt", "suffix", "echo", "logprobs"]);
 
 /** `completions` that are computed by `answering`. */
 export function completionsOf(model: string, answering: Answering): TextCompletions {
@@ -164,19 +167,21 @@ function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): Completion
 /** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
 function checked(params: TextCompletionCreateParams, answering: Answering) {
   const given: Record<string, unknown> = { ...params };
-  const { prompt, echo, logprobs } = given;
-  const texts: unknown[] = Array.isArray(prompt) ? prompt : [prompt];
-  if (texts.length === 0 || !texts.every((text) => typeof text === "string" && text !== ""))
-    throw new InvalidRequestError(
-      "`prompt` must be a text or a list of texts, none of them empty.",
-      "prompt",
-    );
+  const { prompt, suffix, echo, logprobs } = given;
+  const inputs = prompts(prompt, "prompt", MAX_PROMPTS);
   if (echo != null && typeof echo !== "boolean")
     throw new InvalidRequestError("`echo` must be true or false.", "echo");
+  const texts = inputs.filter((input) => typeof input === "string");
+  if (echo && texts.length < inputs.length)
+    throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
   for (const name of ["messages", "max_completion_tokens", "top_logprobs"])
     if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
-  for (const [name, value] of Object.entries(given))
-    if (OWN.has(name) || DEFAULTS.get(name) === value) delete given[name];
+  if (suffix != null && typeof suffix !== "string")
+    throw new InvalidRequestError("`suffix` must be a text.", "suffix");
+  if (suffix && echo) throw new InvalidRequestError("`suffix` and `echo` exclude each other.", "suffix");
+  // The only value of a parameter that is not supported with which nothing is asked for.
+  if (given["best_of"] === 1) delete given["best_of"];
+  for (const name of OWN) delete given[name];
   if (
     logprobs != null &&
     !(Number.isInteger(logprobs) && (logprobs as number) >= 0 && (logprobs as number) <= 20)
@@ -184,14 +189,19 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
     throw new InvalidRequestError("`logprobs` must be an integer from 0 to 20.", "logprobs");
   const scored = logprobs == null ? {} : { logprobs: true, top_logprobs: logprobs as number };
   const max_tokens = params.max_tokens ?? 16;
-  const requests = texts.map((text): RuntimeRequest => {
+  const requests = inputs.map((input): RuntimeRequest => {
     // Everything but the prompt is checked as in a chat, and is the same there.
-    const content = text as string;
+    const content = typeof input === "string" ? input : "";
     const chat = { ...given, ...scored, max_tokens, messages: [{ role: "user" as const, content }] };
     const { messages, ...request } = answering.request(chat);
     const prompt_logprobs = echo === true && logprobs != null;
-    return { ...request, ...(prompt_logprobs && { prompt_logprobs }), prompt: messages?.[0]?.content ?? "" };
+    return {
+      ...request,
+      ...(prompt_logprobs && { prompt_logprobs }),
+      ...(suffix && { suffix }),
+      prompt: typeof input === "string" ? (messages?.[0]?.content ?? "") : input,
+    };
   });
   const usage = params.stream_options?.include_usage === true;
-  return { texts: texts as string[], requests, echo: echo === true, usage };
+  return { texts, requests, echo: echo === true, usage };
 }

@@ -1,5 +1,6 @@
 /** OpenAI's `embeddings`: vectors of texts. */
 import { InvalidRequestError } from "../errors.js";
+import { prompts } from "../request.js";
 import type { RuntimeEmbedding, RuntimeRequest } from "../runtime.js";
 
 /** Parameters of `embeddings.create`. */
@@ -79,27 +80,16 @@ function checked(params: EmbeddingCreateParams) {
     if (value != null && !KNOWN.has(name))
       throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   const { input, encoding_format, dimensions }: Partial<Record<string, unknown>> = { ...params };
-  const inputs: unknown[] = Array.isArray(input) && !isIds(input) ? input : [input];
-  const isInput = (it: unknown) => (typeof it === "string" && it !== "") || isIds(it);
-  if (inputs.length === 0 || inputs.length > MAX_INPUTS || !inputs.every(isInput))
-    throw new InvalidRequestError(
-      `\`input\` must be a text, a list of up to ${MAX_INPUTS} texts, or their tokens; none may be empty.`,
-      "input",
-    );
+  const inputs = prompts(input, "input", MAX_INPUTS);
   if (encoding_format != null && encoding_format !== "float" && encoding_format !== "base64")
     throw new InvalidRequestError('`encoding_format` must be "float" or "base64".', "encoding_format");
   if (dimensions != null && !(Number.isSafeInteger(dimensions) && (dimensions as number) > 0))
     throw new InvalidRequestError("`dimensions` must be an integer above 0.", "dimensions");
   return {
-    inputs: inputs as (string | number[])[],
+    inputs,
     dimensions: (dimensions as number | null | undefined) ?? 0,
     isBase64: encoding_format === "base64",
   };
-}
-
-function isIds(value: unknown): value is number[] {
-  const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 32;
-  return Array.isArray(value) && value.length > 0 && value.every(isId);
 }
 
 /** Numbers as little-endian float32 in base64. */

@@ -95,8 +95,8 @@ impl<D: Device> Engine<D> {
         }
         match self.pooling {
             Pooling::Other(number) => invalid(format!(
-                "this model is not for embeddings: its file has pooling type {number}; use one with mean, cls \
-                 or last"
+                "this model is not for embeddings: its file has pooling type {number}; use one with mean, \
+                 cls or last"
             )),
             pooling => Ok(Some(pooling)),
         }

@@ -193,13 +193,19 @@ impl<D: Device> Engine<D> {
     }
 
     fn prompt_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
-        match (&request.messages, &request.prompt) {
-            (Some(_), None) => self.chat_ids(request, has_tools),
-            (None, Some(Prompt::Text(prompt))) => Ok(self.tokenizer.encode(prompt, true)?),
-            (None, Some(Prompt::Ids(ids))) => {
+        let no_infill =
+            || Error::InvalidRequest("`suffix`: this model has no tokens to fill in the middle".into());
+        match (&request.messages, &request.prompt, &request.suffix) {
+            (Some(_), None, None) => self.chat_ids(request, has_tools),
+            (None, Some(Prompt::Text(prompt)), None) => Ok(self.tokenizer.encode(prompt, true)?),
+            (None, Some(Prompt::Text(prompt)), Some(suffix)) => {
+                self.tokenizer.encode_infill(prompt, suffix)?.ok_or_else(no_infill)
+            }
+            (None, Some(Prompt::Ids(ids)), None) => {
                 self.check_ids(ids)?;
                 Ok(ids.clone())
             }
+            (_, _, Some(_)) => Err(Error::InvalidRequest("`suffix` needs a prompt that is a text".into())),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
         }
     }

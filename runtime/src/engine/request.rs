@@ -20,6 +20,8 @@ pub struct Request {
     pub variables: Variables,
     /// Or a text to continue.
     pub prompt: Option<Prompt>,
+    /// The text after it: the answer goes between the two.
+    pub suffix: Option<String>,
     /// No answer, but the prompt's embedding: a vector of this many numbers, 0 for all that the model has.
     pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
@@ -54,7 +56,7 @@ pub struct Request {
 }
 
 /// A text, or its tokens as they are.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prompt {
     /// A text.

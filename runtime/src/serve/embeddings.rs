@@ -2,10 +2,10 @@
 
 use super::Shared;
 use super::error::ApiError;
-use super::params::object;
+use super::params::{object, prompts};
 use super::worker::Failure;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use nomoat_runtime::engine::{Progress, Prompt, Request};
+use nomoat_runtime::engine::{Progress, Request};
 use serde_json::{Map, Value, json};
 
 /// Texts of a request at most; OpenAI's limit.
@@ -14,7 +14,7 @@ const MAX_INPUTS: usize = 2048;
 /// The embeddings that a body asks for.
 pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
     let mut given = object(body)?;
-    let inputs = inputs(given.remove("input"))?;
+    let inputs = prompts(&mut given, "input", MAX_INPUTS)?;
     let dimensions = match given.remove("dimensions") {
         None => 0,
         Some(value) => {
@@ -57,31 +57,6 @@ pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
         "model": shared.model,
         "usage": { "prompt_tokens": n_tokens, "total_tokens": n_tokens },
     }))
-}
-
-/// A text or several, or their tokens.
-fn inputs(given: Option<Value>) -> Result<Vec<Prompt>, ApiError> {
-    let list = match given {
-        Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
-        Some(one) => vec![one],
-        None => Vec::new(),
-    };
-    let message = format!(
-        "`input` must be a text, a list of up to {MAX_INPUTS} texts, or their tokens; none may be empty."
-    );
-    let wrong = || ApiError::field("input", message.clone());
-    if list.is_empty() || list.len() > MAX_INPUTS {
-        return Err(wrong());
-    }
-    let prompts = list.into_iter().map(|item| {
-        let prompt: Prompt = serde_json::from_value(item).map_err(|_| wrong())?;
-        let is_empty = match &prompt {
-            Prompt::Text(text) => text.is_empty(),
-            Prompt::Ids(ids) => ids.is_empty(),
-        };
-        if is_empty { Err(wrong()) } else { Ok(prompt) }
-    });
-    prompts.collect()
 }
 
 /// Refuses what is not known.

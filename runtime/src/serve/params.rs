@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::worker::Failure;
-use nomoat_runtime::engine::{Error, MAX_TOP_LOGPROBS, Request, read_json};
-use serde_json::{Map, Value};
+use nomoat_runtime::engine::{Error, MAX_TOP_LOGPROBS, Prompt, Request, read_json};
+use serde_json::{Map, Value, json};
 
 /// A checked body: the runtime's requests, one for each choice, and how to reply.
 #[derive(Debug)]
@@ -103,32 +103,21 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
 /// Reads the body of `/v1/completions`.
 pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
     let mut given = object(body)?;
-    let prompts = match given.remove("prompt") {
-        Some(Value::String(prompt)) => vec![prompt],
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(|prompt| Some(prompt.as_str()?.to_owned())).collect()
-        }
-        _ => Vec::new(),
-    };
-    if prompts.is_empty() || prompts.iter().any(String::is_empty) || prompts.len() > MAX_CHOICES {
-        let message =
-            format!("`prompt` must be a text or a list of up to {MAX_CHOICES} texts, none of them empty.");
-        return Err(ApiError::field("prompt", message));
-    }
+    let prompts = prompts(&mut given, "prompt", MAX_CHOICES)?;
     for name in ["messages", "max_completion_tokens"] {
         if given.contains_key(name) {
             return Err(ApiError::field(name, format!("`{name}` is for /v1/chat/completions.")));
         }
     }
     let echo = flag(&mut given, "echo")?;
-    for (name, default) in [("best_of", Value::from(1)), ("suffix", Value::from(""))] {
-        if given.get(name) == Some(&default) {
-            given.remove(name);
-        }
+    if given.get("best_of") == Some(&Value::from(1)) {
+        given.remove("best_of");
     }
+    let suffix = suffix(&mut given, echo)?;
     given.entry("max_tokens").or_insert(COMPLETION_TOKENS.into());
     let top = top_logprobs(&mut given, "logprobs")?;
     let head = Head::take(&mut given)?;
+    given.extend(suffix.map(|suffix| ("suffix".into(), suffix.into())));
     if let Some(top) = top {
         given.insert("top_logprobs".into(), top.into());
         given.insert("prompt_logprobs".into(), echo.into());
@@ -136,11 +125,31 @@ pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
     let mut requests = Vec::new();
     let mut beginnings = Vec::new();
     for prompt in prompts {
-        given.insert("prompt".into(), prompt.clone().into());
+        given.insert("prompt".into(), json!(prompt));
         requests.extend(head.requests(given.clone())?);
-        beginnings.resize(requests.len(), if echo { prompt } else { String::new() });
+        let beginning = match prompt {
+            Prompt::Text(text) if echo => text,
+            Prompt::Ids(_) if echo => {
+                return Err(ApiError::field("echo", "`echo` needs prompts that are texts."));
+            }
+            _ => String::new(),
+        };
+        beginnings.resize(requests.len(), beginning);
     }
     Ok(head.params(requests, beginnings))
+}
+
+/// The text after the answer; none if it is empty.
+fn suffix(given: &mut Map<String, Value>, echo: bool) -> Result<Option<String>, ApiError> {
+    match given.remove("suffix") {
+        None => Ok(None),
+        Some(Value::String(suffix)) if suffix.is_empty() => Ok(None),
+        Some(Value::String(_)) if echo => {
+            Err(ApiError::field("suffix", "`suffix` and `echo` exclude each other."))
+        }
+        Some(Value::String(suffix)) => Ok(Some(suffix)),
+        Some(_) => Err(ApiError::field("suffix", "`suffix` must be a text.")),
+    }
 }
 
 /// What is about the reply, not about the answer.
@@ -207,6 +216,30 @@ impl Head {
             })
             .collect())
     }
+}
+
+/// A text or several, or their tokens.
+pub fn prompts(given: &mut Map<String, Value>, name: &str, most: usize) -> Result<Vec<Prompt>, ApiError> {
+    let list = match given.remove(name) {
+        Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
+        Some(one) => vec![one],
+        None => Vec::new(),
+    };
+    let message =
+        format!("`{name}` must be a text, a list of up to {most} texts, or their tokens; none may be empty.");
+    let wrong = || ApiError::field(name, message.clone());
+    if list.is_empty() || list.len() > most {
+        return Err(wrong());
+    }
+    let prompts = list.into_iter().map(|item| {
+        let prompt: Prompt = serde_json::from_value(item).map_err(|_| wrong())?;
+        let is_empty = match &prompt {
+            Prompt::Text(text) => text.is_empty(),
+            Prompt::Ids(ids) => ids.is_empty(),
+        };
+        if is_empty { Err(wrong()) } else { Ok(prompt) }
+    });
+    prompts.collect()
 }
 
 /// How many of the likeliest tokens are named.
