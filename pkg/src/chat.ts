@@ -1,5 +1,6 @@
 /** Chat completions in the shapes of OpenAI's API: types, and how answers are built. */
 import type { AdapterUse } from "./adapters.js";
+import type { ChatLogprobs, PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import { randomId } from "./id.js";
 import type { RuntimeCallDelta, RuntimeEnd, RuntimeUsage } from "./runtime.js";
 
@@ -130,6 +131,10 @@ export interface ChatCompletionCreateParams {
   grammar?: Grammar | null;
   /** How much the model thinks, such as "low"; for chat templates that know it. */
   reasoning_effort?: string | null;
+  /** Say of each token how likely it was. */
+  logprobs?: boolean | null;
+  /** How many of the likeliest tokens are named in each token's place; up to 20, with `logprobs`. */
+  top_logprobs?: number | null;
   /** Other variables of the chat template, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
 }
@@ -221,7 +226,7 @@ export interface ChatCompletionChunk {
       tool_calls?: ChatToolCallDelta[];
     };
     finish_reason: FinishReason | null;
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     /** Extension: the answer ended because the context is full. */
     context_full?: true;
   }[];
@@ -250,7 +255,7 @@ export interface ChatCompletion {
       reasoning_content?: string;
     };
     finish_reason: FinishReason;
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     /** Extension: the answer ended because the context is full. */
     context_full?: true;
   }[];
@@ -280,20 +285,25 @@ export class CompletionBuilder {
   }
 
   /** The chunks of an event's text and calls. */
-  pieces({
-    text,
-    reasoning,
-    calls = [],
-  }: {
-    text: string;
-    reasoning?: string;
-    calls?: RuntimeCallDelta[];
-  }): ChatCompletionChunk[] {
-    return [
+  pieces({ text, reasoning, calls = [], logprob }: RuntimePiece): ChatCompletionChunk[] {
+    const chunks = [
       ...(reasoning ? [this.reasoning(reasoning)] : []),
       ...(text ? [this.text(text)] : []),
       ...calls.map((call) => this.#chunk({ tool_calls: [toolCallDelta(call)] }, null)),
     ];
+    // A token may have no text of its own yet.
+    if (logprob && chunks.length === 0) chunks.push(this.text(""));
+    const choice = chunks.at(-1)?.choices[0];
+    if (logprob && choice) choice.logprobs = chatLogprobs([logprob]);
+    return chunks;
+  }
+
+  /** The chunk that says how likely the prompt is. */
+  prompt(logprobs: PromptLogprob[]): ChatCompletionChunk {
+    const chunk = this.text("");
+    const [choice] = chunk.choices;
+    if (choice) choice.logprobs = chatLogprobs(logprobs);
+    return chunk;
   }
 
   /** A chunk of reasoning. */
@@ -314,7 +324,13 @@ export class CompletionBuilder {
   }
 
   /** The answer in one piece. */
-  whole(content: string, reasoning: string, calls: RuntimeCallDelta[], end: RuntimeEnd): ChatCompletion {
+  whole(
+    content: string,
+    reasoning: string,
+    calls: RuntimeCallDelta[],
+    end: RuntimeEnd,
+    logprobs: PromptLogprob[] | null = null,
+  ): ChatCompletion {
     const tool_calls = toolCalls(calls);
     return {
       ...this.#head,
@@ -330,7 +346,7 @@ export class CompletionBuilder {
             ...(tool_calls.length > 0 && { tool_calls }),
           },
           finish_reason: end.finish_reason,
-          logprobs: null,
+          logprobs: logprobs && chatLogprobs(logprobs),
           ...(end.context_full && { context_full: true as const }),
         },
       ],
@@ -350,6 +366,19 @@ export class CompletionBuilder {
       ...(this.#includeUsage && { usage: null }),
     };
   }
+}
+
+/** What an event adds to an answer. */
+interface RuntimePiece {
+  text: string;
+  reasoning?: string;
+  calls?: RuntimeCallDelta[];
+  logprob?: PromptLogprob;
+}
+
+/** Prompts are scored for `completions` only, which takes them out of this. */
+function chatLogprobs(list: PromptLogprob[]): ChatLogprobs {
+  return { content: list as TokenLogprob[], refusal: null };
 }
 
 function toolCallDelta({ index, name, arguments: json }: RuntimeCallDelta): ChatToolCallDelta {

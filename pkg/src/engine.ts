@@ -6,7 +6,9 @@ import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from
 import { completionsOf, type TextCompletions } from "./api/completions.js";
 import { all, choicesOf, joined, joinedStream } from "./api/choices.js";
 import { apiFetch } from "./api/fetch.js";
+import type { PromptLogprob } from "./api/logprobs.js";
 import { modelsOf, type Models } from "./api/models.js";
+import { embeddingsOf, type Embeddings, type EmbeddingRequest } from "./api/embeddings.js";
 import type { Responses } from "./api/response-types.js";
 import { responsesOf } from "./api/responses.js";
 import {
@@ -15,7 +17,6 @@ import {
   type ChatCompletionCreateParams,
   type ChatCompletionStreamParams,
   type ChatCompletionWholeParams,
-  type RecommendedSampling,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
@@ -26,11 +27,18 @@ import {
   InvalidRequestError,
   WorkerLostError,
 } from "./errors.js";
-import { deviceInfo, modelInfo, type DeviceInfo } from "./loaded.js";
+import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
-import type { RuntimeCallDelta, RuntimeEnd, RuntimeEvent, RuntimeRequest } from "./runtime.js";
+import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
+import type {
+  RuntimeCallDelta,
+  RuntimeEmbedding,
+  RuntimeEnd,
+  RuntimeEvent,
+  RuntimeRequest,
+} from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 import { ChatStream } from "./stream.js";
 import {
@@ -91,38 +99,6 @@ export interface EngineOptions extends SourceOptions {
   refresh?: boolean;
 }
 
-export type { DeviceInfo } from "./loaded.js";
-
-/** The loaded model. Sizes in bytes. */
-export interface ModelInfo {
-  name: string;
-  architecture: string;
-  /** Number of weights. */
-  parameters: number;
-  /** Main tensor type, such as `Q4_1`. */
-  quantization: string;
-  /** Tokens the context holds. */
-  contextLength: number;
-  trainedContextLength: number;
-  vocabSize: number;
-  /** Weights in the file. */
-  tensorBytes: number;
-  /** Of weights, what is read for each token of an answer: of experts, only those in use. */
-  bytesPerToken: number;
-  /** All GPU buffers. */
-  gpuBytes: number;
-  /** The KV cache, included in `gpuBytes`. */
-  kvBytes: number;
-  hasChatTemplate: boolean;
-  /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
-  tools: "template" | "built-in" | null;
-  /** How its makers recommend to choose tokens, if the file says so. Requests do not use it by themselves. */
-  sampling: RecommendedSampling;
-  license: string | null;
-  /** What was odd in the file and has been put right, in sentences. */
-  warnings: string[];
-}
-
 /** Options of a completion that are not OpenAI parameters. */
 export interface CompletionOptions {
   signal?: AbortSignal;
@@ -154,6 +130,8 @@ export interface Engine {
   readonly completions: TextCompletions;
   /** OpenAI's `responses`. No conversation is kept, so `previous_response_id` is refused. */
   readonly responses: Responses;
+  /** OpenAI's `embeddings`: vectors of texts. */
+  readonly embeddings: Embeddings;
   /** OpenAI's `models`: the one that is loaded. */
   readonly models: Models;
   /**
@@ -185,8 +163,12 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
-/** Loads a model, from the browser's storage if it is there, and returns an engine for it. */
-export function createEngine(options: EngineOptions): Promise<Engine> {
+/**
+ * Loads a model, from the browser's storage if it is there, and returns an engine for it. With `baseURL`, the
+ * engine is one on a server with OpenAI's API, to which everything is sent that it is asked.
+ */
+export function createEngine(options: EngineOptions | RemoteEngineOptions): Promise<Engine> {
+  if ("baseURL" in options) return createRemoteEngine(options);
   return createEngineWith(options, spawnWorker, location.href);
 }
 
@@ -264,6 +246,7 @@ class WorkerEngine implements Engine {
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: TextCompletions;
   readonly responses: Responses;
+  readonly embeddings: Embeddings;
   readonly models: Models;
   readonly fetch: typeof fetch;
   readonly adapters: LoadedAdapters;
@@ -296,6 +279,7 @@ class WorkerEngine implements Engine {
       streamed: (request, options) => this.#streamed(request, true, options),
     });
     this.responses = responsesOf(this.model.name, completions);
+    this.embeddings = embeddingsOf(this.model.name, (request, signal) => this.#embed(request, signal));
     this.models = modelsOf(this.model.name);
     this.fetch = apiFetch(this);
     const call: AdapterCall = (method, params, signal) => this.#simple(method, params, signal);
@@ -386,6 +370,17 @@ class WorkerEngine implements Engine {
     return joinedStream(answers, controller, includeUsage);
   }
 
+  async #embed(request: EmbeddingRequest, signal?: AbortSignal): Promise<RuntimeEmbedding> {
+    let found: RuntimeEmbedding | null = null;
+    const usual = { max_tokens: null, temperature: 1, top_p: 1, seed: null, stop: [] };
+    const onEvent = (event: RuntimeEvent) => {
+      if (event.type === "embedding") found = event;
+    };
+    await this.#together(signal, () => this.#generate({ ...usual, ...request }, signal, onEvent));
+    if (!found) throw new InternalError("There was no embedding.");
+    return found;
+  }
+
   async #whole(
     request: RuntimeRequest,
     { signal, onPrefill }: CompletionOptions = {},
@@ -394,20 +389,23 @@ class WorkerEngine implements Engine {
     let text = "";
     let reasoning = "";
     const calls: RuntimeCallDelta[] = [];
+    const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
     await this.#together(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else {
+        else if (event.type === "prompt") logprobs.push(...event.logprobs);
+        else if (event.type !== "embedding") {
           text += event.text;
           reasoning += event.reasoning ?? "";
           calls.push(...(event.calls ?? []));
+          if (event.logprob) logprobs.push(event.logprob);
         }
         if (event.type === "end") end = event;
       }),
     );
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, calls, end);
+    return answer.whole(text, reasoning, calls, end, request.top_logprobs === undefined ? null : logprobs);
   }
 
   async #streamed(
@@ -421,8 +419,9 @@ class WorkerEngine implements Engine {
     const stream = new ChatStream(controller);
     const onEvent = (event: RuntimeEvent) => {
       if (event.type === "prefill") onPrefill?.(event.done, event.total);
+      else if (event.type === "prompt") stream.push(answer.prompt(event.logprobs));
       else if (event.type === "end") stream.push(...answer.last(event));
-      else stream.push(...answer.pieces(event));
+      else if (event.type === "token") stream.push(...answer.pieces(event));
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;
@@ -451,8 +450,10 @@ class WorkerEngine implements Engine {
     onStart?: () => void,
   ): Promise<void> {
     const ids: number[] = [];
+    // What was told of the prompt is not told again.
+    const resumed = () => ({ ...request, continue_ids: [...ids], prompt_logprobs: false });
     return this.#recovering((link) =>
-      link.call("generate", ids.length > 0 ? { ...request, continue_ids: [...ids] } : request, {
+      link.call("generate", ids.length > 0 ? resumed() : request, {
         signal,
         onNotice: (notice) => {
           if (notice.kind === "start") onStart?.();

@@ -1,13 +1,6 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type {
-  ChatCompletions,
-  CompletionOptions,
-  DeviceInfo,
-  Engine,
-  EngineOptions,
-  ModelInfo,
-} from "./engine.js";
+export type { ChatCompletions, CompletionOptions, Engine, EngineOptions } from "./engine.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -42,6 +35,15 @@ export type {
   TextCompletionWholeParams,
   TextCompletions,
 } from "./api/completions.js";
+export type { DeviceInfo, ModelInfo } from "./loaded.js";
+export type {
+  Embedding,
+  EmbeddingCreateParams,
+  EmbeddingOptions,
+  EmbeddingResponse,
+  Embeddings,
+} from "./api/embeddings.js";
+export type { ChatLogprobs, TextLogprobs, TokenLogprob } from "./api/logprobs.js";
 export type { Model, Models } from "./api/models.js";
 export type {
   ModelResponse,
@@ -61,6 +63,7 @@ export type {
   ResponseWholeParams,
   Responses,
 } from "./api/response-types.js";
+export type { RemoteEngineOptions } from "./remote.js";
 export type {
   TrainingEstimate,
   TrainingExample,

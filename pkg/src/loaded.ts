@@ -1,13 +1,14 @@
 /** The runtime's words for a loaded model and its device, and the page's. */
+import type { RecommendedSampling } from "./chat.js";
 import type { DeviceReason } from "./devices.js";
-import type { ModelInfo } from "./engine.js";
 import type { Loaded } from "./protocol.js";
 import type { RuntimeModelInfo } from "./runtime.js";
 
 /** The device the model runs on. */
 export interface DeviceInfo {
   name: string;
-  backend: "webgpu" | "cpu";
+  /** `remote`: the model runs on a server, and what it is asked is sent there. */
+  backend: "webgpu" | "cpu" | "remote";
   /** Why this device was chosen. */
   reason: DeviceReason;
   /** The reason as a sentence, in English. */
@@ -24,6 +25,36 @@ export interface DeviceInfo {
   maxBufferSize: number;
   /** On the CPU; 0 on a GPU. */
   threads: number;
+}
+
+/** The loaded model. Sizes in bytes. */
+export interface ModelInfo {
+  name: string;
+  architecture: string;
+  /** Number of weights. */
+  parameters: number;
+  /** Main tensor type, such as `Q4_1`. */
+  quantization: string;
+  /** Tokens the context holds. */
+  contextLength: number;
+  trainedContextLength: number;
+  vocabSize: number;
+  /** Weights in the file. */
+  tensorBytes: number;
+  /** Of weights, what is read for each token of an answer: of experts, only those in use. */
+  bytesPerToken: number;
+  /** All GPU buffers. */
+  gpuBytes: number;
+  /** The KV cache, included in `gpuBytes`. */
+  kvBytes: number;
+  hasChatTemplate: boolean;
+  /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
+  tools: "template" | "built-in" | null;
+  /** How its makers recommend to choose tokens, if the file says so. Requests do not use it by themselves. */
+  sampling: RecommendedSampling;
+  license: string | null;
+  /** What was odd in the file and has been put right, in sentences. */
+  warnings: string[];
 }
 
 /** What the runtime says of a model. */

@@ -51,6 +51,8 @@ const USED = [
   "adapters",
   "reasoning_effort",
   "chat_template_kwargs",
+  "logprobs",
+  "top_logprobs",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -67,6 +69,7 @@ const IGNORED = [
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
 const MAX_CHOICES = 128;
+const MAX_TOP_LOGPROBS = 20;
 const MAX_BREAKERS = 32;
 const MAX_BREAKER_BYTES = 40;
 /** Token ids have 32 bits. */
@@ -83,7 +86,7 @@ const ROLES = new Map([
 export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeRequest {
   const given = record(params, "the parameters");
   for (const [name, value] of Object.entries(given))
-    if (value != null && !KNOWN.has(name) && !isDefault(name, value))
+    if (value != null && !KNOWN.has(name))
       throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   boolean(given, "stream");
   boolean(given, "parallel_tool_calls");
@@ -131,7 +134,27 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     ...toolsOf(given),
     ...constraint(given),
     chat_template_kwargs: templateVariables(given),
+    top_logprobs: topLogprobs(given),
   });
+}
+
+/** A text or several, or their tokens. */
+export function prompts(value: unknown, name: string, most: number): (string | number[])[] {
+  const list: unknown[] = Array.isArray(value) && !isIds(value) ? value : [value];
+  if (list.length > 0 && list.length <= most && list.every(isPrompt)) return list;
+  throw new InvalidRequestError(
+    `\`${name}\` must be a text, a list of up to ${most} texts, or their tokens; none may be empty.`,
+    name,
+  );
+}
+
+function isPrompt(value: unknown): value is string | number[] {
+  return (typeof value === "string" && value !== "") || isIds(value);
+}
+
+function isIds(value: unknown): value is number[] {
+  const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_ID;
+  return Array.isArray(value) && value.length > 0 && value.every(isId);
 }
 
 /** Token ids as the runtime takes them. */
@@ -142,10 +165,15 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
   return Uint32Array.from(list as number[]);
 }
 
-/** Whether an unsupported parameter has its default value. */
-function isDefault(name: string, value: unknown): boolean {
-  if (name === "logprobs") return value === false;
-  return false;
+/** How many likely tokens are named for each of the answer; undefined if probabilities are not asked for. */
+function topLogprobs(given: Given): number | undefined {
+  boolean(given, "logprobs");
+  const top = integer(given, "top_logprobs", 0);
+  if (top !== undefined && given["logprobs"] !== true)
+    throw new InvalidRequestError("`top_logprobs` needs `logprobs: true`.", "top_logprobs");
+  if (top !== undefined && top > MAX_TOP_LOGPROBS)
+    throw new InvalidRequestError(`\`top_logprobs\` must be at most ${MAX_TOP_LOGPROBS}.`, "top_logprobs");
+  return given["logprobs"] === true ? (top ?? 0) : undefined;
 }
 
 /** What the chat template gets besides the messages. */

@@ -2,6 +2,7 @@
  * The wasm runtime's interface, as this package uses it. Names and JSON shapes are those of
  * `runtime/src/web.rs`.
  */
+import type { PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import type {
   ChatTool,
   ChatToolCall,
@@ -236,7 +237,12 @@ export interface RuntimeRequest {
   tools?: ChatTool[];
   tool_choice?: ChatToolChoice;
   parallel_tool_calls?: boolean;
-  prompt?: string;
+  /** A text, or its tokens. */
+  prompt?: string | number[];
+  /** The text after it: the answer goes between the two. */
+  suffix?: string;
+  /** No answer, but the prompt's embedding of so many numbers; 0: all. */
+  embedding?: number;
   max_tokens: number | null;
   thinking_token_budget?: number;
   temperature: number;
@@ -266,6 +272,10 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** Say of each token how likely it was, with so many alternatives. */
+  top_logprobs?: number;
+  /** The same of the prompt's tokens. */
+  prompt_logprobs?: boolean;
   /** What the chat template gets besides the messages. */
   chat_template_kwargs?: Record<string, unknown>;
   /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
@@ -290,8 +300,25 @@ export interface RuntimeUsage {
 /** JSON of `next()`. */
 export type RuntimeEvent =
   | { type: "prefill"; done: number; total: number }
-  | { type: "token"; id: number; text: string; reasoning?: string; calls?: RuntimeCallDelta[] }
+  /** How likely the prompt's tokens are, if that was asked for. */
+  | { type: "prompt"; logprobs: PromptLogprob[] }
+  | {
+      type: "token";
+      id: number;
+      text: string;
+      reasoning?: string;
+      calls?: RuntimeCallDelta[];
+      logprob?: TokenLogprob;
+    }
+  | RuntimeEmbedding
   | RuntimeEnd;
+
+/** The only and last event of a request for an embedding, besides those of the prefill. */
+export interface RuntimeEmbedding {
+  type: "embedding";
+  embedding: number[];
+  prompt_tokens: number;
+}
 
 /** A piece of a tool call. The first piece of a call has its name. */
 export interface RuntimeCallDelta {
@@ -307,6 +334,8 @@ export interface RuntimeEnd {
   text: string;
   /** Reasoning that was held back. */
   reasoning?: string;
+  /** Of the last token, if that was asked for. */
+  logprob?: TokenLogprob;
   /** Pieces of calls that were held back. */
   calls?: RuntimeCallDelta[];
   finish_reason: "stop" | "length" | "tool_calls";

@@ -248,7 +248,7 @@ export class Session {
       const event = JSON.parse(await this.#ready().next()) as RuntimeEvent & { sequence: number };
       const answer = this.#answers.get(event.sequence);
       answer?.notify({ kind: "event", event });
-      if (event.type !== "end") return;
+      if (event.type !== "end" && event.type !== "embedding") return;
       this.#answers.delete(event.sequence);
       answer?.resolve();
     } catch (error) {

@@ -9,6 +9,7 @@ import {
   WorkerLostError,
 } from "./errors.js";
 import { withEpochs } from "./checkpoint.js";
+import type { DeviceInfo } from "./loaded.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
 
@@ -194,7 +195,7 @@ export interface TrainedFiles {
 /** How a training uses its engine. */
 export interface Trained {
   model: string;
-  backend: "webgpu" | "cpu";
+  backend: DeviceInfo["backend"];
   call: TrainingCall;
   store: CheckpointStore;
   adapters: LoadedAdapters;

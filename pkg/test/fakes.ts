@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { LoadEnv, Locks } from "../src/loader.js";
+import type { TokenLogprob } from "../src/api/logprobs.js";
 import type { FileSpec, LoadRequest } from "../src/protocol.js";
 import type {
   RuntimeCallDelta,
@@ -173,7 +174,7 @@ export class FakeRuntime implements Runtime {
   #at: number[] = [];
   #hash: ReturnType<typeof createHash>[] = [];
   /** Those that run, by the numbers of their sequences; the next one first. */
-  readonly #answers = new Map<number, { request: RuntimeRequest; generated: number }>();
+  readonly #answers = new Map<number, { request: RuntimeRequest; generated: number; scored: boolean }>();
   #started = 0;
 
   constructor(readonly script: Script = {}) {}
@@ -262,7 +263,8 @@ export class FakeRuntime implements Runtime {
     const parsed = JSON.parse(request) as RuntimeRequest;
     this.script.onStart?.(parsed);
     const sequence = ++this.#started;
-    this.#answers.set(sequence, { request: parsed, generated: parsed.continue_ids?.length ?? 0 });
+    const generated = parsed.continue_ids?.length ?? 0;
+    this.#answers.set(sequence, { request: parsed, generated, scored: !parsed.prompt_logprobs });
     return JSON.stringify({ sequence, prompt_tokens: 3 });
   }
 
@@ -276,10 +278,25 @@ export class FakeRuntime implements Runtime {
     this.#answers.delete(sequence);
   }
 
+  /** Each letter of a text as a token, of which a request wants the probabilities. */
+  #logprobs(text: string, n_top = 0): TokenLogprob[] {
+    const spelled = (token: string) => ({ token, bytes: [...Buffer.from(token)] });
+    const top = [...Array(n_top).keys()];
+    const top_logprobs = top.map((i) => ({ ...spelled(`t${i}`), logprob: -1 - i }));
+    return [...text].map((token, i) => ({ ...spelled(token), logprob: -i - 0.5, top_logprobs }));
+  }
+
   async next(): Promise<string> {
     const [[sequence, answer] = []] = this.#answers;
     assert.ok(sequence !== undefined && answer, "something is running");
     const { request, generated } = answer;
+    const { prompt, top_logprobs, embedding } = request;
+    if (!answer.scored) {
+      answer.scored = true;
+      const [first, ...others] = this.#logprobs(String(prompt), top_logprobs);
+      const logprobs = [{ ...first, logprob: null, top_logprobs: [] }, ...others];
+      return JSON.stringify({ sequence, type: "prompt", logprobs });
+    }
     try {
       await this.script.onNext?.(generated, request);
     } catch (error) {
@@ -288,11 +305,18 @@ export class FakeRuntime implements Runtime {
     }
     // The others come first now.
     this.#answers.delete(sequence);
+    if (embedding !== undefined) {
+      const all = [...new Uint8Array(Buffer.from(String(prompt)))].slice(0, 4);
+      const kept = embedding === 0 ? all : all.slice(0, embedding);
+      return JSON.stringify({ sequence, type: "embedding", embedding: kept, prompt_tokens: prompt?.length });
+    }
     const tokens = this.script.tokens ?? ["Hello", " world"];
     const limit = Math.min(request.max_tokens ?? Infinity, tokens.length);
     const text = tokens[generated] ?? "";
     const reasoning = this.script.reasoning?.[generated];
     const calls = this.script.calls?.[generated];
+    const [told] = top_logprobs === undefined ? [] : this.#logprobs(text, top_logprobs);
+    const logprob = told && { ...told, token: text };
     const event: RuntimeEvent =
       generated < limit
         ? {
@@ -301,6 +325,7 @@ export class FakeRuntime implements Runtime {
             text,
             ...(reasoning && { reasoning }),
             ...(calls && { calls }),
+            ...(logprob && { logprob }),
           }
         : {
             type: "end",
@@ -310,7 +335,7 @@ export class FakeRuntime implements Runtime {
             usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
           };
-    if (event.type !== "end") this.#answers.set(sequence, { request, generated: generated + 1 });
+    if (event.type !== "end") this.#answers.set(sequence, { ...answer, generated: generated + 1 });
     return JSON.stringify({ sequence, ...event });
   }
 

@@ -148,7 +148,7 @@ test("a wrong field is named", () => {
     [{ messages, n: 0 }, "n"],
     [{ messages, n: 129 }, "n"],
     [{ messages, n: 1.5 }, "n"],
-    [{ messages, logprobs: true }, "logprobs"],
+    [{ messages, logprobs: 1 }, "logprobs"],
     [{ messages, response_format: { type: "xml" } }, "response_format.type"],
     [{ messages, response_format: { type: "json_schema" } }, "response_format.json_schema"],
     [

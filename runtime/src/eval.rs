@@ -108,14 +108,14 @@ async fn score<D: Device>(
 }
 
 async fn greedy<D: Device>(engine: &mut Engine<D>, entry: &Entry) -> Result<String> {
-    let mut request = Request { prompt: Some(entry.text.clone()), ..Default::default() };
+    let mut request = Request { prompt: Some(entry.text.clone().into()), ..Default::default() };
     request.max_tokens = Some(entry.greedy_ids.len());
     request.sampling = Sampling { temperature: 0.0, ..Default::default() };
     engine.start(request)?;
     let mut answer = String::new();
     loop {
         match engine.advance().await?.progress {
-            Progress::Prefill { .. } => {}
+            Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
             Progress::Token { text, .. } => answer.push_str(&text),
             Progress::End { text, .. } => return Ok(answer + &text),
         }

@@ -193,7 +193,7 @@ fn run(command: Command) -> Result<()> {
             request.sampling = sampling.settings();
             form.apply(&mut request)?;
             if raw {
-                request.prompt = Some(prompt);
+                request.prompt = Some(prompt.into());
             } else {
                 let message = |role: &str, content: String| Message::new(role, &content);
                 let system = system.map(|text| message("system", text));
@@ -292,7 +292,7 @@ async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<(
     let mut out = std::io::stdout();
     loop {
         match engine.advance().await?.progress {
-            Progress::Prefill { .. } => {}
+            Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
             Progress::Token { text, reasoning, .. } => {
                 // What the model thinks is no part of its answer.
                 eprint!("{reasoning}");

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+#[path = "serve/tools.rs"]
+mod tools;
 
 struct Server {
     process: Child,
@@ -14,7 +18,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(model: &str, args: &[&str]) -> Self {
+    /// Serves one of the tiny models, or a file by its whole path.
+    fn start(model: impl AsRef<Path>, args: &[&str]) -> Self {
         let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(model);
         let mut process = Command::new(env!("CARGO_BIN_EXE_nomoat"))
             .arg("serve")
@@ -74,10 +79,9 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// The prompt of a golden file, the number of its tokens, and llama.cpp's continuation.
 fn golden(name: &str) -> (String, usize, String) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
-    let entries: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let text = |name: &str| entries[0][name].as_str().unwrap().to_owned();
-    (text("text"), entries[0]["prompt_ids"].as_array().unwrap().len(), text("greedy_text"))
+    let entry = golden_entry(name);
+    let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+    (text("text"), entry["prompt_ids"].as_array().unwrap().len(), text("greedy_text"))
 }
 
 #[test]
@@ -94,6 +98,10 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert_eq!(reply.1["object"], "text_completion");
     assert_eq!(reply.1["usage"]["prompt_tokens"], n_prompt);
     assert_eq!(reply.1["usage"]["completion_tokens"], 24);
+    // The prompt's tokens as they are.
+    let mut of_ids = body.clone();
+    of_ids["prompt"] = golden_entry("llama.json")["prompt_ids"].clone();
+    is_right(&server.post("/v1/completions", &of_ids));
     // Six at once, of which some wait.
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| server.post("/v1/completions", &body))).collect();
@@ -122,8 +130,116 @@ fn completions_are_llama_cpps_alone_together_and_streamed() {
     assert_eq!(reply["usage"]["completion_tokens"], 4 * 24);
 
     let (_, _, metrics) = server.ask("GET", "/metrics", &[], "");
-    assert!(metrics.contains("\nnomoat_requests_total 12\n"), "{metrics}");
+    assert!(metrics.contains("\nnomoat_requests_total 13\n"), "{metrics}");
     assert!(metrics.contains("\nnomoat_requests_failed_total 0\n"), "{metrics}");
+}
+
+/// An entry of a golden file.
+fn golden_entry(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny").join(name);
+    let entries: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    entries[0].clone()
+}
+
+#[test]
+fn log_probabilities_are_llama_cpps() {
+    let server = Server::start("llama.gguf", &[]);
+    let entry = golden_entry("llama.json");
+    let (prompt, n_prompt, expected) = golden("llama.json");
+    let mut body =
+        json!({ "prompt": prompt, "max_tokens": 24, "temperature": 0, "logprobs": 3, "echo": true });
+    let (status, reply) = server.post("/v1/completions", &body);
+    assert_eq!(status, 200, "{reply}");
+    let logprobs = &reply["choices"][0]["logprobs"];
+    let list = |name: &str| logprobs[name].as_array().unwrap().clone();
+    let (tokens, token_logprobs, top) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
+    assert_eq!(
+        (tokens.len(), token_logprobs.len(), top.len()),
+        (n_prompt + 24, n_prompt + 24, n_prompt + 24)
+    );
+    assert_eq!((&token_logprobs[0], &top[0]), (&Value::Null, &Value::Null));
+    let ids =
+        [entry["prompt_ids"].as_array().unwrap().clone(), entry["greedy_ids"].as_array().unwrap().clone()];
+    let ids = ids.concat();
+    let steps = |name: &str| entry[name].as_array().unwrap().clone();
+    // What llama.cpp says of the token after each of the prompt's, and of the answer's.
+    let said = [steps("prompt_steps")[..n_prompt - 1].to_vec(), steps("steps")].concat();
+    let mut compared = 0;
+    for ((step, id), (found, top)) in said.iter().zip(&ids[1..]).zip(token_logprobs.iter().zip(&top).skip(1))
+    {
+        let likely: Vec<f64> =
+            step["logprobs"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        let mut named: Vec<f64> = top.as_object().unwrap().values().map(|p| p.as_f64().unwrap()).collect();
+        named.sort_by(|a, b| b.total_cmp(a));
+        for (found, likely) in named.iter().zip(&likely[..3]) {
+            assert!((found - likely).abs() < 0.02, "{found}, not {likely}");
+        }
+        if let Some(at) = step["ids"].as_array().unwrap().iter().position(|other| other == id) {
+            assert!((found.as_f64().unwrap() - likely[at]).abs() < 0.02, "{found}, not {}", likely[at]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 24, "{compared}");
+    let spelled: String = tokens[n_prompt..].iter().map(|token| token.as_str().unwrap()).collect();
+    assert_eq!(spelled, expected);
+    // Streamed, the same comes in pieces.
+    body["stream"] = true.into();
+    let mut pieces = server.stream("/v1/completions", &body);
+    assert_eq!(pieces.pop().unwrap(), "[DONE]");
+    let mut streamed = [Vec::new(), Vec::new()];
+    for piece in pieces {
+        let piece: Value = serde_json::from_str(&piece).unwrap();
+        for (list, name) in streamed.iter_mut().zip(["token_logprobs", "text_offset"]) {
+            list.extend(piece["choices"][0]["logprobs"][name].as_array().into_iter().flatten().cloned());
+        }
+    }
+    assert_eq!(streamed, [token_logprobs, list("text_offset")]);
+}
+
+#[test]
+fn embeddings_are_the_models_last_rows() {
+    let server = Server::start("llama.gguf", &["--parallel", "2"]);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/embeddings.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let ask = |body: Value| server.post("/v1/embeddings", &body);
+    let (status, reply) = ask(json!({ "input": [golden["text"], "another", golden["text"]] }));
+    assert_eq!(status, 200, "{reply}");
+    let numbers = |value: &Value| -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let expected = numbers(&golden["mean"]);
+    let distance = |found: &[f64]| -> f64 {
+        assert_eq!(found.len(), expected.len());
+        found.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f64::max)
+    };
+    let vectors: Vec<Vec<f64>> = (0..3).map(|i| numbers(&reply["data"][i]["embedding"])).collect();
+    assert!(distance(&vectors[0]) < 0.004 && distance(&vectors[2]) < 0.004, "{reply}");
+    assert!(distance(&vectors[1]) > 0.05);
+    let n = golden["prompt_ids"].as_array().unwrap().len();
+    assert!(reply["usage"]["prompt_tokens"].as_u64().unwrap() as usize > 2 * n);
+    // The same tokens, packed.
+    let (_, reply) =
+        ask(json!({ "input": golden["prompt_ids"], "encoding_format": "base64", "dimensions": 3 }));
+    assert_eq!(reply["usage"]["total_tokens"], n);
+    let bytes = BASE64_STANDARD.decode(reply["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    let (numbers, rest) = bytes.as_chunks();
+    assert!(numbers.len() == 3 && rest.is_empty());
+    let length = expected[..3].iter().map(|number| number * number).sum::<f64>().sqrt();
+    for (number, expected) in numbers.iter().zip(&expected) {
+        let found = f64::from(f32::from_le_bytes(*number));
+        assert!((found - expected / length).abs() < 0.004 / length, "{found}, not {expected} / {length}");
+    }
+    for (body, param) in [
+        (json!({ "input": [] }), "input"),
+        (json!({ "input": ["a", ""] }), "input"),
+        (json!({ "input": [[1], "a", {}] }), "input"),
+        (json!({ "input": "a", "encoding_format": "int8" }), "encoding_format"),
+        (json!({ "input": "a", "dimensions": 33 }), "dimensions"),
+        (json!({ "input": "a", "pooling": "cls" }), "pooling"),
+    ] {
+        let (status, reply) = ask(body);
+        assert_eq!((status, &reply["error"]["param"]), (400, &Value::from(param)), "{reply}");
+    }
 }
 
 #[test]
@@ -134,6 +250,14 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ("/v1/completions", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
         ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
         ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
+        ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
+        ("/v1/completions", json!({ "prompt": [3, 4], "echo": true }), "echo"),
+        ("/v1/completions", json!({ "prompt": [[3, 4], []] }), "prompt"),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": [{ "role": "user" }], "top_logprobs": 2 }),
+            "top_logprobs",
+        ),
         ("/v1/completions", json!({ "prompt": "a", "stream_options": {} }), "stream_options"),
         ("/v1/chat/completions", json!({ "messages": [] }), "messages"),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "audio": {} }), "audio"),

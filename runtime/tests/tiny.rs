@@ -49,12 +49,12 @@ async fn load<D: Device>(device: &D, path: &Path) -> Engine<D> {
 /// The likeliest continuation. Tokens are characters, so its text tells them.
 async fn answer<D: Device>(engine: &mut Engine<D>, golden: &Golden) -> String {
     let sampling = Sampling { temperature: 0.0, ..Default::default() };
-    let (prompt, max_tokens) = (Some(golden.text.clone()), Some(golden.greedy_ids.len()));
+    let (prompt, max_tokens) = (Some(golden.text.clone().into()), Some(golden.greedy_ids.len()));
     engine.start(Request { prompt, max_tokens, sampling, ..Default::default() }).unwrap();
     let mut answer = String::new();
     loop {
         match engine.advance().await.unwrap().progress {
-            Progress::Prefill { .. } => {}
+            Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
             Progress::Token { text, .. } => answer.push_str(&text),
             Progress::End { text, .. } => return answer + &text,
         }

@@ -8,19 +8,31 @@ import type {
 } from "../chat.js";
 import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
+import { prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
+import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 
 /** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
 export type TextCompletionCreateParams = Omit<
   ChatCompletionCreateParams,
-  "messages" | "max_completion_tokens"
+  "messages" | "max_completion_tokens" | "logprobs" | "top_logprobs"
 > & {
-  /** A text, or several, which are continued one after the other. Control tokens in it are parsed. */
-  prompt: string | string[];
+  /**
+   * A text, or several, which are continued one after the other, or their tokens. Control tokens in a text
+   * are parsed.
+   */
+  prompt: string | string[] | number[] | number[][];
   /** Most tokens to generate. Default 16. */
   max_tokens?: number | null;
+  /** The text after the answer, for models that fill in the middle. */
+  suffix?: string | null;
   /** Whether the answer begins with the prompt. */
   echo?: boolean | null;
+  /**
+   * Say of each token how likely it was, and name so many of the likeliest, up to 20; with `echo`, of the
+   * prompt's tokens too.
+   */
+  logprobs?: number | null;
 };
 
 /** Parameters of a streamed completion. */
@@ -36,7 +48,12 @@ export interface TextCompletion {
   created: number;
   model: string;
   /** One choice for each prompt; in a stream, one or none. */
-  choices: { index: number; text: string; finish_reason: FinishReason | null; logprobs: null }[];
+  choices: {
+    index: number;
+    text: string;
+    finish_reason: FinishReason | null;
+    logprobs: TextLogprobs | null;
+  }[];
   /** Of all prompts. In a stream: with `include_usage`, null, and the counts in the last piece. */
   usage?: CompletionUsage | null;
 }
@@ -64,11 +81,11 @@ export interface Answering {
   streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
 }
 
-/** What a client may send without a wish: OpenAI's defaults of parameters that are not supported. */
-const DEFAULTS = new Map<string, unknown>([
-  ["best_of", 1],
-  ["suffix", ""],
-]);
+/** As many as `nomoat serve` takes. */
+const MAX_PROMPTS = 128;
+
+/** Parameters that a chat does not have, or has in another form. */
+const OWN = new Set(["prompt", "suffix", "echo", "logprobs"]);
 
 /** `completions` that are computed by `answering`. */
 export function completionsOf(model: string, answering: Answering): TextCompletions {
@@ -95,7 +112,8 @@ export function completionsOf(model: string, answering: Answering): TextCompleti
       const [choice] = answer.choices;
       const text = (echo ? (texts[index] ?? "") : "") + (choice?.message.content ?? "");
       const finish_reason = choice?.finish_reason ?? null;
-      result.choices.push({ index, text, finish_reason, logprobs: null });
+      const logprobs = choice?.logprobs ? textLogprobs(choice.logprobs.content, 0) : null;
+      result.choices.push({ index, text, finish_reason, logprobs });
       result.usage = sum(result.usage, answer.usage);
     }
     return result;
@@ -113,18 +131,23 @@ async function* pieces(
   const none = wantsUsage ? { usage: null } : {};
   let [index, usage] = [0, sum()];
   for await (const stream of streams) {
-    const piece = (text: string, finish_reason: FinishReason | null): TextCompletion => ({
-      ...head,
-      choices: [{ index, text, finish_reason, logprobs: null }],
-      ...none,
-    });
+    let offset = 0;
+    const piece = (
+      text: string,
+      finish_reason: FinishReason | null,
+      logprobs: TextLogprobs | null = null,
+    ): TextCompletion => ({ ...head, choices: [{ index, text, finish_reason, logprobs }], ...none });
     const prompt = echoed[index];
     if (prompt) yield piece(prompt, null);
     for await (const chunk of stream) {
       usage = sum(usage, chunk.usage);
       const [choice] = chunk.choices;
       const text = choice?.delta.content ?? "";
-      if (text || choice?.finish_reason) yield piece(text, choice?.finish_reason ?? null);
+      const list = choice?.logprobs?.content;
+      const logprobs = list ? textLogprobs(list, offset) : null;
+      for (const { token } of list ?? []) offset += characters(token);
+      if (text || logprobs || choice?.finish_reason)
+        yield piece(text, choice?.finish_reason ?? null, logprobs);
     }
     index += 1;
   }
@@ -144,29 +167,43 @@ function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): Completion
 /** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
 function checked(params: TextCompletionCreateParams, answering: Answering) {
   const given: Record<string, unknown> = { ...params };
-  const { prompt, echo } = given;
-  const texts: unknown[] = Array.isArray(prompt) ? prompt : [prompt];
-  if (texts.length === 0 || !texts.every((text) => typeof text === "string" && text !== ""))
-    throw new InvalidRequestError(
-      "`prompt` must be a text or a list of texts, none of them empty.",
-      "prompt",
-    );
+  const { prompt, suffix, echo, logprobs } = given;
+  const inputs = prompts(prompt, "prompt", MAX_PROMPTS);
   if (echo != null && typeof echo !== "boolean")
     throw new InvalidRequestError("`echo` must be true or false.", "echo");
   if (given["n"] != null && given["n"] !== 1)
     throw new InvalidRequestError("`n` must be 1: one text for a prompt.", "n");
-  for (const name of ["messages", "max_completion_tokens"])
+  const texts = inputs.filter((input) => typeof input === "string");
+  if (echo && texts.length < inputs.length)
+    throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
+  for (const name of ["messages", "max_completion_tokens", "top_logprobs"])
     if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
-  for (const [name, value] of Object.entries(given))
-    if (name === "prompt" || name === "echo" || DEFAULTS.get(name) === value) delete given[name];
+  if (suffix != null && typeof suffix !== "string")
+    throw new InvalidRequestError("`suffix` must be a text.", "suffix");
+  if (suffix && echo) throw new InvalidRequestError("`suffix` and `echo` exclude each other.", "suffix");
+  // The only value of a parameter that is not supported with which nothing is asked for.
+  if (given["best_of"] === 1) delete given["best_of"];
+  for (const name of OWN) delete given[name];
+  if (
+    logprobs != null &&
+    !(Number.isInteger(logprobs) && (logprobs as number) >= 0 && (logprobs as number) <= 20)
+  )
+    throw new InvalidRequestError("`logprobs` must be an integer from 0 to 20.", "logprobs");
+  const scored = logprobs == null ? {} : { logprobs: true, top_logprobs: logprobs as number };
   const max_tokens = params.max_tokens ?? 16;
-  const requests = texts.map((text): RuntimeRequest => {
+  const requests = inputs.map((input): RuntimeRequest => {
     // Everything but the prompt is checked as in a chat, and is the same there.
-    const content = text as string;
-    const chat = { ...given, max_tokens, messages: [{ role: "user" as const, content }] };
+    const content = typeof input === "string" ? input : "";
+    const chat = { ...given, ...scored, max_tokens, messages: [{ role: "user" as const, content }] };
     const { messages, ...request } = answering.request(chat);
-    return { ...request, prompt: messages?.[0]?.content ?? "" };
+    const prompt_logprobs = echo === true && logprobs != null;
+    return {
+      ...request,
+      ...(prompt_logprobs && { prompt_logprobs }),
+      ...(suffix && { suffix }),
+      prompt: typeof input === "string" ? (messages?.[0]?.content ?? "") : input,
+    };
   });
   const usage = params.stream_options?.include_usage === true;
-  return { texts: texts as string[], requests, echo: echo === true, usage };
+  return { texts, requests, echo: echo === true, usage };
 }

@@ -6,6 +6,7 @@ import type { ChatCompletionCreateParams } from "../chat.js";
 import type { ChatCompletions } from "../engine.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
 import type { TextCompletionCreateParams, TextCompletions } from "./completions.js";
+import type { EmbeddingCreateParams, Embeddings } from "./embeddings.js";
 import { ApiError, toApiError } from "./errors.js";
 import type { Models } from "./models.js";
 import type { ResponseCreateParams, Responses } from "./response-types.js";
@@ -15,11 +16,13 @@ export interface Endpoints {
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: TextCompletions;
   readonly responses: Responses;
+  readonly embeddings: Embeddings;
   readonly models: Models;
 }
 
 /**
- * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/responses` of any origin.
+ * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings` of
+ * any origin.
  */
 export function apiFetch(engine: Endpoints): typeof fetch {
   return async (input, init) => {
@@ -55,6 +58,10 @@ async function answer(engine: Endpoints, request: Request): Promise<Response> {
       const params = (await body(request)) as TextCompletionCreateParams;
       const result = await engine.completions.create(params, { signal: request.signal });
       return Symbol.asyncIterator in result ? events(dataOnly(result)) : json(result);
+    }
+    case "/embeddings": {
+      const params = (await body(request)) as EmbeddingCreateParams;
+      return json(await engine.embeddings.create(params, { signal: request.signal }));
     }
     case "/responses": {
       const params = (await body(request)) as ResponseCreateParams;

@@ -1,11 +1,13 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
+use super::embed::{Pooled, Pooling};
 use super::sampler::Sampler;
-use super::{FinishReason, Progress, Request, SequenceId, Timings, Usage};
+use super::{FinishReason, Progress, Request, SequenceId, Timings, TokenLogprob, Usage};
 use crate::graph::{Choice, Output};
 use crate::text::grammar::{Grammar, GrammarError};
 use crate::text::response::{Format, Parts, Separator, Tools};
 use crate::text::{Detokenizer, StopMatcher, Tokenizer};
+use std::ops::Range;
 use web_time::Instant;
 
 /// An answer, from the request to its last token.
@@ -26,6 +28,14 @@ pub(super) struct Answer {
     completion_tokens: usize,
     max_tokens: usize,
     pub sampler: Sampler,
+    /// Alternatives that are named with each token's probability; none if it is not asked for.
+    top_logprobs: Option<usize>,
+    /// How likely the token is that was picked last.
+    picked: Option<TokenLogprob>,
+    /// How likely the prompt's tokens are, as far as they are scored, if that was asked for.
+    scored: Option<Vec<TokenLogprob>>,
+    /// The rows of the embedding that is asked for in place of an answer.
+    pooled: Option<Pooled>,
     /// What the answer must be.
     grammar: Option<Grammar>,
     detokenizer: Detokenizer,
@@ -64,15 +74,20 @@ pub(super) struct Beginning<'a> {
     pub tools: Tools,
     /// If there is one, how much it may reason.
     pub budget: Option<Budget>,
+    /// How its rows become an embedding, if that is asked for.
+    pub pooling: Option<Pooling>,
 }
 
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
         let Beginning { id, ids, prompt_tokens, seed, .. } = beginning;
-        let Beginning { tokenizer, grammar, format, tools, mut budget, .. } = beginning;
+        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
+        if request.top_logprobs.is_some() {
+            sampler.pick_by_host(&request.sampling, &ids[..prompt_tokens], spell);
+        }
         // An answer is a text of its own; a raw prompt continues in the middle of one. A grammar says itself
         // where there are spaces.
         let is_own = request.messages.is_some() && grammar.is_none();
@@ -100,6 +115,12 @@ impl Answer {
             completion_tokens: request.continue_ids.len(),
             max_tokens: request.max_tokens.unwrap_or(usize::MAX),
             sampler,
+            top_logprobs: request.top_logprobs,
+            picked: None,
+            scored: request.prompt_logprobs.then(|| {
+                ids[..prompt_tokens].iter().take(1).map(|id| TokenLogprob::first(*id, tokenizer)).collect()
+            }),
+            pooled: pooling.map(|pooling| Pooled::new(pooling, request.embedding.unwrap_or(0))),
             grammar,
             detokenizer,
             stop,
@@ -117,6 +138,9 @@ impl Answer {
 
     /// Tokens of prompt and answer, at most.
     pub fn most_tokens(&self) -> usize {
+        if self.is_embedding() {
+            return self.prompt.len();
+        }
         self.prompt.len().saturating_add(self.max_tokens.saturating_sub(self.completion_tokens))
     }
 
@@ -137,6 +161,53 @@ impl Answer {
         &self.prompt[self.fed - n..self.fed]
     }
 
+    /// Whether an embedding is asked for, and no answer.
+    pub fn is_embedding(&self) -> bool {
+        self.pooled.is_some()
+    }
+
+    /// Whether rows of the prompt are read.
+    pub fn reads_prompt(&self) -> bool {
+        self.scored.is_some() || self.pooled.is_some()
+    }
+
+    /// Which of the rows of the prompt's next `n` tokens are read: those that an embedding is made of, or
+    /// whose logits score the token after them.
+    pub fn to_read(&self, n: usize) -> Range<usize> {
+        let wanted = match (&self.pooled, &self.scored) {
+            (Some(pooled), _) => pooled.rows(self.prompt_tokens),
+            (None, Some(_)) => 0..self.prompt_tokens.saturating_sub(1),
+            (None, None) => 0..0,
+        };
+        let within = |row: usize| row.clamp(self.fed, self.fed + n) - self.fed;
+        within(wanted.start)..within(wanted.end)
+    }
+
+    /// Takes a row that was read: it is part of the embedding, or scores the prompt's next token.
+    pub fn read_row(&mut self, logits: &[f32], tokenizer: &Tokenizer) {
+        if let Some(pooled) = &mut self.pooled {
+            pooled.add(logits);
+        } else if let Some(scored) = &mut self.scored
+            && let Some(&id) = self.prompt.get(scored.len())
+        {
+            scored.push(TokenLogprob::of(id, logits, self.top_logprobs.unwrap_or(0), tokenizer));
+        }
+    }
+
+    /// The embedding, or how likely the prompt's tokens are, once all its rows are read. `computed` tokens
+    /// of the sequence are.
+    pub fn told_of_prompt(&mut self, computed: usize) -> Option<Progress> {
+        if let Some(pooled) = self.pooled.as_ref().filter(|_| computed >= self.prompt_tokens) {
+            return Some(Progress::Embedding {
+                embedding: pooled.vector(),
+                prompt_tokens: self.prompt_tokens,
+            });
+        }
+        let is_whole = self.scored.as_ref().is_some_and(|scored| scored.len() == self.prompt_tokens);
+        let logprobs = if is_whole { self.scored.take() } else { None };
+        logprobs.map(|logprobs| Progress::Prompt { logprobs })
+    }
+
     /// Whether a step may compute the answer's last token, which is the next of `n` tokens of its sequence.
     pub fn continues(&self, n: usize, context_length: usize) -> bool {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
@@ -144,7 +215,7 @@ impl Answer {
             self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
         let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
-        self.unfed() == 0 && has_room && is_known
+        self.unfed() == 0 && has_room && is_known && !self.is_embedding()
     }
 
     /// Whether the reasoning's budget may be spent after so many more tokens.
@@ -180,7 +251,9 @@ impl Answer {
     /// The token of a step's output: the one that the device chose, or one that is picked here.
     pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
         let mask = self.grammar.as_ref().map(Grammar::mask);
-        self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen)
+        let id = self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen);
+        self.picked = self.top_logprobs.map(|top| TokenLogprob::of(id, logits, top, tokenizer));
+        id
     }
 
     /// The tokens that may come next; none: any.
@@ -215,6 +288,8 @@ impl Answer {
             return Ok(false);
         }
         let forced = match &mut self.grammar {
+            // Where probabilities are asked for, each token is picked from its own logits.
+            Some(_) if self.top_logprobs.is_some() => Vec::new(),
             Some(grammar) => grammar.forced(),
             None => self.end_of_reasoning(),
         };
@@ -274,6 +349,7 @@ impl Answer {
         let (mut text, stopped) = self.stop.push(&piece);
         if is_end {
             text.push_str(&self.stop.flush());
+            self.picked = None;
         }
         if is_end || stopped {
             return self.end(text, FinishReason::Stop, false, dispatches);
@@ -295,7 +371,7 @@ impl Answer {
             return self.end_with(parts, FinishReason::Stop, false, dispatches);
         }
         let Parts { content, reasoning, calls } = parts;
-        Progress::Token { id, text: content, reasoning, calls }
+        Progress::Token { id, text: content, reasoning, calls, logprob: self.picked.take() }
     }
 
     fn end(
@@ -327,6 +403,7 @@ impl Answer {
             text: parts.content,
             reasoning: parts.reasoning,
             calls: parts.calls,
+            logprob: self.picked.take(),
             finish_reason,
             context_full,
             usage: Usage {
@@ -372,5 +449,5 @@ fn spend(budget: Option<&mut Budget>, separator: Option<&Separator>) {
 }
 
 fn has_ended(events: &[Progress]) -> bool {
-    matches!(events.last(), Some(Progress::End { .. }))
+    events.last().is_some_and(Progress::is_last)
 }

@@ -4,7 +4,7 @@
 use super::adapters::Adapters;
 use super::quantization::quantization;
 use super::scheduler::Scheduler;
-use super::{Device, DeviceModel, Engine, Error, Recommended};
+use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};
@@ -121,6 +121,7 @@ struct Prepared<D: Device> {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     tool_use: Option<ToolUse>,
+    pooling: Pooling,
     info: ModelInfo,
     loaders: VecDeque<FileLoader>,
 }
@@ -233,7 +234,8 @@ impl<D: Device> Loading<D> {
         };
         let files = self.sizes.iter().zip(&headers);
         let loaders = files.map(|(size, header)| FileLoader::new(*size, header, &graph, &formats)).collect();
-        let prepared = Prepared { model, tokenizer, template, tool_use, info, loaders };
+        let pooling = Pooling::from_metadata(&headers[0].metadata)?;
+        let prepared = Prepared { model, tokenizer, template, tool_use, pooling, info, loaders };
         Ok(&self.prepared.insert(prepared).info)
     }
 
@@ -269,6 +271,8 @@ impl<D: Device> Loading<D> {
             grammars: None,
             format: prepared.template.as_ref().map(ChatTemplate::format).unwrap_or_default(),
             tool_use: prepared.tool_use,
+            pooling: prepared.pooling,
+            embedder: None,
             template: prepared.template,
             info: prepared.info,
             adapters: Adapters::default(),

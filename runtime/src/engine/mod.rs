@@ -5,9 +5,11 @@ mod adapters;
 mod answer;
 mod cache;
 mod device;
+mod embed;
 mod error;
 mod inspection;
 mod loading;
+mod logprobs;
 mod pace;
 mod pool;
 mod quantization;
@@ -29,12 +31,14 @@ mod training;
 #[cfg(feature = "cpu")]
 pub use device::cpu_kernels;
 pub use device::{Device, DeviceModel, SlotState};
+pub use embed::Pooling;
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
+pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
 pub use recommended::Recommended;
 pub use request::{
-    AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Request,
+    AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
     ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
@@ -61,6 +65,10 @@ pub struct Engine<D: Device> {
     format: Format,
     /// How its template handles tools; none without a template.
     tool_use: Option<ToolUse>,
+    /// How rows become an embedding.
+    pooling: Pooling,
+    /// The number of the model without its head, from the first embedding on.
+    embedder: Option<u32>,
     info: ModelInfo,
     scheduler: Scheduler,
     adapters: Adapters,
@@ -99,6 +107,10 @@ impl<D: Device> Engine<D> {
             let message = format!("`logit_bias.{id}`: the vocabulary has {n_vocab} tokens, numbered from 0");
             return Err(Error::InvalidRequest(message));
         }
+        if request.top_logprobs.is_some_and(|top| top > MAX_TOP_LOGPROBS) {
+            let message = format!("`top_logprobs`: at most {MAX_TOP_LOGPROBS} alternatives are given");
+            return Err(Error::InvalidRequest(message));
+        }
         let tools = request.callable()?;
         let mut ids = self.prompt_ids(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
@@ -121,7 +133,9 @@ impl<D: Device> Engine<D> {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
         let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
-        let adapters = self.parts_of(&self.uses(&request)?)?;
+        let uses = self.uses(&request)?;
+        let pooling = self.pooling_of(&request, &uses)?;
+        let adapters = self.parts_of(&uses)?;
         self.n_requests += 1;
         let id = SequenceId(self.n_requests);
         let seed = getrandom::u64().unwrap_or(0);
@@ -129,7 +143,18 @@ impl<D: Device> Engine<D> {
         let (tokenizer, tools) = (&self.tokenizer, tools.unwrap_or_default());
         let answer = Answer::new(
             request,
-            Beginning { id, ids: &ids, prompt_tokens, seed, tokenizer, grammar, format, tools, budget },
+            Beginning {
+                id,
+                ids: &ids,
+                prompt_tokens,
+                seed,
+                tokenizer,
+                grammar,
+                format,
+                tools,
+                budget,
+                pooling,
+            },
         );
         self.scheduler.waiting.push_back(Waiting { answer, adapters });
         Ok(Started { sequence: id, prompt_tokens })
@@ -139,7 +164,7 @@ impl<D: Device> Engine<D> {
     /// its adapters cannot be made ready.
     fn admit(&mut self) -> Result<(), Error> {
         while let Some(Waiting { answer, adapters }) = self.scheduler.next_waiting() {
-            let set = self.set_of(adapters)?;
+            let set = if answer.is_embedding() { self.embedder()? } else { self.set_of(adapters)? };
             self.scheduler.claim(set, answer, &mut self.model);
         }
         Ok(())
@@ -176,9 +201,19 @@ impl<D: Device> Engine<D> {
     }
 
     fn prompt_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
-        match (&request.messages, &request.prompt) {
-            (Some(_), None) => self.chat_ids(request, has_tools),
-            (None, Some(prompt)) => Ok(self.tokenizer.encode(prompt, true)?),
+        let no_infill =
+            || Error::InvalidRequest("`suffix`: this model has no tokens to fill in the middle".into());
+        match (&request.messages, &request.prompt, &request.suffix) {
+            (Some(_), None, None) => self.chat_ids(request, has_tools),
+            (None, Some(Prompt::Text(prompt)), None) => Ok(self.tokenizer.encode(prompt, true)?),
+            (None, Some(Prompt::Text(prompt)), Some(suffix)) => {
+                self.tokenizer.encode_infill(prompt, suffix)?.ok_or_else(no_infill)
+            }
+            (None, Some(Prompt::Ids(ids)), None) => {
+                self.check_ids(ids)?;
+                Ok(ids.clone())
+            }
+            (_, _, Some(_)) => Err(Error::InvalidRequest("`suffix` needs a prompt that is a text".into())),
             _ => Err(Error::InvalidRequest("a request has either messages or a prompt".into())),
         }
     }
@@ -229,19 +264,26 @@ impl<D: Device> Engine<D> {
                 Some(answer.pick(chosen, self.model.logits(output), &self.tokenizer))
             });
             let mut events = Vec::new();
+            for output in share.read.clone() {
+                answer.read_row(self.model.logits(output), &self.tokenizer);
+            }
+            events.extend(answer.told_of_prompt(share.end));
             let result = match chosen {
                 Some(chosen) => {
                     let room = self.info.context_length.saturating_sub(share.end);
                     answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
                 }
                 None => {
-                    events.extend(answer.prefilled(share.end));
+                    // Nothing comes after an embedding.
+                    if events.is_empty() {
+                        events.extend(answer.prefilled(share.end));
+                    }
                     Ok(false)
                 }
             };
             let has_forced = matches!(result, Ok(true));
             sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
-            if result.is_err() || matches!(events.last(), Some(Progress::End { .. })) {
+            if result.is_err() || events.last().is_some_and(Progress::is_last) {
                 sequence.end(&mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));

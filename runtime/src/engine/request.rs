@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it gives back.
 
-use super::{Error, Sampling};
+use super::{Error, Sampling, TokenLogprob};
 use crate::text::grammar::Constraint;
 pub use crate::text::response::CallDelta;
 pub use crate::text::{Message, Variables};
@@ -19,7 +19,11 @@ pub struct Request {
     #[serde(flatten)]
     pub variables: Variables,
     /// Or a text to continue.
-    pub prompt: Option<String>,
+    pub prompt: Option<Prompt>,
+    /// The text after it: the answer goes between the two.
+    pub suffix: Option<String>,
+    /// No answer, but the prompt's embedding: a vector of this many numbers, 0 for all that the model has.
+    pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
     /// Tokens of reasoning at most, after which it is ended and the model answers; default: no limit. Only
@@ -27,6 +31,11 @@ pub struct Request {
     pub thinking_token_budget: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// Say of each token of the answer how likely it was, and name so many of the likeliest in its place, up
+    /// to [`super::MAX_TOP_LOGPROBS`].
+    pub top_logprobs: Option<usize>,
+    /// The same of the prompt's tokens, in [`Progress::Prompt`].
+    pub prompt_logprobs: bool,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.
     pub continue_ids: Vec<u32>,
     /// Whether the answer must be JSON.
@@ -44,6 +53,28 @@ pub struct Request {
     /// How tokens are chosen.
     #[serde(skip)]
     pub sampling: Sampling,
+}
+
+/// A text, or its tokens as they are.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Prompt {
+    /// A text.
+    Text(String),
+    /// Vocabulary indices.
+    Ids(Vec<u32>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 /// An adapter in a request.
@@ -275,6 +306,18 @@ pub enum Progress {
         /// Tokens of the prompt.
         total: usize,
     },
+    /// How likely the prompt's tokens are, if that was asked for. Comes before the first token.
+    Prompt {
+        /// Of each token.
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// The embedding that was asked for; nothing comes after it.
+    Embedding {
+        /// A vector of length 1.
+        embedding: Vec<f32>,
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+    },
     /// A token of the answer.
     Token {
         /// Vocabulary index.
@@ -287,6 +330,9 @@ pub enum Progress {
         /// Pieces of tool calls.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         calls: Vec<CallDelta>,
+        /// How likely it was, if that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprob: Option<TokenLogprob>,
     },
     /// The answer is complete.
     End {
@@ -298,6 +344,9 @@ pub enum Progress {
         /// Pieces of tool calls that were held back.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         calls: Vec<CallDelta>,
+        /// How likely the last token was, if that was asked for; none for a token that ends a turn.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprob: Option<TokenLogprob>,
         /// Why it ended.
         finish_reason: FinishReason,
         /// The context had no room for another token.
@@ -307,6 +356,13 @@ pub enum Progress {
         /// Times.
         timings: Timings,
     },
+}
+
+impl Progress {
+    /// Whether nothing comes after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::End { .. } | Self::Embedding { .. })
+    }
 }
 
 #[cfg(test)]
@@ -320,7 +376,7 @@ mod tests {
         let stop = r#"["\uDE00!", "\ud83d\ude00", "\\ud83d", "\ud83d\ud83d\ude00"]"#;
         let json = &format!(r#"{{"prompt": "nice \ud83d", "stop": {stop}}}"#);
         let request = Request::from_json(json).unwrap();
-        assert_eq!(request.prompt.unwrap(), "nice \u{fffd}");
+        assert_eq!(request.prompt.unwrap(), "nice \u{fffd}".into());
         assert_eq!(request.stop, ["\u{fffd}!", "😀", "\\ud83d", "\u{fffd}😀"]);
         let message = r#"{"messages": [{"role": "user", "content": "\ud83d\n\u00e9\\"}]}"#;
         let messages = Request::from_json(message).unwrap().messages.unwrap();

@@ -235,6 +235,11 @@ impl Sampler {
         Self { choice, is_argmax: sampling.is_argmax(), seen, bias, chain }
     }
 
+    /// Makes the host pick, also where the device could.
+    pub fn pick_by_host(&mut self, sampling: &Sampling, prompt: &[u32], spell: Spell) {
+        self.chain.get_or_insert_with(|| Box::new(Chain::new(sampling, prompt, spell)));
+    }
+
     /// Appends a token to the answer.
     pub fn accept(&mut self, id: u32, spell: Spell) {
         if let Some(chain) = &mut self.chain {

@@ -14,7 +14,9 @@ use super::pace::Pace;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
 use crate::graph::{Capacity, Choice, Output, PAGE, Step, Token};
+use bytemuck::Zeroable;
 use std::collections::VecDeque;
+use std::ops::Range;
 use web_time::Instant;
 
 /// The sequences of a model, and their steps.
@@ -28,6 +30,7 @@ pub(super) struct Scheduler {
     /// Positions of a sequence.
     context_length: usize,
     most_rows: usize,
+    most_outputs: usize,
     pace: Pace,
     /// Steps that have begun, the oldest first.
     under_way: VecDeque<UnderWay>,
@@ -51,7 +54,7 @@ pub(super) struct UnderWay {
 }
 
 /// What a step computes for a sequence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Share {
     /// The number of the sequence.
     pub sequence: usize,
@@ -61,6 +64,8 @@ pub(super) struct Share {
     pub end: usize,
     /// The output that chooses the next token of the answer.
     pub output: Option<usize>,
+    /// The outputs of rows of its prompt that the host reads.
+    pub read: Range<usize>,
 }
 
 /// The step that is being put together.
@@ -96,6 +101,7 @@ impl Scheduler {
             cache: Cache::new(capacity.pages),
             context_length,
             most_rows: capacity.tokens as usize,
+            most_outputs: capacity.outputs as usize,
             pace: Pace::new(capacity.tokens as usize),
             under_way: VecDeque::new(),
             next: NextStep::default(),
@@ -213,14 +219,23 @@ impl Scheduler {
             if self.sequences[slot].len() == 0 {
                 self.begin_prompt(slot, model);
             }
+            // Every other sequence may need an output, too.
+            let outputs =
+                self.most_outputs.saturating_sub(self.next.outputs.len() + self.sequences.len() - 1);
             let Some(answer) = &mut self.sequences[slot].answer else { continue };
-            let n = answer.unfed().min(room.div_ceil(slots.len() - i));
+            let most = if answer.reads_prompt() { outputs } else { room };
+            let n = answer.unfed().min(room.div_ceil(slots.len() - i)).min(most);
+            if n == 0 {
+                continue;
+            }
+            let (is_answered, read) = (!answer.is_embedding(), answer.to_read(n));
             let ids = answer.feed(n).to_vec();
             let is_last = answer.unfed() == 0;
             room -= n;
             self.next.prompt_rows += n;
             self.add_rows(slot, &ids)?;
-            if is_last {
+            self.add_reads(ids.len(), read);
+            if is_last && is_answered {
                 self.add_choice(slot);
             }
         }
@@ -232,6 +247,9 @@ impl Scheduler {
     fn awaits_prefix(&self, slot: usize) -> bool {
         let Sequence { answer: Some(answer), set, .. } = &self.sequences[slot] else { return false };
         let Some(prompt) = answer.prompt().filter(|_| self.sequences[slot].len() == 0) else { return false };
+        if answer.reads_prompt() {
+            return false;
+        }
         self.sequences.iter().any(|other| {
             let older = other.answer.as_ref().filter(|older| older.id < answer.id && other.set == *set);
             let same = older.and_then(Answer::prompt).map_or(0, |older| {
@@ -245,6 +263,10 @@ impl Scheduler {
     fn begin_prompt(&mut self, slot: usize, model: &mut impl DeviceModel) {
         let sequence = &mut self.sequences[slot];
         let Some(answer) = &mut sequence.answer else { return };
+        if answer.reads_prompt() {
+            // All its rows are wanted.
+            return answer.begin(0);
+        }
         // The last token must be computed, for its logits.
         let Some((_, ids)) = answer.prompt().and_then(<[u32]>::split_last) else { return };
         let prefix = self.cache.find(sequence.set, ids);
@@ -265,6 +287,17 @@ impl Scheduler {
         sequence.begin(&ids, pages);
     }
 
+    /// Outputs of some of the last `n` rows, which the host reads.
+    fn add_reads(&mut self, n: usize, read: Range<usize>) {
+        let next = &mut self.next;
+        let (first, row) = (next.outputs.len(), next.tokens.len() - n);
+        next.outputs.extend(read.map(|i| Output::by_host((row + i) as u32)));
+        next.choices.resize(next.outputs.len(), Choice::zeroed());
+        if let Some(share) = next.shares.last_mut() {
+            share.read = first..next.outputs.len();
+        }
+    }
+
     /// Appends tokens to a sequence, and to the step the rows that compute them.
     fn add_rows(&mut self, sequence: usize, ids: &[u32]) -> Result<(), Error> {
         let next = &mut self.next;
@@ -279,7 +312,7 @@ impl Scheduler {
             cell: known.cell(position),
         }));
         let answer = known.answer.as_ref().map(|answer| answer.id);
-        next.shares.push(Share { sequence, answer, end: known.len(), output: None });
+        next.shares.push(Share { sequence, answer, end: known.len(), output: None, read: 0..0 });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::Error;
 use super::answer::Answer;
 use super::cache::Cache;
+use super::embed::EMBEDDER;
 use crate::graph::PAGE;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
@@ -65,7 +66,7 @@ impl Sequence {
         if let (Some(place), Some(id)) = (self.ids.get_mut(n), next) {
             *place = id;
         }
-        if before / page < n / page {
+        if before / page < n / page && self.set != Some(EMBEDDER) {
             cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
         }
     }
@@ -74,7 +75,9 @@ impl Sequence {
     /// compute is forgotten.
     pub fn end(&mut self, cache: &mut Cache) {
         let Self { ids, pages, computed, set, .. } = std::mem::take(self);
-        cache.insert(set, &ids[..computed], &pages);
+        if set != Some(EMBEDDER) {
+            cache.insert(set, &ids[..computed], &pages);
+        }
         cache.release(&pages);
     }
 }

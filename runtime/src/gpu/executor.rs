@@ -39,6 +39,8 @@ pub struct Executor {
     /// Its outputs whose token the host picks, and their logits.
     read: Vec<usize>,
     logits: Vec<f32>,
+    /// How many each of them has.
+    width: usize,
 }
 
 /// A step in flight.
@@ -46,8 +48,9 @@ pub struct Executor {
 struct Flight {
     staging: usize,
     n_outputs: usize,
-    /// Outputs whose logits are read.
+    /// Outputs whose logits are read, and how many each has.
     read: Vec<usize>,
+    width: usize,
     mapping: Option<Mapping>,
     submission: wgpu::SubmissionIndex,
 }
@@ -83,6 +86,7 @@ impl Executor {
             chosen: Vec::new(),
             read: Vec::new(),
             logits: Vec::new(),
+            width: 0,
         })
     }
 
@@ -230,7 +234,8 @@ impl Executor {
         let n_outputs = if self.graph.logits.is_some() { step.outputs.len() } else { 0 };
         let by_host = |i: &usize| step.outputs[*i].by_choice == Output::BY_HOST;
         let read: Vec<usize> = (0..n_outputs).filter(by_host).collect();
-        let size = (size_of::<Chosen>() * n_outputs + 4 * self.graph.n_vocab() * read.len()) as u64;
+        let width = self.read_from().map_or(0, |(_, width)| width);
+        let size = (size_of::<Chosen>() * n_outputs + 4 * width * read.len()) as u64;
         if self.staging[staging].size() < size {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             self.staging[staging].destroy();
@@ -238,14 +243,22 @@ impl Executor {
         }
         let submission = self.encode(step, staging, &read);
         let mapping = (n_outputs > 0).then(|| self.gpu.request(&self.staging[staging], size));
-        self.in_flight.push_back(Flight { staging, n_outputs, read, mapping, submission });
+        self.in_flight.push_back(Flight { staging, n_outputs, read, width, mapping, submission });
         Ok(())
+    }
+
+    /// The value whose rows are read where the host asks for logits, and its width.
+    fn read_from(&self) -> Option<(ValueId, usize)> {
+        match self.selected.and_then(|number| self.adapted.get(&number)) {
+            Some((plan, _)) => plan.logits,
+            None => self.graph.logits.map(|id| (id, self.graph.n_vocab())),
+        }
     }
 
     /// The logits of an output of the step that [`Self::result`] last waited for; none unless the host picks
     /// its token.
     pub fn logits(&self, output: usize) -> &[f32] {
-        let n = self.graph.n_vocab();
+        let n = self.width;
         let row = self.read.iter().position(|read| *read == output);
         row.and_then(|row| self.logits.get(row * n..)?.get(..n)).unwrap_or_default()
     }
@@ -263,7 +276,8 @@ impl Executor {
             Some(mapping) => {
                 self.chosen.resize(n_outputs, Chosen::zeroed());
                 self.read.clone_from(&flight.read);
-                self.logits.resize(self.graph.n_vocab() * flight.read.len(), 0.0);
+                self.width = flight.width;
+                self.logits.resize(flight.width * flight.read.len(), 0.0);
                 let submission = Some(flight.submission.clone());
                 let chosen = bytemuck::cast_slice_mut(&mut self.chosen);
                 let parts = [chosen, bytemuck::cast_slice_mut(&mut self.logits)];
@@ -377,11 +391,11 @@ impl Executor {
         }
         self.n_dispatches = n_dispatches;
         drop(pass);
-        if let Some(logits) = self.graph.logits.filter(|_| !step.outputs.is_empty()) {
+        if let Some((logits, width)) = self.read_from().filter(|_| !step.outputs.is_empty()) {
             let size = (size_of::<Chosen>() * step.outputs.len()) as u64;
             let (results, staging) = (&self.plan.buffers.step.results, &self.staging[staging]);
             encoder.copy_buffer_to_buffer(results, 0, staging, 0, size);
-            let row = 4 * self.graph.n_vocab() as u64;
+            let row = 4 * width as u64;
             for (i, &output) in read.iter().enumerate() {
                 if let Some(logits) = &self.plan.buffers.values[logits.0] {
                     let to = size + row * i as u64;

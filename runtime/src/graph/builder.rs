@@ -244,6 +244,11 @@ impl Builder {
         out
     }
 
+    /// Sets what the logits are computed from, `[outputs, n_embd]`.
+    pub fn hidden(&mut self, hidden: ValueId) {
+        self.graph.hidden = Some(hidden);
+    }
+
     /// Sets the logits of a language model, `[outputs, n_vocab]`.
     pub fn logits(&mut self, logits: ValueId) {
         self.graph.logits = Some(logits);

@@ -438,6 +438,8 @@ pub struct Graph {
     pub caches: Vec<Cache>,
     /// `[outputs, n_vocab]`; none if the graph is not a language model.
     pub logits: Option<ValueId>,
+    /// `[outputs, n_embd]`: what the logits are computed from, after the last norm.
+    pub hidden: Option<ValueId>,
 }
 
 impl Graph {
@@ -454,6 +456,13 @@ impl Graph {
     /// Experts that each row uses, by the value that [`Op::Route`] gave.
     pub fn n_used(&self, route: ValueId) -> usize {
         self.value(route).width / 2
+    }
+
+    /// The same graph without its head: it gives the hidden rows in place of logits. None if it has no head.
+    pub fn embedder(&self) -> Option<Self> {
+        let hidden = self.hidden?;
+        let last = self.ops.iter().position(|op| op.out() == Some(hidden))?;
+        Some(Self { ops: self.ops.get(..=last)?.to_vec(), logits: Some(hidden), ..self.clone() })
     }
 
     /// Tokens of the vocabulary; 0 if the graph is not a language model.

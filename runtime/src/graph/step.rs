@@ -94,6 +94,11 @@ impl Output {
     /// The device gives the logits and keeps no token.
     pub const BY_HOST: u32 = 2;
 
+    /// The logits of a row, for the host.
+    pub fn by_host(row: u32) -> Self {
+        Self { row, target: 0, slot: Self::NO_SLOT, by_choice: Self::BY_HOST }
+    }
+
     /// The likeliest token of a row, which is not kept.
     pub fn likeliest(row: u32, target: u32) -> Self {
         Self { row, target, slot: Self::NO_SLOT, by_choice: 0 }

@@ -220,6 +220,7 @@ impl<'a> Decoder<'a> {
     pub fn logits(&mut self, x: ValueId) {
         let x = self.g.select_rows(x); // [outputs, n_embd]
         let x = self.norm(x, "output_norm");
+        self.g.hidden(x);
         let name = if self.has("output.weight") { "output" } else { "token_embd" };
         let logits = self.project(x, name, self.c.n_vocab, self.c.n_embd);
         let logits = self.scale(logits, self.c.traits.logit_scale);

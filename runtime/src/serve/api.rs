@@ -1,5 +1,6 @@
 //! The handlers.
 
+use super::embeddings;
 use super::error::ApiError;
 use super::params::{self, Params};
 use super::reply::{Kind, Reply};
@@ -28,6 +29,15 @@ pub async fn completions(
 ) -> Result<Response> {
     is_json(&headers)?;
     reply(&shared, Kind::Text, params::completions(&body)?).await
+}
+
+pub async fn embeddings(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>> {
+    is_json(&headers)?;
+    embeddings::answer(&shared, &body).await.map(Json)
 }
 
 async fn reply(shared: &Shared, kind: Kind, params: Params) -> Result<Response> {

@@ -1,6 +1,7 @@
 //! `nomoat serve`: the model behind OpenAI's HTTP API.
 
 mod api;
+mod embeddings;
 mod error;
 mod params;
 mod reply;
@@ -117,6 +118,7 @@ fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/chat/completions", post(api::chat))
         .route("/completions", post(api::completions))
+        .route("/embeddings", post(api::embeddings))
         .route("/models", get(api::models))
         .route("/models/{*model}", get(api::model));
     Router::new()

@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::worker::Failure;
-use nomoat_runtime::engine::{Error, Request, read_json};
-use serde_json::{Map, Value};
+use nomoat_runtime::engine::{Error, MAX_TOP_LOGPROBS, Prompt, Request, read_json};
+use serde_json::{Map, Value, json};
 
 /// A checked body: the runtime's requests, one for each choice, and how to reply.
 #[derive(Debug)]
@@ -87,7 +87,15 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
             message["role"] = "system".into();
         }
     }
+    let is_asked = flag(&mut given, "logprobs")?;
+    let top = top_logprobs(&mut given, "top_logprobs")?;
+    if top.is_some() && !is_asked {
+        return Err(ApiError::field("top_logprobs", "`top_logprobs` needs `logprobs: true`."));
+    }
     let head = Head::take(&mut given)?;
+    if is_asked {
+        given.insert("top_logprobs".into(), top.unwrap_or(0).into());
+    }
     let requests = head.requests(given)?;
     Ok(head.params(requests, Vec::new()))
 }
@@ -95,39 +103,53 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
 /// Reads the body of `/v1/completions`.
 pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
     let mut given = object(body)?;
-    let prompts = match given.remove("prompt") {
-        Some(Value::String(prompt)) => vec![prompt],
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(|prompt| Some(prompt.as_str()?.to_owned())).collect()
-        }
-        _ => Vec::new(),
-    };
-    if prompts.is_empty() || prompts.iter().any(String::is_empty) || prompts.len() > MAX_CHOICES {
-        let message =
-            format!("`prompt` must be a text or a list of up to {MAX_CHOICES} texts, none of them empty.");
-        return Err(ApiError::field("prompt", message));
-    }
+    let prompts = prompts(&mut given, "prompt", MAX_CHOICES)?;
     for name in ["messages", "max_completion_tokens"] {
         if given.contains_key(name) {
             return Err(ApiError::field(name, format!("`{name}` is for /v1/chat/completions.")));
         }
     }
     let echo = flag(&mut given, "echo")?;
-    for (name, default) in [("best_of", Value::from(1)), ("suffix", Value::from(""))] {
-        if given.get(name) == Some(&default) {
-            given.remove(name);
-        }
+    if given.get("best_of") == Some(&Value::from(1)) {
+        given.remove("best_of");
     }
+    let suffix = suffix(&mut given, echo)?;
     given.entry("max_tokens").or_insert(COMPLETION_TOKENS.into());
+    let top = top_logprobs(&mut given, "logprobs")?;
     let head = Head::take(&mut given)?;
+    given.extend(suffix.map(|suffix| ("suffix".into(), suffix.into())));
+    if let Some(top) = top {
+        given.insert("top_logprobs".into(), top.into());
+        given.insert("prompt_logprobs".into(), echo.into());
+    }
     let mut requests = Vec::new();
     let mut beginnings = Vec::new();
     for prompt in prompts {
-        given.insert("prompt".into(), prompt.clone().into());
+        given.insert("prompt".into(), json!(prompt));
         requests.extend(head.requests(given.clone())?);
-        beginnings.resize(requests.len(), if echo { prompt } else { String::new() });
+        let beginning = match prompt {
+            Prompt::Text(text) if echo => text,
+            Prompt::Ids(_) if echo => {
+                return Err(ApiError::field("echo", "`echo` needs prompts that are texts."));
+            }
+            _ => String::new(),
+        };
+        beginnings.resize(requests.len(), beginning);
     }
     Ok(head.params(requests, beginnings))
+}
+
+/// The text after the answer; none if it is empty.
+fn suffix(given: &mut Map<String, Value>, echo: bool) -> Result<Option<String>, ApiError> {
+    match given.remove("suffix") {
+        None => Ok(None),
+        Some(Value::String(suffix)) if suffix.is_empty() => Ok(None),
+        Some(Value::String(_)) if echo => {
+            Err(ApiError::field("suffix", "`suffix` and `echo` exclude each other."))
+        }
+        Some(Value::String(suffix)) => Ok(Some(suffix)),
+        Some(_) => Err(ApiError::field("suffix", "`suffix` must be a text.")),
+    }
 }
 
 /// What is about the reply, not about the answer.
@@ -172,12 +194,9 @@ impl Head {
             given.insert("stop".into(), stops(stop)?);
         }
         given.retain(|name, _| !IGNORED.contains(&name.as_str()));
-        for (name, value) in given.iter() {
-            if !TAKEN.contains(&name.as_str()) && !is_default(name, value) {
-                return Err(ApiError::field(name, format!("`{name}` is not supported.")));
-            }
+        if let Some(name) = given.keys().find(|name| !TAKEN.contains(&name.as_str())) {
+            return Err(ApiError::field(name, format!("`{name}` is not supported.")));
         }
-        given.retain(|name, _| TAKEN.contains(&name.as_str()));
         Ok(Self { n, stream, include_usage })
     }
 
@@ -199,6 +218,38 @@ impl Head {
     }
 }
 
+/// A text or several, or their tokens.
+pub fn prompts(given: &mut Map<String, Value>, name: &str, most: usize) -> Result<Vec<Prompt>, ApiError> {
+    let list = match given.remove(name) {
+        Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
+        Some(one) => vec![one],
+        None => Vec::new(),
+    };
+    let message =
+        format!("`{name}` must be a text, a list of up to {most} texts, or their tokens; none may be empty.");
+    let wrong = || ApiError::field(name, message.clone());
+    if list.is_empty() || list.len() > most {
+        return Err(wrong());
+    }
+    let prompts = list.into_iter().map(|item| {
+        let prompt: Prompt = serde_json::from_value(item).map_err(|_| wrong())?;
+        let is_empty = match &prompt {
+            Prompt::Text(text) => text.is_empty(),
+            Prompt::Ids(ids) => ids.is_empty(),
+        };
+        if is_empty { Err(wrong()) } else { Ok(prompt) }
+    });
+    prompts.collect()
+}
+
+/// How many of the likeliest tokens are named.
+fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(value) = given.remove(name) else { return Ok(None) };
+    let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= MAX_TOP_LOGPROBS);
+    let message = format!("`{name}` must be an integer from 0 to {MAX_TOP_LOGPROBS}.");
+    top.map(Some).ok_or_else(|| ApiError::field(name, message))
+}
+
 /// A list of stop texts from a text or a list.
 fn stops(value: Value) -> Result<Value, ApiError> {
     let list = match value {
@@ -213,16 +264,8 @@ fn stops(value: Value) -> Result<Value, ApiError> {
     Err(ApiError::field("stop", message))
 }
 
-/// Whether an unsupported parameter asks for nothing.
-fn is_default(name: &str, value: &Value) -> bool {
-    match name {
-        "logprobs" => value == &Value::Bool(false),
-        _ => false,
-    }
-}
-
 /// A JSON object without its nulls.
-fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+pub fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::field("body", "The body is not UTF-8."))?;
     match read_json(text).map_err(invalid)? {
         Value::Object(mut given) => {

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use nomoat_runtime::engine::{CallDelta, FinishReason, Progress, Timings, Usage};
+use nomoat_runtime::engine::{CallDelta, FinishReason, Progress, Timings, TokenLogprob, Usage};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -41,6 +41,8 @@ pub struct Reply {
     /// Choices of each prompt, whose tokens count once.
     per_prompt: usize,
     usage: Usage,
+    /// Characters of each choice whose tokens have been told.
+    offsets: Vec<usize>,
 }
 
 /// What a step added to a choice.
@@ -49,6 +51,8 @@ struct Piece {
     text: String,
     reasoning: String,
     calls: Vec<CallDelta>,
+    /// How likely its tokens were, if that was asked for.
+    logprobs: Vec<TokenLogprob>,
     /// How the choice ended, if it did.
     end: Option<End>,
 }
@@ -77,6 +81,7 @@ impl Reply {
             n_choices,
             per_prompt: params.n,
             usage: Usage { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cached_tokens: 0 },
+            offsets: vec![0; n_choices],
         }
     }
 
@@ -86,6 +91,7 @@ impl Reply {
             (0..self.n_choices).map(|choice| self.beginning(choice).to_owned()).collect();
         let mut reasonings = vec![String::new(); self.n_choices];
         let mut calls = vec![Vec::new(); self.n_choices];
+        let mut logprobs = vec![Vec::new(); self.n_choices];
         let mut ends: Vec<Option<End>> = (0..self.n_choices).map(|_| None).collect();
         while let Some(piece) = self.next().await? {
             texts[piece.choice].push_str(&piece.text);
@@ -93,10 +99,11 @@ impl Reply {
             for call in piece.calls {
                 add_call(&mut calls[piece.choice], call);
             }
+            logprobs[piece.choice].extend(piece.logprobs);
             ends[piece.choice] = piece.end;
         }
-        let parts = texts.into_iter().zip(reasonings).zip(calls).zip(&ends).enumerate();
-        let choices = parts.map(|(choice, (((text, reasoning), calls), end))| {
+        let parts = texts.into_iter().zip(reasonings).zip(calls).zip(logprobs).zip(&ends).enumerate();
+        let choices = parts.map(|(choice, ((((text, reasoning), calls), logprobs), end))| {
             let content = match self.kind {
                 Kind::Chat => {
                     let text_is_empty = text.is_empty();
@@ -113,7 +120,9 @@ impl Reply {
                 }
                 Kind::Text => ("text", text.into()),
             };
-            choice_of(choice, content, end.as_ref())
+            let mut choice_object = choice_of(choice, content, end.as_ref());
+            choice_object["logprobs"] = logprobs_of(self.kind, &logprobs, &mut 0);
+            choice_object
         });
         let mut object = self.object("chat.completion", choices.collect());
         object.insert("usage".into(), self.usage());
@@ -156,13 +165,23 @@ impl Reply {
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
         let (choice, progress) = self.steps.recv().await.ok_or_else(stopping)?;
         Ok(Some(match progress? {
-            Progress::Prefill { .. } => {
-                Piece { choice, text: String::new(), reasoning: String::new(), calls: Vec::new(), end: None }
+            Progress::Prefill { .. } => Piece::new(choice, Vec::new()),
+            // No chat and no completion asks for one.
+            Progress::Embedding { .. } => Piece::new(choice, Vec::new()),
+            Progress::Prompt { logprobs } => Piece::new(choice, logprobs),
+            Progress::Token { text, reasoning, calls, logprob, .. } => {
+                Piece { text, reasoning, calls, ..Piece::new(choice, logprob.into_iter().collect()) }
             }
-            Progress::Token { text, reasoning, calls, .. } => {
-                Piece { choice, text, reasoning, calls, end: None }
-            }
-            Progress::End { text, reasoning, calls, finish_reason, context_full, usage, timings } => {
+            Progress::End {
+                text,
+                reasoning,
+                calls,
+                logprob,
+                finish_reason,
+                context_full,
+                usage,
+                timings,
+            } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
                 if choice % self.per_prompt == 0 {
@@ -170,7 +189,7 @@ impl Reply {
                     self.usage.cached_tokens += usage.cached_tokens;
                 }
                 let end = Some(End { finish_reason, context_full, timings });
-                Piece { choice, text, reasoning, calls, end }
+                Piece { text, reasoning, calls, end, ..Piece::new(choice, logprob.into_iter().collect()) }
             }
         }))
     }
@@ -189,23 +208,32 @@ impl Reply {
     }
 
     /// What is sent for a piece.
-    fn pieces(&self, Piece { choice, text, reasoning, calls, end }: Piece) -> Vec<String> {
-        let mut pieces = Vec::new();
+    fn pieces(&mut self, piece: Piece) -> Vec<String> {
+        let Piece { choice, text, reasoning, calls, logprobs, end } = piece;
+        let mut objects = Vec::new();
         if !reasoning.is_empty() && self.kind == Kind::Chat {
             let delta = json!({ "reasoning_content": reasoning });
-            pieces.push(self.piece(choice, delta, None).to_string());
+            objects.push(self.piece(choice, delta, None));
         }
+        let content = |text: String| match self.kind {
+            Kind::Chat => json!({ "content": text }),
+            Kind::Text => text.into(),
+        };
         if !text.is_empty() {
-            let content = match self.kind {
-                Kind::Chat => json!({ "content": text }),
-                Kind::Text => text.into(),
-            };
-            pieces.push(self.piece(choice, content, None).to_string());
+            objects.push(self.piece(choice, content(text), None));
         }
         for call in calls {
             let delta = json!({ "tool_calls": [call_of(call)] });
-            pieces.push(self.piece(choice, delta, None).to_string());
+            objects.push(self.piece(choice, delta, None));
         }
+        // A token may have no text of its own yet.
+        if objects.is_empty() && !logprobs.is_empty() {
+            objects.push(self.piece(choice, content(String::new()), None));
+        }
+        if let (Some(last), Some(offset)) = (objects.last_mut(), self.offsets.get_mut(choice)) {
+            last["choices"][0]["logprobs"] = logprobs_of(self.kind, &logprobs, offset);
+        }
+        let mut pieces: Vec<String> = objects.iter().map(Value::to_string).collect();
         if let Some(end) = end {
             let nothing = if self.kind == Kind::Chat { json!({}) } else { "".into() };
             let mut last = self.piece(choice, nothing, Some(&end));
@@ -250,6 +278,41 @@ impl Reply {
             "prompt_tokens_details": { "cached_tokens": cached_tokens },
         })
     }
+}
+
+impl Piece {
+    /// Without text.
+    fn new(choice: usize, logprobs: Vec<TokenLogprob>) -> Self {
+        Self { choice, text: String::new(), reasoning: String::new(), calls: Vec::new(), logprobs, end: None }
+    }
+}
+
+/// `logprobs` of a choice; null if none were asked for. `offset` is where the first token begins in the
+/// choice's text, in characters, and then where the next one does.
+fn logprobs_of(kind: Kind, list: &[TokenLogprob], offset: &mut usize) -> Value {
+    if list.is_empty() {
+        return Value::Null;
+    }
+    if kind == Kind::Chat {
+        return json!({ "content": list, "refusal": null });
+    }
+    let offsets = list.iter().map(|token| {
+        let begins = *offset;
+        *offset += token.token.token.chars().count();
+        begins
+    });
+    let offsets: Vec<usize> = offsets.collect();
+    let top = list.iter().map(|token| {
+        let chosen = token.logprob.map(|logprob| (token.token.token.clone(), logprob.into()));
+        let others = token.top_logprobs.iter().map(|top| (top.token.token.clone(), top.logprob.into()));
+        chosen.map(|chosen| others.chain([chosen]).collect::<Map<String, Value>>())
+    });
+    json!({
+        "tokens": list.iter().map(|token| &token.token.token).collect::<Vec<_>>(),
+        "token_logprobs": list.iter().map(|token| token.logprob).collect::<Vec<_>>(),
+        "top_logprobs": top.collect::<Vec<_>>(),
+        "text_offset": offsets,
+    })
 }
 
 /// A piece of a call as in OpenAI's API; the first one has the name and an id.

@@ -125,19 +125,22 @@ fn advance<D: Device>(engine: &mut Engine<D>, running: &mut Vec<Running>, metric
             let Some(at) = running.iter().position(|running| running.sequence == event.sequence) else {
                 return;
             };
-            let usage = match &event.progress {
-                Progress::End { usage, .. } => Some(*usage),
-                Progress::Prefill { .. } | Progress::Token { .. } => None,
+            let is_last = event.progress.is_last();
+            let [prompt, cached, completion] = match &event.progress {
+                Progress::End { usage, .. } => {
+                    [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens]
+                }
+                Progress::Embedding { prompt_tokens, .. } => [*prompt_tokens, 0, 0],
+                Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Token { .. } => [0; 3],
             };
             let is_received = running[at].answer.send(Ok(event.progress));
-            if let Some(usage) = usage {
-                metrics.prompt_tokens.fetch_add(usage.prompt_tokens as u64, Ordering::Relaxed);
-                metrics.cached_tokens.fetch_add(usage.cached_tokens as u64, Ordering::Relaxed);
-                metrics.completion_tokens.fetch_add(usage.completion_tokens as u64, Ordering::Relaxed);
-            } else if !is_received {
+            metrics.prompt_tokens.fetch_add(prompt as u64, Ordering::Relaxed);
+            metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
+            metrics.completion_tokens.fetch_add(completion as u64, Ordering::Relaxed);
+            if !is_last && !is_received {
                 engine.cancel(event.sequence);
             }
-            if usage.is_some() || !is_received {
+            if is_last || !is_received {
                 running.swap_remove(at);
             }
         }

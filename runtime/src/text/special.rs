@@ -59,8 +59,52 @@ const ENDS: &[&str] = &[
 /// Keys of further tokens that end an answer.
 const END_KEYS: &[&str] = &["eot", "eom", "fim_pad", "fim_rep", "fim_sep"];
 
+/// Names of the tokens of [`Infill`], as llama.cpp finds them.
+const INFILL: [&[&str]; 3] = [
+    &[
+        "<|fim_prefix|>",
+        "<fim-prefix>",
+        "<fim_prefix>",
+        "<｜fim▁begin｜>",
+        "<PRE>",
+        "▁<PRE>",
+        "<|code_prefix|>",
+        "<|prefix|>",
+    ],
+    &[
+        "<|fim_suffix|>",
+        "<fim-suffix>",
+        "<fim_suffix>",
+        "<｜fim▁hole｜>",
+        "<SUF>",
+        "▁<SUF>",
+        "<|code_suffix|>",
+        "<|suffix|>",
+    ],
+    &[
+        "<|fim_middle|>",
+        "<fim-middle>",
+        "<fim_middle>",
+        "<｜fim▁end｜>",
+        "<MID>",
+        "▁<MID>",
+        "<|code_middle|>",
+        "<|middle|>",
+    ],
+];
+/// Their keys, and those of older files.
+const INFILL_KEYS: [[&str; 2]; 3] = [["fim_pre", "prefix"], ["fim_suf", "suffix"], ["fim_mid", "middle"]];
+
 /// Parts of an answer in the Harmony format, which are shown.
 const PARTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+/// The tokens before the parts of a text whose middle is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Infill {
+    pub prefix: u32,
+    pub suffix: u32,
+    pub middle: u32,
+}
 
 /// Reads ids and flags of the keys `tokenizer.ggml.*`.
 pub(super) struct Reader<'m> {
@@ -128,6 +172,20 @@ impl<'m> Reader<'m> {
             ends.extend(self.ids(name)?.unwrap_or_default());
         }
         Ok(ends)
+    }
+
+    /// The tokens that fill in the middle, by their keys or else by their names; none unless all are there.
+    pub(super) fn infill(&mut self, tokens: &[String]) -> Result<Option<Infill>, TextError> {
+        let mut found = [None; 3];
+        for ((id, keys), names) in found.iter_mut().zip(INFILL_KEYS).zip(INFILL) {
+            for key in keys {
+                *id = id.or(self.id(key, None)?);
+            }
+            let by_name = (0..).zip(tokens).find(|(_, token)| names.contains(&token.as_str()));
+            *id = id.or(by_name.map(|(id, _)| id));
+        }
+        let [Some(prefix), Some(suffix), Some(middle)] = found else { return Ok(None) };
+        Ok(Some(Infill { prefix, suffix, middle }))
     }
 
     /// The flag `tokenizer.ggml.NAME`: a boolean, 0 or 1.

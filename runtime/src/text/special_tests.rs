@@ -48,6 +48,38 @@ fn ids_that_mean_none_or_nothing() {
     assert_eq!(tokenizer(eos, vec![5u32, u32::MAX].into()).stop_ids(), [2, 5]);
 }
 
+/// The order is that of llama.cpp's `format_prompt_infill`: prefix, suffix, middle.
+#[test]
+fn tokens_that_fill_in_the_middle() {
+    let infill = |mut metadata: Metadata| {
+        let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+        tokenizer.encode_infill("ab", "</s>c").unwrap().map(|ids| (ids, tokenizer))
+    };
+    assert!(infill(pieces()).is_none());
+    // By name, where a key says nothing; a control token in the text is text.
+    let mut named = pieces();
+    let mut tokens = named.strings("tokenizer.ggml.tokens").unwrap().unwrap().to_vec();
+    tokens.extend(["▁<MID>", "▁<PRE>", "▁<SUF>"].map(String::from));
+    named.take("tokenizer.ggml.token_type").unwrap();
+    named.insert("tokenizer.ggml.scores", vec![0.0f32; tokens.len()]);
+    named.insert("tokenizer.ggml.tokens", tokens);
+    let (ids, tokenizer) = infill(named).unwrap();
+    let id = |token: &str| tokenizer.id_of(token).unwrap();
+    assert_eq!(ids[..2], [1, id("▁<PRE>")]);
+    let suffix = ids.iter().position(|it| *it == id("▁<SUF>")).unwrap();
+    assert_eq!(ids.last(), Some(&id("▁<MID>")));
+    let plain = |text: &str| tokenizer.encode(text, false).unwrap()[1..].to_vec();
+    assert_eq!((&ids[2..suffix], &ids[suffix + 1..ids.len() - 1]), (&plain("ab")[..], &plain("</s>c")[..]));
+    // By the keys of newer and of older files. A third is missing.
+    let mut keyed = pieces();
+    keyed.insert("tokenizer.ggml.fim_pre_token_id", 260u32);
+    keyed.insert("tokenizer.ggml.suffix_token_id", 261u32);
+    assert!(infill(keyed.clone()).is_none());
+    keyed.insert("tokenizer.ggml.fim_mid_token_id", 262u32);
+    let (ids, _) = infill(keyed).unwrap();
+    assert_eq!((ids[1], ids.contains(&261), ids.last()), (260, true, Some(&262)));
+}
+
 #[test]
 fn sentencepiece_files_without_keys_have_the_usual_tokens() {
     let mut metadata = pieces();

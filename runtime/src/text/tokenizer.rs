@@ -9,7 +9,7 @@ use super::cutter::{Cutter, Piece};
 use super::pretokenize::{Alphabet, PreTokenizer};
 use super::rwkv::Rwkv;
 use super::sentencepiece::SentencePiece;
-use super::special::{self, Reader};
+use super::special::{self, Infill, Reader};
 use super::unigram::{Normalisation, Unigram};
 use super::vocabulary::Vocabulary;
 use super::wordpiece::WordPiece;
@@ -41,6 +41,7 @@ pub struct Tokenizer {
     strips: bool,
     drops_first_space: bool,
     warnings: Vec<String>,
+    infill: Option<Infill>,
 }
 
 /// The kind of a token.
@@ -156,6 +157,7 @@ impl Tokenizer {
         let remove_extra_whitespaces = reader.flag("remove_extra_whitespaces", false)?;
         let lowercase = reader.flag("normalizer.lowercase", true)?;
         let strip_accents = reader.flag("normalizer.strip_accents", lowercase)?;
+        let infill = reader.infill(&tokens)?;
         let warnings = reader.warnings;
 
         let stop_ids = special::stop_ids(&tokens, &mut kinds, &ends);
@@ -178,6 +180,7 @@ impl Tokenizer {
             strips: ["phi-3", "phi3"].iter().any(|phi| name.contains(phi)),
             drops_first_space: add_space_prefix || matches!(algorithm, Algorithm::WordPiece),
             warnings,
+            infill,
             kinds: Vec::new(),
             // In its place below, because it takes the vocabulary.
             vocabulary: Box::new(Rwkv::default()),
@@ -286,6 +289,18 @@ impl Tokenizer {
         Ok(self.after_first(ids))
     }
 
+    /// The prompt whose answer goes between two texts; none if the vocabulary has no tokens for that. Control
+    /// tokens in the texts are text.
+    pub fn encode_infill(&self, before: &str, after: &str) -> Result<Option<Vec<u32>>, TextError> {
+        let Some(Infill { prefix, suffix, middle }) = self.infill else { return Ok(None) };
+        let mut ids = vec![prefix];
+        self.append_plain(before, &mut ids)?;
+        ids.push(suffix);
+        self.append_plain(after, &mut ids)?;
+        ids.push(middle);
+        Ok(Some(self.after_first(ids)))
+    }
+
     fn after_first(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if self.first.is_some() && ids.first().copied() != self.first {
             ids.splice(0..0, self.first);
@@ -351,6 +366,11 @@ impl Tokenizer {
             Some(Kind::UserDefined) => token.into_bytes(),
             Some(Kind::Text | Kind::Byte | Kind::Unused) => self.vocabulary.bytes(&token),
         }
+    }
+
+    /// What a control token is called, such as `<|im_end|>`; none for other tokens.
+    pub fn control_name(&self, id: u32) -> Option<String> {
+        self.spelled(id).filter(|_| self.is_control(id))
     }
 
     /// Whether the first token of a text adds a space that is not in the text.

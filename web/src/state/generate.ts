@@ -127,8 +127,9 @@ export async function generate(
       }
       const rate = chunk.timings?.decode_tokens_per_second ?? 0;
       if (rate > 0) answer.tokensPerSecond = rate;
-      if (chunk.usage)
-        learnSpeed(engine.device.backend, engine.model.bytesPerToken, answer.completionTokens, rate);
+      const { backend } = engine.device;
+      if (chunk.usage && backend !== "remote")
+        learnSpeed(backend, engine.model.bytesPerToken, answer.completionTokens, rate);
     }
   } catch (reason) {
     // Aborted without the signal: the model was replaced during the answer, which is then marked as

@@ -188,7 +188,7 @@ fn sequences_with_different_adapters_take_turns() {
         while let Ok(event) = pollster::block_on(engine.advance()) {
             let i = ids.iter().position(|id| *id == event.sequence).unwrap();
             match event.progress {
-                Progress::Prefill { .. } => {}
+                Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
                 Progress::Token { text, .. } | Progress::End { text, .. } => texts[i].push_str(&text),
             }
         }

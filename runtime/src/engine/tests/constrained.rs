@@ -270,3 +270,23 @@ fn requests_name_their_constraints_as_openai_does() {
         assert!(invalid(Request::from_json(wrong)).contains("malformed request"), "{wrong}");
     }
 }
+
+/// Where probabilities are asked for, forced tokens are computed like others: each has its own.
+#[test]
+fn forced_tokens_have_probabilities() {
+    let (_, mut engine) = json_engine(1);
+    let request = with_regex(greedy("abc", 60), "[xy]forced[xy]");
+    engine.start(Request { top_logprobs: Some(1), ..request }).unwrap();
+    let (mut bytes, mut telling) = (Vec::new(), Telling::default());
+    let told = loop {
+        let progress = pollster::block_on(engine.advance()).unwrap().progress;
+        if let Progress::Token { logprob, .. } | Progress::End { logprob, .. } = &progress {
+            bytes.extend(logprob.iter().flat_map(|token| token.token.bytes.clone()));
+        }
+        if let Some(told) = telling.push(progress) {
+            break told;
+        }
+    };
+    assert_eq!(String::from_utf8(bytes).unwrap(), told.text);
+    assert_eq!(told.text.trim_start_matches(['x', 'y']).trim_end_matches(['x', 'y']), "forced");
+}

@@ -5,8 +5,10 @@ mod answers;
 mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
+mod embeddings;
 mod inspection;
 mod loading;
+mod logprobs;
 mod prefix;
 mod queue;
 #[cfg(feature = "grammar")]
@@ -68,7 +70,9 @@ impl Telling {
     fn push(&mut self, progress: Progress) -> Option<Told> {
         match progress {
             Progress::Prefill { done, total } => assert!(done <= total && self.ids.is_empty()),
-            Progress::Token { id, text, reasoning, calls } => {
+            Progress::Prompt { .. } => {}
+            Progress::Embedding { .. } => panic!("no answer"),
+            Progress::Token { id, text, reasoning, calls, .. } => {
                 self.calls.extend(calls);
                 self.ids.push(id);
                 self.text.push_str(&text);

@@ -45,7 +45,8 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
                     let expected = alone(&device, request.clone());
                     cached += told.usage.cached_tokens;
                     assert_eq!((&told.text, told.ids), (&expected.text, expected.ids));
-                    texts.push(request.prompt.unwrap() + &told.text.replace(|c: char| !c.is_ascii(), ""));
+                    let Some(Prompt::Text(prompt)) = request.prompt else { panic!("a prompt is a text") };
+                    texts.push(prompt + &told.text.replace(|c: char| !c.is_ascii(), ""));
                 }
             }
             assert!(running.is_empty() && engine.scheduler.cache.has_all_pages());

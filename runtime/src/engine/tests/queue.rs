@@ -43,7 +43,7 @@ fn check_many<D: Device>(device: &D, contexts: u32) {
             if i % 2 == 0 { greedy(&prompt, 1 + below(12)) } else { seeded(&prompt, 1 + below(12), i) };
         if i % 8 == 5 {
             let (temperature, prompt) = if i % 16 == 5 { (-1.0, "x".into()) } else { (0.0, "x".repeat(400)) };
-            (request.sampling.temperature, request.prompt) = (temperature, Some(prompt));
+            (request.sampling.temperature, request.prompt) = (temperature, Some(Prompt::Text(prompt)));
             assert!(engine.start(request).is_err());
             continue;
         }

@@ -8,6 +8,8 @@ pub(in crate::gpu) struct AdaptedPlan {
     pub few: List,
     pub many: List,
     pub buffers: Buffers,
+    /// What is read in place of the model's logits, and its width.
+    pub logits: Option<(ValueId, usize)>,
 }
 
 /// Makes a plan of a model with low-rank paths beside that of the model. `graph` and `weights` begin with the
@@ -38,5 +40,6 @@ pub(in crate::gpu) fn lower_adapted(
     let few = lowering.list(few)?;
     lowering.is_few = false;
     let many = lowering.list(many)?;
-    Ok(AdaptedPlan { few, many, buffers: lowering.buffers })
+    let logits = graph.logits.map(|id| (id, graph.value(id).width));
+    Ok(AdaptedPlan { few, many, buffers: lowering.buffers, logits })
 }

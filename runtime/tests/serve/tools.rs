@@ -1,0 +1,124 @@
+//! Tools, with a model of random weights: what fits the schema is the grammar's doing.
+
+use super::Server;
+use nomoat_runtime::gguf::{TensorType, Writer};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Writes a model with one layer, whose tokens are printable characters. Its template knows no tools.
+fn model() -> PathBuf {
+    let control = ["<unk>", "<s>", "</s>"].map(String::from);
+    let printable = (33..127_u8).map(|byte| char::from(byte).to_string());
+    // A space and a line feed.
+    let tokens: Vec<String> = control.into_iter().chain(printable).chain(["Ġ".into(), "Ċ".into()]).collect();
+    let kinds: Vec<i32> = (0..tokens.len()).map(|id| if id < 3 { 3 } else { 1 }).collect();
+    let n_vocab = tokens.len() as u64;
+    let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    let mut writer = Writer::new()
+        .metadata("general.architecture", "llama")
+        .metadata("llama.context_length", 4096_u32)
+        .metadata("llama.embedding_length", 32_u32)
+        .metadata("llama.block_count", 1_u32)
+        .metadata("llama.feed_forward_length", 64_u32)
+        .metadata("llama.attention.head_count", 4_u32)
+        .metadata("llama.attention.head_count_kv", 4_u32)
+        .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
+        .metadata("llama.rope.dimension_count", 8_u32)
+        .metadata("tokenizer.ggml.model", "gpt2")
+        .metadata("tokenizer.ggml.tokens", tokens)
+        .metadata("tokenizer.ggml.token_type", kinds)
+        .metadata("tokenizer.ggml.merges", vec!["a b".to_owned()])
+        .metadata("tokenizer.ggml.bos_token_id", 1_u32)
+        .metadata("tokenizer.ggml.eos_token_id", 2_u32)
+        .metadata("tokenizer.chat_template", template);
+    let tensors: [(&str, &[u64]); 11] = [
+        ("token_embd", &[n_vocab, 32]),
+        ("blk.0.attn_norm", &[32]),
+        ("blk.0.attn_q", &[32, 32]),
+        ("blk.0.attn_k", &[32, 32]),
+        ("blk.0.attn_v", &[32, 32]),
+        ("blk.0.attn_output", &[32, 32]),
+        ("blk.0.ffn_norm", &[32]),
+        ("blk.0.ffn_gate", &[64, 32]),
+        ("blk.0.ffn_up", &[64, 32]),
+        ("blk.0.ffn_down", &[32, 64]),
+        ("output_norm", &[32]),
+    ];
+    for (name, shape) in tensors {
+        writer = writer.tensor(format!("{name}.weight"), shape, TensorType::F32);
+    }
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tools.gguf");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let weights = |index: usize, out: &mut dyn std::io::Write| {
+        let n: u64 = tensors[index].1.iter().product();
+        let weight = |i: u64| (12.9898 * (i + 1000 * index as u64) as f32).sin() * 0.4;
+        out.write_all(&(0..n).flat_map(|i| weight(i).to_le_bytes()).collect::<Vec<u8>>())
+    };
+    writer.write(&mut file, weights).unwrap();
+    path
+}
+
+#[test]
+fn a_required_call_comes_whole_and_in_pieces() {
+    let server = Server::start(model(), &[]);
+    let parameters = json!({
+        "type": "object", "properties": { "unit": { "enum": ["C", "F"] }, "hot": { "type": "boolean" } },
+        "required": ["unit", "hot"], "additionalProperties": false
+    });
+    let weather = json!({ "type": "function", "function": { "name": "weather", "parameters": parameters } });
+    let question = json!({ "role": "user", "content": "abc" });
+    let mut body = json!({
+        "messages": [question], "tools": [weather], "tool_choice": "required", "seed": 1, "logprobs": true
+    });
+    let (status, reply) = server.post("/v1/chat/completions", &body);
+    assert_eq!(status, 200, "{reply}");
+    let choice = &reply["choices"][0];
+    let (message, call) = (&choice["message"], &choice["message"]["tool_calls"][0]);
+    assert_eq!((&choice["finish_reason"], &message["content"]), (&json!("tool_calls"), &Value::Null));
+    assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("weather")));
+    assert_eq!(call["id"].as_str().unwrap().len(), 9);
+    let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
+    assert!(arguments["unit"] == "C" || arguments["unit"] == "F", "{arguments}");
+    assert!(arguments["hot"].is_boolean() && arguments.as_object().unwrap().len() == 2, "{arguments}");
+    let told = |choice: &Value| -> String {
+        let list = choice["logprobs"]["content"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|token| token["token"].as_str().unwrap()).collect()
+    };
+    assert!(told(choice).contains("weather"), "{}", told(choice));
+
+    body["stream"] = true.into();
+    let mut data = server.stream("/v1/chat/completions", &body);
+    assert_eq!(data.pop().unwrap(), "[DONE]");
+    let pieces: Vec<Value> = data.iter().map(|piece| serde_json::from_str(piece).unwrap()).collect();
+    let choices: Vec<&Value> = pieces.iter().map(|piece| &piece["choices"][0]).collect();
+    assert_eq!(choices.last().unwrap()["finish_reason"], "tool_calls");
+    assert!(choices.iter().all(|choice| choice["delta"]["content"].as_str().unwrap_or_default().is_empty()));
+    let deltas: Vec<&Value> =
+        choices.iter().map(|it| &it["delta"]["tool_calls"][0]).filter(|it| !it.is_null()).collect();
+    assert_eq!(
+        (&deltas[0]["function"]["name"], deltas[0]["id"].as_str().unwrap().len()),
+        (&json!("weather"), 9)
+    );
+    assert!(deltas.len() > 2 && deltas[1..].iter().all(|delta| delta["id"].is_null()));
+    assert!(deltas.iter().all(|delta| delta["index"] == 0));
+    let joined: String =
+        deltas.iter().map(|delta| delta["function"]["arguments"].as_str().unwrap()).collect();
+    assert_eq!(call["function"]["arguments"], joined.as_str());
+    assert_eq!(choices.iter().map(|choice| told(choice)).collect::<String>(), told(choice));
+
+    // The tool's result goes back.
+    let result = json!({ "role": "tool", "tool_call_id": call["id"], "content": "warm" });
+    let messages = json!([question, message, result]);
+    let after = json!({ "messages": messages, "tools": [weather], "tool_choice": "none", "max_tokens": 3 });
+    let (status, reply) = server.post("/v1/chat/completions", &after);
+    assert_eq!((status, &reply["choices"][0]["message"]["tool_calls"]), (200, &Value::Null), "{reply}");
+    assert!(reply["choices"][0]["message"]["content"].is_string(), "{reply}");
+
+    let named = json!({ "type": "function", "function": { "name": "other" } });
+    for wrong in [json!({ "tools": [], "tool_choice": "required" }), json!({ "tool_choice": named })] {
+        let mut body = json!({ "messages": [question], "tools": [weather] });
+        body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        let (status, reply) = server.post("/v1/chat/completions", &body);
+        assert_eq!((status, &reply["error"]["param"]), (400, &json!("tool_choice")), "{reply}");
+    }
+}
