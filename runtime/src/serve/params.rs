@@ -55,7 +55,7 @@ const TAKEN: [&str; 34] = [
     "prompt",
 ];
 /// What does not change the answer.
-const IGNORED: [&str; 8] = [
+const IGNORED: [&str; 9] = [
     "model",
     "user",
     "metadata",
@@ -63,6 +63,7 @@ const IGNORED: [&str; 8] = [
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
 ];
 /// Choices of one request at most.
