@@ -53,7 +53,7 @@ const taken = signal<ReadonlyMap<string, boolean>>(new Map());
 export const contenders = computed<readonly Contender[]>(() => {
   const base = engine.value?.model.name;
   if (base === undefined) return [];
-  const own = settings.value.temperature;
+  const own = settings.value.temperature ?? 0;
   const contender = (temperature: number, adapter?: string): Contender => {
     const scale = adapter === undefined ? 1 : (strengths.value.get(adapter)?.scale ?? 1);
     const name =
