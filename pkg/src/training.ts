@@ -205,6 +205,8 @@ export interface Trained {
 export interface Trainings {
   /** What a training would take, by measuring its first parts. Nothing is kept of it. */
   estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate>;
+  /** What the training that runs has learnt so far, as `adapters.load` takes it. */
+  snapshot(): Promise<TrainedFiles>;
   /** Names of adapters whose training was interrupted and can go on. */
   resumable(): Promise<string[]>;
   /** Forgets the checkpoint of such a training. */
@@ -286,6 +288,11 @@ export class Teacher implements Trainings {
       for (let part = 0; part < 2; part += 1) pace.after(await this.#of.call("trainStep", null));
       return { plan, seconds: pace.seconds() };
     });
+  }
+
+  async snapshot(): Promise<TrainedFiles> {
+    if (!this.#isBusy) throw new InvalidRequestError("The model is not being taught now.");
+    return this.#of.call("trainFiles", { base: this.#of.model });
   }
 
   resumable(): Promise<string[]> {

@@ -155,6 +155,32 @@ test("a lost worker is replaced, and the training goes on", async () => {
   );
 });
 
+test("what is learnt so far can be used while the training goes on", async () => {
+  page();
+  const { engine } = await engineWith(seen().script);
+  await assert.rejects(engine.trainings.snapshot(), /not being taught now/);
+  const looks: Promise<void>[] = [];
+  await engine.train({
+    name: "pirate",
+    examples,
+    onStep({ step }) {
+      if (step !== 1) return;
+      const look = async () => {
+        await engine.adapters.load(await engine.trainings.snapshot(), { name: "so far" });
+        await engine.chat.completions.create({ messages, adapters: [{ name: "so far" }] });
+        await engine.adapters.unload("so far");
+      };
+      looks.push(look());
+    },
+  });
+  await Promise.all(looks);
+  assert.equal(looks.length, 1);
+  assert.deepEqual(
+    engine.adapters.list().map(({ name }) => name),
+    ["pirate"],
+  );
+});
+
 test("requests are answered between steps", async () => {
   page();
   const order: string[] = [];

@@ -152,28 +152,41 @@ test("tokens and text turn into each other", async ({ smallPage }) => {
 test("a finished training goes on with more epochs, as if it had had them from the start", async ({
   smallPage,
 }) => {
-  const { whole, half, rest, left } = await smallPage.evaluate(async () => {
+  const { whole, half, rest, soFar, left } = await smallPage.evaluate(async () => {
     const { engine } = window;
+    const scored = async (name: string) => {
+      const { logprobs } = await engine.score([1, 2683, 198, 504], { adapters: [{ name }] });
+      await engine.adapters.unload(name);
+      return logprobs;
+    };
     const train = async (options: Omit<Parameters<typeof engine.train>[0], "name">) => {
       const { curve } = await engine.train({ name: "trained", ...options });
-      await engine.adapters.unload("trained");
-      return curve.map(({ loss }) => loss ?? NaN);
+      return { losses: curve.map(({ loss }) => loss), scores: await scored("trained") };
     };
     const messages = [
       { role: "user" as const, content: "Hi" },
       { role: "assistant" as const, content: "Ahoy" },
     ];
     const settings = { examples: [{ messages }], rank: 2, schedule: "constant" as const };
+    // What it has learnt after two of four steps.
+    const looks: Promise<number[]>[] = [];
+    const look = async () => {
+      await engine.adapters.load(await engine.trainings.snapshot(), { name: "so far" });
+      return scored("so far");
+    };
     return {
-      whole: await train({ ...settings, epochs: 4 }),
+      whole: await train({ ...settings, epochs: 4, onStep: ({ step }) => step === 2 && looks.push(look()) }),
       half: await train({ ...settings, epochs: 2, keepCheckpoint: true }),
       rest: await train({ resume: true, epochs: 4 }),
+      soFar: await Promise.all(looks),
       left: await engine.trainings.resumable(),
     };
   });
-  expect(whole).toHaveLength(4);
-  expect(new Set(whole).size).toBe(4);
-  expect(half).toEqual(whole.slice(0, 2));
+  expect(whole.losses).toHaveLength(4);
+  expect(new Set(whole.losses).size).toBe(4);
+  expect(half.losses).toEqual(whole.losses.slice(0, 2));
+  expect(soFar).toEqual([half.scores]);
+  expect(half.scores).not.toEqual(whole.scores);
   expect(rest).toEqual(whole);
   expect(left).toEqual([]);
 });

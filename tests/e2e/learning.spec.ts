@@ -100,8 +100,12 @@ test("a training that was continued and interrupted leaves what was learnt befor
   await dialog.getByRole("spinbutton", { name: "Epochs" }).fill("2");
   await button("Teach").click();
   await button("Continue for 8 epochs").click();
+  // What it says by now, from what it has learnt until then.
+  const learning = dialog.getByRole("region", { name: "Learning: my adapter" });
+  await expect(learning.getByRole("cell")).toHaveText(["Answer to one", "Answer to one as … 1"]);
   await expect(dialog).toContainText(/Step [3-9] of 10/);
   await button("Stop").click();
+  await expect(dialog.getByRole("switch")).toHaveCount(1);
   await expect(dialog.getByRole("switch", { name: "my adapter" })).toBeChecked();
   await button("Resume").click();
   await expect(dialog).toContainText(/Step [3-9] of 10/);

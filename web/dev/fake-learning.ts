@@ -85,6 +85,13 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
   const countOf = ({ examples, preferences }: Pick<TrainOptions, "examples" | "preferences">) =>
     (examples ?? preferences ?? []).length;
 
+  const file = (text: string, name: string) => new Blob([`${text} of ${name}`]);
+  const filesOf = (name: string) => ({
+    gguf: file("GGUF", name),
+    config: file("config", name),
+    weights: file("weights", name),
+  });
+
   return {
     adapters,
     async train({ name, resume, onPlan, onStep, signal, keepCheckpoint, ...options }) {
@@ -106,8 +113,7 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
         onStep?.({ step: at.step, steps, point, tokensPerSecond: 100, secondsLeft: (steps - at.step) / 4 });
       }
       putCheckpoint(name, keepCheckpoint ? at : undefined);
-      const file = (text: string) => new Blob([`${text} of ${name}`]);
-      const adapter = add(name, { gguf: file("GGUF"), config: file("config"), weights: file("weights") });
+      const adapter = add(name, filesOf(name));
       return { adapter, curve: planOf(at).curve };
     },
     trainings: {
@@ -116,6 +122,7 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
         const plan = planOf({ step: 0, epochs, examples: countOf(options) });
         return { plan, seconds: plan.steps * 0.25 };
       },
+      snapshot: () => Promise.resolve(filesOf("so far")),
       resumable: () => Promise.resolve(Object.keys(checkpoints())),
       discard(name) {
         putCheckpoint(name, undefined);

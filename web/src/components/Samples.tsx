@@ -1,11 +1,12 @@
 import { t } from "../i18n";
-import { samples } from "../state/teach";
+import { samples, teachState } from "../state/teach";
 
 /** What the model says to some questions, before and after it learnt, side by side. */
 export function Samples() {
   const text = t.value;
   const all = samples.value;
   if (all.length === 0) return null;
+  const isRunning = teachState.value.kind === "running";
   const said = (answer: string | null) =>
     answer === null ? <span class="help">{text.sampling}</span> : answer || "–";
   return (
@@ -13,7 +14,7 @@ export function Samples() {
       <thead>
         <tr>
           <th scope="col">{text.beforeTeaching}</th>
-          <th scope="col">{text.afterTeaching}</th>
+          <th scope="col">{isRunning ? text.soFar : text.afterTeaching}</th>
         </tr>
       </thead>
       {all.map(({ messages, before, after }, index) => (

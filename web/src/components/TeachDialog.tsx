@@ -251,6 +251,7 @@ function Running() {
         <p class="figures">{text.teachStep(step.step, step.steps, step.tokensPerSecond, step.secondsLeft)}</p>
       )}
       <LossCurve curve={curve} steps={step?.steps ?? 1} />
+      <Samples />
       <button type="button" class="button" onClick={stopTeaching}>
         {text.stopTeaching}
       </button>

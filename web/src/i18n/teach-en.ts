@@ -64,6 +64,7 @@ export const teachEn = {
   continueTeaching: (epochs: number) => `Continue for ${epochs} epochs`,
   beforeTeaching: "Before",
   afterTeaching: "After",
+  soFar: "So far",
   sampling: "Answering…",
   keep: "Keep",
   discard: "Discard",

@@ -66,6 +66,7 @@ export const teachZh: {
   continueTeaching: (epochs) => `继续学习 ${epochs} 轮`,
   beforeTeaching: "学习前",
   afterTeaching: "学习后",
+  soFar: "目前",
   sampling: "正在回答……",
   keep: "保留",
   discard: "放弃",

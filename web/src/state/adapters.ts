@@ -6,6 +6,9 @@ import { download } from "../lib/download";
 import { zip } from "../lib/zip";
 import { engine } from "./engine";
 
+/** What an unfinished training has learnt so far is loaded for a moment, under this name. */
+export const SO_FAR = "…";
+
 /** Adapters of the loaded model. */
 export const adapters = signal<readonly AdapterInfo[]>([]);
 export const strengths = signal<ReadonlyMap<string, { on: boolean; scale: number }>>(new Map());
@@ -29,7 +32,8 @@ export function setStrength(name: string, change: Partial<{ on: boolean; scale: 
 }
 
 function refresh(loaded: Engine): void {
-  if (engine.peek() === loaded) adapters.value = loaded.adapters.list();
+  if (engine.peek() !== loaded) return;
+  adapters.value = loaded.adapters.list().filter(({ name }) => name !== SO_FAR);
 }
 
 const isLoaded = (loaded: Engine, name: string) =>
@@ -131,7 +135,7 @@ export function renameAdapter(name: string, to: string): Promise<void> {
 
 /** Whether an adapter can be called so. */
 export function isFreeName(name: string): boolean {
-  const taken = [...adapters.value.map((adapter) => adapter.name), ...trainings.value];
+  const taken = [SO_FAR, ...adapters.value.map((adapter) => adapter.name), ...trainings.value];
   return name !== "" && !name.includes(":") && !taken.includes(name);
 }
 

@@ -10,7 +10,7 @@ import {
 } from "nomoat";
 import { t } from "../i18n";
 import type { Lesson, Turn } from "../lessons/records";
-import { keepAdapter, removeAdapter, restoreAdapters, trainings, unloadAdapter } from "./adapters";
+import { keepAdapter, removeAdapter, restoreAdapters, SO_FAR, trainings, unloadAdapter } from "./adapters";
 import { answerTo } from "./ask";
 import { engine } from "./engine";
 import { lessons } from "./lessons";
@@ -54,6 +54,10 @@ export const MORE_EPOCHS = 8;
 /** Questions of lessons that are asked before and after, and most tokens of an answer. */
 const SAMPLED_LESSONS = 2;
 const SAMPLE_TOKENS = 64;
+/** Parts of a training; after each but the last the model says one thing. */
+const LOOKS = 3;
+/** Most tokens of it: the training waits. */
+const LOOK_TOKENS = 24;
 
 let running: AbortController | null = null;
 let sampling: AbortController | null = null;
@@ -126,6 +130,8 @@ export async function teach(
   const isNew = "lessons" in what;
   teachState.value = { kind: "running", name, step: null, curve };
   trainings.value = [...new Set([...trainings.peek(), name])];
+  const list = isNew ? what.lessons : lessons.peek();
+  const look = watch(loaded, list);
   try {
     // What was learnt then is kept.
     if (ended.kind === "done" && ended.name !== name) await loaded.trainings.discard(ended.name);
@@ -141,14 +147,16 @@ export async function teach(
       onStep(step) {
         if (step.point) curve = [...curve, step.point];
         teachState.value = { kind: "running", name, step, curve };
+        look(step);
       },
     });
     await keepAdapter(loaded, name);
     announcement.value = t.peek().taught(name);
     teachState.value = { kind: "done", name, curve: result.curve, epochs };
-    void compare(loaded, name, isNew ? what.lessons : lessons.peek());
+    void compare(loaded, name, list);
   } catch (error) {
     if (engine.peek() !== loaded) return;
+    reset();
     teachState.value = error instanceof AbortedError ? { kind: "idle" } : { kind: "failed", error };
     await restoreAdapters();
   } finally {
@@ -172,23 +180,67 @@ function questions(list: readonly Lesson[]): Turn[][] {
   return [...[...different.values()].slice(0, SAMPLED_LESSONS), [other]];
 }
 
+/** Asks the model a question of the samples, with an adapter or without. */
+async function sample(
+  loaded: Engine,
+  index: number,
+  side: "before" | "after",
+  adapter: string | null,
+  signal: AbortSignal,
+  maxTokens = SAMPLE_TOKENS,
+): Promise<void> {
+  const messages = samples.peek()[index]?.messages ?? [];
+  const adapters = adapter === null ? [] : [{ name: adapter, scale: 1 }];
+  const asked = { messages, maxTokens, temperature: 0, adapters };
+  const answer = await answerTo(loaded, asked, signal);
+  if (!signal.aborted)
+    samples.value = samples.peek().map((one, i) => (i === index ? { ...one, [side]: answer } : one));
+}
+
+/** Begins new samples. What was asked before is forgotten. */
+function ask(asked: readonly Turn[][]): AbortSignal {
+  sampling?.abort();
+  sampling = new AbortController();
+  samples.value = asked.map((messages) => ({ messages, before: null, after: null }));
+  return sampling.signal;
+}
+
 /** Asks the model without what it has learnt and with it. */
 async function compare(loaded: Engine, name: string, list: readonly Lesson[]): Promise<void> {
-  const { signal } = (sampling = new AbortController());
-  samples.value = questions(list).map((messages) => ({ messages, before: null, after: null }));
+  const signal = ask(questions(list));
   try {
-    for (const [index, { messages }] of samples.peek().entries()) {
-      for (const side of ["before", "after"] as const) {
-        const adapters = side === "before" ? [] : [{ name, scale: 1 }];
-        const asked = { messages, maxTokens: SAMPLE_TOKENS, temperature: 0, adapters };
-        const answer = await answerTo(loaded, asked, signal);
-        if (signal.aborted) return;
-        samples.value = samples.peek().map((one, i) => (i === index ? { ...one, [side]: answer } : one));
-      }
+    for (const index of samples.peek().keys()) {
+      await sample(loaded, index, "before", null, signal);
+      await sample(loaded, index, "after", name, signal);
     }
   } catch {
     // What there is of them is shown. What ends the engine is told elsewhere.
   }
+}
+
+/** Now and then, while the model learns, what it says by now to one question. */
+function watch(loaded: Engine, list: readonly Lesson[]): (step: TrainingStep) => void {
+  const signal = ask(questions(list).slice(0, 1));
+  let looking = sample(loaded, 0, "before", null, signal, LOOK_TOKENS).catch(() => undefined);
+  let isLooking = false;
+  let looks = 1;
+  const look = async () => {
+    await loaded.adapters.load(await loaded.trainings.snapshot(), { name: SO_FAR });
+    try {
+      await sample(loaded, 0, "after", SO_FAR, signal, LOOK_TOKENS);
+    } finally {
+      await loaded.adapters.unload(SO_FAR);
+    }
+  };
+  return ({ step, steps }) => {
+    if (isLooking || signal.aborted || step < (looks / LOOKS) * steps || step === steps) return;
+    looks = 1 + Math.floor((step / steps) * LOOKS);
+    isLooking = true;
+    looking = looking
+      .then(look)
+      .catch(() => undefined) // The training goes on without it.
+      .then(() => void (isLooking = false));
+  };
 }
 
 /** Stops; it can go on later. */
