@@ -117,7 +117,7 @@ export interface ChatCompletionCreateParams {
   seed?: number | null;
   /** Up to 16 texts that end the answer; they are not part of it. */
   stop?: string | string[] | null;
-  /** How many answers to give, up to 128; they run together. With a seed, each has the next one. Default 1. */
+  /** How many answers to give, up to 128, together. With a seed, each has the next one. Default 1. */
   n?: number | null;
   /** The tools that the model may call. */
   tools?: ChatTool[] | null;

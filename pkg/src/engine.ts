@@ -67,8 +67,8 @@ export interface EngineOptions extends SourceOptions {
    */
   fallbackTemplate?: string;
   /**
-   * Whole contexts that memory is taken for, from 1 to 8. Default 1. Answers share it: up to 8 run at once, as
-   * far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
+   * Whole contexts that memory is taken for, from 1 to 8. Default 1. Answers share it: up to 8 run at once,
+   * as far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
    */
   parallel?: number;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
@@ -119,7 +119,7 @@ export interface ChatCompletions {
 }
 
 /**
- * A loaded model. Answers run together, as far as the memory for their contexts suffices; more wait their turn.
+ * A loaded model. Answers run together, as far as the memory for contexts suffices; more wait their turn.
  * Scores, adapters and training wait for the calls before them, and those after them wait.
  */
 export interface Engine {

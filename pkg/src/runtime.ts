@@ -56,8 +56,8 @@ export interface Runtime {
   /** The text of token ids. */
   detokenize(ids: Uint32Array): string;
   /**
-   * Starts a generation from a `RuntimeRequest` as JSON, which runs beside the others; returns `RuntimeStart` as
-   * JSON.
+   * Starts a generation from a `RuntimeRequest` as JSON, which runs beside the others; returns `RuntimeStart`
+   * as JSON.
    */
   start(request_json: string): string;
   /** One prefill chunk or one token of any generation: its `sequence` and a `RuntimeEvent` as JSON. */

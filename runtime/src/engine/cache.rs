@@ -288,7 +288,7 @@ mod tests {
                 assert!(contents[*page as usize].starts_with(&[&[kind], ids].concat()));
             }
             let more = n.div_ceil(PAGE as usize) - prefix.full.len();
-            let Some(taken) = cache.take(more) else { panic!("no pages") };
+            let taken = cache.take(more).unwrap();
             let pages = [prefix.full.clone(), taken.clone()].concat();
             for (page, ids) in pages.iter().zip(ids.chunks(PAGE as usize)).skip(prefix.full.len()) {
                 contents[*page as usize] = [&[kind], ids].concat();

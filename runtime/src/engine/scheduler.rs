@@ -1,10 +1,10 @@
 //! Which rows of which sequences the next step computes.
 //!
-//! Requests wait in line for a free sequence, and until the pool has room for the longest answer that they may
-//! get. A step takes the last token of every answer that is past its prompt, and a piece of each prompt that
-//! is not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its token
-//! from the slot of its sequence, where the device keeps the token that it chose last. Each sequence has one
-//! slot.
+//! Requests wait in line for a free sequence, and until the pool has room for the longest answer that they
+//! may get. A step takes the last token of every answer that is past its prompt, and a piece of each prompt
+//! that is not. Where it pays, steps begin before the results of earlier ones are known. A row then takes its
+//! token from the slot of its sequence, where the device keeps the token that it chose last. Each sequence
+//! has one slot.
 
 use super::adapters::Parts;
 use super::answer::Answer;
