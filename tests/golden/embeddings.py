@@ -3,8 +3,8 @@
     pip install gguf numpy
     python tests/golden/embeddings.py > tests/golden/embeddings.json
 
-All numbers are float64. Before anything is written, the logits of the same rows are compared with llama.cpp's, from
-the model's golden file.
+All numbers are float64. Before anything is written, the logits of the same rows are compared with
+llama.cpp's, from the model's golden file.
 """
 import json
 from pathlib import Path
@@ -16,7 +16,9 @@ FOLDER = Path(__file__).parent / "tiny"
 HEADS, KV_HEADS, HEAD, EPSILON, BASE = 4, 2, 16, 1e-5, 10000.0
 
 reader = GGUFReader(FOLDER / "llama.gguf")
-weights = {t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1]) for t in reader.tensors}
+weights = {
+    t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1]) for t in reader.tensors
+}
 golden = json.loads((FOLDER / "llama.json").read_text())[0]
 
 

@@ -42,8 +42,8 @@ test.afterAll(() => {
 });
 
 /**
- * One answer; with a seed, one of those that *Regenerate* gives. It is streamed, because Node's fetch gives up
- * on an answer that does not begin for five minutes.
+ * One answer; with a seed, one of those that *Regenerate* gives. It is streamed, because Node's fetch gives
+ * up on an answer that does not begin for five minutes.
  */
 async function ask(content: string, seed?: number): Promise<string> {
   const response = await fetch(`${address}/chat/completions`, {

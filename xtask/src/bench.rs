@@ -36,7 +36,8 @@ pub struct Web {
     /// model than the default, docs/benchmarks.md has a section of its own.
     #[arg(long, default_value = MODEL)]
     model: String,
-    /// Folder of another build of the package (its pkg/dist), to compare with. docs/benchmarks.md is not written.
+    /// Folder of another build of the package (its pkg/dist), to compare with. docs/benchmarks.md is then not
+    /// written.
     #[arg(long)]
     baseline: Option<PathBuf>,
     /// Folder with an ONNX model, its tokenizer and configuration for transformers.js [default: made from the
@@ -290,7 +291,8 @@ fn section(results: &Results, model: &str, browser: &str) -> String {
     let mut text = format!(
         "## In the browser, compared with other runtimes{}\n\n\
          `{}`, {}. {}. {browser}; WebGPU adapter: {adapter}.\n\n\
-         {what}, from a server on the same machine; temperature 0. Contenders take turns in one run. Each round has a new browser with an empty profile; figures \
+         {what}, from a server on the same machine; temperature 0. Contenders take turns in one run. Each \
+         round has a new browser with an empty profile; figures \
          are medians over the rounds. Runs on: what the contender really used. Load: from the import of the \
          library to a loaded model. First token: the time to the first token of the first question, which \
          has {question} tokens. Prefill: a prompt of {prompt} tokens, without those found in a cache, up to \

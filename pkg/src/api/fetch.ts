@@ -21,8 +21,8 @@ export interface Endpoints {
 }
 
 /**
- * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings` of
- * any origin.
+ * A `fetch` for `/v1/models`, `/v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings`
+ * of any origin.
  */
 export function apiFetch(engine: Endpoints): typeof fetch {
   return async (input, init) => {

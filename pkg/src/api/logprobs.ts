@@ -8,7 +8,7 @@ export interface SpelledToken {
   bytes: number[];
 }
 
-/** A token, and how likely it was by the model's own distribution: before temperature, penalties and others. */
+/** A token, and how likely it was by the model's own distribution, before temperature and penalties. */
 export interface TokenLogprob extends SpelledToken {
   /** The natural logarithm of its probability. */
   logprob: number;

@@ -143,8 +143,8 @@ function referred(
   const found = typeof id === "string" ? find(id) : undefined;
   if (!found)
     throw new InvalidRequestError(
-      `There is no item \`${String(id)}\`: only the last answers are kept. Send the item itself, which clients ` +
-        "do with `store: false`.",
+      `There is no item \`${String(id)}\`: only the last answers are kept. Send the item itself, which ` +
+        "clients do with `store: false`.",
       `${at}.id`,
     );
   return { ...found };

@@ -302,8 +302,8 @@ impl<D: Device> Engine<D> {
             || self.scheduler.answers().any(|answer| answer.id == id)
     }
 
-    /// Ends an answer, if it is running or waits for its turn. Its computed tokens stay, for prompts that begin
-    /// alike.
+    /// Ends an answer, if it is running or waits for its turn. Its computed tokens stay, for prompts that
+    /// begin alike.
     pub fn cancel(&mut self, id: SequenceId) {
         self.events.retain(|event| event.sequence != id);
         self.scheduler.end_answer(id);

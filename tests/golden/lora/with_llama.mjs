@@ -1,10 +1,10 @@
-// Log-probabilities by llama.cpp with an adapter that Nomoat has exported, compared with PEFT's (with_peft.py):
+// Log-probabilities by llama.cpp with an adapter that Nomoat has exported, compared with PEFT's:
 //
 //     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
 //     node tests/golden/lora/with_llama.mjs MODEL.gguf ADAPTER.gguf LOGPROBS.json
 //
-// Prints the mean absolute difference at each strength. llama.cpp rounds activations to 8 bits where weights are
-// quantised, so the difference without the adapter is not 0 either.
+// with_peft.py writes LOGPROBS.json. Prints the mean absolute difference at each strength. llama.cpp rounds
+// activations to 8 bits where weights are quantised, so the difference without the adapter is not 0 either.
 import { readFileSync } from "node:fs";
 import { getLlama, LlamaLogLevel } from "../../bench/llama.cpp/node_modules/node-llama-cpp/dist/index.js";
 

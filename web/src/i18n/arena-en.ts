@@ -30,8 +30,8 @@ export const arenaEn = {
   shareOf: "Won",
   ratingsPlot: "Ratings with their 95 % intervals; the table has the numbers",
   ratingsHelp:
-    "Bradley-Terry ratings on the Elo scale, 1000 on average: 400 more means ten wins to one. A tie is half a " +
-    "win for both.",
+    "Bradley-Terry ratings on the Elo scale, 1000 on average: 400 more means ten wins to one. " +
+    "A tie is half a win for both.",
   noIntervals:
     "There are no intervals until everyone has won and lost against the others, directly or in a chain.",
   exportVotes: (count: number) => (count === 1 ? "Export 1 vote" : `Export ${count} votes`),
