@@ -17,7 +17,8 @@ HEADS, KV_HEADS, HEAD, EPSILON, BASE = 4, 2, 16, 1e-5, 10000.0
 
 reader = GGUFReader(FOLDER / "llama.gguf")
 weights = {
-    t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1]) for t in reader.tensors
+    t.name: dequantize(t.data, t.tensor_type).astype(np.float64).reshape(t.shape[::-1])
+    for t in reader.tensors
 }
 golden = json.loads((FOLDER / "llama.json").read_text())[0]
 

@@ -3,8 +3,8 @@
 #     python tests/golden/lora/with_peft.py MODEL.gguf ADAPTER_FOLDER OUT.json
 #     nomoat eval MODEL.gguf --golden OUT.json --adapter ADAPTER --device cpu
 #
-# ADAPTER_FOLDER is in PEFT's format, as `nomoat tune -o` writes it and the page exports it. The model's weights
-# are dequantised to float32. Needs torch 2.15, transformers 5.24, peft 0.21 and gguf 0.19.
+# ADAPTER_FOLDER is in PEFT's format, as `nomoat tune -o` writes it and the page exports it. Weights are
+# dequantised to float32. Needs torch 2.15, transformers 5.24, peft 0.21 and gguf 0.19.
 import json
 import os
 import sys
