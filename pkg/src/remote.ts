@@ -221,7 +221,7 @@ class RemoteEngine implements Engine {
       throw refusal();
     };
     this.adapters = { load: notHere, list: () => [], unload: notHere, export: none };
-    this.trainings = { estimate: notHere, resumable: async () => [], discard: notHere };
+    this.trainings = { estimate: notHere, resumable: async () => [], discard: notHere, snapshot: notHere };
   }
 
   readonly train = notHere;
