@@ -88,7 +88,7 @@ test("a clock that is set back shows in no figure, and a block of code is copied
   await page.goto(`${site.origin}/?stored&echo`);
   await tab.message.fill("this:\n```js\nconst a = 1;\n\nconst b = 2;\n```\nand more");
   await tab.message.press("Enter");
-  const copy = page.getByRole("button", { name: "Copy code" });
+  const copy = page.getByRole("button", { name: "Copy code" }).last();
   await copy.click();
   await expect(copy).toContainText("Copied");
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("const a = 1;\n\nconst b = 2;");
