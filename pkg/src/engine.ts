@@ -4,7 +4,7 @@
  */
 import { LoadedAdapters, type AdapterCall, type Adapters, type AdapterUse } from "./adapters.js";
 import { completionsOf, type TextCompletions } from "./api/completions.js";
-import { all, choicesOf, joined, joinedStream } from "./api/choices.js";
+import { streamedChoices, wholeChoices } from "./api/choices.js";
 import { apiFetch } from "./api/fetch.js";
 import type { PromptLogprob } from "./api/logprobs.js";
 import { modelsOf, type Models } from "./api/models.js";
@@ -30,6 +30,7 @@ import {
 import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
+import { CallQueue, disposed } from "./queue.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
 import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import type {
@@ -257,11 +258,8 @@ class WorkerEngine implements Engine {
   #link: WorkerLink | null;
   /** The worker that is being started in its place. */
   #starting: Promise<WorkerLink> | null = null;
-  /** The last call that runs alone. */
-  #alone: Promise<unknown> = Promise.resolve();
-  /** All calls. */
-  #all: Promise<unknown> = Promise.resolve();
   readonly #lifetime = new AbortController();
+  readonly #queue = new CallQueue(this.#lifetime.signal);
 
   constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
     this.#spawn = spawn;
@@ -343,31 +341,11 @@ class WorkerEngine implements Engine {
     const request = this.#checked(params);
     const includeUsage = params.stream_options?.include_usage === true;
     const n = params.n ?? 1;
-    if (n > 1) return this.#choices(choicesOf(request, n), params.stream === true, includeUsage, options);
+    if (n > 1 && params.stream)
+      return streamedChoices(request, n, includeUsage, options, (...one) => this.#streamed(...one));
+    if (n > 1) return wholeChoices(request, n, options, (...one) => this.#whole(...one));
     if (!params.stream) return this.#whole(request, options);
     return this.#streamed(request, includeUsage, options);
-  }
-
-  /** Several answers. Only the first tells of its prompt, which the others share. */
-  async #choices(
-    requests: RuntimeRequest[],
-    isStreamed: boolean,
-    includeUsage: boolean,
-    { signal: outer, onPrefill }: CompletionOptions = {},
-  ): Promise<ChatStream | ChatCompletion> {
-    const told = (request: RuntimeRequest) => (request === requests[0] && onPrefill ? { onPrefill } : {});
-    if (!isStreamed) {
-      const answers = await all(outer, requests, (request, signal) =>
-        this.#whole(request, { signal, ...told(request) }),
-      );
-      return joined(answers);
-    }
-    const controller = new AbortController();
-    const ended = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-    const answers = await all(ended, requests, (request, signal) =>
-      this.#streamed(request, true, { signal, ...told(request) }),
-    );
-    return joinedStream(answers, controller, includeUsage);
   }
 
   async #embed(request: EmbeddingRequest, signal?: AbortSignal): Promise<RuntimeEmbedding> {
@@ -376,7 +354,7 @@ class WorkerEngine implements Engine {
     const onEvent = (event: RuntimeEvent) => {
       if (event.type === "embedding") found = event;
     };
-    await this.#together(signal, () => this.#generate({ ...usual, ...request }, signal, onEvent));
+    await this.#queue.together(signal, () => this.#generate({ ...usual, ...request }, signal, onEvent));
     if (!found) throw new InternalError("There was no embedding.");
     return found;
   }
@@ -391,7 +369,7 @@ class WorkerEngine implements Engine {
     const calls: RuntimeCallDelta[] = [];
     const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
-    await this.#together(signal, () =>
+    await this.#queue.together(signal, () =>
       this.#generate(request, signal, (event) => {
         if (event.type === "prefill") onPrefill?.(event.done, event.total);
         else if (event.type === "prompt") logprobs.push(...event.logprobs);
@@ -431,13 +409,15 @@ class WorkerEngine implements Engine {
         started = true;
         resolve();
       };
-      this.#together(signal, () => this.#generate(request, signal, onEvent, onStart)).then(
-        () => stream.end(),
-        (error: unknown) => {
-          stream.end(error);
-          reject(error as Error);
-        },
-      );
+      this.#queue
+        .together(signal, () => this.#generate(request, signal, onEvent, onStart))
+        .then(
+          () => stream.end(),
+          (error: unknown) => {
+            stream.end(error);
+            reject(error as Error);
+          },
+        );
     });
     return stream;
   }
@@ -471,13 +451,13 @@ class WorkerEngine implements Engine {
     signal?: AbortSignal,
   ): Promise<Calls[M]["result"]> {
     const task = () => this.#recovering((link) => link.call(method, params, { signal }));
-    if (method === "tokenize" || method === "detokenize") return this.#together(signal, task);
-    return this.#enqueue(signal, task);
+    if (method === "tokenize" || method === "detokenize") return this.#queue.together(signal, task);
+    return this.#queue.alone(signal, task);
   }
 
   /** A call of a training, whose worker is not simply replaced when it is lost. */
   #once<M extends TrainingMethod>(method: M, params: Calls[M]["params"]): Promise<Calls[M]["result"]> {
-    return this.#enqueue(undefined, async () => {
+    return this.#queue.alone(undefined, async () => {
       const link = await this.#worker();
       try {
         return await link.call(method, params);
@@ -485,42 +465,6 @@ class WorkerEngine implements Engine {
         if (error instanceof DeviceLostError || error instanceof WorkerLostError) link.close(error);
         throw error;
       }
-    });
-  }
-
-  /** Runs `task` after those before it. */
-  #enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
-    return this.#after(this.#all, signal, task, (done) => (this.#alone = this.#all = done));
-  }
-
-  /** Runs `task` beside others that may run together. */
-  #together<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
-    return this.#after(this.#alone, signal, task, (done) => (this.#all = Promise.all([this.#all, done])));
-  }
-
-  /** Runs `task` when `before` is done. An abort rejects at once; a task that has not started never does. */
-  #after<T>(
-    before: Promise<unknown>,
-    signal: AbortSignal | undefined,
-    task: () => Promise<T>,
-    keep: (done: Promise<void>) => void,
-  ): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const stop = () => reject(this.#lifetime.signal.aborted ? disposed() : new AbortedError());
-      const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
-      if (ended.aborted) return stop();
-      ended.addEventListener("abort", stop, { once: true });
-      const run = async () => {
-        if (ended.aborted) return;
-        try {
-          resolve(await task());
-        } catch (error) {
-          reject(error as Error);
-        } finally {
-          ended.removeEventListener("abort", stop);
-        }
-      };
-      keep(before.then(run));
     });
   }
 
@@ -552,8 +496,4 @@ class WorkerEngine implements Engine {
     this.#link = link;
     return link;
   }
-}
-
-function disposed(): AbortedError {
-  return new AbortedError("The engine was disposed.");
 }

@@ -56,7 +56,7 @@ const USED = [
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
-const IGNORED = [
+export const IGNORED = [
   "user",
   "metadata",
   "store",
@@ -69,7 +69,7 @@ const IGNORED = [
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
 const MAX_STOPS = 16;
 const MAX_CHOICES = 128;
-const MAX_TOP_LOGPROBS = 20;
+export const MAX_TOP_LOGPROBS = 20;
 const MAX_BREAKERS = 32;
 const MAX_BREAKER_BYTES = 40;
 /** Token ids have 32 bits. */
@@ -99,8 +99,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       "stream_options.include_usage",
     );
   }
-  if ((integer(given, "n", 1) ?? 1) > MAX_CHOICES)
-    throw new InvalidRequestError(`\`n\` must be at most ${MAX_CHOICES}.`, "n");
+  integer(given, "n", 1, MAX_CHOICES);
 
   const maxTokens = integer(given, "max_completion_tokens", 1) ?? integer(given, "max_tokens", 1);
   return defined({
@@ -168,11 +167,9 @@ export function tokenIds(ids: ArrayLike<number>): Uint32Array {
 /** How many likely tokens are named for each of the answer; undefined if probabilities are not asked for. */
 function topLogprobs(given: Given): number | undefined {
   boolean(given, "logprobs");
-  const top = integer(given, "top_logprobs", 0);
+  const top = integer(given, "top_logprobs", 0, MAX_TOP_LOGPROBS);
   if (top !== undefined && given["logprobs"] !== true)
     throw new InvalidRequestError("`top_logprobs` needs `logprobs: true`.", "top_logprobs");
-  if (top !== undefined && top > MAX_TOP_LOGPROBS)
-    throw new InvalidRequestError(`\`top_logprobs\` must be at most ${MAX_TOP_LOGPROBS}.`, "top_logprobs");
   return given["logprobs"] === true ? (top ?? 0) : undefined;
 }
 
@@ -383,7 +380,8 @@ export function record(value: unknown, at: string): Given {
   return value as Given;
 }
 
-function boolean(given: Given, name: string, at = name): void {
+/** Checks that a parameter is true, false or absent. */
+export function boolean(given: Given, name: string, at = name): void {
   const value = given[name];
   if (value != null && typeof value !== "boolean")
     throw new InvalidRequestError(`\`${at}\` must be true or false.`, at);
@@ -399,11 +397,14 @@ function number(given: Given, name: string, min: number, max: number): number | 
   return value;
 }
 
-function integer(given: Given, name: string, min: number): number | undefined {
+/** A parameter that is an integer, or undefined. */
+export function integer(given: Given, name: string, min: number, max = Infinity): number | undefined {
   const value = given[name];
   if (value == null) return undefined;
-  if (!Number.isSafeInteger(value) || (value as number) < min)
-    throw new InvalidRequestError(`\`${name}\` must be an integer from ${min}.`, name);
+  if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
+    const to = max === Infinity ? "" : ` to ${max}`;
+    throw new InvalidRequestError(`\`${name}\` must be an integer from ${min}${to}.`, name);
+  }
   return value as number;
 }
 

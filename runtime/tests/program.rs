@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use nomoat_runtime::gguf::{TensorType, Value, Writer};
+use nomoat_runtime::gguf::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+mod common;
 
 fn nomoat() -> Command {
     Command::new(env!("CARGO_BIN_EXE_nomoat"))
@@ -22,37 +24,14 @@ fn write_model(path: &Path) {
 /// Writes the same model with these metadata entries, too.
 fn write_model_with(path: &Path, metadata: &[(&str, Value)]) {
     let words: &[&str] = &["<unk>", "<s>", "</s>", "a", "▁"];
-    let writer = Writer::new()
-        .metadata("general.architecture", "llama")
-        .metadata("llama.context_length", 64_u32)
-        .metadata("llama.embedding_length", 32_u32)
-        .metadata("llama.block_count", 1_u32)
-        .metadata("llama.feed_forward_length", 64_u32)
-        .metadata("llama.attention.head_count", 1_u32)
-        .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
+    let (writer, sizes) = common::one_layer(words.len() as u64, 1, 64);
+    let writer = writer
         .metadata("tokenizer.ggml.model", "llama")
         .metadata("tokenizer.ggml.tokens", words)
         .metadata("tokenizer.ggml.scores", vec![0.0_f32; words.len()]);
     let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.metadata(*key, value.clone()));
-    let tensors: [(&str, &[u64]); 11] = [
-        ("token_embd", &[5, 32]),
-        ("blk.0.attn_norm", &[32]),
-        ("blk.0.attn_q", &[32, 32]),
-        ("blk.0.attn_k", &[32, 32]),
-        ("blk.0.attn_v", &[32, 32]),
-        ("blk.0.attn_output", &[32, 32]),
-        ("blk.0.ffn_norm", &[32]),
-        ("blk.0.ffn_gate", &[64, 32]),
-        ("blk.0.ffn_up", &[64, 32]),
-        ("blk.0.ffn_down", &[32, 64]),
-        ("output_norm", &[32]),
-    ];
-    let writer = tensors.iter().fold(writer, |writer, (name, shape)| {
-        writer.tensor(format!("{name}.weight"), shape, TensorType::F32)
-    });
     let file = std::fs::File::create(path).unwrap();
-    let bytes = |i: usize| 4 * tensors[i].1.iter().product::<u64>() as usize;
-    writer.write(file, |i, out| out.write_all(&vec![0; bytes(i)])).unwrap();
+    writer.write(file, |i, out| out.write_all(&vec![0; 4 * sizes[i] as usize])).unwrap();
 }
 
 #[test]

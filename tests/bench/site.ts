@@ -28,6 +28,7 @@ interface Sources {
   baseline: string | null;
 }
 
+/** Starts the site. */
 export async function startBenchSite({ model, onnx, baseline }: Sources): Promise<Site> {
   const modules = join(import.meta.dirname, "node_modules");
   const site = await Site.start({

@@ -1,37 +1,19 @@
 /** Several choices of one request (`n`), each an answer of its own. They run together. */
 import type { ChatCompletion, ChatCompletionChunk, CompletionUsage } from "../chat.js";
+import type { CompletionOptions } from "../engine.js";
 import { InternalError } from "../errors.js";
 import { randomId } from "../id.js";
 import type { RuntimeRequest } from "../runtime.js";
 import { ChatStream } from "../stream.js";
 
-/** The requests of `n` choices. With a seed, each choice has the next one. */
-export function choicesOf(request: RuntimeRequest, n: number): RuntimeRequest[] {
-  const { seed } = request;
-  return Array.from({ length: n }, (_, i) => ({
-    ...request,
-    seed: seed === null ? null : (seed + i) % Number.MAX_SAFE_INTEGER,
-  }));
-}
-
-/** Waits for all; if one fails, the others are aborted. */
-export async function all<T>(
-  outer: AbortSignal | undefined,
-  requests: RuntimeRequest[],
-  ask: (request: RuntimeRequest, signal: AbortSignal) => Promise<T>,
-): Promise<T[]> {
-  const controller = new AbortController();
-  const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-  try {
-    return await Promise.all(requests.map((request) => ask(request, signal)));
-  } catch (error) {
-    controller.abort();
-    throw error;
-  }
-}
-
-/** One completion of the completions of all choices. */
-export function joined(answers: ChatCompletion[]): ChatCompletion {
+/** `n` answers as one. */
+export async function wholeChoices(
+  request: RuntimeRequest,
+  n: number,
+  options: CompletionOptions = {},
+  whole: (request: RuntimeRequest, options: CompletionOptions) => Promise<ChatCompletion>,
+): Promise<ChatCompletion> {
+  const answers = await all(request, n, options, whole);
   const [first] = answers;
   if (!first) throw new InternalError("There is no choice.");
   return {
@@ -41,12 +23,21 @@ export function joined(answers: ChatCompletion[]): ChatCompletion {
   };
 }
 
-/** One stream of the streams of all choices, each of which tells its usage. */
-export function joinedStream(
-  answers: ChatStream[],
-  controller: AbortController,
+/** One stream of `n` streamed answers. `streamed` has a flag whether the stream tells its usage. */
+export async function streamedChoices(
+  request: RuntimeRequest,
+  n: number,
   includeUsage: boolean,
-): ChatStream {
+  { signal: outer, ...options }: CompletionOptions = {},
+  streamed: (
+    request: RuntimeRequest,
+    includeUsage: boolean,
+    options: CompletionOptions,
+  ) => Promise<ChatStream>,
+): Promise<ChatStream> {
+  const controller = new AbortController();
+  const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+  const answers = await all(request, n, { ...options, signal }, (one, own) => streamed(one, true, own));
   const stream = new ChatStream(controller);
   const id = `chatcmpl-${randomId()}`;
   const usages: CompletionUsage[] = [];
@@ -71,6 +62,32 @@ export function joinedStream(
     },
   );
   return stream;
+}
+
+/**
+ * Asks for `n` answers; if one fails, the others are aborted. With a seed, each has the next one. Only the
+ * first tells of its prompt, which the others share.
+ */
+async function all<T>(
+  request: RuntimeRequest,
+  n: number,
+  { signal: outer, onPrefill }: CompletionOptions,
+  ask: (request: RuntimeRequest, options: CompletionOptions) => Promise<T>,
+): Promise<T[]> {
+  const controller = new AbortController();
+  const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+  const { seed } = request;
+  const one = (_: unknown, i: number) =>
+    ask(
+      { ...request, seed: seed === null ? null : (seed + i) % Number.MAX_SAFE_INTEGER },
+      { signal, ...(i === 0 && onPrefill && { onPrefill }) },
+    );
+  try {
+    return await Promise.all(Array.from({ length: n }, one));
+  } catch (error) {
+    controller.abort();
+    throw error;
+  }
 }
 
 /** The prompt counts once. */

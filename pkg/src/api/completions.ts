@@ -8,7 +8,7 @@ import type {
 } from "../chat.js";
 import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
-import { prompts } from "../request.js";
+import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
 import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 
@@ -167,10 +167,9 @@ function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): Completion
 /** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
 function checked(params: TextCompletionCreateParams, answering: Answering) {
   const given: Record<string, unknown> = { ...params };
-  const { prompt, suffix, echo, logprobs } = given;
+  const { prompt, suffix, echo } = given;
   const inputs = prompts(prompt, "prompt", MAX_PROMPTS);
-  if (echo != null && typeof echo !== "boolean")
-    throw new InvalidRequestError("`echo` must be true or false.", "echo");
+  boolean(given, "echo");
   if (given["n"] != null && given["n"] !== 1)
     throw new InvalidRequestError("`n` must be 1: one text for a prompt.", "n");
   const texts = inputs.filter((input) => typeof input === "string");
@@ -183,20 +182,16 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
   if (suffix && echo) throw new InvalidRequestError("`suffix` and `echo` exclude each other.", "suffix");
   // The only value of a parameter that is not supported with which nothing is asked for.
   if (given["best_of"] === 1) delete given["best_of"];
+  const logprobs = integer(given, "logprobs", 0, MAX_TOP_LOGPROBS);
   for (const name of OWN) delete given[name];
-  if (
-    logprobs != null &&
-    !(Number.isInteger(logprobs) && (logprobs as number) >= 0 && (logprobs as number) <= 20)
-  )
-    throw new InvalidRequestError("`logprobs` must be an integer from 0 to 20.", "logprobs");
-  const scored = logprobs == null ? {} : { logprobs: true, top_logprobs: logprobs as number };
+  const scored = logprobs === undefined ? {} : { logprobs: true, top_logprobs: logprobs };
   const max_tokens = params.max_tokens ?? 16;
   const requests = inputs.map((input): RuntimeRequest => {
     // Everything but the prompt is checked as in a chat, and is the same there.
     const content = typeof input === "string" ? input : "";
     const chat = { ...given, ...scored, max_tokens, messages: [{ role: "user" as const, content }] };
     const { messages, ...request } = answering.request(chat);
-    const prompt_logprobs = echo === true && logprobs != null;
+    const prompt_logprobs = echo === true && logprobs !== undefined;
     return {
       ...request,
       ...(prompt_logprobs && { prompt_logprobs }),

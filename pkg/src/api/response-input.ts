@@ -9,7 +9,7 @@ import type {
   ResponseFormat,
 } from "../chat.js";
 import { InvalidRequestError } from "../errors.js";
-import { record } from "../request.js";
+import { IGNORED, record } from "../request.js";
 import type { ResponseCreateParams, ResponseOutputItem } from "./response-types.js";
 
 /** Parameters that mean the same in a chat, with their names there. */
@@ -19,7 +19,6 @@ const SAME = new Map([
   ["top_p", "top_p"],
   ["seed", "seed"],
   ["parallel_tool_calls", "parallel_tool_calls"],
-  ["user", "user"],
 ]);
 
 /** Parameters that are used here, or do not affect the answer. */
@@ -29,13 +28,7 @@ const OTHERS = new Set([
   "model",
   "stream",
   "stream_options",
-  "metadata",
-  "store",
-  "service_tier",
-  "safety_identifier",
-  "prompt_cache_key",
-  "prompt_cache_options",
-  "prompt_cache_retention",
+  ...IGNORED,
   "include",
   "truncation",
   "text",

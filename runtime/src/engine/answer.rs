@@ -113,7 +113,8 @@ impl Answer {
             prompt_tokens,
             cached_tokens: 0,
             completion_tokens: request.continue_ids.len(),
-            max_tokens: request.max_tokens.unwrap_or(usize::MAX),
+            // Of an embedding, there is only the prompt.
+            max_tokens: if pooling.is_some() { 0 } else { request.max_tokens.unwrap_or(usize::MAX) },
             sampler,
             top_logprobs: request.top_logprobs,
             picked: None,
@@ -138,9 +139,6 @@ impl Answer {
 
     /// Tokens of prompt and answer, at most.
     pub fn most_tokens(&self) -> usize {
-        if self.is_embedding() {
-            return self.prompt.len();
-        }
         self.prompt.len().saturating_add(self.max_tokens.saturating_sub(self.completion_tokens))
     }
 
@@ -215,7 +213,7 @@ impl Answer {
             self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
         let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
-        self.unfed() == 0 && has_room && is_known && !self.is_embedding()
+        self.unfed() == 0 && has_room && is_known
     }
 
     /// Whether the reasoning's budget may be spent after so many more tokens.

@@ -5,6 +5,7 @@
 //! are. Pages that only the tree owns are given up when a sequence needs them: the leaves that were used
 //! longest ago first.
 
+use super::embed::EMBEDDER;
 use super::pool::Pool;
 use crate::graph::PAGE;
 
@@ -80,8 +81,11 @@ impl Cache {
     }
 
     /// Adds a computed sequence, whose page i holds its tokens from `i * PAGE` on. A prefix that the tree has
-    /// already keeps its pages.
+    /// already keeps its pages. Nothing looks for what the model without its head has computed.
     pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32]) {
+        if set == Some(EMBEDDER) {
+            return;
+        }
         self.time += 1;
         let mut parent = None;
         for (ids, &page) in ids.chunks(PAGE as usize).zip(pages) {

@@ -66,7 +66,7 @@ impl TokenLogprob {
             ln_p if ln_p.is_finite() => (ln_p as f32).max(NEVER),
             _ => NEVER,
         };
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let mut order: Vec<u32> = if top == 0 { Vec::new() } else { (0..logits.len() as u32).collect() };
         let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
         let by_likelihood = |a: &u32, b: &u32| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b));
         if (1..order.len()).contains(&top) {

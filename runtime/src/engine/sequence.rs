@@ -3,7 +3,6 @@
 use super::Error;
 use super::answer::Answer;
 use super::cache::Cache;
-use super::embed::EMBEDDER;
 use crate::graph::PAGE;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
@@ -66,7 +65,7 @@ impl Sequence {
         if let (Some(place), Some(id)) = (self.ids.get_mut(n), next) {
             *place = id;
         }
-        if before / page < n / page && self.set != Some(EMBEDDER) {
+        if before / page < n / page {
             cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
         }
     }
@@ -75,9 +74,7 @@ impl Sequence {
     /// compute is forgotten.
     pub fn end(&mut self, cache: &mut Cache) {
         let Self { ids, pages, computed, set, .. } = std::mem::take(self);
-        if set != Some(EMBEDDER) {
-            cache.insert(set, &ids[..computed], &pages);
-        }
+        cache.insert(set, &ids[..computed], &pages);
         cache.release(&pages);
     }
 }

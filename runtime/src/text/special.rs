@@ -59,8 +59,8 @@ const ENDS: &[&str] = &[
 /// Keys of further tokens that end an answer.
 const END_KEYS: &[&str] = &["eot", "eom", "fim_pad", "fim_rep", "fim_sep"];
 
-/// Names of the tokens of [`Infill`], as llama.cpp finds them.
-const INFILL: [&[&str]; 3] = [
+/// Names of the tokens before a prefix, a suffix and the middle that is asked for, as llama.cpp finds them.
+pub(super) const INFILL: [&[&str]; 3] = [
     &[
         "<|fim_prefix|>",
         "<fim-prefix>",
@@ -97,14 +97,6 @@ const INFILL_KEYS: [[&str; 2]; 3] = [["fim_pre", "prefix"], ["fim_suf", "suffix"
 
 /// Parts of an answer in the Harmony format, which are shown.
 const PARTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
-
-/// The tokens before the parts of a text whose middle is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Infill {
-    pub prefix: u32,
-    pub suffix: u32,
-    pub middle: u32,
-}
 
 /// Reads ids and flags of the keys `tokenizer.ggml.*`.
 pub(super) struct Reader<'m> {
@@ -174,18 +166,15 @@ impl<'m> Reader<'m> {
         Ok(ends)
     }
 
-    /// The tokens that fill in the middle, by their keys or else by their names; none unless all are there.
-    pub(super) fn infill(&mut self, tokens: &[String]) -> Result<Option<Infill>, TextError> {
+    /// The tokens of [`INFILL`], as far as keys name them.
+    pub(super) fn infill(&mut self) -> Result<[Option<u32>; 3], TextError> {
         let mut found = [None; 3];
-        for ((id, keys), names) in found.iter_mut().zip(INFILL_KEYS).zip(INFILL) {
+        for (id, keys) in found.iter_mut().zip(INFILL_KEYS) {
             for key in keys {
                 *id = id.or(self.id(key, None)?);
             }
-            let by_name = (0..).zip(tokens).find(|(_, token)| names.contains(&token.as_str()));
-            *id = id.or(by_name.map(|(id, _)| id));
         }
-        let [Some(prefix), Some(suffix), Some(middle)] = found else { return Ok(None) };
-        Ok(Some(Infill { prefix, suffix, middle }))
+        Ok(found)
     }
 
     /// The flag `tokenizer.ggml.NAME`: a boolean, 0 or 1.

@@ -9,7 +9,7 @@ use super::cutter::{Cutter, Piece};
 use super::pretokenize::{Alphabet, PreTokenizer};
 use super::rwkv::Rwkv;
 use super::sentencepiece::SentencePiece;
-use super::special::{self, Infill, Reader};
+use super::special::{self, INFILL, Reader};
 use super::unigram::{Normalisation, Unigram};
 use super::vocabulary::Vocabulary;
 use super::wordpiece::WordPiece;
@@ -41,7 +41,8 @@ pub struct Tokenizer {
     strips: bool,
     drops_first_space: bool,
     warnings: Vec<String>,
-    infill: Option<Infill>,
+    /// The tokens of [`INFILL`] that the file has keys for.
+    infill: [Option<u32>; 3],
 }
 
 /// The kind of a token.
@@ -157,7 +158,7 @@ impl Tokenizer {
         let remove_extra_whitespaces = reader.flag("remove_extra_whitespaces", false)?;
         let lowercase = reader.flag("normalizer.lowercase", true)?;
         let strip_accents = reader.flag("normalizer.strip_accents", lowercase)?;
-        let infill = reader.infill(&tokens)?;
+        let infill = reader.infill()?;
         let warnings = reader.warnings;
 
         let stop_ids = special::stop_ids(&tokens, &mut kinds, &ends);
@@ -292,7 +293,11 @@ impl Tokenizer {
     /// The prompt whose answer goes between two texts; none if the vocabulary has no tokens for that. Control
     /// tokens in the texts are text.
     pub fn encode_infill(&self, before: &str, after: &str) -> Result<Option<Vec<u32>>, TextError> {
-        let Some(Infill { prefix, suffix, middle }) = self.infill else { return Ok(None) };
+        let mut found = self.infill;
+        for (id, names) in found.iter_mut().zip(INFILL) {
+            *id = id.or_else(|| names.iter().find_map(|name| self.id_of(name)));
+        }
+        let [Some(prefix), Some(suffix), Some(middle)] = found else { return Ok(None) };
         let mut ids = vec![prefix];
         self.append_plain(before, &mut ids)?;
         ids.push(suffix);

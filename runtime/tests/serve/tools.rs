@@ -1,7 +1,6 @@
 //! Tools, with a model of random weights: what fits the schema is the grammar's doing.
 
-use super::Server;
-use nomoat_runtime::gguf::{TensorType, Writer};
+use super::{Server, common};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -12,18 +11,9 @@ fn model() -> PathBuf {
     // A space and a line feed.
     let tokens: Vec<String> = control.into_iter().chain(printable).chain(["Ġ".into(), "Ċ".into()]).collect();
     let kinds: Vec<i32> = (0..tokens.len()).map(|id| if id < 3 { 3 } else { 1 }).collect();
-    let n_vocab = tokens.len() as u64;
+    let (writer, sizes) = common::one_layer(tokens.len() as u64, 4, 4096);
     let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
-    let mut writer = Writer::new()
-        .metadata("general.architecture", "llama")
-        .metadata("llama.context_length", 4096_u32)
-        .metadata("llama.embedding_length", 32_u32)
-        .metadata("llama.block_count", 1_u32)
-        .metadata("llama.feed_forward_length", 64_u32)
-        .metadata("llama.attention.head_count", 4_u32)
-        .metadata("llama.attention.head_count_kv", 4_u32)
-        .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
-        .metadata("llama.rope.dimension_count", 8_u32)
+    let writer = writer
         .metadata("tokenizer.ggml.model", "gpt2")
         .metadata("tokenizer.ggml.tokens", tokens)
         .metadata("tokenizer.ggml.token_type", kinds)
@@ -31,28 +21,11 @@ fn model() -> PathBuf {
         .metadata("tokenizer.ggml.bos_token_id", 1_u32)
         .metadata("tokenizer.ggml.eos_token_id", 2_u32)
         .metadata("tokenizer.chat_template", template);
-    let tensors: [(&str, &[u64]); 11] = [
-        ("token_embd", &[n_vocab, 32]),
-        ("blk.0.attn_norm", &[32]),
-        ("blk.0.attn_q", &[32, 32]),
-        ("blk.0.attn_k", &[32, 32]),
-        ("blk.0.attn_v", &[32, 32]),
-        ("blk.0.attn_output", &[32, 32]),
-        ("blk.0.ffn_norm", &[32]),
-        ("blk.0.ffn_gate", &[64, 32]),
-        ("blk.0.ffn_up", &[64, 32]),
-        ("blk.0.ffn_down", &[32, 64]),
-        ("output_norm", &[32]),
-    ];
-    for (name, shape) in tensors {
-        writer = writer.tensor(format!("{name}.weight"), shape, TensorType::F32);
-    }
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tools.gguf");
     let mut file = std::fs::File::create(&path).unwrap();
     let weights = |index: usize, out: &mut dyn std::io::Write| {
-        let n: u64 = tensors[index].1.iter().product();
         let weight = |i: u64| (12.9898 * (i + 1000 * index as u64) as f32).sin() * 0.4;
-        out.write_all(&(0..n).flat_map(|i| weight(i).to_le_bytes()).collect::<Vec<u8>>())
+        out.write_all(&(0..sizes[index]).flat_map(|i| weight(i).to_le_bytes()).collect::<Vec<u8>>())
     };
     writer.write(&mut file, weights).unwrap();
     path

@@ -100,7 +100,7 @@ function answer(): void {
     if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
   };
   const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
-  const run = generate(ready.engine, ready.model, list, place, isAgain, controller.signal, {
+  const run = generate(ready.engine, ready.model.name, list, place, isAgain, controller.signal, {
     update: (state) => (live.value = state),
     save(partial) {
       batch(() => {

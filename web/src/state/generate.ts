@@ -5,7 +5,6 @@ import type { Answer, Ending, Message } from "../history/records";
 import { throttle } from "../lib/throttle";
 import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine, recommendedSampling } from "./engine";
-import type { ModelChoice } from "./models";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
@@ -37,7 +36,7 @@ const HISTORY_INTERVAL = 1000;
  */
 export async function generate(
   engine: Engine,
-  model: ModelChoice,
+  model: string,
   list: readonly Message[],
   place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
   isAgain: boolean,
@@ -48,7 +47,7 @@ export async function generate(
     ...place,
     role: "assistant",
     content: "",
-    model: model.name,
+    model,
     ending: null,
     promptTokens: null,
     cachedTokens: 0,
