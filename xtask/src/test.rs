@@ -83,7 +83,9 @@ fn lint(_: &Options) -> Result<()> {
     ];
     execute("cargo", &[native.as_slice(), &deny].concat())?;
     // A build for browsers has one device, or the parser for constraints.
-    for (package, feature) in [("nomoat-runtime", "gpu"), ("nomoat-runtime", "cpu"), ("nomoat-grammar", "module")] {
+    for (package, feature) in
+        [("nomoat-runtime", "gpu"), ("nomoat-runtime", "cpu"), ("nomoat-grammar", "module")]
+    {
         let wasm = ["clippy", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown"];
         let what = ["-p", package, "--lib", "--no-default-features", "--features", feature];
         execute("cargo", &[wasm.as_slice(), &what, &deny].concat())?;
@@ -101,42 +103,29 @@ const TEST_MODEL: &str = "smollm2-135m-instruct";
 fn native(_: &Options) -> Result<()> {
     // In the profile that this program was built with.
     execute("cargo", &["test", "-p", "xtask"])?;
-    execute(
-        "cargo",
-        &[
-            "test",
-            "--profile",
-            "checked",
-            "-p",
-            "nomoat-shaders",
-            "-p",
-            "nomoat-grammar",
-            "-p",
-            "nomoat-runtime",
-            "--features",
-            "nomoat-runtime/cli",
-        ],
-    )
+    execute("cargo", &CARGO_TEST)
 }
+
+/// The native tests, and the program that they run.
+const CARGO_TEST: [&str; 11] = [
+    "test",
+    "--profile",
+    "checked",
+    "-p",
+    "nomoat-shaders",
+    "-p",
+    "nomoat-grammar",
+    "-p",
+    "nomoat-runtime",
+    "--features",
+    "nomoat-runtime/cli",
+];
 
 /// Compares log-probabilities and texts of a real model with golden ones, for all kinds of kernels. With
 /// `--full` also those of models of mixed K-quants, on each device.
 fn golden(options: &Options) -> Result<()> {
-    execute(
-        "cargo",
-        &[
-            "build",
-            "--quiet",
-            "--profile",
-            "checked",
-            "-p",
-            "nomoat-runtime",
-            "--features",
-            "cli",
-            "--bin",
-            "nomoat",
-        ],
-    )?;
+    // `cargo build` alone would choose other features of the dependencies, and compile them once more.
+    execute("cargo", &[&CARGO_TEST[..], &["--quiet", "--no-run"]].concat())?;
     WAYS.iter().try_for_each(|way| evaluate(options, TEST_MODEL, way))?;
     if options.full {
         for model in FULL_MODELS {
