@@ -198,8 +198,8 @@ async function orExplain<T>(what: string, load: () => Promise<T>): Promise<T> {
     return await load();
   } catch (error) {
     throw new InternalError(
-      `The wasm of the ${what} could not be loaded: ${String(error)}. It must be next to the worker script, ` +
-        "and a Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+      `The wasm of the ${what} could not be loaded: ${String(error)}. It must be next to the worker ` +
+        "script, and a Content-Security-Policy must allow 'wasm-unsafe-eval'.",
     );
   }
 }

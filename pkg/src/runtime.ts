@@ -100,8 +100,8 @@ export interface RuntimeClass {
 }
 
 /**
- * The bytes of all tokens, how many of them each token has, the tokens that end an answer, and a function that
- * divides a text into tokens.
+ * The bytes of all tokens, how many of them each token has, the tokens that end an answer, and a function
+ * that divides a text into tokens.
  */
 export type Vocabulary = [
   bytes: Uint8Array,

@@ -155,7 +155,7 @@ test("a device that is lost again ends all answers, and the next call works", as
   assert.equal((await engine.chat.completions.create(say("c"))).choices.length, 1);
 });
 
-test("the parser for constraints is loaded for the first of them, and asked for again if that fails", async () => {
+test("the parser for constraints is loaded for the first, and asked for again if that fails", async () => {
   let loads = 0;
   const { engine } = await engineWith({
     tokens,

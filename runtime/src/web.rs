@@ -126,8 +126,8 @@ impl Runtime {
         Ok(self.engine.as_ref().ok_or_else(no_model)?.tokenizer().decode(ids))
     }
 
-    /// Gives the parser for constraints, before the first request that has one: a function that makes a `Parser`
-    /// of the module `nomoat_grammar` from the same arguments.
+    /// Gives the parser for constraints, before the first request that has one: a function that makes a
+    /// `Parser` of the module `nomoat_grammar` from the same arguments.
     pub fn use_parser(&self, make: js_sys::Function) {
         crate::text::grammar::use_parser(make);
     }

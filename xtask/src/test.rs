@@ -205,8 +205,8 @@ fn sizes(_: &Options) -> Result<()> {
         }
     }
     println!(
-        "bytes gzipped: runtime wasm {wasm} (limit {MAX_WASM}), grammar wasm {grammar} (limit {MAX_GRAMMAR_WASM}), \
-         page JavaScript {script} (limit {MAX_PAGE_JS})"
+        "bytes gzipped: runtime wasm {wasm} (limit {MAX_WASM}), grammar wasm {grammar} (limit \
+         {MAX_GRAMMAR_WASM}), page JavaScript {script} (limit {MAX_PAGE_JS})"
     );
     ensure!(wasm <= MAX_WASM, "the runtime is larger than its limit");
     ensure!(grammar <= MAX_GRAMMAR_WASM, "the parser for constraints is larger than its limit");

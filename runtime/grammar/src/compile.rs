@@ -31,8 +31,8 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// For a vocabulary: the bytes of each token and the tokens that end an answer. A token that must be named
-    /// to be allowed begins with [`MARK`].
+    /// For a vocabulary: the bytes of each token and the tokens that end an answer. A token that must be
+    /// named to be allowed begins with [`MARK`].
     pub fn new(words: Vec<Vec<u8>>, ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
         let env: TokEnv = Arc::new(Env { trie: trie(words, ends)?, encode });
         Self::on(&env, &SlicedBiasComputer::general_slices())
@@ -177,7 +177,8 @@ impl std::fmt::Debug for Grammar {
 }
 
 impl Grammar {
-    /// The tokens that may come next, a bit for each, the first in the lowest bit of the first word; words that are missing allow none.
+    /// The tokens that may come next, a bit for each, the first in the lowest bit of the first word; words
+    /// that are missing allow none.
     pub fn mask(&self) -> &[u32] {
         self.mask.as_slice()
     }

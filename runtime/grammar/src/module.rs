@@ -1,7 +1,7 @@
-//! The parser for JavaScript: what the runtime's own wasm calls, for which see `text/grammar/module.rs` there.
-//! Errors are [`GrammarError`] as JSON.
+//! The parser for JavaScript: what the runtime's own wasm calls, for which see `text/grammar/module.rs`
+//! there. Errors are [`GrammarError`] as JSON.
 
-use crate::{Encode, Grammar, Grammars, GrammarError};
+use crate::{Encode, Grammar, GrammarError, Grammars};
 use js_sys::{Function, Uint32Array};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;

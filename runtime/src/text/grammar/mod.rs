@@ -10,9 +10,9 @@ mod tests;
 
 #[cfg(target_arch = "wasm32")]
 pub use module::{Encode, Grammar, Grammars, use_parser};
+pub use nomoat_grammar::{Constraint, GrammarError, MAX_BYTES, WHITE_SPACE};
 #[cfg(not(target_arch = "wasm32"))]
 pub use nomoat_grammar::{Encode, Grammar, Grammars};
-pub use nomoat_grammar::{Constraint, GrammarError, MAX_BYTES, WHITE_SPACE};
 
 use super::Tokenizer;
 use nomoat_grammar::MARK;

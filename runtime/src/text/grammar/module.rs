@@ -35,8 +35,8 @@ thread_local! {
     static MAKE: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// Gives this module the parser's: a function that takes what `nomoat_grammar::module::Parser::new` takes, and
-/// returns a parser.
+/// Gives this module the parser's: a function that takes what `nomoat_grammar::module::Parser::new` takes,
+/// and returns a parser.
 pub fn use_parser(make: Function) {
     MAKE.set(Some(make));
 }
