@@ -1,5 +1,6 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
+import { offerFiles } from "./cross-origin.js";
 import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
@@ -49,6 +50,7 @@ export class Session {
   #teaching: Teaching | null = null;
   #gpuBytes = 0;
   #proceed: (() => void) | null = null;
+  readonly #closing = new AbortController();
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
   /** By the numbers of their sequences. */
   readonly #answers = new Map<number, Answering>();
@@ -114,6 +116,7 @@ export class Session {
 
   /** Stops running calls, which store what they have downloaded, and frees the device and the model. */
   async close(): Promise<void> {
+    this.#closing.abort();
     for (const { controller } of this.#running.values()) controller.abort();
     const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, CLOSING_MS))]);
@@ -177,6 +180,7 @@ export class Session {
       const ready = () => (waited ??= this.#mayGoOn(request, notify, signal));
       const model = await loadModel(runtime, request, env, progress, signal, ready);
       this.#gpuBytes = model.gpu_bytes;
+      if (request.share) void offerFiles(request.files, env, this.#closing.signal);
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);

@@ -5,8 +5,9 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers. Answers name the adapters that are on. A file with the
- * word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
+ * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools. Answers name the adapters that
+ * are on. The question "use NAME JSON" calls this tool with these arguments, and answers with its result; "use
+ * NAME JSON again" calls it as long as it may. A file with the word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
  * "moe" in their name do not run, named ones with "none" do not exist.
  */
 import type {
@@ -153,8 +154,12 @@ const key = "nomoat-fake-bytes";
 if (wish.has("stored")) localStorage.setItem(key, String(size));
 const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 
+/** An option of the engine that `?params` tells, too. */
+let crossOriginStorage: boolean | undefined;
+
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { onProgress, signal } = options;
+  ({ crossOriginStorage } = options);
   const started = performance.now();
   const report = (phase: LoadProgress["phase"], loaded: number, downloaded: number) => {
     const bytesPerSecond = downloaded / ((performance.now() - started) / 1000);
@@ -206,6 +211,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       sampling: {},
       license: "apache-2.0",
+      tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
@@ -339,7 +345,9 @@ interface Options {
 
 function create(
   params: {
-    messages: { content: string }[];
+    messages: { role: string; content: string }[];
+    tools?: { function: { name: string } }[];
+    tool_choice?: string;
     max_tokens?: number;
     temperature?: number;
     adapters?: { name: string; scale: number }[];
@@ -348,11 +356,30 @@ function create(
 ): Promise<AsyncIterable<object>> {
   const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
-  if (wish.has("params")) return Promise.resolve(repeated(params));
+  if (wish.has("params")) return Promise.resolve(repeated({ ...params, crossOriginStorage }));
+  const wanted = params.messages.findLast(({ role }) => role === "user")?.content ?? "";
+  const [, name = "", json = "", again] = /^use (\S+) (\{.*?\})( again)?$/.exec(wanted) ?? [];
+  const last = params.messages.at(-1);
+  const mayCall = params.tools !== undefined && params.tool_choice !== "none";
+  if (name !== "" && mayCall && (last?.role !== "tool" || again !== undefined))
+    return Promise.resolve(toolCall(name, json));
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
   return Promise.resolve(answer(question, params.max_tokens ?? 1024, options));
+}
+
+/** Calls a tool, piece by piece. */
+async function* toolCall(name: string, json: string) {
+  const chunk = (delta: object, finish_reason: string | null = null) => ({
+    choices: [{ index: 0, delta, finish_reason }],
+  });
+  const id = `call_${Math.random().toString(36).slice(2)}`;
+  yield await Promise.resolve(chunk({ content: "Let me look. " }));
+  yield chunk({ tool_calls: [{ index: 0, id, type: "function", function: { name, arguments: "" } }] });
+  for (const piece of [json.slice(0, 3), json.slice(3)])
+    yield chunk({ tool_calls: [{ index: 0, function: { arguments: piece } }] });
+  yield chunk({}, "tool_calls");
 }
 
 /** Thinks, and answers with the parameters as code. */
@@ -410,6 +437,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes: loaded,
     totalBytes: 40 * 2 ** 20,
     complete: loaded === 40 * 2 ** 20,
+    shared: false,
     lastUsed: 0,
   }));
   if (bytes === 0) return Promise.resolve(others);
@@ -421,6 +449,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes,
     totalBytes: size,
     complete: bytes === size,
+    shared: false,
     lastUsed: Date.now(),
   };
   return Promise.resolve([smol, ...others]);
