@@ -128,6 +128,8 @@ export async function offerFiles(
       const isPublic = file && Object.keys(file.headers).length === 0;
       if (!manifest?.complete || manifest.shared || !sha256 || !isPublic) continue;
       if (!(await give(crossOrigin, sha256, shards(store, manifest), signal))) continue;
+      // It may have been deleted meanwhile.
+      if (!(await store.get(manifest.identity))) continue;
       manifest.shared = true;
       await store.save(manifest);
       const isBack = await new SharedFile(crossOrigin, sha256, manifest.size).open();

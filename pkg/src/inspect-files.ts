@@ -78,7 +78,11 @@ async function open(
   const shared = new SharedFile(env.crossOrigin, sha256, stored?.size ?? null);
   const there = await shared.open();
   if (there)
-    return { size: there.size, label: file.url, read: (push) => readShards(there.size, (i) => shared.shard(i), push) };
+    return {
+      size: there.size,
+      label: file.url,
+      read: (push) => readShards(there.size, (i) => shared.shard(i), push),
+    };
   // Takes no bytes of the file, and knows every way in which servers tell its size.
   const probing = new Fetcher(file, env, signal, () => undefined, { keepStream: false, whole: false });
   const { size } = await probing.probe();

@@ -8,7 +8,15 @@ import { ProgressMeter } from "../src/progress.js";
 import type { LoadProgress, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeCrossOriginStorage } from "./fake-cross-origin.js";
-import { fakeEnv, fakeInspector, FakeRuntime, loadRequest, randomBytes, sha256, type Script } from "./fakes.js";
+import {
+  fakeEnv,
+  fakeInspector,
+  FakeRuntime,
+  loadRequest,
+  randomBytes,
+  sha256,
+  type Script,
+} from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 777;
@@ -19,7 +27,11 @@ const never = new AbortController().signal;
 /** A server with the file; `announces` its hash as the hub does. */
 async function serve(test: TestContext, announces = false): Promise<FileServer> {
   const server = await FileServer.start(test);
-  server.files.set("/m.gguf", { body, etag: '"one"', headers: announces ? { "X-Linked-ETag": `"${hash}"` } : {} });
+  server.files.set("/m.gguf", {
+    body,
+    etag: '"one"',
+    headers: announces ? { "X-Linked-ETag": `"${hash}"` } : {},
+  });
   return server;
 }
 
@@ -36,7 +48,11 @@ function site(shared: FakeCrossOriginStorage, origin: string) {
 async function load(
   env: LoadEnv,
   spec: RemoteFile,
-  { share = true, script = {}, refresh = false }: { share?: boolean; script?: Script; refresh?: boolean } = {},
+  {
+    share = true,
+    script = {},
+    refresh = false,
+  }: { share?: boolean; script?: Script; refresh?: boolean } = {},
 ): Promise<{ runtime: FakeRuntime; reports: LoadProgress[] }> {
   const runtime = new FakeRuntime(script);
   const reports: LoadProgress[] = [];
@@ -72,7 +88,10 @@ for (const announces of [false, true])
     for (const env of [first, second]) {
       assert.deepEqual((await load(env, spec)).runtime.hashes, [hash]);
       const [model] = (await env.store?.models()) ?? [];
-      assert.deepEqual([model?.complete, model?.shared, model?.bytes, model?.totalBytes], [true, true, 0, SIZE]);
+      assert.deepEqual(
+        [model?.complete, model?.shared, model?.bytes, model?.totalBytes],
+        [true, true, 0, SIZE],
+      );
     }
   });
 
@@ -107,7 +126,10 @@ test("a file that cannot be read to its end is continued from the server", async
   const cut = new File([body.subarray(0, SIZE)], hash);
   const slice = cut.slice.bind(cut);
   cut.slice = (start = 0, end) => (start === 0 ? slice(0, end) : slice(SIZE));
-  const env = { ...fakeEnv(), crossOrigin: { requestFileHandle: async () => ({ getFile: async () => cut }) as never } };
+  const env = {
+    ...fakeEnv(),
+    crossOrigin: { requestFileHandle: async () => ({ getFile: async () => cut }) as never },
+  };
   assert.deepEqual((await load(env, file(server))).runtime.hashes, [hash]);
   assert.equal(server.shardRanges().length, 2);
 });
@@ -124,7 +146,10 @@ test("wrong bytes are noticed by the hash, and the file is downloaded", async (t
     const { runtime } = await load(env, file(server));
     assert.deepEqual(runtime.hashes, [hash]);
     assert.equal(server.shardRanges().length, 3);
-    assert.deepEqual((await env.store?.models())?.map(({ totalBytes }) => totalBytes), [SIZE]);
+    assert.deepEqual(
+      (await env.store?.models())?.map(({ totalBytes }) => totalBytes),
+      [SIZE],
+    );
   }
 });
 
@@ -135,7 +160,8 @@ test("wrong bytes that the runtime refuses do not count against the file", async
   const env = site(shared, "https://one.test");
   let tries = 0;
   const onLoad: Script["onLoad"] = (step) => {
-    if (step === "check" && ++tries === 1) throw Object.assign(new Error("no"), { code: "unsupported_feature" });
+    if (step === "check" && ++tries === 1)
+      throw Object.assign(new Error("no"), { code: "unsupported_feature" });
   };
   assert.deepEqual((await load(env, file(server), { script: { onLoad } })).runtime.hashes, [hash]);
   assert.equal(tries, 2);

@@ -29,7 +29,11 @@ test("an extension's service worker answers by an offscreen document, which keep
   const options = `{ model: "${site.origin}${SMALL_PATH}", contextLength: 512, device: "cpu" }`;
   replace(join(folder, "offscreen.js"), '{ model: "smollm2-135m-instruct" }', options);
   replace(join(folder, "background.js"), "max_tokens: 200", "max_tokens: 200, temperature: 0");
-  replace(join(folder, "manifest.json"), '["offscreen"]', `["offscreen"], "host_permissions": ["${site.origin}/*"]`);
+  replace(
+    join(folder, "manifest.json"),
+    '["offscreen"]',
+    `["offscreen"], "host_permissions": ["${site.origin}/*"]`,
+  );
 
   const browser = await launch({ webgpu: false, extension: folder });
   const { context } = browser;

@@ -61,7 +61,8 @@ async function send(tab: Tab, question: string): Promise<void> {
   await tab.message.press("Enter");
 }
 
-const question = (tab: Tab, title: string) => tab.log.getByRole("group", { name: `The model wants to use ${title}` });
+const question = (tab: Tab, title: string) =>
+  tab.log.getByRole("group", { name: `The model wants to use ${title}` });
 const calls = (tab: Tab) => tab.page.evaluate(() => window.toolCalls);
 const summaries = (tab: Tab) => tab.log.locator("details.tool-call summary");
 
@@ -132,7 +133,9 @@ for (const kind of ["the browser's own", "a fake"] as const) {
     const dialog = tab.page.getByRole("dialog", { name: "Tools of pages" });
     await expect(dialog).toContainText(`From ${site.origin}`);
     await expect(dialog).toContainText("Adds two numbers.");
-    await expect(dialog.getByRole("listitem").filter({ hasText: "The first." })).toHaveText("a number – The first.");
+    await expect(dialog.getByRole("listitem").filter({ hasText: "The first." })).toHaveText(
+      "a number – The first.",
+    );
     await expect(dialog.getByRole("listitem").filter({ hasText: /^b/ })).toHaveText("b number (optional)");
     await tab.page.keyboard.press("Escape");
 
@@ -265,7 +268,10 @@ test("a page that embeds the chat offers it tools, from another origin", async (
   site.open.add("/");
   const outer = await startFakeSite();
   outer.open.add("/");
-  outer.texts.set("/shop", `<!doctype html><title>shop</title><iframe src="${site.origin}${QUICK}" allow="tools"></iframe>`);
+  outer.texts.set(
+    "/shop",
+    `<!doctype html><title>shop</title><iframe src="${site.origin}${QUICK}" allow="tools"></iframe>`,
+  );
   const page = await native.newPage();
   await page.addInitScript(installTools);
   await page.goto(`${outer.origin}/shop`);
@@ -299,7 +305,11 @@ test("odd tools are left out, long results are cut, and the page says it in Chin
     { name: "wide", description: "Wide.", inputSchema: { description: "y".repeat(9000) } },
     { name: "list", description: "A list.", inputSchema: [1, 2] },
     { name: "x".repeat(100), description: "One." },
-    { name: `${"x".repeat(99)}y`, description: "Two.", inputSchema: { properties: { z: true }, required: 5 } },
+    {
+      name: `${"x".repeat(99)}y`,
+      description: "Two.",
+      inputSchema: { properties: { z: true }, required: 5 },
+    },
   );
   await expect(line(tab)).toHaveText("Tools of pages: 0 of 3 on");
   await line(tab).press("Enter");

@@ -1,7 +1,11 @@
 /** Cross-Origin Storage for browsers that have none: its registry is a server that all sites of a test ask. */
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
-import { FakeCrossOriginStorage, type HandleOptions, type HashRequest } from "../../pkg/test/fake-cross-origin.ts";
+import {
+  FakeCrossOriginStorage,
+  type HandleOptions,
+  type HashRequest,
+} from "../../pkg/test/fake-cross-origin.ts";
 
 type Handle = Awaited<ReturnType<ReturnType<FakeCrossOriginStorage["of"]>["requestFileHandle"]>>;
 type Writable = Awaited<ReturnType<Handle["createWritable"]>>;

@@ -36,7 +36,8 @@ export function installTools(): void {
       given?.signal?.addEventListener("abort", () => (call.isAborted = true));
       if (tool.name === "fail") throw new Error("the shop is closed");
       if (tool.name === "hang") await new Promise(() => undefined);
-      if (tool.name === "sum") return { content: [{ type: "text", text: String((input.a ?? 0) + (input.b ?? 0)) }] };
+      if (tool.name === "sum")
+        return { content: [{ type: "text", text: String((input.a ?? 0) + (input.b ?? 0)) }] };
       return { told: input };
     };
     const { modelContext } = document as Document & { modelContext: Context };

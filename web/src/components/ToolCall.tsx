@@ -55,9 +55,7 @@ export function ToolCall({ use, isLive }: { use: ToolUse; isLive: boolean }) {
   const outcome = use.outcome ?? (isLive ? "running" : "stopped");
   return (
     <details class="tool-call">
-      <summary>
-        {text.labelled(text.toolUsed(use.title), text.toolOutcomes[outcome])}
-      </summary>
+      <summary>{text.labelled(text.toolUsed(use.title), text.toolOutcomes[outcome])}</summary>
       {use.origin !== "" && <p class="help">{text.toolsFrom(use.origin)}</p>}
       <p>{text.toolArguments}</p>
       <pre>{readable(use.arguments)}</pre>

@@ -64,7 +64,9 @@ export function modelContext(): ModelContext | null {
   const found = ([document, navigator] as { modelContext?: Partial<ModelContext> }[]).map(
     (owner) => owner.modelContext,
   );
-  const usable = found.find((context) => context?.getTools !== undefined && context.executeTool !== undefined);
+  const usable = found.find(
+    (context) => context?.getTools !== undefined && context.executeTool !== undefined,
+  );
   return (usable as ModelContext | undefined) ?? null;
 }
 

@@ -8,7 +8,7 @@ import { failEngine, recommendedSampling } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
-import { MOST_ROUNDS, toolsFor, use } from "./tools";
+import { MOST_ROUNDS, toolParams, toolsFor, use } from "./tools";
 import { adapterUses } from "./adapters";
 
 /** An answer that is being written, for the screen. */
@@ -111,15 +111,16 @@ export async function generate(
   };
   try {
     const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
-    const { tools } = toolsFor(engine);
+    const tools = toolsFor(engine);
+    const withTools = tools.size > 0;
     const ask = (start: number, round: number) =>
       engine.chat.completions.create(
         {
           messages: [
-            ...turns(list.slice(start), systemPrompt, tools !== undefined),
+            ...turns(list.slice(start), systemPrompt, withTools),
             ...withCalls(answer, answer.tools ?? []),
           ],
-          ...(tools && { tools, tool_choice: round < MOST_ROUNDS ? "auto" : "none" }),
+          ...(withTools && { tools: toolParams(tools), tool_choice: round < MOST_ROUNDS ? "auto" : "none" }),
           stream: true,
           stream_options: { include_usage: true },
           ...sampling(temperature, isAgain, recommendedSampling.peek()),
@@ -161,7 +162,7 @@ export async function generate(
           screen.call();
           history.call();
         };
-        done.push(await use(call, place, signal, report));
+        done.push(await use(tools, call, place, signal, report));
       }
       signal.throwIfAborted();
       prefill = { done: 0, total: 0 };

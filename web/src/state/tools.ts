@@ -62,8 +62,10 @@ export function setPermission(tool: OfferedTool, permission: Permission): void {
   const { origin, name } = tool;
   grants.value =
     permission === "off" ? others : [...others, { origin, name, definition: definitionOf(tool), permission }];
-  if (permission === "off" && calling?.tool.name === name && calling.tool.origin === origin)
-    calling.controller.abort();
+  if (permission !== "off") return;
+  const isIt = (other: OfferedTool | undefined) => other?.name === name && other.origin === origin;
+  if (isIt(asked.peek()?.tool)) asked.peek()?.decide("refuse");
+  if (isIt(calling?.tool)) calling?.controller.abort();
 }
 
 /** A call that waits for the person's agreement. */
@@ -79,26 +81,27 @@ export const asked = signal<Asked | null>(null);
 /** The call that runs. */
 let calling: { tool: OfferedTool; controller: AbortController } | null = null;
 
-/** The allowed tools under the names that the model knows them by. */
-function named(): Map<string, OfferedTool> {
+/** The tools that a model is told about, by the names that it knows. */
+export type NamedTools = ReadonlyMap<string, OfferedTool>;
+
+/** The allowed tools, if the model can be told about them. */
+export function toolsFor(engine: Engine): NamedTools {
   const names = new Map<string, OfferedTool>();
+  if (engine.model.tools === null) return names;
   for (const tool of allowed.peek()) {
     let name = tool.name.slice(0, LONGEST_NAME);
-    for (let count = 2; names.has(name); count++)
-      name = `${tool.name.slice(0, LONGEST_NAME - 4)}_${count}`;
+    for (let count = 2; names.has(name); count++) name = `${tool.name.slice(0, LONGEST_NAME - 4)}_${count}`;
     names.set(name, tool);
   }
   return names;
 }
 
-/** The allowed tools for a request, if the model can be told about them. */
-export function toolsFor(engine: Engine): { tools?: ChatTool[] } {
-  if (engine.model.tools === null) return {};
-  const tools = Array.from(named(), ([name, { description, parameters }]): ChatTool => ({
+/** The tools in a request. */
+export function toolParams(tools: NamedTools): ChatTool[] {
+  return Array.from(tools, ([name, { description, parameters }]) => ({
     type: "function",
     function: { name, description: wellFormed(description), parameters },
   }));
-  return tools.length > 0 ? { tools } : {};
 }
 
 function inputOf(json: string): Record<string, unknown> | null {
@@ -120,16 +123,17 @@ function ask(id: string, tool: OfferedTool, signal: AbortSignal): Promise<"refus
 }
 
 /**
- * Makes a call of the model's. `report` gets the call before and after. A call that cannot be made, or fails,
- * is answered with the reason, so that the model can go on.
+ * Makes a call of one of these tools. `report` gets the call before and after. A call that cannot be made, or
+ * fails, is answered with the reason, so that the model can go on.
  */
 export async function use(
+  tools: NamedTools,
   { id, function: { name, arguments: json } }: ChatToolCall,
   place: Pick<ToolUse, "round" | "at">,
   signal: AbortSignal,
   report: (use: ToolUse) => void,
 ): Promise<ToolUse> {
-  const tool = named().get(name);
+  const tool = tools.get(name);
   const begun: ToolUse = {
     id,
     name,
@@ -149,7 +153,8 @@ export async function use(
     return ended;
   };
   const input = inputOf(json);
-  if (tool === undefined) return end("failed", `There is no tool ${name}.`);
+  // It may have been forbidden since the model was told about it.
+  if (tool === undefined || permissionOf(tool) === "off") return end("failed", `There is no tool ${name}.`);
   if (input === null) return end("failed", "The arguments are not a JSON object.");
   if (permissionOf(tool) === "ask") {
     const decision = await ask(id, tool, signal);
@@ -174,13 +179,17 @@ export async function use(
 }
 
 const context = modelContext();
+let refreshes = 0;
 
 async function refresh(): Promise<void> {
   if (context === null) return;
-  const before = offered.peek().length;
+  const turn = ++refreshes;
   // A document that may not use the API, for example in a frame without permission, has no tools.
-  offered.value = await offeredTools(context).catch(() => []);
-  if (offered.value.length > before) announcement.value = t.value.toolsOffered(offered.value.length);
+  const found = await offeredTools(context).catch(() => []);
+  if (turn !== refreshes) return;
+  const before = offered.peek().length;
+  offered.value = found;
+  if (found.length > before) announcement.value = t.value.toolsOffered(offered.value.length);
 }
 
 context?.addEventListener("toolchange", () => void refresh());
