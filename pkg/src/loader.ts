@@ -253,10 +253,11 @@ class Load {
     const announced = stored?.shared && this.#isCurrent(stored, file) ? stored.announced : null;
     const known = file.sha256 ?? announced;
     let shared = share(known, stored?.size ?? file.size);
-    if (this.#usable(stored, file)) return { manifest: stored, shared };
+    let manifest = stored;
+    if (this.#usable(manifest, file)) return { manifest, shared };
+    manifest = stored;
     // A file that all sites share needs no server.
     const there = await shared.open();
-    let manifest = stored;
     if (there) {
       const identity = await identityOf(file.url, file.sha256, "", there.size);
       manifest ??= newManifest(file, identity, there);
