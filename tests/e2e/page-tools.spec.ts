@@ -120,28 +120,30 @@ for (const kind of ["the browser's own", "a fake"] as const) {
   test(`${kind} WebMCP: a tool is used only after the person agrees`, async ({ shared, native }) => {
     const site = await startFakeSite();
     const tab = await openTab(isFake ? shared : native, site, isFake, "/?stored&echo&params");
+    await send(tab, "zero");
+    await expect(tab.answers).toHaveCount(1);
     await offer(tab, sum);
     await expect(line(tab)).toHaveText("Tools of pages: 0 of 1 on");
-    await expect(tab.page.getByRole("status").first()).toBeAttached();
+    const status = tab.page.getByRole("status");
+    await expect(status.filter({ hasText: "A page offers the model a tool" })).toHaveCount(1);
 
     // The model is told nothing before.
     await send(tab, "first");
-    await expect(tab.answers.last()).toContainText('"role":"user"');
+    await expect(tab.answers).toHaveCount(2);
     await expect(tab.answers.last()).not.toContainText("tools");
 
     await line(tab).press("Enter");
     const dialog = tab.page.getByRole("dialog", { name: "Tools of pages" });
     await expect(dialog).toContainText(`From ${site.origin}`);
     await expect(dialog).toContainText("Adds two numbers.");
-    await expect(dialog.getByRole("listitem").filter({ hasText: "The first." })).toHaveText(
-      "a number – The first.",
-    );
-    await expect(dialog.getByRole("listitem").filter({ hasText: /^b/ })).toHaveText("b number (optional)");
+    const told = dialog.locator(".tool-arguments li");
+    await expect(told).toHaveText(["a number – The first.", "b number (optional)"]);
     await tab.page.keyboard.press("Escape");
 
     await permit(tab, "Sum of two", "ask");
     await expect(line(tab)).toHaveText("Tools of pages: 1 of 1 on");
     await send(tab, "second");
+    await expect(tab.answers).toHaveCount(3);
     await expect(tab.answers.last()).toContainText('"description":"Adds two numbers."');
     await expect(tab.answers.last()).toContainText('"tool_choice":"auto"');
     expect(await calls(tab)).toEqual([]);
@@ -319,7 +321,7 @@ test("odd tools are left out, long results are cut, and the page says it in Chin
   // Both have a name that the model can call.
   await send(tab, `use ${"x".repeat(64)} {}`);
   await expect(tab.answers.last()).toHaveText('Answer to {"told":{}}');
-  await send(tab, `use ${"x".repeat(60)}_2 {"z": "${"long ".repeat(2000)}"}`);
+  await send(tab, `use ${"x".repeat(60)}_2 {"z": "${"long".repeat(2000)}"}`);
   await expect(tab.answers.last()).toContainText("…");
   expect((await calls(tab)).map(({ name }) => name.at(-1))).toEqual(["x", "y"]);
   const stored = (await tab.stored()).messages as unknown as { tools?: { result: string }[] }[];

@@ -3,6 +3,7 @@
  * document, others of its tab, and extensions offer. All that comes from there is hostile until it was checked.
  */
 import * as v from "valibot";
+import { isRecord } from "./persisted";
 
 /** A tool as the browser names it. It wants the same object back for a call. */
 interface RegisteredTool {
@@ -39,14 +40,11 @@ export interface OfferedTool {
 const MOST_TOOLS = 100;
 const LONGEST = 8000;
 
-const schema = v.record(v.string(), v.unknown());
-
 const tool = v.object({
   name: v.pipe(v.string(), v.regex(/^[\w.-]{1,128}$/)),
   title: v.fallback(v.nullish(v.pipe(v.string(), v.maxLength(200))), null),
   description: v.pipe(v.string(), v.maxLength(LONGEST)),
-  // A text in older browsers.
-  inputSchema: v.nullish(v.union([v.string(), schema]), {}),
+  inputSchema: v.unknown(),
   origin: v.string(),
   annotations: v.fallback(
     v.nullish(
@@ -102,12 +100,13 @@ export async function offeredTools(context: ModelContext): Promise<OfferedTool[]
   });
 }
 
-function parsed(given: string | Record<string, unknown> | null): Record<string, unknown> | null {
+/** A schema as an object, which it is in the draft, or from a text, which older browsers give. */
+function parsed(given: unknown): Record<string, unknown> | null {
   try {
     const text = typeof given === "string" ? given : JSON.stringify(given ?? {});
     if (text.length > LONGEST) return null;
-    const read = v.safeParse(schema, text === "" ? {} : JSON.parse(text));
-    return read.success ? read.output : null;
+    const schema: unknown = text === "" ? {} : JSON.parse(text);
+    return isRecord(schema) ? schema : null;
   } catch {
     return null;
   }
