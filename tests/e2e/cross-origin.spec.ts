@@ -72,8 +72,8 @@ test("in the chat page a person can turn it off, where the browser has it", asyn
   const server = await CrossOriginServer.start();
   const site = await startFakeSite();
   const plain = await Tab.open(shared, site, `${QUICK}&params`);
-  await plain.button("Settings").click();
-  await plain.button("Storage").click();
+  const storage = ({ page }: Tab) => page.getByRole("complementary").getByRole("button", { name: "Storage" });
+  await storage(plain).click();
   await expect(plain.page.getByRole("checkbox", { name: "Share models with other sites" })).toHaveCount(0);
   await plain.page.close();
 
@@ -85,8 +85,7 @@ test("in the chat page a person can turn it off, where the browser has it", asyn
     return tab.answers.last().textContent();
   };
   expect(await told()).toContain('"crossOriginStorage":true');
-  await tab.button("Settings").click();
-  await tab.button("Storage").click();
+  await storage(tab).click();
   const choice = tab.page.getByRole("checkbox", { name: "Share models with other sites" });
   await expect(choice).toBeChecked();
   await choice.press("Space");
