@@ -3,7 +3,7 @@ import type { Adapter } from "./adapter.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
 import type { WasmFeatures } from "./features.js";
 import type { KernelStore } from "./kernels.js";
-import type { InspectorClass, Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
+import type { InspectorClass, ParserClass, Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
 /** Where to compute: `auto` takes WebGPU on a hardware adapter, otherwise the CPU. */
 export type DeviceChoice = "auto" | "webgpu" | "cpu";
@@ -41,6 +41,8 @@ export interface Features {
 export interface Platform extends Features {
   /** Loads a build. `threads` is for `cpu-threads`. */
   load(build: Build, threads: number): Promise<RuntimeModule>;
+  /** Loads the parser for constraints, a module of its own. */
+  loadParser(): Promise<ParserClass>;
   /** Remembers the fastest kernels of each adapter. */
   kernels: KernelStore;
   /** Shows a warning to the page's developer. */
@@ -182,12 +184,21 @@ async function openCpu(
   return { runtime, memory, backend: "cpu", reason, why };
 }
 
-async function load(platform: Platform, build: Build, threads: number): Promise<RuntimeModule> {
+/** The parser for constraints. */
+export function loadParser(platform: Platform): Promise<ParserClass> {
+  return orExplain("parser for constraints", () => platform.loadParser());
+}
+
+function load(platform: Platform, build: Build, threads: number): Promise<RuntimeModule> {
+  return orExplain("runtime", () => platform.load(build, threads));
+}
+
+async function orExplain<T>(what: string, load: () => Promise<T>): Promise<T> {
   try {
-    return await platform.load(build, threads);
+    return await load();
   } catch (error) {
     throw new InternalError(
-      `The runtime's wasm could not be loaded: ${String(error)}. It must be next to the worker script, ` +
+      `The wasm of the ${what} could not be loaded: ${String(error)}. It must be next to the worker script, ` +
         "and a Content-Security-Policy must allow 'wasm-unsafe-eval'.",
     );
   }

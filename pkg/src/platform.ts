@@ -4,11 +4,13 @@ import type { Build, Platform, RuntimeModule } from "./devices.js";
 import type { ThreadStart } from "./thread.js";
 import { wasmFeatures } from "./features.js";
 import { kernelStore } from "./kernels.js";
+import type { ParserClass } from "./runtime.js";
 
 export const platform: Platform = {
   adapter,
   wasm: wasmFeatures,
   load,
+  loadParser,
   kernels: kernelStore,
   warn: (message) => console.warn(message),
 };
@@ -34,6 +36,12 @@ async function load(build: Build, threads: number): Promise<RuntimeModule> {
       return { memory, Runtime: glue.Runtime, Inspector: glue.Inspector };
     }
   }
+}
+
+async function loadParser(): Promise<ParserClass> {
+  const glue = await import("./wasm/grammar/nomoat_grammar.js");
+  await glue.default();
+  return glue.Parser;
 }
 
 async function compile(url: URL): Promise<WebAssembly.Module> {

@@ -29,6 +29,7 @@ export type RuntimeErrorCode =
   | "context_length_exceeded"
   | "invalid_request"
   | "template"
+  | "parser_not_loaded"
   | "internal";
 
 /** One loaded runtime: one device and at most one model. Its calls may not overlap, its answers may. */
@@ -55,6 +56,8 @@ export interface Runtime {
   tokenize(text: string, parse_special: boolean): Uint32Array;
   /** The text of token ids. */
   detokenize(ids: Uint32Array): string;
+  /** Gives the parser for constraints, before the first request that has one. */
+  use_parser(make: (...vocabulary: Vocabulary) => Parser): void;
   /**
    * Starts a generation from a `RuntimeRequest` as JSON, which runs beside the others; returns `RuntimeStart`
    * as JSON.
@@ -95,6 +98,26 @@ export interface RuntimeClass {
   /** Opens the device that the options name and runs the self-test. */
   open(options_json: string): Promise<Runtime>;
 }
+
+/**
+ * The bytes of all tokens, how many of them each token has, the tokens that end an answer, and a function that
+ * divides a text into tokens.
+ */
+export type Vocabulary = [
+  bytes: Uint8Array,
+  lengths: Uint32Array,
+  ends: Uint32Array,
+  encode?: ((text: string) => Uint32Array | null) | null,
+];
+
+/** The parser for constraints on a model's answers; only the runtime calls it. */
+export interface Parser {
+  /** Frees its memory. */
+  free(): void;
+}
+
+/** The class that the glue of the parser's module exports. */
+export type ParserClass = new (...vocabulary: Vocabulary) => Parser;
 
 /** JSON of `device_info()` of a GPU. */
 export interface RuntimeGpuInfo {

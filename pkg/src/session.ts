@@ -1,7 +1,7 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
 import { offerFiles } from "./cross-origin.js";
-import { loadInspector, openDevice, type OpenDevice, type Platform } from "./devices.js";
+import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
 import { loadModel, type LoadEnv } from "./loader.js";
@@ -20,6 +20,7 @@ import type {
   Runtime,
   RuntimeAdapterInfo,
   RuntimeDeviceInfo,
+  RuntimeErrorCode,
   RuntimeEvent,
   RuntimeInspection,
   RuntimeRequest,
@@ -220,10 +221,7 @@ export class Session {
     notify: (notice: Notice) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const start = await this.#exclusive(() => {
-      if (signal.aborted) throw new AbortedError();
-      return JSON.parse(this.#ready().start(JSON.stringify(request))) as RuntimeStart;
-    });
+    const start = await this.#start(JSON.stringify(request), signal);
     notify({ kind: "start", start });
     await new Promise<void>((resolve, reject) => {
       this.#answers.set(start.sequence, { notify, resolve, reject });
@@ -232,6 +230,23 @@ export class Session {
       signal.addEventListener("abort", abort);
       void this.#run();
     });
+  }
+
+  /** Takes up a request. The first that has a constraint loads the parser. */
+  async #start(request: string, signal: AbortSignal): Promise<RuntimeStart> {
+    const start = () =>
+      this.#exclusive(() => {
+        if (signal.aborted) throw new AbortedError();
+        return JSON.parse(this.#ready().start(request)) as RuntimeStart;
+      });
+    try {
+      return await start();
+    } catch (error) {
+      if (Object(error).code !== ("parser_not_loaded" satisfies RuntimeErrorCode)) throw error;
+    }
+    const Parser = await loadParser(this.#platform);
+    await this.#exclusive(() => this.#ready().use_parser((...vocabulary) => new Parser(...vocabulary)));
+    return start();
   }
 
   /** Runs steps as long as there are answers. */

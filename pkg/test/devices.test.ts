@@ -9,7 +9,7 @@ import {
   type Platform,
 } from "../src/devices.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "../src/errors.js";
-import { FakeRuntime, fakeInspector } from "./fakes.js";
+import { FakeRuntime, fakeInspector, fakeParser } from "./fakes.js";
 
 interface Machine {
   adapter?: "real" | "software" | "broken";
@@ -43,6 +43,7 @@ function browser({ adapter, isolated = true, simd = true }: Machine) {
         Inspector: fakeInspector(),
       };
     },
+    loadParser: async () => fakeParser(),
     kernels: {
       get: async (name) => kept.get(name) ?? null,
       put: async (name, kernels) => void kept.set(name, kernels),

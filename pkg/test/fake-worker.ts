@@ -4,7 +4,7 @@ import type { Platform } from "../src/devices.js";
 import type { WorkerLike } from "../src/link.js";
 import type { FromWorker, ToWorker } from "../src/protocol.js";
 import { Session } from "../src/session.js";
-import { FakeRuntime, fakeEnv, fakeInspector, type FakeEnv, type Script } from "./fakes.js";
+import { FakeRuntime, fakeEnv, fakeInspector, fakeParser, type FakeEnv, type Script } from "./fakes.js";
 
 /**
  * A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are.
@@ -29,6 +29,7 @@ export class FakeWorker implements WorkerLike {
       adapter: async () => ({ name: "fake", isFallback: false, subgroupSize: 0, packedDot: false }),
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
       load: async () => module,
+      loadParser: async () => fakeParser(script),
       kernels: { get: async () => null, put: async () => undefined },
       warn: () => {},
     };

@@ -8,9 +8,12 @@ import type {
   RuntimeCallDelta,
   Bytes,
   Inspector,
+  Parser,
+  ParserClass,
   Runtime,
   RuntimeEvent,
   RuntimeRequest,
+  Vocabulary,
 } from "../src/runtime.js";
 import { ShardStore, type CacheLike } from "../src/store.js";
 
@@ -161,6 +164,8 @@ export interface Script {
   /** Sees each request. */
   onStart?: (request: RuntimeRequest) => void;
   onCancel?: () => void;
+  /** Loads the parser for constraints; throws what the browser would. */
+  onParser?: () => void;
   /** It is a CPU that can teach, and this sees what training does; throws what the runtime would. */
   onTraining?: (what: string) => void;
   /** Sees each adapter. */
@@ -172,6 +177,7 @@ export class FakeRuntime implements Runtime {
   /** Whole files as they were pushed. */
   hashes: string[] = [];
   largestPiece = 0;
+  #parser: Parser | null = null;
   #sizes: number[] = [];
   #headers: number[] = [];
   #at: number[] = [];
@@ -262,8 +268,14 @@ export class FakeRuntime implements Runtime {
     return String.fromCodePoint(...ids);
   }
 
+  use_parser(make: (...vocabulary: Vocabulary) => Parser): void {
+    this.#parser = make(new Uint8Array(), new Uint32Array(), new Uint32Array());
+  }
+
   start(request: string): string {
     const parsed = JSON.parse(request) as RuntimeRequest;
+    if ((parsed.grammar ?? parsed.response_format) && !this.#parser)
+      throw Object.assign(new Error("not loaded"), { code: "parser_not_loaded" });
     this.script.onStart?.(parsed);
     const sequence = ++this.#started;
     const generated = parsed.continue_ids?.length ?? 0;
@@ -478,4 +490,12 @@ export function randomBytes(length: number, seed: number): Buffer {
     words[at] = state >>>= 0;
   }
   return Buffer.from(words.buffer, 0, length);
+}
+
+/** What the parser's module gives. */
+export function fakeParser({ onParser }: Script = {}): ParserClass {
+  onParser?.();
+  return class {
+    free(): void {}
+  };
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatCompletionChunk } from "../src/chat.js";
-import { AbortedError, DeviceLostError, InvalidRequestError } from "../src/errors.js";
+import { AbortedError, DeviceLostError, InternalError, InvalidRequestError } from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { engineWith } from "./fake-worker.js";
 
@@ -153,4 +153,28 @@ test("a device that is lost again ends all answers, and the next call works", as
     assert.ok(answer.status === "rejected" && answer.reason instanceof DeviceLostError);
   assert.equal(workers.length, 2);
   assert.equal((await engine.chat.completions.create(say("c"))).choices.length, 1);
+});
+
+test("the parser for constraints is loaded for the first of them, and asked for again if that fails", async () => {
+  let loads = 0;
+  const { engine } = await engineWith({
+    tokens,
+    onParser: () => {
+      loads += 1;
+      if (loads === 1) throw new TypeError("Failed to fetch");
+    },
+  });
+  const ask = (rest: object = {}) => engine.chat.completions.create({ ...say("a"), ...rest });
+  const asObject = { response_format: { type: "json_object" } } as const;
+  await ask();
+  assert.equal(loads, 0);
+  await assert.rejects(ask(asObject), (error) => {
+    assert.ok(error instanceof InternalError, String(error));
+    assert.match(error.message, /parser for constraints could not be loaded: TypeError: Failed to fetch/);
+    return true;
+  });
+  for (const n of [2, 2]) {
+    assert.equal((await ask(asObject)).choices[0]?.message.content, "one two three!");
+    assert.equal(loads, n);
+  }
 });

@@ -1,9 +1,9 @@
-//! How long masks take with a model's vocabulary: `cargo run --release --features grammar --example mask_time
-//! MODEL.gguf`. Answers are random walks: of the tokens that a constraint allows, one is taken at random.
+//! How long masks take with a model's vocabulary: `cargo run --release --example mask_time MODEL.gguf`.
+//! Answers are random walks: of the tokens that a constraint allows, one is taken at random.
 
 use nomoat_runtime::gguf::HeaderReader;
 use nomoat_runtime::text::Tokenizer;
-use nomoat_runtime::text::grammar::{Constraint, Grammars};
+use nomoat_runtime::text::grammar::{Constraint, Grammars, grammars_of};
 use serde_json::json;
 use std::error::Error;
 use std::io::Read;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut reader.finish()?.metadata)?);
     let begun = Instant::now();
-    let grammars = Grammars::new(&tokenizer)?;
+    let grammars = grammars_of(&tokenizer)?;
     println!("{} tokens, prepared in {:.0?}", tokenizer.vocab_size(), begun.elapsed());
     let person = json!({
         "type": "object",

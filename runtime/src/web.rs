@@ -126,6 +126,12 @@ impl Runtime {
         Ok(self.engine.as_ref().ok_or_else(no_model)?.tokenizer().decode(ids))
     }
 
+    /// Gives the parser for constraints, before the first request that has one: a function that makes a `Parser`
+    /// of the module `nomoat_grammar` from the same arguments.
+    pub fn use_parser(&self, make: js_sys::Function) {
+        crate::text::grammar::use_parser(make);
+    }
+
     /// Takes up a request, which runs beside the others. Computes nothing yet. Returns the number of its
     /// sequence and token counts, as JSON.
     pub fn start(&mut self, request_json: &str) -> Result<String, JsValue> {

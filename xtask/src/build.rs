@@ -21,6 +21,11 @@ fn steps() -> PathBuf {
 struct Build {
     /// Its folder in `pkg/wasm`.
     name: &'static str,
+    /// Its target folder. Builds with different flags, and two of one crate, would overwrite each other's
+    /// outputs.
+    target: &'static str,
+    /// The crate, with dashes.
+    package: &'static str,
     /// Features of the crate.
     features: &'static str,
     /// Wasm instructions besides rustc's defaults.
@@ -31,26 +36,48 @@ struct Build {
     optimise: &'static str,
 }
 
-const BUILDS: [Build; 3] = [
+const BUILDS: [Build; 4] = [
     Build {
         name: "cpu-threads",
-        features: "cpu,grammar",
+        target: "cpu-threads",
+        package: "nomoat-runtime",
+        features: "cpu",
         target_features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
         threads: true,
         optimise: "-O3",
     },
     Build {
         name: "cpu",
-        features: "cpu,grammar",
+        target: "cpu",
+        package: "nomoat-runtime",
+        features: "cpu",
         target_features: "+simd128",
         threads: false,
         optimise: "-O3",
     },
-    Build { name: "gpu", features: "gpu,grammar", target_features: "", threads: false, optimise: "-Os" },
+    Build {
+        name: "gpu",
+        target: "gpu",
+        package: "nomoat-runtime",
+        features: "gpu",
+        target_features: "",
+        threads: false,
+        optimise: "-Os",
+    },
+    // The parser for constraints. The others load it when they need it.
+    Build {
+        name: "grammar",
+        target: "gpu",
+        package: "nomoat-grammar",
+        features: "module",
+        target_features: "",
+        threads: false,
+        optimise: "-Os",
+    },
 ];
 
 /// The build with threads, and with the measurements of its kernels.
-const BENCH: Build = Build { name: "bench", features: "bench", ..BUILDS[0] };
+const BENCH: Build = Build { name: "bench", target: "bench", features: "bench", ..BUILDS[0] };
 
 /// Linker arguments for a memory of up to 4 GiB that threads share; wasm-bindgen needs the exports to start
 /// them.
@@ -84,16 +111,20 @@ pub fn with_bench() -> Result<PathBuf> {
 }
 
 impl Build {
-    /// The build's own target folder: builds have different flags, and would overwrite each other's outputs.
     fn target(&self) -> PathBuf {
-        target().join("wasm").join(self.name)
+        target().join("wasm").join(self.target)
+    }
+
+    /// What its files are called.
+    fn file(&self) -> String {
+        self.package.replace('-', "_")
     }
 
     fn make(&self, out: &Path) -> Result<()> {
         let dir = self.target();
         let dir = dir.to_string_lossy();
         let mut args = vec!["build", "--quiet", "--profile", "wasm", "--target", "wasm32-unknown-unknown"];
-        args.extend(["-p", "nomoat-runtime", "--lib", "--no-default-features"]);
+        args.extend(["-p", self.package, "--lib", "--no-default-features"]);
         args.extend(["--features", self.features, "--target-dir", dir.as_ref()]);
         let mut flags = String::new();
         if !self.target_features.is_empty() {
@@ -109,8 +140,8 @@ impl Build {
         }
         env.push(("RUSTFLAGS", &flags));
         run_with("cargo", &args, &env)?;
-        let built = self.target().join("wasm32-unknown-unknown/wasm/nomoat_runtime.wasm");
-        let result = out.join("nomoat_runtime_bg.wasm");
+        let built = self.target().join(format!("wasm32-unknown-unknown/wasm/{}.wasm", self.file()));
+        let result = out.join(format!("{}_bg.wasm", self.file()));
         once(&format!("wasm-{}", self.name), &[built.clone(), steps()], &[&result], || {
             wasm_bindgen_cli_support::Bindgen::new()
                 .input_path(&built)
@@ -168,11 +199,12 @@ fn package() -> Result<()> {
         std::fs::create_dir_all(dist.join("vendor"))?;
         let vendor = root().join("node_modules/wasm-feature-detect/dist/esm/index.js");
         std::fs::copy(vendor, dist.join("vendor/wasm-feature-detect.js"))?;
-        for Build { name, .. } in BUILDS {
-            let (from, to) = (pkg.join("wasm").join(name), dist.join("wasm").join(name));
+        for build in BUILDS {
+            let (from, to) = (pkg.join("wasm").join(build.name), dist.join("wasm").join(build.name));
             std::fs::create_dir_all(&to)?;
-            for file in ["nomoat_runtime.js", "nomoat_runtime_bg.wasm"] {
-                std::fs::copy(from.join(file), to.join(file))?;
+            for end in [".js", "_bg.wasm"] {
+                let file = build.file() + end;
+                std::fs::copy(from.join(&file), to.join(&file))?;
             }
         }
         Ok(())

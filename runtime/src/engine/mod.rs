@@ -44,7 +44,7 @@ pub use request::{
 pub use sampler::Sampling;
 
 use crate::graph::Output;
-use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars};
+use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars, grammars_of};
 use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
@@ -174,7 +174,7 @@ impl<D: Device> Engine<D> {
     fn grammar(&mut self, constraint: &Constraint, continue_ids: &[u32]) -> Result<Grammar, Error> {
         let grammars = match self.grammars.take() {
             Some(grammars) => grammars,
-            None => Grammars::new(&self.tokenizer)?,
+            None => grammars_of(&self.tokenizer)?,
         };
         let mut grammar = self.grammars.insert(grammars).compile(constraint)?;
         for id in continue_ids {

@@ -3,7 +3,6 @@
 mod adapters;
 mod answers;
 mod cases;
-#[cfg(feature = "grammar")]
 mod constrained;
 mod embeddings;
 mod inspection;
@@ -11,10 +10,8 @@ mod loading;
 mod logprobs;
 mod prefix;
 mod queue;
-#[cfg(feature = "grammar")]
 mod reasoning;
 mod together;
-#[cfg(feature = "grammar")]
 mod tools;
 #[cfg(feature = "cpu")]
 mod training;

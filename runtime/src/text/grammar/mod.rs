@@ -1,101 +1,51 @@
-//! Constrained generation: which tokens may come next, so that an answer is JSON, fits a JSON Schema, or
-//! matches a regular expression or a grammar.
-//!
-//! [`Grammars`] belongs to a model's tokenizer; it compiles a [`Constraint`] to a [`Grammar`], which follows
-//! one answer. The parser is the crate `llguidance`. A build without the feature `grammar` refuses every
-//! constraint. Nothing is generated without its constraint instead.
+//! Constrained generation, by the crate `nomoat-grammar`: what a model's tokenizer tells the parser. Natively
+//! the parser is part of the program; in browsers it is a module of its own, which is loaded for the first
+//! constraint.
 
-#[cfg(feature = "grammar")]
-mod compile;
-#[cfg(feature = "grammar")]
-mod gbnf;
-#[cfg(feature = "grammar")]
-mod schema;
-#[cfg(all(test, feature = "grammar"))]
+#[cfg(target_arch = "wasm32")]
+mod module;
+#[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
-#[cfg(not(feature = "grammar"))]
-mod without;
 
-#[cfg(feature = "grammar")]
-pub use compile::{Grammar, Grammars};
-#[cfg(not(feature = "grammar"))]
-pub use without::{Grammar, Grammars};
+#[cfg(target_arch = "wasm32")]
+pub use module::{Encode, Grammar, Grammars, use_parser};
+#[cfg(not(target_arch = "wasm32"))]
+pub use nomoat_grammar::{Encode, Grammar, Grammars};
+pub use nomoat_grammar::{Constraint, GrammarError, MAX_BYTES, WHITE_SPACE};
 
-use serde_json::Value;
-use thiserror::Error;
+use super::Tokenizer;
+use nomoat_grammar::MARK;
+use std::sync::Arc;
 
-/// Bytes of a constraint's text at most.
-pub const MAX_BYTES: usize = 1 << 20;
-
-/// White space between two tokens of JSON: a space, or a new line with its indentation. With more, an unsure
-/// model can write blanks for ever.
-pub const WHITE_SPACE: &str = r" |\n[ \t]{0,16}";
-
-/// What an answer must be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Constraint {
-    /// A JSON object.
-    JsonObject,
-    /// JSON that fits this schema.
-    JsonSchema(Value),
-    /// A match of this regular expression, from beginning to end; in the syntax of the crate `regex`.
-    Regex(String),
-    /// A sentence of this grammar, in llguidance's dialect of Lark.
-    Lark(String),
-    /// A sentence of this grammar, in llama.cpp's format GBNF.
-    Gbnf(String),
+/// Prepares constraints on the answers of a model with this tokenizer.
+pub fn grammars_of(tokenizer: &Arc<Tokenizer>) -> Result<Grammars, GrammarError> {
+    let words: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
+    // A tokenizer that puts a space before a text does not say how the middle of one is divided.
+    let encode = (!tokenizer.drops_first_space()).then(|| {
+        let tokenizer = tokenizer.clone();
+        Box::new(move |text: &str| encoded(&tokenizer, text)) as Encode
+    });
+    Grammars::new(words, tokenizer.stop_ids(), encode)
 }
 
-/// Why a constraint cannot be used, or can no longer be followed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum GrammarError {
-    /// A JSON Schema that is invalid, unsatisfiable, or uses what is not supported.
-    #[error("the JSON Schema cannot be used: {path}: {problem}")]
-    Schema {
-        /// The keyword, as a JSON Pointer in a URI fragment (RFC 6901), such as `#/properties/a/not`.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A regular expression or a grammar that is invalid or too complex.
-    #[error("the {kind} cannot be used: {problem}")]
-    Text {
-        /// "regular expression" or "grammar".
-        kind: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The constraint is longer than [`MAX_BYTES`].
-    #[error("the constraint has {0} bytes; at most {MAX_BYTES} are allowed")]
-    TooLong(usize),
-    /// The vocabulary cannot be searched for tokens that match.
-    #[error("answers of this model cannot be constrained: {0}")]
-    Vocabulary(String),
-    /// A token came that the constraint does not allow.
-    #[error(
-        "token {0} does not fit the constraint: \
-         the vocabulary may lack a character that it needs, or the device may be faulty"
-    )]
-    Token(u32),
-    /// The constraint became too complex during the answer.
-    #[error("the answer's constraint cannot be followed any further: {0}; simplify it")]
-    Stuck(String),
-    /// This build has no parser for constraints.
-    #[error("this build of the runtime cannot constrain answers: build it with the feature `grammar`")]
-    NotBuilt,
-}
-
-impl GrammarError {
-    /// The code by which the package chooses its error class.
-    pub fn code(&self) -> &'static str {
-        match self {
-            GrammarError::Schema { .. }
-            | GrammarError::Text { .. }
-            | GrammarError::TooLong(_)
-            | GrammarError::Stuck(_) => "invalid_request",
-            GrammarError::NotBuilt | GrammarError::Vocabulary(_) => "unsupported_feature",
-            GrammarError::Token(_) => "internal",
-        }
+/// The bytes of a token.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    let spelled = tokenizer.spelled(id).unwrap_or_default();
+    let is_marker = || tokenizer.markers_in(&spelled).next() == Some((0, spelled.len()));
+    if tokenizer.is_control(id) || (spelled.starts_with('<') && is_marker()) {
+        return [&[MARK], spelled.as_bytes()].concat();
     }
+    let bytes = tokenizer.token_bytes(id);
+    if bytes.first() == Some(&MARK) { Vec::new() } else { bytes }
+}
+
+/// The tokens of a text in the middle of an answer.
+fn encoded(tokenizer: &Tokenizer, text: &str) -> Option<Vec<u32>> {
+    let mut ids = tokenizer.encode(text, false).ok()?;
+    if tokenizer.adds_bos() && !ids.is_empty() {
+        ids.remove(0);
+    }
+    // An unknown character has a token without text.
+    Some(ids).filter(|ids| !ids.iter().any(|id| tokenizer.is_control(*id)))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 fn grammars() -> (Arc<Tokenizer>, Grammars) {
     let mut metadata = TestModel::new().header().metadata;
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut metadata).unwrap());
-    let grammars = Grammars::new(&tokenizer).unwrap();
+    let grammars = grammars_of(&tokenizer).unwrap();
     (tokenizer, grammars)
 }
 
@@ -88,4 +88,16 @@ fn hostile_constraints_are_errors() {
         let shown: String = format!("{constraint:?}").chars().take(60).collect();
         assert!(found.is_err(), "{shown}");
     }
+}
+
+#[test]
+fn gbnf_names_tokens_by_text_or_id() {
+    let (tokenizer, grammars) = grammars();
+    let a = tokenizer.id_of("a").unwrap();
+    let allowed = |gbnf: String| {
+        let grammar = grammars.compile(&Constraint::Gbnf(gbnf)).unwrap();
+        (0..tokenizer.vocab_size() as u32).filter(|id| grammar.allows(*id)).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(format!("root ::= <[{a}]>")), [a]);
+    assert!(!allowed(format!("root ::= !<[{a}]> \"b\"")).contains(&a));
 }

@@ -1,10 +1,7 @@
 //! Texts that GBNF grammars accept, and grammars that are none.
 
-use super::super::super::Tokenizer;
-use super::super::{Constraint, GrammarError, Grammars};
 use super::*;
-use crate::model::testing::TestModel;
-use std::sync::Arc;
+use crate::{Constraint, GrammarError, Grammars};
 
 /// Whether a grammar accepts a text from beginning to end, byte by byte.
 fn accepts(gbnf: &str, text: &str) -> bool {
@@ -53,20 +50,6 @@ fn texts_that_fit_and_texts_that_do_not() {
             assert!(!accepts(gbnf, text), "{gbnf}\naccepts {text:?}");
         }
     }
-}
-
-#[test]
-fn tokens_are_named_by_text_or_id() {
-    let mut metadata = TestModel::new().header().metadata;
-    let tokenizer = Arc::new(Tokenizer::from_metadata(&mut metadata).unwrap());
-    let grammars = Grammars::new(&tokenizer).unwrap();
-    let a = tokenizer.id_of("a").unwrap();
-    let allowed = |gbnf: String| {
-        let grammar = grammars.compile(&Constraint::Gbnf(gbnf)).unwrap();
-        (0..tokenizer.vocab_size() as u32).filter(|id| grammar.allows(*id)).collect::<Vec<_>>()
-    };
-    assert_eq!(allowed(format!("root ::= <[{a}]>")), [a]);
-    assert!(!allowed(format!("root ::= !<[{a}]> \"b\"")).contains(&a));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which keyword of a JSON Schema is to blame when it cannot be compiled.
 
-use super::{GrammarError, Grammars};
+use crate::{GrammarError, Grammars};
 use serde_json::{Map, Value};
 
 /// Compilations at most. Beyond that, the error names the part that was reached.
@@ -32,7 +32,7 @@ const PARTS: &[&str] = &[
 
 /// The error of a schema that failed with this message. It names the innermost part that fails by itself, and
 /// there the first keyword without which it does not.
-pub(super) fn blame(schema: &Value, problem: String) -> GrammarError {
+pub(crate) fn blame(schema: &Value, problem: String) -> GrammarError {
     let Ok(grammars) = Grammars::single_byte() else {
         return GrammarError::Schema { path: "#".into(), problem };
     };

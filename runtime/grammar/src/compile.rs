@@ -1,8 +1,6 @@
 //! Constraints on the crate `llguidance`.
 
-use super::super::Tokenizer;
-use super::{Constraint, GrammarError, MAX_BYTES, WHITE_SPACE, gbnf, schema};
-use crate::graph::allows;
+use crate::{Constraint, GrammarError, MARK, MAX_BYTES, WHITE_SPACE, gbnf, schema};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{
@@ -17,6 +15,9 @@ const MAX_TOKEN_BYTES: usize = 512;
 /// Bytes of all tokens together; the trie has room for 2^22 nodes.
 const MAX_VOCABULARY_BYTES: usize = 4_000_000;
 
+/// Divides a text in the middle of an answer into tokens as the model has learnt it; none if it cannot.
+pub type Encode = Box<dyn Fn(&str) -> Option<Vec<u32>> + Send + Sync>;
+
 /// What constraints need to know of a model's tokens. Takes a while to make (0.2 s for 50,000 tokens in a
 /// browser), so it is made for the first constraint and kept.
 pub struct Grammars {
@@ -30,17 +31,15 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Prepares constraints on the answers of a model with this tokenizer.
-    pub fn new(tokenizer: &Arc<Tokenizer>) -> Result<Self, GrammarError> {
-        let trie = trie(tokenizer)?;
-        // A tokenizer that puts a space before a text does not say how the middle of one is divided.
-        let canonical = !tokenizer.drops_first_space();
-        let env: TokEnv = Arc::new(Env { trie, canonical, tokenizer: tokenizer.clone() });
+    /// For a vocabulary: the bytes of each token and the tokens that end an answer. A token that must be named
+    /// to be allowed begins with [`MARK`].
+    pub fn new(words: Vec<Vec<u8>>, ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
+        let env: TokEnv = Arc::new(Env { trie: trie(words, ends)?, encode });
         Self::on(&env, &SlicedBiasComputer::general_slices())
     }
 
     /// For tokens of one byte each: cheap, and enough to find out whether a constraint can be compiled.
-    pub(super) fn single_byte() -> Result<Self, GrammarError> {
+    pub(crate) fn single_byte() -> Result<Self, GrammarError> {
         Self::on(&llguidance::toktrie::ApproximateTokEnv::single_byte_env(), &[])
     }
 
@@ -75,7 +74,10 @@ impl Grammars {
         if bytes > MAX_BYTES {
             return Err(GrammarError::TooLong(bytes));
         }
-        let text = |kind| move |problem| GrammarError::Text { kind, problem };
+        let text = |kind: &str| {
+            let kind = kind.to_string();
+            move |problem| GrammarError::Text { kind, problem }
+        };
         let matcher = match constraint {
             Constraint::JsonObject => {
                 self.of_schema(&json!({ "type": "object" })).map_err(text("grammar"))?
@@ -100,7 +102,7 @@ impl Grammars {
     }
 
     /// A matcher for a schema, or what is wrong with it.
-    pub(super) fn of_schema(&self, schema: &Value) -> Result<Matcher, String> {
+    pub(crate) fn of_schema(&self, schema: &Value) -> Result<Matcher, String> {
         let mut schema = schema.clone();
         if schema == Value::Bool(true) {
             schema = json!({});
@@ -126,41 +128,23 @@ fn brief(error: &impl ToString) -> String {
     text.split("\n<").next().unwrap_or_default().trim().to_string()
 }
 
-/// The bytes of each token. Those that must be named to be allowed begin with the byte 0xFF, which no text
-/// has.
-fn trie(tokenizer: &Tokenizer) -> Result<TokTrie, GrammarError> {
-    let n = tokenizer.vocab_size();
-    let words: Vec<Vec<u8>> = (0..n as u32).map(|id| word(tokenizer, id)).collect();
+fn trie(mut words: Vec<Vec<u8>>, ends: &[u32]) -> Result<TokTrie, GrammarError> {
+    const { assert!(MARK == TokTrie::SPECIAL_TOKEN_MARKER) };
     let bytes: usize = words.iter().map(Vec::len).sum();
     if bytes > MAX_VOCABULARY_BYTES {
         let problem = format!("its tokens have {bytes} bytes; at most {MAX_VOCABULARY_BYTES} are allowed");
         return Err(GrammarError::Vocabulary(problem));
     }
-    let ends = tokenizer.stop_ids();
-    let info = TokRxInfo::new(n as u32, ends.first().copied().unwrap_or(INVALID_TOKEN));
+    words.iter_mut().filter(|word| word.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
+    let info = TokRxInfo::new(words.len() as u32, ends.first().copied().unwrap_or(INVALID_TOKEN));
     let trie = TokTrie::from(&info, &words);
     Ok(if ends.is_empty() { trie } else { trie.with_eos_tokens(ends) })
 }
 
-fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
-    const MARK: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
-    let spelled = tokenizer.spelled(id).unwrap_or_default();
-    let is_marker = || tokenizer.markers_in(&spelled).next() == Some((0, spelled.len()));
-    let word = if tokenizer.is_control(id) || (spelled.starts_with('<') && is_marker()) {
-        [&[MARK], spelled.as_bytes()].concat()
-    } else {
-        let bytes = tokenizer.token_bytes(id);
-        if bytes.first() == Some(&MARK) { Vec::new() } else { bytes }
-    };
-    if word.len() > MAX_TOKEN_BYTES { Vec::new() } else { word }
-}
-
-/// A model's tokenizer, as the parser sees it.
+/// A model's tokens, as the parser sees them.
 struct Env {
     trie: TokTrie,
-    /// Whether [`Tokenizer::encode`] divides forced text as the model has learned it.
-    canonical: bool,
-    tokenizer: Arc<Tokenizer>,
+    encode: Option<Encode>,
 }
 
 impl TokenizerEnv for Env {
@@ -170,19 +154,13 @@ impl TokenizerEnv for Env {
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         self.trie.tokenize_with_greedy_fallback(bytes, |text| {
-            let greedy = || self.trie.greedy_tokenize(text.as_bytes());
-            let Ok(mut ids) = self.tokenizer.encode(text, false) else { return greedy() };
-            if self.tokenizer.adds_bos() && !ids.is_empty() {
-                ids.remove(0);
-            }
-            // An unknown character has a token without text.
-            let is_whole = self.canonical && !ids.iter().any(|id| self.tokenizer.is_control(*id));
-            if is_whole { ids } else { greedy() }
+            let ids = self.encode.as_ref().and_then(|encode| encode(text));
+            ids.unwrap_or_else(|| self.trie.greedy_tokenize(text.as_bytes()))
         })
     }
 
     fn tokenize_is_canonical(&self) -> bool {
-        self.canonical
+        self.encode.is_some()
     }
 }
 
@@ -199,7 +177,7 @@ impl std::fmt::Debug for Grammar {
 }
 
 impl Grammar {
-    /// The tokens that may come next, as for [`allows`]; words that are missing allow none.
+    /// The tokens that may come next, a bit for each, the first in the lowest bit of the first word; words that are missing allow none.
     pub fn mask(&self) -> &[u32] {
         self.mask.as_slice()
     }
@@ -227,7 +205,7 @@ impl Grammar {
 
     /// Whether the answer is a whole sentence, which something may follow.
     #[cfg(test)]
-    pub(super) fn can_end(&mut self) -> bool {
+    pub(crate) fn can_end(&mut self) -> bool {
         self.matcher.is_accepting().unwrap_or(false)
     }
 
@@ -238,6 +216,6 @@ impl Grammar {
 
     /// Whether a token may come next.
     pub fn allows(&self, id: u32) -> bool {
-        allows(self.mask(), id as usize)
+        self.mask().get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 }
