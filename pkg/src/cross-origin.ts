@@ -1,7 +1,7 @@
 /**
- * Cross-Origin Storage (https://wicg.github.io/cross-origin-storage/): a store of the browser in which one copy
- * of a file serves all sites, by its SHA-256. Few browsers have it, and it may refuse or lose a file at any
- * time, so nothing here fails a load.
+ * Cross-Origin Storage (https://wicg.github.io/cross-origin-storage/): a store of the browser in which one
+ * copy of a file serves all sites, by its SHA-256. Few browsers have it, and it may refuse or lose a file at
+ * any time, so nothing here fails a load.
  */
 import type { FileSpec } from "./protocol.js";
 import type { Bytes } from "./runtime.js";

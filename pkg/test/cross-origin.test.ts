@@ -64,7 +64,7 @@ async function load(
 }
 
 for (const announces of [false, true])
-  test(`two sites share one copy of a file whose hash is ${announces ? "announced" : "pinned"}`, async (t) => {
+  test(`two sites share a file whose hash is ${announces ? "announced" : "pinned"}`, async (t) => {
     const server = await serve(t, announces);
     const spec = file(server, announces ? { sha256: null } : {});
     const shared = new FakeCrossOriginStorage();
@@ -95,7 +95,7 @@ for (const announces of [false, true])
     }
   });
 
-test("a site whose storage the browser promised to keep keeps its own copy, and offers it once", async (t) => {
+test("a site with persistent storage keeps its own copy, and offers it once", async (t) => {
   const server = await serve(t);
   const shared = new FakeCrossOriginStorage();
   const env = { ...site(shared, "https://one.test"), persisted: async () => true };
@@ -224,7 +224,7 @@ test("what is not on the Public Hash List stays with the site that stored it", a
   assert.equal(server.shardRanges().length, 3);
 });
 
-test("nothing is asked of the storage if it is turned off, and no file with headers is offered", async (t) => {
+test("turned off, nothing is asked; files with headers are not offered", async (t) => {
   const server = await serve(t);
   const shared = new FakeCrossOriginStorage();
   const off = site(shared, "https://one.test");

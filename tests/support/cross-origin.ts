@@ -1,4 +1,4 @@
-/** Cross-Origin Storage for browsers that have none: its registry is a server that all sites of a test ask. */
+/** Cross-Origin Storage for browsers that have none: its registry is a server that all sites ask. */
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import {

@@ -5,10 +5,10 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools. Answers name the adapters that
- * are on. The question "use NAME JSON" calls this tool with these arguments, and answers with its result; "use
- * NAME JSON again" calls it as long as it may. A file with the word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
- * "moe" in their name do not run, named ones with "none" do not exist.
+ * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
+ * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
+ * do not exist.
  */
 import type {
   CatalogueEntry,
@@ -24,6 +24,7 @@ import type {
 } from "nomoat";
 
 import { learning } from "./fake-learning";
+import { wantedCall, type ToolParams } from "./fake-tools";
 
 export class NomoatError extends Error {
   code: string;
@@ -345,41 +346,21 @@ interface Options {
 
 function create(
   params: {
-    messages: { role: string; content: string }[];
-    tools?: { function: { name: string } }[];
-    tool_choice?: string;
     max_tokens?: number;
     temperature?: number;
     adapters?: { name: string; scale: number }[];
-  },
+  } & ToolParams,
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
   const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
   if (wish.has("params")) return Promise.resolve(repeated({ ...params, crossOriginStorage }));
-  const wanted = params.messages.findLast(({ role }) => role === "user")?.content ?? "";
-  const [, name = "", json = "", again] = /^use (\S+) (\{.*?\})( again)?$/.exec(wanted) ?? [];
-  const last = params.messages.at(-1);
-  const mayCall = params.tools !== undefined && params.tool_choice !== "none";
-  if (name !== "" && mayCall && (last?.role !== "tool" || again !== undefined))
-    return Promise.resolve(toolCall(name, json));
+  const call = wantedCall(params);
+  if (call) return Promise.resolve(call);
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
   return Promise.resolve(answer(question, params.max_tokens ?? 1024, options));
-}
-
-/** Calls a tool, piece by piece. */
-async function* toolCall(name: string, json: string) {
-  const chunk = (delta: object, finish_reason: string | null = null) => ({
-    choices: [{ index: 0, delta, finish_reason }],
-  });
-  const id = `call_${Math.random().toString(36).slice(2)}`;
-  yield await Promise.resolve(chunk({ content: "Let me look. " }));
-  yield chunk({ tool_calls: [{ index: 0, id, type: "function", function: { name, arguments: "" } }] });
-  for (const piece of [json.slice(0, 3), json.slice(3)])
-    yield chunk({ tool_calls: [{ index: 0, function: { arguments: piece } }] });
-  yield chunk({}, "tool_calls");
 }
 
 /** Thinks, and answers with the parameters as code. */

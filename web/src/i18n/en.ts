@@ -291,8 +291,8 @@ export const en = {
   noStoredModels: "No model is stored yet.",
   sharedStorage: "Share models with other sites",
   sharedStorageHelp:
-    "Models are taken from the browser's storage for all sites, and kept there: one copy serves every site. " +
-    "The browser may delete them, and its own settings list them.",
+    "Models are taken from the browser's storage for all sites, and kept there: one copy serves every " +
+    "site. The browser may delete them, and its own settings list them.",
   storedForAll: "kept by the browser for all sites",
   deleteModel: (name: string) => `Delete ${name}`,
   deleteFailed: (name: string) =>

@@ -1,6 +1,6 @@
 /**
  * WebMCP (https://webmachinelearning.github.io/webmcp/) as an agent in a page uses it: the tools that this
- * document, others of its tab, and extensions offer. All that comes from there is hostile until it was checked.
+ * document, others of its tab, and extensions offer. All that comes from there is hostile until checked.
  */
 import * as v from "valibot";
 import { isRecord } from "./persisted";
