@@ -48,20 +48,36 @@ test("a second site takes the model from the browser and downloads no weights", 
   expect(await fingerprint(first.page)).toEqual(expected);
   expect(first.site.asked(SMALL_PATH)).toHaveLength(requests);
 
-  // Wrong bytes are noticed, and a site can do without.
+  for (const { site, page } of [first, second]) {
+    await page.close();
+    await site.stop();
+  }
+  server.stop();
+});
+
+test("wrong bytes of the browser are noticed, and a site can do without them", async ({
+  shared,
+  small,
+  smallPage,
+}) => {
+  const server = await CrossOriginServer.start();
+  const sha256 = createHash("sha256").update(readFileSync(small)).digest("hex");
+  const options: PlainOptions = { ...fromSite, model: { url: SMALL_PATH, sha256 } };
+  const expected = await fingerprint(smallPage);
+
   const wrong = new Uint8Array(readFileSync(small));
   wrong[wrong.length - 1] = (wrong[wrong.length - 1] ?? 0) ^ 1;
   server.storage.damage(sha256, wrong);
-  const third = await startSite(shared, server, small);
-  await open(third.page, options);
-  expect(await fingerprint(third.page)).toEqual(expected);
-  expect(third.site.asked(SMALL_PATH).length).toBeGreaterThan(0);
-  const fourth = await startSite(shared, server, small);
-  await open(fourth.page, { ...options, crossOriginStorage: false });
-  expect(await fingerprint(fourth.page)).toEqual(expected);
-  expect(server.storage.log.filter((line) => line.startsWith(fourth.site.origin))).toEqual([]);
+  const first = await startSite(shared, server, small);
+  await open(first.page, options);
+  expect(await fingerprint(first.page)).toEqual(expected);
+  expect(first.site.asked(SMALL_PATH).length).toBeGreaterThan(0);
+  const second = await startSite(shared, server, small);
+  await open(second.page, { ...options, crossOriginStorage: false });
+  expect(await fingerprint(second.page)).toEqual(expected);
+  expect(server.storage.log.filter((line) => line.startsWith(second.site.origin))).toEqual([]);
 
-  for (const { site, page } of [first, second, third, fourth]) {
+  for (const { site, page } of [first, second]) {
     await page.close();
     await site.stop();
   }
