@@ -134,7 +134,12 @@ export class Fetcher {
   }
 
   async #ask(): Promise<Probe> {
-    const exchange = await this.#open("GET", this.#whole ? undefined : "bytes=0-0");
+    let exchange = await this.#open("GET", this.#whole ? undefined : "bytes=0-0");
+    if (exchange.response.status === 206 && isCompressed(exchange.response)) {
+      // Parts of what the server compressed are no parts of the file.
+      exchange.close();
+      exchange = await this.#open("GET");
+    }
     const { response } = exchange;
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
@@ -154,8 +159,11 @@ export class Fetcher {
     if (size === null) {
       exchange.close();
       throw new NetworkError(
-        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, ` +
-          "or expose Content-Range.",
+        isCompressed(response)
+          ? `The server compresses ${this.#file.url} and so does not say how large it is: it must send model ` +
+              "files without Content-Encoding."
+          : `The server does not say how large ${this.#file.url} is: it must send Content-Length, or expose ` +
+              "Content-Range.",
       );
     }
     if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {
@@ -302,9 +310,13 @@ function totalOf(response: Response): number | null {
   return total === undefined ? null : Number(total);
 }
 
+/** Whether the browser decompresses the body, so that its length and its parts are not those of the file. */
+function isCompressed(response: Response): boolean {
+  return (response.headers.get("Content-Encoding") ?? "identity") !== "identity";
+}
+
 /** Content-Length, unless the response is compressed. */
 function lengthOf(response: Response): number | null {
-  const encoding = response.headers.get("Content-Encoding") ?? "identity";
   const length = response.headers.get("Content-Length");
-  return length === null || encoding !== "identity" ? null : Number(length);
+  return length === null || isCompressed(response) ? null : Number(length);
 }

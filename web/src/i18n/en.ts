@@ -162,6 +162,12 @@ export const en = {
     failed: "download failed",
   },
   fits: { fits: "fits", tight: "may not fit", "too-large": "too large" },
+  needsMemory: (needed: string, context: number) =>
+    `Memory: about ${needed} with a context of ${context.toLocaleString("en")}.`,
+  doubt: (needed: string) =>
+    `It may not fit: it needs about ${needed} of memory, and the browser does not say how much this device ` +
+    "has. Without room, loading it ends with an error.",
+  downloadAnyway: (size: string | null) => (size === null ? "Download anyway" : `Download anyway – ${size}`),
   fitVerdicts: {
     fits: "It fits into this device’s memory.",
     tight: "It may not fit: the browser does not say how much memory this device has.",

@@ -141,6 +141,9 @@ export const zh: Dictionary = {
   downloaded: (name) => `${name} 已下载`,
   downloadStates: { waiting: "等待下载", running: "正在下载", paused: "已暂停", failed: "下载失败" },
   fits: { fits: "放得下", tight: "可能放不下", "too-large": "太大" },
+  needsMemory: (needed, context) => `内存：上下文为 ${context.toLocaleString("en")} 时约需 ${needed}。`,
+  doubt: (needed) => `可能放不下：约需 ${needed} 内存，而浏览器没有说明本机有多少。放不下时，加载会出错。`,
+  downloadAnyway: (size) => (size === null ? "仍要下载" : `仍要下载 – ${size}`),
   fitVerdicts: {
     fits: "本机内存放得下。",
     tight: "可能放不下：浏览器没有说明本机有多少内存。",

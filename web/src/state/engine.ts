@@ -7,6 +7,7 @@ import {
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  OutOfMemoryError,
   UnsupportedModelError,
 } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
@@ -15,11 +16,14 @@ import { hubOptions } from "./hub";
 import {
   chosenModel,
   deleteModel,
+  fitOfModel,
   forgetOpened,
+  memoryOf,
   refreshStorage,
   storedCopy,
   type ModelChoice,
 } from "./models";
+import { backend } from "./recommend";
 import { settings, updateSettings } from "./settings";
 import { announcement, notice } from "./ui";
 import { t } from "../i18n";
@@ -107,11 +111,21 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   }
 }
 
+function noRoomFor(model: ModelChoice): OutOfMemoryError {
+  const needed = ((memoryOf(model) ?? 0) / 1e9).toFixed(1);
+  const message = `${model.name} needs ${needed} GB of memory, which is more than this device has room for.`;
+  return new OutOfMemoryError(message, backend.value ?? "cpu");
+}
+
 /** Loads the chosen model in place of any other, and downloads it if it is not stored. */
 export function startModel(): Promise<void> {
   const model = chosenModel.value;
   if (model === null) return Promise.resolve();
   loading?.abort();
+  if (fitOfModel(model) === "too-large") {
+    failEngine(noRoomFor(model));
+    return queue;
+  }
   const controller = new AbortController();
   loading = controller;
   engineState.value = { kind: "loading", model, progress: null };
