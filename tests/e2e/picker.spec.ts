@@ -193,6 +193,7 @@ test("a question does not start a download that was not agreed to", async ({ sha
     page.evaluate(() => localStorage.setItem("nomoat-settings", JSON.stringify({ modelId: "koala-13b" })));
   await choose();
   await page.reload();
+  await tab.button("New chat").click();
   await tab.message.fill("one");
   await tab.message.press("Enter");
   const question = page.getByRole("group", { name: /^It may not fit/ });
