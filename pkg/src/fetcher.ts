@@ -65,6 +65,8 @@ export class Fetcher {
   readonly #arrivals = new Map<number, Arrival>();
   #probe: Promise<Probe> | null = null;
   #ranges = true;
+  /** How often the connection failed at the first answer. */
+  #failures = 0;
   #stream: ShardStream | null = null;
   /** Shards of a stream come one after the other. */
   #streaming: Promise<unknown> = Promise.resolve();
@@ -134,12 +136,7 @@ export class Fetcher {
   }
 
   async #ask(): Promise<Probe> {
-    let exchange = await this.#open("GET", this.#whole ? undefined : "bytes=0-0");
-    if (exchange.response.status === 206 && isCompressed(exchange.response)) {
-      // Parts of what the server compressed are no parts of the file.
-      exchange.close();
-      exchange = await this.#open("GET");
-    }
+    const exchange = await this.#first();
     const { response } = exchange;
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
@@ -178,6 +175,27 @@ export class Fetcher {
     if (!ranges && this.#keepStream) this.#stream = new ShardStream(exchange, size);
     else exchange.close();
     return probe;
+  }
+
+  /** The answer that says what the file is. It has the first byte, or everything if there are no ranges. */
+  async #first(): Promise<Exchange> {
+    if (this.#whole) return this.#open("GET");
+    try {
+      const exchange = await this.#open("GET", "bytes=0-0");
+      if (exchange.response.status !== 206 || !isCompressed(exchange.response)) return exchange;
+      // Parts of what the server compressed are no parts of the file.
+      exchange.close();
+      return await this.#open("GET");
+    } catch (error) {
+      if (!(error instanceof TransientError) || error.status !== undefined) throw error;
+      // A browser that cannot decompress a part reports the connection as failed, and will again.
+      this.#failures += 1;
+      if (this.#failures === 1) throw error;
+      const exchange = await this.#open("GET").catch(() => null);
+      if (exchange !== null && isCompressed(exchange.response)) return exchange;
+      exchange?.close();
+      throw error;
+    }
   }
 
   async #sizeByHead(): Promise<number | null> {

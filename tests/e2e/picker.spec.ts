@@ -223,12 +223,17 @@ test("a question does not start a download that was not agreed to", async ({ sha
 });
 
 test("a shorter context makes room for a named model, and for an opened file", async ({ shared }) => {
-  const { tab, page, dialog, opener, search, button } = await open(shared, "/?models&stored&echo&memory=2");
+  const { tab, page, dialog, opener, search, option, button } = await open(
+    shared,
+    "/?models&stored&echo&memory=2",
+  );
   await page.evaluate(() =>
     localStorage.setItem("nomoat-settings", JSON.stringify({ contextLength: 16_384 })),
   );
   await page.reload();
   await opener.click();
+  await option(/Llama 1B/).click();
+  await expect(dialog).toContainText("There is no room for so long a context");
   await search.fill("someone/good-GGUF");
   await search.press("Enter");
   const start = button(/^Download and start/);

@@ -9,6 +9,7 @@ import {
   chosenModel,
   estimate,
   fitOfModel,
+  isContextTooLong,
   isDoubtful,
   memoryOf,
   storedCopy,
@@ -105,6 +106,7 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
   const text = t.value;
   const size = bytesOf(model);
   const fit = fitOfModel(model);
+  const isTooLong = isContextTooLong(model);
   const needed = memoryOf(model);
   const verdict = useId();
   // Models of the catalogue read about all their weights for each token.
@@ -128,7 +130,11 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
       </p>
       {fit !== null && needed !== null && (
         <p id={verdict} class={`verdict ${fit}`}>
-          {text.needsMemory(bytes(needed), contextHere(model))} {text.fitVerdicts[fit]}
+          {text.needsMemory(
+            bytes(needed),
+            contextHere(model),
+            isTooLong ? text.contextTooLong : text.fitVerdicts[fit],
+          )}
         </p>
       )}
       {!hasRoom && room !== null && (

@@ -7,6 +7,7 @@ import {
   bytesOf,
   chosenModel,
   fitOfModel,
+  isContextTooLong,
   isDoubtful,
   isRecommendation,
   memoryOf,
@@ -60,7 +61,7 @@ function Consent({ model }: { model: ModelChoice }) {
       </TakeModel>
       {fit === "too-large" && (
         <p id="has-no-room" class="verdict too-large">
-          {text.fitVerdicts[fit]}
+          {isContextTooLong(model) ? text.contextTooLong : text.fitVerdicts[fit]}
         </p>
       )}
       {!local && isRecommendation.value && recommended.value !== null && <Why entry={recommended.value} />}

@@ -5,7 +5,7 @@ import { NotGgufError } from "../lib/errors";
 import { config } from "./config";
 import { hubOptions } from "./hub";
 import { contextHere, estimatedBytes, fitHere, memoryNeeded, recommended } from "./recommend";
-import { settings, updateSettings } from "./settings";
+import { contextLengths, settings, updateSettings } from "./settings";
 
 /** A model that can be chosen. */
 export interface ModelChoice {
@@ -162,6 +162,13 @@ export function memoryOf(choice: ModelChoice): number | null {
 /** Whether a model has room on this device; null while that is unknown. */
 export function fitOfModel(choice: ModelChoice): Fit | null {
   return fitHere(memoryOf(choice));
+}
+
+/** Whether a model has no room here only because of the context that Settings ask for. */
+export function isContextTooLong(choice: ModelChoice): boolean {
+  const size = bytesOf(choice);
+  const least = size === null ? null : memoryNeeded(size, contextLengths[0] ?? 1, choice.kvBytesPerToken);
+  return fitOfModel(choice) === "too-large" && fitHere(least) !== "too-large";
 }
 
 /** Whether a model must be downloaded, all of it, and may not fit then: one asks before that. */
