@@ -31,7 +31,7 @@ export interface CatalogueEntry {
   quantization: string;
   /** Context length the model was trained for, in tokens. */
   context_length: number;
-  /** Bytes of keys and values of a token of context. With the files' bytes, the memory that the model needs. */
+  /** Bytes of keys and values of a token of context. With the files, the memory that the model needs. */
   kv_bytes_per_token: number;
   /** The first is the main one. */
   strengths: Strength[];

@@ -157,10 +157,10 @@ export class Fetcher {
       exchange.close();
       throw new NetworkError(
         isCompressed(response)
-          ? `The server compresses ${this.#file.url} and so does not say how large it is: it must send model ` +
-              "files without Content-Encoding."
-          : `The server does not say how large ${this.#file.url} is: it must send Content-Length, or expose ` +
-              "Content-Range.",
+          ? `The server compresses ${this.#file.url} and so does not say how large it is: it must send ` +
+              "model files without Content-Encoding."
+          : `The server does not say how large ${this.#file.url} is: it must send Content-Length, or ` +
+              "expose Content-Range.",
       );
     }
     if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {

@@ -61,10 +61,7 @@ test("a repository, an address and a file have the same numbers, and loading tak
   await page.close();
 });
 
-test("the page shows these numbers for a repository, an address and an opened file, also at other lengths", async ({
-  shared,
-  small,
-}) => {
+test("the page shows these numbers for each source, also at other lengths", async ({ shared, small }) => {
   const site = await startChatSite(small);
   addRepository(site, small);
   site.texts.set("/config.json", JSON.stringify({ hub_endpoint: "/hub", models: [] }));
