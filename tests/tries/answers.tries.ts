@@ -7,7 +7,7 @@ import { expect, test } from "@playwright/test";
 import { spawn, type ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
-import { places, root, smol } from "../support/places.ts";
+import { places, root } from "../support/places.ts";
 import { en } from "../../web/src/i18n/en.ts";
 import { sampling } from "../../web/src/state/sampling.ts";
 
@@ -53,7 +53,7 @@ async function ask(content: string, seed?: number): Promise<string> {
       messages: [{ role: "user", content }],
       max_tokens: MAX_TOKENS,
       stream: true,
-      ...sampling(null, seed !== undefined, {}, smol.parameters),
+      ...sampling(null, seed !== undefined),
       seed,
     }),
   });

@@ -76,7 +76,7 @@ export async function generate(
           messages: turns(list.slice(start), systemPrompt),
           stream: true,
           stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain, recommendedSampling.peek(), engine.model.parameters || Infinity),
+          ...sampling(temperature, isAgain, recommendedSampling.peek()),
           max_tokens: maxTokens,
           thinking_token_budget: thinkingBudget,
           adapters: adapterUses(),
