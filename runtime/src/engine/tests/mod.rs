@@ -3,24 +3,23 @@
 mod adapters;
 mod answers;
 mod cases;
-#[cfg(feature = "grammar")]
 mod constrained;
 mod embeddings;
 mod inspection;
+mod kept;
 mod loading;
 mod logprobs;
 mod prefix;
 mod queue;
-#[cfg(feature = "grammar")]
 mod reasoning;
 mod together;
-#[cfg(feature = "grammar")]
 mod tools;
 #[cfg(feature = "cpu")]
 mod training;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
+use crate::graph;
 use crate::model::testing::{CONTEXT, TestModel, words};
 use crate::text::response::whole;
 
