@@ -21,6 +21,9 @@ fn steps() -> PathBuf {
 struct Build {
     /// Its folder in `pkg/wasm`.
     name: &'static str,
+    /// Its target folder. Builds with different flags, and two of one crate, would overwrite each other's
+    /// outputs.
+    target: &'static str,
     /// The crate, with dashes.
     package: &'static str,
     /// Features of the crate.
@@ -36,6 +39,7 @@ struct Build {
 const BUILDS: [Build; 4] = [
     Build {
         name: "cpu-threads",
+        target: "cpu-threads",
         package: "nomoat-runtime",
         features: "cpu",
         target_features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
@@ -44,6 +48,7 @@ const BUILDS: [Build; 4] = [
     },
     Build {
         name: "cpu",
+        target: "cpu",
         package: "nomoat-runtime",
         features: "cpu",
         target_features: "+simd128",
@@ -52,6 +57,7 @@ const BUILDS: [Build; 4] = [
     },
     Build {
         name: "gpu",
+        target: "gpu",
         package: "nomoat-runtime",
         features: "gpu",
         target_features: "",
@@ -61,6 +67,7 @@ const BUILDS: [Build; 4] = [
     // The parser for constraints. The others load it when they need it.
     Build {
         name: "grammar",
+        target: "gpu",
         package: "nomoat-grammar",
         features: "module",
         target_features: "",
@@ -70,7 +77,7 @@ const BUILDS: [Build; 4] = [
 ];
 
 /// The build with threads, and with the measurements of its kernels.
-const BENCH: Build = Build { name: "bench", features: "bench", ..BUILDS[0] };
+const BENCH: Build = Build { name: "bench", target: "bench", features: "bench", ..BUILDS[0] };
 
 /// Linker arguments for a memory of up to 4 GiB that threads share; wasm-bindgen needs the exports to start
 /// them.
@@ -104,9 +111,8 @@ pub fn with_bench() -> Result<PathBuf> {
 }
 
 impl Build {
-    /// The build's own target folder: builds have different flags, and would overwrite each other's outputs.
     fn target(&self) -> PathBuf {
-        target().join("wasm").join(self.name)
+        target().join("wasm").join(self.target)
     }
 
     /// What its files are called.

@@ -33,7 +33,7 @@ impl std::fmt::Debug for Grammars {
 impl Grammars {
     /// For a vocabulary: the bytes of each token and the tokens that end an answer. A token that must be named
     /// to be allowed begins with [`MARK`].
-    pub fn new(words: &[Vec<u8>], ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
+    pub fn new(words: Vec<Vec<u8>>, ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
         let env: TokEnv = Arc::new(Env { trie: trie(words, ends)?, encode });
         Self::on(&env, &SlicedBiasComputer::general_slices())
     }
@@ -128,14 +128,14 @@ fn brief(error: &impl ToString) -> String {
     text.split("\n<").next().unwrap_or_default().trim().to_string()
 }
 
-fn trie(words: &[Vec<u8>], ends: &[u32]) -> Result<TokTrie, GrammarError> {
+fn trie(mut words: Vec<Vec<u8>>, ends: &[u32]) -> Result<TokTrie, GrammarError> {
     const { assert!(MARK == TokTrie::SPECIAL_TOKEN_MARKER) };
     let bytes: usize = words.iter().map(Vec::len).sum();
     if bytes > MAX_VOCABULARY_BYTES {
         let problem = format!("its tokens have {bytes} bytes; at most {MAX_VOCABULARY_BYTES} are allowed");
         return Err(GrammarError::Vocabulary(problem));
     }
-    let words: Vec<&[u8]> = words.iter().map(|word| if word.len() > MAX_TOKEN_BYTES { &[] } else { &word[..] }).collect();
+    words.iter_mut().filter(|word| word.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
     let info = TokRxInfo::new(words.len() as u32, ends.first().copied().unwrap_or(INVALID_TOKEN));
     let trie = TokTrie::from(&info, &words);
     Ok(if ends.is_empty() { trie } else { trie.with_eos_tokens(ends) })

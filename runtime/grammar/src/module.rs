@@ -48,7 +48,7 @@ impl Parser {
             });
             Box::new(move |text: &str| encoded(at, text)) as Encode
         });
-        Grammars::new(&words, ends, encode).map(Parser).map_err(thrown)
+        Grammars::new(words, ends, encode).map(Parser).map_err(thrown)
     }
 
     /// A grammar at the beginning of an answer, for a [`crate::Constraint`] as JSON.

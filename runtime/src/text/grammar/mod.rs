@@ -26,7 +26,7 @@ pub fn grammars_of(tokenizer: &Arc<Tokenizer>) -> Result<Grammars, GrammarError>
         let tokenizer = tokenizer.clone();
         Box::new(move |text: &str| encoded(&tokenizer, text)) as Encode
     });
-    Grammars::new(&words, tokenizer.stop_ids(), encode)
+    Grammars::new(words, tokenizer.stop_ids(), encode)
 }
 
 /// The bytes of a token.

@@ -60,7 +60,7 @@ pub struct Grammars {
 
 impl Grammars {
     /// For a vocabulary; an error if the module has not been loaded.
-    pub fn new(words: &[Vec<u8>], ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
+    pub fn new(words: Vec<Vec<u8>>, ends: &[u32], encode: Option<Encode>) -> Result<Self, GrammarError> {
         let make = MAKE.with_borrow(Clone::clone).ok_or(GrammarError::NotLoaded)?;
         let lengths: Vec<u32> = words.iter().map(|word| word.len() as u32).collect();
         let encode = encode.map(|encode| {
