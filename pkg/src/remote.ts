@@ -229,6 +229,10 @@ class RemoteEngine implements Engine {
   readonly tokenize = notHere;
   readonly detokenize = notHere;
 
+  async forget(): Promise<void> {
+    // What a server keeps is its own affair.
+  }
+
   async memory(): Promise<MemoryUse> {
     return { wasmBytes: 0, gpuBytes: 0 };
   }

@@ -26,6 +26,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     template: null,
     fallbackTemplate: null,
     parallel: 1,
+    promptCacheBytes: 0,
     device: "auto",
     threads: null,
     kernels: "",
@@ -355,6 +356,24 @@ export class FakeRuntime implements Runtime {
     assert.ok(this.#answers.delete(sequence), "what is cancelled is running");
     this.script.onCancel?.();
   }
+
+  cached_pages(): string[] {
+    return [];
+  }
+
+  async read_page(): Promise<null> {
+    return null;
+  }
+
+  prompt_pages(): string {
+    return JSON.stringify({ ids: [], names: [], cached: 0 });
+  }
+
+  restore_page(): boolean {
+    return false;
+  }
+
+  forget(): void {}
 
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string {
     if (weights.length === 0) throw Object.assign(new Error("no adapter"), { code: "corrupt_file" });

@@ -153,6 +153,9 @@ const key = "nomoat-fake-bytes";
 if (wish.has("stored")) localStorage.setItem(key, String(size));
 const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 
+/** It stores nothing of conversations. */
+export async function deletePromptCache(): Promise<void> {}
+
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { onProgress, signal } = options;
   const started = performance.now();
@@ -212,6 +215,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
+    forget: () => Promise.resolve(),
   } as unknown as Engine;
 }
 

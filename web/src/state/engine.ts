@@ -3,10 +3,12 @@ import {
   chooseDevice,
   CorruptFileError,
   createEngine,
+  deletePromptCache,
   InvalidRequestError,
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  storageEstimate,
   UnsupportedModelError,
 } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
@@ -53,6 +55,14 @@ let current: { model: ModelChoice; engine: Engine } | null = null;
  */
 let queue: Promise<void> = refreshConfig();
 
+/** What conversations may take in the browser's storage besides their texts, so that they go on at once. */
+const PROMPT_CACHE_BYTES = 512 * 2 ** 20;
+
+/** Forgets what the model has computed of conversations, because one of them is deleted. */
+export async function forgetPrompts(): Promise<void> {
+  await (current ? current.engine.forget() : deletePromptCache()).catch(() => undefined);
+}
+
 async function unload(): Promise<void> {
   const old = current;
   current = null;
@@ -71,12 +81,14 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   const before = current;
   try {
     const { contextLength, device, template } = settings.value;
+    const { quota } = await storageEstimate();
     const created = await createEngine({
       model: model.source,
       contextLength,
       device,
       ...(template !== null && { template }),
       fallbackTemplate: "plain",
+      promptCacheBytes: Math.min(PROMPT_CACHE_BYTES, Math.floor(quota / 8)),
       signal,
       ...hubOptions.value,
       onProgress(progress) {
