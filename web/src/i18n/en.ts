@@ -1,9 +1,11 @@
 import { arenaEn } from "./arena-en";
+import { serverEn, serverErrorsEn } from "./server-en";
 import { teachEn } from "./teach-en";
 
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
   ...arenaEn,
+  ...serverEn,
   ...teachEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",
@@ -307,6 +309,7 @@ export const en = {
   continueOnCpu: "Continue on the CPU",
   details: "Details",
   errors: {
+    server: serverErrorsEn,
     insecure: {
       title: "This page needs a secure address",
       help:

@@ -1,10 +1,12 @@
 import { arenaZh } from "./arena-zh";
+import { serverErrorsZh, serverZh } from "./server-zh";
 import { teachZh } from "./teach-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
   ...arenaZh,
+  ...serverZh,
   ...teachZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",
@@ -271,6 +273,7 @@ export const zh: Dictionary = {
   continueOnCpu: "改用 CPU 继续",
   details: "详细信息",
   errors: {
+    server: serverErrorsZh,
     insecure: {
       title: "此页面需要通过安全地址打开",
       help: "浏览器只在 https:// 和 localhost 上允许使用 WebGPU，请改用其中之一打开页面，或改用 CPU 继续（较慢）。",

@@ -8,6 +8,7 @@ import { newId } from "../lib/id";
 import { wellFormed } from "../lib/text";
 import { generate, type Live } from "./generate";
 import { cancelLoading, engine, engineState, followChoice, forgetPrompts, startModel } from "./engine";
+import { fullName } from "./models";
 import { begin, conversations, isWrittenElsewhere, onNews, refreshList, write } from "./history";
 import {
   catchUp,
@@ -100,7 +101,7 @@ function answer(): void {
     if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
   };
   const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
-  const run = generate(ready.engine, ready.model.name, list, place, isAgain, controller.signal, {
+  const run = generate(ready.engine, fullName(ready.model), list, place, isAgain, controller.signal, {
     update: (state) => (live.value = state),
     save(partial) {
       batch(() => {

@@ -10,7 +10,8 @@ const ANSWER_SHARE = 0.25;
 /** When messages are left out, this share of the room is filled, so that the next turns need no other cut. */
 const FILL = 0.75;
 
-interface Turn {
+/** A message as the model gets it. */
+export interface Turn {
   role: "system" | "user" | "assistant";
   content: string;
   /** What the model thought before its answer. The chat template decides whether it is shown again. */
@@ -64,6 +65,10 @@ export async function firstThatFits(
   { systemPrompt, maxTokens }: { systemPrompt: string; maxTokens: number },
 ): Promise<number> {
   const { contextLength } = engine.model;
+  const before = list.findLast((message) => message.role === "assistant");
+  const omitted = before?.role === "assistant" ? before.omitted : 0;
+  // On a server, where only an error tells that it is full.
+  if (contextLength === 0) return omitted;
   const room = contextLength - Math.min(maxTokens, Math.floor(contextLength * ANSWER_SHARE));
   // A token is at least one byte: most conversations need no count.
   const bytes = new TextEncoder().encode(systemPrompt + list.map(({ content }) => content).join("")).length;
@@ -82,9 +87,7 @@ export async function firstThatFits(
     const skipped = list.length - counts.length;
     return start < skipped ? Infinity : system + counts.slice(start - skipped).reduce((a, b) => a + b, 0);
   };
-  const before = list.findLast((message) => message.role === "assistant");
-  if (before?.role === "assistant" && before.omitted > 0 && from(before.omitted) <= room)
-    return before.omitted;
+  if (omitted > 0 && from(omitted) <= room) return omitted;
   const starts = questions(list);
   return starts.find((start) => from(start) <= FILL * room) ?? starts.at(-1) ?? 0;
 }

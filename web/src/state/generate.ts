@@ -9,6 +9,7 @@ import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
 import { adapterUses } from "./adapters";
+import { ask } from "./request";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -70,15 +71,15 @@ export async function generate(
   let error: unknown = null;
   try {
     const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
-    const ask = (start: number) =>
-      engine.chat.completions.create(
+    const askFrom = (start: number) =>
+      ask(
+        engine,
         {
           messages: turns(list.slice(start), systemPrompt),
-          stream: true,
-          stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain, recommendedSampling.peek()),
-          max_tokens: maxTokens,
-          thinking_token_budget: thinkingBudget,
+          sampling: sampling(temperature, isAgain, recommendedSampling.peek()),
+          temperature,
+          maxTokens,
+          thinkingBudget,
           adapters: adapterUses(),
         },
         {
@@ -93,7 +94,7 @@ export async function generate(
     let stream;
     while (stream === undefined) {
       try {
-        stream = await ask(answer.omitted);
+        stream = await askFrom(answer.omitted);
       } catch (reason) {
         // The count is an estimate, since the template adds tokens of its own.
         const later = laterStart(list, answer.omitted);

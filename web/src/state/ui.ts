@@ -1,4 +1,5 @@
 import { computed, effect, signal } from "@preact/signals";
+import type { ErrorPlace } from "../lib/errors";
 import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
@@ -21,7 +22,7 @@ export const notice = signal<
   | { kind: "deletedElsewhere" }
   | { kind: "tooLong"; characters: number }
   | { kind: "inspecting" }
-  | { kind: "file"; error: unknown; isOwnFile: boolean }
+  | { kind: "file"; error: unknown; from: ErrorPlace }
   | { kind: "imported"; conversations: number }
   | { kind: "importFailed"; error: unknown }
   | null
