@@ -212,6 +212,7 @@ export async function createEngineWith(
     threads: threads ?? null,
     kernels,
     refresh: options.refresh ?? false,
+    share: options.crossOriginStorage ?? true,
     waits: options.onHeader !== undefined,
   };
   if (signal?.aborted) throw new AbortedError();

@@ -46,6 +46,8 @@ export interface StoreRequest {
   files: FileSpec[];
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+  /** Take files from the browser's storage for all sites, and offer them there. */
+  share: boolean;
 }
 
 /** What the worker needs to load a model. */

@@ -1,5 +1,6 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
+import { offerFiles } from "./cross-origin.js";
 import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
@@ -54,6 +55,7 @@ export class Session {
   #keeper: Keeper | null = null;
   #gpuBytes = 0;
   #proceed: (() => void) | null = null;
+  readonly #closing = new AbortController();
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
   /** By the numbers of their sequences. */
   readonly #answers = new Map<number, Answering>();
@@ -119,6 +121,7 @@ export class Session {
 
   /** Stops running calls, which store what they have downloaded, and frees the device and the model. */
   async close(): Promise<void> {
+    this.#closing.abort();
     for (const { controller } of this.#running.values()) controller.abort();
     const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, CLOSING_MS))]);
@@ -189,6 +192,7 @@ export class Session {
         request.promptCacheBytes > 0 && (await this.#platform.openPages(request.promptCacheBytes));
       const exclusive: Exclusive = (call) => this.#exclusive(() => call(this.#ready()));
       this.#keeper = pages ? new Keeper(pages, exclusive) : null;
+      if (request.share) void offerFiles(request.files, env, this.#closing.signal);
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);

@@ -32,6 +32,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     kernels: "",
     refresh,
     waits: false,
+    share: true,
   };
 }
 
@@ -130,6 +131,8 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
     fetch: (url, init) => fetch(url, init),
     sleep: async (milliseconds) => void slept.push(milliseconds),
     estimate: async () => ({ usage: 0, quota: 1e12 }),
+    crossOrigin: null,
+    persisted: async () => false,
   };
 }
 

@@ -1,11 +1,19 @@
 /** Asks an engine for an answer, on this device or on a server. */
 import { InvalidRequestError } from "nomoat";
-import type { AdapterUse, ChatStream, CompletionOptions, Engine, RecommendedSampling } from "nomoat";
-import type { Turn } from "./context";
+import type {
+  AdapterUse,
+  ChatCompletionStreamParams,
+  ChatStream,
+  CompletionOptions,
+  Engine,
+  RecommendedSampling,
+} from "nomoat";
 
 /** How an answer is asked for. */
 export interface Asked {
-  messages: Turn[];
+  messages: ChatMessage[];
+  /** The tools that the model may call; false: none. */
+  tools: false | Pick<ChatCompletionStreamParams, "tools" | "tool_choice">;
   maxTokens: number;
   /** How tokens are chosen on this device. */
   sampling: RecommendedSampling;
@@ -20,13 +28,14 @@ const takesNewName = new WeakSet<Engine>();
 
 /** A streamed answer. A server gets what OpenAI's API has, and nothing that the person has not set. */
 export async function ask(engine: Engine, asked: Asked, options: CompletionOptions): Promise<ChatStream> {
-  const { messages, maxTokens, sampling, temperature, thinkingBudget, adapters } = asked;
+  const { messages, tools, maxTokens, sampling, temperature, thinkingBudget, adapters } = asked;
   const { completions } = engine.chat;
   const streamed = { stream: true, stream_options: { include_usage: true } } as const;
   if (engine.device.backend !== "remote")
     return completions.create(
       {
         messages,
+        ...(tools && tools),
         ...streamed,
         ...sampling,
         max_tokens: maxTokens,
@@ -36,7 +45,8 @@ export async function ask(engine: Engine, asked: Asked, options: CompletionOptio
       options,
     );
   const params = {
-    messages: messages.map(({ role, content }) => ({ role, content })),
+    messages: messages.map(forServer),
+    ...(tools && tools),
     ...streamed,
     ...(temperature !== null && { temperature }),
     ...(thinkingBudget !== null && { thinking_token_budget: thinkingBudget }),
@@ -50,4 +60,11 @@ export async function ask(engine: Engine, asked: Asked, options: CompletionOptio
     }
   }
   return completions.create({ ...params, max_completion_tokens: maxTokens }, options);
+}
+
+/** A message without what OpenAI's API does not have. */
+function forServer(message: ChatMessage): ChatMessage {
+  const sent = { ...message };
+  if ("reasoning_content" in sent) delete sent.reasoning_content;
+  return sent;
 }

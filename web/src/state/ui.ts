@@ -4,9 +4,9 @@ import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
-export const dialog = signal<"settings" | "storage" | "models" | "conversations" | "teach" | "arena" | null>(
-  null,
-);
+export const dialog = signal<
+  "settings" | "storage" | "models" | "conversations" | "teach" | "arena" | "tools" | null
+>(null);
 
 /** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(
