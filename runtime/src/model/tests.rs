@@ -115,6 +115,15 @@ fn a_tensor_that_nothing_uses_is_an_error() {
     }
 }
 
+/// Files of NVFP4 weights have one beside each matrix; without it, products are wrong.
+#[test]
+fn a_scale_of_a_tensor_is_refused_as_what_it_is() {
+    for name in ["blk.0.attn_q.scale", "blk.1.ffn_down.input_scale", "output.scale"] {
+        let message = unsupported(TestModel::new().with_tensor(name, &[1]).graph());
+        assert!(message.contains(name) && message.contains("a scale of a whole tensor"), "{message}");
+    }
+}
+
 #[test]
 fn a_tensor_in_two_files_is_an_error() {
     let header = TestModel::new().header();
