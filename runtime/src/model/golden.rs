@@ -4,7 +4,7 @@ use super::family::FAMILIES;
 use super::*;
 use crate::gguf::HeaderReader;
 use crate::graph::interpreter::Interpreter;
-use crate::graph::{Capacity, Op, Output, PAGE, Rope, Step, Token};
+use crate::graph::{Capacity, Op, Output, PAGE, Rope, Source, Step, Token};
 use crate::quant::Format;
 use serde::Deserialize;
 use std::path::Path;

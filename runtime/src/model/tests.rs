@@ -4,7 +4,7 @@ use super::family::FAMILIES;
 use super::testing::{CONTEXT, TestModel, words};
 use super::*;
 use crate::gguf::Value;
-use crate::graph::{Op, Rope};
+use crate::graph::{Op, Rope, Source};
 
 /// The message of an error, after a check of its kind.
 fn inconsistent<T: std::fmt::Debug>(result: Result<T, ModelError>) -> String {
