@@ -2,7 +2,7 @@
 import type { AdapterUse } from "./adapters.js";
 import type { ChatLogprobs, PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import { randomId } from "./id.js";
-import type { RuntimeCallDelta, RuntimeEnd, RuntimeUsage } from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeStart, RuntimeUsage } from "./runtime.js";
 
 /** A text, or its parts. */
 export type ChatContent = string | { type: "text"; text: string }[];
@@ -48,8 +48,15 @@ export interface ChatToolCall {
 export type ChatToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
- * llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
+ * What becomes of a conversation or an answer that is longer than the context. `stop`: such a prompt is an
+ * error, and the answer ends. `truncate`: the oldest turns of a conversation are left out. `shift`: the first
+ * tokens and the last ones stay, and the answer goes on for ever.
+ */
+export type ContextOverflow = "stop" | "truncate" | "shift";
+
+/**
+ * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `context_overflow`,
+ * `chat_template_kwargs`, and llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
  * top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
@@ -64,6 +71,8 @@ export interface ChatCompletionCreateParams {
   max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
   max_completion_tokens?: number | null;
+  /** Default: the engine's `contextOverflow`. */
+  context_overflow?: ContextOverflow | null;
   /**
    * Most tokens that the model may think; then its thinking is ended, and it answers. 0 means no thinking.
    * Default: no limit. For chat templates that know reasoning, as vLLM's parameter of this name.
@@ -234,6 +243,8 @@ export interface ChatCompletionChunk {
   usage?: CompletionUsage | null;
   /** Extension: in the chunk with the finish reason, and in the usage chunk. */
   timings?: Timings;
+  /** Extension: in the first chunk, how many messages `truncate` left out, if it did. */
+  omitted_messages?: number;
 }
 
 /** A whole answer. */
@@ -262,6 +273,8 @@ export interface ChatCompletion {
   usage: CompletionUsage;
   /** Extension. */
   timings: Timings;
+  /** Extension: how many messages `truncate` left out, if it did. */
+  omitted_messages?: number;
 }
 
 /** Builds the objects of one answer. */
@@ -275,8 +288,9 @@ export class CompletionBuilder {
   }
 
   /** The first chunk. */
-  first(): ChatCompletionChunk {
-    return this.#chunk({ role: "assistant", content: "" }, null);
+  first({ omitted_messages }: RuntimeStart): ChatCompletionChunk {
+    const chunk = this.#chunk({ role: "assistant", content: "" }, null);
+    return omitted_messages > 0 ? { ...chunk, omitted_messages } : chunk;
   }
 
   /** A chunk of text. */
@@ -329,6 +343,7 @@ export class CompletionBuilder {
     reasoning: string,
     calls: RuntimeCallDelta[],
     end: RuntimeEnd,
+    omitted_messages = 0,
     logprobs: PromptLogprob[] | null = null,
   ): ChatCompletion {
     const tool_calls = toolCalls(calls);
@@ -352,6 +367,7 @@ export class CompletionBuilder {
       ],
       usage: usageOf(end.usage),
       timings: timingsOf(end),
+      ...(omitted_messages > 0 && { omitted_messages }),
     };
   }
 

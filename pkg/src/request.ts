@@ -4,6 +4,7 @@ import type {
   ChatTool,
   ChatToolCall,
   ChatToolChoice,
+  ContextOverflow,
   Grammar,
   ResponseFormat,
 } from "./chat.js";
@@ -17,6 +18,7 @@ const USED = [
   "stream_options",
   "max_tokens",
   "max_completion_tokens",
+  "context_overflow",
   "thinking_token_budget",
   "temperature",
   "top_p",
@@ -105,6 +107,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
   return defined({
     messages: messages(given["messages"]),
     max_tokens: maxTokens ?? null,
+    context_overflow: overflow(given["context_overflow"], "context_overflow"),
     thinking_token_budget: integer(given, "thinking_token_budget", 0),
     temperature: number(given, "temperature", 0, 2) ?? 1,
     top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
@@ -349,6 +352,14 @@ function breakers(value: unknown): string[] | undefined {
       "dry_sequence_breakers",
     );
   return (list as string[]).map(wellFormed);
+}
+
+/** What becomes of a longer conversation, or undefined. */
+export function overflow(value: unknown, name: string): ContextOverflow | undefined {
+  if (value == null) return undefined;
+  if (value !== "stop" && value !== "truncate" && value !== "shift")
+    throw new InvalidRequestError(`\`${name}\` must be "stop", "truncate" or "shift".`, name);
+  return value;
 }
 
 function mirostat(value: unknown): number | undefined {

@@ -7,6 +7,7 @@ import type {
   ChatTool,
   ChatToolCall,
   ChatToolChoice,
+  ContextOverflow,
   Grammar,
   RecommendedSampling,
   ResponseFormat,
@@ -244,6 +245,7 @@ export interface RuntimeRequest {
   /** No answer, but the prompt's embedding of so many numbers; 0: all. */
   embedding?: number;
   max_tokens: number | null;
+  context_overflow?: ContextOverflow;
   thinking_token_budget?: number;
   temperature: number;
   top_p: number;
@@ -287,6 +289,8 @@ export interface RuntimeStart {
   /** Names the generation. */
   sequence: number;
   prompt_tokens: number;
+  /** Messages that are left out of the prompt, because the context has no room for them. */
+  omitted_messages: number;
 }
 
 /** Token counts of one answer. */

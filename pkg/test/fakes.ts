@@ -151,6 +151,8 @@ export interface Script {
   kernels?: string;
   /** Tokens of its context. Default 8. */
   contextLength?: number;
+  /** Messages that it leaves out of each prompt. Default 0. */
+  omittedMessages?: number;
   /** Who tells it about tools. Default `template`. */
   tools?: "built-in" | null;
   /** Called before each `next`; throws what the runtime would. */
@@ -265,7 +267,8 @@ export class FakeRuntime implements Runtime {
     const sequence = ++this.#started;
     const generated = parsed.continue_ids?.length ?? 0;
     this.#answers.set(sequence, { request: parsed, generated, scored: !parsed.prompt_logprobs });
-    return JSON.stringify({ sequence, prompt_tokens: 3 });
+    const omitted_messages = this.script.omittedMessages ?? 0;
+    return JSON.stringify({ sequence, prompt_tokens: 3, omitted_messages });
   }
 
   is_running(sequence: number): boolean {

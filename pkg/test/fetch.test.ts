@@ -317,7 +317,7 @@ test("errors have OpenAI's shape, and name the field", async () => {
       "reasoning.summary",
     ],
     ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
-    ["/responses", post({ input: "Hi", truncation: "auto" }), 400, "invalid_request", "truncation"],
+    ["/responses", post({ input: "Hi", truncation: "some" }), 400, "invalid_request", "truncation"],
     [
       "/responses",
       post({ input: "Hi", text: { verbosity: "low" } }),

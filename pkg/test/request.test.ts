@@ -139,6 +139,7 @@ test("a wrong field is named", () => {
     [{ messages, mirostat_tau: -1 }, "mirostat_tau"],
     [{ messages, mirostat_eta: 1.1 }, "mirostat_eta"],
     [{ messages, max_tokens: 0 }, "max_tokens"],
+    [{ messages, context_overflow: "drop" }, "context_overflow"],
     [{ messages, max_completion_tokens: 1.5 }, "max_completion_tokens"],
     [{ messages, seed: -1 }, "seed"],
     [{ messages, stop: [""] }, "stop"],

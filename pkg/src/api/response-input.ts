@@ -56,7 +56,8 @@ export function chatParams(
   const most: unknown = given["max_output_tokens"];
   if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
     throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");
-  oneOf(given, "truncation", ["disabled"]);
+  oneOf(given, "truncation", ["auto", "disabled"]);
+  if (given["truncation"] === "auto") chat.context_overflow = "truncate";
   const tools = toolsOf(given["tools"]);
   if (tools) chat["tools"] = tools;
   const choice = choiceOf(given["tool_choice"]);

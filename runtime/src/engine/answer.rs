@@ -14,8 +14,8 @@ use web_time::Instant;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub id: SequenceId,
-    /// The prompt and the request's `continue_ids`; later the tokens that come before the answer's next one
-    /// and are known before it.
+    /// The prompt and the request's `continue_ids`, as far as the context has room for them; later the tokens
+    /// that come before the answer's next one and are known before it.
     prompt: Vec<u32>,
     /// Of them, those whose steps have begun.
     fed: usize,
@@ -43,6 +43,8 @@ pub(super) struct Answer {
     /// Where the template knows reasoning, or tools may be called.
     separator: Option<Separator>,
     budget: Option<Budget>,
+    /// Whether it goes on when the context is full.
+    pub shifts: bool,
     started: Instant,
     first_token: Option<Instant>,
 }
@@ -61,6 +63,8 @@ pub(super) struct Beginning<'a> {
     pub id: SequenceId,
     /// The prompt, and the tokens of the request's `continue_ids`.
     pub ids: &'a [u32],
+    /// Those of them that are computed: where the context is too short, not all.
+    pub feed: Vec<u32>,
     /// Tokens of the prompt alone.
     pub prompt_tokens: usize,
     /// Where the request has no seed.
@@ -81,8 +85,9 @@ pub(super) struct Beginning<'a> {
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
         let Beginning { id, ids, prompt_tokens, seed, .. } = beginning;
-        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, .. } = beginning;
+        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, feed, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
+        let shifts = request.shifts();
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
         if request.top_logprobs.is_some() {
@@ -106,7 +111,7 @@ impl Answer {
         }
         Self {
             id,
-            prompt: ids.to_vec(),
+            prompt: feed,
             fed: 0,
             ahead: 0,
             last: None,
@@ -127,6 +132,7 @@ impl Answer {
             stop,
             separator,
             budget,
+            shifts,
             started: Instant::now(),
             first_token: None,
         }
@@ -146,6 +152,16 @@ impl Answer {
     pub fn begin(&mut self, n: usize) {
         (self.fed, self.cached_tokens) = (n, n.min(self.prompt_tokens));
         self.started = Instant::now();
+    }
+
+    /// What comes before the next token and is still to be computed. Nothing is under way.
+    pub fn upcoming(&self) -> &[u32] {
+        if self.unfed() > 0 { &self.prompt[self.fed..] } else { self.last.as_slice() }
+    }
+
+    /// These are all tokens before the answer's next one. They are computed from the first on.
+    pub fn feed_again(&mut self, ids: Vec<u32>) {
+        (self.prompt, self.fed) = (ids, 0);
     }
 
     /// Tokens of the prompt whose steps have not begun.
@@ -229,6 +245,11 @@ impl Answer {
         // Steps under way have no room for other tokens, and a character is not cut.
         let is_due = budget.left == 0 && self.ahead == 0 && self.detokenizer.is_at_boundary();
         if is_due && separator.is_in_reasoning() { budget.ending.clone() } else { Vec::new() }
+    }
+
+    /// Whether steps under way will choose tokens.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead > 0
     }
 
     /// The answer's last token; none while a step that chooses it is under way.

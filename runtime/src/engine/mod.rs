@@ -10,6 +10,7 @@ mod error;
 mod inspection;
 mod loading;
 mod logprobs;
+mod overflow;
 mod pace;
 mod pool;
 mod quantization;
@@ -36,6 +37,7 @@ pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
+pub use overflow::ContextOverflow;
 pub use recommended::Recommended;
 pub use request::{
     AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
@@ -49,6 +51,7 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
+use overflow::append_shifting;
 use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -112,7 +115,7 @@ impl<D: Device> Engine<D> {
             return Err(Error::InvalidRequest(message));
         }
         let tools = request.callable()?;
-        let mut ids = self.prompt_ids(&request, tools.is_some())?;
+        let (mut ids, omitted_messages) = self.fitting_prompt(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
         let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
@@ -128,7 +131,12 @@ impl<D: Device> Engine<D> {
         if ids.is_empty() {
             return Err(Error::InvalidRequest("the prompt is empty".into()));
         }
-        self.check_length(&ids)?;
+        let mut feed = ids.clone();
+        if request.shifts() {
+            feed.truncate(prompt_tokens);
+            append_shifting(&mut feed, &request.continue_ids, self.info.context_length);
+        }
+        self.check_length(&feed)?;
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
@@ -146,6 +154,7 @@ impl<D: Device> Engine<D> {
             Beginning {
                 id,
                 ids: &ids,
+                feed,
                 prompt_tokens,
                 seed,
                 tokenizer,
@@ -157,7 +166,7 @@ impl<D: Device> Engine<D> {
             },
         );
         self.scheduler.waiting.push_back(Waiting { answer, adapters });
-        Ok(Started { sequence: id, prompt_tokens })
+        Ok(Started { sequence: id, prompt_tokens, omitted_messages })
     }
 
     /// Gives sequences to requests that wait, the first first, as long as there is room. A request fails if
@@ -204,7 +213,7 @@ impl<D: Device> Engine<D> {
         let no_infill =
             || Error::InvalidRequest("`suffix`: this model has no tokens to fill in the middle".into());
         match (&request.messages, &request.prompt, &request.suffix) {
-            (Some(_), None, None) => self.chat_ids(request, has_tools),
+            (Some(messages), None, None) => self.chat_ids(request, messages, has_tools),
             (None, Some(Prompt::Text(prompt)), None) => Ok(self.tokenizer.encode(prompt, true)?),
             (None, Some(Prompt::Text(prompt)), Some(suffix)) => {
                 self.tokenizer.encode_infill(prompt, suffix)?.ok_or_else(no_infill)
@@ -270,7 +279,10 @@ impl<D: Device> Engine<D> {
             events.extend(answer.told_of_prompt(share.end));
             let result = match chosen {
                 Some(chosen) => {
-                    let room = self.info.context_length.saturating_sub(share.end);
+                    let room = match answer.shifts {
+                        true => usize::MAX,
+                        false => self.info.context_length.saturating_sub(share.end),
+                    };
                     answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
                 }
                 None => {
@@ -285,6 +297,8 @@ impl<D: Device> Engine<D> {
             sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
             if result.is_err() || events.last().is_some_and(Progress::is_last) {
                 sequence.end(&mut self.scheduler.cache);
+            } else if chosen.is_some() {
+                sequence.shift(self.info.context_length, &mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
             if has_forced {

@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it gives back.
 
-use super::{Error, Sampling, TokenLogprob};
+use super::{ContextOverflow, Error, Sampling, TokenLogprob};
 use crate::text::grammar::Constraint;
 pub use crate::text::response::CallDelta;
 pub use crate::text::{Message, Variables};
@@ -26,6 +26,8 @@ pub struct Request {
     pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
+    /// What becomes of a conversation or an answer that is longer than the context.
+    pub context_overflow: ContextOverflow,
     /// Tokens of reasoning at most, after which it is ended and the model answers; default: no limit. Only
     /// for templates that know reasoning.
     pub thinking_token_budget: Option<usize>,
@@ -247,6 +249,8 @@ pub struct Started {
     pub sequence: SequenceId,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Messages that are left out of it, because the context has no room for them.
+    pub omitted_messages: usize,
 }
 
 /// Why an answer ended.

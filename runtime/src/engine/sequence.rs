@@ -3,6 +3,7 @@
 use super::Error;
 use super::answer::Answer;
 use super::cache::Cache;
+use super::overflow::append_shifting;
 use crate::graph::PAGE;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
@@ -68,6 +69,24 @@ impl Sequence {
         if before / page < n / page {
             cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
         }
+    }
+
+    /// Where the context has no room for what the answer needs next: goes on with a part of the tokens, which
+    /// are computed again, because keys depend on their positions.
+    pub fn shift(&mut self, context_length: usize, cache: &mut Cache) {
+        let Some(answer) = self.answer.as_mut().filter(|answer| answer.shifts && !answer.is_ahead()) else {
+            return;
+        };
+        let next = answer.upcoming();
+        if self.computed + next.len() <= context_length {
+            return;
+        }
+        let mut ids = self.ids[..self.computed].to_vec();
+        append_shifting(&mut ids, next, context_length);
+        answer.feed_again(ids);
+        cache.insert(self.set, &self.ids[..self.computed], &self.pages);
+        cache.release(&self.pages);
+        self.begin(&[], Vec::new());
     }
 
     /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way

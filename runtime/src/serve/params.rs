@@ -18,8 +18,9 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 34] = [
+const TAKEN: [&str; 35] = [
     "max_tokens",
+    "context_overflow",
     "thinking_token_budget",
     "temperature",
     "dynatemp_range",

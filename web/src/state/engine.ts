@@ -77,6 +77,7 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
       device,
       ...(template !== null && { template }),
       fallbackTemplate: "plain",
+      contextOverflow: "truncate",
       signal,
       ...hubOptions.value,
       onProgress(progress) {

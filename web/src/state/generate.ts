@@ -1,9 +1,9 @@
 /** Generates one answer. */
-import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
+import { AbortedError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
 import type { Engine } from "nomoat";
 import type { Answer, Ending, Message } from "../history/records";
 import { throttle } from "../lib/throttle";
-import { firstThatFits, laterStart, turns } from "./context";
+import { turns } from "./turns";
 import { failEngine, recommendedSampling } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
@@ -70,38 +70,26 @@ export async function generate(
   let error: unknown = null;
   try {
     const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
-    const ask = (start: number) =>
-      engine.chat.completions.create(
-        {
-          messages: turns(list.slice(start), systemPrompt),
-          stream: true,
-          stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain, recommendedSampling.peek()),
-          max_tokens: maxTokens,
-          thinking_token_budget: thinkingBudget,
-          adapters: adapterUses(),
+    const stream = await engine.chat.completions.create(
+      {
+        messages: turns(list, systemPrompt),
+        stream: true,
+        stream_options: { include_usage: true },
+        ...sampling(temperature, isAgain, recommendedSampling.peek()),
+        max_tokens: maxTokens,
+        thinking_token_budget: thinkingBudget,
+        adapters: adapterUses(),
+      },
+      {
+        signal,
+        onPrefill(done, total) {
+          prefill = { done, total };
+          screen.call();
         },
-        {
-          signal,
-          onPrefill(done, total) {
-            prefill = { done, total };
-            screen.call();
-          },
-        },
-      );
-    answer.omitted = await firstThatFits(engine, list, { systemPrompt, maxTokens });
-    let stream;
-    while (stream === undefined) {
-      try {
-        stream = await ask(answer.omitted);
-      } catch (reason) {
-        // The count is an estimate, since the template adds tokens of its own.
-        const later = laterStart(list, answer.omitted);
-        if (!(reason instanceof ContextLengthError) || later === null) throw reason;
-        answer.omitted = later;
-      }
-    }
+      },
+    );
     for await (const chunk of stream) {
+      answer.omitted = chunk.omitted_messages ?? answer.omitted;
       const choice = chunk.choices[0];
       if (choice?.delta.content || choice?.delta.reasoning_content) {
         prefill = null;

@@ -9,6 +9,7 @@ mod embeddings;
 mod inspection;
 mod loading;
 mod logprobs;
+mod overflow;
 mod prefix;
 mod queue;
 #[cfg(feature = "grammar")]
