@@ -56,8 +56,8 @@ export type ContextOverflow = "stop" | "truncate" | "shift";
 
 /**
  * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `context_overflow`,
- * `chat_template_kwargs`, and llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
- * top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
+ * `chat_template_kwargs`, and llama.cpp's samplers by its names. They are applied in llama.cpp's order:
+ * penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
@@ -122,6 +122,8 @@ export interface ChatCompletionCreateParams {
   presence_penalty?: number | null;
   /** From token id to a number that is added to its logit, -100 to 100. */
   logit_bias?: Record<string, number> | null;
+  /** A text that the answer is likely to repeat. Where it does, it comes faster. */
+  prediction?: { type: "content"; content: ChatContent } | null;
   /** Makes sampling repeatable; an integer from 0. */
   seed?: number | null;
   /** Up to 16 texts that end the answer; they are not part of it. */
@@ -190,6 +192,11 @@ export interface CompletionUsage {
   total_tokens: number;
   /** Prompt tokens that were still in the KV cache. */
   prompt_tokens_details: { cached_tokens: number };
+  /**
+   * Tokens that were guessed from what the text repeats or from `prediction`, and were right or wrong. The
+   * wrong ones are not part of `completion_tokens`.
+   */
+  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
 }
 
 /** How long an answer took. An extension to OpenAI's shapes. */
@@ -421,9 +428,33 @@ function callId(): string {
   return randomId().slice(0, 9);
 }
 
+/** The sum of token counts. */
+export function addUsages(usages: CompletionUsage[]): CompletionUsage {
+  const sum = (of: (usage: CompletionUsage) => number) => usages.reduce((n, usage) => n + of(usage), 0);
+  return {
+    prompt_tokens: sum((usage) => usage.prompt_tokens),
+    completion_tokens: sum((usage) => usage.completion_tokens),
+    total_tokens: sum((usage) => usage.total_tokens),
+    prompt_tokens_details: { cached_tokens: sum((usage) => usage.prompt_tokens_details.cached_tokens) },
+    completion_tokens_details: {
+      accepted_prediction_tokens: sum((usage) => usage.completion_tokens_details.accepted_prediction_tokens),
+      rejected_prediction_tokens: sum((usage) => usage.completion_tokens_details.rejected_prediction_tokens),
+    },
+  };
+}
+
 function usageOf(usage: RuntimeUsage): CompletionUsage {
   const { prompt_tokens, completion_tokens, total_tokens, cached_tokens } = usage;
-  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: { cached_tokens } };
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens,
+    prompt_tokens_details: { cached_tokens },
+    completion_tokens_details: {
+      accepted_prediction_tokens: usage.accepted_tokens,
+      rejected_prediction_tokens: usage.drafted_tokens - usage.accepted_tokens,
+    },
+  };
 }
 
 function timingsOf({ timings, usage }: RuntimeEnd): Timings {

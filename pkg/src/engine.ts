@@ -29,7 +29,7 @@ import {
   WorkerLostError,
 } from "./errors.js";
 import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
-import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
+import { spawnWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { CallQueue, disposed } from "./queue.js";
 import { overflow, tokenIds, toRuntimeRequest } from "./request.js";
@@ -43,6 +43,7 @@ import type {
   RuntimeStart,
 } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
+import { start } from "./start.js";
 import { ChatStream } from "./stream.js";
 import {
   checkpointStore,
@@ -215,39 +216,6 @@ export async function createEngineWith(
   const { link, loaded } = await start(spawn, request, signal, options);
   const again = { ...request, refresh: false, waits: false };
   return new WorkerEngine(spawn, base, again, link, loaded, onOverflow);
-}
-
-/** Starts a worker and loads the model in it. An abort ends the worker. */
-async function start(
-  spawn: () => WorkerLike,
-  request: LoadRequest,
-  signal: AbortSignal | undefined,
-  { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
-): Promise<{ link: WorkerLink; loaded: Loaded }> {
-  return withWorker(spawn, signal, async (link) => {
-    try {
-      const loaded = await link.call("load", request, {
-        onNotice: (notice) => {
-          if (notice.kind === "progress") onProgress?.(notice.progress);
-          if (notice.kind === "header") void goOn(link, onHeader);
-        },
-      });
-      return { link, loaded };
-    } catch (error) {
-      link.close(new InternalError("The model could not be loaded."));
-      throw error;
-    }
-  });
-}
-
-/** Lets a load go on once the page has made room. If that fails, the load does. */
-async function goOn(link: WorkerLink, onHeader: EngineOptions["onHeader"]): Promise<void> {
-  try {
-    await onHeader?.();
-    link.proceed();
-  } catch (error) {
-    link.close(new InternalError(`onHeader failed: ${String(error)}`, { cause: error }));
-  }
 }
 
 class WorkerEngine implements Engine {

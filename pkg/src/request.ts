@@ -42,6 +42,7 @@ const USED = [
   "frequency_penalty",
   "presence_penalty",
   "logit_bias",
+  "prediction",
   "seed",
   "stop",
   "n",
@@ -130,6 +131,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     repetition_penalty: number(given, "repetition_penalty", Number.MIN_VALUE, 100),
     presence_penalty: number(given, "presence_penalty", -2, 2),
     frequency_penalty: number(given, "frequency_penalty", -2, 2),
+    prediction: predicted(given["prediction"]),
     logit_bias: logitBias(given["logit_bias"]),
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
@@ -328,6 +330,15 @@ function content(value: unknown, at: string): string {
       return wellFormed(part["text"]);
     })
     .join("");
+}
+
+/** The text of a prediction. */
+function predicted(value: unknown): string | undefined {
+  if (value == null) return undefined;
+  const prediction = record(value, "prediction");
+  if (prediction["type"] !== "content")
+    throw new InvalidRequestError("`prediction.type` must be content.", "prediction.type");
+  return content(prediction["content"], "prediction.content");
 }
 
 function stops(value: unknown): string[] {

@@ -274,6 +274,8 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** A text that the answer is likely to repeat. */
+  prediction?: string;
   /** Say of each token how likely it was, with so many alternatives. */
   top_logprobs?: number;
   /** The same of the prompt's tokens. */
@@ -299,6 +301,9 @@ export interface RuntimeUsage {
   completion_tokens: number;
   total_tokens: number;
   cached_tokens: number;
+  /** Guessed, and those of them that were right. */
+  drafted_tokens: number;
+  accepted_tokens: number;
 }
 
 /** JSON of `next()`. */

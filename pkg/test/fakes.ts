@@ -335,7 +335,14 @@ export class FakeRuntime implements Runtime {
             text: this.script.calls ? "" : "!",
             finish_reason: limit < tokens.length ? "length" : this.script.calls ? "tool_calls" : "stop",
             context_full: false,
-            usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
+            usage: {
+              prompt_tokens: 3,
+              completion_tokens: limit,
+              total_tokens: 3 + limit,
+              cached_tokens: 1,
+              drafted_tokens: 3,
+              accepted_tokens: 2,
+            },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
           };
     if (event.type !== "end") this.#answers.set(sequence, { ...answer, generated: generated + 1 });

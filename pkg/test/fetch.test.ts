@@ -36,6 +36,7 @@ test("text completions: several prompts, echo, whole and streamed", async () => 
     completion_tokens: 4,
     total_tokens: 10,
     prompt_tokens_details: { cached_tokens: 2 },
+    completion_tokens_details: { accepted_prediction_tokens: 4, rejected_prediction_tokens: 2 },
   });
   assert.deepEqual(
     seen.map(({ prompt, messages, max_tokens }) => ({ prompt, messages, max_tokens })),

@@ -24,7 +24,7 @@ test("a request says it, and where it does not, the engine", async () => {
   await usual.chat.completions.create({ messages });
   await usual.responses.create({ input: "Hi", truncation: "auto" });
   await usual.responses.create({ input: "Hi", truncation: "disabled" });
-  assert.deepEqual(seen, ["truncate", "shift", "truncate", undefined, "truncate", undefined]);
+  assert.deepEqual(seen, ["truncate", "shift", "truncate", undefined, "truncate", "stop"]);
   await assert.rejects(
     engineOf({}, { contextOverflow: "drop" as "stop" }),
     (error) => error instanceof InvalidRequestError && error.param === "contextOverflow",

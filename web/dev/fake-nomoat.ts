@@ -371,12 +371,7 @@ async function* repeated(params: object) {
   yield chunk({}, "stop");
 }
 
-async function* answer(
-  question: string,
-  maxTokens: number,
-  omitted: number,
-  { signal, onPrefill }: Options,
-) {
+async function* answer(question: string, maxTokens: number, omitted: number, { signal, onPrefill }: Options) {
   const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
@@ -387,7 +382,10 @@ async function* answer(
   const pieces = words(isEcho ? `Answer to ${question}` : whole);
   let count = 0;
   const delta = { role: "assistant", content: "" };
-  yield { choices: [{ index: 0, delta, finish_reason: null }], ...(omitted > 0 && { omitted_messages: omitted }) };
+  yield {
+    choices: [{ index: 0, delta, finish_reason: null }],
+    ...(omitted > 0 && { omitted_messages: omitted }),
+  };
   for (const content of pieces) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
@@ -400,6 +398,7 @@ async function* answer(
     completion_tokens: count,
     total_tokens: 39 + count,
     prompt_tokens_details: { cached_tokens: 13 },
+    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
   };
   const timings = {
     prefill_ms: 480,

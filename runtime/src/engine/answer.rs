@@ -1,6 +1,9 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
+mod draft;
+
 use super::embed::{Pooled, Pooling};
+use super::lookup::Lookup;
 use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, TokenLogprob, Usage};
 use crate::graph::{Choice, Output};
@@ -19,8 +22,11 @@ pub(super) struct Answer {
     prompt: Vec<u32>,
     /// Of them, those whose steps have begun.
     fed: usize,
-    /// Tokens that steps under way will choose.
+    /// Steps under way that will choose tokens.
     ahead: usize,
+    /// Whether one of them has a draft. There is no other then.
+    has_draft: bool,
+    pub lookup: Lookup,
     /// The last token of the answer, once there is one.
     last: Option<u32>,
     prompt_tokens: usize,
@@ -65,6 +71,8 @@ pub(super) struct Beginning<'a> {
     pub ids: &'a [u32],
     /// Those of them that are computed: where the context is too short, not all.
     pub feed: Vec<u32>,
+    /// A text that the answer is likely to repeat.
+    pub prediction: &'a [u32],
     /// Tokens of the prompt alone.
     pub prompt_tokens: usize,
     /// Where the request has no seed.
@@ -88,6 +96,7 @@ impl Answer {
         let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, feed, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
         let shifts = request.shifts();
+        let lookup = Lookup::new(ids, beginning.prediction, request.speculate);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
         if request.top_logprobs.is_some() {
@@ -114,6 +123,8 @@ impl Answer {
             prompt: feed,
             fed: 0,
             ahead: 0,
+            has_draft: false,
+            lookup,
             last: None,
             prompt_tokens,
             cached_tokens: 0,
@@ -227,6 +238,7 @@ impl Answer {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
         let may_run_ahead =
             self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
+        let may_run_ahead = may_run_ahead && !self.has_draft;
         let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known
@@ -257,20 +269,29 @@ impl Answer {
         self.last.filter(|_| self.ahead == 0)
     }
 
+    /// Whether the likeliest token is always taken.
+    fn is_argmax(&self) -> bool {
+        self.sampler.is_argmax() && self.grammar.is_none()
+    }
+
     /// How the next token is chosen, in a step that is about to begin: [`Output::by_choice`], and the choice.
     pub fn next_choice(&mut self) -> (u32, Choice) {
         self.ahead += 1;
         let masked = u32::from(self.grammar.is_some());
         let choice = Choice { masked, ..self.sampler.choice(self.ahead - 1) };
-        let is_argmax = self.sampler.is_argmax() && masked == 0;
-        let by_choice = if self.sampler.is_by_host() { Output::BY_HOST } else { u32::from(!is_argmax) };
+        let by_choice =
+            if self.sampler.is_by_host() { Output::BY_HOST } else { u32::from(!self.is_argmax()) };
         (by_choice, choice)
     }
 
     /// The token of a step's output: the one that the device chose, or one that is picked here.
     pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
+        let by_host = self.sampler.is_by_host() || self.has_draft && !self.is_argmax();
         let mask = self.grammar.as_ref().map(Grammar::mask);
-        let id = self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen);
+        let id = match by_host {
+            true => self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)),
+            false => chosen,
+        };
         self.picked = self.top_logprobs.map(|top| TokenLogprob::of(id, logits, top, tokenizer));
         id
     }
@@ -298,7 +319,8 @@ impl Answer {
         dispatches: usize,
         events: &mut Vec<Progress>,
     ) -> Result<bool, GrammarError> {
-        self.ahead -= 1;
+        // All tokens after a draft come from one step.
+        self.ahead = self.ahead.saturating_sub(1);
         if self.grammar.as_ref().is_some_and(|grammar| !grammar.allows(id)) {
             return Err(GrammarError::Token(id));
         }
@@ -339,6 +361,7 @@ impl Answer {
     ) -> Result<(), GrammarError> {
         self.first_token.get_or_insert_with(Instant::now);
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
+        self.lookup.push(id);
         self.completion_tokens += 1;
         self.last = Some(id);
         spend(self.budget.as_mut(), self.separator.as_ref());
@@ -430,6 +453,8 @@ impl Answer {
                 completion_tokens: self.completion_tokens,
                 total_tokens: self.prompt_tokens + self.completion_tokens,
                 cached_tokens: self.cached_tokens,
+                drafted_tokens: self.lookup.drafted,
+                accepted_tokens: self.lookup.accepted,
             },
             timings: Timings {
                 prefill_ms: first.duration_since(self.started).as_secs_f64() * 1e3,

@@ -10,6 +10,7 @@ mod error;
 mod inspection;
 mod loading;
 mod logprobs;
+mod lookup;
 mod overflow;
 mod pace;
 mod pool;
@@ -140,6 +141,10 @@ impl<D: Device> Engine<D> {
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
+        let prediction = match &request.prediction {
+            Some(text) => self.tokenizer.encode_middle(text)?,
+            None => Vec::new(),
+        };
         let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
         let uses = self.uses(&request)?;
         let pooling = self.pooling_of(&request, &uses)?;
@@ -155,6 +160,7 @@ impl<D: Device> Engine<D> {
                 id,
                 ids: &ids,
                 feed,
+                prediction: &prediction,
                 prompt_tokens,
                 seed,
                 tokenizer,
@@ -263,45 +269,57 @@ impl<D: Device> Engine<D> {
         let mut failed = Ok(());
         for share in &step.shares {
             let sequence = &mut self.scheduler.sequences[share.sequence];
+            let mut end = share.end - share.n_draft;
+            let draft = sequence.ids(end..share.end).to_vec();
             let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer)
             else {
                 continue;
             };
             let id = answer.id;
-            let chosen = share.output.and_then(|output| {
-                let chosen = self.model.chosen().get(output)?.id;
-                Some(answer.pick(chosen, self.model.logits(output), &self.tokenizer))
-            });
             let mut events = Vec::new();
             for output in share.read.clone() {
                 answer.read_row(self.model.logits(output), &self.tokenizer);
             }
             events.extend(answer.told_of_prompt(share.end));
-            let result = match chosen {
-                Some(chosen) => {
-                    let room = match answer.shifts {
-                        true => usize::MAX,
-                        false => self.info.context_length.saturating_sub(share.end),
-                    };
-                    answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
+            let mut chosen = None;
+            let mut result = Ok(false);
+            for (i, output) in
+                share.output.iter().flat_map(|first| *first..=first + share.n_draft).enumerate()
+            {
+                let Some(of_device) = self.model.chosen().get(output) else { break };
+                let picked = answer.pick(of_device.id, self.model.logits(output), &self.tokenizer);
+                let room = match answer.shifts {
+                    true => usize::MAX,
+                    false => self.info.context_length.saturating_sub(end),
+                };
+                chosen = Some(picked);
+                let is_right = draft.get(i) == Some(&picked);
+                answer.lookup.accepted += usize::from(is_right);
+                result = answer.take(picked, &self.tokenizer, room, dispatches, &mut events);
+                let goes_on = matches!(result, Ok(false)) && !events.last().is_some_and(Progress::is_last);
+                if !goes_on || !is_right {
+                    break;
                 }
-                None => {
-                    // Nothing comes after an embedding.
-                    if events.is_empty() {
-                        events.extend(answer.prefilled(share.end));
-                    }
-                    Ok(false)
-                }
-            };
+                end += 1;
+            }
+            match chosen {
+                Some(_) => answer.end_step(end + share.n_draft + 1 - share.end),
+                // Nothing comes after an embedding.
+                None if events.is_empty() => events.extend(answer.prefilled(share.end)),
+                None => {}
+            }
             let has_forced = matches!(result, Ok(true));
-            sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
+            if share.n_draft > 0 {
+                sequence.shorten(end, &mut self.scheduler.cache);
+            }
+            sequence.set_computed(end, chosen, &mut self.scheduler.cache);
             if result.is_err() || events.last().is_some_and(Progress::is_last) {
                 sequence.end(&mut self.scheduler.cache);
             } else if chosen.is_some() {
                 sequence.shift(self.info.context_length, &mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
-            if has_forced {
+            if has_forced || share.n_draft > 0 {
                 // The device counts only the tokens that it chose.
                 self.scheduler.set_slot(share.sequence, &mut self.model);
             }

@@ -5,6 +5,7 @@ use super::answer::Answer;
 use super::cache::Cache;
 use super::overflow::append_shifting;
 use crate::graph::PAGE;
+use std::ops::Range;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
 /// answer has ended they are in the prefix cache, for prompts that begin alike.
@@ -37,6 +38,18 @@ impl Sequence {
     /// Tokens whose steps have begun.
     pub fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Some of its tokens.
+    pub fn ids(&self, range: Range<usize>) -> &[u32] {
+        self.ids.get(range).unwrap_or_default()
+    }
+
+    /// Forgets the tokens after the first `n`, and gives up pages that are empty then.
+    pub fn shorten(&mut self, n: usize, cache: &mut Cache) {
+        self.ids.truncate(n);
+        let n_pages = n.div_ceil(PAGE as usize).min(self.pages.len());
+        cache.release(&self.pages.split_off(n_pages));
     }
 
     pub fn pages(&self) -> &[u32] {

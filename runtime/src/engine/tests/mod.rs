@@ -14,6 +14,7 @@ mod prefix;
 mod queue;
 #[cfg(feature = "grammar")]
 mod reasoning;
+mod speculation;
 mod together;
 #[cfg(feature = "grammar")]
 mod tools;
