@@ -269,9 +269,9 @@ impl Answer {
         self.last.filter(|_| self.ahead == 0)
     }
 
-    /// Whether the likeliest token is always taken.
+    /// Whether the device always takes the likeliest token.
     fn is_argmax(&self) -> bool {
-        self.sampler.is_argmax() && self.grammar.is_none()
+        self.sampler.is_argmax() && self.grammar.is_none() && !self.sampler.is_by_host()
     }
 
     /// How the next token is chosen, in a step that is about to begin: [`Output::by_choice`], and the choice.

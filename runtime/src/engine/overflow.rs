@@ -136,3 +136,29 @@ impl<'a> Conversation<'a> {
         (0..self.messages.len()).filter(stays).map(|i| self.messages[i].clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversations_are_cut_before_questions_and_rounds_of_calls() {
+        let cuts = |roles: &[&str]| {
+            let messages: Vec<Message> = roles.iter().map(|role| Message::new(role, "x")).collect();
+            let conversation = Conversation::new(&messages);
+            let cuts = conversation.cuts();
+            cuts.into_iter().map(|cut| (cut, conversation.from(cut).len())).collect::<Vec<_>>()
+        };
+        assert!(cuts(&["system", "user"]).is_empty());
+        assert!(cuts(&["system", "assistant"]).is_empty());
+        assert_eq!(cuts(&["user", "assistant", "user"]), [(2, 1)]);
+        assert_eq!(cuts(&["system", "user", "assistant", "user"]), [(3, 2)]);
+        // Questions in a row stay together.
+        assert_eq!(cuts(&["user", "user", "assistant", "user", "user"]), [(3, 2)]);
+        // Calls go with their results.
+        let roles = ["user", "assistant", "tool", "assistant", "user", "assistant"];
+        assert_eq!(cuts(&roles), [(4, 2)]);
+        let roles = ["user", "assistant", "user", "assistant", "tool", "tool", "assistant", "tool"];
+        assert_eq!(cuts(&roles), [(2, 6), (6, 3)]);
+    }
+}

@@ -92,10 +92,13 @@ fn calls_go_with_their_results() {
         messages.push(turn("tool", letter, 5));
         messages.push(turn("tool", letter, 5));
     }
-    let request = chat(&messages, ContextOverflow::Truncate);
-    assert_eq!(engine.start(request).unwrap().omitted_messages, 2 + 3);
-    let stay = [&messages[2..3], &messages[6..]].concat();
+    let started = engine.start(chat(&messages, ContextOverflow::Truncate)).unwrap();
+    // What is before the question, and whole rounds of three messages behind it.
+    let rounds = started.omitted_messages.checked_sub(2).unwrap();
+    assert!(rounds > 0 && rounds % 3 == 0, "{rounds} messages");
+    let stay = [&messages[2..3], &messages[3 + rounds..]].concat();
     let expected = alone(&device, chat(&stay, ContextOverflow::Stop));
+    assert_eq!(started.prompt_tokens, expected.usage.prompt_tokens);
     assert_eq!(finish(&mut engine).text, expected.text);
 }
 

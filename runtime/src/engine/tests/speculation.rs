@@ -42,14 +42,14 @@ fn requests() -> Vec<Request> {
 
 fn check_all<D: Device>(device: &D) {
     let (mut drafted, mut accepted) = (0, 0);
+    let mut count = |n: (usize, usize)| (drafted, accepted) = (drafted + n.0, accepted + n.1);
     for mut request in requests() {
-        let n = check(device, &request);
-        (drafted, accepted) = (drafted + n.0, accepted + n.1);
+        count(check(device, &request));
         // Predictions that are right, right up to a point, and wrong.
         let text = alone(device, request.clone()).text;
         for prediction in [text.clone(), text.replace(['a', 'b', 'c', 'd'], "z"), "unlike".into()] {
             request.prediction = Some(prediction);
-            check(device, &request);
+            count(check(device, &request));
         }
     }
     assert!(
@@ -86,21 +86,25 @@ fn drafts_on_a_gpu() {
     }
 }
 
-/// A right prediction of 41 tokens: the first comes from the prompt, the others in steps of eight.
+/// A right prediction of 41 tokens. The first comes from the prompt, and a step gives up to eight of the
+/// others. The tokens of the prediction's beginning may differ, since it is no text of its own.
 #[test]
 fn what_is_predicted_takes_few_steps() {
     for depth in [1, 4] {
         let device = TestDevice::default();
         device.0.depth.set(depth);
         let mut request = with(&greedy("hello", 41), true);
-        request.sampling.logit_bias.insert(2, -100.0);
-        request.sampling.logit_bias.insert(3, -100.0);
+        // Tokens that have no text of their own.
+        request.sampling.logit_bias.extend([0, 1, 2, 3].map(|id| (id, -100.0)));
         let plain = alone(&device, with(&request, false));
         request.prediction = Some(plain.text.clone());
         device.0.steps.borrow_mut().clear();
         let told = alone(&device, request);
-        assert_eq!((&told.text, told.usage.accepted_tokens), (&plain.text, 35));
-        assert_eq!(device.0.steps.borrow().len(), 1 + 40 / 8);
+        assert_eq!(told.text, plain.text);
+        let accepted = told.usage.accepted_tokens;
+        assert!(accepted >= 30, "{accepted} of 40 tokens were guessed");
+        // Each step gives one token besides.
+        assert_eq!(device.0.steps.borrow().len(), 1 + 40 - accepted);
     }
 }
 
