@@ -5,11 +5,9 @@ import {
   AbortedError,
   DeviceLostError,
   InvalidRequestError,
-  UnsupportedModelError,
   WorkerLostError,
 } from "./errors.js";
 import { withEpochs } from "./checkpoint.js";
-import type { DeviceInfo } from "./loaded.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
 
@@ -195,7 +193,6 @@ export interface TrainedFiles {
 /** How a training uses its engine. */
 export interface Trained {
   model: string;
-  backend: DeviceInfo["backend"];
   call: TrainingCall;
   store: CheckpointStore;
   adapters: LoadedAdapters;
@@ -311,11 +308,6 @@ export class Teacher implements Trainings {
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#of.backend !== "cpu")
-      throw new UnsupportedModelError(
-        "unsupported_feature",
-        'Training runs on the CPU for now: create the engine with { device: "cpu" }.',
-      );
     if (this.#isBusy)
       throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
     this.#isBusy = true;

@@ -87,7 +87,7 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Teach a model by LoRA, on the CPU.
+    /// Teach a model by LoRA.
     Tune(Box<tune::Args>),
     /// Compare log-probabilities and greedy texts with a golden file; prints JSON. With adapters, compare
     /// log-probabilities at several strengths.
