@@ -1,12 +1,7 @@
 /** Teaching a loaded model: options, progress, and checkpoints in the browser's storage. */
 import type { AdapterInfo, LoadedAdapters } from "./adapters.js";
 import type { ChatMessage } from "./chat.js";
-import {
-  AbortedError,
-  DeviceLostError,
-  InvalidRequestError,
-  WorkerLostError,
-} from "./errors.js";
+import { AbortedError, DeviceLostError, InvalidRequestError, WorkerLostError } from "./errors.js";
 import { withEpochs } from "./checkpoint.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";

@@ -30,10 +30,10 @@ const SYSTEM = "You answer briefly.";
 const QUESTION = "Tell me a story of a lighthouse.";
 /** An answer begins with these words, again and again. */
 const WORDS =
-  "The lamp went out in the third week of the storm, and the keeper climbed the stairs with a candle in a jar. " +
-  "A ship was near; he heard her bell, slow and then quick, somewhere past the reef. He set fire to his chair, " +
-  "then to the table, and last to the door, and by that light she turned her bow to the open sea. In spring her " +
-  "captain sent him a new door of oak, with a brass plate on which there was nothing but the date.";
+  "The lamp went out in the third week of the storm, and the keeper climbed the stairs with a candle in a " +
+  "jar. A ship was near; he heard her bell, slow and then quick, somewhere past the reef. He set fire to his " +
+  "chair, then to the table, and last to the door, and by that light she turned her bow to the open sea. In " +
+  "spring her captain sent him a new door of oak, with a brass plate on which there was only the date.";
 
 const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
 
@@ -54,7 +54,7 @@ test("bench tune", async () => {
     ours.push(measured);
     if ("missing" in plan.python) continue;
     const { threads, rank, steps } = plan;
-    const example = join(import.meta.dirname, "../results/tune.json");
+    const example = `${plan.out}.example`;
     writeFileSync(example, JSON.stringify({ ids, given, threads, rank, steps }));
     const script = join(import.meta.dirname, "tune.py");
     const { stdout } = await promisify(execFile)(plan.python.path, [script, plan.model, example]);
@@ -76,7 +76,12 @@ async function trained(origin: string, { threads, rank, steps }: Plan) {
       async ([library, model, content, words, given]) => {
         const { createEngine } = (await import(library)) as typeof import("nomoat");
         const { rows, ...limits } = given;
-        const engine = await createEngine({ model, device: "cpu", threads: limits.threads, contextLength: 512 });
+        const engine = await createEngine({
+          model,
+          device: "cpu",
+          threads: limits.threads,
+          contextLength: 512,
+        });
         const [system = "", question = ""] = content;
         const turn = (role: string, text: string) => `<|im_start|>${role}\n${text}<|im_end|>\n`;
         const prompt = turn("system", system) + turn("user", question) + "<|im_start|>assistant\n";
@@ -123,7 +128,13 @@ async function trained(origin: string, { threads, rank, steps }: Plan) {
           device: `${engine.device.threads} threads, ${driver}`,
         };
       },
-      [paths.nomoat, paths.model, [SYSTEM, QUESTION], `${WORDS} `, { rows: ROWS, threads, rank, steps }] as const,
+      [
+        paths.nomoat,
+        paths.model,
+        [SYSTEM, QUESTION],
+        `${WORDS} `,
+        { rows: ROWS, threads, rank, steps },
+      ] as const,
     );
     return { ...result, blankBytes, peakBytes: memory.stop() };
   } finally {

@@ -3,7 +3,7 @@
 #     python tests/bench/tune.py MODEL.gguf IDS.json
 #
 # IDS.json has the token ids of one example, how many of the first are not learnt, LoRA's rank, threads and
-# steps. Weights are dequantised to float32. Needs torch, transformers, peft and gguf; see xtask/src/bench_tune.rs.
+# steps. Weights are dequantised to float32. xtask/src/bench_tune.rs names the packages that it needs.
 import json
 import os
 import resource

@@ -98,7 +98,7 @@ pub fn run_all(options: &Tune) -> Result<()> {
 fn python() -> Result<PathBuf> {
     let env = target().join("bench/tune-python");
     let python = env.join(if cfg!(windows) { "Scripts/python" } else { "bin/python" });
-    once("bench-tune-python", &[file!().into()], &[&python], || {
+    once("bench-tune-python", &[root().join("xtask/src/bench_tune.rs")], &[&python], || {
         run("python3", &["-m", "venv", env.to_string_lossy().as_ref()])?;
         let install = ["-m", "pip", "install", "--quiet"];
         run(&python.to_string_lossy(), &[install.as_slice(), &PYTHON].concat())
@@ -145,8 +145,8 @@ fn section(results: &Results, options: &Tune, browser: &str) -> Result<String> {
     Ok(format!(
         "## Training on the CPU\n\n`{}`, {}, {browser}.\n\n\
          SmolLM2-135M-Instruct, Q4_1, LoRA of rank {RANK} on all projections, one example of {} rows a step, \
-         {} threads. Medians of {} steps in {} rounds, in which the contenders take turns. Memory is the peak \
-         of resident memory: of all processes of the browser, without pages of files ({} of it are the wasm \
+         {} threads. Medians of {} steps in {} rounds, in which the contenders take turns. Memory is the \
+         peak of resident memory: of all processes of the browser, without pages of files ({} of it are the wasm \
          memory, {} a blank page), and of the Python process.{ratio}\n\n{}",
         command(),
         machine(),
