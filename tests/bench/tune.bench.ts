@@ -31,9 +31,9 @@ const QUESTION = "Tell me a story of a lighthouse.";
 /** An answer begins with these words, again and again. */
 const WORDS =
   "The lamp went out in the third week of the storm, and the keeper climbed the stairs with a candle in a " +
-  "jar. A ship was near; he heard her bell, slow and then quick, somewhere past the reef. He set fire to his " +
-  "chair, then to the table, and last to the door, and by that light she turned her bow to the open sea. In " +
-  "spring her captain sent him a new door of oak, with a brass plate on which there was only the date.";
+  "jar. A ship was near; he heard her bell, slow and then quick, somewhere past the reef. He set fire to " +
+  "his chair, then to the table, and last to the door, and by that light she turned her bow to the open " +
+  "sea. In spring her captain sent him a new door of oak, with a brass plate on which there was only the date.";
 
 const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
 

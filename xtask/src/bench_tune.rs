@@ -146,8 +146,8 @@ fn section(results: &Results, options: &Tune, browser: &str) -> Result<String> {
         "## Training on the CPU\n\n`{}`, {}, {browser}.\n\n\
          SmolLM2-135M-Instruct, Q4_1, LoRA of rank {RANK} on all projections, one example of {} rows a step, \
          {} threads. Medians of {} steps in {} rounds, in which the contenders take turns. Memory is the \
-         peak of resident memory: of all processes of the browser, without pages of files ({} of it are the wasm \
-         memory, {} a blank page), and of the Python process.{ratio}\n\n{}",
+         peak of resident memory: of all processes of the browser, without pages of files ({} of it are the \
+         wasm memory, {} a blank page), and of the Python process.{ratio}\n\n{}",
         command(),
         machine(),
         results.rows,
