@@ -33,7 +33,7 @@ const WORDS =
   "The lamp went out in the third week of the storm, and the keeper climbed the stairs with a candle in a " +
   "jar. A ship was near; he heard her bell, slow and then quick, somewhere past the reef. He set fire to " +
   "his chair, then to the table, and last to the door, and by that light she turned her bow to the open " +
-  "sea. In spring her captain sent him a new door of oak, with a brass plate on which there was only the date.";
+  "sea. In spring her captain sent him a new door of oak, with a brass plate on which there was only a date.";
 
 const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
 

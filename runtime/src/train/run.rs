@@ -253,8 +253,8 @@ impl<L: Learnt> TrainingRun<L> {
         let mut learnt = held_out.split_off(n_held_out);
         learnt.sort_unstable();
         let steps = learnt.len().div_ceil(settings.batch).saturating_mul(settings.epochs);
-        let learnt = device.learnt(start(&graph, settings.seed))?;
-        let trainer = Trainer::new(learnt, Optimiser::new(settings.adam(), 0)?, steps);
+        let parameters = device.learnt(start(&graph, settings.seed))?;
+        let trainer = Trainer::new(parameters, Optimiser::new(settings.adam(), 0)?, steps);
         Ok(Self {
             settings,
             data,

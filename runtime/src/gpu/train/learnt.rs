@@ -132,6 +132,7 @@ impl Learnt for OnGpu {
 /// In browsers, a dropped buffer waits for the garbage collector.
 impl Drop for OnGpu {
     fn drop(&mut self) {
-        [&self.parameters, &self.gradient, &self.first, &self.second].map(wgpu::Buffer::destroy);
+        let all = [&self.parameters, &self.gradient, &self.first, &self.second];
+        all.into_iter().for_each(wgpu::Buffer::destroy);
     }
 }
