@@ -6,6 +6,7 @@ mod cases;
 #[cfg(feature = "grammar")]
 mod constrained;
 mod embeddings;
+mod experts;
 mod inspection;
 mod loading;
 mod logprobs;
@@ -18,6 +19,7 @@ mod together;
 mod tools;
 #[cfg(feature = "cpu")]
 mod training;
+mod windows;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
