@@ -29,8 +29,7 @@ use std::sync::Arc;
 /// Messages for which a template is rendered once more, one at a time.
 const MAX_SINGLE: usize = 64;
 
-/// Bytes of what a template writes of a trial. Published templates write less than 20,000; each of them is read
-/// in many ways.
+/// Bytes of what a template writes of a trial, which is read in many ways.
 const MAX_TRIAL: usize = 64 << 10;
 
 /// A model's chat template.
