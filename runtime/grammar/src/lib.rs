@@ -2,7 +2,7 @@
 //! matches a regular expression or a grammar.
 //!
 //! [`Grammars`] belongs to a model's vocabulary; it compiles a [`Constraint`] to a [`Grammar`], which follows
-//! one answer. The parser is the crate `llguidance`. It is a quarter of what a browser would download for the
+//! one answer. The parser is the crate `llguidance`. It is a fifth of what a browser would download for the
 //! first answer, and most answers do not need it. So in browsers it is a wasm module of its own, which is
 //! loaded for the first constraint, and the runtime has only the types of this crate.
 
