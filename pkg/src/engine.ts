@@ -30,6 +30,7 @@ import {
 import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
 import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
+import { deletePromptCache } from "./pages.js";
 import { CallQueue, disposed } from "./queue.js";
 import { tokenIds, toRuntimeRequest } from "./request.js";
 import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
@@ -72,6 +73,12 @@ export interface EngineOptions extends SourceOptions {
    * as far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
    */
   parallel?: number;
+  /**
+   * Bytes of the browser's storage that may hold the keys and values of recent prompts and answers, so that a
+   * conversation goes on at once after a reload. Texts can be recovered from them: see `forget` and
+   * `deletePromptCache`. Default 0: nothing is stored.
+   */
+  promptCacheBytes?: number;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -158,6 +165,8 @@ export interface Engine {
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
   /** The text of token ids. */
   detokenize(ids: ArrayLike<number>): Promise<string>;
+  /** Forgets the keys and values of earlier prompts and answers, and deletes what is stored of them. */
+  forget(): Promise<void>;
   /** Bytes in use; does not wait for running calls. */
   memory(): Promise<MemoryUse>;
   /** Frees GPU and worker; what runs or waits fails with AbortedError. */
@@ -180,10 +189,13 @@ export async function createEngineWith(
   base: string,
 ): Promise<Engine> {
   const { contextLength, parallel = 1, device = "auto", threads, kernels = "", signal } = options;
+  const { promptCacheBytes = 0 } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
   if (!(Number.isSafeInteger(parallel) && parallel > 0 && parallel <= 8))
     throw new InvalidRequestError("`parallel` must be an integer from 1 to 8.", "parallel");
+  if (!(Number.isSafeInteger(promptCacheBytes) && promptCacheBytes >= 0))
+    throw new InvalidRequestError("`promptCacheBytes` must be an integer from 0.", "promptCacheBytes");
   if (!["auto", "webgpu", "cpu"].includes(device))
     throw new InvalidRequestError('`device` must be "auto", "webgpu" or "cpu".', "device");
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= 64))
@@ -195,10 +207,12 @@ export async function createEngineWith(
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
     parallel,
+    promptCacheBytes,
     device,
     threads: threads ?? null,
     kernels,
     refresh: options.refresh ?? false,
+    share: options.crossOriginStorage ?? true,
     waits: options.onHeader !== undefined,
   };
   if (signal?.aborted) throw new AbortedError();
@@ -314,6 +328,11 @@ class WorkerEngine implements Engine {
 
   async detokenize(ids: ArrayLike<number>): Promise<string> {
     return this.#simple("detokenize", { ids: tokenIds(ids) });
+  }
+
+  async forget(): Promise<void> {
+    if (this.#link && !this.#link.closed) return this.#link.call("forget", null);
+    await deletePromptCache();
   }
 
   async memory(): Promise<MemoryUse> {

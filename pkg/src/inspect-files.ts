@@ -1,4 +1,5 @@
 /** The worker's part of an inspection: reads the headers of a model's files, and no more of them. */
+import { SharedFile, type CrossOriginStorage } from "./cross-origin.js";
 import { CorruptFileError } from "./errors.js";
 import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
 import { Fetcher } from "./fetcher.js";
@@ -12,6 +13,7 @@ import { shardCount, type Manifest, type ShardStore } from "./store.js";
 export interface InspectEnv extends NetworkEnv {
   /** Null if nothing can be stored. */
   store: ShardStore | null;
+  crossOrigin: CrossOriginStorage | null;
 }
 
 /** Takes a header's next bytes; true when it is complete. */
@@ -72,6 +74,15 @@ async function open(
   signal: AbortSignal,
 ): Promise<Headed> {
   if (stored?.complete && env.store) return storedFile(file, env.store, stored);
+  const sha256 = stored?.shared ? (stored.sha256 ?? stored.announced) : null;
+  const shared = new SharedFile(env.crossOrigin, sha256, stored?.size ?? null);
+  const there = await shared.open();
+  if (there)
+    return {
+      size: there.size,
+      label: file.url,
+      read: (push) => readShards(there.size, (i) => shared.shard(i), push),
+    };
   // Takes no bytes of the file, and knows every way in which servers tell its size.
   const probing = new Fetcher(file, env, signal, () => undefined, { keepStream: false, whole: false });
   const { size } = await probing.probe();

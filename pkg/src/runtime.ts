@@ -69,6 +69,16 @@ export interface Runtime {
   is_running(sequence: number): boolean;
   /** Drops a generation. */
   cancel(sequence: number): void;
+  /** The names of the cached pages, in the order in which they should be kept. */
+  cached_pages(): string[];
+  /** A cached page as bytes; null if it is no longer cached. */
+  read_page(name: string): Promise<Bytes | null>;
+  /** `RuntimePromptPages` as JSON, of a `RuntimeRequest` as JSON. */
+  prompt_pages(request_json: string): string;
+  /** Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. */
+  restore_page(ids: Uint32Array, bytes: Uint8Array): boolean;
+  /** Forgets all cached pages. */
+  forget(): void;
   /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
   score(ids: Uint32Array, one_by_one: boolean, adapters_json: string): Promise<string>;
   /** Loads an adapter from a GGUF file, or from PEFT's weights and settings. `RuntimeAdapterInfo` as JSON. */
@@ -310,6 +320,16 @@ export interface RuntimeStart {
   /** Names the generation. */
   sequence: number;
   prompt_tokens: number;
+}
+
+/** JSON of `prompt_pages()`. */
+export interface RuntimePromptPages {
+  /** The tokens of the prompt's full pages. */
+  ids: number[];
+  /** The names of these pages. */
+  names: string[];
+  /** How many of them the runtime has. */
+  cached: number;
 }
 
 /** Token counts of one answer. */

@@ -12,6 +12,7 @@ import { withEpochs } from "./checkpoint.js";
 import type { DeviceInfo } from "./loaded.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
+import { cacheOrigin } from "./store.js";
 
 /** A conversation whose assistant turns are learnt. */
 export interface TrainingExample {
@@ -154,7 +155,7 @@ export interface CheckpointStore {
 
 const CACHE_NAME = "nomoat-training-v1";
 
-const folder = (model: string) => `${location.origin}/.nomoat/training/${encodeURIComponent(model)}/`;
+const folder = (model: string) => `${cacheOrigin()}/.nomoat/training/${encodeURIComponent(model)}/`;
 const address = (model: string, name: string) => folder(model) + encodeURIComponent(name);
 
 /** In Cache Storage, like models: an entry is replaced as a whole or not at all. */

@@ -26,11 +26,13 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     template: null,
     fallbackTemplate: null,
     parallel: 1,
+    promptCacheBytes: 0,
     device: "auto",
     threads: null,
     kernels: "",
     refresh,
     waits: false,
+    share: true,
   };
 }
 
@@ -129,6 +131,8 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
     fetch: (url, init) => fetch(url, init),
     sleep: async (milliseconds) => void slept.push(milliseconds),
     estimate: async () => ({ usage: 0, quota: 1e12 }),
+    crossOrigin: null,
+    persisted: async () => false,
   };
 }
 
@@ -355,6 +359,24 @@ export class FakeRuntime implements Runtime {
     assert.ok(this.#answers.delete(sequence), "what is cancelled is running");
     this.script.onCancel?.();
   }
+
+  cached_pages(): string[] {
+    return [];
+  }
+
+  async read_page(): Promise<null> {
+    return null;
+  }
+
+  prompt_pages(): string {
+    return JSON.stringify({ ids: [], names: [], cached: 0 });
+  }
+
+  restore_page(): boolean {
+    return false;
+  }
+
+  forget(): void {}
 
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string {
     if (weights.length === 0) throw Object.assign(new Error("no adapter"), { code: "corrupt_file" });

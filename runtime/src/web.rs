@@ -156,6 +156,35 @@ impl Runtime {
         }
     }
 
+    /// The names of the cached pages, in the order in which they should be kept.
+    pub fn cached_pages(&self) -> Result<Vec<String>, JsValue> {
+        Ok(self.engine.as_ref().ok_or_else(no_model)?.cached_pages())
+    }
+
+    /// A cached page as bytes; null if it is no longer cached.
+    pub async fn read_page(&mut self, name: String) -> Result<JsValue, JsValue> {
+        let page = self.engine.as_mut().ok_or_else(no_model)?.read_page(&name).await.map_err(thrown)?;
+        Ok(page.map_or(JsValue::NULL, |bytes| js_sys::Uint8Array::from(&bytes[..]).into()))
+    }
+
+    /// The pages of a request's prompt, as JSON.
+    pub fn prompt_pages(&self, request_json: &str) -> Result<String, JsValue> {
+        let request = Request::from_json(request_json).map_err(thrown)?;
+        json(&self.engine.as_ref().ok_or_else(no_model)?.prompt_pages(&request))
+    }
+
+    /// Caches the page of the last tokens, from bytes of [`Self::read_page`]; false if that cannot be.
+    pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> Result<bool, JsValue> {
+        Ok(self.engine.as_mut().ok_or_else(no_model)?.restore_page(ids, bytes))
+    }
+
+    /// Forgets all cached pages.
+    pub fn forget(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.forget();
+        }
+    }
+
     /// Log-probabilities of a token sequence with these adapters, as JSON.
     pub async fn score(
         &mut self,

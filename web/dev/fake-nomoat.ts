@@ -5,9 +5,10 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers. Answers name the adapters that are on. A file with the
- * word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
- * "moe" in their name do not run, named ones with "none" do not exist.
+ * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
+ * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
+ * do not exist.
  */
 import type {
   CatalogueEntry,
@@ -23,6 +24,7 @@ import type {
 } from "nomoat";
 
 import { learning } from "./fake-learning";
+import { wantedCall, type ToolParams } from "./fake-tools";
 
 export class NomoatError extends Error {
   code: string;
@@ -153,8 +155,15 @@ const key = "nomoat-fake-bytes";
 if (wish.has("stored")) localStorage.setItem(key, String(size));
 const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 
+/** It stores nothing of conversations. */
+export async function deletePromptCache(): Promise<void> {}
+
+/** An option of the engine that `?params` tells, too. */
+let crossOriginStorage: boolean | undefined;
+
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { onProgress, signal } = options;
+  ({ crossOriginStorage } = options);
   const started = performance.now();
   const report = (phase: LoadProgress["phase"], loaded: number, downloaded: number) => {
     const bytesPerSecond = downloaded / ((performance.now() - started) / 1000);
@@ -206,12 +215,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       sampling: {},
       license: "apache-2.0",
+      tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
     ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
+    forget: () => Promise.resolve(),
   } as unknown as Engine;
 }
 
@@ -339,16 +350,17 @@ interface Options {
 
 function create(
   params: {
-    messages: { content: string }[];
     max_tokens?: number;
     temperature?: number;
     adapters?: { name: string; scale: number }[];
-  },
+  } & ToolParams,
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
   const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
-  if (wish.has("params")) return Promise.resolve(repeated(params));
+  if (wish.has("params")) return Promise.resolve(repeated({ ...params, crossOriginStorage }));
+  const call = wantedCall(params);
+  if (call) return Promise.resolve(call);
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
@@ -410,6 +422,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes: loaded,
     totalBytes: 40 * 2 ** 20,
     complete: loaded === 40 * 2 ** 20,
+    shared: false,
     lastUsed: 0,
   }));
   if (bytes === 0) return Promise.resolve(others);
@@ -421,6 +434,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes,
     totalBytes: size,
     complete: bytes === size,
+    shared: false,
     lastUsed: Date.now(),
   };
   return Promise.resolve([smol, ...others]);

@@ -109,6 +109,43 @@ impl Cache {
         }
     }
 
+    /// Adds a page that was computed before, of the last tokens. Its contents are given by `write`. False if the
+    /// pages before it are missing, or if there is no room for it.
+    pub fn restore(&mut self, ids: &[u32], write: impl FnOnce(u32)) -> bool {
+        let mut pages = self.find(None, ids).full;
+        let n = ids.len() / PAGE as usize;
+        let is_next = pages.len() + 1 == n;
+        if is_next && let Some(taken) = self.take(1) {
+            write(taken[0]);
+            pages.extend(taken);
+            self.insert(None, ids, &pages);
+        }
+        self.release(&pages);
+        pages.len() >= n
+    }
+
+    /// The full pages that belong to no adapters, those that were used last first, and pages after those before
+    /// them. A page's name is made by `next` from that of the page before, at first `root`, and its tokens.
+    pub fn named<Name: Copy>(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
+        let roots = self.roots.iter().filter(|(set, _)| set.is_none());
+        let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();
+        let mut found = Vec::new();
+        while let Some((before, at)) = open.pop() {
+            let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else { continue };
+            let name = next(before, &node.tokens);
+            found.push((node.last_used, name, node.page));
+            open.extend(node.children.iter().map(|child| (name, *child)));
+        }
+        // Pages before are found first, and are never used earlier.
+        found.sort_by_key(|(last_used, ..)| std::cmp::Reverse(*last_used));
+        found.into_iter().map(|(_, name, page)| (name, page)).collect()
+    }
+
+    /// Forgets everything. What sequences use stays theirs.
+    pub fn clear(&mut self) {
+        while self.evict().is_some() {}
+    }
+
     /// Marks a node as used. If a sequence has more of its tokens, its page takes the place of the node's.
     fn renew(&mut self, at: usize, ids: &[u32], page: u32) {
         let Some(node) = self.nodes.get_mut(at).and_then(Option::as_mut) else { return };

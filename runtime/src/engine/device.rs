@@ -26,6 +26,8 @@ pub trait Device {
 
     /// What the device is and can do.
     fn info(&self) -> Self::Info;
+    /// The device and its kernels in words: what its numbers depend on besides the model.
+    fn kernels(&self) -> String;
     /// Allocates a graph's weights, its KV pool and what else it computes on.
     fn allocate(
         &self,
@@ -62,6 +64,11 @@ pub trait DeviceModel: Sink {
     /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
     /// before those that begin later.
     fn copy_page(&mut self, from: u32, to: u32);
+    /// The keys and values of a page of the pool, for [`Self::write_page`] of the same build and device.
+    fn read_page(&mut self, page: u32) -> impl Future<Output = Result<Vec<u8>, Error>>;
+    /// Sets the keys and values of a page of the pool. Bytes of another length than [`Self::read_page`] gives
+    /// change nothing.
+    fn write_page(&mut self, page: u32, bytes: &[u8]);
     /// The model's graph, without adapters.
     fn graph(&self) -> &Graph;
     /// Adds the model with low-rank paths, over the same weights and KV pool, under a number.
@@ -106,6 +113,10 @@ impl Device for Gpu {
 
     fn info(&self) -> GpuInfo {
         self.info().clone()
+    }
+
+    fn kernels(&self) -> String {
+        format!("webgpu {} {}", self.info().name, self.info().kernels)
     }
 
     fn allocate(
@@ -169,6 +180,14 @@ impl DeviceModel for GpuModel {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.executor.copy_page(from, to);
+    }
+
+    async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.executor.read_page(page).await?)
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.executor.write_page(page, bytes);
     }
 
     fn graph(&self) -> &Graph {
@@ -242,6 +261,11 @@ impl Device for Cpu {
         self.info()
     }
 
+    fn kernels(&self) -> String {
+        let CpuInfo { simd, kernels, .. } = self.info();
+        format!("cpu {simd} {kernels}")
+    }
+
     fn allocate(
         &self,
         graph: &Graph,
@@ -312,6 +336,14 @@ impl DeviceModel for CpuModel {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.executor.copy_page(from, to);
+    }
+
+    async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.executor.read_page(page))
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.executor.write_page(page, bytes);
     }
 
     fn graph(&self) -> &Graph {

@@ -275,6 +275,7 @@ impl<D: Device> Loading<D> {
             embedder: None,
             template: prepared.template,
             info: prepared.info,
+            page_root: kept::root(&device.kernels(), &self.digests),
             adapters: Adapters::default(),
             scheduler,
             events: VecDeque::new(),

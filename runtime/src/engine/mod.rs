@@ -8,6 +8,7 @@ mod device;
 mod embed;
 mod error;
 mod inspection;
+mod kept;
 mod loading;
 mod logprobs;
 mod pace;
@@ -34,6 +35,7 @@ pub use device::{Device, DeviceModel, SlotState};
 pub use embed::Pooling;
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
+pub use kept::PromptPages;
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
 pub use recommended::Recommended;
@@ -70,6 +72,8 @@ pub struct Engine<D: Device> {
     /// The number of the model without its head, from the first embedding on.
     embedder: Option<u32>,
     info: ModelInfo,
+    /// See `kept.rs`.
+    page_root: kept::Name,
     scheduler: Scheduler,
     adapters: Adapters,
     /// Events of steps that are done, for the next calls of [`Self::advance`].

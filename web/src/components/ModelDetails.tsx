@@ -4,12 +4,13 @@ import { bytes, joined, roughly } from "../lib/format";
 import { downloadOf, downloadStopped, dropDownload, pauseDownload, queueDownload } from "../state/downloads";
 import { deleteStored, engine, forgetAdded, switchTo } from "../state/engine";
 import { inspect } from "../state/inspect";
-import { bytesOf, chosenModel, estimate, storedCopy, type ModelChoice } from "../state/models";
+import { bytesOf, chosenModel, estimate, isAtHand, storedCopy, type ModelChoice } from "../state/models";
 import { backend, fitHere, recommended } from "../state/recommend";
 import { expectedSpeed } from "../state/speed";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 import { factsOf, sizeOf, stateOf } from "./ModelPicker";
+import { RemoteDetails } from "./RemoteDetails";
 import { Why } from "./Why";
 
 /** Stops its download, and deletes what is stored of a model. */
@@ -26,7 +27,7 @@ function Actions({ model }: { model: ModelChoice }) {
   const [failed, setFailed] = useState(false);
   const copy = storedCopy(model);
   const download = downloadOf(model);
-  const isHere = model.origin === "file" || copy?.complete === true;
+  const isHere = isAtHand(model);
   const isRunning = engine.value !== null && chosenModel.value?.id === model.id;
   const size = sizeOf(model);
   const isRemovable = (copy?.bytes ?? 0) > 0 || model.origin === "added" || download !== undefined;
@@ -94,6 +95,10 @@ function nameOf(model: ModelChoice): string {
 
 /** One model of the list: what it is, whether it fits, and what can be done with it. */
 export function ModelDetails({ model }: { model: ModelChoice }) {
+  return model.remote ? <RemoteDetails model={model} remote={model.remote} /> : <Local model={model} />;
+}
+
+function Local({ model }: { model: ModelChoice }) {
   const text = t.value;
   const size = bytesOf(model);
   const fit = fitHere(size);

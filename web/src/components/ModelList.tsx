@@ -32,6 +32,7 @@ function groupsOf(search: string, text: Dictionary): Group[] {
   return [
     { label: text.onThisDevice, list: found.filter(isHere) },
     { label: text.recommended, list: found.filter((model) => !isHere(model) && isRecommended(model)) },
+    { label: text.onOtherServers, list: rest.filter(({ origin }) => origin === "remote") },
     { label: text.fromServer, list: rest.filter(({ origin }) => origin === "server") },
     { label: text.added, list: rest.filter(({ origin }) => origin === "added") },
     { label: text.catalogue, list: rest.filter(({ origin }) => origin === "catalogue") },

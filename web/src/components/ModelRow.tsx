@@ -27,6 +27,7 @@ export function ModelRow({ id, model, isActive, onShow }: RowProps) {
         {chosenModel.value?.id === model.id && (
           <span class="tag">{engine.value === null ? text.chosen : text.inUse}</span>
         )}
+        {model.remote && <span class="tag not-private">{text.notPrivate}</span>}
         {fit !== null && fit !== "fits" && <span class={`tag ${fit}`}>{text.fits[fit]}</span>}
       </span>
       <span class="help">

@@ -1,9 +1,17 @@
 import type { LoadProgress } from "nomoat";
 import { t, type Dictionary } from "../i18n";
 import { bytes, joined, roundBytes } from "../lib/format";
+import { hostOf } from "../lib/servers";
 import { cancelLoadingAndQuestion, retry } from "../state/chat";
 import { engineState, startModel } from "../state/engine";
-import { bytesOf, chosenModel, isRecommendation, storedCopy, storedModelsKnown } from "../state/models";
+import {
+  bytesOf,
+  chosenModel,
+  isAtHand,
+  isRecommendation,
+  storedCopy,
+  storedModelsKnown,
+} from "../state/models";
 import type { ModelChoice } from "../state/models";
 import { recommended } from "../state/recommend";
 import { refocusMessage } from "../state/ui";
@@ -12,8 +20,8 @@ import { sizeOf } from "./ModelPicker";
 import { Why } from "./Why";
 
 function startLabel(model: ModelChoice, text: Dictionary): string {
+  if (isAtHand(model)) return text.start;
   const copy = storedCopy(model);
-  if (copy?.complete === true || model.origin === "file") return text.start;
   const size = bytesOf(model);
   if (size === null) return text.downloadAndStartUnknown;
   if (copy !== undefined && copy.bytes > 0) return text.continueDownload(roundBytes(size - copy.bytes));
@@ -22,7 +30,7 @@ function startLabel(model: ModelChoice, text: Dictionary): string {
 
 function Consent({ model }: { model: ModelChoice }) {
   const text = t.value;
-  const local = model.origin === "file" || storedCopy(model)?.complete === true;
+  const local = isAtHand(model);
   return (
     <section class="card consent">
       <button
@@ -56,7 +64,8 @@ function phaseTitle(progress: LoadProgress | null, name: string, text: Dictionar
 
 function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgress | null }) {
   const text = t.value;
-  const title = phaseTitle(progress, model.name, text);
+  const { name, remote } = model;
+  const title = remote ? text.connectingTo(hostOf(remote)) : phaseTitle(progress, name, text);
   const known = progress !== null && progress.phase !== "device" && progress.total > 0;
   const percent = known ? Math.floor((100 * progress.loaded) / progress.total) : 0;
   const parts = known ? [text.ofBytes(bytes(progress.loaded), bytes(progress.total))] : [];

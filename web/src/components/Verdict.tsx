@@ -155,7 +155,7 @@ function Found({ found }: { found: ModelInspection }) {
 }
 
 /** What is known of a model before its download: whether it runs here, and what it needs. */
-export function Verdict({ state }: { state: Inspection }) {
+export function Verdict({ state }: { state: Exclude<Inspection, { kind: "server" }> }) {
   const text = t.value;
   return (
     <section class="model-details" aria-labelledby="verdict-title">
@@ -175,7 +175,7 @@ export function Verdict({ state }: { state: Inspection }) {
 
 function Failed({ what, error, isOwnFile = false }: Extract<Inspection, { kind: "failed" }>) {
   const text = t.value;
-  const { title, help, detail } = explain(error, text, isOwnFile);
+  const { title, help, detail } = explain(error, text, { isOwnFile });
   return (
     <div role="alert">
       <h3 id="verdict-title">{title}</h3>

@@ -1,10 +1,14 @@
 import { arenaEn } from "./arena-en";
+import { serverEn, serverErrorsEn } from "./server-en";
 import { teachEn } from "./teach-en";
+import { toolsEn } from "./tools-en";
 
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
   ...arenaEn,
+  ...serverEn,
   ...teachEn,
+  ...toolsEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",
   newChat: "New chat",
@@ -287,6 +291,11 @@ export const en = {
   unknownModel: "Remains of a download",
   storedModels: "Stored models",
   noStoredModels: "No model is stored yet.",
+  sharedStorage: "Share models with other sites",
+  sharedStorageHelp:
+    "Models are taken from the browser's storage for all sites, and kept there: one copy serves every " +
+    "site. The browser may delete them, and its own settings list them.",
+  storedForAll: "kept by the browser for all sites",
   deleteModel: (name: string) => `Delete ${name}`,
   deleteFailed: (name: string) =>
     `${name} could not be deleted: it is being downloaded, perhaps in another tab. Stop that and try again.`,
@@ -307,6 +316,7 @@ export const en = {
   continueOnCpu: "Continue on the CPU",
   details: "Details",
   errors: {
+    server: serverErrorsEn,
     insecure: {
       title: "This page needs a secure address",
       help:

@@ -1,11 +1,15 @@
 import { arenaZh } from "./arena-zh";
+import { serverErrorsZh, serverZh } from "./server-zh";
 import { teachZh } from "./teach-zh";
+import { toolsZh } from "./tools-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
   ...arenaZh,
+  ...serverZh,
   ...teachZh,
+  ...toolsZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",
   conversations: "对话记录",
@@ -254,6 +258,10 @@ export const zh: Dictionary = {
   unknownModel: "未完成下载的残留",
   storedModels: "已保存的模型",
   noStoredModels: "还没有保存任何模型。",
+  sharedStorage: "与其他网站共用模型",
+  sharedStorageHelp:
+    "模型取自浏览器为所有网站提供的存储，并保存在那里，各网站共用一份。浏览器可能会删除这些模型，您可以在浏览器的设置中查看它们。",
+  storedForAll: "由浏览器为所有网站保存",
   deleteModel: (name) => `删除 ${name}`,
   deleteFailed: (name) => `无法删除 ${name}：它正在下载，可能是在另一个标签页中。请先停止下载再试。`,
   delete: "删除",
@@ -271,6 +279,7 @@ export const zh: Dictionary = {
   continueOnCpu: "改用 CPU 继续",
   details: "详细信息",
   errors: {
+    server: serverErrorsZh,
     insecure: {
       title: "此页面需要通过安全地址打开",
       help: "浏览器只在 https:// 和 localhost 上允许使用 WebGPU，请改用其中之一打开页面，或改用 CPU 继续（较慢）。",

@@ -1,6 +1,6 @@
 /** Cuts the start of a conversation that is longer than the model's context, at a question. */
-import type { Engine } from "nomoat";
-import type { Message } from "../history/records";
+import type { ChatMessage, Engine } from "nomoat";
+import type { Answer, Message, ToolUse } from "../history/records";
 import { wellFormed } from "../lib/text";
 
 /** Upper estimate of the tokens that a chat template adds to a message. */
@@ -10,22 +10,21 @@ const ANSWER_SHARE = 0.25;
 /** When messages are left out, this share of the room is filled, so that the next turns need no other cut. */
 const FILL = 0.75;
 
-interface Turn {
-  role: "system" | "user" | "assistant";
-  content: string;
-  /** What the model thought before its answer. The chat template decides whether it is shown again. */
-  reasoning_content?: string;
-}
+type Turn = ChatMessage & { content?: string };
 
 /**
  * Messages as the model gets them. Many templates require alternating roles, so consecutive questions are
- * joined.
+ * joined. Calls of tools are left out unless the model is told about tools.
  */
-export function turns(list: readonly Message[], systemPrompt: string): Turn[] {
+export function turns(list: readonly Message[], systemPrompt: string, withTools = false): ChatMessage[] {
   const found: Turn[] =
     systemPrompt.trim() === "" ? [] : [{ role: "system", content: wellFormed(systemPrompt) }];
   for (const message of list) {
     const { role, content } = message;
+    if (role === "assistant" && withTools && message.tools) {
+      found.push(...withCalls(message, message.tools));
+      continue;
+    }
     if (role === "unreadable" || content === "") continue;
     const last = found.at(-1);
     const reasoning = role === "assistant" ? message.reasoning : undefined;
@@ -40,6 +39,37 @@ export function turns(list: readonly Message[], systemPrompt: string): Turn[] {
   return found;
 }
 
+/** An answer with its calls: what was said before each, the calls, their results, and the rest. */
+export function withCalls({ content }: Pick<Answer, "content">, calls: readonly ToolUse[]): Turn[] {
+  const found: Turn[] = [];
+  const said = (from: number, to?: number) => wellFormed(content.slice(from, to));
+  let from = 0;
+  for (const round of new Set(calls.map((call) => call.round))) {
+    const together = calls.filter((call) => call.round === round);
+    const at = together[0]?.at ?? from;
+    found.push({
+      role: "assistant",
+      content: said(from, at),
+      tool_calls: together.map(({ id, name, arguments: json }) => ({
+        id,
+        type: "function",
+        function: { name, arguments: json },
+      })),
+    });
+    for (const { id, result } of together)
+      found.push({ role: "tool", tool_call_id: id, content: wellFormed(result) });
+    from = at;
+  }
+  if (from < content.length) found.push({ role: "assistant", content: said(from) });
+  return found;
+}
+
+/** All that the model may get of a message. */
+function textOf(message: Message): string {
+  const calls = message.role === "assistant" ? (message.tools ?? []) : [];
+  return message.content + calls.map(({ arguments: json, result }) => json + result).join("");
+}
+
 // Messages are immutable, so counts are valid as long as the model is loaded.
 const counted = new WeakMap<Engine, WeakMap<Message, number>>();
 
@@ -48,7 +78,7 @@ async function tokens(engine: Engine, message: Message): Promise<number> {
   counted.set(engine, known);
   let count = known.get(message);
   if (count === undefined) {
-    count = (await engine.tokenize(wellFormed(message.content))).length + AROUND;
+    count = (await engine.tokenize(wellFormed(textOf(message)))).length + AROUND;
     known.set(message, count);
   }
   return count;
@@ -64,9 +94,13 @@ export async function firstThatFits(
   { systemPrompt, maxTokens }: { systemPrompt: string; maxTokens: number },
 ): Promise<number> {
   const { contextLength } = engine.model;
+  const before = list.findLast((message) => message.role === "assistant");
+  const omitted = before?.role === "assistant" ? before.omitted : 0;
+  // On a server, where only an error tells that it is full.
+  if (contextLength === 0) return omitted;
   const room = contextLength - Math.min(maxTokens, Math.floor(contextLength * ANSWER_SHARE));
   // A token is at least one byte: most conversations need no count.
-  const bytes = new TextEncoder().encode(systemPrompt + list.map(({ content }) => content).join("")).length;
+  const bytes = new TextEncoder().encode(systemPrompt + list.map(textOf).join("")).length;
   if (bytes + AROUND * (list.length + 1) <= room) return 0;
   const system = systemPrompt === "" ? 0 : (await engine.tokenize(wellFormed(systemPrompt))).length + AROUND;
   const counts: number[] = [];
@@ -82,9 +116,7 @@ export async function firstThatFits(
     const skipped = list.length - counts.length;
     return start < skipped ? Infinity : system + counts.slice(start - skipped).reduce((a, b) => a + b, 0);
   };
-  const before = list.findLast((message) => message.role === "assistant");
-  if (before?.role === "assistant" && before.omitted > 0 && from(before.omitted) <= room)
-    return before.omitted;
+  if (omitted > 0 && from(omitted) <= room) return omitted;
   const starts = questions(list);
   return starts.find((start) => from(start) <= FILL * room) ?? starts.at(-1) ?? 0;
 }

@@ -46,7 +46,7 @@ export async function openAndStart(files: readonly File[]): Promise<void> {
     openFiles(files);
   } catch (error) {
     if (signal.aborted || error instanceof AbortedError) return;
-    notice.value = { kind: "file", error, isOwnFile: true };
+    notice.value = { kind: "file", error, from: { isOwnFile: true } };
     return;
   }
   followChoice();

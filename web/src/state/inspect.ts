@@ -10,6 +10,8 @@ export type Inspection =
   | { kind: "none" }
   | { kind: "running"; what: string }
   | { kind: "done"; what: string; found: ModelInspection }
+  /** A server is being added; its address and key begin like this. */
+  | { kind: "server"; baseURL: string; apiKey: string }
   | { kind: "failed"; what: string; error: unknown; isOwnFile?: boolean };
 
 export const inspection = signal<Inspection>({ kind: "none" });
@@ -77,6 +79,12 @@ function show(verdict: Inspection): void {
   current = null;
   dialog.value = "models";
   inspection.value = verdict;
+}
+
+/** Shows the form that adds a server, or another model of a known one. */
+export function showServerForm({ baseURL, apiKey } = { baseURL: "", apiKey: "" }): void {
+  clearInspection();
+  inspection.value = { kind: "server", baseURL, apiKey };
 }
 
 /** Forgets what was inspected. */

@@ -2,9 +2,11 @@ import { computed, signal } from "@preact/signals";
 import { catalogue, deleteStoredModel, listStoredModels, modelUrls, storageEstimate } from "nomoat";
 import type { EngineOptions, ModelInspection, RecommendedSampling, StoredModel, Strength } from "nomoat";
 import { NotGgufError } from "../lib/errors";
+import { remoteName } from "../lib/servers";
 import { config } from "./config";
 import { hubOptions } from "./hub";
 import { estimatedBytes, recommended } from "./recommend";
+import { servers, type RemoteModel } from "./servers";
 import { settings, updateSettings } from "./settings";
 
 /** A model that can be chosen. */
@@ -15,7 +17,7 @@ export interface ModelChoice {
   size: number | null;
   /** Bytes as estimated, where `size` is null. */
   estimate?: number;
-  origin: "catalogue" | "server" | "added" | "file";
+  origin: "catalogue" | "server" | "added" | "file" | "remote";
   source: EngineOptions["model"];
   /** Identify a stored model: the pinned hashes, or else the addresses. */
   sha256: readonly string[];
@@ -31,6 +33,8 @@ export interface ModelChoice {
   sampling?: RecommendedSampling;
   /** `owner/name` on the hub. */
   repo?: string;
+  /** Where it runs, if not on this device: what is written to it is sent there. */
+  remote?: RemoteModel;
 }
 
 /** Files that the person opened; they last as long as the page. */
@@ -103,6 +107,18 @@ export const models = computed<readonly ModelChoice[]>(() => [
     sha256: model.sha256 ?? [],
     urls: storedUrls(model.urls),
   })),
+  ...servers.value.flatMap(({ models: names, ...server }) =>
+    names.map((model): ModelChoice => ({
+      id: `remote:${server.baseURL} ${model}`,
+      name: model,
+      size: null,
+      origin: "remote",
+      source: model,
+      sha256: [],
+      urls: [],
+      remote: { ...server, model },
+    })),
+  ),
   ...openedFiles.value,
 ]);
 
@@ -146,6 +162,16 @@ export function storedCopy(choice: ModelChoice): StoredModel | undefined {
   return storedModels.value.find(
     (stored) => same(choice.sha256, stored.sha256) || same(choice.urls, stored.urls),
   );
+}
+
+/** Whether a model can start without a download. */
+export function isAtHand(choice: ModelChoice): boolean {
+  return choice.origin === "file" || choice.remote !== undefined || storedCopy(choice)?.complete === true;
+}
+
+/** A model's name, with its server's: for places that show nothing else of it. */
+export function fullName({ name, remote }: ModelChoice): string {
+  return remote === undefined ? name : remoteName(remote);
 }
 
 /** Reads which models are stored and how much room there is. */

@@ -30,6 +30,8 @@ export interface Settings {
   theme: ThemeSetting;
   /** Address of the hub or of a mirror of it; null: the server's choice, or the public hub. */
   hubEndpoint: string | null;
+  /** Take models from the browser's storage for all sites, and keep them there. */
+  shareModels: boolean;
   /** The chosen model; null until one is chosen, which means the default. */
   modelId: string | null;
   addedModels: AddedModel[];
@@ -56,6 +58,7 @@ const defaults: Settings = {
   language: "auto",
   theme: "auto",
   hubEndpoint: null,
+  shareModels: true,
   modelId: null,
   addedModels: [],
 };
@@ -113,6 +116,7 @@ function parse(stored: unknown): Settings {
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
     hubEndpoint: hubAddress(stored.hubEndpoint),
+    shareModels: stored.shareModels !== false,
     modelId: typeof stored.modelId === "string" ? stored.modelId : null,
     addedModels: addedModels(stored.addedModels),
   };

@@ -6,6 +6,7 @@ mod cases;
 mod constrained;
 mod embeddings;
 mod inspection;
+mod kept;
 mod loading;
 mod logprobs;
 mod prefix;
@@ -18,6 +19,7 @@ mod training;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
+use crate::graph;
 use crate::model::testing::{CONTEXT, TestModel, words};
 use crate::text::response::whole;
 
