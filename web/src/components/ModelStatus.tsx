@@ -2,21 +2,26 @@ import type { LoadProgress } from "nomoat";
 import { t, type Dictionary } from "../i18n";
 import { bytes, joined, roundBytes } from "../lib/format";
 import { hostOf } from "../lib/servers";
-import { cancelLoadingAndQuestion, retry } from "../state/chat";
+import { cancelLoadingAndQuestion, retry, stop, waiting } from "../state/chat";
 import { engineState, startModel } from "../state/engine";
 import {
   bytesOf,
   chosenModel,
+  fitOfModel,
   isAtHand,
+  isContextTooLong,
+  isDoubtful,
   isRecommendation,
+  memoryOf,
   storedCopy,
   storedModelsKnown,
 } from "../state/models";
 import type { ModelChoice } from "../state/models";
 import { recommended } from "../state/recommend";
-import { refocusMessage } from "../state/ui";
+import { dialog, refocusMessage } from "../state/ui";
 import { ErrorNotice } from "./ErrorNotice";
 import { sizeOf } from "./ModelPicker";
+import { TakeModel } from "./TakeModel";
 import { Why } from "./Why";
 
 function startLabel(model: ModelChoice, text: Dictionary): string {
@@ -30,21 +35,39 @@ function startLabel(model: ModelChoice, text: Dictionary): string {
 
 function Consent({ model }: { model: ModelChoice }) {
   const text = t.value;
+  const fit = fitOfModel(model);
   const local = isAtHand(model);
   return (
     <section class="card consent">
-      <button
-        type="button"
-        class="button primary"
-        onClick={() => {
+      <TakeModel
+        id={model.id}
+        fit={fit}
+        needed={memoryOf(model)}
+        size={sizeOf(model)}
+        isAgreed={!isDoubtful(model)}
+        startLabel={startLabel(model, text)}
+        onStart={() => {
           void startModel();
           refocusMessage();
         }}
+        onCancel={() => {
+          if (waiting.value) stop();
+        }}
+        reason="has-no-room"
       >
-        {startLabel(model, text)}
-      </button>
+        {fit === "too-large" && (
+          <button type="button" class="button" onClick={() => (dialog.value = "models")}>
+            {text.chooseModel}
+          </button>
+        )}
+      </TakeModel>
+      {fit === "too-large" && (
+        <p id="has-no-room" class="verdict too-large">
+          {isContextTooLong(model) ? text.contextTooLong : text.fitVerdicts[fit]}
+        </p>
+      )}
       {!local && isRecommendation.value && recommended.value !== null && <Why entry={recommended.value} />}
-      {!local && <p>{text.consent}</p>}
+      {!local && fit !== "too-large" && <p>{text.consent}</p>}
     </section>
   );
 }

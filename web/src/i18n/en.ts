@@ -166,11 +166,18 @@ export const en = {
     failed: "download failed",
   },
   fits: { fits: "fits", tight: "may not fit", "too-large": "too large" },
+  needsMemory: (needed: string, context: number, verdict: string) =>
+    `Memory: about ${needed} with a context of ${context.toLocaleString("en")}. ${verdict}`,
+  doubt: (needed: string) =>
+    `It may not fit: it needs about ${needed} of memory, and without room, loading ends with an error. ` +
+    "Download it all the same?",
+  downloadAnyway: (size: string | null) => (size === null ? "Download anyway" : `Download anyway – ${size}`),
   fitVerdicts: {
     fits: "It fits into this device’s memory.",
     tight: "It may not fit: the browser does not say how much memory this device has.",
     "too-large": "It is too large for this device.",
   },
+  contextTooLong: "There is no room for so long a context: inspect it to choose a shorter one.",
   noRoom: (missing: string, free: string) =>
     `It needs ${missing} of storage, and the browser has ${free} left. Delete models you do not use.`,
   runsOn: { webgpu: "Runs on the GPU", cpu: "Runs on the CPU" },

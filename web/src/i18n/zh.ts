@@ -145,11 +145,16 @@ export const zh: Dictionary = {
   downloaded: (name) => `${name} 已下载`,
   downloadStates: { waiting: "等待下载", running: "正在下载", paused: "已暂停", failed: "下载失败" },
   fits: { fits: "放得下", tight: "可能放不下", "too-large": "太大" },
+  needsMemory: (needed, context, verdict) =>
+    `内存：上下文为 ${context.toLocaleString("en")} 时约需 ${needed}。${verdict}`,
+  doubt: (needed) => `可能放不下：约需 ${needed} 内存，放不下时加载会出错。仍要下载吗？`,
+  downloadAnyway: (size) => (size === null ? "仍要下载" : `仍要下载 – ${size}`),
   fitVerdicts: {
     fits: "本机内存放得下。",
     tight: "可能放不下：浏览器没有说明本机有多少内存。",
     "too-large": "对本机来说太大。",
   },
+  contextTooLong: "放不下这么长的上下文：可在“查看详情”中选择更短的。",
   noRoom: (missing, free) => `需要 ${missing} 存储空间，浏览器还剩 ${free}。请删除不用的模型。`,
   runsOn: { webgpu: "可在 GPU 上运行", cpu: "可在 CPU 上运行" },
   expectedSpeed: (rate) => `约 ${rate} 词元/秒`,

@@ -26,6 +26,7 @@ export async function answerTo(
     engine,
     {
       messages: [...messages],
+      tools: false,
       sampling: sampling(temperature, false, recommendedSampling.peek()),
       temperature,
       maxTokens,

@@ -24,8 +24,9 @@ import {
   take,
   tree,
 } from "./conversation";
+import { chosenModel, isDoubtful } from "./models";
 import { updateSettings } from "./settings";
-import { announcement, draft, focusMessage, notice, refocusMessage } from "./ui";
+import { announcement, doubt, draft, focusMessage, notice, refocusMessage } from "./ui";
 
 /** The answer that is being written. */
 export const live = signal<Live | null>(null);
@@ -169,9 +170,17 @@ function requestAnswer(question: string): void {
   chatError.value = null;
   announcement.value = "";
   const { kind } = engineState.value;
-  if (kind === "idle" || kind === "failed") void startModel();
   asked.value = question;
+  if (kind === "idle" || kind === "failed") startOrAsk();
   refocusMessage();
+}
+
+/** Starts the model, unless its download must be agreed to first: the question waits for that. */
+function startOrAsk(): void {
+  const model = chosenModel.value;
+  if (model !== null && engineState.value.kind === "idle" && isDoubtful(model))
+    doubt.value = { id: model.id, then: "start" };
+  else void startModel();
 }
 
 /** Removes a question that was not answered. */

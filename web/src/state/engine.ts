@@ -8,6 +8,7 @@ import {
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  OutOfMemoryError,
   storageEstimate,
   UnsupportedModelError,
 } from "nomoat";
@@ -18,13 +19,16 @@ import { hubOptions } from "./hub";
 import {
   chosenModel,
   deleteModel,
+  fitOfModel,
   forgetOpened,
   isAtHand,
   models,
+  memoryOf,
   refreshStorage,
   storedCopy,
   type ModelChoice,
 } from "./models";
+import { backend } from "./recommend";
 import { forgetServer, forgetServerModel, PATIENCE, type RemoteModel } from "./servers";
 import { settings, updateSettings } from "./settings";
 import { announcement, notice } from "./ui";
@@ -144,11 +148,21 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   }
 }
 
+function noRoomFor(model: ModelChoice): OutOfMemoryError {
+  const needed = ((memoryOf(model) ?? 0) / 1e9).toFixed(1);
+  const message = `${model.name} needs ${needed} GB of memory, which is more than this device has room for.`;
+  return new OutOfMemoryError(message, backend.value ?? "cpu");
+}
+
 /** Loads the chosen model in place of any other, and downloads it if it is not stored. */
 export function startModel(): Promise<void> {
   const model = chosenModel.value;
   if (model === null) return Promise.resolve();
   loading?.abort();
+  if (fitOfModel(model) === "too-large") {
+    failEngine(noRoomFor(model));
+    return queue;
+  }
   const controller = new AbortController();
   loading = controller;
   engineState.value = { kind: "loading", model, progress: null };

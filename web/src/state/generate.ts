@@ -126,7 +126,12 @@ export async function generate(
             tools: toolParams(tools),
             tool_choice: round < MOST_ROUNDS ? "auto" : "none",
           },
-          sampling: sampling(temperature, isAgain, recommendedSampling.peek()),
+          sampling: sampling(
+            temperature,
+            isAgain,
+            recommendedSampling.peek(),
+            engine.model.parameters || Infinity,
+          ),
           temperature,
           maxTokens,
           thinkingBudget,

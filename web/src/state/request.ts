@@ -2,6 +2,7 @@
 import { InvalidRequestError } from "nomoat";
 import type {
   AdapterUse,
+  ChatMessage,
   ChatCompletionStreamParams,
   ChatStream,
   CompletionOptions,

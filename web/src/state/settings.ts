@@ -10,6 +10,9 @@ export interface AddedModel {
   urls: string[];
   /** SHA-256 of each file, where the hub said so. */
   sha256?: string[];
+  /** Memory of a token of context, and the longest context that it was trained for. */
+  kvBytesPerToken?: number;
+  contextLength?: number;
 }
 
 export interface Settings {
@@ -82,7 +85,14 @@ function addedModels(value: unknown): AddedModel[] {
     const urls = item.urls.filter((url): url is string => typeof url === "string");
     const hashes = (Array.isArray(item.sha256) ? item.sha256 : []).filter(isHash);
     const isPinned = hashes.length === urls.length;
-    return urls.length > 0 ? [{ name: item.name, urls, ...(isPinned && { sha256: hashes }) }] : [];
+    const kvBytesPerToken = numberIn(item.kvBytesPerToken, 1, 1e9, null);
+    const contextLength = numberIn(item.contextLength, 1, 1e9, null);
+    const known = {
+      ...(isPinned && { sha256: hashes }),
+      ...(kvBytesPerToken !== null && { kvBytesPerToken }),
+      ...(contextLength !== null && { contextLength }),
+    };
+    return urls.length > 0 ? [{ name: item.name, urls, ...known }] : [];
   });
 }
 

@@ -8,6 +8,11 @@ export const dialog = signal<
   "settings" | "storage" | "models" | "conversations" | "teach" | "arena" | "tools" | null
 >(null);
 
+/**
+ * The model that may not fit and what the person wants with it, until they have agreed to it once more.
+ */
+export const doubt = signal<{ id: string; then: "start" | "download" } | null>(null);
+
 /** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(
   "nomoat-draft",
