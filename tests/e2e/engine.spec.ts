@@ -3,6 +3,7 @@ import type { Page } from "@playwright/test";
 import { barePage, complete, open, textOf } from "../support/bare.ts";
 import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
 import { agreement, goldenEntries, isFull } from "../support/golden.ts";
+import * as models from "../support/models.ts";
 
 declare global {
   interface Window {
@@ -267,3 +268,25 @@ test("a lost device is rebuilt once, and the answer goes on where it was", async
   expect(await textOf(page, QUESTION, 16)).toBe(whole);
   await page.close();
 });
+
+// Natively, all vectors of `tests/vocab` are tested.
+for (const [name, first] of [
+  ["gpt-2", []],
+  ["llama-spm", [1]],
+] as const)
+  test(`published token vectors hold in wasm: ${name}`, async ({ shared, bare, folder }) => {
+    const path = `/models/${name}.gguf`;
+    bare.files.set(path, models.ofVocabulary(folder, name));
+    const page = await barePage(shared, bare);
+    await open(page, { ...fromSite, model: path });
+    const { texts, ids } = models.vectorsOf(name);
+    expect(texts).toHaveLength(ids.length);
+    expect(texts.length).toBeGreaterThan(40);
+    const found = await page.evaluate(async (texts) => {
+      const found = [];
+      for (const text of texts) found.push(await window.engine.tokenize(text));
+      return found;
+    }, texts);
+    expect(found).toEqual(ids.map((own) => [...first, ...own]));
+    await page.close();
+  });

@@ -61,6 +61,10 @@ export const places = {
     there(join(root, "pkg/dist/wasm/cpu-threads/nomoat_runtime_bg.wasm"), "run `cargo xtask build` first");
     return join(root, "pkg/dist");
   },
+  /** Vocabularies with their token vectors. */
+  get vocabularies(): string {
+    return join(root, "tests/vocab");
+  },
   get golden(): string {
     return join(root, `tests/golden/${smol.id}.dev.json`);
   },

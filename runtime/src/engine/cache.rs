@@ -81,15 +81,19 @@ impl Cache {
     }
 
     /// Adds a computed sequence, whose page i holds its tokens from `i * PAGE` on. A prefix that the tree has
-    /// already keeps its pages. Nothing looks for what the model without its head has computed.
-    pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32]) {
+    /// already keeps its pages. The first `n_gone` pages are not the sequence's any more: nothing is added if
+    /// the tree does not have them. Nothing looks for what the model without its head has computed.
+    pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32], n_gone: usize) {
         if set == Some(EMBEDDER) {
             return;
         }
         self.time += 1;
         let mut parent = None;
-        for (ids, &page) in ids.chunks(PAGE as usize).zip(pages) {
+        for (i, (ids, &page)) in ids.chunks(PAGE as usize).zip(pages).enumerate() {
             let best = self.best_child(set, parent, ids);
+            if i < n_gone && best.is_none_or(|(_, n)| n < PAGE as usize) {
+                return;
+            }
             let same = best.filter(|(child, n)| {
                 // Either has all the tokens that the other has.
                 *n == ids.len() || self.node(*child).is_some_and(|node| node.tokens.len() == *n)
@@ -235,7 +239,7 @@ mod tests {
     /// Takes pages for tokens, adds them to the tree and gives them up.
     fn add(cache: &mut Cache, set: Set, ids: &[u32]) -> Vec<u32> {
         let pages = cache.take(ids.len().div_ceil(PAGE as usize)).unwrap();
-        cache.insert(set, ids, &pages);
+        cache.insert(set, ids, &pages, 0);
         cache.release(&pages);
         pages
     }
@@ -308,6 +312,23 @@ mod tests {
         assert!(cache.has_all_pages());
     }
 
+    #[test]
+    fn pages_that_were_given_back_must_be_in_the_tree() {
+        let ids = text(96, 99);
+        for is_known in [true, false] {
+            let mut cache = Cache::new(3);
+            let pages = cache.take(3).unwrap();
+            if is_known {
+                cache.insert(None, &ids[..32], &pages, 0);
+            }
+            cache.release(&pages[..1]);
+            cache.insert(None, &ids, &pages, 1);
+            assert_eq!(find(&mut cache, None, &ids).full, if is_known { &pages[..] } else { &[] });
+            cache.release(&pages[1..]);
+            assert!(cache.has_all_pages());
+        }
+    }
+
     /// Random sequences against a list of all that was ever added: what is found was added, with its page.
     #[test]
     fn what_is_found_was_added() {
@@ -334,7 +355,7 @@ mod tests {
             for (page, ids) in pages.iter().zip(ids.chunks(PAGE as usize)).skip(prefix.full.len()) {
                 contents[*page as usize] = [&[kind], ids].concat();
             }
-            cache.insert(Some(kind), &ids, &pages);
+            cache.insert(Some(kind), &ids, &pages, 0);
             cache.release(&pages);
             assert!(cache.has_all_pages());
         }

@@ -264,7 +264,8 @@ impl<D: Device> Loading<D> {
         }
         device.settle().await?;
         prepared.model.drain().await?;
-        let scheduler = Scheduler::new(prepared.model.capacity(), prepared.info.context_length);
+        let (model, info) = (&prepared.model, &prepared.info);
+        let scheduler = Scheduler::new(model.capacity(), info.context_length, model.graph().window());
         let engine = Engine {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),

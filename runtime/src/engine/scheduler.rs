@@ -29,6 +29,8 @@ pub(super) struct Scheduler {
     pub cache: Cache,
     /// Positions of a sequence.
     context_length: usize,
+    /// Positions that each row sees at most; none: all.
+    window: Option<u32>,
     most_rows: usize,
     most_outputs: usize,
     pace: Pace,
@@ -93,13 +95,15 @@ impl NextStep {
 }
 
 impl Scheduler {
-    /// Without any tokens yet. `context_length` is how many a sequence may have.
-    pub fn new(capacity: Capacity, context_length: usize) -> Self {
+    /// Without any tokens yet. `context_length` is how many a sequence may have, and `window` how many of
+    /// them a row sees at most; none: all.
+    pub fn new(capacity: Capacity, context_length: usize, window: Option<u32>) -> Self {
         Self {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
             waiting: VecDeque::new(),
             cache: Cache::new(capacity.pages),
             context_length,
+            window,
             most_rows: capacity.tokens as usize,
             most_outputs: capacity.outputs as usize,
             pace: Pace::new(capacity.tokens as usize),
@@ -114,9 +118,15 @@ impl Scheduler {
         running.chain(self.waiting.iter().map(|waiting| &waiting.answer))
     }
 
-    /// The pages that an answer takes at most.
+    /// The pages that an answer takes at most at a time.
     fn pages_for(&self, answer: &Answer) -> usize {
-        answer.most_tokens().min(self.context_length).div_ceil(PAGE as usize)
+        let n_tokens = answer.most_tokens().min(self.context_length);
+        let all = n_tokens.div_ceil(PAGE as usize);
+        match self.window {
+            // What the first row of a step sees, and the others; both ends may be within a page.
+            Some(window) => all.min((window as usize + self.most_rows - 1).div_ceil(PAGE as usize) + 1),
+            None => all,
+        }
     }
 
     /// Takes the next request out of the line, if it can be claimed a sequence.
@@ -270,21 +280,23 @@ impl Scheduler {
         // The last token must be computed, for its logits.
         let Some((_, ids)) = answer.prompt().and_then(<[u32]>::split_last) else { return };
         let prefix = self.cache.find(sequence.set, ids);
-        let mut pages = prefix.full;
-        let mut n = pages.len() * PAGE as usize;
-        if let Some((from, n_tokens)) = prefix.part
+        let n_full = prefix.full.len() * PAGE as usize;
+        let ids = ids[..n_full + prefix.part.map_or(0, |(_, n)| n)].to_vec();
+        sequence.append_computed(&ids[..n_full], prefix.full);
+        sequence.give_back(self.window, &mut self.cache);
+        if let Some((from, _)) = prefix.part
             && let Some(page) = self.cache.take(1)
         {
             // What follows is written to a page of its own. It may be the cached one, if that had to go.
             if page[0] != from {
                 model.copy_page(from, page[0]);
             }
-            pages.extend(page);
-            n += n_tokens;
+            sequence.append_computed(&ids[n_full..], page);
         }
-        let ids = ids[..n].to_vec();
-        answer.begin(n);
-        sequence.begin(&ids, pages);
+        let n = sequence.computed();
+        if let Some(answer) = &mut sequence.answer {
+            answer.begin(n);
+        }
     }
 
     /// Outputs of some of the last `n` rows, which the host reads.
@@ -304,6 +316,7 @@ impl Scheduler {
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];
         let first = known.len() as u32;
+        known.give_back(self.window, &mut self.cache);
         known.extend(ids, &mut self.cache)?;
         next.tokens.extend((first..).zip(ids).map(|(position, &id)| Token {
             id,

@@ -76,7 +76,7 @@ impl Device for TestDevice {
         let graph: &'static Graph = Box::leak(Box::new(graph.clone()));
         let numbers = |source: &Source, n| match source {
             Source::Constant(numbers) => numbers.clone(),
-            Source::Tensor { .. } => vec![f32::NAN; n],
+            Source::Tensor { .. } | Source::Tensors(_) => vec![f32::NAN; n],
         };
         let weights = graph.weights.iter().map(|w| numbers(&w.source, w.n_rows * w.n_cols)).collect();
         Ok(TestModelOnDevice {

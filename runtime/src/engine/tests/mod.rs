@@ -5,6 +5,7 @@ mod answers;
 mod cases;
 mod constrained;
 mod embeddings;
+mod experts;
 mod inspection;
 mod kept;
 mod loading;
@@ -16,6 +17,7 @@ mod together;
 mod tools;
 #[cfg(feature = "cpu")]
 mod training;
+mod windows;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
