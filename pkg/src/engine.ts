@@ -17,6 +17,7 @@ import {
   type ChatCompletionCreateParams,
   type ChatCompletionStreamParams,
   type ChatCompletionWholeParams,
+  type ContextOverflow,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
@@ -28,11 +29,11 @@ import {
   WorkerLostError,
 } from "./errors.js";
 import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
-import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
+import { spawnWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
 import { deletePromptCache } from "./pages.js";
 import { CallQueue, disposed } from "./queue.js";
-import { tokenIds, toRuntimeRequest } from "./request.js";
+import { overflow, tokenIds, toRuntimeRequest } from "./request.js";
 import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import type {
   RuntimeCallDelta,
@@ -40,8 +41,10 @@ import type {
   RuntimeEnd,
   RuntimeEvent,
   RuntimeRequest,
+  RuntimeStart,
 } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
+import { start } from "./start.js";
 import { ChatStream } from "./stream.js";
 import {
   checkpointStore,
@@ -79,6 +82,11 @@ export interface EngineOptions extends SourceOptions {
    * `deletePromptCache`. Default 0: nothing is stored.
    */
   promptCacheBytes?: number;
+  /**
+   * What becomes of conversations and answers that are longer than the context, where a request does not say
+   * it by `context_overflow`. Default `stop`.
+   */
+  contextOverflow?: ContextOverflow;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -200,6 +208,7 @@ export async function createEngineWith(
     throw new InvalidRequestError('`device` must be "auto", "webgpu" or "cpu".', "device");
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= 64))
     throw new InvalidRequestError("`threads` must be an integer from 1 to 64.", "threads");
+  const onOverflow = overflow(options.contextOverflow, "contextOverflow");
   const source = resolveSource(options.model, options, base);
   const request: LoadRequest = {
     ...source,
@@ -219,40 +228,8 @@ export async function createEngineWith(
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
-  return new WorkerEngine(spawn, base, { ...request, refresh: false, waits: false }, link, loaded);
-}
-
-/** Starts a worker and loads the model in it. An abort ends the worker. */
-async function start(
-  spawn: () => WorkerLike,
-  request: LoadRequest,
-  signal: AbortSignal | undefined,
-  { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
-): Promise<{ link: WorkerLink; loaded: Loaded }> {
-  return withWorker(spawn, signal, async (link) => {
-    try {
-      const loaded = await link.call("load", request, {
-        onNotice: (notice) => {
-          if (notice.kind === "progress") onProgress?.(notice.progress);
-          if (notice.kind === "header") void goOn(link, onHeader);
-        },
-      });
-      return { link, loaded };
-    } catch (error) {
-      link.close(new InternalError("The model could not be loaded."));
-      throw error;
-    }
-  });
-}
-
-/** Lets a load go on once the page has made room. If that fails, the load does. */
-async function goOn(link: WorkerLink, onHeader: EngineOptions["onHeader"]): Promise<void> {
-  try {
-    await onHeader?.();
-    link.proceed();
-  } catch (error) {
-    link.close(new InternalError(`onHeader failed: ${String(error)}`, { cause: error }));
-  }
+  const again = { ...request, refresh: false, waits: false };
+  return new WorkerEngine(spawn, base, again, link, loaded, onOverflow);
 }
 
 class WorkerEngine implements Engine {
@@ -268,6 +245,8 @@ class WorkerEngine implements Engine {
   readonly trainings: Teacher;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
+  /** Where a request does not say it. */
+  readonly #onOverflow: ContextOverflow | undefined;
   /** Null if the worker is gone: the next call starts another one. */
   #link: WorkerLink | null;
   /** The worker that is being started in its place. */
@@ -275,9 +254,17 @@ class WorkerEngine implements Engine {
   readonly #lifetime = new AbortController();
   readonly #queue = new CallQueue(this.#lifetime.signal);
 
-  constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+  constructor(
+    spawn: () => WorkerLike,
+    base: string,
+    request: LoadRequest,
+    link: WorkerLink,
+    loaded: Loaded,
+    onOverflow: ContextOverflow | undefined,
+  ) {
     this.#spawn = spawn;
     this.#request = request;
+    this.#onOverflow = onOverflow;
     this.#link = link;
     this.model = modelInfo(loaded.model);
     this.device = deviceInfo(loaded);
@@ -348,6 +335,7 @@ class WorkerEngine implements Engine {
 
   #checked(params: ChatCompletionCreateParams): RuntimeRequest {
     const request = toRuntimeRequest(params);
+    if (this.#onOverflow) request.context_overflow ??= this.#onOverflow;
     const adapters = this.adapters.uses(params);
     if (adapters.length > 0) request.adapters = adapters;
     return request;
@@ -388,21 +376,23 @@ class WorkerEngine implements Engine {
     const calls: RuntimeCallDelta[] = [];
     const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
-    await this.#queue.together(signal, () =>
-      this.#generate(request, signal, (event) => {
-        if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else if (event.type === "prompt") logprobs.push(...event.logprobs);
-        else if (event.type !== "embedding") {
-          text += event.text;
-          reasoning += event.reasoning ?? "";
-          calls.push(...(event.calls ?? []));
-          if (event.logprob) logprobs.push(event.logprob);
-        }
-        if (event.type === "end") end = event;
-      }),
-    );
+    let omitted = 0;
+    const onStart = (start: RuntimeStart) => (omitted = start.omitted_messages);
+    const onEvent = (event: RuntimeEvent) => {
+      if (event.type === "prefill") onPrefill?.(event.done, event.total);
+      else if (event.type === "prompt") logprobs.push(...event.logprobs);
+      else if (event.type !== "embedding") {
+        text += event.text;
+        reasoning += event.reasoning ?? "";
+        calls.push(...(event.calls ?? []));
+        if (event.logprob) logprobs.push(event.logprob);
+      }
+      if (event.type === "end") end = event;
+    };
+    await this.#queue.together(signal, () => this.#generate(request, signal, onEvent, onStart));
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, calls, end, request.top_logprobs === undefined ? null : logprobs);
+    const told = request.top_logprobs === undefined ? null : logprobs;
+    return answer.whole(text, reasoning, calls, end, omitted, told);
   }
 
   async #streamed(
@@ -422,9 +412,9 @@ class WorkerEngine implements Engine {
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;
-      const onStart = () => {
+      const onStart = (start: RuntimeStart) => {
         // A continuation on a new worker starts again, but the answer has already begun.
-        if (!started) stream.push(answer.first());
+        if (!started) stream.push(answer.first(start));
         started = true;
         resolve();
       };
@@ -446,7 +436,7 @@ class WorkerEngine implements Engine {
     request: RuntimeRequest,
     signal: AbortSignal | undefined,
     onEvent: (event: RuntimeEvent) => void,
-    onStart?: () => void,
+    onStart?: (start: RuntimeStart) => void,
   ): Promise<void> {
     const ids: number[] = [];
     // What was told of the prompt is not told again.
@@ -455,7 +445,7 @@ class WorkerEngine implements Engine {
       link.call("generate", ids.length > 0 ? resumed() : request, {
         signal,
         onNotice: (notice) => {
-          if (notice.kind === "start") onStart?.();
+          if (notice.kind === "start") onStart?.(notice.start);
           if (notice.kind !== "event") return;
           if (notice.event.type === "token") ids.push(notice.event.id);
           onEvent(notice.event);

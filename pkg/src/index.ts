@@ -14,6 +14,7 @@ export type {
   ChatToolCallDelta,
   ChatToolChoice,
   CompletionUsage,
+  ContextOverflow,
   FinishReason,
   Grammar,
   RecommendedSampling,

@@ -7,6 +7,7 @@ import type {
   ChatTool,
   ChatToolCall,
   ChatToolChoice,
+  ContextOverflow,
   Grammar,
   RecommendedSampling,
   ResponseFormat,
@@ -277,6 +278,7 @@ export interface RuntimeRequest {
   /** No answer, but the prompt's embedding of so many numbers; 0: all. */
   embedding?: number;
   max_tokens: number | null;
+  context_overflow?: ContextOverflow;
   thinking_token_budget?: number;
   temperature: number;
   top_p: number;
@@ -305,6 +307,8 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** A text that the answer is likely to repeat. */
+  prediction?: string;
   /** Say of each token how likely it was, with so many alternatives. */
   top_logprobs?: number;
   /** The same of the prompt's tokens. */
@@ -320,6 +324,8 @@ export interface RuntimeStart {
   /** Names the generation. */
   sequence: number;
   prompt_tokens: number;
+  /** Messages that are left out of the prompt, because the context has no room for them. */
+  omitted_messages: number;
 }
 
 /** JSON of `prompt_pages()`. */
@@ -338,6 +344,9 @@ export interface RuntimeUsage {
   completion_tokens: number;
   total_tokens: number;
   cached_tokens: number;
+  /** Guessed, and those of them that were right. */
+  drafted_tokens: number;
+  accepted_tokens: number;
 }
 
 /** JSON of `next()`. */

@@ -158,6 +158,8 @@ export interface Script {
   kernels?: string;
   /** Tokens of its context. Default 8. */
   contextLength?: number;
+  /** Messages that it leaves out of each prompt. Default 0. */
+  omittedMessages?: number;
   /** Who tells it about tools. Default `template`. */
   tools?: "built-in" | null;
   /** Called before each `next`; throws what the runtime would. */
@@ -281,7 +283,8 @@ export class FakeRuntime implements Runtime {
     const sequence = ++this.#started;
     const generated = parsed.continue_ids?.length ?? 0;
     this.#answers.set(sequence, { request: parsed, generated, scored: !parsed.prompt_logprobs });
-    return JSON.stringify({ sequence, prompt_tokens: 3 });
+    const omitted_messages = this.script.omittedMessages ?? 0;
+    return JSON.stringify({ sequence, prompt_tokens: 3, omitted_messages });
   }
 
   is_running(sequence: number): boolean {
@@ -348,7 +351,14 @@ export class FakeRuntime implements Runtime {
             text: this.script.calls ? "" : "!",
             finish_reason: limit < tokens.length ? "length" : this.script.calls ? "tool_calls" : "stop",
             context_full: false,
-            usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
+            usage: {
+              prompt_tokens: 3,
+              completion_tokens: limit,
+              total_tokens: 3 + limit,
+              cached_tokens: 1,
+              drafted_tokens: 3,
+              accepted_tokens: 2,
+            },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
           };
     if (event.type !== "end") this.#answers.set(sequence, { ...answer, generated: generated + 1 });

@@ -219,6 +219,7 @@ enum Task {
     Answer(Box<Request>, Adapters),
     Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
     Serve(serve::Args),
+    Bench,
 }
 
 /// Opens the device, loads the model and does the task.
@@ -258,7 +259,7 @@ fn on_device<D: Device>(
     let opened = start.elapsed();
     let parallel = match &task {
         Task::Serve(args) => Some(args.parallel),
-        Task::Answer(..) | Task::Eval { .. } => None,
+        Task::Answer(..) | Task::Eval { .. } | Task::Bench => None,
     };
     let options = LoadOptions { context_length: load.context_length, parallel, ..Default::default() };
     let mut engine = open(device, model, options)?;
@@ -284,6 +285,7 @@ fn on_device<D: Device>(
             pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
         }
         Task::Serve(args) => serve::run(&mut engine, &args),
+        Task::Bench => pollster::block_on(bench::answers::run(&mut engine)),
     }
 }
 

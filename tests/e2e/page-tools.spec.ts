@@ -1,7 +1,7 @@
 /** Tools that pages offer by WebMCP, in the chat page. The engine is scripted. */
 import type { BrowserContext } from "@playwright/test";
 import type { Answer } from "../../web/src/history/records.ts";
-import { turns } from "../../web/src/state/context.ts";
+import { turns } from "../../web/src/state/turns.ts";
 import { launch } from "../support/browser.ts";
 import { startFakeSite, QUICK, Tab } from "../support/fake.ts";
 import { expect, test as base } from "../support/fixtures.ts";

@@ -363,7 +363,13 @@ function create(
   } & ToolParams,
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
-  const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
+  const { messages } = params;
+  const countFrom = (start: number) =>
+    messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
+  const starts = messages.flatMap(({ role }, index) => (role === "user" ? [index] : []));
+  const start = starts.find((index) => countFrom(index) <= contextLength * 0.75) ?? starts.at(-1) ?? 0;
+  const omitted = countFrom(0) > contextLength * 0.75 ? start : 0;
+  const count = countFrom(omitted);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
   if (wish.has("params")) return Promise.resolve(repeated({ ...params, crossOriginStorage }));
   const call = wantedCall(params);
@@ -371,7 +377,7 @@ function create(
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
-  return Promise.resolve(answer(question, params.max_tokens ?? 1024, options));
+  return Promise.resolve(answer(question, params.max_tokens ?? 1024, omitted, options));
 }
 
 /** Thinks, and answers with the parameters as code. */
@@ -384,7 +390,7 @@ async function* repeated(params: object) {
   yield chunk({}, "stop");
 }
 
-async function* answer(question: string, maxTokens: number, { signal, onPrefill }: Options) {
+async function* answer(question: string, maxTokens: number, omitted: number, { signal, onPrefill }: Options) {
   const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
@@ -394,6 +400,11 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
   const whole = question.includes("France") ? "The capital of France is Paris." : sample;
   const pieces = words(isEcho ? `Answer to ${question}` : whole);
   let count = 0;
+  const delta = { role: "assistant", content: "" };
+  yield {
+    choices: [{ index: 0, delta, finish_reason: null }],
+    ...(omitted > 0 && { omitted_messages: omitted }),
+  };
   for (const content of pieces) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
@@ -406,6 +417,7 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
     completion_tokens: count,
     total_tokens: 39 + count,
     prompt_tokens_details: { cached_tokens: 13 },
+    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
   };
   const timings = {
     prefill_ms: 480,

@@ -1,14 +1,17 @@
 //! `nomoat bench`: measures devices, and how close kernels come to their limits.
 
+pub mod answers;
 mod gpu;
 mod model;
 mod report;
 mod shape;
 mod table;
 
+use super::{Load, Task, with_model};
 use anyhow::Result;
 use clap::Subcommand;
 use nomoat_runtime::cpu::{Cpu, bench, default_threads};
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -21,12 +24,20 @@ pub enum Command {
         #[arg(long)]
         int8: bool,
     },
+    /// Measure answers of a model: one and four at once, and with guessed tokens.
+    Answers {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+        #[command(flatten)]
+        load: Load,
+    },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
 }
 
 pub fn run(command: Command) -> Result<()> {
     match command {
+        Command::Answers { model, load } => with_model(&model, &load, Task::Bench),
         Command::Gpu(options) => gpu::run(&options),
         Command::Cpu { threads, int8 } => {
             let mut cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;

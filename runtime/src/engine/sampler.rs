@@ -264,11 +264,15 @@ impl Sampler {
         self.chain.is_some()
     }
 
-    /// Picks the next token, among those that a mask allows; none if the device chooses it.
-    pub fn pick(&mut self, logits: &[f32], mask: Option<&[u32]>, spell: Spell) -> Option<u32> {
+    /// Picks the next token, among those that a mask allows.
+    pub fn pick(&mut self, logits: &[f32], mask: Option<&[u32]>, spell: Spell) -> u32 {
         let choice = Choice { masked: u32::from(mask.is_some()), ..self.choice };
-        let chain = self.chain.as_mut()?;
-        Some(chain.pick(logits, &choice, &self.seen, &self.bias, mask.unwrap_or_default(), spell))
+        let mask = mask.unwrap_or_default();
+        match &mut self.chain {
+            Some(chain) => chain.pick(logits, &choice, &self.seen, &self.bias, mask, spell),
+            // As the device would.
+            None => choice.choose(&mut logits.to_vec(), &self.seen, &self.bias, mask),
+        }
     }
 
     /// How the next token but `ahead` is chosen: those before it are not accepted yet.

@@ -66,6 +66,8 @@ pub(super) struct Share {
     pub end: usize,
     /// The output that chooses the next token of the answer.
     pub output: Option<usize>,
+    /// Rows of a draft, which are its last ones. Each has an output, after the first.
+    pub n_draft: usize,
     /// The outputs of rows of its prompt that the host reads.
     pub read: Range<usize>,
 }
@@ -197,16 +199,32 @@ impl Scheduler {
         Ok(false)
     }
 
-    /// The last token of every answer that is past its prompt.
+    /// The last token of every answer that is past its prompt, and what is drafted after it.
     fn add_answers(&mut self) -> Result<(), Error> {
+        let is_alone = self.sequences.iter().filter(|sequence| sequence.answer.is_some()).count() == 1;
+        let n_sequences = self.sequences.len();
         for slot in 0..self.sequences.len() {
-            let sequence = &self.sequences[slot];
-            let answer = sequence.answer.as_ref().filter(|_| sequence.set == self.next.set);
+            let sequence = &mut self.sequences[slot];
             let n = sequence.len();
-            if let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) {
+            let answer = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set);
+            let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) else {
+                continue;
+            };
+            // Every other sequence may need a row and an output, too.
+            let room = |most: usize, taken: usize| most.saturating_sub(taken + n_sequences);
+            let rows = room(self.most_rows, self.next.tokens.len());
+            let most = room(self.most_outputs, self.next.outputs.len()).min(rows);
+            let draft = answer.draft(most.min(self.context_length - n - 1), is_alone);
+            if draft.is_empty() {
                 let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
                 self.add_rows(slot, &[id])?;
                 self.add_choice(slot);
+            } else if let Some(last) = answer.last() {
+                self.add_rows(slot, &[&[last], &draft[..]].concat())?;
+                self.add_drafted_choices(slot, draft.len());
+            } else {
+                // The draft waits for the tokens that steps under way will choose.
+                answer.lookup.strain();
             }
         }
         Ok(())
@@ -325,7 +343,7 @@ impl Scheduler {
             cell: known.cell(position),
         }));
         let answer = known.answer.as_ref().map(|answer| answer.id);
-        next.shares.push(Share { sequence, answer, end: known.len(), output: None, read: 0..0 });
+        next.shares.push(Share { sequence, answer, end: known.len(), output: None, n_draft: 0, read: 0..0 });
         Ok(())
     }
 
@@ -340,6 +358,21 @@ impl Scheduler {
         let row = next.tokens.len() as u32 - 1;
         next.outputs.push(Output { row, target: 0, slot: slot as u32, by_choice });
         next.choices.push(choice);
+    }
+
+    /// Outputs of the last row but `n_draft`, and of those of the draft.
+    fn add_drafted_choices(&mut self, slot: usize, n_draft: usize) {
+        let next = &mut self.next;
+        let (Some(answer), Some(share)) = (&mut self.sequences[slot].answer, next.shares.last_mut()) else {
+            return;
+        };
+        (share.output, share.n_draft) = (Some(next.outputs.len()), n_draft);
+        let by_choice = answer.choose_drafted(n_draft);
+        let n = next.tokens.len() as u32;
+        // The host tells the device what has become of them.
+        let output = |row| Output { by_choice, ..Output::likeliest(row, 0) };
+        next.outputs.extend((n - 1 - n_draft as u32..n).map(output));
+        next.choices.resize(next.outputs.len(), Choice::zeroed());
     }
 
     fn submit(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {

@@ -3,7 +3,9 @@
 use super::Error;
 use super::answer::Answer;
 use super::cache::Cache;
+use super::overflow::append_shifting;
 use crate::graph::PAGE;
+use std::ops::Range;
 
 /// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. Pages that
 /// no layer's window reaches any more are given back. After an answer has ended its pages are in the prefix
@@ -41,6 +43,18 @@ impl Sequence {
     /// Tokens whose steps have begun.
     pub fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Some of its tokens.
+    pub fn ids(&self, range: Range<usize>) -> &[u32] {
+        self.ids.get(range).unwrap_or_default()
+    }
+
+    /// Forgets the tokens after the first `n`, and gives up pages that are empty then.
+    pub fn shorten(&mut self, n: usize, cache: &mut Cache) {
+        self.ids.truncate(n);
+        let n_pages = n.div_ceil(PAGE as usize).min(self.pages.len());
+        cache.release(&self.pages.split_off(n_pages));
     }
 
     pub fn pages(&self) -> &[u32] {
@@ -90,6 +104,24 @@ impl Sequence {
         if before / page < n / page {
             cache.insert(self.set, &self.ids[..n - n % page], &self.pages, self.n_gone);
         }
+    }
+
+    /// Where the context has no room for what the answer needs next: goes on with a part of the tokens, which
+    /// are computed again, because keys depend on their positions.
+    pub fn shift(&mut self, context_length: usize, cache: &mut Cache) {
+        let Some(answer) = self.answer.as_mut().filter(|answer| answer.shifts && !answer.is_ahead()) else {
+            return;
+        };
+        let next = answer.upcoming();
+        if self.computed + next.len() <= context_length {
+            return;
+        }
+        let mut ids = self.ids[..self.computed].to_vec();
+        append_shifting(&mut ids, next, context_length);
+        answer.feed_again(ids);
+        cache.insert(self.set, &self.ids[..self.computed], &self.pages);
+        cache.release(&self.pages);
+        self.begin(&[], Vec::new());
     }
 
     /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way

@@ -18,8 +18,10 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 34] = [
+const TAKEN: [&str; 36] = [
     "max_tokens",
+    "context_overflow",
+    "prediction",
     "thinking_token_budget",
     "temperature",
     "dynatemp_range",
@@ -191,6 +193,9 @@ impl Head {
                 .ok_or_else(|| ApiError::field("reasoning_effort", message))?
                 .insert("reasoning_effort".into(), effort);
         }
+        if let Some(prediction) = given.remove("prediction") {
+            given.insert("prediction".into(), predicted(&prediction)?.into());
+        }
         if let Some(stop) = given.remove("stop") {
             given.insert("stop".into(), stops(stop)?);
         }
@@ -249,6 +254,19 @@ fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usi
     let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= MAX_TOP_LOGPROBS);
     let message = format!("`{name}` must be an integer from 0 to {MAX_TOP_LOGPROBS}.");
     top.map(Some).ok_or_else(|| ApiError::field(name, message))
+}
+
+/// The text of a prediction: a text, or its parts.
+fn predicted(prediction: &Value) -> Result<String, ApiError> {
+    let text = |content: &Value| match content {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => parts.iter().map(|part| part.get("text")?.as_str()).collect(),
+        _ => None,
+    };
+    let is_content = prediction.get("type").is_some_and(|kind| kind == "content");
+    let content = prediction.get("content").filter(|_| is_content).and_then(text);
+    let message = "`prediction` must be { type: \"content\", content }, with a text or text parts.";
+    content.ok_or_else(|| ApiError::field("prediction", message))
 }
 
 /// A list of stop texts from a text or a list.

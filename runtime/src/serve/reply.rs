@@ -80,7 +80,7 @@ impl Reply {
             open: n_choices,
             n_choices,
             per_prompt: params.n,
-            usage: Usage { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cached_tokens: 0 },
+            usage: Usage::default(),
             offsets: vec![0; n_choices],
         }
     }
@@ -184,6 +184,8 @@ impl Reply {
             } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
+                self.usage.drafted_tokens += usage.drafted_tokens;
+                self.usage.accepted_tokens += usage.accepted_tokens;
                 if choice % self.per_prompt == 0 {
                     self.usage.prompt_tokens += usage.prompt_tokens;
                     self.usage.cached_tokens += usage.cached_tokens;
@@ -270,12 +272,18 @@ impl Reply {
     }
 
     fn usage(&self) -> Value {
-        let Usage { prompt_tokens, completion_tokens, cached_tokens, .. } = self.usage;
+        let Usage {
+            prompt_tokens, completion_tokens, cached_tokens, drafted_tokens, accepted_tokens, ..
+        } = self.usage;
         json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": { "cached_tokens": cached_tokens },
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": accepted_tokens,
+                "rejected_prediction_tokens": drafted_tokens - accepted_tokens,
+            },
         })
     }
 }

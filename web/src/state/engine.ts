@@ -106,6 +106,7 @@ async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine
     device,
     ...(template !== null && { template }),
     fallbackTemplate: "plain",
+    contextOverflow: "truncate",
     promptCacheBytes: Math.min(PROMPT_CACHE_BYTES, Math.floor(quota / 8)),
     signal,
     ...hubOptions.value,

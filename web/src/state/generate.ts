@@ -3,11 +3,11 @@ import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOf
 import type { ChatCompletionChunk, ChatToolCall, Engine } from "nomoat";
 import type { Answer, Ending, Message, ToolUse } from "../history/records";
 import { throttle } from "../lib/throttle";
-import { firstThatFits, laterStart, turns, withCalls } from "./context";
 import { failEngine, recommendedSampling } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
+import { firstStart, laterStart, turns, withCalls } from "./turns";
 import { MOST_ROUNDS, toolParams, toolsFor, use } from "./tools";
 import { adapterUses } from "./adapters";
 import { ask } from "./request";
@@ -75,6 +75,7 @@ export async function generate(
     let firstTokenAt = 0;
     answer.completionTokens = 0;
     for await (const chunk of stream) {
+      answer.omitted = chunk.omitted_messages ?? answer.omitted;
       const choice = chunk.choices[0];
       for (const { index, id = "", function: piece } of choice?.delta.tool_calls ?? []) {
         const { name = "", arguments: json } = piece;
@@ -145,15 +146,16 @@ export async function generate(
           },
         },
       );
-    answer.omitted = await firstThatFits(engine, list, { systemPrompt, maxTokens });
+    // An engine on this device leaves out old messages by itself.
+    const isRemote = engine.device.backend === "remote";
+    if (isRemote) answer.omitted = firstStart(list);
     const begin = async (round: number) => {
       for (;;) {
         try {
-          return await askFrom(answer.omitted, round);
+          return await askFrom(isRemote ? answer.omitted : 0, round);
         } catch (reason) {
-          // The count is an estimate, since the template adds tokens of its own.
-          const later = laterStart(list, answer.omitted);
-          if (!(reason instanceof ContextLengthError) || later === null) throw reason;
+          const later = isRemote && reason instanceof ContextLengthError ? laterStart(list, answer.omitted) : null;
+          if (later === null) throw reason;
           answer.omitted = later;
         }
       }

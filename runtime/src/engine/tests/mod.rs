@@ -10,9 +10,11 @@ mod inspection;
 mod kept;
 mod loading;
 mod logprobs;
+mod overflow;
 mod prefix;
 mod queue;
 mod reasoning;
+mod speculation;
 mod together;
 mod tools;
 #[cfg(feature = "cpu")]
