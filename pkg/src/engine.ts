@@ -285,7 +285,6 @@ class WorkerEngine implements Engine {
     this.adapters = new LoadedAdapters(this.model.name, base, call);
     this.trainings = new Teacher({
       model: this.model.name,
-      backend: this.device.backend,
       call: (method, params) => this.#once(method, params),
       store: checkpointStore,
       adapters: this.adapters,

@@ -86,20 +86,20 @@ export interface Runtime {
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
   /** Frees an adapter. */
   unload_adapter(name: string): void;
-  /** CPU builds: begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
-  begin_training?(settings_json: string, data: string): string;
+  /** Begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
+  begin_training(settings_json: string, data: string): string;
   /** The same from a checkpoint. */
-  resume_training?(checkpoint: Uint8Array): string;
+  resume_training(checkpoint: Uint8Array): string;
   /** Computes the next part. `RuntimeAdvance` as JSON. */
-  advance_training?(): string;
+  advance_training(): Promise<string>;
   /** All that is needed to go on later. */
-  training_checkpoint?(): Bytes;
+  training_checkpoint(): Promise<Bytes>;
   /** What has been learnt, as GGUF. */
-  trained_gguf?(): Bytes;
+  trained_gguf(): Promise<Bytes>;
   /** What has been learnt, as PEFT saves it: weights and settings. */
-  trained_peft?(base: string): [Bytes, Bytes];
+  trained_peft(base: string): Promise<[Bytes, Bytes]>;
   /** Frees what training takes. */
-  end_training?(): void;
+  end_training(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }

@@ -1,15 +1,8 @@
 /** Teaching a loaded model: options, progress, and checkpoints in the browser's storage. */
 import type { AdapterInfo, LoadedAdapters } from "./adapters.js";
 import type { ChatMessage } from "./chat.js";
-import {
-  AbortedError,
-  DeviceLostError,
-  InvalidRequestError,
-  UnsupportedModelError,
-  WorkerLostError,
-} from "./errors.js";
+import { AbortedError, DeviceLostError, InvalidRequestError, WorkerLostError } from "./errors.js";
 import { withEpochs } from "./checkpoint.js";
-import type { DeviceInfo } from "./loaded.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
 import { cacheOrigin } from "./store.js";
@@ -196,7 +189,6 @@ export interface TrainedFiles {
 /** How a training uses its engine. */
 export interface Trained {
   model: string;
-  backend: DeviceInfo["backend"];
   call: TrainingCall;
   store: CheckpointStore;
   adapters: LoadedAdapters;
@@ -312,11 +304,6 @@ export class Teacher implements Trainings {
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#of.backend !== "cpu")
-      throw new UnsupportedModelError(
-        "unsupported_feature",
-        'Training runs on the CPU for now: create the engine with { device: "cpu" }.',
-      );
     if (this.#isBusy)
       throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
     this.#isBusy = true;

@@ -169,7 +169,7 @@ export interface Script {
   onCancel?: () => void;
   /** Loads the parser for constraints; throws what the browser would. */
   onParser?: () => void;
-  /** It is a CPU that can teach, and this sees what training does; throws what the runtime would. */
+  /** Sees what training does; throws what the runtime would. */
   onTraining?: (what: string) => void;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
@@ -192,8 +192,6 @@ export class FakeRuntime implements Runtime {
   constructor(readonly script: Script = {}) {}
 
   device_info(): string {
-    if (this.script.onTraining)
-      return JSON.stringify({ name: "CPU", backend: "cpu", simd: "", threads: 1, kernels: "exact" });
     return JSON.stringify({
       name: "Fake",
       backend: "webgpu",
@@ -427,22 +425,22 @@ export class FakeRuntime implements Runtime {
     return this.#plan();
   }
 
-  advance_training(): string {
+  async advance_training(): Promise<string> {
     this.script.onTraining?.("step");
     this.#step += 1;
     const point = { step: this.#step, loss: 4 - this.#step };
     return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step >= 3 });
   }
 
-  training_checkpoint(): Bytes {
+  async training_checkpoint(): Promise<Bytes> {
     return Uint8Array.of(this.#step);
   }
 
-  trained_gguf(): Bytes {
+  async trained_gguf(): Promise<Bytes> {
     return Uint8Array.of(7);
   }
 
-  trained_peft(base: string): [Bytes, Bytes] {
+  async trained_peft(base: string): Promise<[Bytes, Bytes]> {
     return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
   }
 

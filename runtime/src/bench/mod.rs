@@ -1,5 +1,6 @@
 //! `nomoat bench`: measures devices, and how close kernels come to their limits.
 
+pub mod adapter;
 pub mod answers;
 mod gpu;
 mod model;
@@ -33,12 +34,18 @@ pub enum Command {
     },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
+    /// Measure what an adapter costs while a model answers; prints JSON.
+    Adapter(Box<adapter::Options>),
 }
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Answers { model, load } => with_model(&model, &load, Task::Bench),
+        Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
         Command::Gpu(options) => gpu::run(&options),
+        Command::Adapter(options) => {
+            let adapter::Options { model, extent, load } = *options;
+            crate::with_model(&model, &load, crate::Task::BenchAdapter(extent))
+        }
         Command::Cpu { threads, int8 } => {
             let mut cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
             cpu.set_int8(int8);

@@ -156,6 +156,14 @@ pub struct GpuModel {
     weights: gpu::Weights,
 }
 
+/// The model's numbers, without adapters.
+#[cfg(feature = "gpu")]
+impl AsRef<gpu::Weights> for GpuModel {
+    fn as_ref(&self) -> &gpu::Weights {
+        &self.weights
+    }
+}
+
 #[cfg(feature = "gpu")]
 impl DeviceModel for GpuModel {
     fn capacity(&self) -> Capacity {
@@ -304,10 +312,10 @@ pub struct CpuModel {
     int8: bool,
 }
 
+/// The model's numbers, without adapters.
 #[cfg(feature = "cpu")]
-impl CpuModel {
-    /// The model's numbers, without adapters.
-    pub fn weights(&self) -> &cpu::Weights {
+impl AsRef<cpu::Weights> for CpuModel {
+    fn as_ref(&self) -> &cpu::Weights {
         &self.weights
     }
 }

@@ -89,6 +89,8 @@ impl Error {
             Error::Adapter(error) => error.code(),
             Error::Train(error) => match error {
                 TrainError::Op(_) | TrainError::Graph(_) => "unsupported_feature",
+                TrainError::Memory(_) => "out_of_memory",
+                TrainError::Lost(_) => "device_lost",
                 TrainError::Device(_) => "internal",
                 TrainError::Target { .. }
                 | TrainError::Setting(_)

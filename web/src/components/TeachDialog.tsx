@@ -397,14 +397,13 @@ function Panel() {
   return (
     <>
       <p class="help">{text.teachHelp}</p>
-      {loaded?.device.backend === "webgpu" && <p role="note">{text.teachNeedsCpu}</p>}
       {isRemote && <p role="note">{text.teachNotOnServer}</p>}
       {loaded === null && <p role="note">{text.teachNeedsModel}</p>}
       <Running />
       <Done />
       {state.kind === "failed" && <p role="alert">{explain(state.error, text).title}</p>}
       {!isRunning && <Lessons kind={kind} setKind={setKind} left={left} setLeft={setLeft} />}
-      {!isRunning && loaded?.device.backend === "cpu" && (
+      {!isRunning && loaded !== null && loaded.device.backend !== "remote" && (
         <>
           <Interrupted />
           <Start chosen={chosen} />
