@@ -65,6 +65,11 @@ export const places = {
   get vocabularies(): string {
     return join(root, "tests/vocab");
   },
+  /** The native program. */
+  get program(): string {
+    const path = process.env.NOMOAT_PROGRAM ?? join(root, "target/checked/nomoat");
+    return there(path, "`cargo xtask test --only browser` builds it");
+  },
   get golden(): string {
     return join(root, `tests/golden/${smol.id}.dev.json`);
   },

@@ -7,7 +7,6 @@ export const teachZh: {
   teachTitle: "教学",
   teachHelp:
     "聊天时修改回答或为回答投票，然后点“开始学习”：模型会在本设备上学习。学到的内容可以随时开启或关闭。",
-  teachNeedsDevice: "服务器上的模型不能在这里教学。请在本设备上启动一个模型。",
   teachNeedsModel: "请先启动一个模型。",
   goodAnswer: "回答得好",
   badAnswer: "回答得不好",
