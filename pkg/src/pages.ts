@@ -90,7 +90,7 @@ export class PageStore {
   async tidy(names: readonly string[], now = Date.now()): Promise<void> {
     const tidy = async () => {
       const uses = { ...this.#uses, ...(await this.#storedUses()) };
-      names.forEach((name, index) => (uses[name] = now - index));
+      names.forEach((name, index) => (uses[name] = now - index / 1000));
       await this.#list();
       // A name later in a list of uses is further from the beginning of its conversation.
       const oldest = Array.from(this.#known).sort(([a], [b]) => (uses[a] ?? 0) - (uses[b] ?? 0));

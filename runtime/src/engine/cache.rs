@@ -122,7 +122,7 @@ impl Cache {
         if is_next && let Some(taken) = self.take(1) {
             write(taken[0]);
             pages.extend(taken);
-            self.insert(None, ids, &pages);
+            self.insert(None, ids, &pages, 0);
         }
         self.release(&pages);
         pages.len() >= n

@@ -4,7 +4,7 @@
 use super::adapters::Adapters;
 use super::quantization::quantization;
 use super::scheduler::Scheduler;
-use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended};
+use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended, kept};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};

@@ -119,9 +119,10 @@ impl Sequence {
         let mut ids = self.ids[..self.computed].to_vec();
         append_shifting(&mut ids, next, context_length);
         answer.feed_again(ids);
-        cache.insert(self.set, &self.ids[..self.computed], &self.pages);
-        cache.release(&self.pages);
-        self.begin(&[], Vec::new());
+        cache.insert(self.set, &self.ids[..self.computed], &self.pages, self.n_gone);
+        cache.release(&self.pages[self.n_gone..]);
+        (self.ids, self.pages) = (Vec::new(), Vec::new());
+        (self.n_gone, self.computed) = (0, 0);
     }
 
     /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const PROMPT: &str = "the first page of this is full, the second one too, and a third is not";
+const PROMPT: &str = "the first page of this is full, the second one too, and a third is not: zq xw vk zq";
 
 /// All cached pages, in the order in which they should be kept.
 fn kept<D: Device>(engine: &mut Engine<D>) -> Vec<(String, Vec<u8>)> {

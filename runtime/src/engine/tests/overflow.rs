@@ -219,7 +219,6 @@ fn a_prompt_that_is_too_long_is_shifted() {
     assert!(matches!(engine.start(request), Err(Error::ContextLength { .. })));
 }
 
-#[cfg(feature = "grammar")]
 #[test]
 fn a_constraint_holds_across_shifts() {
     let (_, mut engine) = single();

@@ -189,7 +189,6 @@ fn drafts_do_not_change_the_distribution() {
     assert!(chi < freedom + 4.0 * (2.0 * freedom).sqrt(), "χ² is {chi}, {freedom} degrees of freedom");
 }
 
-#[cfg(feature = "grammar")]
 #[test]
 fn drafts_fit_constraints() {
     let regex = Some(GrammarText::Regex("(abc|abd){8}( done)?".into()));

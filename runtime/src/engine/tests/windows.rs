@@ -54,7 +54,9 @@ fn check<D: Device>(device: &D) {
     assert_eq!(most_running, 3);
     for (told, expected) in told.into_iter().zip(expected) {
         assert!(expected.ids.len() > 280, "{}", expected.ids.len());
-        assert_eq!(told, Some(expected));
+        // Tokens that are guessed depend on who runs at the same time.
+        let told = told.map(|told| (told.text, told.ids, told.reason));
+        assert_eq!(told, Some((expected.text, expected.ids, expected.reason)));
     }
     assert!(engine.scheduler.cache.has_all_pages());
 }
