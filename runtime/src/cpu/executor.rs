@@ -236,7 +236,9 @@ impl Executor {
     /// Sets the keys and values of a page; bytes of another length than [`Self::read_page`] gives are left
     /// alone.
     pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
-        if page >= self.capacity.pages || bytes.len() as u64 != self.kv_bytes() / u64::from(self.capacity.pages) {
+        if page >= self.capacity.pages
+            || bytes.len() as u64 != self.kv_bytes() / u64::from(self.capacity.pages)
+        {
             return;
         }
         for half in self.kv.iter_mut().flat_map(|kv| [&mut kv.keys, &mut kv.values]) {

@@ -135,7 +135,9 @@ impl Cache {
         let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();
         let mut found = Vec::new();
         while let Some((before, at)) = open.pop() {
-            let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else { continue };
+            let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else {
+                continue;
+            };
             let name = next(before, &node.tokens);
             found.push((node.last_used, name, node.page));
             open.extend(node.children.iter().map(|child| (name, *child)));

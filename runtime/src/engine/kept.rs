@@ -74,7 +74,8 @@ impl<D: Device> Engine<D> {
     /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that computes all
     /// of its prompt, or that cannot be started.
     pub fn prompt_pages(&self, request: &Request) -> PromptPages {
-        let computes_all = !request.adapters.is_empty() || request.embedding.is_some() || request.prompt_logprobs;
+        let computes_all =
+            !request.adapters.is_empty() || request.embedding.is_some() || request.prompt_logprobs;
         let ids = request.callable().and_then(|tools| self.prompt_ids(request, tools.is_some()));
         let mut ids = ids.ok().filter(|_| !computes_all).unwrap_or_default();
         ids.extend_from_slice(&request.continue_ids);
@@ -103,7 +104,7 @@ impl<D: Device> Engine<D> {
         let size: u64 = self.model.graph().caches.iter().map(|cache| KvFormat::F16.bytes(*cache, PAGE)).sum();
         let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };
         let name = ids.chunks(PAGE as usize).fold(self.page_root, next);
-        let is_page = ids.len() % PAGE as usize == 0 && !ids.is_empty() && data.len() as u64 == size;
+        let is_page = ids.len().is_multiple_of(PAGE as usize) && !ids.is_empty() && data.len() as u64 == size;
         if !is_page || *check != digest([&name, data]) {
             return false;
         }

@@ -28,7 +28,6 @@ mod testing;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
 mod tools;
-#[cfg(feature = "cpu")]
 mod training;
 
 #[cfg(feature = "cpu")]

@@ -77,7 +77,9 @@ impl<'g> Interpreter<'g> {
         for (cache, halves) in self.graph.caches.iter().zip(&self.pool) {
             for (half, n) in halves.iter().zip([cache.keys, cache.values]) {
                 let n = PAGE as usize * n;
-                bytes.extend_from_slice(bytemuck::cast_slice(&half[page as usize * n..(page as usize + 1) * n]));
+                bytes.extend_from_slice(bytemuck::cast_slice(
+                    &half[page as usize * n..(page as usize + 1) * n],
+                ));
             }
         }
         bytes

@@ -81,7 +81,7 @@ impl Tiny {
         let tensors = Tensors::of(std::slice::from_ref(&self.header)).unwrap();
         let numbers = |weight: &Weight| match &weight.source {
             Source::Constant(numbers) => numbers.clone(),
-            Source::Tensors(_) => panic!("all files here have merged experts"),
+            Source::Tensors(_) => unreachable!("all files here have merged experts"),
             Source::Tensor { name, first_row } => {
                 let tensor = tensors.get(name).unwrap();
                 let bytes = &self.file[tensor.offset as usize..][..tensor.n_bytes as usize];

@@ -154,7 +154,8 @@ export async function generate(
         try {
           return await askFrom(isRemote ? answer.omitted : 0, round);
         } catch (reason) {
-          const later = isRemote && reason instanceof ContextLengthError ? laterStart(list, answer.omitted) : null;
+          const later =
+            isRemote && reason instanceof ContextLengthError ? laterStart(list, answer.omitted) : null;
           if (later === null) throw reason;
           answer.omitted = later;
         }

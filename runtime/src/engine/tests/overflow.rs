@@ -15,7 +15,7 @@ fn chat(messages: &[Message], overflow: ContextOverflow) -> Request {
 /// Questions and answers of ten tokens, and a question at the end.
 fn long_chat(n: usize) -> Vec<Message> {
     let roles = ["user", "assistant"].iter().cycle();
-    ('a'..'z').zip(roles).take(n).map(|(letter, role)| turn(role, letter, 10)).collect()
+    ('a'..='z').zip(roles).take(n).map(|(letter, role)| turn(role, letter, 10)).collect()
 }
 
 /// The context has 96 tokens, 20 of which are for the answer. What is over is left out in quarters of the
