@@ -139,8 +139,8 @@ export class PageStore {
 }
 
 /**
- * Deletes what `promptCacheBytes` has stored of conversations. An engine that is loaded still has its own: see
- * `engine.forget()`.
+ * Deletes what `promptCacheBytes` has stored of conversations. An engine that is loaded still has its own:
+ * see `engine.forget()`.
  */
 export async function deletePromptCache(): Promise<void> {
   await globalThis.caches?.delete(CACHE_NAME);

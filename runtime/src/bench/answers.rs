@@ -12,11 +12,13 @@ const TOKENS: usize = 128;
 const ROUNDS: usize = 3;
 
 /// A text that is repeated with one change. Names and numbers make it hard to guess without looking.
-const TEXT: &str = "The ferry to Arran leaves Ardrossan at 9:45 and calls at Brodick an hour later. Marta had \
-packed two jars of plum jam, a torch and the blue notebook, in which she kept the names of all 34 lighthouses. \
-Her brother Emil carried the telescope. On the upper deck they met Professor Lindqvist, who was counting \
-gannets for the university of Uppsala and had reached 117 before the rain came. He offered them tea from a \
-dented flask and told them about the winter of 1962, when the sea froze as far as Pladda.";
+const TEXT: &str = "\
+    The ferry to Arran leaves Ardrossan at 9:45 and calls at Brodick an hour later. Marta had \
+    packed two jars of plum jam, a torch and the blue notebook, in which she kept the names of all \
+    34 lighthouses. Her brother Emil carried the telescope. On the upper deck they met Professor \
+    Lindqvist, who was counting gannets for the university of Uppsala and had reached 117 before \
+    the rain came. He offered them tea from a dented flask and told them about the winter of 1962, \
+    when the sea froze as far as Pladda.";
 
 /// Texts that go on without repeating anything on purpose.
 const OTHERS: [&str; 4] = [

@@ -113,8 +113,8 @@ impl Cache {
         }
     }
 
-    /// Adds a page that was computed before, of the last tokens. Its contents are given by `write`. False if the
-    /// pages before it are missing, or if there is no room for it.
+    /// Adds a page that was computed before, of the last tokens. Its contents are given by `write`. False if
+    /// the pages before it are missing, or if there is no room for it.
     pub fn restore(&mut self, ids: &[u32], write: impl FnOnce(u32)) -> bool {
         let mut pages = self.find(None, ids).full;
         let n = ids.len() / PAGE as usize;
@@ -128,8 +128,9 @@ impl Cache {
         pages.len() >= n
     }
 
-    /// The full pages that belong to no adapters, those that were used last first, and pages after those before
-    /// them. A page's name is made by `next` from that of the page before, at first `root`, and its tokens.
+    /// The full pages that belong to no adapters. Those that were used last come first, and pages come after
+    /// those before them. `next` makes a page's name from that of the page before (at first `root`) and its
+    /// tokens.
     pub fn named<Name: Copy>(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
         let roots = self.roots.iter().filter(|(set, _)| set.is_none());
         let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();

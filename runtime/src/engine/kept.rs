@@ -1,5 +1,5 @@
-//! Pages of the prefix cache that are kept outside of the engine, so that a conversation goes on at once after
-//! a restart.
+//! Pages of the prefix cache that are kept outside of the engine, so that a conversation goes on at once
+//! after a restart.
 //!
 //! The name of a page is a digest of all that its keys and values depend on: the model's files, the device's
 //! kernels, and the tokens up to its end. So what is found under a name is right, or damaged; and what
@@ -52,8 +52,8 @@ fn hex(name: Name) -> String {
 }
 
 impl<D: Device> Engine<D> {
-    /// The names of the cached pages, in the order in which they should be kept: what was used last first, and
-    /// no page before the one that it follows.
+    /// The names of the cached pages, in the order in which they should be kept: what was used last first,
+    /// and no page before the one that it follows.
     pub fn cached_pages(&self) -> Vec<String> {
         let named = self.scheduler.cache.named(self.page_root, next);
         named.into_iter().map(|(name, _)| hex(name)).collect()
@@ -71,8 +71,8 @@ impl<D: Device> Engine<D> {
         Ok(Some(bytes))
     }
 
-    /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that computes all
-    /// of its prompt, or that cannot be started.
+    /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that
+    /// computes all of its prompt, or that cannot be started.
     pub fn prompt_pages(&self, request: &Request) -> PromptPages {
         let computes_all =
             !request.adapters.is_empty() || request.embedding.is_some() || request.prompt_logprobs;

@@ -176,8 +176,8 @@ pub(crate) fn loaded<S: Sink>(tiny: &Tiny, graph: &Graph, allocate: impl FnOnce(
     weights
 }
 
-/// Trains a tiny model in two ways, devices and how much may be kept: each has the reference's gradients, and both the same
-/// numbers.
+/// Trains a tiny model in two ways, which differ in devices and in how much may be kept: each has the
+/// reference's gradients, and both the same numbers.
 pub(crate) fn check_model<D: Teaches>(
     name: &str,
     rank: usize,
