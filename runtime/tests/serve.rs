@@ -250,6 +250,8 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ("/v1/completions", json!({}), "prompt"),
         ("/v1/completions", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
         ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
+        ("/v1/completions", json!({ "prompt": "a", "temperature": 9 }), "temperature"),
+        ("/v1/completions", json!({ "prompt": "a", "top_p": 2 }), "top_p"),
         ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
         ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
         ("/v1/completions", json!({ "prompt": [3, 4], "echo": true }), "echo"),
@@ -261,6 +263,11 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ),
         ("/v1/completions", json!({ "prompt": "a", "stream_options": {} }), "stream_options"),
         ("/v1/chat/completions", json!({ "messages": [] }), "messages"),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
+            "messages[0].content[0]",
+        ),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "audio": {} }), "audio"),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "n": 0 }), "n"),
     ] {

@@ -225,7 +225,7 @@ test("WebGPU learns as the CPU does, and goes on where it was interrupted", asyn
   expect(off(gpu.whole, cpu.whole)).toBeLessThan(0.02);
   expect(Math.min(...gpu.whole)).toBeLessThan((gpu.whole[0] ?? 0) - 0.1);
   expect(off(gpu.logprobs, cpu.logprobs)).toBeLessThan(0.05);
-  expect(gpu.error).toBe("AbortedError");
+  expect(gpu.error).toBe("AbortError");
   expect(gpu.resumed).toEqual(gpu.whole);
 });
 

@@ -4,8 +4,8 @@ import { barePage, open } from "../support/bare.ts";
 import { Chat, startChatSite } from "../support/chat.ts";
 import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
 
-/** Long enough for several pages of the small model, which has a token for each letter. */
-const QUESTION = "Tell me a long story about a small boat on a wide sea. ".repeat(4);
+/** Long enough for several pages. */
+const QUESTION = "Tell me a long story about a small boat on a wide sea. ".repeat(10);
 
 /** Asks, and gives the text and how many tokens of the prompt were there already. */
 function ask(page: Page, content: string): Promise<{ text: string | null; cached: number | undefined }> {

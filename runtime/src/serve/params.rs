@@ -68,6 +68,9 @@ const IGNORED: [&str; 9] = [
     "prompt_cache_options",
     "prompt_cache_retention",
 ];
+/// OpenAI's ranges, where the runtime's are wider.
+const RANGES: [(&str, f64, f64); 3] =
+    [("temperature", 0.0, 2.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)];
 /// Choices of one request at most.
 const MAX_CHOICES: usize = 128;
 const MAX_STOPS: usize = 16;
@@ -85,9 +88,13 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
         let message = "`messages` must be a list with at least one message.";
         return Err(ApiError::field("messages", message));
     }
-    for message in given.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
+    let messages = given.get_mut("messages").and_then(Value::as_array_mut);
+    for (i, message) in messages.into_iter().flatten().enumerate() {
         if message.get("role").is_some_and(|role| role == "developer") {
             message["role"] = "system".into();
+        }
+        if let Some(parts) = message.get("content").and_then(Value::as_array) {
+            message["content"] = joined(parts, &format!("messages[{i}].content"))?.into();
         }
     }
     let is_asked = flag(&mut given, "logprobs")?;
@@ -101,6 +108,20 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
     }
     let requests = head.requests(given)?;
     Ok(head.params(requests, Vec::new()))
+}
+
+/// The text of a message's content parts. Many templates take a text only.
+fn joined(parts: &[Value], place: &str) -> Result<String, ApiError> {
+    let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
+        (Some("text"), Some(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let texts = parts.iter().enumerate().map(|(i, part)| {
+        let place = format!("{place}[{i}]");
+        let message = format!("`{place}` must be {{ type: \"text\", text }}.");
+        text(part).ok_or_else(|| ApiError::field(&place, message))
+    });
+    texts.collect()
 }
 
 /// Reads the body of `/v1/completions`.
@@ -181,6 +202,11 @@ impl Head {
         };
         if n == 0 || n > MAX_CHOICES {
             return Err(ApiError::field("n", format!("`n` must be an integer from 1 to {MAX_CHOICES}.")));
+        }
+        for (name, low, high) in RANGES {
+            if given.get(name).and_then(Value::as_f64).is_some_and(|value| !(low..=high).contains(&value)) {
+                return Err(ApiError::field(name, format!("`{name}` must be from {low} to {high}.")));
+            }
         }
         if let Some(most) = given.remove("max_completion_tokens") {
             given.insert("max_tokens".into(), most);

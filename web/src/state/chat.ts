@@ -170,8 +170,11 @@ function requestAnswer(question: string): void {
   chatError.value = null;
   announcement.value = "";
   const { kind } = engineState.value;
-  asked.value = question;
-  if (kind === "idle" || kind === "failed") startOrAsk();
+  // Together: a question that waits for an engine that has failed is dropped.
+  batch(() => {
+    asked.value = question;
+    if (kind === "idle" || kind === "failed") startOrAsk();
+  });
   refocusMessage();
 }
 
