@@ -1,6 +1,6 @@
 //! Prompt lookup: where a text repeats itself, the tokens that followed before are likely to follow again.
-//! They are a *draft*. A step computes the last token and its draft as rows of their own, so all that are right
-//! come at once.
+//! They are a *draft*. A step computes the last token and its draft as rows of their own, so all that are
+//! right come at once.
 //!
 //! Each row's token is chosen as it would be without a draft: random numbers depend only on the seed and the
 //! token's number. A draft is right up to the first token that is not the chosen one. This is rejection
