@@ -1,4 +1,5 @@
 /** The browser's storage, locks and network. */
+import { browserStorage } from "./cross-origin.js";
 import { AbortedError, InvalidRequestError } from "./errors.js";
 import { lockName, type LoadEnv } from "./loader.js";
 import { ShardStore, type StoredModel } from "./store.js";
@@ -20,6 +21,8 @@ export async function browserEnv(): Promise<LoadEnv> {
     fetch: (url, init) => fetch(url, init),
     sleep,
     estimate,
+    crossOrigin: browserStorage(),
+    persisted,
   };
 }
 
@@ -66,8 +69,11 @@ export async function deleteStoredModel(key: string): Promise<void> {
 /** Bytes this origin uses and may use, and whether the browser promised to keep them. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number; persisted: boolean }> {
   const { usage, quota } = (await estimate()) ?? { usage: 0, quota: 0 };
-  const persisted = (await navigator.storage?.persisted?.().catch(() => false)) ?? false;
-  return { usage, quota, persisted };
+  return { usage, quota, persisted: await persisted() };
+}
+
+async function persisted(): Promise<boolean> {
+  return (await navigator.storage?.persisted?.().catch(() => false)) ?? false;
 }
 
 /** Asks the browser to keep stored models when disk space runs low. Some browsers ask the person. */

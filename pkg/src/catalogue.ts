@@ -31,6 +31,8 @@ export interface CatalogueEntry {
   quantization: string;
   /** Context length the model was trained for, in tokens. */
   context_length: number;
+  /** Bytes of keys and values of a token of context. With the files, the memory that the model needs. */
+  kv_bytes_per_token: number;
   /** The first is the main one. */
   strengths: Strength[];
   /** How its makers recommend to choose tokens. */
@@ -41,7 +43,10 @@ export interface CatalogueEntry {
   size?: number;
   /** Repository on the hub, `owner/name`. */
   repo: string;
-  /** Commit of the repository; without it, its newest one. */
+  /**
+   * Commit of the repository. Without it, its newest one: Koala's repository has never been seen with a whole
+   * commit id beside its list of files.
+   */
   revision?: string;
   /** The files, in order. */
   files: CatalogueFile[];

@@ -2,7 +2,7 @@
 import type { AdapterUse } from "./adapters.js";
 import type { ChatLogprobs, PromptLogprob, TokenLogprob } from "./api/logprobs.js";
 import { randomId } from "./id.js";
-import type { RuntimeCallDelta, RuntimeEnd, RuntimeUsage } from "./runtime.js";
+import type { RuntimeCallDelta, RuntimeEnd, RuntimeStart, RuntimeUsage } from "./runtime.js";
 
 /** A text, or its parts. */
 export type ChatContent = string | { type: "text"; text: string }[];
@@ -48,9 +48,16 @@ export interface ChatToolCall {
 export type ChatToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
 /**
- * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `chat_template_kwargs`, and
- * llama.cpp's samplers by its names. They are applied in llama.cpp's order: penalties, bias, constraint, DRY,
- * top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
+ * What becomes of a conversation or an answer that is longer than the context. `stop`: such a prompt is an
+ * error, and the answer ends. `truncate`: the oldest turns of a conversation are left out. `shift`: the first
+ * tokens and the last ones stay, and the answer goes on for ever.
+ */
+export type ContextOverflow = "stop" | "truncate" | "shift";
+
+/**
+ * Parameters of `chat.completions.create`: OpenAI's, `grammar`, `adapters`, `context_overflow`,
+ * `chat_template_kwargs`, and llama.cpp's samplers by its names. They are applied in llama.cpp's order:
+ * penalties, bias, constraint, DRY, top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature.
  */
 export interface ChatCompletionCreateParams {
   messages: ChatMessage[];
@@ -64,6 +71,8 @@ export interface ChatCompletionCreateParams {
   max_tokens?: number | null;
   /** OpenAI's newer name of `max_tokens`. */
   max_completion_tokens?: number | null;
+  /** Default: the engine's `contextOverflow`. */
+  context_overflow?: ContextOverflow | null;
   /**
    * Most tokens that the model may think; then its thinking is ended, and it answers. 0 means no thinking.
    * Default: no limit. For chat templates that know reasoning, as vLLM's parameter of this name.
@@ -113,6 +122,8 @@ export interface ChatCompletionCreateParams {
   presence_penalty?: number | null;
   /** From token id to a number that is added to its logit, -100 to 100. */
   logit_bias?: Record<string, number> | null;
+  /** A text that the answer is likely to repeat. Where it does, it comes faster. */
+  prediction?: { type: "content"; content: ChatContent } | null;
   /** Makes sampling repeatable; an integer from 0. */
   seed?: number | null;
   /** Up to 16 texts that end the answer; they are not part of it. */
@@ -181,6 +192,11 @@ export interface CompletionUsage {
   total_tokens: number;
   /** Prompt tokens that were still in the KV cache. */
   prompt_tokens_details: { cached_tokens: number };
+  /**
+   * Tokens that were guessed from what the text repeats or from `prediction`, and were right or wrong. The
+   * wrong ones are not part of `completion_tokens`.
+   */
+  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
 }
 
 /** How long an answer took. An extension to OpenAI's shapes. */
@@ -234,6 +250,8 @@ export interface ChatCompletionChunk {
   usage?: CompletionUsage | null;
   /** Extension: in the chunk with the finish reason, and in the usage chunk. */
   timings?: Timings;
+  /** Extension: in the first chunk, how many messages `truncate` left out, if it did. */
+  omitted_messages?: number;
 }
 
 /** A whole answer. */
@@ -262,6 +280,8 @@ export interface ChatCompletion {
   usage: CompletionUsage;
   /** Extension. */
   timings: Timings;
+  /** Extension: how many messages `truncate` left out, if it did. */
+  omitted_messages?: number;
 }
 
 /** Builds the objects of one answer. */
@@ -275,8 +295,9 @@ export class CompletionBuilder {
   }
 
   /** The first chunk. */
-  first(): ChatCompletionChunk {
-    return this.#chunk({ role: "assistant", content: "" }, null);
+  first({ omitted_messages }: RuntimeStart): ChatCompletionChunk {
+    const chunk = this.#chunk({ role: "assistant", content: "" }, null);
+    return omitted_messages > 0 ? { ...chunk, omitted_messages } : chunk;
   }
 
   /** A chunk of text. */
@@ -329,6 +350,7 @@ export class CompletionBuilder {
     reasoning: string,
     calls: RuntimeCallDelta[],
     end: RuntimeEnd,
+    omitted_messages = 0,
     logprobs: PromptLogprob[] | null = null,
   ): ChatCompletion {
     const tool_calls = toolCalls(calls);
@@ -352,6 +374,7 @@ export class CompletionBuilder {
       ],
       usage: usageOf(end.usage),
       timings: timingsOf(end),
+      ...(omitted_messages > 0 && { omitted_messages }),
     };
   }
 
@@ -405,9 +428,33 @@ function callId(): string {
   return randomId().slice(0, 9);
 }
 
+/** The sum of token counts. */
+export function addUsages(usages: CompletionUsage[]): CompletionUsage {
+  const sum = (of: (usage: CompletionUsage) => number) => usages.reduce((n, usage) => n + of(usage), 0);
+  return {
+    prompt_tokens: sum((usage) => usage.prompt_tokens),
+    completion_tokens: sum((usage) => usage.completion_tokens),
+    total_tokens: sum((usage) => usage.total_tokens),
+    prompt_tokens_details: { cached_tokens: sum((usage) => usage.prompt_tokens_details.cached_tokens) },
+    completion_tokens_details: {
+      accepted_prediction_tokens: sum((usage) => usage.completion_tokens_details.accepted_prediction_tokens),
+      rejected_prediction_tokens: sum((usage) => usage.completion_tokens_details.rejected_prediction_tokens),
+    },
+  };
+}
+
 function usageOf(usage: RuntimeUsage): CompletionUsage {
   const { prompt_tokens, completion_tokens, total_tokens, cached_tokens } = usage;
-  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: { cached_tokens } };
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens,
+    prompt_tokens_details: { cached_tokens },
+    completion_tokens_details: {
+      accepted_prediction_tokens: usage.accepted_tokens,
+      rejected_prediction_tokens: usage.drafted_tokens - usage.accepted_tokens,
+    },
+  };
 }
 
 function timingsOf({ timings, usage }: RuntimeEnd): Timings {

@@ -3,6 +3,7 @@ import type { Adapter } from "./adapter.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
 import type { WasmFeatures } from "./features.js";
 import type { KernelStore } from "./kernels.js";
+import type { PageStore } from "./pages.js";
 import type { InspectorClass, ParserClass, Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
 /** Where to compute: `auto` takes WebGPU on a hardware adapter, otherwise the CPU. */
@@ -43,6 +44,8 @@ export interface Platform extends Features {
   load(build: Build, threads: number): Promise<RuntimeModule>;
   /** Loads the parser for constraints, a module of its own. */
   loadParser(): Promise<ParserClass>;
+  /** The store for so many bytes of the prefix cache's pages; null where there is none. */
+  openPages(maxBytes: number): Promise<PageStore | null>;
   /** Remembers the fastest kernels of each adapter. */
   kernels: KernelStore;
   /** Shows a warning to the page's developer. */

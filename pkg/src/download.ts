@@ -42,7 +42,8 @@ export async function downloadModelWith(
   const progress = new ProgressMeter((report) => options.onProgress?.(report));
   const ticking = setInterval(() => progress.tick(), TICK_MS);
   try {
-    await storeModel({ name, files, refresh: false }, env, progress, signal);
+    const share = options.crossOriginStorage ?? true;
+    await storeModel({ name, files, refresh: false, share }, env, progress, signal);
   } catch (error) {
     // An abort while another tab has the lock is the lock manager's own error.
     if (signal.aborted && !(error instanceof NomoatError)) throw new AbortedError();

@@ -17,6 +17,7 @@ import {
   type ChatCompletionCreateParams,
   type ChatCompletionStreamParams,
   type ChatCompletionWholeParams,
+  type ContextOverflow,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
@@ -28,10 +29,11 @@ import {
   WorkerLostError,
 } from "./errors.js";
 import { deviceInfo, modelInfo, type DeviceInfo, type ModelInfo } from "./loaded.js";
-import { spawnWorker, withWorker, type WorkerLike, type WorkerLink } from "./link.js";
+import { spawnWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadProgress, LoadRequest, MemoryUse } from "./protocol.js";
+import { deletePromptCache } from "./pages.js";
 import { CallQueue, disposed } from "./queue.js";
-import { tokenIds, toRuntimeRequest } from "./request.js";
+import { overflow, tokenIds, toRuntimeRequest } from "./request.js";
 import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import type {
   RuntimeCallDelta,
@@ -39,8 +41,10 @@ import type {
   RuntimeEnd,
   RuntimeEvent,
   RuntimeRequest,
+  RuntimeStart,
 } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
+import { start } from "./start.js";
 import { ChatStream } from "./stream.js";
 import {
   checkpointStore,
@@ -72,6 +76,17 @@ export interface EngineOptions extends SourceOptions {
    * as far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
    */
   parallel?: number;
+  /**
+   * Bytes of the browser's storage that may hold the keys and values of recent prompts and answers, so that a
+   * conversation goes on at once after a reload. Texts can be recovered from them: see `forget` and
+   * `deletePromptCache`. Default 0: nothing is stored.
+   */
+  promptCacheBytes?: number;
+  /**
+   * What becomes of conversations and answers that are longer than the context, where a request does not say
+   * it by `context_overflow`. Default `stop`.
+   */
+  contextOverflow?: ContextOverflow;
   /** Where to compute. Default `auto`: WebGPU on a hardware adapter, otherwise the CPU. */
   device?: DeviceChoice;
   /**
@@ -158,6 +173,8 @@ export interface Engine {
   tokenize(text: string, options?: { special?: boolean }): Promise<number[]>;
   /** The text of token ids. */
   detokenize(ids: ArrayLike<number>): Promise<string>;
+  /** Forgets the keys and values of earlier prompts and answers, and deletes what is stored of them. */
+  forget(): Promise<void>;
   /** Bytes in use; does not wait for running calls. */
   memory(): Promise<MemoryUse>;
   /** Frees GPU and worker; what runs or waits fails with AbortedError. */
@@ -180,14 +197,18 @@ export async function createEngineWith(
   base: string,
 ): Promise<Engine> {
   const { contextLength, parallel = 1, device = "auto", threads, kernels = "", signal } = options;
+  const { promptCacheBytes = 0 } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
   if (!(Number.isSafeInteger(parallel) && parallel > 0 && parallel <= 8))
     throw new InvalidRequestError("`parallel` must be an integer from 1 to 8.", "parallel");
+  if (!(Number.isSafeInteger(promptCacheBytes) && promptCacheBytes >= 0))
+    throw new InvalidRequestError("`promptCacheBytes` must be an integer from 0.", "promptCacheBytes");
   if (!["auto", "webgpu", "cpu"].includes(device))
     throw new InvalidRequestError('`device` must be "auto", "webgpu" or "cpu".', "device");
   if (threads !== undefined && !(Number.isSafeInteger(threads) && threads > 0 && threads <= 64))
     throw new InvalidRequestError("`threads` must be an integer from 1 to 64.", "threads");
+  const onOverflow = overflow(options.contextOverflow, "contextOverflow");
   const source = resolveSource(options.model, options, base);
   const request: LoadRequest = {
     ...source,
@@ -195,50 +216,20 @@ export async function createEngineWith(
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
     parallel,
+    promptCacheBytes,
     device,
     threads: threads ?? null,
     kernels,
     refresh: options.refresh ?? false,
+    share: options.crossOriginStorage ?? true,
     waits: options.onHeader !== undefined,
   };
   if (signal?.aborted) throw new AbortedError();
   // Not waited for: some browsers ask the person.
   if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
-  return new WorkerEngine(spawn, base, { ...request, refresh: false, waits: false }, link, loaded);
-}
-
-/** Starts a worker and loads the model in it. An abort ends the worker. */
-async function start(
-  spawn: () => WorkerLike,
-  request: LoadRequest,
-  signal: AbortSignal | undefined,
-  { onProgress, onHeader }: Pick<EngineOptions, "onProgress" | "onHeader"> = {},
-): Promise<{ link: WorkerLink; loaded: Loaded }> {
-  return withWorker(spawn, signal, async (link) => {
-    try {
-      const loaded = await link.call("load", request, {
-        onNotice: (notice) => {
-          if (notice.kind === "progress") onProgress?.(notice.progress);
-          if (notice.kind === "header") void goOn(link, onHeader);
-        },
-      });
-      return { link, loaded };
-    } catch (error) {
-      link.close(new InternalError("The model could not be loaded."));
-      throw error;
-    }
-  });
-}
-
-/** Lets a load go on once the page has made room. If that fails, the load does. */
-async function goOn(link: WorkerLink, onHeader: EngineOptions["onHeader"]): Promise<void> {
-  try {
-    await onHeader?.();
-    link.proceed();
-  } catch (error) {
-    link.close(new InternalError(`onHeader failed: ${String(error)}`, { cause: error }));
-  }
+  const again = { ...request, refresh: false, waits: false };
+  return new WorkerEngine(spawn, base, again, link, loaded, onOverflow);
 }
 
 class WorkerEngine implements Engine {
@@ -254,6 +245,8 @@ class WorkerEngine implements Engine {
   readonly trainings: Teacher;
   readonly #spawn: () => WorkerLike;
   readonly #request: LoadRequest;
+  /** Where a request does not say it. */
+  readonly #onOverflow: ContextOverflow | undefined;
   /** Null if the worker is gone: the next call starts another one. */
   #link: WorkerLink | null;
   /** The worker that is being started in its place. */
@@ -261,9 +254,17 @@ class WorkerEngine implements Engine {
   readonly #lifetime = new AbortController();
   readonly #queue = new CallQueue(this.#lifetime.signal);
 
-  constructor(spawn: () => WorkerLike, base: string, request: LoadRequest, link: WorkerLink, loaded: Loaded) {
+  constructor(
+    spawn: () => WorkerLike,
+    base: string,
+    request: LoadRequest,
+    link: WorkerLink,
+    loaded: Loaded,
+    onOverflow: ContextOverflow | undefined,
+  ) {
     this.#spawn = spawn;
     this.#request = request;
+    this.#onOverflow = onOverflow;
     this.#link = link;
     this.model = modelInfo(loaded.model);
     this.device = deviceInfo(loaded);
@@ -284,7 +285,6 @@ class WorkerEngine implements Engine {
     this.adapters = new LoadedAdapters(this.model.name, base, call);
     this.trainings = new Teacher({
       model: this.model.name,
-      backend: this.device.backend,
       call: (method, params) => this.#once(method, params),
       store: checkpointStore,
       adapters: this.adapters,
@@ -316,6 +316,11 @@ class WorkerEngine implements Engine {
     return this.#simple("detokenize", { ids: tokenIds(ids) });
   }
 
+  async forget(): Promise<void> {
+    if (this.#link && !this.#link.closed) return this.#link.call("forget", null);
+    await deletePromptCache();
+  }
+
   async memory(): Promise<MemoryUse> {
     if (!this.#link || this.#link.closed) return { wasmBytes: 0, gpuBytes: 0 };
     return this.#link.call("memory", null);
@@ -329,6 +334,7 @@ class WorkerEngine implements Engine {
 
   #checked(params: ChatCompletionCreateParams): RuntimeRequest {
     const request = toRuntimeRequest(params);
+    if (this.#onOverflow) request.context_overflow ??= this.#onOverflow;
     const adapters = this.adapters.uses(params);
     if (adapters.length > 0) request.adapters = adapters;
     return request;
@@ -369,21 +375,23 @@ class WorkerEngine implements Engine {
     const calls: RuntimeCallDelta[] = [];
     const logprobs: PromptLogprob[] = [];
     let end: RuntimeEnd | null = null;
-    await this.#queue.together(signal, () =>
-      this.#generate(request, signal, (event) => {
-        if (event.type === "prefill") onPrefill?.(event.done, event.total);
-        else if (event.type === "prompt") logprobs.push(...event.logprobs);
-        else if (event.type !== "embedding") {
-          text += event.text;
-          reasoning += event.reasoning ?? "";
-          calls.push(...(event.calls ?? []));
-          if (event.logprob) logprobs.push(event.logprob);
-        }
-        if (event.type === "end") end = event;
-      }),
-    );
+    let omitted = 0;
+    const onStart = (start: RuntimeStart) => (omitted = start.omitted_messages);
+    const onEvent = (event: RuntimeEvent) => {
+      if (event.type === "prefill") onPrefill?.(event.done, event.total);
+      else if (event.type === "prompt") logprobs.push(...event.logprobs);
+      else if (event.type !== "embedding") {
+        text += event.text;
+        reasoning += event.reasoning ?? "";
+        calls.push(...(event.calls ?? []));
+        if (event.logprob) logprobs.push(event.logprob);
+      }
+      if (event.type === "end") end = event;
+    };
+    await this.#queue.together(signal, () => this.#generate(request, signal, onEvent, onStart));
     if (!end) throw new InternalError("The generation had no end.");
-    return answer.whole(text, reasoning, calls, end, request.top_logprobs === undefined ? null : logprobs);
+    const told = request.top_logprobs === undefined ? null : logprobs;
+    return answer.whole(text, reasoning, calls, end, omitted, told);
   }
 
   async #streamed(
@@ -403,9 +411,9 @@ class WorkerEngine implements Engine {
     };
     await new Promise<void>((resolve, reject) => {
       let started = false;
-      const onStart = () => {
+      const onStart = (start: RuntimeStart) => {
         // A continuation on a new worker starts again, but the answer has already begun.
-        if (!started) stream.push(answer.first());
+        if (!started) stream.push(answer.first(start));
         started = true;
         resolve();
       };
@@ -427,7 +435,7 @@ class WorkerEngine implements Engine {
     request: RuntimeRequest,
     signal: AbortSignal | undefined,
     onEvent: (event: RuntimeEvent) => void,
-    onStart?: () => void,
+    onStart?: (start: RuntimeStart) => void,
   ): Promise<void> {
     const ids: number[] = [];
     // What was told of the prompt is not told again.
@@ -436,7 +444,7 @@ class WorkerEngine implements Engine {
       link.call("generate", ids.length > 0 ? resumed() : request, {
         signal,
         onNotice: (notice) => {
-          if (notice.kind === "start") onStart?.();
+          if (notice.kind === "start") onStart?.(notice.start);
           if (notice.kind !== "event") return;
           if (notice.event.type === "token") ids.push(notice.event.id);
           onEvent(notice.event);

@@ -65,6 +65,8 @@ export class Fetcher {
   readonly #arrivals = new Map<number, Arrival>();
   #probe: Promise<Probe> | null = null;
   #ranges = true;
+  /** How often the connection failed at the first answer. */
+  #failures = 0;
   #stream: ShardStream | null = null;
   /** Shards of a stream come one after the other. */
   #streaming: Promise<unknown> = Promise.resolve();
@@ -134,7 +136,7 @@ export class Fetcher {
   }
 
   async #ask(): Promise<Probe> {
-    const exchange = await this.#open("GET", this.#whole ? undefined : "bytes=0-0");
+    const exchange = await this.#first();
     const { response } = exchange;
     const ranges = response.status !== 200;
     let size = ranges ? totalOf(response) : lengthOf(response);
@@ -154,8 +156,11 @@ export class Fetcher {
     if (size === null) {
       exchange.close();
       throw new NetworkError(
-        `The server does not say how large ${this.#file.url} is: it must send Content-Length uncompressed, ` +
-          "or expose Content-Range.",
+        isCompressed(response)
+          ? `The server compresses ${this.#file.url} and so does not say how large it is: it must send ` +
+              "model files without Content-Encoding."
+          : `The server does not say how large ${this.#file.url} is: it must send Content-Length, or ` +
+              "expose Content-Range.",
       );
     }
     if (size === 0 || (this.#file.size !== null && size !== this.#file.size)) {
@@ -170,6 +175,27 @@ export class Fetcher {
     if (!ranges && this.#keepStream) this.#stream = new ShardStream(exchange, size);
     else exchange.close();
     return probe;
+  }
+
+  /** The answer that says what the file is. It has the first byte, or everything if there are no ranges. */
+  async #first(): Promise<Exchange> {
+    if (this.#whole) return this.#open("GET");
+    try {
+      const exchange = await this.#open("GET", "bytes=0-0");
+      if (exchange.response.status !== 206 || !isCompressed(exchange.response)) return exchange;
+      // Parts of what the server compressed are no parts of the file.
+      exchange.close();
+      return await this.#open("GET");
+    } catch (error) {
+      if (!(error instanceof TransientError) || error.status !== undefined) throw error;
+      // A browser that cannot decompress a part reports the connection as failed, and will again.
+      this.#failures += 1;
+      if (this.#failures === 1) throw error;
+      const exchange = await this.#open("GET").catch(() => null);
+      if (exchange !== null && isCompressed(exchange.response)) return exchange;
+      exchange?.close();
+      throw error;
+    }
   }
 
   async #sizeByHead(): Promise<number | null> {
@@ -302,9 +328,13 @@ function totalOf(response: Response): number | null {
   return total === undefined ? null : Number(total);
 }
 
+/** Whether the browser decompresses the body, so that its length and its parts are not those of the file. */
+function isCompressed(response: Response): boolean {
+  return (response.headers.get("Content-Encoding") ?? "identity") !== "identity";
+}
+
 /** Content-Length, unless the response is compressed. */
 function lengthOf(response: Response): number | null {
-  const encoding = response.headers.get("Content-Encoding") ?? "identity";
   const length = response.headers.get("Content-Length");
-  return length === null || encoding !== "identity" ? null : Number(length);
+  return length === null || isCompressed(response) ? null : Number(length);
 }

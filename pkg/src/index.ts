@@ -14,6 +14,7 @@ export type {
   ChatToolCallDelta,
   ChatToolChoice,
   CompletionUsage,
+  ContextOverflow,
   FinishReason,
   Grammar,
   RecommendedSampling,
@@ -91,6 +92,7 @@ export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";
+export { deletePromptCache } from "./pages.js";
 export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";
 export type { StoredModel } from "./store.js";
 export {

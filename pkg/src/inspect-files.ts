@@ -1,7 +1,8 @@
 /** The worker's part of an inspection: reads the headers of a model's files, and no more of them. */
+import { SharedFile, type CrossOriginStorage } from "./cross-origin.js";
 import { CorruptFileError } from "./errors.js";
 import { Exchange, retrying, TransientError, type NetworkEnv } from "./exchange.js";
-import { Fetcher } from "./fetcher.js";
+import { Fetcher, type Probe } from "./fetcher.js";
 import { OpenedFile } from "./model-file.js";
 import type { FileSpec, RemoteFile } from "./protocol.js";
 import { refuseOther } from "./recognise.js";
@@ -12,6 +13,7 @@ import { shardCount, type Manifest, type ShardStore } from "./store.js";
 export interface InspectEnv extends NetworkEnv {
   /** Null if nothing can be stored. */
   store: ShardStore | null;
+  crossOrigin: CrossOriginStorage | null;
 }
 
 /** Takes a header's next bytes; true when it is complete. */
@@ -72,10 +74,19 @@ async function open(
   signal: AbortSignal,
 ): Promise<Headed> {
   if (stored?.complete && env.store) return storedFile(file, env.store, stored);
+  const sha256 = stored?.shared ? (stored.sha256 ?? stored.announced) : null;
+  const shared = new SharedFile(env.crossOrigin, sha256, stored?.size ?? null);
+  const there = await shared.open();
+  if (there)
+    return {
+      size: there.size,
+      label: file.url,
+      read: (push) => readShards(there.size, (i) => shared.shard(i), push),
+    };
   // Takes no bytes of the file, and knows every way in which servers tell its size.
   const probing = new Fetcher(file, env, signal, () => undefined, { keepStream: false, whole: false });
-  const { size } = await probing.probe();
-  return { size, label: file.url, read: (push) => fetchHeader(file, size, env, signal, push) };
+  const probe = await probing.probe();
+  return { size: probe.size, label: file.url, read: (push) => fetchHeader(file, probe, env, signal, push) };
 }
 
 function openedFile(file: OpenedFile): Headed {
@@ -108,14 +119,14 @@ async function readShards(
 /** Reads one answer until the header is complete, and then drops the connection. */
 async function fetchHeader(
   file: RemoteFile,
-  size: number,
+  { size, ranges }: Probe,
   env: InspectEnv,
   signal: AbortSignal,
   push: Push,
 ): Promise<boolean> {
   let at = 0;
   return retrying(env, file.url, signal, async () => {
-    const headers = { ...file.headers, Range: `bytes=${at}-${size - 1}` };
+    const headers = { ...file.headers, ...(ranges && { Range: `bytes=${at}-${size - 1}` }) };
     const exchange = await Exchange.open(env, file.url, { headers }, signal);
     try {
       // Without ranges, the answer begins with what is there already.

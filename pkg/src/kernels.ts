@@ -1,5 +1,7 @@
 /** Which GPU kernels suit an adapter: measured once, then kept in the browser's storage. */
 
+import { cacheOrigin } from "./store.js";
+
 /** Where the choice is kept; tests replace it. */
 export interface KernelStore {
   /** The kernels kept for an adapter, or null. */
@@ -10,7 +12,7 @@ export interface KernelStore {
 /** Kernels are measured again after this changes. */
 const CACHE_NAME = "nomoat-kernels-v1";
 
-const address = (adapter: string) => `${location.origin}/.nomoat/kernels/${encodeURIComponent(adapter)}`;
+const address = (adapter: string) => `${cacheOrigin()}/.nomoat/kernels/${encodeURIComponent(adapter)}`;
 
 /** In Cache Storage, like models. Without it nothing is kept. */
 export const kernelStore: KernelStore = {

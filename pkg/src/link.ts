@@ -1,5 +1,12 @@
 /** The page's side of one worker: calls with ids, their notices, and the end of the worker. */
-import { AbortedError, fromWire, InternalError, WorkerLostError, type NomoatError } from "./errors.js";
+import {
+  AbortedError,
+  fromWire,
+  InternalError,
+  InvalidRequestError,
+  WorkerLostError,
+  type NomoatError,
+} from "./errors.js";
 import type { Calls, FromWorker, Method, Notice, ToWorker } from "./protocol.js";
 
 /** The part of `Worker` the link uses; tests replace it. */
@@ -26,6 +33,11 @@ interface Pending {
 
 /** Starts the package's worker. Bundlers recognise this expression: keep it literal. */
 export function spawnWorker(): WorkerLike {
+  if (typeof Worker === "undefined")
+    throw new InvalidRequestError(
+      "Workers cannot be started here, as in service workers and some browsers' shared workers: create the " +
+        "engine in a page or in a dedicated worker.",
+    );
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 

@@ -1,4 +1,5 @@
 /** Loads a model: finds out what is stored, fetches the rest, and feeds the runtime shard by shard. */
+import { SharedFile, type OfferEnv } from "./cross-origin.js";
 import { CorruptFileError, NetworkError, QuotaError, type NomoatError } from "./errors.js";
 import type { NetworkEnv } from "./exchange.js";
 import { Fetcher, FileChangedError, sameVersion } from "./fetcher.js";
@@ -10,7 +11,7 @@ import { refuseOther } from "./recognise.js";
 import type { Runtime, RuntimeModelInfo } from "./runtime.js";
 import {
   identityOf,
-  SHARD_SIZE,
+  newManifest,
   sha256Hex,
   shardCount,
   storedBytes,
@@ -25,9 +26,7 @@ export interface Locks {
 }
 
 /** What the loader needs from the browser; tests replace it. */
-export interface LoadEnv extends NetworkEnv {
-  /** Null if nothing can be stored. */
-  store: ShardStore | null;
+export interface LoadEnv extends NetworkEnv, OfferEnv {
   /** Null without Web Locks. */
   locks: Locks | null;
   /** Null if the browser does not report it. */
@@ -79,7 +78,8 @@ export function storeModel(
 
 /**
  * If a file changes on the server meanwhile, or its servers have different copies, loading starts again,
- * once, and reads that file from one answer.
+ * once, and reads that file from one answer. If a file of the storage for all sites is wrong, it starts again
+ * without that storage.
  */
 async function retried<T>(
   request: StoreRequest,
@@ -89,12 +89,18 @@ async function retried<T>(
   use: (load: Load) => Promise<T>,
 ): Promise<T> {
   let changed: string | null = null;
+  let share = request.share;
   for (;;) {
-    const load = new Load(request, env, progress, signal, changed);
+    const load = new Load({ ...request, share }, env, progress, signal, changed);
     try {
       return await use(load);
     } catch (error) {
       await load.stop();
+      if (load.usedShared && isBadFile(error)) {
+        console.warn("nomoat: a file of the browser's cross-origin storage is wrong and not used.");
+        share = false;
+        continue;
+      }
       if (!(error instanceof FileChangedError)) throw error;
       if (changed !== null) throw new NetworkError(`${error.message} It changed again on the second try.`);
       if (error.identity) await env.store?.remove(error.identity);
@@ -116,6 +122,7 @@ class Load {
   #prefetcher: Prefetcher | null = null;
   /** The file whose header is being read. */
   #reading: ModelFile | null = null;
+  readonly #shared: SharedFile[] = [];
 
   constructor(
     request: StoreRequest,
@@ -129,6 +136,11 @@ class Load {
     this.#env = env;
     this.#progress = progress;
     this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
+  }
+
+  /** Whether bytes came from the storage for all sites. */
+  get usedShared(): boolean {
+    return this.#shared.some(({ isUsed }) => isUsed);
   }
 
   /** Stops all requests. */
@@ -194,10 +206,15 @@ class Load {
     return fetcher;
   }
 
-  /** Whether a stored file may be loaded without asking the server. A pinned one cannot change. */
+  /** Whether a stored file may be loaded without asking the server. */
   #usable(manifest: Manifest | null, file: RemoteFile | undefined): manifest is Manifest {
-    const ask = this.#request.refresh || this.#changed !== null || manifest?.refused === true;
-    return manifest?.complete === true && (!ask || file?.sha256 != null);
+    return manifest?.complete === true && this.#isCurrent(manifest, file);
+  }
+
+  /** Whether what is known of a file needs no question to the server. A pinned one cannot change. */
+  #isCurrent({ refused }: Manifest, file: RemoteFile | undefined): boolean {
+    const ask = this.#request.refresh || this.#changed !== null || refused;
+    return !ask || file?.sha256 != null;
   }
 
   /** A manifest for each file: the stored one, or a new one from the server's headers. Checks the quota. */
@@ -209,11 +226,10 @@ class Load {
   ): Promise<FetchedFile[]> {
     const shelved: FetchedFile[] = [];
     for (const [index, file] of files.entries()) {
-      const stored = found[index] ?? null;
-      const manifest = this.#usable(stored, file) ? stored : await this.#ask(store, file, stored);
+      const { manifest, shared } = await this.#manifest(store, file, found[index] ?? null);
       manifest.model = { key, name: this.#request.name, index, count: files.length };
       manifest.lastUsed = Date.now();
-      const shelf: Shelf = { store, manifest, full: () => this.#full(remaining()) };
+      const shelf: Shelf = { store, manifest, shared, full: () => this.#full(remaining()) };
       const resumed = (bytes: number) => this.#progress.resumed(bytes);
       shelved.push(new FetchedFile(file, manifest.size, this.#fetcher(file), shelf, resumed));
     }
@@ -221,6 +237,36 @@ class Load {
     await this.#checkQuota(remaining());
     for (const { shelf } of shelved) if (shelf) await this.#saveFirst(shelf);
     return shelved;
+  }
+
+  /** The manifest of the stored version, or of the one that all sites share, or of the server's. */
+  async #manifest(
+    store: ShardStore,
+    file: RemoteFile,
+    stored: Manifest | null,
+  ): Promise<{ manifest: Manifest; shared: SharedFile }> {
+    const share = (sha256: string | null, size: number | null) => {
+      const shared = new SharedFile(this.#request.share ? this.#env.crossOrigin : null, sha256, size);
+      this.#shared.push(shared);
+      return shared;
+    };
+    const announced = stored?.shared && this.#isCurrent(stored, file) ? stored.announced : null;
+    const known = file.sha256 ?? announced;
+    let shared = share(known, stored?.size ?? file.size);
+    let manifest = stored;
+    if (this.#usable(manifest, file)) return { manifest, shared };
+    manifest = stored;
+    // A file that all sites share needs no server.
+    const there = await shared.open();
+    if (there) {
+      const identity = await identityOf(file.url, file.sha256, "", there.size);
+      manifest ??= newManifest(file, identity, there);
+    } else {
+      manifest = await this.#ask(store, file, stored);
+      if (known === null) shared = share(manifest.announced, manifest.size);
+    }
+    if (!manifest.complete) manifest.shared = (await shared.open()) !== null;
+    return { manifest, shared };
   }
 
   /** The manifest of the version the server has; other versions are deleted. */
@@ -244,22 +290,7 @@ class Load {
     }
     await store.removeOthers(file.url, identity);
     if (known) await store.remove(known.identity);
-    return {
-      identity,
-      url: file.url,
-      size,
-      etag,
-      lastModified,
-      announced,
-      sha256: file.sha256,
-      shardSize: SHARD_SIZE,
-      digests: Array.from({ length: shardCount(size) }, () => null),
-      complete: false,
-      verified: false,
-      refused: false,
-      model: { key: "", name: "", index: 0, count: 1 },
-      lastUsed: 0,
-    };
+    return newManifest(file, identity, probe);
   }
 
   async #checkQuota(needed: number): Promise<void> {
@@ -299,10 +330,11 @@ class Load {
     };
   }
 
-  /** Reads every shard, which stores it. */
+  /** Reads every shard, which stores it. What the browser has for all sites is left there. */
   async keep(files: ModelFile[]): Promise<void> {
     this.#begin(files);
-    const prefetcher = new Prefetcher(files);
+    const own = files.filter((file) => !(file instanceof FetchedFile && file.shelf?.shared.isThere));
+    const prefetcher = new Prefetcher(own);
     this.#prefetcher = prefetcher;
     for (let shard; (shard = await prefetcher.take());) {
       this.#progress.pushed(shard.bytes.length);
@@ -325,7 +357,7 @@ class Load {
       await this.stop();
       const { code } = Object(error) as Partial<NomoatError>;
       if (code === "corrupt_file") await this.#forget(this.#reading === null ? files : [this.#reading]);
-      else if (code?.startsWith("unsupported_")) await this.#markRefused(files, true);
+      else if (isBadFile(error)) await this.#markRefused(files, true);
       throw error;
     }
   }
@@ -440,7 +472,14 @@ function totalOf(files: readonly ModelFile[]): number {
 }
 
 function bytesOn(shelf: Shelf | null): number {
+  if (shelf?.shared.isThere) return shelf.manifest.size;
   return shelf ? storedBytes(shelf.manifest) : 0;
+}
+
+/** Whether the bytes of a file may be to blame. */
+function isBadFile(error: unknown): boolean {
+  const { code } = Object(error) as Partial<NomoatError>;
+  return code === "corrupt_file" || code?.startsWith("unsupported_") === true;
 }
 
 function quotaError(needed: number, { usage, quota }: { usage: number; quota: number }): QuotaError {

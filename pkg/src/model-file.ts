@@ -1,4 +1,5 @@
 /** A model's files as shards, wherever they come from: the store, the network, or the person's disk. */
+import type { SharedFile } from "./cross-origin.js";
 import { CorruptFileError, ModelNotFoundError, NetworkError, type QuotaError } from "./errors.js";
 import { FileChangedError, type Fetcher } from "./fetcher.js";
 import type { RemoteFile } from "./protocol.js";
@@ -52,11 +53,16 @@ export class OpenedFile implements ModelFile {
 export interface Shelf {
   store: ShardStore;
   manifest: Manifest;
+  /** What the browser's storage for all sites has of it. */
+  shared: SharedFile;
   /** The error for a full store, with the bytes that the whole model still needs. */
   full: () => Promise<QuotaError>;
 }
 
-/** A remote file: each shard comes from the store, or from the network and is then stored. */
+/**
+ * A remote file: each shard comes from the store, or from the one for all sites, or from the network and is
+ * then stored.
+ */
 export class FetchedFile implements ModelFile {
   readonly size: number;
   readonly label: string;
@@ -87,10 +93,10 @@ export class FetchedFile implements ModelFile {
 
   async read(index: number): Promise<Bytes> {
     if (!this.shelf) return this.#fetcher.shard(index);
-    const { store, manifest, full } = this.shelf;
+    const { store, manifest, shared, full } = this.shelf;
     const recorded = manifest.digests[index];
-    const stored = await store.read(manifest, index);
-    if (stored) return stored;
+    const there = (await store.read(manifest, index)) ?? (await shared.shard(index));
+    if (there) return there;
     const bytes = recorded ? await this.#fetchAgain(manifest, index) : await this.#fetch(this.shelf, index);
     const digest = await sha256Hex(bytes);
     // With a pinned hash, the hash of the whole file decides. Without one, other bytes mean another version.

@@ -4,6 +4,7 @@ import type { Build, Platform, RuntimeModule } from "./devices.js";
 import type { ThreadStart } from "./thread.js";
 import { wasmFeatures } from "./features.js";
 import { kernelStore } from "./kernels.js";
+import { PageStore } from "./pages.js";
 import type { ParserClass } from "./runtime.js";
 
 export const platform: Platform = {
@@ -11,6 +12,7 @@ export const platform: Platform = {
   wasm: wasmFeatures,
   load,
   loadParser,
+  openPages: (maxBytes) => PageStore.open(maxBytes),
   kernels: kernelStore,
   warn: (message) => console.warn(message),
 };

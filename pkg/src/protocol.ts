@@ -46,6 +46,8 @@ export interface StoreRequest {
   files: FileSpec[];
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
+  /** Take files from the browser's storage for all sites, and offer them there. */
+  share: boolean;
 }
 
 /** What the worker needs to load a model. */
@@ -57,6 +59,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   fallbackTemplate: string | null;
   /** Whole contexts that memory is taken for. */
   parallel: number;
+  /** Bytes of the browser's storage for pages of the prefix cache. */
+  promptCacheBytes: number;
   /** After the headers, wait for `proceed`. */
   waits: boolean;
 }
@@ -131,6 +135,7 @@ export interface Calls {
   trainEnd: { params: null; result: void };
   tokenize: { params: { text: string; special: boolean }; result: number[] };
   detokenize: { params: { ids: Uint32Array }; result: string };
+  forget: { params: null; result: void };
   memory: { params: null; result: MemoryUse };
 }
 

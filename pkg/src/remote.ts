@@ -2,22 +2,16 @@
 import type { Adapters } from "./adapters.js";
 import type { EmbeddingCreateParams, EmbeddingResponse, Embeddings } from "./api/embeddings.js";
 import type { TextCompletions, TextCompletion, TextCompletionCreateParams } from "./api/completions.js";
-import type { ApiErrorBody } from "./api/errors.js";
+import { apiFetch } from "./api/fetch.js";
 import type { Model, Models } from "./api/models.js";
 import type { ResponseCreateParams, Responses, ResponseStreamEvent } from "./api/response-types.js";
+import { responsesOf } from "./api/responses.js";
 import type { ChatCompletionChunk, ChatCompletionCreateParams } from "./chat.js";
 import type { ChatCompletions, CompletionOptions, Engine } from "./engine.js";
-import {
-  AbortedError,
-  ContextLengthError,
-  InvalidRequestError,
-  ModelNotFoundError,
-  NetworkError,
-  NomoatError,
-} from "./errors.js";
+import { InvalidRequestError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { DeviceInfo, ModelInfo } from "./loaded.js";
 import type { MemoryUse } from "./protocol.js";
-import { eventData } from "./sse.js";
+import { Server } from "./remote-server.js";
 import { ChatStream } from "./stream.js";
 import type { Trainings } from "./training.js";
 
@@ -43,7 +37,7 @@ export async function createRemoteEngine(options: RemoteEngineOptions): Promise<
   const server = new Server(options);
   let listed: Model[] = [];
   try {
-    listed = (await server.json<{ data: Model[] }>("/models", undefined, signal)).data;
+    listed = await list(server, signal);
   } catch (error) {
     // Not every server has a list.
     if (!(error instanceof ModelNotFoundError && error.status === 404 && model)) throw error;
@@ -53,110 +47,11 @@ export async function createRemoteEngine(options: RemoteEngineOptions): Promise<
   return new RemoteEngine(server, name);
 }
 
-/** Sends requests with the key, and makes errors of what fails. */
-class Server {
-  readonly #base: string;
-  readonly #headers: Record<string, string>;
-  readonly #fetch: typeof fetch;
-  readonly #lifetime = new AbortController();
-
-  constructor({ baseURL, apiKey, fetch: given }: RemoteEngineOptions) {
-    if (!URL.canParse(baseURL) || !/^https?:/.test(baseURL))
-      throw new InvalidRequestError(
-        "`baseURL` must be the address of a server, such as https://host/v1.",
-        "baseURL",
-      );
-    this.#base = baseURL.replace(/\/+$/, "");
-    this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
-    this.#fetch = given ?? ((input, init) => fetch(input, init));
-  }
-
-  get host(): string {
-    return new URL(this.#base).host;
-  }
-
-  close(): void {
-    this.#lifetime.abort();
-  }
-
-  /** The answer as JSON. */
-  async json<T>(path: string, body: object | undefined, signal?: AbortSignal): Promise<T> {
-    const response = await this.#ask(path, body, signal);
-    try {
-      return (await response.json()) as T;
-    } catch (error) {
-      throw this.#failed(error, signal, "its answer is not JSON");
-    }
-  }
-
-  /** The answer's events. */
-  async events<T>(path: string, body: object, signal?: AbortSignal): Promise<AsyncGenerator<T, void>> {
-    const response = await this.#ask(path, body, signal);
-    return this.#read<T>(response, signal);
-  }
-
-  /** A request for an address under `/v1/` of any origin, sent to the server. */
-  async forward(request: Request): Promise<Response> {
-    const url = new URL(request.url);
-    const address = this.#base + url.pathname.replace(/^.*?\/v1(?=\/)/, "") + url.search;
-    const headers = new Headers(request.headers);
-    headers.delete("authorization");
-    for (const [name, value] of Object.entries(this.#headers)) headers.set(name, value);
-    const body = request.method === "GET" ? null : await request.arrayBuffer();
-    return this.#fetch(address, { method: request.method, headers, body, signal: request.signal });
-  }
-
-  async *#read<T>(response: Response, signal?: AbortSignal): AsyncGenerator<T, void> {
-    try {
-      for await (const data of eventData(response)) {
-        if (data === "[DONE]") return;
-        const event = JSON.parse(data) as object;
-        // An event of a response may have a member of this name, too, but it has a type.
-        if ("error" in event && !("type" in event)) throw errorOf(500, event as ApiErrorBody);
-        yield event as Awaited<T>;
-      }
-    } catch (error) {
-      throw error instanceof NomoatError ? error : this.#failed(error, signal, "its answer was cut");
-    }
-  }
-
-  async #ask(path: string, body: object | undefined, signal?: AbortSignal): Promise<Response> {
-    const ended = signal ? AbortSignal.any([signal, this.#lifetime.signal]) : this.#lifetime.signal;
-    const post = { method: "POST", body: JSON.stringify(body) };
-    const headers = { ...this.#headers, ...(body && { "content-type": "application/json" }) };
-    let response: Response;
-    try {
-      response = await this.#fetch(this.#base + path, { ...(body && post), headers, signal: ended });
-    } catch (error) {
-      throw this.#failed(error, ended, "it does not answer, or does not allow this page to ask");
-    }
-    if (response.ok) return response;
-    const text = await response.text().catch(() => "");
-    throw errorOf(response.status, parsed(text));
-  }
-
-  #failed(error: unknown, signal: AbortSignal | undefined, what: string): NomoatError {
-    if (signal?.aborted || this.#lifetime.signal.aborted) return new AbortedError();
-    return new NetworkError(`The server ${this.host} failed: ${what}.`, undefined, { cause: error });
-  }
-}
-
-function parsed(text: string): Partial<ApiErrorBody> {
-  try {
-    return (JSON.parse(text) ?? {}) as Partial<ApiErrorBody>;
-  } catch {
-    return {};
-  }
-}
-
-/** What a server says is wrong. */
-function errorOf(status: number, { error }: Partial<ApiErrorBody>): NomoatError {
-  const message = error?.message ?? `The server answered with status ${status}.`;
-  if (error?.code === "context_length_exceeded") return new ContextLengthError(message);
-  if ([401, 403, 404].includes(status)) return new ModelNotFoundError(message, status);
-  if (status >= 400 && status < 500 && status !== 429)
-    return new InvalidRequestError(message, error?.param ?? undefined);
-  return new NetworkError(message, status);
+async function list(server: Server, signal?: AbortSignal): Promise<Model[]> {
+  const { data } = Object(await server.json("/models", undefined, signal)) as { data?: unknown };
+  const isModel = (item: unknown): item is Model => typeof (Object(item) as Partial<Model>).id === "string";
+  if (Array.isArray(data) && data.every(isModel)) return data;
+  throw new NetworkError(`The server ${server.host} failed: its answer is not a list of models.`, 200);
 }
 
 /** An engine on a server. What only a model on this device can do is refused. */
@@ -193,7 +88,10 @@ class RemoteEngine implements Engine {
       maxBufferSize: 0,
       threads: 0,
     };
-    const asked = <T extends object>(params: T) => ({ ...params, model: name });
+    const asked = <T extends { adapters?: unknown[] | null }>({ adapters, ...params }: T) => {
+      if (adapters?.length) throw refusal("adapters");
+      return { ...params, model: name };
+    };
     const chat = async (params: ChatCompletionCreateParams, { signal }: CompletionOptions = {}) => {
       const path = "/chat/completions";
       return params.stream ? this.#chat(asked(params), signal) : server.json(path, asked(params), signal);
@@ -206,17 +104,39 @@ class RemoteEngine implements Engine {
     this.completions = { create: text as TextCompletions["create"] };
     const respond = async (params: ResponseCreateParams, { signal }: CompletionOptions = {}) =>
       params.stream
-        ? server.events<ResponseStreamEvent>("/responses", asked(params), signal)
-        : server.json("/responses", asked(params), signal);
-    this.responses = { create: respond as Responses["create"] };
+        ? server.events<ResponseStreamEvent>("/responses", { ...params, model: name }, signal)
+        : server.json("/responses", { ...params, model: name }, signal);
+    // Many servers, `nomoat serve` among them, have chats only: a response is then made of one here.
+    const byChat = responsesOf(name, this.chat.completions);
+    let isMissing = false;
+    const create = async (params: ResponseCreateParams, options?: CompletionOptions) => {
+      if (isMissing) return byChat.create(params, options);
+      try {
+        return await respond(params, options);
+      } catch (error) {
+        isMissing = error instanceof ModelNotFoundError && error.status === 404;
+        if (!isMissing) throw error;
+        return byChat.create(params, options);
+      }
+    };
+    this.responses = { create: create as Responses["create"] };
     const embed = (params: EmbeddingCreateParams, { signal }: { signal?: AbortSignal } = {}) =>
-      server.json<EmbeddingResponse>("/embeddings", asked(params), signal);
+      server.json<EmbeddingResponse>("/embeddings", { ...params, model: name }, signal);
     this.embeddings = { create: embed };
     this.models = {
       list: () => server.json("/models", undefined),
       retrieve: (id) => server.json(`/models/${encodeURIComponent(id)}`, undefined),
     };
-    this.fetch = (input, init) => server.forward(new Request(input, init));
+    const own = apiFetch(this);
+    this.fetch = async (input, init) => {
+      const request = new Request(input, init);
+      if (!/\/v1\/responses$/.test(new URL(request.url).pathname)) return server.forward(request, name);
+      const copy = request.clone();
+      const answer = await server.forward(request, name);
+      if (answer.status !== 404) return answer;
+      await answer.body?.cancel();
+      return own(copy);
+    };
     const none = () => {
       throw refusal();
     };
@@ -228,6 +148,10 @@ class RemoteEngine implements Engine {
   readonly score = notHere;
   readonly tokenize = notHere;
   readonly detokenize = notHere;
+
+  async forget(): Promise<void> {
+    // What a server keeps is its own affair.
+  }
 
   async memory(): Promise<MemoryUse> {
     return { wasmBytes: 0, gpuBytes: 0 };
@@ -254,8 +178,8 @@ class RemoteEngine implements Engine {
   }
 }
 
-function refusal(): InvalidRequestError {
-  return new InvalidRequestError("The model runs on a server, which does not offer this.");
+function refusal(param?: string): InvalidRequestError {
+  return new InvalidRequestError("The model runs on a server, which does not offer this.", param);
 }
 
 async function notHere(): Promise<never> {

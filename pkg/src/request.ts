@@ -4,6 +4,7 @@ import type {
   ChatTool,
   ChatToolCall,
   ChatToolChoice,
+  ContextOverflow,
   Grammar,
   ResponseFormat,
 } from "./chat.js";
@@ -17,6 +18,7 @@ const USED = [
   "stream_options",
   "max_tokens",
   "max_completion_tokens",
+  "context_overflow",
   "thinking_token_budget",
   "temperature",
   "top_p",
@@ -40,6 +42,7 @@ const USED = [
   "frequency_penalty",
   "presence_penalty",
   "logit_bias",
+  "prediction",
   "seed",
   "stop",
   "n",
@@ -105,6 +108,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
   return defined({
     messages: messages(given["messages"]),
     max_tokens: maxTokens ?? null,
+    context_overflow: overflow(given["context_overflow"], "context_overflow"),
     thinking_token_budget: integer(given, "thinking_token_budget", 0),
     temperature: number(given, "temperature", 0, 2) ?? 1,
     top_p: number(given, "top_p", Number.MIN_VALUE, 1) ?? 1,
@@ -127,6 +131,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     repetition_penalty: number(given, "repetition_penalty", Number.MIN_VALUE, 100),
     presence_penalty: number(given, "presence_penalty", -2, 2),
     frequency_penalty: number(given, "frequency_penalty", -2, 2),
+    prediction: predicted(given["prediction"]),
     logit_bias: logitBias(given["logit_bias"]),
     seed: integer(given, "seed", 0) ?? null,
     stop: stops(given["stop"]),
@@ -327,6 +332,15 @@ function content(value: unknown, at: string): string {
     .join("");
 }
 
+/** The text of a prediction. */
+function predicted(value: unknown): string | undefined {
+  if (value == null) return undefined;
+  const prediction = record(value, "prediction");
+  if (prediction["type"] !== "content")
+    throw new InvalidRequestError("`prediction.type` must be content.", "prediction.type");
+  return content(prediction["content"], "prediction.content");
+}
+
 function stops(value: unknown): string[] {
   if (value == null) return [];
   const list: unknown[] = Array.isArray(value) ? value : [value];
@@ -349,6 +363,14 @@ function breakers(value: unknown): string[] | undefined {
       "dry_sequence_breakers",
     );
   return (list as string[]).map(wellFormed);
+}
+
+/** What becomes of a longer conversation, or undefined. */
+export function overflow(value: unknown, name: string): ContextOverflow | undefined {
+  if (value == null) return undefined;
+  if (value !== "stop" && value !== "truncate" && value !== "shift")
+    throw new InvalidRequestError(`\`${name}\` must be "stop", "truncate" or "shift".`, name);
+  return value;
 }
 
 function mirostat(value: unknown): number | undefined {

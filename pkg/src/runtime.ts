@@ -7,6 +7,7 @@ import type {
   ChatTool,
   ChatToolCall,
   ChatToolChoice,
+  ContextOverflow,
   Grammar,
   RecommendedSampling,
   ResponseFormat,
@@ -69,26 +70,36 @@ export interface Runtime {
   is_running(sequence: number): boolean;
   /** Drops a generation. */
   cancel(sequence: number): void;
+  /** The names of the cached pages, in the order in which they should be kept. */
+  cached_pages(): string[];
+  /** A cached page as bytes; null if it is no longer cached. */
+  read_page(name: string): Promise<Bytes | null>;
+  /** `RuntimePromptPages` as JSON, of a `RuntimeRequest` as JSON. */
+  prompt_pages(request_json: string): string;
+  /** Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. */
+  restore_page(ids: Uint32Array, bytes: Uint8Array): boolean;
+  /** Forgets all cached pages. */
+  forget(): void;
   /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
   score(ids: Uint32Array, one_by_one: boolean, adapters_json: string): Promise<string>;
   /** Loads an adapter from a GGUF file, or from PEFT's weights and settings. `RuntimeAdapterInfo` as JSON. */
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string;
   /** Frees an adapter. */
   unload_adapter(name: string): void;
-  /** CPU builds: begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
-  begin_training?(settings_json: string, data: string): string;
+  /** Begins to teach, with `RuntimeTraining` as JSON and JSONL. `TrainingPlan` as JSON. */
+  begin_training(settings_json: string, data: string): string;
   /** The same from a checkpoint. */
-  resume_training?(checkpoint: Uint8Array): string;
+  resume_training(checkpoint: Uint8Array): string;
   /** Computes the next part. `RuntimeAdvance` as JSON. */
-  advance_training?(): string;
+  advance_training(): Promise<string>;
   /** All that is needed to go on later. */
-  training_checkpoint?(): Bytes;
+  training_checkpoint(): Promise<Bytes>;
   /** What has been learnt, as GGUF. */
-  trained_gguf?(): Bytes;
+  trained_gguf(): Promise<Bytes>;
   /** What has been learnt, as PEFT saves it: weights and settings. */
-  trained_peft?(base: string): [Bytes, Bytes];
+  trained_peft(base: string): Promise<[Bytes, Bytes]>;
   /** Frees what training takes. */
-  end_training?(): void;
+  end_training(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
@@ -267,6 +278,7 @@ export interface RuntimeRequest {
   /** No answer, but the prompt's embedding of so many numbers; 0: all. */
   embedding?: number;
   max_tokens: number | null;
+  context_overflow?: ContextOverflow;
   thinking_token_budget?: number;
   temperature: number;
   top_p: number;
@@ -295,6 +307,8 @@ export interface RuntimeRequest {
   response_format?: ResponseFormat;
   grammar?: Grammar;
   adapters?: RuntimeAdapterUse[];
+  /** A text that the answer is likely to repeat. */
+  prediction?: string;
   /** Say of each token how likely it was, with so many alternatives. */
   top_logprobs?: number;
   /** The same of the prompt's tokens. */
@@ -310,6 +324,18 @@ export interface RuntimeStart {
   /** Names the generation. */
   sequence: number;
   prompt_tokens: number;
+  /** Messages that are left out of the prompt, because the context has no room for them. */
+  omitted_messages: number;
+}
+
+/** JSON of `prompt_pages()`. */
+export interface RuntimePromptPages {
+  /** The tokens of the prompt's full pages. */
+  ids: number[];
+  /** The names of these pages. */
+  names: string[];
+  /** How many of them the runtime has. */
+  cached: number;
 }
 
 /** Token counts of one answer. */
@@ -318,6 +344,9 @@ export interface RuntimeUsage {
   completion_tokens: number;
   total_tokens: number;
   cached_tokens: number;
+  /** Guessed, and those of them that were right. */
+  drafted_tokens: number;
+  accepted_tokens: number;
 }
 
 /** JSON of `next()`. */

@@ -73,6 +73,14 @@ export function shareEngine(
   };
 }
 
+/**
+ * A `fetch` for OpenAI's addresses under `/v1/`, answered by the tab that owns the engine. For what cannot
+ * own one, such as an extension's service worker.
+ */
+export function sharedFetch({ name = "engine" }: SharingOptions = {}): typeof fetch {
+  return new Client(name).fetch;
+}
+
 /** A service worker's event for a request. */
 interface FetchEventLike {
   readonly request: Request;

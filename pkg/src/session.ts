@@ -1,8 +1,10 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
+import { offerFiles } from "./cross-origin.js";
 import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform } from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
+import { Keeper, type Exclusive } from "./keeper.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { ProgressMeter } from "./progress.js";
 import type {
@@ -31,6 +33,8 @@ import { turn } from "./turn.js";
 
 /** Time that running calls get to end when the worker is closed. */
 const CLOSING_MS = 500;
+/** After an answer, before its pages are stored: the next one may come at once. */
+const KEEP_AFTER_MS = 1000;
 /** How often a load checks for a stall. */
 const TICK_MS = 1000;
 
@@ -48,8 +52,10 @@ export class Session {
   readonly #post: (message: FromWorker) => void;
   #device: OpenDevice | null = null;
   #teaching: Teaching | null = null;
+  #keeper: Keeper | null = null;
   #gpuBytes = 0;
   #proceed: (() => void) | null = null;
+  readonly #closing = new AbortController();
   readonly #running = new Map<number, { controller: AbortController; done: Promise<void> }>();
   /** By the numbers of their sequences. */
   readonly #answers = new Map<number, Answering>();
@@ -115,6 +121,7 @@ export class Session {
 
   /** Stops running calls, which store what they have downloaded, and frees the device and the model. */
   async close(): Promise<void> {
+    this.#closing.abort();
     for (const { controller } of this.#running.values()) controller.abort();
     const ended = Promise.all([...this.#running.values()].map(({ done }) => done));
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, CLOSING_MS))]);
@@ -124,6 +131,7 @@ export class Session {
       // It is in the middle of a step, or has failed. The end of the worker frees it.
     }
     this.#device = null;
+    this.#keeper = null;
   }
 
   async #serve(
@@ -156,6 +164,8 @@ export class Session {
       }
       case "detokenize":
         return this.#exclusive(() => this.#ready().detokenize(call.params.ids));
+      case "forget":
+        return this.#forget();
       case "memory":
         return this.#memoryUse();
     }
@@ -178,6 +188,11 @@ export class Session {
       const ready = () => (waited ??= this.#mayGoOn(request, notify, signal));
       const model = await loadModel(runtime, request, env, progress, signal, ready);
       this.#gpuBytes = model.gpu_bytes;
+      const pages =
+        request.promptCacheBytes > 0 && (await this.#platform.openPages(request.promptCacheBytes));
+      const exclusive: Exclusive = (call) => this.#exclusive(() => call(this.#ready()));
+      this.#keeper = pages ? new Keeper(pages, exclusive) : null;
+      if (request.share) void offerFiles(request.files, env, this.#closing.signal);
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
@@ -217,7 +232,9 @@ export class Session {
     notify: (notice: Notice) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const start = await this.#start(JSON.stringify(request), signal);
+    const json = JSON.stringify(request);
+    await this.#keeper?.restore(json);
+    const start = await this.#start(json, signal);
     notify({ kind: "start", start });
     await new Promise<void>((resolve, reject) => {
       this.#answers.set(start.sequence, { notify, resolve, reject });
@@ -254,6 +271,7 @@ export class Session {
       await this.#exclusive(() => this.#step());
     }
     this.#isStepping = false;
+    setTimeout(() => void this.#keeper?.keep(() => this.#answers.size === 0), KEEP_AFTER_MS);
   }
 
   /** Takes one event to its call. An error ends the calls whose answers do not go on. */
@@ -323,6 +341,11 @@ export class Session {
     if (call.method === "trainStep") return this.#teaching.step();
     if (call.method === "trainCheckpoint") return this.#teaching.checkpoint();
     return this.#teaching.files(call.params.base);
+  }
+
+  async #forget(): Promise<void> {
+    await this.#exclusive(() => this.#ready().forget());
+    await this.#keeper?.forget();
   }
 
   #memoryUse(): MemoryUse {

@@ -28,6 +28,11 @@ export interface SourceOptions {
   hubToken?: string;
   /** Sent with every request for model files. */
   headers?: Record<string, string>;
+  /**
+   * Where the browser has Cross-Origin Storage, take files from there by their SHA-256, and offer them to
+   * other sites once they are loaded. Default true.
+   */
+  crossOriginStorage?: boolean;
 }
 
 /** A model as files. */

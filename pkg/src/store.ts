@@ -35,6 +35,8 @@ export interface Manifest {
   verified: boolean;
   /** The runtime cannot run it: the server is asked whether there is another version. */
   refused: boolean;
+  /** The browser's storage for all sites has it, or had it; see `cross-origin.ts`. */
+  shared: boolean;
   /** Model this file belongs to: key, name, and its place among the model's files. */
   model: { key: string; name: string; index: number; count: number };
   /** Milliseconds since 1970. */
@@ -57,8 +59,15 @@ export interface StoredModel {
   totalBytes: number;
   /** Whether it loads without the network. */
   complete: boolean;
+  /** The browser keeps files of it for all sites. They are not in `bytes`, and it may delete them. */
+  shared: boolean;
   /** Milliseconds since 1970. */
   lastUsed: number;
+}
+
+/** The origin of entries' addresses: the page's, but Cache Storage takes no addresses of extensions. */
+export function cacheOrigin(): string {
+  return /^https?:$/.test(location.protocol) ? location.origin : "https://nomoat.invalid";
 }
 
 /** SHA-256 as hex. Needs a secure context, as Cache Storage does. */
@@ -76,6 +85,31 @@ export async function identityOf(
 ): Promise<string> {
   if (sha256) return `sha256-${sha256}`;
   return `etag-${await sha256Hex(new TextEncoder().encode([url, validator, size].join("\n")))}`;
+}
+
+/** What is known of a file of which nothing is stored. */
+export function newManifest(
+  { url, sha256 }: Pick<Manifest, "url" | "sha256">,
+  identity: string,
+  version: Pick<Manifest, "size"> & Partial<Pick<Manifest, "etag" | "lastModified" | "announced">>,
+): Manifest {
+  return {
+    identity,
+    url,
+    size: version.size,
+    etag: version.etag ?? null,
+    lastModified: version.lastModified ?? null,
+    announced: version.announced ?? null,
+    sha256,
+    shardSize: SHARD_SIZE,
+    digests: Array.from({ length: shardCount(version.size) }, () => null),
+    complete: false,
+    verified: false,
+    refused: false,
+    shared: false,
+    model: { key: "", name: "", index: 0, count: 1 },
+    lastUsed: 0,
+  };
 }
 
 /** Number of shards of a file. */
@@ -103,7 +137,7 @@ export class ShardStore {
   /** Manifests are written one after the other, so that an older state is never written last. */
   #saving: Promise<void> = Promise.resolve();
 
-  /** `origin` is the page's: the entries' addresses are made from it and never fetched. */
+  /** The entries' addresses are made from the `origin` and never fetched. */
   constructor(cache: CacheLike, origin: string) {
     this.#cache = cache;
     this.#base = `${origin}/.nomoat/`;
@@ -113,7 +147,7 @@ export class ShardStore {
   static async open(): Promise<ShardStore | null> {
     try {
       if (!globalThis.crypto?.subtle) return null;
-      return new ShardStore(await caches.open(CACHE_NAME), location.origin);
+      return new ShardStore(await caches.open(CACHE_NAME), cacheOrigin());
     } catch {
       return null;
     }
@@ -155,6 +189,7 @@ export class ShardStore {
       bytes: size,
       totalBytes: size,
       complete: false,
+      shared: false,
       lastUsed: 0,
     }));
   }
@@ -255,9 +290,21 @@ export class ShardStore {
   async remove(identity: string): Promise<void> {
     await this.#saving;
     // The manifest is deleted last: if this is interrupted, the rest is still listed.
+    await this.#removeShards(identity);
+    await this.#cache.delete(this.#manifestKey(identity));
+  }
+
+  /** Deletes a version's shards, and keeps its manifest. */
+  async empty(manifest: Manifest): Promise<void> {
+    manifest.digests.fill(null);
+    manifest.complete = false;
+    await this.save(manifest);
+    await this.#removeShards(manifest.identity);
+  }
+
+  async #removeShards(identity: string): Promise<void> {
     for (const { url } of await this.#cache.keys())
       if (this.#piece(url)?.identity === identity) await this.#cache.delete(url);
-    await this.#cache.delete(this.#manifestKey(identity));
   }
 
   /** Deletes every other version of the file at this address. */
@@ -283,7 +330,10 @@ export class ShardStore {
         sha256: group.map((manifest) => manifest.sha256),
         bytes: group.reduce((sum, manifest) => sum + storedBytes(manifest), 0),
         totalBytes: group.reduce((sum, manifest) => sum + manifest.size, 0),
-        complete: group.length === group[0]?.model.count && group.every((manifest) => manifest.complete),
+        complete:
+          group.length === group[0]?.model.count &&
+          group.every((manifest) => manifest.complete || manifest.shared),
+        shared: group.some((manifest) => manifest.shared && !manifest.complete),
         lastUsed: Math.max(...group.map((manifest) => manifest.lastUsed)),
       };
     });
@@ -307,8 +357,9 @@ function parseManifest(text: string | undefined): Manifest | null {
       manifest.digests.length === shardCount(manifest.size) &&
       typeof manifest.model.key === "string";
     // Older manifests lack these.
-    const { lastModified = null, announced = null, refused = false } = manifest as Partial<Manifest>;
-    return sound ? { ...manifest, lastModified, announced, refused } : null;
+    const old: Partial<Manifest> = manifest;
+    const { lastModified = null, announced = null, refused = false, shared = false } = old;
+    return sound ? { ...manifest, lastModified, announced, refused, shared } : null;
   } catch {
     return null;
   }

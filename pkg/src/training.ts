@@ -1,17 +1,11 @@
 /** Teaching a loaded model: options, progress, and checkpoints in the browser's storage. */
 import type { AdapterInfo, LoadedAdapters } from "./adapters.js";
 import type { ChatMessage } from "./chat.js";
-import {
-  AbortedError,
-  DeviceLostError,
-  InvalidRequestError,
-  UnsupportedModelError,
-  WorkerLostError,
-} from "./errors.js";
+import { AbortedError, DeviceLostError, InvalidRequestError, WorkerLostError } from "./errors.js";
 import { withEpochs } from "./checkpoint.js";
-import type { DeviceInfo } from "./loaded.js";
 import type { Calls } from "./protocol.js";
 import type { RuntimeAdvance, RuntimeTraining } from "./runtime.js";
+import { cacheOrigin } from "./store.js";
 
 /** A conversation whose assistant turns are learnt. */
 export interface TrainingExample {
@@ -154,7 +148,7 @@ export interface CheckpointStore {
 
 const CACHE_NAME = "nomoat-training-v1";
 
-const folder = (model: string) => `${location.origin}/.nomoat/training/${encodeURIComponent(model)}/`;
+const folder = (model: string) => `${cacheOrigin()}/.nomoat/training/${encodeURIComponent(model)}/`;
 const address = (model: string, name: string) => folder(model) + encodeURIComponent(name);
 
 /** In Cache Storage, like models: an entry is replaced as a whole or not at all. */
@@ -195,7 +189,6 @@ export interface TrainedFiles {
 /** How a training uses its engine. */
 export interface Trained {
   model: string;
-  backend: DeviceInfo["backend"];
   call: TrainingCall;
   store: CheckpointStore;
   adapters: LoadedAdapters;
@@ -311,11 +304,6 @@ export class Teacher implements Trainings {
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#of.backend !== "cpu")
-      throw new UnsupportedModelError(
-        "unsupported_feature",
-        'Training runs on the CPU for now: create the engine with { device: "cpu" }.',
-      );
     if (this.#isBusy)
       throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
     this.#isBusy = true;

@@ -43,6 +43,7 @@ function browser({ adapter, isolated = true, simd = true }: Machine) {
         Inspector: fakeInspector(),
       };
     },
+    openPages: async () => null,
     loadParser: async () => fakeParser(),
     kernels: {
       get: async (name) => kept.get(name) ?? null,

@@ -29,6 +29,7 @@ export class FakeWorker implements WorkerLike {
       adapter: async () => ({ name: "fake", isFallback: false, subgroupSize: 0, packedDot: false }),
       wasm: async () => ({ simd: true, relaxedSimd: true, threads: true, isolated: true, cores: 2 }),
       load: async () => module,
+      openPages: async () => null,
       loadParser: async () => fakeParser(script),
       kernels: { get: async () => null, put: async () => undefined },
       warn: () => {},

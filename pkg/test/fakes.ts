@@ -26,11 +26,13 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     template: null,
     fallbackTemplate: null,
     parallel: 1,
+    promptCacheBytes: 0,
     device: "auto",
     threads: null,
     kernels: "",
     refresh,
     waits: false,
+    share: true,
   };
 }
 
@@ -129,6 +131,8 @@ export function fakeEnv(cache: MemoryCache | null = new MemoryCache()): FakeEnv 
     fetch: (url, init) => fetch(url, init),
     sleep: async (milliseconds) => void slept.push(milliseconds),
     estimate: async () => ({ usage: 0, quota: 1e12 }),
+    crossOrigin: null,
+    persisted: async () => false,
   };
 }
 
@@ -154,6 +158,8 @@ export interface Script {
   kernels?: string;
   /** Tokens of its context. Default 8. */
   contextLength?: number;
+  /** Messages that it leaves out of each prompt. Default 0. */
+  omittedMessages?: number;
   /** Who tells it about tools. Default `template`. */
   tools?: "built-in" | null;
   /** Called before each `next`; throws what the runtime would. */
@@ -163,7 +169,7 @@ export interface Script {
   onCancel?: () => void;
   /** Loads the parser for constraints; throws what the browser would. */
   onParser?: () => void;
-  /** It is a CPU that can teach, and this sees what training does; throws what the runtime would. */
+  /** Sees what training does; throws what the runtime would. */
   onTraining?: (what: string) => void;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
@@ -186,8 +192,6 @@ export class FakeRuntime implements Runtime {
   constructor(readonly script: Script = {}) {}
 
   device_info(): string {
-    if (this.script.onTraining)
-      return JSON.stringify({ name: "CPU", backend: "cpu", simd: "", threads: 1, kernels: "exact" });
     return JSON.stringify({
       name: "Fake",
       backend: "webgpu",
@@ -277,7 +281,8 @@ export class FakeRuntime implements Runtime {
     const sequence = ++this.#started;
     const generated = parsed.continue_ids?.length ?? 0;
     this.#answers.set(sequence, { request: parsed, generated, scored: !parsed.prompt_logprobs });
-    return JSON.stringify({ sequence, prompt_tokens: 3 });
+    const omitted_messages = this.script.omittedMessages ?? 0;
+    return JSON.stringify({ sequence, prompt_tokens: 3, omitted_messages });
   }
 
   is_running(sequence: number): boolean {
@@ -344,7 +349,14 @@ export class FakeRuntime implements Runtime {
             text: this.script.calls ? "" : "!",
             finish_reason: limit < tokens.length ? "length" : this.script.calls ? "tool_calls" : "stop",
             context_full: false,
-            usage: { prompt_tokens: 3, completion_tokens: limit, total_tokens: 3 + limit, cached_tokens: 1 },
+            usage: {
+              prompt_tokens: 3,
+              completion_tokens: limit,
+              total_tokens: 3 + limit,
+              cached_tokens: 1,
+              drafted_tokens: 3,
+              accepted_tokens: 2,
+            },
             timings: { prefill_ms: 10, decode_ms: 20, dispatches_per_token: 5 },
           };
     if (event.type !== "end") this.#answers.set(sequence, { ...answer, generated: generated + 1 });
@@ -355,6 +367,24 @@ export class FakeRuntime implements Runtime {
     assert.ok(this.#answers.delete(sequence), "what is cancelled is running");
     this.script.onCancel?.();
   }
+
+  cached_pages(): string[] {
+    return [];
+  }
+
+  async read_page(): Promise<null> {
+    return null;
+  }
+
+  prompt_pages(): string {
+    return JSON.stringify({ ids: [], names: [], cached: 0 });
+  }
+
+  restore_page(): boolean {
+    return false;
+  }
+
+  forget(): void {}
 
   load_adapter(name: string, weights: Uint8Array, config?: Uint8Array | null): string {
     if (weights.length === 0) throw Object.assign(new Error("no adapter"), { code: "corrupt_file" });
@@ -395,22 +425,22 @@ export class FakeRuntime implements Runtime {
     return this.#plan();
   }
 
-  advance_training(): string {
+  async advance_training(): Promise<string> {
     this.script.onTraining?.("step");
     this.#step += 1;
     const point = { step: this.#step, loss: 4 - this.#step };
     return JSON.stringify({ step: this.#step, steps: 3, rows: 10, point, is_done: this.#step >= 3 });
   }
 
-  training_checkpoint(): Bytes {
+  async training_checkpoint(): Promise<Bytes> {
     return Uint8Array.of(this.#step);
   }
 
-  trained_gguf(): Bytes {
+  async trained_gguf(): Promise<Bytes> {
     return Uint8Array.of(7);
   }
 
-  trained_peft(base: string): [Bytes, Bytes] {
+  async trained_peft(base: string): Promise<[Bytes, Bytes]> {
     return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
   }
 

@@ -36,6 +36,7 @@ test("text completions: several prompts, echo, whole and streamed", async () => 
     completion_tokens: 4,
     total_tokens: 10,
     prompt_tokens_details: { cached_tokens: 2 },
+    completion_tokens_details: { accepted_prediction_tokens: 4, rejected_prediction_tokens: 2 },
   });
   assert.deepEqual(
     seen.map(({ prompt, messages, max_tokens }) => ({ prompt, messages, max_tokens })),
@@ -317,7 +318,7 @@ test("errors have OpenAI's shape, and name the field", async () => {
       "reasoning.summary",
     ],
     ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
-    ["/responses", post({ input: "Hi", truncation: "auto" }), 400, "invalid_request", "truncation"],
+    ["/responses", post({ input: "Hi", truncation: "some" }), 400, "invalid_request", "truncation"],
     [
       "/responses",
       post({ input: "Hi", text: { verbosity: "low" } }),

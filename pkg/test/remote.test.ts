@@ -30,8 +30,11 @@ async function serve(context: TestContext, listener: RequestListener): Promise<s
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
 }
 
-/** An engine whose server is another engine, and the headers and bodies that the server got. */
-async function remote(context: TestContext, script: Script = {}) {
+/**
+ * An engine whose server is another engine, and the headers and bodies that the server got. It has no
+ * addresses that match `missing`.
+ */
+async function remote(context: TestContext, script: Script = {}, missing = /^$/) {
   const { engine: local } = await engineWith(script);
   const seen: { path: string; headers: IncomingHttpHeaders; body: Record<string, unknown> }[] = [];
   const baseURL = await serve(context, (request, response) => {
@@ -41,6 +44,10 @@ async function remote(context: TestContext, script: Script = {}) {
       const body = Buffer.concat(parts).toString();
       const { url = "", method = "GET", headers } = request;
       seen.push({ path: url, headers, body: JSON.parse(body || "{}") as Record<string, unknown> });
+      if (missing.test(url)) {
+        response.writeHead(404).end();
+        return;
+      }
       const controller = new AbortController();
       response.on("close", () => controller.abort());
       const init = { method, ...(body && { body }), signal: controller.signal };
@@ -91,12 +98,40 @@ test("a remote engine answers as the one behind it", async (context) => {
 
 test("its fetch goes to the server, with the server's key", async (context) => {
   const { engine, seen } = await remote(context);
-  const body = JSON.stringify({ messages });
-  const headers = { "content-type": "application/json", authorization: "Bearer mine" };
+  const body = JSON.stringify({ messages, model: "any" });
+  const headers = { authorization: "Bearer mine" };
   const response = await engine.fetch("http://nomoat/v1/chat/completions", { method: "POST", body, headers });
   assert.equal((await response.json()).choices[0].message.content, "Hello world!");
   const last = seen.at(-1);
   assert.deepEqual([last?.path, last?.headers.authorization], ["/v1/chat/completions", "Bearer secret"]);
+  // A page's engine takes JSON without a type, too, and any name of a model.
+  assert.deepEqual([last?.headers["content-type"], last?.body["model"]], ["application/json", "Fake"]);
+  await engine.dispose();
+  await assert.rejects(engine.fetch("http://nomoat/v1/models"), { name: "AbortError" });
+});
+
+test("a server without responses gets chats for them", async (context) => {
+  const { engine, seen } = await remote(context, {}, /^\/v1\/responses/);
+  const whole = await engine.responses.create({ input: "a", instructions: "b" });
+  const [item] = whole.output;
+  assert.equal(item?.type === "message" && item.content[0]?.text, "Hello world!");
+  assert.deepEqual(seen.at(-1)?.body["messages"], [
+    { role: "system", content: "b" },
+    { role: "user", content: "a" },
+  ]);
+  const types = [];
+  for await (const event of await engine.responses.create({ input: "a", stream: true }))
+    types.push(event.type);
+  assert.deepEqual([types[0], types.at(-1)], ["response.created", "response.completed"]);
+  // The server was asked for them once.
+  assert.deepEqual(
+    seen.slice(1).map(({ path }) => path),
+    ["/v1/responses", "/v1/chat/completions", "/v1/chat/completions"],
+  );
+  const init = { method: "POST", body: JSON.stringify({ input: "a" }) };
+  const response = await engine.fetch("http://nomoat/v1/responses", init);
+  assert.equal((await response.json()).output[0].content[0].text, "Hello world!");
+  await assert.rejects(engine.responses.create({ input: 1 as never }), { param: "input" });
 });
 
 test("an abort reaches the server, and what a server lacks is refused", async (context) => {
@@ -111,6 +146,8 @@ test("an abort reaches the server, and what a server lacks is refused", async (c
   await isCancelled;
   const signal = AbortSignal.abort();
   await assert.rejects(engine.chat.completions.create({ messages }, { signal }), AbortedError);
+  const adapters = [{ name: "a", scale: 1 }];
+  await assert.rejects(engine.chat.completions.create({ messages, adapters }), { param: "adapters" });
   for (const refused of [engine.tokenize("a"), engine.score([1]), engine.adapters.unload("a")])
     await assert.rejects(refused, InvalidRequestError);
   await engine.dispose();
@@ -142,16 +179,55 @@ test("a server's errors have the package's classes", async (context) => {
   }
   [status, text] = [400, error("invalid_request", "top_p")];
   await assert.rejects(ask(), { param: "top_p", message: "It is wrong." });
-  // In the middle of a stream.
-  [status, text] = [200, `data: {"choices":[]}\n\ndata: ${error("internal")}\n\n`];
-  await assert.rejects(textOf(engine), { message: "It is wrong." });
+  // As llama.cpp, vLLM and FastAPI write them.
+  for (const [nextStatus, nextText, expected] of [
+    [400, '{"error":{"code":400,"type":"exceed_context_size_error","message":"Long."}}', /^ContextL.*: Long/],
+    [400, '{"object":"error","message":"The maximum context length is 9 tokens.","code":400}', /^ContextL/],
+    [401, '{"error":"Unauthorized"}', /^ModelNotFoundError: Unauthorized$/],
+    [422, '{"detail":"No messages."}', /^InvalidRequestError: No messages\.$/],
+    [422, '{"detail":[{"loc":["body"]}]}', /^InvalidRequestError: .*status 422/],
+    [400, error("template"), /^NomoatError: It is wrong/],
+  ] as const) {
+    [status, text] = [nextStatus, nextText];
+    await assert.rejects(ask(), expected, nextText);
+  }
 });
 
-test("a server that is not there, has no list or another address", async (context) => {
+test("streams that fail", async (context) => {
+  let [type, text] = ["application/json", JSON.stringify({ data: [{ id: "m" }] })];
+  const baseURL = await serve(context, (_, response) => {
+    response.writeHead(200, { "content-type": type });
+    response.end(text);
+  });
+  const engine = await createRemoteEngine({ baseURL });
+  await assert.rejects(textOf(engine), /^NetworkError: .*is not a stream of events/);
+  type = "text/event-stream; charset=utf-8";
+  const piece = 'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n';
+  text = `${piece}data: {"error":{"message":"It is wrong.","code":500}}\n\n`;
+  await assert.rejects(textOf(engine), /^NetworkError: It is wrong\.$/);
+  text = piece;
+  await assert.rejects(textOf(engine), /^NetworkError: .*its answer was cut/);
+  text = `${piece}data: {"choices":[{"delta":{},"finish_reason":"stop"}],"error":null}\n\n`;
+  assert.equal(await textOf(engine), "a");
+  text = `${piece}data: [DONE]\n\n`;
+  assert.equal(await textOf(engine), "a");
+});
+
+test("a server that is not there, is slow, has no list or another address", async (context) => {
   const nowhere = "http://127.0.0.1:1/v1";
   await assert.rejects(createRemoteEngine({ baseURL: nowhere, model: "m" }), NetworkError);
   for (const baseURL of ["", "nowhere", "file:///v1"])
     await assert.rejects(createRemoteEngine({ baseURL }), { param: "baseURL" });
+  const slow = await serve(context, () => undefined);
+  const signal = AbortSignal.timeout(20);
+  await assert.rejects(
+    createRemoteEngine({ baseURL: slow, signal }),
+    /^NetworkError: .*did not answer in time/,
+  );
+  for (const text of ["{}", "null", '{"data":[{"id":1}]}']) {
+    const strange = await serve(context, (_, response) => response.end(text));
+    await assert.rejects(createRemoteEngine({ baseURL: strange, model: "m" }), /not a list of models/);
+  }
   const baseURL = await serve(context, (_, response) => response.writeHead(404).end());
   assert.equal((await createRemoteEngine({ baseURL, model: "m" })).model.name, "m");
   await assert.rejects(createRemoteEngine({ baseURL }), ModelNotFoundError);

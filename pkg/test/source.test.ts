@@ -27,12 +27,15 @@ test("the catalogue's entries are complete, and pinned where they can be", () =>
     assert.ok(entry.revision === undefined || /^[0-9a-f]{40}$/.test(entry.revision), entry.id);
     assert.ok(entry.license && entry.description && entry.strengths.length > 0, entry.id);
     assert.ok(entry.parameters >= 1e8 && entry.parameters <= 14e9 && entry.context_length >= 2048, entry.id);
+    assert.ok(Number.isSafeInteger(entry.kv_bytes_per_token) && entry.kv_bytes_per_token > 0, entry.id);
     assert.ok(templates.includes(entry.template), entry.id);
     for (const { path, size, sha256 } of entry.files) {
       assert.match(path, /\.gguf$/);
       assert.equal(size === undefined, sha256 === undefined, entry.id);
     }
   }
+  const unpinned = catalogue.filter(({ revision }) => revision === undefined).map(({ id }) => id);
+  assert.deepEqual(unpinned, ["koala-13b"]);
 });
 
 test("a catalogue id is an address on the hub or its mirror, with size and hash", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ChatMessage } from "../src/chat.js";
-import { AbortedError, InvalidRequestError, UnsupportedModelError } from "../src/errors.js";
+import { AbortedError, InvalidRequestError } from "../src/errors.js";
 import { withEpochs } from "../src/checkpoint.js";
 import { toTraining, type TrainingStep } from "../src/training.js";
 import { engineWith } from "./fake-worker.js";
@@ -204,15 +204,6 @@ test("an estimate measures two parts and keeps nothing", async () => {
   assert.ok(seconds > 0);
   assert.deepEqual(log.slice(1), ["step", "step", "end"]);
   assert.deepEqual(engine.adapters.list(), []);
-});
-
-test("a GPU says that training needs the CPU", async () => {
-  page();
-  const { engine } = await engineWith({});
-  await assert.rejects(
-    engine.train({ name: "pirate", examples }),
-    (error) => error instanceof UnsupportedModelError && error.message.includes('device: "cpu"'),
-  );
 });
 
 test("what is wrong is named", () => {

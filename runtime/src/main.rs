@@ -87,7 +87,7 @@ enum Command {
         #[command(subcommand)]
         command: bench::Command,
     },
-    /// Teach a model by LoRA, on the CPU.
+    /// Teach a model by LoRA.
     Tune(Box<tune::Args>),
     /// Compare log-probabilities and greedy texts with a golden file; prints JSON. With adapters, compare
     /// log-probabilities at several strengths.
@@ -219,6 +219,8 @@ enum Task {
     Answer(Box<Request>, Adapters),
     Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
     Serve(serve::Args),
+    BenchAnswers,
+    BenchAdapter(bench::adapter::Extent),
 }
 
 /// Opens the device, loads the model and does the task.
@@ -258,7 +260,7 @@ fn on_device<D: Device>(
     let opened = start.elapsed();
     let parallel = match &task {
         Task::Serve(args) => Some(args.parallel),
-        Task::Answer(..) | Task::Eval { .. } => None,
+        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers | Task::BenchAdapter(_) => None,
     };
     let options = LoadOptions { context_length: load.context_length, parallel, ..Default::default() };
     let mut engine = open(device, model, options)?;
@@ -284,6 +286,8 @@ fn on_device<D: Device>(
             pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
         }
         Task::Serve(args) => serve::run(&mut engine, &args),
+        Task::BenchAnswers => pollster::block_on(bench::answers::run(&mut engine)),
+        Task::BenchAdapter(extent) => pollster::block_on(bench::adapter::run(&mut engine, model, &extent)),
     }
 }
 

@@ -1,14 +1,16 @@
 //! `nomoat tune`: teaches a model by LoRA, and compares with golden values of another implementation.
 
+use super::DeviceChoice;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use nomoat_runtime::cpu::train::Training;
-use nomoat_runtime::cpu::{self, Cpu, Weights};
+use nomoat_runtime::cpu::{self, Cpu};
+use nomoat_runtime::gpu::{self, Gpu, Options, self_test};
 use nomoat_runtime::graph::Graph;
-use nomoat_runtime::load::{FileLoader, formats};
+use nomoat_runtime::load::{FileLoader, Sink, formats};
 use nomoat_runtime::model::{Config, Tensors, build};
+use nomoat_runtime::quant::Format;
 use nomoat_runtime::text::{ChatTemplate, Tokenizer};
-use nomoat_runtime::train::{Files, Schedule, Settings, Student, Texts, TrainError, TrainingRun};
+use nomoat_runtime::train::{Files, Schedule, Settings, Student, Teaches, Texts, TrainError, TrainingRun};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,6 +24,9 @@ pub struct Args {
     /// Folder of golden values to compare with; prints JSON.
     #[arg(long, conflicts_with = "data", required_unless_present = "data")]
     golden: Option<PathBuf>,
+    /// With --golden: at most so many steps each of SFT and DPO; what needs all of them is left out.
+    #[arg(long, requires = "golden")]
+    steps: Option<usize>,
     /// JSONL file: `messages`, or `prompt` and `completion`; with --dpo `prompt`, `chosen` and `rejected`.
     #[arg(long, requires = "output")]
     data: Option<PathBuf>,
@@ -70,7 +75,10 @@ pub struct Args {
     /// Seed of the start and of the examples' order.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Threads [default: one per core, at most 8].
+    /// Device to train on.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Threads on the CPU [default: one per core, at most 8].
     #[arg(long)]
     threads: Option<usize>,
     /// Memory for what layers compute, in MB; less is slower.
@@ -87,16 +95,21 @@ enum ScheduleChoice {
 }
 
 /// A model that can be trained.
-struct Model {
-    cpu: Cpu,
+struct Model<D: Teaches> {
+    device: D,
     config: Config,
     graph: Graph,
-    weights: Weights,
+    weights: D::Weights,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
 }
 
-fn load(model: &Path, threads: Option<usize>) -> Result<Model> {
+/// Loads a model; `allocate` makes its weights.
+fn load<D: Teaches<Weights: Sink>>(
+    model: &Path,
+    device: D,
+    allocate: impl FnOnce(&D, &Graph, &[Format]) -> Result<D::Weights>,
+) -> Result<Model<D>> {
     let paths = super::files(model)?;
     let mut headers = super::headers(&paths)?;
     let metadata = &mut headers[0].metadata;
@@ -106,27 +119,48 @@ fn load(model: &Path, threads: Option<usize>) -> Result<Model> {
     let tensors = Tensors::of(&headers)?;
     let graph = build(&config, &tensors)?;
     let formats = formats(&graph, &tensors)?;
-    let cpu = Cpu::open(threads.unwrap_or_else(cpu::default_threads))?;
-    let mut weights = Weights::allocate(&graph, &formats, false)?;
+    let mut weights = allocate(&device, &graph, &formats)?;
     for (path, header) in paths.iter().zip(&headers) {
         let mut loader = FileLoader::new(super::size(path)?, header, &graph, &formats);
         super::read_pieces(path, |piece| Ok(loader.push(piece, &mut weights)?))?;
         loader.finish()?;
     }
-    Ok(Model { cpu, config, graph, weights, tokenizer, template })
+    Ok(Model { device, config, graph, weights, tokenizer, template })
 }
 
 /// Trains or compares.
 pub fn run(args: &Args) -> Result<()> {
-    let model = load(&args.model, args.threads)?;
+    pollster::block_on(async {
+        match args.device {
+            DeviceChoice::Cpu => {
+                let cpu = Cpu::open(args.threads.unwrap_or_else(cpu::default_threads))?;
+                let model = load(&args.model, cpu, |_, graph, formats| {
+                    Ok(cpu::Weights::allocate(graph, formats, false)?)
+                })?;
+                go(args, &model).await
+            }
+            DeviceChoice::Webgpu => {
+                let gpu = Gpu::open(Options::default()).await?;
+                self_test::run(&gpu).await?;
+                eprintln!("[{}]", gpu.info().name);
+                let model = load(&args.model, gpu, |gpu, graph, formats| {
+                    Ok(gpu::Weights::allocate(gpu, graph, formats)?)
+                })?;
+                go(args, &model).await
+            }
+        }
+    })
+}
+
+async fn go<D: Teaches>(args: &Args, model: &Model<D>) -> Result<()> {
     match (&args.golden, &args.data, &args.output) {
-        (Some(folder), ..) => golden::run(&model, folder, args.kept << 20),
-        (None, Some(data), Some(output)) => teach(&model, args, data, output),
+        (Some(folder), ..) => golden::run(model, folder, args.kept << 20, args.steps).await,
+        (None, Some(data), Some(output)) => teach(model, args, data, output).await,
         _ => bail!("choose examples by --data and where the adapter goes by -o"),
     }
 }
 
-fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
+async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &Path) -> Result<()> {
     let Some(template) = &model.template else { bail!("this is a base model without a chat template") };
     let text = std::fs::read_to_string(data).with_context(|| format!("cannot open {}", data.display()))?;
     let settings = Settings {
@@ -162,7 +196,7 @@ fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
             eprintln!("warning: {}, line {line}: {why}", data.display());
         }
     };
-    let mut run = match TrainingRun::new(student, settings, text) {
+    let mut run = match TrainingRun::new(&model.device, student, settings, text) {
         Err(TrainError::Empty { refused, .. }) => {
             warn(&refused);
             let with = if args.dpo { " with --dpo" } else { "" };
@@ -174,10 +208,10 @@ fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
     warn(&plan.refused);
     eprintln!("[{} examples, {} steps; {} numbers are learnt]", plan.examples, plan.steps, plan.parameters);
     let graph = run.graph();
-    let mut training = Training::new(&model.cpu, &graph, &model.weights, run.kept_bytes())?;
+    let mut training = model.device.training(run.learnt(), &graph, &model.weights, run.kept_bytes())?;
     let (mut begun, mut rows) = (Instant::now(), 0);
     loop {
-        let part = run.advance(&mut training)?;
+        let part = run.advance(&mut training).await?;
         rows += part.rows;
         if let Some(point) = part.point {
             let margin = point.margin.zip(point.accuracy);
@@ -198,7 +232,7 @@ fn teach(model: &Model, args: &Args, data: &Path, output: &Path) -> Result<()> {
         }
     }
     eprintln!();
-    save(&run.files(), run.parameters(), args, output)
+    save(&run.files(), &run.parameters().await?, args, output)
 }
 
 fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {

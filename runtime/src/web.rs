@@ -8,8 +8,7 @@ use crate::engine::cpu_kernels;
 use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId, inspect};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
-#[cfg(feature = "cpu")]
-use crate::train::TrainingRun;
+use crate::train::{Teaches, TrainingRun};
 use js_sys::Reflect;
 #[cfg(feature = "cpu")]
 use std::sync::{Arc, OnceLock};
@@ -31,8 +30,7 @@ pub struct Runtime {
     device: Only,
     loading: Option<Loading<Only>>,
     engine: Option<Engine<Only>>,
-    #[cfg(feature = "cpu")]
-    training: Option<TrainingRun>,
+    training: Option<TrainingRun<<Only as Teaches>::Learnt>>,
 }
 
 /// A JS `Error`. Its `code` is the cause.
@@ -60,13 +58,7 @@ impl Runtime {
         let options: OpenOptions = serde_json::from_str(&options_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
         let device = open_device(options).await.map_err(thrown)?;
-        Ok(Runtime {
-            device,
-            loading: None,
-            engine: None,
-            #[cfg(feature = "cpu")]
-            training: None,
-        })
+        Ok(Runtime { device, loading: None, engine: None, training: None })
     }
 
     /// What the device is and can do, as JSON.
@@ -80,7 +72,6 @@ impl Runtime {
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed options: {e}"))))?;
         let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
         self.engine = None;
-        #[cfg(feature = "cpu")]
         self.end_training();
         self.loading = Some(Loading::new(&sizes, options));
         Ok(())
@@ -156,6 +147,35 @@ impl Runtime {
         }
     }
 
+    /// The names of the cached pages, in the order in which they should be kept.
+    pub fn cached_pages(&self) -> Result<Vec<String>, JsValue> {
+        Ok(self.engine.as_ref().ok_or_else(no_model)?.cached_pages())
+    }
+
+    /// A cached page as bytes; null if it is no longer cached.
+    pub async fn read_page(&mut self, name: String) -> Result<JsValue, JsValue> {
+        let page = self.engine.as_mut().ok_or_else(no_model)?.read_page(&name).await.map_err(thrown)?;
+        Ok(page.map_or(JsValue::NULL, |bytes| js_sys::Uint8Array::from(&bytes[..]).into()))
+    }
+
+    /// The pages of a request's prompt, as JSON.
+    pub fn prompt_pages(&self, request_json: &str) -> Result<String, JsValue> {
+        let request = Request::from_json(request_json).map_err(thrown)?;
+        json(&self.engine.as_ref().ok_or_else(no_model)?.prompt_pages(&request))
+    }
+
+    /// Caches the page of the last tokens, from bytes of [`Self::read_page`]; false if that cannot be.
+    pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> Result<bool, JsValue> {
+        Ok(self.engine.as_mut().ok_or_else(no_model)?.restore_page(ids, bytes))
+    }
+
+    /// Forgets all cached pages.
+    pub fn forget(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.forget();
+        }
+    }
+
     /// Log-probabilities of a token sequence with these adapters, as JSON.
     pub async fn score(
         &mut self,
@@ -190,7 +210,6 @@ impl Runtime {
 }
 
 /// Teaching the loaded model, in parts between which it can answer.
-#[cfg(feature = "cpu")]
 #[wasm_bindgen]
 impl Runtime {
     /// Begins to teach from examples as JSONL, in place of what was taught before. Returns the plan, as JSON.
@@ -198,44 +217,46 @@ impl Runtime {
         let settings = serde_json::from_str(settings_json)
             .map_err(|e| thrown(Error::InvalidRequest(format!("malformed settings of training: {e}"))))?;
         self.training = None;
-        let run = self.engine.as_ref().ok_or_else(no_model)?.begin_training(settings, data);
+        let engine = self.engine.as_ref().ok_or_else(no_model)?;
+        let run = engine.begin_training(&self.device, settings, data);
         json(&self.training.insert(run.map_err(thrown)?).plan())
     }
 
     /// Goes on from a checkpoint. Returns the plan, as JSON.
     pub fn resume_training(&mut self, checkpoint: &[u8]) -> Result<String, JsValue> {
         self.training = None;
-        let run = self.engine.as_ref().ok_or_else(no_model)?.resume_training(checkpoint);
+        let run = self.engine.as_ref().ok_or_else(no_model)?.resume_training(&self.device, checkpoint);
         json(&self.training.insert(run.map_err(thrown)?).plan())
     }
 
     /// Computes the next part. Returns how far it is, as JSON.
-    pub fn advance_training(&mut self) -> Result<String, JsValue> {
+    pub async fn advance_training(&mut self) -> Result<String, JsValue> {
         let engine = self.engine.as_ref().ok_or_else(no_model)?;
         let run = self.training.as_mut().ok_or_else(no_training)?;
-        json(&engine.advance_training(&self.device, run).map_err(thrown)?)
+        json(&engine.advance_training(&self.device, run).await.map_err(thrown)?)
     }
 
     /// All that is needed to go on later.
-    pub fn training_checkpoint(&self) -> Result<Vec<u8>, JsValue> {
-        self.training.as_ref().ok_or_else(no_training)?.checkpoint().map_err(|e| thrown(Error::from(e)))
+    pub async fn training_checkpoint(&self) -> Result<Vec<u8>, JsValue> {
+        let run = self.training.as_ref().ok_or_else(no_training)?;
+        run.checkpoint().await.map_err(thrown)
     }
 
     /// What has been learnt, as GGUF.
-    pub fn trained_gguf(&self) -> Result<Vec<u8>, JsValue> {
+    pub async fn trained_gguf(&self) -> Result<Vec<u8>, JsValue> {
         let run = self.training.as_ref().ok_or_else(no_training)?;
         let mut file = Vec::new();
-        let written = run.files().write_gguf(run.parameters(), &mut file);
+        let written = run.files().write_gguf(&run.parameters().await.map_err(thrown)?, &mut file);
         written.map_err(|e| thrown(Error::InvalidRequest(format!("the adapter cannot be saved: {e}"))))?;
         Ok(file)
     }
 
     /// What has been learnt, as PEFT saves it: the bytes of `adapter_model.safetensors` and
     /// `adapter_config.json`. `base` is the base model's name.
-    pub fn trained_peft(&self, base: &str) -> Result<js_sys::Array, JsValue> {
+    pub async fn trained_peft(&self, base: String) -> Result<js_sys::Array, JsValue> {
         let run = self.training.as_ref().ok_or_else(no_training)?;
-        let files = run.files().write_peft(run.parameters(), base);
-        let (weights, config) = files.map_err(|e| thrown(Error::from(e)))?;
+        let files = run.files().write_peft(&run.parameters().await.map_err(thrown)?, &base);
+        let (weights, config) = files.map_err(thrown)?;
         let bytes = |bytes: &[u8]| js_sys::Uint8Array::from(bytes);
         Ok(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes())))
     }
@@ -246,7 +267,6 @@ impl Runtime {
     }
 }
 
-#[cfg(feature = "cpu")]
 fn no_training() -> JsValue {
     thrown(Error::InvalidRequest("nothing is being taught".into()))
 }

@@ -250,6 +250,8 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ("/v1/completions", json!({}), "prompt"),
         ("/v1/completions", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
         ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
+        ("/v1/completions", json!({ "prompt": "a", "temperature": 9 }), "temperature"),
+        ("/v1/completions", json!({ "prompt": "a", "top_p": 2 }), "top_p"),
         ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
         ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
         ("/v1/completions", json!({ "prompt": [3, 4], "echo": true }), "echo"),
@@ -261,6 +263,11 @@ fn wrong_requests_have_their_status_and_name_the_field() {
         ),
         ("/v1/completions", json!({ "prompt": "a", "stream_options": {} }), "stream_options"),
         ("/v1/chat/completions", json!({ "messages": [] }), "messages"),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
+            "messages[0].content[0]",
+        ),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "audio": {} }), "audio"),
         ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "n": 0 }), "n"),
     ] {
@@ -274,6 +281,11 @@ fn wrong_requests_have_their_status_and_name_the_field() {
     assert_eq!(status, 400);
     assert!(reply["error"]["message"].as_str().unwrap().contains("without a chat template"), "{reply}");
 
+    for (path, help) in [("/v1/responses", "/v1/chat/completions"), ("/chat/completions", "ends in /v1")] {
+        let (status, reply) = server.post(path, &json!({ "input": "Hi" }));
+        assert_eq!((status, &reply["error"]["code"]), (404, &json!("unknown_url")));
+        assert!(reply["error"]["message"].as_str().unwrap().contains(help), "{reply}");
+    }
     let status = |method, path, headers: &[(&str, &str)]| server.ask(method, path, headers, "{}").0;
     assert_eq!(status("GET", "/v1/files", &[]), 404);
     assert_eq!(status("GET", "/v1/models/another/one", &[]), 404);
@@ -284,7 +296,8 @@ fn wrong_requests_have_their_status_and_name_the_field() {
 
 #[test]
 fn only_those_may_ask_who_should() {
-    let server = Server::start("llama.gguf", &["--api-key", "secret"]);
+    let other = ["--allow-origin", "https://chat.example"];
+    let server = Server::start("llama.gguf", &[&["--api-key", "secret"], &other[..]].concat());
     let ask = |path, headers: &[(&str, &str)]| server.ask("GET", path, headers, "");
     let key = ("Authorization", "Bearer secret");
     assert_eq!(ask("/v1/models", &[]).0, 401);
@@ -295,7 +308,10 @@ fn only_those_may_ask_who_should() {
     assert_eq!(ask("/v1/models", &[key, ("Host", "evil.org")]).0, 403);
     let origin = |origin| ask("/v1/models", &[key, ("Origin", origin)]).1;
     assert!(origin("http://localhost:3000").contains("access-control-allow-origin: http://localhost:3000"));
-    assert!(!origin("https://evil.org").contains("access-control-allow-origin"));
+    assert!(origin("https://chat.example").contains("access-control-allow-origin: https://chat.example"));
+    for wrong in ["https://evil.org", "http://chat.example", "https://chat.example.evil.org"] {
+        assert!(!origin(wrong).contains("access-control-allow-origin"), "{wrong}");
+    }
 }
 
 #[cfg(unix)]

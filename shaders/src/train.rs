@@ -33,6 +33,10 @@ pub enum Train {
     RowsBack,
     /// Cross-entropy and its gradient.
     Loss,
+    /// Sums of numbers, or of their squares.
+    Total,
+    /// A step of AdamW.
+    Adam,
 }
 
 /// What a number's gradient is multiplied by.
@@ -77,13 +81,15 @@ impl Train {
             }
             Train::RowsBack => vec![("FILE", "train/rows_back")],
             Train::Loss => vec![("FILE", "train/loss")],
+            Train::Total => vec![("FILE", "train/total")],
+            Train::Adam => vec![("FILE", "train/adam")],
         }
     }
 
     /// Every kernel with every setting, for these layouts.
     pub(super) fn all(layouts: &[Layout]) -> Vec<Train> {
         use Train::*;
-        let mut all = vec![Product, Turn, AttendQueries, AttendKeys, RowsBack, Loss];
+        let mut all = vec![Product, Turn, AttendQueries, AttendKeys, RowsBack, Loss, Total, Adam];
         for is in [false, true] {
             all.push(Attend { sinks: is });
             all.extend([NormKind::Rms, NormKind::Layer].map(|kind| NormBack { kind, weight: is }));

@@ -258,13 +258,17 @@ test("files that are no model, and a text that is too long, leave everything as 
   await tab.message.press("Control+V");
   await expect(tab.message).toHaveValue("typedpasted");
   // A file that has no room here is refused before it is read.
-  await tab.page.goto(`${site.origin}/?stored&slow-answer&memory=1e-9`);
+  await tab.page.goto(`${site.origin}/?stored&slow-answer&memory=0.2`);
   await tab.message.fill("two");
   await tab.message.press("Enter");
   await expect(tab.button("Stop")).toBeVisible();
-  await drop([["large.gguf", "GGUF damaged"]]);
+  await tab.page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(["GGUF", new ArrayBuffer(3e8)], "large.gguf"));
+    dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+  });
   await expect(dialog.getByRole("alert")).toContainText("Not enough memory for this model");
-  await expect(dialog.getByRole("alert")).toContainText("large.gguf has 0.0 GB, which is more than");
+  await expect(dialog.getByRole("alert")).toContainText("large.gguf has 0.3 GB, which is more than");
   await expect(dialog.getByRole("button", { name: "Try again" })).toHaveCount(0);
   await tab.page.keyboard.press("Escape");
   await expect(tab.button("Stop")).toBeVisible();

@@ -119,6 +119,52 @@ test("a catalogue model comes from the mirror that is set in the page", async ({
   await site.stop();
 });
 
+test("a compressed file loads where its size is known, and else the page says what is wrong", async ({
+  shared,
+  small,
+}) => {
+  const site = await startSite(small, small);
+  site.files.set(smol.hubPath, places.model);
+  const chat = await Chat.open(shared, site.origin, "cpu");
+  const { dialog, search, option, button } = parts(chat);
+  await chat.model.click();
+  for (const gzip of ["parts", "whole"] as const) {
+    site.faults.set(SECOND, { gzip });
+    await search.fill(`${site.origin}${SECOND}`);
+    await search.press("Enter");
+    await expect(dialog.getByRole("alert")).toContainText("without Content-Encoding");
+  }
+  await search.fill("");
+  // The catalogue knows this one's size, and its hash.
+  site.faults.set(smol.hubPath, { gzip: "parts" });
+  await option(/^SmolLM2 135M/).click();
+  await button("Download for later").click();
+  await expect(option(/^SmolLM2 135M/)).toContainText("on this device");
+  // The browser says on the console that it cannot decode a part.
+  expect(chat.faults.filter((fault) => !fault.includes("ERR_CONTENT_DECODING_FAILED"))).toEqual([]);
+  await chat.page.close();
+  await site.stop();
+});
+
+test("the hub is slow: the page says so and another name does not wait for it", async ({ shared, small }) => {
+  const site = await startSite(small, small);
+  const answer = JSON.stringify({ sha: REVISION, siblings: [] });
+  site.texts.set("/hub/api/models/someone/slow", answer);
+  site.faults.set("/hub/api/models/someone/slow", { delay: 20_000 });
+  site.texts.set("/hub/api/models/someone/quick", answer);
+  const chat = await Chat.open(shared, site.origin, "cpu");
+  const { dialog, search } = parts(chat);
+  await chat.model.click();
+  await search.fill("someone/slow");
+  await search.press("Enter");
+  await expect(dialog.getByText("Reading the header of the model…")).toBeVisible();
+  await search.fill("someone/quick");
+  await search.press("Enter");
+  await expect(dialog.getByRole("alert")).toContainText('"someone/quick" has no GGUF file');
+  await chat.page.close();
+  await site.stop();
+});
+
 test("a repository is listed and inspected by its header, before its download", async ({
   shared,
   small,

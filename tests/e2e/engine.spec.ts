@@ -3,6 +3,7 @@ import type { Page } from "@playwright/test";
 import { barePage, complete, open, textOf } from "../support/bare.ts";
 import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
 import { agreement, goldenEntries, isFull } from "../support/golden.ts";
+import * as models from "../support/models.ts";
 
 declare global {
   interface Window {
@@ -191,6 +192,43 @@ test("a finished training goes on with more epochs, as if it had had them from t
   expect(left).toEqual([]);
 });
 
+test("WebGPU learns as the CPU does, and goes on where it was interrupted", async ({
+  smallPage,
+  gpuPage,
+}) => {
+  const learn = (page: Page) =>
+    page.evaluate(async () => {
+      const { engine } = window;
+      const messages = [
+        { role: "user" as const, content: "Hi" },
+        { role: "assistant" as const, content: "Ahoy, matey" },
+      ];
+      const losses = ({ curve }: { curve: { loss?: number }[] }) =>
+        curve.map(({ loss }) => loss ?? Number.NaN);
+      const settings = { name: "taught", examples: [{ messages }], rank: 4, epochs: 3, learningRate: 2e-3 };
+      const whole = losses(await engine.train(settings));
+      const adapters = [{ name: "taught" }];
+      const { logprobs } = await engine.score([1, 2683, 198, 504], { adapters });
+      await engine.adapters.unload("taught");
+      const controller = new AbortController();
+      const onStep = () => controller.abort();
+      const aborted = engine.train({ ...settings, signal: controller.signal, onStep });
+      const error = await aborted.catch(({ name }: Error) => name);
+      const resumed = losses(await engine.train({ name: "taught", resume: true }));
+      await engine.adapters.unload("taught");
+      return { whole, logprobs, error, resumed };
+    });
+  const [cpu, gpu] = [await learn(smallPage), await learn(gpuPage)];
+  expect(gpu.whole).toHaveLength(3);
+  const off = (a: number[], b: number[]) => Math.max(...a.map((x, i) => Math.abs(x - (b[i] ?? Number.NaN))));
+  console.log("training, WebGPU and CPU:", JSON.stringify([gpu.whole, cpu.whole]));
+  expect(off(gpu.whole, cpu.whole)).toBeLessThan(0.02);
+  expect(Math.min(...gpu.whole)).toBeLessThan((gpu.whole[0] ?? 0) - 0.1);
+  expect(off(gpu.logprobs, cpu.logprobs)).toBeLessThan(0.05);
+  expect(gpu.error).toBe("AbortError");
+  expect(gpu.resumed).toEqual(gpu.whole);
+});
+
 test("a full context ends the answer and says so; a longer prompt is refused", async ({ shared, bare }) => {
   const page = await barePage(shared, bare);
   await open(page, { ...fromSite, contextLength: 48 });
@@ -267,3 +305,25 @@ test("a lost device is rebuilt once, and the answer goes on where it was", async
   expect(await textOf(page, QUESTION, 16)).toBe(whole);
   await page.close();
 });
+
+// Natively, all vectors of `tests/vocab` are tested.
+for (const [name, first] of [
+  ["gpt-2", []],
+  ["llama-spm", [1]],
+] as const)
+  test(`published token vectors hold in wasm: ${name}`, async ({ shared, bare, folder }) => {
+    const path = `/models/${name}.gguf`;
+    bare.files.set(path, models.ofVocabulary(folder, name));
+    const page = await barePage(shared, bare);
+    await open(page, { ...fromSite, model: path });
+    const { texts, ids } = models.vectorsOf(name);
+    expect(texts).toHaveLength(ids.length);
+    expect(texts.length).toBeGreaterThan(40);
+    const found = await page.evaluate(async (texts) => {
+      const found = [];
+      for (const text of texts) found.push(await window.engine.tokenize(text));
+      return found;
+    }, texts);
+    expect(found).toEqual(ids.map((own) => [...first, ...own]));
+    await page.close();
+  });

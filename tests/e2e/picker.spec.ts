@@ -140,6 +140,129 @@ test("a named model is inspected before its download, and refused with the reaso
   await page.close();
 });
 
+test("what is too large cannot be taken, and what may not fit is asked about first", async ({ shared }) => {
+  const { tab, page, dialog, opener, search, option, button } = await open(shared, "/?models&stored&echo");
+  await opener.click();
+  await option(/Koala 13B/).click();
+  const start = button(/^Download and start/);
+  await expect(start).toBeDisabled();
+  await expect(start).toHaveAccessibleDescription(/^Memory: about .*It is too large for this device\.$/);
+  await expect(button("Download for later")).toHaveCount(0);
+  await search.fill("koala");
+  await search.press("Enter");
+  await expect(dialog).toBeVisible();
+  await expect(opener).toContainText("SmolLM2");
+  await page.close();
+  expect(tab.errors).toEqual([]);
+});
+
+test("the download of a model that may not fit is agreed to once more", async ({ shared }) => {
+  const { tab, page, dialog, opener, search, option, button } = await open(
+    shared,
+    "/?models&stored&echo&adapter",
+  );
+  await opener.click();
+  await option(/Koala 13B/).click();
+  const question = page.getByRole("group", { name: /^It may not fit: it needs about 8.45\sGB of memory/ });
+  await button(/^Download and start/).click();
+  await expect(question).toBeFocused();
+  // A second press does not agree.
+  await page.keyboard.press("Enter");
+  await expect(question).toBeVisible();
+  await question.getByRole("button", { name: "Cancel" }).click();
+  await expect(opener).toContainText("SmolLM2");
+  await button("Download for later").click();
+  await question.getByRole("button", { name: /^Download anyway – ≈\s8.0\sGB/ }).click();
+  const list = dialog.getByRole("region", { name: "Downloads" }).getByRole("listitem");
+  await expect(list).toHaveText(/Koala 13B/);
+  await button("Stop downloading Koala 13B").click();
+  await button("Delete Koala 13B").click();
+  await search.fill("koala");
+  await search.press("Enter");
+  await expect(question).toBeFocused();
+  await question.getByRole("button", { name: /^Download anyway/ }).click();
+  await expect(dialog).toBeHidden();
+  await expect(opener).toContainText("Koala 13B");
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("a question does not start a download that was not agreed to", async ({ shared }) => {
+  const { tab, page, opener } = await open(shared, "/?models&echo&adapter");
+  const choose = () =>
+    page.evaluate(() => localStorage.setItem("nomoat-settings", JSON.stringify({ modelId: "koala-13b" })));
+  await choose();
+  await page.reload();
+  await tab.button("New chat").click();
+  await tab.message.fill("one");
+  await tab.message.press("Enter");
+  const question = page.getByRole("group", { name: /^It may not fit/ });
+  await question.getByRole("button", { name: "Cancel" }).click();
+  await expect(tab.message).toHaveValue("one");
+  await expect(tab.questions).toHaveCount(0);
+  await tab.message.press("Enter");
+  await question.getByRole("button", { name: /^Download anyway/ }).click();
+  await expect(tab.answers).toHaveText(["Answer to one"]);
+
+  // One that is too large is not even loaded.
+  await page.goto(`${site.origin}/?models&echo`);
+  await choose();
+  await page.evaluate(() => localStorage.removeItem("nomoat-fake-bytes"));
+  await page.reload();
+  await expect(page.getByRole("button", { name: /^Download and start/ })).toBeDisabled();
+  await tab.message.fill("two");
+  await tab.message.press("Enter");
+  await expect(tab.alert).toContainText("Not enough memory for this model");
+  await expect(tab.alert).toContainText(/Koala 13B needs 8.5 GB of memory/);
+  await opener.click();
+  await page.getByRole("option", { name: /SmolLM2/ }).click();
+  await page.getByRole("button", { name: /^Download and start/ }).click();
+  await expect(page.locator(".device")).toContainText("CPU");
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("a shorter context makes room for a named model, and for an opened file", async ({ shared }) => {
+  const { tab, page, dialog, opener, search, option, button } = await open(
+    shared,
+    "/?models&stored&echo&memory=2",
+  );
+  await page.evaluate(() =>
+    localStorage.setItem("nomoat-settings", JSON.stringify({ contextLength: 16_384 })),
+  );
+  await page.reload();
+  await opener.click();
+  await option(/Llama 1B/).click();
+  await expect(dialog).toContainText("There is no room for so long a context");
+  await search.fill("someone/good-GGUF");
+  await search.press("Enter");
+  const start = button(/^Download and start/);
+  await expect(dialog.getByText("Does not run here")).toContainText("It is too large for this device.");
+  await expect(start).toBeDisabled();
+  const slider = dialog.getByRole("slider", { name: "Context length" });
+  await slider.press("Home");
+  await expect(dialog.getByText("Runs on the CPU")).toContainText("It may not fit");
+  await expect(start).toBeEnabled();
+
+  // An opened file is not loaded before it is clear that it may not fit.
+  const file = { name: "mine.gguf", mimeType: "", buffer: Buffer.from("GGUF and more") };
+  await dialog.locator("input[type=file]").setInputFiles(file);
+  await expect(dialog.getByRole("heading", { name: "mine.gguf" })).toBeVisible();
+  await expect(button("Use this model")).toBeDisabled();
+  await expect(opener).toContainText("SmolLM2");
+  await slider.press("Home");
+  await button("Use this model").click();
+  await expect(opener).toContainText("mine");
+  await expect(tab.page.locator(".device")).toContainText("CPU");
+  // Its verdict can be read again, with the context that was chosen.
+  await opener.click();
+  await button("Inspect").click();
+  await expect(dialog.getByText("Runs on the CPU")).toBeVisible();
+  await expect(slider).toHaveAttribute("aria-valuetext", "1,024");
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
 test("downloads wait for each other, pause, resume and are deleted", async ({ shared }) => {
   const { tab, page, dialog, opener, option, button } = await open(shared, "/?models&stored&echo&slow");
   await opener.click();

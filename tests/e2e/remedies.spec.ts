@@ -53,7 +53,7 @@ test("an error's remedies fit its cause, in both languages", () => {
     expect([chinese.remedies, chinese.title]).toEqual([offered, expect.stringMatching(/\p{Script=Han}/u)]);
   }
   // A file of the person's own is neither stored nor downloaded again.
-  const own = explain(new CorruptFileError("x"), en, true);
+  const own = explain(new CorruptFileError("x"), en, { isOwnFile: true });
   expect([own.title, own.remedies]).toEqual([errors.corruptOwn.title, ["addModel", "models"]]);
   secure.isSecureContext = false;
   expect(explain(new NoWebGpuError("x"), en)).toMatchObject({ ...errors.insecure, remedies: ["cpu"] });

@@ -23,12 +23,25 @@ export interface Browser {
 
 export async function launch({
   webgpu = true,
+  features = [],
+  extension,
   ...options
-}: BrowserContextOptions & { webgpu?: boolean } = {}): Promise<Browser> {
+}: BrowserContextOptions & {
+  webgpu?: boolean;
+  /** Features that are off by default. */
+  features?: string[];
+  /** Folder of an unpacked extension. */
+  extension?: string;
+} = {}): Promise<Browser> {
   const profile = temporaryFolder("profile");
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: places.chromium,
-    args: [...FLAGS, ...(webgpu ? WEBGPU : ["--disable-features=WebGPU", "--disable-gpu"])],
+    args: [
+      ...FLAGS,
+      ...(webgpu ? WEBGPU : ["--disable-features=WebGPU", "--disable-gpu"]),
+      ...(features.length > 0 ? [`--enable-features=${features.join(",")}`] : []),
+      ...(extension ? [`--disable-extensions-except=${extension}`, `--load-extension=${extension}`] : []),
+    ],
     locale: "en-GB",
     // A software adapter would draw the animations, too.
     reducedMotion: "reduce",

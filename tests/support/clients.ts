@@ -59,6 +59,7 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
   const json = await client.chat.completions.create({
     model: MODEL,
     messages: chat.messages,
+    temperature: 0,
     max_completion_tokens: 100,
     response_format: { type: "json_schema", json_schema: { name: "answer", strict: true, schema } },
   });

@@ -98,8 +98,15 @@ export class Tab {
     page.on("dialog", (dialog) => void dialog.accept());
   }
 
-  static async open(context: BrowserContext, site: Site, address = QUICK): Promise<Tab> {
+  /** `prepare` sees the page before it loads. */
+  static async open(
+    context: BrowserContext,
+    site: Site,
+    address = QUICK,
+    prepare: (page: Page) => Promise<unknown> = async () => undefined,
+  ): Promise<Tab> {
     const tab = new Tab(await context.newPage());
+    await prepare(tab.page);
     await tab.page.addInitScript(installFaults);
     await tab.page.goto(`${site.origin}${address}`);
     return tab;

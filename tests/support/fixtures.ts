@@ -4,6 +4,7 @@ import { rmSync } from "node:fs";
 import { barePage, fromHub, open, startBareSite } from "./bare.ts";
 import { launch, temporaryFolder } from "./browser.ts";
 import * as models from "./models.ts";
+import { serveNatively, type NativeServer } from "./native.ts";
 import { Site } from "./server.ts";
 
 interface Shared {
@@ -19,6 +20,8 @@ interface Shared {
   smallPage: Page;
   /** The same on WebGPU. A software adapter needs seconds to open it. */
   gpuPage: Page;
+  /** `nomoat serve` with the small model. */
+  native: NativeServer;
   /** A bare page whose engine runs SmolLM2, and the bytes of wasm memory after loading. */
   smol: { page: Page; wasmBytes: number };
 }
@@ -67,6 +70,14 @@ export const test = base.extend<object, Shared>({
       await page.close();
     },
     { scope: "worker", timeout: 120_000 },
+  ],
+  native: [
+    async ({ small }, use) => {
+      const server = await serveNatively(small);
+      await use(server);
+      await server.stop();
+    },
+    { scope: "worker" },
   ],
   smol: [
     async ({ shared, bare }, use) => {

@@ -50,7 +50,7 @@ const VALUE_SIZES: Record<number, number> = {
   11: 8,
   12: 8,
 };
-const [U16, U32, I32, STRING, ARRAY] = [2, 4, 5, 8, 9];
+const [U16, U32, I32, F32, STRING, ARRAY] = [2, 4, 5, 6, 8, 9];
 /** More bytes than the header of any model that tests read. */
 const HEADER_LIMIT = 8 << 20;
 
@@ -173,6 +173,11 @@ export const entry = {
     return { key, value: Buffer.concat([u32(U16), bytes]) };
   },
   u32: (key: string, value: number): Entry => ({ key, value: Buffer.concat([u32(U32), u32(value)]) }),
+  f32: (key: string, value: number): Entry => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeFloatLE(value);
+    return { key, value: Buffer.concat([u32(F32), bytes]) };
+  },
   i32: (key: string, value: number): Entry => ({ key, value: Buffer.concat([u32(I32), u32(value)]) }),
   string: (key: string, value: string): Entry => ({
     key,

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import * as gguf from "./gguf.ts";
 import { places, smol } from "./places.ts";
 
@@ -98,6 +99,53 @@ export function big(folder: string): string {
   const path = join(folder, "big.gguf");
   gguf.writeFile(path, changed, tensors, (tensor) => repeated(tensor));
   return path;
+}
+
+/** A llama model of one small layer with a vocabulary of `tests/vocab`. */
+export function ofVocabulary(folder: string, name: string): string {
+  const path = join(folder, `vocabulary-${name}.gguf`);
+  writeFileSync(path, gunzipSync(readFileSync(join(places.vocabularies, `ggml-vocab-${name}.gguf.gz`))));
+  const entries = gguf.readHeader(path).entries.filter(({ key }) => key.startsWith("tokenizer."));
+  const tokens = entries.find(({ key }) => key === "tokenizer.ggml.tokens");
+  if (!tokens) throw new Error(`${name} has no tokens`);
+  // After the types of the value and its elements.
+  const vocabulary = Number(tokens.value.readBigUInt64LE(8));
+  const width = 32;
+  const matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+  const layer = (part: string, shape: number[]): gguf.Tensor => ({
+    name: `blk.0.${part}.weight`,
+    shape,
+    format: "F32",
+  });
+  const tensors: gguf.Tensor[] = [
+    { name: "token_embd.weight", shape: [width, vocabulary], format: "Q8_0" },
+    { name: "output_norm.weight", shape: [width], format: "F32" },
+    ...["attn_norm", "ffn_norm"].map((part) => layer(part, [width])),
+    ...matrices.map((part) => layer(part, [width, width])),
+  ];
+  const changed = gguf.withEntries(entries, [
+    gguf.entry.string("general.architecture", "llama"),
+    gguf.entry.u32("llama.context_length", 64),
+    gguf.entry.u32("llama.block_count", 1),
+    gguf.entry.u32("llama.embedding_length", width),
+    gguf.entry.u32("llama.feed_forward_length", width),
+    gguf.entry.u32("llama.attention.head_count", 1),
+    gguf.entry.f32("llama.attention.layer_norm_rms_epsilon", 1e-5),
+  ]);
+  gguf.writeFile(path, changed, tensors, (tensor) => repeated(tensor));
+  return path;
+}
+
+/** The texts of a vocabulary of `tests/vocab`, and the ids that llama.cpp publishes for them. */
+export function vectorsOf(name: string): { texts: string[]; ids: number[][] } {
+  const read = (kind: string) =>
+    readFileSync(join(places.vocabularies, `ggml-vocab-${name}.gguf.${kind}`), "utf8");
+  const separator = "\n__ggml_vocab_test__\n";
+  const texts = read("inp").split(separator);
+  if (texts.at(-1) === "") texts.pop();
+  const lines = read("out").split("\n").slice(0, -1);
+  const ids = lines.map((line) => line.split(" ").filter(Boolean).map(Number));
+  return { texts, ids };
 }
 
 /** The repeated blocks: numbers around zero, of a size that keeps activations finite. */

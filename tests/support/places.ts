@@ -61,6 +61,15 @@ export const places = {
     there(join(root, "pkg/dist/wasm/cpu-threads/nomoat_runtime_bg.wasm"), "run `cargo xtask build` first");
     return join(root, "pkg/dist");
   },
+  /** Vocabularies with their token vectors. */
+  get vocabularies(): string {
+    return join(root, "tests/vocab");
+  },
+  /** The native program. */
+  get program(): string {
+    const path = process.env.NOMOAT_PROGRAM ?? join(root, "target/checked/nomoat");
+    return there(path, "`cargo xtask test --only browser` builds it");
+  },
   get golden(): string {
     return join(root, `tests/golden/${smol.id}.dev.json`);
   },

@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { extname, join, normalize } from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { gzipSync } from "node:zlib";
 
 /** A request that was answered, or whose connection was cut. */
 export interface Logged {
@@ -29,6 +30,8 @@ export interface Fault {
   etag?: string;
   /** This status is answered without a body. */
   status?: number;
+  /** The file is sent compressed: all of it, or the part that was asked for of what it compressed. */
+  gzip?: "whole" | "parts";
   /** Milliseconds before an answer. */
   delay?: number;
   /** Milliseconds after each 64 KiB: little is under way when a connection is cut. */
@@ -73,7 +76,7 @@ export class Site {
   readonly faults = new Map<string, Fault>();
   /** Files besides those in folders: URL path to path on disk. */
   readonly files = new Map<string, string>();
-  /** Answers that are not files: URL path to text. */
+  /** Answers that are not files: URL path to text. They are compressed for those who take that. */
   readonly texts = new Map<string, string>();
   /** Prefixes of paths whose answers lack the headers that isolate a page. */
   readonly open = new Set<string>();
@@ -163,8 +166,22 @@ export class Site {
     }
     const type = TYPES[extname(file ?? path) || ".html"] ?? "application/octet-stream";
     if (file === null) {
-      head(200, { "Content-Type": type });
-      response.end(text);
+      const isGzip = /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""));
+      const sent = isGzip ? gzipSync(text ?? "") : Buffer.from(text ?? "");
+      head(200, { "Content-Type": type, ...(isGzip && { "Content-Encoding": "gzip" }) });
+      response.end(sent);
+      return;
+    }
+    if (fault.gzip !== undefined) {
+      // Level 0 makes it quick. The browser has to decode it all the same.
+      const all = gzipSync(readFileSync(file), { level: 0 });
+      const [from, to] = (/^bytes=(\d+)-(\d+)$/.exec(entry.range ?? "")?.slice(1) ?? []).map(Number);
+      const isPart = fault.gzip === "parts" && from !== undefined && to !== undefined;
+      const sent = isPart ? all.subarray(from, to + 1) : all;
+      const range = { "Content-Range": `bytes ${from}-${to}/${all.length}` };
+      head(isPart ? 206 : 200, { "Content-Type": type, "Content-Encoding": "gzip", ...(isPart && range) });
+      entry.sent = sent.length;
+      response.end(sent);
       return;
     }
     const { size, mtimeMs } = statSync(file);

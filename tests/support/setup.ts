@@ -9,6 +9,7 @@ export default function setup(): void {
     places.tarball,
     places.page,
     places.package,
+    places.program,
     places.golden,
   ];
 }

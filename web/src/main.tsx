@@ -1,7 +1,14 @@
 import { render } from "preact";
 import { App } from "./components/App";
 import { restore } from "./state/chat";
-import { checkDevice, engineSettled, engineState, followChoice, startModel } from "./state/engine";
+import {
+  checkDevice,
+  engineSettled,
+  engineState,
+  followChoice,
+  serverInUse,
+  startModel,
+} from "./state/engine";
 import { refreshList } from "./state/history";
 import { reloadOnceIsolated, wasLoading } from "./state/isolation";
 import { refreshStorage } from "./state/models";
@@ -17,9 +24,12 @@ async function start(): Promise<void> {
   const root = document.getElementById("app");
   if (root) render(<App />, root);
   refocusMessage();
-  const [device] = await Promise.all([checkDevice(), refreshStorage(), engineSettled()]);
-  if (device === null) return;
-  if (device.isolationHelps) reloadOnceIsolated();
+  // A model on a server needs no device.
+  const isHere = serverInUse.peek() === null;
+  const checked = isHere ? checkDevice() : null;
+  const [device] = await Promise.all([checked, refreshStorage(), engineSettled()]);
+  if (isHere && device === null) return;
+  if (device?.isolationHelps === true) reloadOnceIsolated();
   if (engineState.value.kind !== "idle") return;
   if (wasLoading()) void startModel();
   else followChoice();

@@ -3,6 +3,7 @@
 mod bench;
 mod bench_cpu;
 mod bench_gpu;
+mod bench_tune;
 mod build;
 mod lines;
 mod memory;
@@ -75,6 +76,8 @@ enum BenchCommand {
     Cpu(bench_cpu::Cpu),
     /// Measure the memory of the chat page on the CPU, in a browser with a memory limit.
     Memory(memory::Memory),
+    /// Measure steps of training on the CPU in Chromium, and by PyTorch and PEFT.
+    Tune(bench_tune::Tune),
 }
 
 #[derive(Subcommand)]
@@ -112,6 +115,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
         Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
         Command::Bench { command: BenchCommand::Memory(options) } => memory::run(&options),
+        Command::Bench { command: BenchCommand::Tune(options) } => bench_tune::run_all(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {
             model::fetch(&id).map(|paths| paths.iter().for_each(|path| println!("{}", path.display())))

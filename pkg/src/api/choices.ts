@@ -1,5 +1,5 @@
 /** Several choices of one request (`n`), each an answer of its own. They run together. */
-import type { ChatCompletion, ChatCompletionChunk, CompletionUsage } from "../chat.js";
+import { addUsages, type ChatCompletion, type ChatCompletionChunk, type CompletionUsage } from "../chat.js";
 import type { CompletionOptions } from "../engine.js";
 import { InternalError } from "../errors.js";
 import { randomId } from "../id.js";
@@ -92,8 +92,8 @@ async function all<T>(
 
 /** The prompt counts once. */
 function usageOf(usages: CompletionUsage[]): CompletionUsage {
-  const completion_tokens = usages.reduce((sum, usage) => sum + usage.completion_tokens, 0);
-  const { prompt_tokens = 0, prompt_tokens_details = { cached_tokens: 0 } } = usages[0] ?? {};
-  const total_tokens = prompt_tokens + completion_tokens;
-  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details };
+  const sum = addUsages(usages);
+  const { prompt_tokens, prompt_tokens_details } = usages[0] ?? sum;
+  const total_tokens = prompt_tokens + sum.completion_tokens;
+  return { ...sum, prompt_tokens, total_tokens, prompt_tokens_details };
 }

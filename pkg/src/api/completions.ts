@@ -1,4 +1,5 @@
 /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
+import { addUsages } from "../chat.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -106,17 +107,18 @@ export function completionsOf(model: string, answering: Answering): TextCompleti
       };
       return pieces(head, streams(), echo ? texts : [], usage);
     }
-    const result: TextCompletion = { ...head, choices: [], usage: sum() };
+    const choices: TextCompletion["choices"] = [];
+    let sum = addUsages([]);
     for (const [index, request] of requests.entries()) {
       const answer = await answering.whole(request, options);
       const [choice] = answer.choices;
       const text = (echo ? (texts[index] ?? "") : "") + (choice?.message.content ?? "");
       const finish_reason = choice?.finish_reason ?? null;
       const logprobs = choice?.logprobs ? textLogprobs(choice.logprobs.content, 0) : null;
-      result.choices.push({ index, text, finish_reason, logprobs });
-      result.usage = sum(result.usage, answer.usage);
+      choices.push({ index, text, finish_reason, logprobs });
+      sum = addUsages([sum, answer.usage]);
     }
-    return result;
+    return { ...head, choices, usage: sum };
   };
   return { create: create as TextCompletions["create"] };
 }
@@ -129,7 +131,8 @@ async function* pieces(
   wantsUsage: boolean,
 ): AsyncGenerator<TextCompletion, void> {
   const none = wantsUsage ? { usage: null } : {};
-  let [index, usage] = [0, sum()];
+  let index = 0;
+  let usage = addUsages([]);
   for await (const stream of streams) {
     let offset = 0;
     const piece = (
@@ -140,7 +143,7 @@ async function* pieces(
     const prompt = echoed[index];
     if (prompt) yield piece(prompt, null);
     for await (const chunk of stream) {
-      usage = sum(usage, chunk.usage);
+      if (chunk.usage) usage = addUsages([usage, chunk.usage]);
       const [choice] = chunk.choices;
       const text = choice?.delta.content ?? "";
       const list = choice?.logprobs?.content;
@@ -152,16 +155,6 @@ async function* pieces(
     index += 1;
   }
   if (wantsUsage) yield { ...head, choices: [], usage };
-}
-
-function sum(a?: CompletionUsage | null, b?: CompletionUsage | null): CompletionUsage {
-  const add = (of: (usage: CompletionUsage) => number) => (a ? of(a) : 0) + (b ? of(b) : 0);
-  return {
-    prompt_tokens: add((usage) => usage.prompt_tokens),
-    completion_tokens: add((usage) => usage.completion_tokens),
-    total_tokens: add((usage) => usage.total_tokens),
-    prompt_tokens_details: { cached_tokens: add((usage) => usage.prompt_tokens_details.cached_tokens) },
-  };
 }
 
 /** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */

@@ -25,6 +25,7 @@ const STATUS = new Map([
   ["invalid_request", 400],
   ["context_length_exceeded", 400],
   ["template", 400],
+  ["model_not_found", 404],
 ]);
 
 /** Status and body of anything thrown. */

@@ -1,5 +1,5 @@
 /** OpenAI's `models`: the one model that is loaded. */
-import { ApiError } from "./errors.js";
+import { ModelNotFoundError } from "../errors.js";
 
 /** A model in OpenAI's shape. */
 export interface Model {
@@ -24,7 +24,7 @@ export function modelsOf(id: string): Models {
     list: async () => ({ object: "list", data: [model] }),
     retrieve: async (asked) => {
       if (asked === id) return model;
-      throw new ApiError(404, "model_not_found", `The model that is loaded is ${id}, not ${asked}.`);
+      throw new ModelNotFoundError(`The model that is loaded is ${id}, not ${asked}.`, 404);
     },
   };
 }

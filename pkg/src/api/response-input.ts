@@ -56,7 +56,9 @@ export function chatParams(
   const most: unknown = given["max_output_tokens"];
   if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
     throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");
-  oneOf(given, "truncation", ["disabled"]);
+  oneOf(given, "truncation", ["auto", "disabled"]);
+  if (given["truncation"] != null)
+    chat.context_overflow = given["truncation"] === "auto" ? "truncate" : "stop";
   const tools = toolsOf(given["tools"]);
   if (tools) chat["tools"] = tools;
   const choice = choiceOf(given["tool_choice"]);

@@ -70,6 +70,8 @@ export interface ResponseCreateParams {
   top_p?: number | null;
   /** Extension: makes sampling repeatable; an integer from 0. */
   seed?: number | null;
+  /** `auto`: the oldest turns are left out where the context has no room. Default: the engine's. */
+  truncation?: "auto" | "disabled" | null;
   /** The tools that the model may call. */
   tools?: ResponseFunctionTool[] | null;
   /** `required`, or a tool: the answer is a call, which fits the tool's schema. Default `auto`. */

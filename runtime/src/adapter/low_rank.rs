@@ -136,10 +136,7 @@ impl Adapted {
         n_cols: usize,
     ) -> WeightId {
         let name = weight.source.name();
-        let first_row = match weight.source {
-            Source::Tensor { first_row, .. } => first_row,
-            Source::Constant(_) => 0,
-        };
+        let first_row = weight.source.tensors().next().map_or(0, |(_, first_row)| first_row);
         let mut numbers = vec![0.0; weight.n_rows * n_cols];
         let mut at = stack.tensors.iter().find(|(known, _)| known == name).map_or(0, |(_, at)| *at);
         for (path, factor) in paths.iter().filter(|(path, _)| path.tensor == name) {
@@ -183,10 +180,9 @@ pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
         _ => None,
     });
     let of_tensor: Vec<&Weight> = products.filter(|weight| weight.source.name() == path.tensor).collect();
-    let rows = of_tensor.iter().map(|weight| match weight.source {
-        Source::Tensor { first_row, .. } => first_row + weight.n_rows,
-        Source::Constant(_) => 0,
-    });
+    let rows = of_tensor
+        .iter()
+        .flat_map(|weight| weight.source.tensors().map(|(_, first_row)| first_row + weight.n_rows));
     let Some(n_out) = rows.max() else { return Some("the model has no such projection".into()) };
     let n_in = of_tensor.iter().map(|weight| weight.n_cols).max().unwrap_or(0);
     ((n_out, n_in) != (path.n_out, path.n_in)).then(|| {

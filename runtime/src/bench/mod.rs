@@ -1,14 +1,18 @@
 //! `nomoat bench`: measures devices, and how close kernels come to their limits.
 
+pub mod adapter;
+pub mod answers;
 mod gpu;
 mod model;
 mod report;
 mod shape;
 mod table;
 
+use super::{Load, Task, with_model};
 use anyhow::Result;
 use clap::Subcommand;
 use nomoat_runtime::cpu::{Cpu, bench, default_threads};
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -21,13 +25,27 @@ pub enum Command {
         #[arg(long)]
         int8: bool,
     },
+    /// Measure answers of a model: one and four at once, and with guessed tokens.
+    Answers {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+        #[command(flatten)]
+        load: Load,
+    },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
+    /// Measure what an adapter costs while a model answers; prints JSON.
+    Adapter(Box<adapter::Options>),
 }
 
 pub fn run(command: Command) -> Result<()> {
     match command {
+        Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
         Command::Gpu(options) => gpu::run(&options),
+        Command::Adapter(options) => {
+            let adapter::Options { model, extent, load } = *options;
+            crate::with_model(&model, &load, crate::Task::BenchAdapter(extent))
+        }
         Command::Cpu { threads, int8 } => {
             let mut cpu = Cpu::open(threads.unwrap_or_else(default_threads))?;
             cpu.set_int8(int8);

@@ -47,7 +47,7 @@ impl Model {
         for (i, weight) in graph.weights.iter().enumerate() {
             if weight.is_vector {
                 // Constants are written already; write_vector would overwrite them.
-                if matches!(weight.source, Source::Tensor { .. }) {
+                if !matches!(weight.source, Source::Constant(_)) {
                     weights.write_vector(WeightId(i), &vec![1.0; weight.n_cols]);
                 }
                 continue;

@@ -222,6 +222,34 @@ impl Executor {
         }
     }
 
+    /// The keys and values of a page: of each cache its keys, then its values.
+    pub fn read_page(&self, page: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for half in self.kv.iter().flat_map(|kv| [&kv.keys, &kv.values]) {
+            let n = half.len() / self.capacity.pages as usize;
+            let numbers = half.get(page as usize * n..(page as usize + 1) * n).unwrap_or_default();
+            bytes.extend_from_slice(bytemuck::cast_slice(numbers));
+        }
+        bytes
+    }
+
+    /// Sets the keys and values of a page; bytes of another length than [`Self::read_page`] gives are left
+    /// alone.
+    pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
+        if page >= self.capacity.pages
+            || bytes.len() as u64 != self.kv_bytes() / u64::from(self.capacity.pages)
+        {
+            return;
+        }
+        for half in self.kv.iter_mut().flat_map(|kv| [&mut kv.keys, &mut kv.values]) {
+            let n = half.len() / self.capacity.pages as usize;
+            let numbers = bytemuck::cast_slice_mut(&mut half[page as usize * n..(page as usize + 1) * n]);
+            let (its, rest) = bytes.split_at(numbers.len());
+            numbers.copy_from_slice(its);
+            bytes = rest;
+        }
+    }
+
     /// Sets what the choices of a slot's outputs are adjusted by: a number for each token, or none where
     /// nothing is adjusted. From then on chosen tokens are counted in `seen`.
     pub fn set_slot(&mut self, slot: u32, seen: &[u32], bias: &[f32]) {

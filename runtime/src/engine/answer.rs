@@ -1,6 +1,9 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
+mod draft;
+
 use super::embed::{Pooled, Pooling};
+use super::lookup::Lookup;
 use super::sampler::Sampler;
 use super::{FinishReason, Progress, Request, SequenceId, Timings, TokenLogprob, Usage};
 use crate::graph::{Choice, Output};
@@ -14,13 +17,16 @@ use web_time::Instant;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub id: SequenceId,
-    /// The prompt and the request's `continue_ids`; later the tokens that come before the answer's next one
-    /// and are known before it.
+    /// The prompt and the request's `continue_ids`, as far as the context has room for them; later the tokens
+    /// that come before the answer's next one and are known before it.
     prompt: Vec<u32>,
     /// Of them, those whose steps have begun.
     fed: usize,
-    /// Tokens that steps under way will choose.
+    /// Steps under way that will choose tokens.
     ahead: usize,
+    /// Whether one of them has a draft. There is no other then.
+    has_draft: bool,
+    pub lookup: Lookup,
     /// The last token of the answer, once there is one.
     last: Option<u32>,
     prompt_tokens: usize,
@@ -43,6 +49,8 @@ pub(super) struct Answer {
     /// Where the template knows reasoning, or tools may be called.
     separator: Option<Separator>,
     budget: Option<Budget>,
+    /// Whether it goes on when the context is full.
+    pub shifts: bool,
     started: Instant,
     first_token: Option<Instant>,
 }
@@ -61,6 +69,10 @@ pub(super) struct Beginning<'a> {
     pub id: SequenceId,
     /// The prompt, and the tokens of the request's `continue_ids`.
     pub ids: &'a [u32],
+    /// Those of them that are computed: where the context is too short, not all.
+    pub feed: Vec<u32>,
+    /// A text that the answer is likely to repeat.
+    pub prediction: &'a [u32],
     /// Tokens of the prompt alone.
     pub prompt_tokens: usize,
     /// Where the request has no seed.
@@ -81,8 +93,10 @@ pub(super) struct Beginning<'a> {
 impl Answer {
     pub fn new(request: Request, beginning: Beginning) -> Self {
         let Beginning { id, ids, prompt_tokens, seed, .. } = beginning;
-        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, .. } = beginning;
+        let Beginning { tokenizer, grammar, format, tools, mut budget, pooling, feed, .. } = beginning;
         let spell = &|id| tokenizer.token_bytes(id);
+        let shifts = request.shifts();
+        let lookup = Lookup::new(ids, beginning.prediction, request.speculate);
         let mut sampler =
             Sampler::new(&request.sampling, &ids[..prompt_tokens], seed, tokenizer.vocab_size(), spell);
         if request.top_logprobs.is_some() {
@@ -106,9 +120,11 @@ impl Answer {
         }
         Self {
             id,
-            prompt: ids.to_vec(),
+            prompt: feed,
             fed: 0,
             ahead: 0,
+            has_draft: false,
+            lookup,
             last: None,
             prompt_tokens,
             cached_tokens: 0,
@@ -127,6 +143,7 @@ impl Answer {
             stop,
             separator,
             budget,
+            shifts,
             started: Instant::now(),
             first_token: None,
         }
@@ -146,6 +163,16 @@ impl Answer {
     pub fn begin(&mut self, n: usize) {
         (self.fed, self.cached_tokens) = (n, n.min(self.prompt_tokens));
         self.started = Instant::now();
+    }
+
+    /// What comes before the next token and is still to be computed. Nothing is under way.
+    pub fn upcoming(&self) -> &[u32] {
+        if self.unfed() > 0 { &self.prompt[self.fed..] } else { self.last.as_slice() }
+    }
+
+    /// These are all tokens before the answer's next one. They are computed from the first on.
+    pub fn feed_again(&mut self, ids: Vec<u32>) {
+        (self.prompt, self.fed) = (ids, 0);
     }
 
     /// Tokens of the prompt whose steps have not begun.
@@ -211,6 +238,7 @@ impl Answer {
         // What a grammar allows next depends on the token before, and the host picks a token after a step.
         let may_run_ahead =
             self.grammar.is_none() && !self.sampler.is_by_host() && !self.may_end_reasoning_after(self.ahead);
+        let may_run_ahead = may_run_ahead && !self.has_draft;
         let is_known = self.ahead == 0 || may_run_ahead;
         let has_room = n < context_length && self.completion_tokens + self.ahead < self.max_tokens;
         self.unfed() == 0 && has_room && is_known
@@ -231,9 +259,19 @@ impl Answer {
         if is_due && separator.is_in_reasoning() { budget.ending.clone() } else { Vec::new() }
     }
 
+    /// Whether steps under way will choose tokens.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead > 0
+    }
+
     /// The answer's last token; none while a step that chooses it is under way.
     pub fn last(&self) -> Option<u32> {
         self.last.filter(|_| self.ahead == 0)
+    }
+
+    /// Whether the device always takes the likeliest token.
+    fn is_argmax(&self) -> bool {
+        self.sampler.is_argmax() && self.grammar.is_none() && !self.sampler.is_by_host()
     }
 
     /// How the next token is chosen, in a step that is about to begin: [`Output::by_choice`], and the choice.
@@ -241,15 +279,19 @@ impl Answer {
         self.ahead += 1;
         let masked = u32::from(self.grammar.is_some());
         let choice = Choice { masked, ..self.sampler.choice(self.ahead - 1) };
-        let is_argmax = self.sampler.is_argmax() && masked == 0;
-        let by_choice = if self.sampler.is_by_host() { Output::BY_HOST } else { u32::from(!is_argmax) };
+        let by_choice =
+            if self.sampler.is_by_host() { Output::BY_HOST } else { u32::from(!self.is_argmax()) };
         (by_choice, choice)
     }
 
     /// The token of a step's output: the one that the device chose, or one that is picked here.
     pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
+        let by_host = self.sampler.is_by_host() || self.has_draft && !self.is_argmax();
         let mask = self.grammar.as_ref().map(Grammar::mask);
-        let id = self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)).unwrap_or(chosen);
+        let id = match by_host {
+            true => self.sampler.pick(logits, mask, &|id| tokenizer.token_bytes(id)),
+            false => chosen,
+        };
         self.picked = self.top_logprobs.map(|top| TokenLogprob::of(id, logits, top, tokenizer));
         id
     }
@@ -277,7 +319,8 @@ impl Answer {
         dispatches: usize,
         events: &mut Vec<Progress>,
     ) -> Result<bool, GrammarError> {
-        self.ahead -= 1;
+        // All tokens after a draft come from one step.
+        self.ahead = self.ahead.saturating_sub(1);
         if self.grammar.as_ref().is_some_and(|grammar| !grammar.allows(id)) {
             return Err(GrammarError::Token(id));
         }
@@ -318,6 +361,7 @@ impl Answer {
     ) -> Result<(), GrammarError> {
         self.first_token.get_or_insert_with(Instant::now);
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
+        self.lookup.push(id);
         self.completion_tokens += 1;
         self.last = Some(id);
         spend(self.budget.as_mut(), self.separator.as_ref());
@@ -409,6 +453,8 @@ impl Answer {
                 completion_tokens: self.completion_tokens,
                 total_tokens: self.prompt_tokens + self.completion_tokens,
                 cached_tokens: self.cached_tokens,
+                drafted_tokens: self.lookup.drafted,
+                accepted_tokens: self.lookup.accepted,
             },
             timings: Timings {
                 prefill_ms: first.duration_since(self.started).as_secs_f64() * 1e3,

@@ -81,15 +81,19 @@ impl Cache {
     }
 
     /// Adds a computed sequence, whose page i holds its tokens from `i * PAGE` on. A prefix that the tree has
-    /// already keeps its pages. Nothing looks for what the model without its head has computed.
-    pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32]) {
+    /// already keeps its pages. The first `n_gone` pages are not the sequence's any more: nothing is added if
+    /// the tree does not have them. Nothing looks for what the model without its head has computed.
+    pub fn insert(&mut self, set: Set, ids: &[u32], pages: &[u32], n_gone: usize) {
         if set == Some(EMBEDDER) {
             return;
         }
         self.time += 1;
         let mut parent = None;
-        for (ids, &page) in ids.chunks(PAGE as usize).zip(pages) {
+        for (i, (ids, &page)) in ids.chunks(PAGE as usize).zip(pages).enumerate() {
             let best = self.best_child(set, parent, ids);
+            if i < n_gone && best.is_none_or(|(_, n)| n < PAGE as usize) {
+                return;
+            }
             let same = best.filter(|(child, n)| {
                 // Either has all the tokens that the other has.
                 *n == ids.len() || self.node(*child).is_some_and(|node| node.tokens.len() == *n)
@@ -107,6 +111,46 @@ impl Cache {
             };
             parent = Some(at);
         }
+    }
+
+    /// Adds a page that was computed before, of the last tokens. Its contents are given by `write`. False if
+    /// the pages before it are missing, or if there is no room for it.
+    pub fn restore(&mut self, ids: &[u32], write: impl FnOnce(u32)) -> bool {
+        let mut pages = self.find(None, ids).full;
+        let n = ids.len() / PAGE as usize;
+        let is_next = pages.len() + 1 == n;
+        if is_next && let Some(taken) = self.take(1) {
+            write(taken[0]);
+            pages.extend(taken);
+            self.insert(None, ids, &pages, 0);
+        }
+        self.release(&pages);
+        pages.len() >= n
+    }
+
+    /// The full pages that belong to no adapters. Those that were used last come first, and pages come after
+    /// those before them. `next` makes a page's name from that of the page before (at first `root`) and its
+    /// tokens.
+    pub fn named<Name: Copy>(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
+        let roots = self.roots.iter().filter(|(set, _)| set.is_none());
+        let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();
+        let mut found = Vec::new();
+        while let Some((before, at)) = open.pop() {
+            let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else {
+                continue;
+            };
+            let name = next(before, &node.tokens);
+            found.push((node.last_used, name, node.page));
+            open.extend(node.children.iter().map(|child| (name, *child)));
+        }
+        // Pages before are found first, and are never used earlier.
+        found.sort_by_key(|(last_used, ..)| std::cmp::Reverse(*last_used));
+        found.into_iter().map(|(_, name, page)| (name, page)).collect()
+    }
+
+    /// Forgets everything. What sequences use stays theirs.
+    pub fn clear(&mut self) {
+        while self.evict().is_some() {}
     }
 
     /// Marks a node as used. If a sequence has more of its tokens, its page takes the place of the node's.
@@ -198,7 +242,7 @@ mod tests {
     /// Takes pages for tokens, adds them to the tree and gives them up.
     fn add(cache: &mut Cache, set: Set, ids: &[u32]) -> Vec<u32> {
         let pages = cache.take(ids.len().div_ceil(PAGE as usize)).unwrap();
-        cache.insert(set, ids, &pages);
+        cache.insert(set, ids, &pages, 0);
         cache.release(&pages);
         pages
     }
@@ -271,6 +315,23 @@ mod tests {
         assert!(cache.has_all_pages());
     }
 
+    #[test]
+    fn pages_that_were_given_back_must_be_in_the_tree() {
+        let ids = text(96, 99);
+        for is_known in [true, false] {
+            let mut cache = Cache::new(3);
+            let pages = cache.take(3).unwrap();
+            if is_known {
+                cache.insert(None, &ids[..32], &pages, 0);
+            }
+            cache.release(&pages[..1]);
+            cache.insert(None, &ids, &pages, 1);
+            assert_eq!(find(&mut cache, None, &ids).full, if is_known { &pages[..] } else { &[] });
+            cache.release(&pages[1..]);
+            assert!(cache.has_all_pages());
+        }
+    }
+
     /// Random sequences against a list of all that was ever added: what is found was added, with its page.
     #[test]
     fn what_is_found_was_added() {
@@ -297,7 +358,7 @@ mod tests {
             for (page, ids) in pages.iter().zip(ids.chunks(PAGE as usize)).skip(prefix.full.len()) {
                 contents[*page as usize] = [&[kind], ids].concat();
             }
-            cache.insert(Some(kind), &ids, &pages);
+            cache.insert(Some(kind), &ids, &pages, 0);
             cache.release(&pages);
             assert!(cache.has_all_pages());
         }

@@ -26,6 +26,8 @@ pub trait Device {
 
     /// What the device is and can do.
     fn info(&self) -> Self::Info;
+    /// The device and its kernels in words: what its numbers depend on besides the model.
+    fn kernels(&self) -> String;
     /// Allocates a graph's weights, its KV pool and what else it computes on.
     fn allocate(
         &self,
@@ -62,6 +64,11 @@ pub trait DeviceModel: Sink {
     /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
     /// before those that begin later.
     fn copy_page(&mut self, from: u32, to: u32);
+    /// The keys and values of a page of the pool, for [`Self::write_page`] of the same build and device.
+    fn read_page(&mut self, page: u32) -> impl Future<Output = Result<Vec<u8>, Error>>;
+    /// Sets the keys and values of a page of the pool. Bytes of another length than [`Self::read_page`] gives
+    /// change nothing.
+    fn write_page(&mut self, page: u32, bytes: &[u8]);
     /// The model's graph, without adapters.
     fn graph(&self) -> &Graph;
     /// Adds the model with low-rank paths, over the same weights and KV pool, under a number.
@@ -108,6 +115,10 @@ impl Device for Gpu {
         self.info().clone()
     }
 
+    fn kernels(&self) -> String {
+        format!("webgpu {} {}", self.info().name, self.info().kernels)
+    }
+
     fn allocate(
         &self,
         graph: &Graph,
@@ -145,6 +156,14 @@ pub struct GpuModel {
     weights: gpu::Weights,
 }
 
+/// The model's numbers, without adapters.
+#[cfg(feature = "gpu")]
+impl AsRef<gpu::Weights> for GpuModel {
+    fn as_ref(&self) -> &gpu::Weights {
+        &self.weights
+    }
+}
+
 #[cfg(feature = "gpu")]
 impl DeviceModel for GpuModel {
     fn capacity(&self) -> Capacity {
@@ -169,6 +188,14 @@ impl DeviceModel for GpuModel {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.executor.copy_page(from, to);
+    }
+
+    async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.executor.read_page(page).await?)
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.executor.write_page(page, bytes);
     }
 
     fn graph(&self) -> &Graph {
@@ -242,6 +269,11 @@ impl Device for Cpu {
         self.info()
     }
 
+    fn kernels(&self) -> String {
+        let CpuInfo { simd, kernels, .. } = self.info();
+        format!("cpu {simd} {kernels}")
+    }
+
     fn allocate(
         &self,
         graph: &Graph,
@@ -280,10 +312,10 @@ pub struct CpuModel {
     int8: bool,
 }
 
+/// The model's numbers, without adapters.
 #[cfg(feature = "cpu")]
-impl CpuModel {
-    /// The model's numbers, without adapters.
-    pub fn weights(&self) -> &cpu::Weights {
+impl AsRef<cpu::Weights> for CpuModel {
+    fn as_ref(&self) -> &cpu::Weights {
         &self.weights
     }
 }
@@ -312,6 +344,14 @@ impl DeviceModel for CpuModel {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.executor.copy_page(from, to);
+    }
+
+    async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.executor.read_page(page))
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.executor.write_page(page, bytes);
     }
 
     fn graph(&self) -> &Graph {

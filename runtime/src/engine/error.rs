@@ -81,12 +81,16 @@ impl Error {
             | Error::Load(LoadError::Size { .. }) => "corrupt_file",
             Error::Model(ModelError::Architecture(_)) => "unsupported_architecture",
             Error::Model(ModelError::Feature(_)) => "unsupported_feature",
-            Error::Load(LoadError::TensorType { .. }) => "unsupported_tensor_type",
+            Error::Load(LoadError::TensorType { .. } | LoadError::Experts { .. }) => {
+                "unsupported_tensor_type"
+            }
             Error::Text(error) => error.code(),
             Error::Grammar(error) => error.code(),
             Error::Adapter(error) => error.code(),
             Error::Train(error) => match error {
                 TrainError::Op(_) | TrainError::Graph(_) => "unsupported_feature",
+                TrainError::Memory(_) => "out_of_memory",
+                TrainError::Lost(_) => "device_lost",
                 TrainError::Device(_) => "internal",
                 TrainError::Target { .. }
                 | TrainError::Setting(_)

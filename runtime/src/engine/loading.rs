@@ -4,7 +4,7 @@
 use super::adapters::Adapters;
 use super::quantization::quantization;
 use super::scheduler::Scheduler;
-use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended};
+use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended, kept};
 use crate::gguf::{Header, HeaderReader, Metadata};
 use crate::graph::{Capacity, Graph, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};
@@ -264,7 +264,8 @@ impl<D: Device> Loading<D> {
         }
         device.settle().await?;
         prepared.model.drain().await?;
-        let scheduler = Scheduler::new(prepared.model.capacity(), prepared.info.context_length);
+        let (model, info) = (&prepared.model, &prepared.info);
+        let scheduler = Scheduler::new(model.capacity(), info.context_length, model.graph().window());
         let engine = Engine {
             model: prepared.model,
             tokenizer: Arc::new(prepared.tokenizer),
@@ -275,6 +276,7 @@ impl<D: Device> Loading<D> {
             embedder: None,
             template: prepared.template,
             info: prepared.info,
+            page_root: kept::root(&device.kernels(), &self.digests),
             adapters: Adapters::default(),
             scheduler,
             events: VecDeque::new(),

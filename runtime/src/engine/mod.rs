@@ -8,8 +8,11 @@ mod device;
 mod embed;
 mod error;
 mod inspection;
+mod kept;
 mod loading;
 mod logprobs;
+mod lookup;
+mod overflow;
 mod pace;
 mod pool;
 mod quantization;
@@ -25,7 +28,6 @@ mod testing;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
 mod tools;
-#[cfg(feature = "cpu")]
 mod training;
 
 #[cfg(feature = "cpu")]
@@ -34,8 +36,10 @@ pub use device::{Device, DeviceModel, SlotState};
 pub use embed::Pooling;
 pub use error::Error;
 pub use inspection::{Inspection, Problem, inspect};
+pub use kept::PromptPages;
 pub use loading::{Headers, LoadOptions, Loading, ModelInfo};
 pub use logprobs::{MAX_TOP_LOGPROBS, Spelled, TokenLogprob, TopLogprob};
+pub use overflow::ContextOverflow;
 pub use recommended::Recommended;
 pub use request::{
     AdapterUse, CallDelta, Event, FinishReason, GrammarText, Message, NamedSchema, Progress, Prompt, Request,
@@ -49,6 +53,7 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
+use overflow::append_shifting;
 use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -70,6 +75,8 @@ pub struct Engine<D: Device> {
     /// The number of the model without its head, from the first embedding on.
     embedder: Option<u32>,
     info: ModelInfo,
+    /// See `kept.rs`.
+    page_root: kept::Name,
     scheduler: Scheduler,
     adapters: Adapters,
     /// Events of steps that are done, for the next calls of [`Self::advance`].
@@ -112,7 +119,7 @@ impl<D: Device> Engine<D> {
             return Err(Error::InvalidRequest(message));
         }
         let tools = request.callable()?;
-        let mut ids = self.prompt_ids(&request, tools.is_some())?;
+        let (mut ids, omitted_messages) = self.fitting_prompt(&request, tools.is_some())?;
         let prompt_tokens = ids.len();
         self.check_ids(&request.continue_ids)?;
         let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
@@ -128,10 +135,19 @@ impl<D: Device> Engine<D> {
         if ids.is_empty() {
             return Err(Error::InvalidRequest("the prompt is empty".into()));
         }
-        self.check_length(&ids)?;
+        let mut feed = ids.clone();
+        if request.shifts() {
+            feed.truncate(prompt_tokens);
+            append_shifting(&mut feed, &request.continue_ids, self.info.context_length);
+        }
+        self.check_length(&feed)?;
         if request.max_tokens == Some(0) {
             return Err(Error::InvalidRequest("max_tokens is 0".into()));
         }
+        let prediction = match &request.prediction {
+            Some(text) => self.tokenizer.encode_middle(text)?,
+            None => Vec::new(),
+        };
         let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
         let uses = self.uses(&request)?;
         let pooling = self.pooling_of(&request, &uses)?;
@@ -146,6 +162,8 @@ impl<D: Device> Engine<D> {
             Beginning {
                 id,
                 ids: &ids,
+                feed,
+                prediction: &prediction,
                 prompt_tokens,
                 seed,
                 tokenizer,
@@ -157,7 +175,7 @@ impl<D: Device> Engine<D> {
             },
         );
         self.scheduler.waiting.push_back(Waiting { answer, adapters });
-        Ok(Started { sequence: id, prompt_tokens })
+        Ok(Started { sequence: id, prompt_tokens, omitted_messages })
     }
 
     /// Gives sequences to requests that wait, the first first, as long as there is room. A request fails if
@@ -204,7 +222,7 @@ impl<D: Device> Engine<D> {
         let no_infill =
             || Error::InvalidRequest("`suffix`: this model has no tokens to fill in the middle".into());
         match (&request.messages, &request.prompt, &request.suffix) {
-            (Some(_), None, None) => self.chat_ids(request, has_tools),
+            (Some(messages), None, None) => self.chat_ids(request, messages, has_tools),
             (None, Some(Prompt::Text(prompt)), None) => Ok(self.tokenizer.encode(prompt, true)?),
             (None, Some(Prompt::Text(prompt)), Some(suffix)) => {
                 self.tokenizer.encode_infill(prompt, suffix)?.ok_or_else(no_infill)
@@ -254,40 +272,57 @@ impl<D: Device> Engine<D> {
         let mut failed = Ok(());
         for share in &step.shares {
             let sequence = &mut self.scheduler.sequences[share.sequence];
+            let mut end = share.end - share.n_draft;
+            let draft = sequence.ids(end..share.end).to_vec();
             let Some(answer) = sequence.answer.as_mut().filter(|answer| Some(answer.id) == share.answer)
             else {
                 continue;
             };
             let id = answer.id;
-            let chosen = share.output.and_then(|output| {
-                let chosen = self.model.chosen().get(output)?.id;
-                Some(answer.pick(chosen, self.model.logits(output), &self.tokenizer))
-            });
             let mut events = Vec::new();
             for output in share.read.clone() {
                 answer.read_row(self.model.logits(output), &self.tokenizer);
             }
             events.extend(answer.told_of_prompt(share.end));
-            let result = match chosen {
-                Some(chosen) => {
-                    let room = self.info.context_length.saturating_sub(share.end);
-                    answer.take(chosen, &self.tokenizer, room, dispatches, &mut events)
+            let mut chosen = None;
+            let mut result = Ok(false);
+            for (i, output) in
+                share.output.iter().flat_map(|first| *first..=first + share.n_draft).enumerate()
+            {
+                let Some(of_device) = self.model.chosen().get(output) else { break };
+                let picked = answer.pick(of_device.id, self.model.logits(output), &self.tokenizer);
+                let room = match answer.shifts {
+                    true => usize::MAX,
+                    false => self.info.context_length.saturating_sub(end),
+                };
+                chosen = Some(picked);
+                let is_right = draft.get(i) == Some(&picked);
+                answer.lookup.accepted += usize::from(is_right);
+                result = answer.take(picked, &self.tokenizer, room, dispatches, &mut events);
+                let goes_on = matches!(result, Ok(false)) && !events.last().is_some_and(Progress::is_last);
+                if !goes_on || !is_right {
+                    break;
                 }
-                None => {
-                    // Nothing comes after an embedding.
-                    if events.is_empty() {
-                        events.extend(answer.prefilled(share.end));
-                    }
-                    Ok(false)
-                }
-            };
+                end += 1;
+            }
+            match chosen {
+                Some(_) => answer.end_step(end + share.n_draft + 1 - share.end),
+                // Nothing comes after an embedding.
+                None if events.is_empty() => events.extend(answer.prefilled(share.end)),
+                None => {}
+            }
             let has_forced = matches!(result, Ok(true));
-            sequence.set_computed(share.end, chosen, &mut self.scheduler.cache);
+            if share.n_draft > 0 {
+                sequence.shorten(end, &mut self.scheduler.cache);
+            }
+            sequence.set_computed(end, chosen, &mut self.scheduler.cache);
             if result.is_err() || events.last().is_some_and(Progress::is_last) {
                 sequence.end(&mut self.scheduler.cache);
+            } else if chosen.is_some() {
+                sequence.shift(self.info.context_length, &mut self.scheduler.cache);
             }
             self.events.extend(events.into_iter().map(|progress| Event { sequence: id, progress }));
-            if has_forced {
+            if has_forced || share.n_draft > 0 {
                 // The device counts only the tokens that it chose.
                 self.scheduler.set_slot(share.sequence, &mut self.model);
             }

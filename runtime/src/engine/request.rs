@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it gives back.
 
-use super::{Error, Sampling, TokenLogprob};
+use super::{ContextOverflow, Error, Sampling, TokenLogprob};
 use crate::text::grammar::Constraint;
 pub use crate::text::response::CallDelta;
 pub use crate::text::{Message, Variables};
@@ -26,6 +26,8 @@ pub struct Request {
     pub embedding: Option<usize>,
     /// Tokens of the answer at most; default: until the context is full.
     pub max_tokens: Option<usize>,
+    /// What becomes of a conversation or an answer that is longer than the context.
+    pub context_overflow: ContextOverflow,
     /// Tokens of reasoning at most, after which it is ended and the model answers; default: no limit. Only
     /// for templates that know reasoning.
     pub thinking_token_budget: Option<usize>,
@@ -36,6 +38,11 @@ pub struct Request {
     pub top_logprobs: Option<usize>,
     /// The same of the prompt's tokens, in [`Progress::Prompt`].
     pub prompt_logprobs: bool,
+    /// A text that the answer is likely to repeat. Where it does, it comes faster.
+    pub prediction: Option<String>,
+    /// Whether tokens are guessed from what the text repeats, and several of them are computed at once. It
+    /// changes no text. Default: where it is faster.
+    pub speculate: Option<bool>,
     /// Tokens that the answer already has. It continues after them as if it had not been interrupted.
     pub continue_ids: Vec<u32>,
     /// Whether the answer must be JSON.
@@ -247,6 +254,8 @@ pub struct Started {
     pub sequence: SequenceId,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Messages that are left out of it, because the context has no room for them.
+    pub omitted_messages: usize,
 }
 
 /// Why an answer ended.
@@ -262,7 +271,7 @@ pub enum FinishReason {
 }
 
 /// Tokens of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -272,6 +281,10 @@ pub struct Usage {
     pub total_tokens: usize,
     /// Tokens of the prompt that were not computed again.
     pub cached_tokens: usize,
+    /// Tokens that were guessed, see [`Request::speculate`].
+    pub drafted_tokens: usize,
+    /// Those of them that were right.
+    pub accepted_tokens: usize,
 }
 
 /// Where the time went.

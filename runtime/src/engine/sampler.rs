@@ -135,24 +135,24 @@ impl Sampling {
         for (name, value, low, high) in ranges.into_iter().chain(biases) {
             // Not a number is in no range.
             if !(low..=high).contains(&value) {
-                return invalid(format!("{name} is {value}; it must be from {low} to {high}"));
+                return invalid(format!("`{name}` is {value}; it must be from {low} to {high}"));
             }
         }
         if self.mirostat == 1 || self.mirostat > 2 {
-            return invalid(format!("mirostat is {}; it must be 0 (off) or 2", self.mirostat));
+            return invalid(format!("`mirostat` is {}; it must be 0 (off) or 2", self.mirostat));
         }
         if self.dry_allowed_length == 0 {
-            return invalid("dry_allowed_length is 0; it must be at least 1".into());
+            return invalid("`dry_allowed_length` is 0; it must be at least 1".into());
         }
         if self.dry_penalty_last_n < -1 {
             let n = self.dry_penalty_last_n;
-            return invalid(format!("dry_penalty_last_n is {n}; it must be at least -1, which means all"));
+            return invalid(format!("`dry_penalty_last_n` is {n}; it must be at least -1, which means all"));
         }
         let breakers = &self.dry_sequence_breakers;
         let is_long = |text: &String| text.is_empty() || text.len() > MAX_BREAKER;
         if breakers.len() > MAX_BREAKERS || breakers.iter().any(is_long) {
             return invalid(format!(
-                "dry_sequence_breakers must be up to {MAX_BREAKERS} texts of 1 to {MAX_BREAKER} bytes"
+                "`dry_sequence_breakers` must be up to {MAX_BREAKERS} texts of 1 to {MAX_BREAKER} bytes"
             ));
         }
         Ok(())
@@ -264,11 +264,15 @@ impl Sampler {
         self.chain.is_some()
     }
 
-    /// Picks the next token, among those that a mask allows; none if the device chooses it.
-    pub fn pick(&mut self, logits: &[f32], mask: Option<&[u32]>, spell: Spell) -> Option<u32> {
+    /// Picks the next token, among those that a mask allows.
+    pub fn pick(&mut self, logits: &[f32], mask: Option<&[u32]>, spell: Spell) -> u32 {
         let choice = Choice { masked: u32::from(mask.is_some()), ..self.choice };
-        let chain = self.chain.as_mut()?;
-        Some(chain.pick(logits, &choice, &self.seen, &self.bias, mask.unwrap_or_default(), spell))
+        let mask = mask.unwrap_or_default();
+        match &mut self.chain {
+            Some(chain) => chain.pick(logits, &choice, &self.seen, &self.bias, mask, spell),
+            // As the device would.
+            None => choice.choose(&mut logits.to_vec(), &self.seen, &self.bias, mask),
+        }
     }
 
     /// How the next token but `ahead` is chosen: those before it are not accepted yet.

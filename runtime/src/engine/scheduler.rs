@@ -29,6 +29,8 @@ pub(super) struct Scheduler {
     pub cache: Cache,
     /// Positions of a sequence.
     context_length: usize,
+    /// Positions that each row sees at most; none: all.
+    window: Option<u32>,
     most_rows: usize,
     most_outputs: usize,
     pace: Pace,
@@ -64,6 +66,8 @@ pub(super) struct Share {
     pub end: usize,
     /// The output that chooses the next token of the answer.
     pub output: Option<usize>,
+    /// Rows of a draft, which are its last ones. Each has an output, after the first.
+    pub n_draft: usize,
     /// The outputs of rows of its prompt that the host reads.
     pub read: Range<usize>,
 }
@@ -93,13 +97,15 @@ impl NextStep {
 }
 
 impl Scheduler {
-    /// Without any tokens yet. `context_length` is how many a sequence may have.
-    pub fn new(capacity: Capacity, context_length: usize) -> Self {
+    /// Without any tokens yet. `context_length` is how many a sequence may have, and `window` how many of
+    /// them a row sees at most; none: all.
+    pub fn new(capacity: Capacity, context_length: usize, window: Option<u32>) -> Self {
         Self {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
             waiting: VecDeque::new(),
             cache: Cache::new(capacity.pages),
             context_length,
+            window,
             most_rows: capacity.tokens as usize,
             most_outputs: capacity.outputs as usize,
             pace: Pace::new(capacity.tokens as usize),
@@ -114,9 +120,15 @@ impl Scheduler {
         running.chain(self.waiting.iter().map(|waiting| &waiting.answer))
     }
 
-    /// The pages that an answer takes at most.
+    /// The pages that an answer takes at most at a time.
     fn pages_for(&self, answer: &Answer) -> usize {
-        answer.most_tokens().min(self.context_length).div_ceil(PAGE as usize)
+        let n_tokens = answer.most_tokens().min(self.context_length);
+        let all = n_tokens.div_ceil(PAGE as usize);
+        match self.window {
+            // What the first row of a step sees, and the others; both ends may be within a page.
+            Some(window) => all.min((window as usize + self.most_rows - 1).div_ceil(PAGE as usize) + 1),
+            None => all,
+        }
     }
 
     /// Takes the next request out of the line, if it can be claimed a sequence.
@@ -187,16 +199,32 @@ impl Scheduler {
         Ok(false)
     }
 
-    /// The last token of every answer that is past its prompt.
+    /// The last token of every answer that is past its prompt, and what is drafted after it.
     fn add_answers(&mut self) -> Result<(), Error> {
+        let is_alone = self.sequences.iter().filter(|sequence| sequence.answer.is_some()).count() == 1;
+        let n_sequences = self.sequences.len();
         for slot in 0..self.sequences.len() {
-            let sequence = &self.sequences[slot];
-            let answer = sequence.answer.as_ref().filter(|_| sequence.set == self.next.set);
+            let sequence = &mut self.sequences[slot];
             let n = sequence.len();
-            if let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) {
+            let answer = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set);
+            let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) else {
+                continue;
+            };
+            // Every other sequence may need a row and an output, too.
+            let room = |most: usize, taken: usize| most.saturating_sub(taken + n_sequences);
+            let rows = room(self.most_rows, self.next.tokens.len());
+            let most = room(self.most_outputs, self.next.outputs.len()).min(rows);
+            let draft = answer.draft(most.min(self.context_length - n - 1), is_alone);
+            if draft.is_empty() {
                 let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
                 self.add_rows(slot, &[id])?;
                 self.add_choice(slot);
+            } else if let Some(last) = answer.last() {
+                self.add_rows(slot, &[&[last], &draft[..]].concat())?;
+                self.add_drafted_choices(slot, draft.len());
+            } else {
+                // The draft waits for the tokens that steps under way will choose.
+                answer.lookup.strain();
             }
         }
         Ok(())
@@ -270,21 +298,23 @@ impl Scheduler {
         // The last token must be computed, for its logits.
         let Some((_, ids)) = answer.prompt().and_then(<[u32]>::split_last) else { return };
         let prefix = self.cache.find(sequence.set, ids);
-        let mut pages = prefix.full;
-        let mut n = pages.len() * PAGE as usize;
-        if let Some((from, n_tokens)) = prefix.part
+        let n_full = prefix.full.len() * PAGE as usize;
+        let ids = ids[..n_full + prefix.part.map_or(0, |(_, n)| n)].to_vec();
+        sequence.append_computed(&ids[..n_full], prefix.full);
+        sequence.give_back(self.window, &mut self.cache);
+        if let Some((from, _)) = prefix.part
             && let Some(page) = self.cache.take(1)
         {
             // What follows is written to a page of its own. It may be the cached one, if that had to go.
             if page[0] != from {
                 model.copy_page(from, page[0]);
             }
-            pages.extend(page);
-            n += n_tokens;
+            sequence.append_computed(&ids[n_full..], page);
         }
-        let ids = ids[..n].to_vec();
-        answer.begin(n);
-        sequence.begin(&ids, pages);
+        let n = sequence.computed();
+        if let Some(answer) = &mut sequence.answer {
+            answer.begin(n);
+        }
     }
 
     /// Outputs of some of the last `n` rows, which the host reads.
@@ -304,6 +334,7 @@ impl Scheduler {
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];
         let first = known.len() as u32;
+        known.give_back(self.window, &mut self.cache);
         known.extend(ids, &mut self.cache)?;
         next.tokens.extend((first..).zip(ids).map(|(position, &id)| Token {
             id,
@@ -312,7 +343,7 @@ impl Scheduler {
             cell: known.cell(position),
         }));
         let answer = known.answer.as_ref().map(|answer| answer.id);
-        next.shares.push(Share { sequence, answer, end: known.len(), output: None, read: 0..0 });
+        next.shares.push(Share { sequence, answer, end: known.len(), output: None, n_draft: 0, read: 0..0 });
         Ok(())
     }
 
@@ -327,6 +358,21 @@ impl Scheduler {
         let row = next.tokens.len() as u32 - 1;
         next.outputs.push(Output { row, target: 0, slot: slot as u32, by_choice });
         next.choices.push(choice);
+    }
+
+    /// Outputs of the last row but `n_draft`, and of those of the draft.
+    fn add_drafted_choices(&mut self, slot: usize, n_draft: usize) {
+        let next = &mut self.next;
+        let (Some(answer), Some(share)) = (&mut self.sequences[slot].answer, next.shares.last_mut()) else {
+            return;
+        };
+        (share.output, share.n_draft) = (Some(next.outputs.len()), n_draft);
+        let by_choice = answer.choose_drafted(n_draft);
+        let n = next.tokens.len() as u32;
+        // The host tells the device what has become of them.
+        let output = |row| Output { by_choice, ..Output::likeliest(row, 0) };
+        next.outputs.extend((n - 1 - n_draft as u32..n).map(output));
+        next.choices.resize(next.outputs.len(), Choice::zeroed());
     }
 
     fn submit(&mut self, model: &mut impl DeviceModel) -> Result<(), Error> {

@@ -3,15 +3,20 @@
 use super::Error;
 use super::answer::Answer;
 use super::cache::Cache;
+use super::overflow::append_shifting;
 use crate::graph::PAGE;
+use std::ops::Range;
 
-/// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. After an
-/// answer has ended they are in the prefix cache, for prompts that begin alike.
+/// Tokens and where their keys and values are: those of position p are in page `pages[p / PAGE]`. Pages that
+/// no layer's window reaches any more are given back. After an answer has ended its pages are in the prefix
+/// cache, for prompts that begin alike.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// Tokens whose steps have begun. Those past `computed` may be placeholders.
     ids: Vec<u32>,
     pages: Vec<u32>,
+    /// Of them, the first ones that are given back.
+    n_gone: usize,
     /// See [`Self::computed`].
     computed: usize,
     /// The set of adapters that its keys and values are computed with; none: the model as it is.
@@ -23,9 +28,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Begins an empty sequence with computed tokens, in pages of its own or shared ones.
-    pub fn begin(&mut self, ids: &[u32], pages: Vec<u32>) {
-        (self.ids, self.pages, self.computed) = (ids.to_vec(), pages, ids.len());
+    /// Appends computed tokens in pages of their own or shared ones, to full pages.
+    pub fn append_computed(&mut self, ids: &[u32], pages: Vec<u32>) {
+        self.ids.extend_from_slice(ids);
+        self.pages.extend(pages);
+        self.computed = self.ids.len();
     }
 
     /// Tokens that are known, and whose keys and values are in the pool.
@@ -38,13 +45,42 @@ impl Sequence {
         self.ids.len()
     }
 
+    /// Some of its tokens.
+    pub fn ids(&self, range: Range<usize>) -> &[u32] {
+        self.ids.get(range).unwrap_or_default()
+    }
+
+    /// Forgets the tokens after the first `n`, and gives up pages that are empty then.
+    pub fn shorten(&mut self, n: usize, cache: &mut Cache) {
+        self.ids.truncate(n);
+        let n_pages = n.div_ceil(PAGE as usize).min(self.pages.len());
+        cache.release(&self.pages.split_off(n_pages));
+    }
+
     pub fn pages(&self) -> &[u32] {
         &self.pages
+    }
+
+    /// Pages that it has not given back.
+    #[cfg(test)]
+    pub fn n_owned(&self) -> usize {
+        self.pages.len() - self.n_gone
     }
 
     /// The pool cell of a position.
     pub fn cell(&self, position: u32) -> u32 {
         self.pages[(position / PAGE) as usize] * PAGE + position % PAGE
+    }
+
+    /// Gives back the pages that no step from now on reads, if a row sees at most `window` positions. Steps
+    /// run in order, so those under way have read them before another sequence writes there.
+    pub fn give_back(&mut self, window: Option<u32>, cache: &mut Cache) {
+        let Some(window) = window else { return };
+        let n_unseen = (self.ids.len() + 1).saturating_sub(window as usize) / PAGE as usize;
+        if let Some(unseen) = self.pages.get(self.n_gone..n_unseen) {
+            cache.release(unseen);
+            self.n_gone = n_unseen;
+        }
     }
 
     /// Appends tokens, whose step is about to begin. Nothing changes if the pool has no room for them.
@@ -66,16 +102,35 @@ impl Sequence {
             *place = id;
         }
         if before / page < n / page {
-            cache.insert(self.set, &self.ids[..n - n % page], &self.pages);
+            cache.insert(self.set, &self.ids[..n - n % page], &self.pages, self.n_gone);
         }
+    }
+
+    /// Where the context has no room for what the answer needs next: goes on with a part of the tokens, which
+    /// are computed again, because keys depend on their positions.
+    pub fn shift(&mut self, context_length: usize, cache: &mut Cache) {
+        let Some(answer) = self.answer.as_mut().filter(|answer| answer.shifts && !answer.is_ahead()) else {
+            return;
+        };
+        let next = answer.upcoming();
+        if self.computed + next.len() <= context_length {
+            return;
+        }
+        let mut ids = self.ids[..self.computed].to_vec();
+        append_shifting(&mut ids, next, context_length);
+        answer.feed_again(ids);
+        cache.insert(self.set, &self.ids[..self.computed], &self.pages, self.n_gone);
+        cache.release(&self.pages[self.n_gone..]);
+        (self.ids, self.pages) = (Vec::new(), Vec::new());
+        (self.n_gone, self.computed) = (0, 0);
     }
 
     /// Ends the running answer, and leaves the computed tokens to the prefix cache. What steps under way
     /// compute is forgotten.
     pub fn end(&mut self, cache: &mut Cache) {
-        let Self { ids, pages, computed, set, .. } = std::mem::take(self);
-        cache.insert(set, &ids[..computed], &pages);
-        cache.release(&pages);
+        let Self { ids, pages, n_gone, computed, set, .. } = std::mem::take(self);
+        cache.insert(set, &ids[..computed], &pages, n_gone);
+        cache.release(&pages[n_gone..]);
     }
 }
 

@@ -59,6 +59,10 @@ impl Device for TestDevice {
         TestInfo {}
     }
 
+    fn kernels(&self) -> String {
+        "test".into()
+    }
+
     fn allocate(
         &self,
         graph: &Graph,
@@ -72,7 +76,7 @@ impl Device for TestDevice {
         let graph: &'static Graph = Box::leak(Box::new(graph.clone()));
         let numbers = |source: &Source, n| match source {
             Source::Constant(numbers) => numbers.clone(),
-            Source::Tensor { .. } => vec![f32::NAN; n],
+            Source::Tensor { .. } | Source::Tensors(_) => vec![f32::NAN; n],
         };
         let weights = graph.weights.iter().map(|w| numbers(&w.source, w.n_rows * w.n_cols)).collect();
         Ok(TestModelOnDevice {
@@ -132,6 +136,11 @@ pub struct TestModelOnDevice {
 }
 
 impl TestModelOnDevice {
+    fn interpreter(&mut self) -> &mut Interpreter<'static> {
+        let (graph, weights, capacity) = (self.graph, &self.weights, self.capacity);
+        self.interpreter.get_or_insert_with(|| Interpreter::new(graph, weights.clone(), capacity))
+    }
+
     /// The token that a slot's choice takes.
     fn choose(&mut self, output: &Output, choice: &Choice, logits: &mut [f32]) -> Chosen {
         let slot = &mut self.slots[output.slot as usize];
@@ -169,6 +178,14 @@ impl DeviceModel for TestModelOnDevice {
         }
     }
 
+    async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.interpreter().read_page(page))
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.interpreter().write_page(page, bytes);
+    }
+
     fn graph(&self) -> &Graph {
         self.graph
     }
@@ -199,14 +216,12 @@ impl DeviceModel for TestModelOnDevice {
             bit => Token { id: self.slots[(token.id - bit) as usize].token, ..*token },
         };
         let tokens: Vec<Token> = step.tokens.iter().map(known).collect();
-        let (graph, weights, capacity) = (self.graph, &self.weights, self.capacity);
-        let interpreter =
-            self.interpreter.get_or_insert_with(|| Interpreter::new(graph, weights.clone(), capacity));
         self.settings.selected.borrow_mut().push(self.selected);
         let (graph, weights) = match self.selected {
             Some(number) => self.adapted[&number].clone(),
-            None => (graph, weights.clone()),
+            None => (self.graph, self.weights.clone()),
         };
+        let interpreter = self.interpreter();
         interpreter.change(graph, weights);
         let mut chosen = interpreter.step(&Step { tokens: &tokens, ..*step });
         let logits = interpreter.values[graph.logits.unwrap().0].clone();

@@ -1,6 +1,7 @@
 //! Tools in requests: which may be called, what the prompt says about them, and what the answer must be.
 
 use super::{Device, Engine, Error, Request, ResponseFormat, ToolChoice};
+use crate::text::Message;
 use crate::text::grammar::Constraint;
 use crate::text::response::{Format, Tools, Wanted};
 use serde_json::json;
@@ -30,8 +31,13 @@ impl Request {
 }
 
 impl<D: Device> Engine<D> {
-    /// The prompt of a conversation.
-    pub(super) fn chat_ids(&self, request: &Request, has_tools: bool) -> Result<Vec<u32>, Error> {
+    /// The prompt of a conversation, with what else a request gives the template.
+    pub(super) fn chat_ids(
+        &self,
+        request: &Request,
+        messages: &[Message],
+        has_tools: bool,
+    ) -> Result<Vec<u32>, Error> {
         let (Some(template), Some(tool_use)) = (&self.template, &self.tool_use) else {
             let message = "this is a base model without a chat template: load it with one (`template`), or \
                            give it a raw `prompt`";
@@ -39,7 +45,6 @@ impl<D: Device> Engine<D> {
         };
         let mut variables = request.variables.clone();
         variables.tools = variables.tools.filter(|_| has_tools);
-        let messages = request.messages.as_deref().unwrap_or_default();
         let messages = tool_use.prepare(messages, variables.tools.as_ref());
         Ok(template.encode_chat(&self.tokenizer, &messages, &variables)?)
     }

@@ -1,26 +1,37 @@
 //! Teaching the loaded model, over the weights that it answers with.
 
-use super::{DeviceModel, Engine, Error};
-use crate::cpu::Cpu;
-use crate::cpu::train::Training;
-use crate::train::{Advance, Settings, Student, Texts, TrainingRun};
+use super::{Device, DeviceModel, Engine, Error};
+use crate::train::{Advance, Settings, Student, Teaches, Texts, TrainingRun};
 
-impl Engine<Cpu> {
+impl<D> Engine<D>
+where
+    D: Device + Teaches,
+    D::Model: AsRef<D::Weights>,
+{
     /// Begins to teach from examples as JSONL. Nothing is computed yet.
-    pub fn begin_training(&self, settings: Settings, data: String) -> Result<TrainingRun, Error> {
-        Ok(TrainingRun::new(self.student()?, settings, data)?)
+    pub fn begin_training(
+        &self,
+        device: &D,
+        settings: Settings,
+        data: String,
+    ) -> Result<TrainingRun<D::Learnt>, Error> {
+        Ok(TrainingRun::new(device, self.student()?, settings, data)?)
     }
 
     /// Goes on from what [`TrainingRun::checkpoint`] gave.
-    pub fn resume_training(&self, checkpoint: &[u8]) -> Result<TrainingRun, Error> {
-        Ok(TrainingRun::resume(self.student()?, checkpoint)?)
+    pub fn resume_training(&self, device: &D, checkpoint: &[u8]) -> Result<TrainingRun<D::Learnt>, Error> {
+        Ok(TrainingRun::resume(device, self.student()?, checkpoint)?)
     }
 
     /// Computes the next part of a run.
-    pub fn advance_training(&self, cpu: &Cpu, run: &mut TrainingRun) -> Result<Advance, Error> {
+    pub async fn advance_training(
+        &self,
+        device: &D,
+        run: &mut TrainingRun<D::Learnt>,
+    ) -> Result<Advance, Error> {
         let (graph, kept_bytes) = (run.graph(), run.kept_bytes());
-        let mut training = Training::new(cpu, &graph, self.model.weights(), kept_bytes)?;
-        Ok(run.advance(&mut training)?)
+        let mut training = device.training(run.learnt(), &graph, self.model.as_ref(), kept_bytes)?;
+        Ok(run.advance(&mut training).await?)
     }
 
     fn student(&self) -> Result<Student<'_>, Error> {

@@ -8,7 +8,9 @@ use super::lower::{
 };
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
+use crate::graph::{
+    Cache, Capacity, Choice, Chosen, Domain, Graph, KvFormat, Output, PAGE, Step, Token, ValueId,
+};
 use bytemuck::Zeroable;
 use std::collections::{HashMap, VecDeque};
 
@@ -53,6 +55,11 @@ struct Flight {
     width: usize,
     mapping: Option<Mapping>,
     submission: wgpu::SubmissionIndex,
+}
+
+/// Bytes of a page of a cache: keys and values as f16.
+fn page_bytes(cache: &Cache) -> u64 {
+    KvFormat::F16.bytes(*cache, PAGE)
 }
 
 impl Executor {
@@ -158,8 +165,7 @@ impl Executor {
     /// Copies the keys and values of a page to another, after the steps that are submitted; pages that
     /// are not in the pool are left alone.
     pub fn copy_page(&mut self, from: u32, to: u32) {
-        let bytes_of = |cache: &Cache| 2 * cache.width() as u64 * u64::from(PAGE);
-        let Some(most) = self.graph.caches.iter().map(bytes_of).max() else { return };
+        let Some(most) = self.graph.caches.iter().map(page_bytes).max() else { return };
         if from.max(to) >= self.capacity.pages {
             return;
         }
@@ -168,12 +174,49 @@ impl Executor {
         let page = self.page.get_or_insert_with(|| gpu.buffer("page", most, usage));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for (kv, cache) in self.plan.buffers.kv.iter().zip(&self.graph.caches) {
-            let size = bytes_of(cache);
+            let size = page_bytes(cache);
             // A buffer cannot be copied to itself.
             encoder.copy_buffer_to_buffer(kv, size * u64::from(from), page, 0, size);
             encoder.copy_buffer_to_buffer(page, 0, kv, size * u64::from(to), size);
         }
         gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// The keys and values of a page, those of one cache after the other, after the steps that are submitted.
+    pub async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, GpuError> {
+        let sizes: Vec<u64> = self.graph.caches.iter().map(page_bytes).collect();
+        let size = sizes.iter().sum();
+        if page >= self.capacity.pages || size == 0 {
+            return Ok(Vec::new());
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.gpu.buffer("read page", size, usage);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut at = 0;
+        for (kv, size) in self.plan.buffers.kv.iter().zip(sizes) {
+            encoder.copy_buffer_to_buffer(kv, size * u64::from(page), &staging, at, size);
+            at += size;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        let mut bytes = vec![0; size as usize];
+        self.gpu.read(&staging, &mut bytes).await?;
+        staging.destroy();
+        Ok(bytes)
+    }
+
+    /// Sets the keys and values of a page, after the steps that are submitted; bytes of another length than
+    /// [`Self::read_page`] gives are left alone.
+    pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
+        let size: u64 = self.graph.caches.iter().map(page_bytes).sum();
+        if page >= self.capacity.pages || bytes.len() as u64 != size {
+            return;
+        }
+        for (kv, cache) in self.plan.buffers.kv.iter().zip(&self.graph.caches) {
+            let size = page_bytes(cache);
+            let (its, rest) = bytes.split_at(size as usize);
+            self.gpu.queue.write_buffer(kv, size * u64::from(page), its);
+            bytes = rest;
+        }
     }
 
     /// Prepares a slot for a new answer. `seen` and `bias` have one number per token, as [`Choice::choose`]

@@ -5,7 +5,6 @@ mod attend;
 mod choose;
 mod experts;
 mod project;
-#[cfg(feature = "cli")]
 pub(super) use attend::score_constants;
 pub(super) use experts::most_tiles;
 pub(super) use project::gate_constants;

@@ -12,7 +12,6 @@ mod lower;
 #[cfg(feature = "cli")]
 mod meter;
 pub mod self_test;
-#[cfg(feature = "cli")]
 pub mod train;
 pub mod tune;
 mod variants;

@@ -38,6 +38,11 @@ impl Builder {
         self.weight(Weight { source, is_vector: false, n_rows, n_cols })
     }
 
+    /// A matrix of the rows of several tensors, as many of each.
+    pub fn joined(&mut self, tensors: Vec<String>, n_rows: usize, n_cols: usize) -> WeightId {
+        self.weight(Weight { source: Source::Tensors(tensors), is_vector: false, n_rows, n_cols })
+    }
+
     /// A vector tensor of `n` numbers.
     pub fn vector(&mut self, tensor: impl Into<String>, n: usize) -> WeightId {
         self.part_of_vector(tensor, 0, n)

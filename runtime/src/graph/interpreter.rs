@@ -70,6 +70,35 @@ impl<'g> Interpreter<'g> {
         }
     }
 
+    /// The keys and values of a page.
+    #[cfg(test)]
+    pub fn read_page(&self, page: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (cache, halves) in self.graph.caches.iter().zip(&self.pool) {
+            for (half, n) in halves.iter().zip([cache.keys, cache.values]) {
+                let n = PAGE as usize * n;
+                bytes.extend_from_slice(bytemuck::cast_slice(
+                    &half[page as usize * n..(page as usize + 1) * n],
+                ));
+            }
+        }
+        bytes
+    }
+
+    /// Sets the keys and values of a page.
+    #[cfg(test)]
+    pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
+        for (cache, halves) in self.graph.caches.iter().zip(&mut self.pool) {
+            for (half, n) in halves.iter_mut().zip([cache.keys, cache.values]) {
+                let n = PAGE as usize * n;
+                let numbers = bytemuck::cast_slice_mut(&mut half[page as usize * n..(page as usize + 1) * n]);
+                let (its, rest) = bytes.split_at(numbers.len());
+                numbers.copy_from_slice(its);
+                bytes = rest;
+            }
+        }
+    }
+
     fn run(&mut self, op: &Op, step: &Step) -> Vec<f32> {
         let weights = &self.weights;
         let value = |id: ValueId| self.values[id.0].as_slice();

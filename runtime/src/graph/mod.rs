@@ -55,17 +55,26 @@ pub enum Source {
         /// The first row that belongs to the weight.
         first_row: usize,
     },
+    /// Whole tensors of as many rows each, below each other: old files have one for each expert.
+    Tensors(Vec<String>),
     /// Computed when the graph was built.
     Constant(Vec<f32>),
 }
 
 impl Source {
-    /// A name for labels and messages: the tensor's, or "constant".
+    /// A name for labels and messages: the tensor's, or the first one's, or "constant".
     pub fn name(&self) -> &str {
-        match self {
-            Source::Tensor { name, .. } => name,
-            Source::Constant(_) => "constant",
-        }
+        self.tensors().next().map_or("constant", |(name, _)| name)
+    }
+
+    /// The tensors that hold the numbers, and the first row in each; none for constants.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, usize)> {
+        let (one, several) = match self {
+            Source::Tensor { name, first_row } => (Some((name.as_str(), *first_row)), &[][..]),
+            Source::Tensors(names) => (None, names.as_slice()),
+            Source::Constant(_) => (None, &[][..]),
+        };
+        one.into_iter().chain(several.iter().map(|name| (name.as_str(), 0)))
     }
 }
 
@@ -463,6 +472,16 @@ impl Graph {
         let hidden = self.hidden?;
         let last = self.ops.iter().position(|op| op.out() == Some(hidden))?;
         Some(Self { ops: self.ops.get(..=last)?.to_vec(), logits: Some(hidden), ..self.clone() })
+    }
+
+    /// Positions of the KV pool that a row sees at most, its own included; none if a layer sees all.
+    pub fn window(&self) -> Option<u32> {
+        let windows = self.ops.iter().filter_map(|op| match op {
+            Op::Attention { cache: Some(_), shape, .. } => Some(shape.window),
+            _ => None,
+        });
+        let windows: Vec<u32> = windows.collect();
+        windows.iter().max().copied().filter(|_| !windows.contains(&0))
     }
 
     /// Tokens of the vocabulary; 0 if the graph is not a language model.

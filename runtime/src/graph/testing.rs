@@ -82,8 +82,8 @@ impl Case {
         for weight in &case.graph.weights {
             case.weights.push(match &weight.source {
                 Source::Constant(numbers) => (Format::F32, bytemuck::cast_slice(numbers).to_vec()),
-                Source::Tensor { name, .. } => {
-                    let format = format_of(name);
+                source => {
+                    let format = format_of(source.name());
                     let bytes = format.made_up(weight.n_rows * weight.n_cols, 0.125, || random.bits());
                     (format, bytes)
                 }

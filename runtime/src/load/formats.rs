@@ -1,7 +1,7 @@
 //! The formats of a graph's weights.
 
 use super::LoadError;
-use crate::graph::{Graph, Op, Source, Weight, WeightId};
+use crate::graph::{Graph, Op, Weight, WeightId};
 use crate::model::Tensors;
 use crate::quant::Format;
 
@@ -11,12 +11,26 @@ pub fn formats(graph: &Graph, tensors: &Tensors) -> Result<Vec<Format>, LoadErro
         .weights
         .iter()
         .map(|weight| {
-            let Source::Tensor { name, .. } = &weight.source else { return Ok(Format::F32) };
-            let ty = tensors.get(name).map(|tensor| tensor.ty.name()).unwrap_or_default();
-            let format = Format::from_name(&ty);
-            format
+            let mut names = weight.source.tensors().map(|(name, _)| name);
+            let Some(name) = names.next() else { return Ok(Format::F32) };
+            let ty = |name: &str| tensors.get(name).map(|tensor| tensor.ty.name()).unwrap_or_default();
+            let format = Format::from_name(&ty(name));
+            let format = format
                 .filter(|format| format.is_float() || !weight.is_vector)
-                .ok_or_else(|| LoadError::TensorType { tensor: name.clone(), ty: ty.to_string() })
+                .ok_or_else(|| LoadError::TensorType { tensor: name.into(), ty: ty(name).to_string() })?;
+            let others: Vec<&str> = names.collect();
+            let n_blocks = weight.n_rows / (1 + others.len()) * format.row_blocks(weight.n_cols);
+            for other in others {
+                let apart = |why| LoadError::Experts { first: name.into(), tensor: other.into(), why };
+                if ty(other) != ty(name) {
+                    return Err(apart("their types differ"));
+                }
+                // Devices write the scales of four blocks at a time.
+                if format.scales_bytes() > 0 && !n_blocks.is_multiple_of(4) {
+                    return Err(apart("they are too small to be put together"));
+                }
+            }
+            Ok(format)
         })
         .collect()
 }

@@ -6,7 +6,7 @@ mod formats;
 pub use formats::{bytes_per_token, formats, weight_bytes};
 
 use crate::gguf::{Header, TensorInfo};
-use crate::graph::{Graph, Source, WeightId};
+use crate::graph::{Graph, WeightId};
 use crate::quant::Format;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -25,6 +25,18 @@ pub enum LoadError {
         tensor: String,
         /// Its type.
         ty: String,
+    },
+    /// Tensors of single experts do not go together.
+    #[error(
+        "tensors {first} and {tensor} are experts of one layer, but {why}; use a newer file of the model"
+    )]
+    Experts {
+        /// The first expert's tensor.
+        first: String,
+        /// Another one.
+        tensor: String,
+        /// What keeps them apart.
+        why: &'static str,
     },
     /// The file has more or fewer bytes than it should.
     #[error("the file should have {expected} bytes, but has {found}; download it again")]
@@ -56,6 +68,8 @@ struct Placed {
     is_vector: bool,
     format: Format,
     n_cols: usize,
+    /// Where it begins in the weight.
+    first_block: usize,
     offset: u64,
     n_bytes: u64,
 }
@@ -84,22 +98,24 @@ impl FileLoader {
             header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let mut placed = Vec::new();
         for (i, (weight, &format)) in graph.weights.iter().zip(formats).enumerate() {
-            let Source::Tensor { name, first_row } = &weight.source else { continue };
-            let Some(tensor) = tensors.get(name.as_str()) else { continue };
             // A vector's rows are its numbers.
             let (n_rows, n_cols) = match weight.is_vector {
                 true => (weight.n_cols, 1),
-                false => (weight.n_rows, weight.n_cols),
+                false => (weight.n_rows / weight.source.tensors().count().max(1), weight.n_cols),
             };
-            let row_bytes = tensor.n_bytes / (tensor.n_elements() / n_cols.max(1) as u64).max(1);
-            placed.push(Placed {
-                weight: WeightId(i),
-                is_vector: weight.is_vector,
-                format,
-                n_cols: weight.n_cols,
-                offset: tensor.offset + *first_row as u64 * row_bytes,
-                n_bytes: n_rows as u64 * row_bytes,
-            });
+            for (part, (name, first_row)) in weight.source.tensors().enumerate() {
+                let Some(tensor) = tensors.get(name) else { continue };
+                let row_bytes = tensor.n_bytes / (tensor.n_elements() / n_cols.max(1) as u64).max(1);
+                placed.push(Placed {
+                    weight: WeightId(i),
+                    is_vector: weight.is_vector,
+                    format,
+                    n_cols: weight.n_cols,
+                    first_block: part * n_rows * format.row_blocks(n_cols),
+                    offset: tensor.offset + first_row as u64 * row_bytes,
+                    n_bytes: n_rows as u64 * row_bytes,
+                });
+            }
         }
         placed.sort_by_key(|p| std::cmp::Reverse(p.offset));
         Self {
@@ -158,7 +174,8 @@ impl FileLoader {
             self.scales.clear();
             let blocks = tensor.format.whole_blocks(&self.carry, tensor.n_cols);
             tensor.format.repack(&blocks, &mut self.quants, &mut self.scales);
-            sink.write_blocks(tensor.weight, self.done_blocks, &self.quants, &self.scales);
+            let first = tensor.first_block + self.done_blocks;
+            sink.write_blocks(tensor.weight, first, &self.quants, &self.scales);
             self.done_blocks += blocks.len() / tensor.format.block_bytes();
         }
         self.carry.clear();

@@ -98,7 +98,8 @@ impl Decoder<'_> {
     }
 
     /// Projections of `x` by the experts of the route, with the tensors `{name}.weight` and, where the file
-    /// has it, `{name}.bias`.
+    /// has it, `{name}.bias`. Files of Mixtral from before April 2024 have a tensor for each expert, such as
+    /// `blk.0.ffn_gate.7.weight` in place of `blk.0.ffn_gate_exps.weight`.
     fn by_experts(
         &mut self,
         x: ValueId,
@@ -106,7 +107,12 @@ impl Decoder<'_> {
         name: &str,
         [n_experts, n_rows, n_cols]: [usize; 3],
     ) -> ValueId {
-        let weight = self.g.matrix(format!("{name}.weight"), n_experts * n_rows, n_cols);
+        let (merged, stem) = (format!("{name}.weight"), name.trim_end_matches("_exps"));
+        let apart: Vec<String> = (0..n_experts).map(|expert| format!("{stem}.{expert}.weight")).collect();
+        let weight = match !self.has(&merged) && apart.iter().any(|name| self.has(name)) {
+            true => self.g.joined(apart, n_experts * n_rows, n_cols),
+            false => self.g.matrix(merged, n_experts * n_rows, n_cols),
+        };
         let bias = format!("{name}.bias");
         let bias = self.has(&bias).then(|| self.g.vector(bias, n_experts * n_rows));
         self.g.experts(Experts { x, route, n_experts, weight, bias })

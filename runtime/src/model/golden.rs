@@ -4,7 +4,7 @@ use super::family::FAMILIES;
 use super::*;
 use crate::gguf::HeaderReader;
 use crate::graph::interpreter::Interpreter;
-use crate::graph::{Capacity, Op, Output, PAGE, Rope, Step, Token};
+use crate::graph::{Capacity, Op, Output, PAGE, Rope, Source, Step, Token};
 use crate::quant::Format;
 use serde::Deserialize;
 use std::path::Path;
@@ -81,6 +81,7 @@ impl Tiny {
         let tensors = Tensors::of(std::slice::from_ref(&self.header)).unwrap();
         let numbers = |weight: &Weight| match &weight.source {
             Source::Constant(numbers) => numbers.clone(),
+            Source::Tensors(_) => unreachable!("all files here have merged experts"),
             Source::Tensor { name, first_row } => {
                 let tensor = tensors.get(name).unwrap();
                 let bytes = &self.file[tensor.offset as usize..][..tensor.n_bytes as usize];

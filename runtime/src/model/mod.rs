@@ -31,7 +31,7 @@ use blocks::{Decoder, LONG_FACTORS, SHORT_FACTORS};
 use family::{families, family};
 
 use crate::gguf::{GgufError, Header, TensorInfo};
-use crate::graph::{Graph, Source, Weight};
+use crate::graph::{Graph, Weight};
 use std::collections::HashMap;
 use thiserror::Error;
 
@@ -101,9 +101,10 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
     // How many numbers of each tensor the weights use.
     let mut used: HashMap<&str, u64> = HashMap::new();
     for weight in &graph.weights {
-        if let Source::Tensor { name, first_row } = &weight.source {
-            check_shape(name, *first_row as u64, weight, tensors)?;
-            *used.entry(name).or_default() += (weight.n_rows * weight.n_cols) as u64;
+        let n_rows = weight.n_rows / weight.source.tensors().count().max(1);
+        for (name, first_row) in weight.source.tensors() {
+            check_shape(name, [first_row, n_rows].map(|n| n as u64), weight, tensors)?;
+            *used.entry(name).or_default() += (n_rows * weight.n_cols) as u64;
         }
     }
     let uses_factors = [SHORT_FACTORS, LONG_FACTORS].iter().any(|name| used.contains_key(name));
@@ -122,17 +123,26 @@ pub fn build(config: &Config, tensors: &Tensors) -> Result<Graph, ModelError> {
             }
             // One of these two is used.
             None if [SHORT_FACTORS, LONG_FACTORS].contains(name) && uses_factors => {}
+            // What NVFP4's blocks leave out (`scale`), and what activations are quantised by (`input_scale`).
+            None if name.ends_with("scale") => {
+                return Err(ModelError::Feature(format!("{name}, a scale of a whole tensor")));
+            }
             None => return Err(ModelError::Feature(format!("tensor {name}"))),
         }
     }
     Ok(graph)
 }
 
-/// Checks that the weight fits its tensor.
-fn check_shape(name: &str, first_row: u64, weight: &Weight, tensors: &Tensors) -> Result<(), ModelError> {
+/// Checks that so many rows of a weight, from `first_row` on, are in a tensor.
+fn check_shape(
+    name: &str,
+    [first_row, n_rows]: [u64; 2],
+    weight: &Weight,
+    tensors: &Tensors,
+) -> Result<(), ModelError> {
     let tensor =
         tensors.get(name).ok_or_else(|| ModelError::Inconsistent(format!("the tensor {name} is missing")))?;
-    let (n_rows, n_cols) = (weight.n_rows as u64, weight.n_cols as u64);
+    let n_cols = weight.n_cols as u64;
     let fits = match (weight.is_vector, tensor.shape.as_slice()) {
         (true, _) => first_row + n_cols <= tensor.n_elements(),
         // A vector is a matrix of one row.

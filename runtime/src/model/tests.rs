@@ -4,7 +4,7 @@ use super::family::FAMILIES;
 use super::testing::{CONTEXT, TestModel, words};
 use super::*;
 use crate::gguf::Value;
-use crate::graph::{Op, Rope};
+use crate::graph::{Op, Rope, Source};
 
 /// The message of an error, after a check of its kind.
 fn inconsistent<T: std::fmt::Debug>(result: Result<T, ModelError>) -> String {
@@ -112,6 +112,15 @@ fn a_tensor_that_nothing_uses_is_an_error() {
     for name in ["blk.0.attn_gate.weight", "blk.2.attn_q.weight", "blk.0.ffn_up_shexp.weight"] {
         let message = unsupported(TestModel::new().with_tensor(name, &[64, 32]).graph());
         assert!(message.contains(name), "{message}");
+    }
+}
+
+/// Files of NVFP4 weights have one beside each matrix; without it, products are wrong.
+#[test]
+fn a_scale_of_a_tensor_is_refused_as_what_it_is() {
+    for name in ["blk.0.attn_q.scale", "blk.1.ffn_down.input_scale", "output.scale"] {
+        let message = unsupported(TestModel::new().with_tensor(name, &[1]).graph());
+        assert!(message.contains(name) && message.contains("a scale of a whole tensor"), "{message}");
     }
 }
 

@@ -129,7 +129,12 @@ pub async fn local_host(State(shared): State<Arc<Shared>>, request: Request, nex
 }
 
 pub async fn unknown(method: Method, uri: Uri) -> ApiError {
-    let message = format!("There is no {method} {} here.", uri.path());
+    let help = match uri.path() {
+        "/v1/responses" => " Use /v1/chat/completions; the npm package makes responses of it by itself.",
+        "/chat/completions" | "/completions" | "/embeddings" | "/models" => " The API's address ends in /v1.",
+        _ => "",
+    };
+    let message = format!("There is no {method} {} here.{help}", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, "unknown_url", message)
 }
 

@@ -34,6 +34,10 @@ pub struct Args {
     /// Key that clients must send as `Authorization: Bearer KEY`.
     #[arg(long, env = "NOMOAT_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// A web page that may use the model, such as https://chat.example; pages of this machine may anyway. Can
+    /// be given several times.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    origins: Vec<String>,
     /// Whole contexts in memory. Answers share the room, up to 8 at once; more requests wait their turn.
     #[arg(long, default_value_t = 4)]
     pub parallel: u32,
@@ -70,8 +74,9 @@ pub fn run<D: Device>(engine: &mut Engine<D>, args: &Args) -> Result<()> {
             format!("cannot listen on {}, port {}: choose another --port", args.host, args.port)
         })?;
     println!("http://{}/v1", listener.local_addr()?);
+    let origins = args.origins.iter().map(|origin| origin.trim_end_matches('/').to_owned()).collect();
     let server = runtime.spawn(async move {
-        axum::serve(listener, router(Arc::new(shared))).with_graceful_shutdown(interrupted()).await
+        axum::serve(listener, router(Arc::new(shared), origins)).with_graceful_shutdown(interrupted()).await
     });
     // Ends when the server does, because that drops the last sender of requests.
     worker::run(engine, jobs, &metrics);
@@ -109,9 +114,13 @@ async fn interrupt() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+/// `origins`: pages that may use the model besides those of this machine.
+fn router(shared: Arc<Shared>, origins: Vec<String>) -> Router {
+    let may_ask = move |origin: &HeaderValue, _: &Parts| {
+        is_local_origin(origin) || origins.iter().any(|allowed| *origin == allowed.as_str())
+    };
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(|origin: &HeaderValue, _: &Parts| is_local_origin(origin)))
+        .allow_origin(AllowOrigin::predicate(may_ask))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers([header::CONTENT_TYPE]);

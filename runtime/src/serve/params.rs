@@ -18,8 +18,10 @@ pub struct Params {
 }
 
 /// What the runtime takes as it is.
-const TAKEN: [&str; 34] = [
+const TAKEN: [&str; 36] = [
     "max_tokens",
+    "context_overflow",
+    "prediction",
     "thinking_token_budget",
     "temperature",
     "dynatemp_range",
@@ -66,6 +68,9 @@ const IGNORED: [&str; 9] = [
     "prompt_cache_options",
     "prompt_cache_retention",
 ];
+/// OpenAI's ranges, where the runtime's are wider.
+const RANGES: [(&str, f64, f64); 3] =
+    [("temperature", 0.0, 2.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)];
 /// Choices of one request at most.
 const MAX_CHOICES: usize = 128;
 const MAX_STOPS: usize = 16;
@@ -83,9 +88,13 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
         let message = "`messages` must be a list with at least one message.";
         return Err(ApiError::field("messages", message));
     }
-    for message in given.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
+    let messages = given.get_mut("messages").and_then(Value::as_array_mut);
+    for (i, message) in messages.into_iter().flatten().enumerate() {
         if message.get("role").is_some_and(|role| role == "developer") {
             message["role"] = "system".into();
+        }
+        if let Some(parts) = message.get("content").and_then(Value::as_array) {
+            message["content"] = joined(parts, &format!("messages[{i}].content"))?.into();
         }
     }
     let is_asked = flag(&mut given, "logprobs")?;
@@ -99,6 +108,20 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
     }
     let requests = head.requests(given)?;
     Ok(head.params(requests, Vec::new()))
+}
+
+/// The text of a message's content parts. Many templates take a text only.
+fn joined(parts: &[Value], place: &str) -> Result<String, ApiError> {
+    let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
+        (Some("text"), Some(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let texts = parts.iter().enumerate().map(|(i, part)| {
+        let place = format!("{place}[{i}]");
+        let message = format!("`{place}` must be {{ type: \"text\", text }}.");
+        text(part).ok_or_else(|| ApiError::field(&place, message))
+    });
+    texts.collect()
 }
 
 /// Reads the body of `/v1/completions`.
@@ -180,6 +203,11 @@ impl Head {
         if n == 0 || n > MAX_CHOICES {
             return Err(ApiError::field("n", format!("`n` must be an integer from 1 to {MAX_CHOICES}.")));
         }
+        for (name, low, high) in RANGES {
+            if given.get(name).and_then(Value::as_f64).is_some_and(|value| !(low..=high).contains(&value)) {
+                return Err(ApiError::field(name, format!("`{name}` must be from {low} to {high}.")));
+            }
+        }
         if let Some(most) = given.remove("max_completion_tokens") {
             given.insert("max_tokens".into(), most);
         }
@@ -190,6 +218,9 @@ impl Head {
             variables
                 .ok_or_else(|| ApiError::field("reasoning_effort", message))?
                 .insert("reasoning_effort".into(), effort);
+        }
+        if let Some(prediction) = given.remove("prediction") {
+            given.insert("prediction".into(), predicted(&prediction)?.into());
         }
         if let Some(stop) = given.remove("stop") {
             given.insert("stop".into(), stops(stop)?);
@@ -249,6 +280,19 @@ fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usi
     let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= MAX_TOP_LOGPROBS);
     let message = format!("`{name}` must be an integer from 0 to {MAX_TOP_LOGPROBS}.");
     top.map(Some).ok_or_else(|| ApiError::field(name, message))
+}
+
+/// The text of a prediction: a text, or its parts.
+fn predicted(prediction: &Value) -> Result<String, ApiError> {
+    let text = |content: &Value| match content {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => parts.iter().map(|part| part.get("text")?.as_str()).collect(),
+        _ => None,
+    };
+    let is_content = prediction.get("type").is_some_and(|kind| kind == "content");
+    let content = prediction.get("content").filter(|_| is_content).and_then(text);
+    let message = "`prediction` must be { type: \"content\", content }, with a text or text parts.";
+    content.ok_or_else(|| ApiError::field("prediction", message))
 }
 
 /// A list of stop texts from a text or a list.

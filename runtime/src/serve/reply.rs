@@ -61,6 +61,7 @@ struct Piece {
 struct End {
     finish_reason: FinishReason,
     context_full: bool,
+    usage: Usage,
     timings: Timings,
 }
 
@@ -80,7 +81,7 @@ impl Reply {
             open: n_choices,
             n_choices,
             per_prompt: params.n,
-            usage: Usage { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cached_tokens: 0 },
+            usage: Usage::default(),
             offsets: vec![0; n_choices],
         }
     }
@@ -126,7 +127,7 @@ impl Reply {
         });
         let mut object = self.object("chat.completion", choices.collect());
         object.insert("usage".into(), self.usage());
-        if let [Some(end)] = &ends[..] {
+        if let (Kind::Chat, Some(Some(end))) = (self.kind, ends.first()) {
             object.insert("timings".into(), timings_of(end));
         }
         Ok(Json(object).into_response())
@@ -184,11 +185,13 @@ impl Reply {
             } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
+                self.usage.drafted_tokens += usage.drafted_tokens;
+                self.usage.accepted_tokens += usage.accepted_tokens;
                 if choice % self.per_prompt == 0 {
                     self.usage.prompt_tokens += usage.prompt_tokens;
                     self.usage.cached_tokens += usage.cached_tokens;
                 }
-                let end = Some(End { finish_reason, context_full, timings });
+                let end = Some(End { finish_reason, context_full, usage, timings });
                 Piece { text, reasoning, calls, end, ..Piece::new(choice, logprob.into_iter().collect()) }
             }
         }))
@@ -237,11 +240,16 @@ impl Reply {
         if let Some(end) = end {
             let nothing = if self.kind == Kind::Chat { json!({}) } else { "".into() };
             let mut last = self.piece(choice, nothing, Some(&end));
-            last["timings"] = timings_of(&end);
+            if self.kind == Kind::Chat {
+                last["timings"] = timings_of(&end);
+            }
             pieces.push(last.to_string());
             if self.open == 0 && self.include_usage {
                 let mut object = self.object("chat.completion.chunk", Vec::new());
                 object.insert("usage".into(), self.usage());
+                if self.kind == Kind::Chat {
+                    object.insert("timings".into(), timings_of(&end));
+                }
                 pieces.push(Value::from(object).to_string());
             }
         }
@@ -270,12 +278,18 @@ impl Reply {
     }
 
     fn usage(&self) -> Value {
-        let Usage { prompt_tokens, completion_tokens, cached_tokens, .. } = self.usage;
+        let Usage {
+            prompt_tokens, completion_tokens, cached_tokens, drafted_tokens, accepted_tokens, ..
+        } = self.usage;
         json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": { "cached_tokens": cached_tokens },
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": accepted_tokens,
+                "rejected_prediction_tokens": drafted_tokens - accepted_tokens,
+            },
         })
     }
 }
@@ -352,6 +366,14 @@ fn choice_of(index: usize, (name, content): (&str, Value), end: Option<&End>) ->
     choice
 }
 
-fn timings_of(end: &End) -> Value {
-    json!({ "prefill_ms": end.timings.prefill_ms, "decode_ms": end.timings.decode_ms })
+fn timings_of(End { usage, timings, .. }: &End) -> Value {
+    let rate = |tokens: usize, ms: f64| if ms > 0.0 { tokens as f64 / ms * 1000.0 } else { 0.0 };
+    json!({
+        "prefill_ms": timings.prefill_ms,
+        "decode_ms": timings.decode_ms,
+        "prefill_tokens_per_second": rate(usage.prompt_tokens - usage.cached_tokens, timings.prefill_ms),
+        // The first token comes out of the prefill.
+        "decode_tokens_per_second": rate(usage.completion_tokens.saturating_sub(1), timings.decode_ms),
+        "dispatches_per_token": timings.dispatches_per_token,
+    })
 }

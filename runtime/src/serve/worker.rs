@@ -101,6 +101,8 @@ pub fn run<D: Device>(engine: &mut Engine<D>, mut jobs: UnboundedReceiver<Job>, 
         metrics.running.store(running.len() as u64, Ordering::Relaxed);
         if !running.is_empty() {
             advance(engine, &mut running, metrics);
+            // Before it waits for the next request.
+            metrics.running.store(running.len() as u64, Ordering::Relaxed);
         }
     }
 }

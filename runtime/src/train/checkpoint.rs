@@ -1,7 +1,7 @@
 //! A training run as bytes: a safetensors file with what is learnt, the optimiser's moments and the examples.
 
 use super::run::{Point, Settings, Student, TrainingRun};
-use super::{Optimiser, TrainError, Trainer};
+use super::{Kind, Learnt, Optimiser, Teaches, TrainError};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
@@ -22,17 +22,19 @@ fn bad(what: impl std::fmt::Display) -> TrainError {
     TrainError::Setting(format!("the stored training cannot be used: {what}; begin again"))
 }
 
-impl TrainingRun {
+impl<L: Learnt> TrainingRun<L> {
     /// All that is needed to go on. A step that is under way begins again.
-    pub fn checkpoint(&self) -> Result<Vec<u8>, TrainError> {
+    pub async fn checkpoint(&self) -> Result<Vec<u8>, TrainError> {
         let optimiser = self.trainer.optimiser();
-        let [first, second] = optimiser.moments();
+        let learnt = &self.trainer.learnt;
+        let parameters = learnt.read(Kind::Parameters).await?;
+        let (first, second) = (learnt.read(Kind::First).await?, learnt.read(Kind::Second).await?);
         let references: Vec<f64> = self.references.as_flattened().to_vec();
         let mut tensors: Vec<(&str, Dtype, &[u8])> = vec![
             ("data", Dtype::U8, self.data.as_bytes()),
-            ("parameters", Dtype::F32, bytemuck::cast_slice(&self.trainer.parameters)),
-            ("first", Dtype::F32, bytemuck::cast_slice(first)),
-            ("second", Dtype::F32, bytemuck::cast_slice(second)),
+            ("parameters", Dtype::F32, bytemuck::cast_slice(&parameters)),
+            ("first", Dtype::F32, bytemuck::cast_slice(&first)),
+            ("second", Dtype::F32, bytemuck::cast_slice(&second)),
             ("references", Dtype::F64, bytemuck::cast_slice(&references)),
         ];
         if let Some(best) = &self.best {
@@ -56,7 +58,11 @@ impl TrainingRun {
     }
 
     /// Goes on from a checkpoint. The model must be the same.
-    pub fn resume(student: Student, checkpoint: &[u8]) -> Result<Self, TrainError> {
+    pub fn resume(
+        device: &impl Teaches<Learnt = L>,
+        student: Student,
+        checkpoint: &[u8],
+    ) -> Result<Self, TrainError> {
         let tensors = SafeTensors::deserialize(checkpoint).map_err(bad)?;
         let (_, header) = SafeTensors::read_metadata(checkpoint).map_err(bad)?;
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -77,7 +83,7 @@ impl TrainingRun {
             Ok(tensor.data())
         };
         let data = String::from_utf8(bytes("data", Dtype::U8)?.to_vec()).map_err(bad)?;
-        let mut run = Self::new(student, settings, data)?;
+        let mut run = Self::new(device, student, settings, data)?;
         let n = run.graph().n_parameters;
         let numbers = |name: &str| -> Result<Vec<f32>, TrainError> {
             let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes(name, Dtype::F32)?);
@@ -94,9 +100,12 @@ impl TrainingRun {
         if run.settings.dpo && step > 0 && pairs.len() < run.n_lessons() {
             return Err(bad("it lacks what the base model says"));
         }
-        let moments = [numbers("first")?, numbers("second")?];
-        let optimiser = Optimiser::resume(run.settings.adam(), moments, step)?;
-        run.trainer = Trainer::resume(numbers("parameters")?, optimiser, run.steps());
+        for (name, kind) in
+            [("parameters", Kind::Parameters), ("first", Kind::First), ("second", Kind::Second)]
+        {
+            run.trainer.learnt.write(kind, &numbers(name)?)?;
+        }
+        run.trainer.set_optimiser(Optimiser::new(run.settings.adam(), step)?);
         run.references = pairs.to_vec();
         run.best = if tensors.tensor("best").is_ok() { Some(numbers("best")?) } else { None };
         run.curve = curve;

@@ -3,12 +3,14 @@
 //!
 //! [`TrainingGraph`] is the pass, as plain data that knows no device. [`reference`] computes values and
 //! gradients one scalar at a time in f64 and is what devices are compared with. A device implements
-//! [`Gradients`]; [`Optimiser`] and [`Trainer`] build on that alone. `docs/learning.md` has the mathematics.
+//! [`Teaches`], with [`Gradients`] and [`Learnt`]; [`Trainer`] builds on those alone. `docs/learning.md` has
+//! the mathematics.
 
 mod checkpoint;
 mod data;
 mod files;
 mod graph;
+pub(crate) mod learnt;
 mod optimiser;
 pub mod reference;
 mod run;
@@ -22,7 +24,8 @@ pub(crate) mod tests;
 pub use data::{Data, Texts};
 pub use files::{Files, target_of_module};
 pub use graph::{Lora, LoraSpec, Part, Segment, TrainingGraph};
-pub use optimiser::{AdamW, Optimiser, Schedule};
+pub use learnt::{Kind, Learnt, OnHost};
+pub use optimiser::{AdamW, Optimiser, Schedule, Update};
 pub use run::{Advance, Plan, Point, Settings, Student, TrainingRun};
 pub use trainer::{Example, Preference, StepResult, Trainer};
 pub use walk::Walk;
@@ -64,6 +67,12 @@ pub enum TrainError {
     /// The loss is not a number: the learning rate is too high, or the model is damaged.
     #[error("the loss is no longer a number; use a lower learning rate")]
     Diverged,
+    /// The device has too little memory.
+    #[error("{0}")]
+    Memory(String),
+    /// The device was lost.
+    #[error("{0}")]
+    Lost(String),
     /// The device failed.
     #[error("{0}")]
     Device(String),
@@ -135,26 +144,48 @@ impl Batch {
     }
 }
 
-/// A device that computes a training graph.
+/// A device that models can be taught on.
+pub trait Teaches {
+    /// A model's weights.
+    type Weights;
+    /// What is learnt, where the device has it.
+    type Learnt: Learnt;
+    /// A training graph over a model's weights.
+    type Training<'a>: Gradients<Learnt = Self::Learnt>;
+
+    /// These parameters and what AdamW keeps of each of them: so far nothing.
+    fn learnt(&self, parameters: Vec<f32>) -> Result<Self::Learnt, TrainError>;
+
+    /// `kept_bytes` is how much may be kept of what layers compute: more is faster, and the result is the
+    /// same.
+    fn training<'a>(
+        &self,
+        learnt: &Self::Learnt,
+        graph: &'a TrainingGraph,
+        weights: &'a Self::Weights,
+        kept_bytes: usize,
+    ) -> Result<Self::Training<'a>, TrainError>;
+}
+
+/// Computes a training graph on a device.
+#[allow(async_fn_in_trait)]
 pub trait Gradients {
+    /// What is learnt, where the device has it.
+    type Learnt: Learnt;
+
     /// Computes the rows up to what the logits are computed from.
-    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError>;
+    fn forward(&mut self, batch: &Batch, learnt: &Self::Learnt) -> Result<(), TrainError>;
 
     /// The natural logarithm of each target's probability, after [`Self::forward`].
-    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError>;
+    async fn logprobs(&mut self) -> Result<Vec<f64>, TrainError>;
 
-    /// After [`Self::forward`]: adds the gradient of `-Σ weights[i] * logprob[i]` to `gradient`. Returns what
-    /// [`Self::logprobs`] does.
-    fn backward(
-        &mut self,
-        parameters: &[f32],
-        weights: &[f32],
-        gradient: &mut [f32],
-    ) -> Result<Vec<f64>, TrainError>;
+    /// After [`Self::forward`]: adds the gradient of `-Σ weights[i] * logprob[i]` to that of `learnt`.
+    /// Returns what [`Self::logprobs`] does.
+    async fn backward(&mut self, learnt: &mut Self::Learnt, weights: &[f32]) -> Result<Vec<f64>, TrainError>;
 
     /// A factor on what LoRA adds; 0 is the base model. It holds until it is set again.
     fn set_strength(&mut self, strength: f32);
 
     /// The likeliest token of each target's row, after [`Self::forward`].
-    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError>;
+    async fn likeliest(&mut self) -> Result<Vec<u32>, TrainError>;
 }

@@ -83,37 +83,35 @@ impl AdamW {
     }
 }
 
-/// What AdamW keeps from step to step.
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// The learning rate, divided by what the mean of gradients lacks yet: `1 - betas[0]^t`.
+    pub rate: f32,
+    /// The root of what the mean of squares lacks yet: `1 - betas[1]^t`.
+    pub root: f32,
+    /// Share of each parameter that is lost.
+    pub decay: f32,
+    /// As [`AdamW::betas`].
+    pub betas: [f32; 2],
+    /// As [`AdamW::eps`].
+    pub eps: f32,
+    /// As [`AdamW::clip`].
+    pub clip: Option<f32>,
+}
+
+/// AdamW's settings, and the steps that it has made.
 #[derive(Clone, Debug)]
 pub struct Optimiser {
     settings: AdamW,
-    /// The mean of gradients.
-    first: Vec<f32>,
-    /// The mean of their squares.
-    second: Vec<f32>,
-    /// Steps so far.
     step: usize,
 }
 
 impl Optimiser {
-    /// For so many parameters.
-    pub fn new(settings: AdamW, n_parameters: usize) -> Result<Self, TrainError> {
+    /// After so many steps.
+    pub fn new(settings: AdamW, step: usize) -> Result<Self, TrainError> {
         settings.check()?;
-        Ok(Self { settings, first: vec![0.0; n_parameters], second: vec![0.0; n_parameters], step: 0 })
-    }
-
-    /// As it was after so many steps, with its [`Self::moments`].
-    pub fn resume(settings: AdamW, [first, second]: [Vec<f32>; 2], step: usize) -> Result<Self, TrainError> {
-        settings.check()?;
-        if first.len() != second.len() {
-            return Err(TrainError::Setting("the moments of the optimiser differ in length".into()));
-        }
-        Ok(Self { settings, first, second, step })
-    }
-
-    /// The means of gradients and of their squares.
-    pub fn moments(&self) -> [&[f32]; 2] {
-        [&self.first, &self.second]
+        Ok(Self { settings, step })
     }
 
     /// Steps so far.
@@ -121,31 +119,24 @@ impl Optimiser {
         self.step
     }
 
-    /// Clips the gradient, changes the parameters and returns the gradient's norm before clipping. `steps` is
-    /// how many there will be in all.
-    pub fn step(
-        &mut self,
-        parameters: &mut [f32],
-        gradient: &mut [f32],
-        steps: usize,
-    ) -> Result<f32, TrainError> {
-        let norm = clip(gradient, self.settings.clip);
-        if !norm.is_finite() {
-            return Err(TrainError::Diverged);
-        }
-        let AdamW { betas: [beta1, beta2], eps, decay, .. } = self.settings;
+    /// The next step. `steps` is how many there will be in all.
+    pub fn next(&self, steps: usize) -> Update {
+        let AdamW { betas, eps, decay, clip, .. } = self.settings;
         let rate = self.settings.rate_at(self.step, steps);
-        self.step += 1;
-        let t = self.step.min(i32::MAX as usize) as i32;
-        let rate1 = (f64::from(rate) / (1.0 - f64::from(beta1).powi(t))) as f32;
-        let root2 = (1.0 - f64::from(beta2).powi(t)).sqrt() as f32;
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((p, g), (m, v)) in parameters.iter_mut().zip(gradient.iter()).zip(moments) {
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *p -= rate * decay * *p + rate1 * *m / (v.sqrt() / root2 + eps);
+        let t = (self.step + 1).min(i32::MAX as usize) as i32;
+        Update {
+            rate: (f64::from(rate) / (1.0 - f64::from(betas[0]).powi(t))) as f32,
+            root: (1.0 - f64::from(betas[1]).powi(t)).sqrt() as f32,
+            decay: rate * decay,
+            betas,
+            eps,
+            clip,
         }
-        Ok(norm)
+    }
+
+    /// It has been made.
+    pub fn advance(&mut self) {
+        self.step += 1;
     }
 }
 
@@ -167,6 +158,7 @@ pub fn clip(gradient: &mut [f32], most: Option<f32>) -> f32 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::train::{Kind, Learnt, OnHost};
 
     /// Three steps on f(p) = p² / 2 from 1, as `torch.optim.AdamW(lr=0.1, weight_decay=0.01)` takes them: the
     /// first moves by the rate times the gradient's sign, and by the decay.
@@ -174,19 +166,22 @@ mod tests {
     fn steps_are_those_of_the_formula() {
         let settings =
             AdamW { rate: 0.1, decay: 0.01, clip: None, schedule: Schedule::Constant, ..AdamW::default() };
-        let mut optimiser = Optimiser::new(settings, 1).unwrap();
-        let (mut p, mut m, mut v) = ([1.0_f32], 0.0_f64, 0.0_f64);
+        let mut optimiser = Optimiser::new(settings, 0).unwrap();
+        let mut learnt = OnHost::new(vec![1.0]);
+        let (mut p, mut m, mut v) = (1.0_f32, 0.0_f64, 0.0_f64);
         let mut expected = 1.0_f64;
         for t in 1..=3 {
-            let mut g = p;
+            learnt.write(Kind::Gradient, &[p]).unwrap();
             m = 0.9 * m + 0.1 * expected;
             v = 0.999 * v + 0.001 * expected * expected;
             let (mean, square) = (m / (1.0 - 0.9_f64.powi(t)), v / (1.0 - 0.999_f64.powi(t)));
             expected -= 0.1 * 0.01 * expected + 0.1 * mean / (square.sqrt() + 1e-8);
-            optimiser.step(&mut p, &mut g, 3).unwrap();
-            assert!((f64::from(p[0]) - expected).abs() < 1e-6, "{} {expected}", p[0]);
+            pollster::block_on(learnt.update(&optimiser.next(3))).unwrap();
+            optimiser.advance();
+            p = learnt.parameters[0];
+            assert!((f64::from(p) - expected).abs() < 1e-6, "{p} {expected}");
         }
-        assert!((f64::from(p[0]) - 0.6988).abs() < 2e-3, "about a tenth a step: {}", p[0]);
+        assert!((f64::from(p) - 0.6988).abs() < 2e-3, "about a tenth a step: {p}");
     }
 
     #[test]
@@ -219,10 +214,16 @@ mod tests {
             AdamW { clip: Some(0.0), ..AdamW::default() },
         ];
         for settings in wrong {
-            assert!(Optimiser::new(settings, 1).is_err(), "{settings:?}");
+            assert!(Optimiser::new(settings, 0).is_err(), "{settings:?}");
         }
-        let mut optimiser = Optimiser::new(AdamW::default(), 1).unwrap();
-        let result = optimiser.step(&mut [1.0], &mut [f32::NAN], 1);
-        assert_eq!(result, Err(TrainError::Diverged));
+    }
+
+    #[test]
+    fn gradients_that_are_no_numbers_change_nothing() {
+        let mut learnt = OnHost::new(vec![1.0]);
+        learnt.write(Kind::Gradient, &[f32::NAN]).unwrap();
+        let update = Optimiser::new(AdamW::default(), 0).unwrap().next(1);
+        assert!(pollster::block_on(learnt.update(&update)).unwrap().is_nan());
+        assert_eq!(learnt.parameters, [1.0]);
     }
 }

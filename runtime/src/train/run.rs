@@ -3,11 +3,12 @@
 
 use super::trainer::{order, parts, start};
 use super::{
-    AdamW, Example, Files, Gradients, LoraSpec, Preference, Schedule, StepResult, Texts, TrainError, Trainer,
-    TrainingGraph,
+    AdamW, Example, Files, Gradients, Learnt, LoraSpec, Optimiser, Preference, Schedule, StepResult, Teaches,
+    Texts, TrainError, Trainer, TrainingGraph,
 };
 use crate::graph::Graph;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a model is taught by, and how.
@@ -199,9 +200,9 @@ impl Lessons {
 /// The order whose first examples are for validation; no epoch has its number.
 const VALIDATION: usize = u32::MAX as usize;
 
-/// See the module.
+/// See the module. `L` is what is learnt, where a device has it.
 #[derive(Debug)]
-pub struct TrainingRun {
+pub struct TrainingRun<L> {
     pub(super) settings: Settings,
     /// JSONL, as it was given.
     pub(super) data: String,
@@ -213,7 +214,7 @@ pub struct TrainingRun {
     learnt: Vec<usize>,
     held_out: Vec<usize>,
     refused: Vec<(usize, String)>,
-    pub(super) trainer: Trainer,
+    pub(super) trainer: Trainer<L>,
     pub(super) curve: Vec<Point>,
     /// DPO: what the base model says of the first pairs; complete before the first step.
     pub(super) references: Vec<[f64; 2]>,
@@ -225,9 +226,14 @@ pub struct TrainingRun {
     validation: (f64, usize),
 }
 
-impl TrainingRun {
+impl<L: Learnt> TrainingRun<L> {
     /// Reads examples as JSONL; nothing is computed yet.
-    pub fn new(student: Student, settings: Settings, data: String) -> Result<Self, TrainError> {
+    pub fn new(
+        device: &impl Teaches<Learnt = L>,
+        student: Student,
+        settings: Settings,
+        data: String,
+    ) -> Result<Self, TrainError> {
         settings.check()?;
         let alpha = settings.alpha.unwrap_or(2.0 * settings.rank as f32);
         let spec = LoraSpec { rank: settings.rank, alpha, targets: settings.targets.clone() };
@@ -247,7 +253,8 @@ impl TrainingRun {
         let mut learnt = held_out.split_off(n_held_out);
         learnt.sort_unstable();
         let steps = learnt.len().div_ceil(settings.batch).saturating_mul(settings.epochs);
-        let trainer = Trainer::new(start(&graph, settings.seed), settings.adam(), steps)?;
+        let parameters = device.learnt(start(&graph, settings.seed))?;
+        let trainer = Trainer::new(parameters, Optimiser::new(settings.adam(), 0)?, steps);
         Ok(Self {
             settings,
             data,
@@ -270,6 +277,11 @@ impl TrainingRun {
     /// The training graph, for the device.
     pub fn graph(&self) -> Arc<TrainingGraph> {
         self.graph.clone()
+    }
+
+    /// What is learnt, where the device has it.
+    pub fn learnt(&self) -> &L {
+        &self.trainer.learnt
     }
 
     /// Bytes that the device may keep of what layers compute.
@@ -309,16 +321,16 @@ impl TrainingRun {
     }
 
     /// Computes the next part: a few hundred rows at most, unless an example is longer.
-    pub fn advance(&mut self, device: &mut impl Gradients) -> Result<Advance, TrainError> {
+    pub async fn advance(&mut self, device: &mut impl Gradients<Learnt = L>) -> Result<Advance, TrainError> {
         if let Lessons::Preferences(pairs) = &self.lessons
             && let Some(pair) = pairs.get(self.references.len())
         {
             let rows = pair.chosen.ids.len() + pair.rejected.ids.len();
-            self.references.push(self.trainer.reference(device, pair)?);
+            self.references.push(self.trainer.reference(device, pair).await?);
             return Ok(self.advanced(rows, None));
         }
         if self.validates() {
-            return self.validate(device);
+            return self.validate(device).await;
         }
         if self.is_done() {
             return Ok(self.advanced(0, None));
@@ -333,13 +345,13 @@ impl TrainingRun {
             Lessons::Examples(examples) => {
                 let rest: Vec<&Example> = chosen[done..].iter().map(|i| &examples[*i]).collect();
                 let part = parts(&rest, |example| example.ids.len())[0];
-                self.trainer.add_examples(device, part, chosen.len(), &mut sum)?;
+                self.trainer.add_examples(device, part, chosen.len(), &mut sum).await?;
                 part.len()
             }
             Lessons::Preferences(pairs) => {
                 let i = chosen[done];
                 let (reference, beta) = (self.references[i], self.settings.beta);
-                self.trainer.add_pair(device, &pairs[i], reference, beta, chosen.len(), &mut sum)?;
+                self.trainer.add_pair(device, &pairs[i], reference, beta, chosen.len(), &mut sum).await?;
                 1
             }
         };
@@ -348,7 +360,7 @@ impl TrainingRun {
             self.under_way = Some((sum, done + n_part));
             return Ok(self.advanced(rows, None));
         }
-        let StepResult { loss, margin, .. } = self.trainer.finish(sum)?;
+        let StepResult { loss, margin, .. } = self.trainer.finish(sum).await?;
         let point = Point {
             step: self.trainer.optimiser().steps(),
             loss: Some(loss as f32),
@@ -379,17 +391,17 @@ impl TrainingRun {
         is_due && !self.held_out.is_empty() && self.validations().all(|(at, _)| at != step)
     }
 
-    fn validate(&mut self, device: &mut impl Gradients) -> Result<Advance, TrainError> {
+    async fn validate(&mut self, device: &mut impl Gradients<Learnt = L>) -> Result<Advance, TrainError> {
         let (sum, n) = self.validation;
         let i = self.held_out[n];
         let (loss, rows) = match &self.lessons {
             Lessons::Examples(examples) => {
-                (self.trainer.loss(device, &[&examples[i]])?, examples[i].ids.len())
+                (self.trainer.loss(device, &[&examples[i]]).await?, examples[i].ids.len())
             }
             Lessons::Preferences(pairs) => {
                 let (pair, beta) = (&pairs[i], self.settings.beta);
                 let rows = pair.chosen.ids.len() + pair.rejected.ids.len();
-                (self.trainer.pair_loss(device, pair, self.references[i], beta)?, rows)
+                (self.trainer.pair_loss(device, pair, self.references[i], beta).await?, rows)
             }
         };
         if n + 1 < self.held_out.len() {
@@ -400,7 +412,7 @@ impl TrainingRun {
         let mean = ((sum + loss) / self.held_out.len() as f64) as f32;
         let is_best = self.validations().all(|(_, before)| mean < before);
         if self.settings.patience > 0 && is_best {
-            self.best = Some(self.trainer.parameters.clone());
+            self.best = Some(self.trainer.parameters().await?.into_owned());
         }
         let step = self.trainer.optimiser().steps();
         let point = Point { step, validation: Some(mean), ..Point::default() };
@@ -425,8 +437,11 @@ impl TrainingRun {
     }
 
     /// What has been learnt so far: with patience, the best of it.
-    pub fn parameters(&self) -> &[f32] {
-        self.best.as_deref().unwrap_or(&self.trainer.parameters)
+    pub async fn parameters(&self) -> Result<Cow<'_, [f32]>, TrainError> {
+        match &self.best {
+            Some(best) => Ok(Cow::Borrowed(best)),
+            None => self.trainer.parameters().await,
+        }
     }
 
     /// For saving what has been learnt.

@@ -9,6 +9,7 @@ use crate::load::{FileLoader, Sink, formats};
 use crate::model::Tensors;
 use crate::model::golden::{Tiny, models};
 use crate::quant::Format;
+use pollster::block_on;
 use std::fmt::Debug;
 
 /// A case's rows and outputs as a batch.
@@ -175,13 +176,13 @@ pub(crate) fn loaded<S: Sink>(tiny: &Tiny, graph: &Graph, allocate: impl FnOnce(
     weights
 }
 
-/// Trains a tiny model in two ways on a device: each has the reference's gradients, and both the same
-/// numbers.
-pub(crate) fn check_model<W>(
+/// Trains a tiny model in two ways, which differ in devices and in how much may be kept: each has the
+/// reference's gradients, and both the same numbers.
+pub(crate) fn check_model<D: Teaches>(
     name: &str,
     rank: usize,
-    load: impl Fn(&Tiny, &Graph) -> W,
-    training: impl for<'a> Fn(usize, &'a TrainingGraph, &'a W) -> Box<dyn Gradients + 'a>,
+    load: impl Fn(&Tiny, &Graph) -> D::Weights,
+    ways: [(D, usize); 2],
 ) {
     let tiny = Tiny::new(name);
     let plain = tiny.graph();
@@ -198,13 +199,14 @@ pub(crate) fn check_model<W>(
     let expected = narrow(&reference.logprobs(&batch));
     let weights = load(&tiny, &plain);
     let mut before: Option<Vec<f32>> = None;
-    for way in 0..2 {
-        let mut training = training(way, &graph, &weights);
+    for (device, kept_bytes) in ways {
+        let mut learnt = device.learnt(parameters.clone()).unwrap();
+        let mut training = device.training(&learnt, &graph, &weights, kept_bytes).unwrap();
         training.set_strength(0.5);
-        training.forward(&batch, &parameters).unwrap();
-        let logprobs = training.logprobs().unwrap();
-        let mut gradient = vec![0.0; graph.n_parameters];
-        assert_eq!(training.backward(&parameters, &shares, &mut gradient).unwrap(), logprobs);
+        training.forward(&batch, &learnt).unwrap();
+        let logprobs = block_on(training.logprobs()).unwrap();
+        assert_eq!(block_on(training.backward(&mut learnt, &shares)).unwrap(), logprobs);
+        let gradient = block_on(learnt.read(Kind::Gradient)).unwrap().into_owned();
         let off = distance(&narrow(&logprobs), &expected);
         assert!(off < 1e-4, "{name}: log-probabilities are off by {off}");
         for lora in &graph.loras {

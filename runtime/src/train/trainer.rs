@@ -1,7 +1,8 @@
 //! Steps of learning: supervised fine-tuning (SFT) on examples, and direct preference optimisation (DPO,
 //! arXiv 2305.18290) on pairs of answers.
 
-use super::{AdamW, Batch, Gradients, Optimiser, TrainError, TrainingGraph};
+use super::{Batch, Gradients, Kind, Learnt, Optimiser, TrainError, TrainingGraph};
+use std::borrow::Cow;
 
 /// Rows that run together. Attention is over these, and values of as many are kept.
 const MAX_ROWS: usize = 512;
@@ -47,12 +48,11 @@ pub struct StepResult {
     pub margin: Option<(f64, f64)>,
 }
 
-/// LoRA's parameters while they learn.
+/// LoRA's parameters while they learn, where a device has them.
 #[derive(Debug)]
-pub struct Trainer {
-    /// LoRA's matrices, see [`super::Lora::start`].
-    pub parameters: Vec<f32>,
-    gradient: Vec<f32>,
+pub struct Trainer<L> {
+    /// The parameters and what AdamW keeps of them.
+    pub learnt: L,
     optimiser: Optimiser,
     /// How many steps there will be.
     steps: usize,
@@ -87,67 +87,65 @@ pub(super) fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-impl Trainer {
-    /// Begins with these parameters.
-    pub fn new(parameters: Vec<f32>, settings: AdamW, steps: usize) -> Result<Self, TrainError> {
-        let n = parameters.len();
-        Ok(Self { parameters, gradient: vec![0.0; n], optimiser: Optimiser::new(settings, n)?, steps })
+impl<L: Learnt> Trainer<L> {
+    /// Begins, or goes on, with these parameters.
+    pub fn new(learnt: L, optimiser: Optimiser, steps: usize) -> Self {
+        Self { learnt, optimiser, steps }
     }
 
-    /// Goes on from here: the parameters, and what [`Self::optimiser`] was.
-    pub fn resume(parameters: Vec<f32>, optimiser: Optimiser, steps: usize) -> Self {
-        let gradient = vec![0.0; parameters.len()];
-        Self { parameters, gradient, optimiser, steps }
-    }
-
-    /// What the optimiser keeps.
+    /// The optimiser, and how many steps it has made.
     pub fn optimiser(&self) -> &Optimiser {
         &self.optimiser
     }
 
-    /// The gradient of the last step, after clipping.
-    pub fn gradient(&self) -> &[f32] {
-        &self.gradient
+    /// Goes on from another step.
+    pub(super) fn set_optimiser(&mut self, optimiser: Optimiser) {
+        self.optimiser = optimiser;
+    }
+
+    /// The parameters.
+    pub async fn parameters(&self) -> Result<Cow<'_, [f32]>, TrainError> {
+        self.learnt.read(Kind::Parameters).await
     }
 
     /// A step on some examples. Each counts the same, and within it each token that is learnt.
-    pub fn sft(
+    pub async fn sft(
         &mut self,
-        device: &mut impl Gradients,
+        device: &mut impl Gradients<Learnt = L>,
         examples: &[&Example],
     ) -> Result<StepResult, TrainError> {
         let mut sum = self.begin();
         for part in parts(examples, |example| example.ids.len()) {
-            self.add_examples(device, part, examples.len(), &mut sum)?;
+            self.add_examples(device, part, examples.len(), &mut sum).await?;
         }
-        self.finish(sum)
+        self.finish(sum).await
     }
 
     /// A step on some pairs, of each of which `reference` is [`reference`].
-    pub fn dpo(
+    pub async fn dpo(
         &mut self,
-        device: &mut impl Gradients,
+        device: &mut impl Gradients<Learnt = L>,
         pairs: &[(&Preference, [f64; 2])],
         beta: f64,
     ) -> Result<StepResult, TrainError> {
         let mut sum = self.begin();
         for (pair, reference) in pairs {
-            self.add_pair(device, pair, *reference, beta, pairs.len(), &mut sum)?;
+            self.add_pair(device, pair, *reference, beta, pairs.len(), &mut sum).await?;
         }
-        self.finish(sum)
+        self.finish(sum).await
     }
 
     /// Begins a step that is computed in parts: then follow [`Self::add_examples`] or [`Self::add_pair`], and
     /// [`Self::finish`].
     pub fn begin(&mut self) -> StepResult {
-        self.gradient.fill(0.0);
+        self.learnt.clear();
         StepResult { loss: 0.0, norm: 0.0, rows: 0, margin: None }
     }
 
     /// Some of the `of` examples of a step, all together.
-    pub fn add_examples(
+    pub async fn add_examples(
         &mut self,
-        device: &mut impl Gradients,
+        device: &mut impl Gradients<Learnt = L>,
         examples: &[&Example],
         of: usize,
         sum: &mut StepResult,
@@ -158,17 +156,17 @@ impl Trainer {
             let n = example.n_learnt();
             weights.extend(std::iter::repeat_n(1.0 / (n * of).max(1) as f32, n));
         }
-        device.forward(&batch, &self.parameters)?;
-        let logprobs = device.backward(&self.parameters, &weights, &mut self.gradient)?;
+        device.forward(&batch, &self.learnt)?;
+        let logprobs = device.backward(&mut self.learnt, &weights).await?;
         sum.loss -= logprobs.iter().zip(&weights).map(|(l, w)| l * f64::from(*w)).sum::<f64>();
         sum.rows += batch.tokens.len();
         Ok(())
     }
 
     /// One of the `of` pairs of a step.
-    pub fn add_pair(
+    pub async fn add_pair(
         &mut self,
-        device: &mut impl Gradients,
+        device: &mut impl Gradients<Learnt = L>,
         pair: &Preference,
         reference: [f64; 2],
         beta: f64,
@@ -177,13 +175,13 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let n = of.max(1) as f64;
         let (batch, n_chosen) = both(pair);
-        device.forward(&batch, &self.parameters)?;
-        let margin = margin_of(&device.logprobs()?, n_chosen, reference, beta);
+        device.forward(&batch, &self.learnt)?;
+        let margin = margin_of(&device.logprobs().await?, n_chosen, reference, beta);
         sum.loss += loss_of(margin) / n;
         let slope = (beta / (1.0 + margin.exp()) / n) as f32;
         let weights: Vec<f32> =
             (0..batch.targets.len()).map(|i| if i < n_chosen { slope } else { -slope }).collect();
-        device.backward(&self.parameters, &weights, &mut self.gradient)?;
+        device.backward(&mut self.learnt, &weights).await?;
         sum.rows += batch.tokens.len();
         let (margins, right) = sum.margin.unwrap_or_default();
         sum.margin = Some((margins + margin / n, right + f64::from(u8::from(margin > 0.0)) / n));
@@ -191,45 +189,60 @@ impl Trainer {
     }
 
     /// Ends a step: changes the parameters.
-    pub fn finish(&mut self, sum: StepResult) -> Result<StepResult, TrainError> {
+    pub async fn finish(&mut self, sum: StepResult) -> Result<StepResult, TrainError> {
         if !sum.loss.is_finite() {
             return Err(TrainError::Diverged);
         }
-        let norm = self.optimiser.step(&mut self.parameters, &mut self.gradient, self.steps)?;
+        let norm = self.learnt.update(&self.optimiser.next(self.steps)).await?;
+        if !norm.is_finite() {
+            return Err(TrainError::Diverged);
+        }
+        self.optimiser.advance();
         Ok(StepResult { norm, ..sum })
     }
 
     /// The mean loss of examples, without learning from them.
-    pub fn loss(&self, device: &mut impl Gradients, examples: &[&Example]) -> Result<f64, TrainError> {
+    pub async fn loss(
+        &self,
+        device: &mut impl Gradients<Learnt = L>,
+        examples: &[&Example],
+    ) -> Result<f64, TrainError> {
         let mut loss = 0.0;
         for example in examples {
             let mut batch = Batch::default();
             example.push_to(&mut batch);
-            device.forward(&batch, &self.parameters)?;
-            let logprobs = device.logprobs()?;
+            device.forward(&batch, &self.learnt)?;
+            let logprobs = device.logprobs().await?;
             loss -= logprobs.iter().sum::<f64>() / (logprobs.len() * examples.len()).max(1) as f64;
         }
         Ok(loss)
     }
 
     /// The loss of a pair, without learning from it.
-    pub fn pair_loss(
+    pub async fn pair_loss(
         &self,
-        device: &mut impl Gradients,
+        device: &mut impl Gradients<Learnt = L>,
         pair: &Preference,
         reference: [f64; 2],
         beta: f64,
     ) -> Result<f64, TrainError> {
         let (batch, n_chosen) = both(pair);
-        device.forward(&batch, &self.parameters)?;
-        Ok(loss_of(margin_of(&device.logprobs()?, n_chosen, reference, beta)))
+        device.forward(&batch, &self.learnt)?;
+        Ok(loss_of(margin_of(&device.logprobs().await?, n_chosen, reference, beta)))
     }
 
     /// What the base model says of a pair: the sums of log-probabilities of both answers.
-    pub fn reference(&self, device: &mut impl Gradients, pair: &Preference) -> Result<[f64; 2], TrainError> {
+    pub async fn reference(
+        &self,
+        device: &mut impl Gradients<Learnt = L>,
+        pair: &Preference,
+    ) -> Result<[f64; 2], TrainError> {
         let (batch, n_chosen) = both(pair);
         device.set_strength(0.0);
-        let result = device.forward(&batch, &self.parameters).and_then(|()| device.logprobs());
+        let result = match device.forward(&batch, &self.learnt) {
+            Ok(()) => device.logprobs().await,
+            Err(error) => Err(error),
+        };
         device.set_strength(1.0);
         Ok(sums(&result?, n_chosen))
     }

@@ -2,10 +2,9 @@
 
 use super::Model;
 use anyhow::{Context, Result, ensure};
-use nomoat_runtime::cpu::train::Training;
 use nomoat_runtime::train::{
-    AdamW, Batch, Example, Files, Gradients, LoraSpec, Preference, Schedule, StepResult, Trainer,
-    TrainingGraph, target_of_module,
+    AdamW, Batch, Example, Files, Gradients, Kind, Learnt, LoraSpec, Optimiser, Preference, Schedule,
+    StepResult, Teaches, Trainer, TrainingGraph, target_of_module,
 };
 use serde::Deserialize;
 use std::path::Path;
@@ -94,7 +93,12 @@ impl Labelled {
 const ANSWER: usize = 24;
 
 /// Takes the golden steps and prints how far the results are apart.
-pub fn run(model: &Model, folder: &Path, kept: usize) -> Result<()> {
+pub async fn run<D: Teaches>(
+    model: &Model<D>,
+    folder: &Path,
+    kept: usize,
+    steps: Option<usize>,
+) -> Result<()> {
     let bytes = |name: &str| {
         let path = folder.join(name);
         std::fs::read(&path).with_context(|| format!("cannot open {}", path.display()))
@@ -108,26 +112,41 @@ pub fn run(model: &Model, folder: &Path, kept: usize) -> Result<()> {
     let files = Files { graph: &graph, architecture: &model.config.architecture };
     let (start, has) = files.read_peft(&bytes(&golden.start)?)?;
     ensure!(has.iter().all(|has| *has), "{} lacks matrices of the model", golden.start);
-    let mut training = Training::new(&model.cpu, &graph, &model.weights, kept)?;
-    let begun = Instant::now();
+    let begin = |settings: &Settings, steps: usize| -> Result<Trainer<D::Learnt>> {
+        let learnt = model.device.learnt(start.clone())?;
+        Ok(Trainer::new(learnt, Optimiser::new(settings.adam(), 0)?, steps))
+    };
+    let all = |all: &[f64]| all.len().min(steps.unwrap_or(usize::MAX));
+    let (n_sft, n_dpo) = (all(&golden.sft.loss), all(&golden.dpo.loss));
 
-    let (mut losses, mut gradient) = (Vec::new(), None);
+    let (mut losses, mut gradient) = (Vec::new(), Vec::new());
     let examples: Vec<Example> = golden.sft_examples.iter().map(Labelled::example).collect();
     ensure!(!examples.is_empty(), "there are no examples");
-    let mut trainer = Trainer::new(start.clone(), golden.sft.settings.adam(), golden.sft.loss.len())?;
-    for step in 0..golden.sft.loss.len() {
-        let StepResult { loss, .. } = trainer.sft(&mut training, &[&examples[step % examples.len()]])?;
+    let mut trainer = begin(&golden.sft.settings, golden.sft.loss.len())?;
+    let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;
+    let begun = Instant::now();
+    for step in 0..n_sft {
+        let example = &examples[step % examples.len()];
+        let StepResult { loss, .. } = trainer.sft(&mut training, &[example]).await?;
         eprintln!("sft step {step}: loss {loss:.5}, golden {:.5}", golden.sft.loss[step]);
         losses.push(loss);
-        gradient.get_or_insert_with(|| trainer.gradient().to_vec());
+        if step == 0 {
+            gradient = trainer.learnt.read(Kind::Gradient).await?.into_owned();
+        }
     }
-    let seconds = begun.elapsed().as_secs_f64() / golden.sft.loss.len().max(1) as f64;
-    let after = examples.iter().map(|example| trainer.loss(&mut training, &[example]));
-    let after: Vec<f64> = after.collect::<Result<_, _>>()?;
-    let answer = answer(model, &mut training, &trainer.parameters, &examples[0])?;
+    let seconds = begun.elapsed().as_secs_f64() / n_sft.max(1) as f64;
+    let (mut after, mut greedy) = (None, None);
+    if n_sft == golden.sft.loss.len() {
+        let mut losses = Vec::new();
+        for example in &examples {
+            losses.push(trainer.loss(&mut training, &[example]).await?);
+        }
+        after = Some(most(&losses, &golden.sft.loss_after));
+        greedy = Some(answer(model, &mut training, &trainer.learnt, &examples[0]).await?);
+    }
     let expected = model.tokenizer.encode(&golden.sft.greedy_after, true)?;
     let gradients = bytes("sft_step0_grads_clipped.safetensors")?;
-    let grad_rel_error = gradient_error(&files, &gradients, &gradient.unwrap_or_default())?;
+    let grad_rel_error = gradient_error(&files, &gradients, &gradient)?;
 
     let pairs: Vec<Preference> = examples
         .iter()
@@ -135,39 +154,44 @@ pub fn run(model: &Model, folder: &Path, kept: usize) -> Result<()> {
         .map(|(chosen, rejected)| Preference { chosen: chosen.clone(), rejected: rejected.example() })
         .collect();
     ensure!(!pairs.is_empty() && pairs.len() == golden.dpo.ref_logps.len(), "there are no pairs");
-    let mut trainer = Trainer::new(start, golden.dpo.settings.adam(), golden.dpo.loss.len())?;
-    let references: Vec<[f64; 2]> =
-        pairs.iter().map(|pair| trainer.reference(&mut training, pair)).collect::<Result<_, _>>()?;
+    let mut trainer = begin(&golden.dpo.settings, golden.dpo.loss.len())?;
+    let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;
+    let mut references: Vec<[f64; 2]> = Vec::new();
+    for pair in &pairs {
+        references.push(trainer.reference(&mut training, pair).await?);
+    }
     let (mut dpo_losses, mut margins) = (Vec::new(), Vec::new());
-    for step in 0..golden.dpo.loss.len() {
+    for step in 0..n_dpo {
         let i = step % pairs.len();
-        let result = trainer.dpo(&mut training, &[(&pairs[i], references[i])], golden.dpo.beta)?;
+        let result = trainer.dpo(&mut training, &[(&pairs[i], references[i])], golden.dpo.beta).await?;
         dpo_losses.push(result.loss);
         margins.extend(result.margin.map(|(margin, _)| margin));
         eprintln!("dpo step {step}: loss {:.5}, golden {:.5}", result.loss, golden.dpo.loss[step]);
     }
     let adapter = match folder.join("adapter_logprobs.json").exists() {
-        true => Some(adapter_distance(
-            &files,
-            &mut training,
-            &bytes("adapter_logprobs.json")?,
-            &bytes("sft_peft/adapter_model.safetensors")?,
-        )?),
+        true => {
+            let (expected, adapter) =
+                (bytes("adapter_logprobs.json")?, bytes("sft_peft/adapter_model.safetensors")?);
+            trainer.learnt.write(Kind::Parameters, &files.read_peft(&adapter)?.0)?;
+            Some(adapter_distance(&mut training, &trainer.learnt, &expected).await?)
+        }
         false => None,
     };
     let flat = |all: &[[f64; 2]]| all.as_flattened().to_vec();
     let report = serde_json::json!({
         "grad_rel_error": grad_rel_error,
         "sft_loss_max_dev": most(&losses, &golden.sft.loss),
-        "sft_follows": follows(&losses, &golden.sft.loss),
-        "sft_loss_after_max_dev": most(&after, &golden.sft.loss_after),
+        "sft_follows": follows(&losses, &golden.sft.loss[..n_sft]),
+        "sft_loss_after_max_dev": after,
         "dpo_loss_max_dev": most(&dpo_losses, &golden.dpo.loss),
         "dpo_margin_max_dev": most(&margins, &golden.dpo.margin),
         "dpo_reference_max_dev": most(&flat(&references), &flat(&golden.dpo.ref_logps)),
-        "dpo_follows": follows(&dpo_losses, &golden.dpo.loss) && follows(&margins, &golden.dpo.margin),
+        "dpo_follows": follows(&dpo_losses, &golden.dpo.loss[..n_dpo])
+            && follows(&margins, &golden.dpo.margin[..n_dpo]),
         "adapter_mean_abs_dlogprob": adapter,
-        "greedy_equal": answer == expected,
-        "greedy_text": model.tokenizer.decode(&answer),
+        "greedy_equal": greedy.as_ref().map(|answer| *answer == expected),
+        "greedy_text": greedy.map(|answer| model.tokenizer.decode(&answer)),
+        "steps": [n_sft, n_dpo],
         "seconds_per_sft_step": seconds,
     });
     println!("{report:#}");
@@ -207,7 +231,12 @@ fn gradient_error(files: &Files, golden: &[u8], found: &[f32]) -> Result<f64> {
 }
 
 /// The likeliest answer to what an example begins with.
-fn answer(model: &Model, training: &mut Training, parameters: &[f32], example: &Example) -> Result<Vec<u32>> {
+async fn answer<D: Teaches>(
+    model: &Model<D>,
+    training: &mut D::Training<'_>,
+    learnt: &D::Learnt,
+    example: &Example,
+) -> Result<Vec<u32>> {
     let n = example.learnt.iter().position(|learnt| *learnt).unwrap_or(example.ids.len());
     let mut ids = example.ids[..n].to_vec();
     while ids.len() < n + ANSWER {
@@ -216,8 +245,8 @@ fn answer(model: &Model, training: &mut Training, parameters: &[f32], example: &
         ids.push(0);
         batch.push(&ids, |i| i + 1 == ids.len());
         ids.pop();
-        training.forward(&batch, parameters)?;
-        let next = training.likeliest()?.first().copied().context("no logits")?;
+        training.forward(&batch, learnt)?;
+        let next = training.likeliest().await?.first().copied().context("no logits")?;
         ids.push(next);
         if model.tokenizer.stop_ids().contains(&next) {
             break;
@@ -227,17 +256,16 @@ fn answer(model: &Model, training: &mut Training, parameters: &[f32], example: &
 }
 
 /// The mean difference of log-probabilities with a finished adapter at three strengths.
-fn adapter_distance(files: &Files, training: &mut Training, golden: &[u8], adapter: &[u8]) -> Result<f64> {
+async fn adapter_distance<T: Gradients>(training: &mut T, learnt: &T::Learnt, golden: &[u8]) -> Result<f64> {
     let all: Vec<Scales> = serde_json::from_slice(golden).context("adapter_logprobs.json")?;
-    let (parameters, _) = files.read_peft(adapter)?;
     let (mut sum, mut n) = (0.0, 0);
     for Scales { ids, one, half, zero } in &all {
         for (strength, expected) in [(1.0, one), (0.5, half), (0.0, zero)] {
             training.set_strength(strength);
             let mut batch = Batch::default();
             batch.push(ids, |_| true);
-            training.forward(&batch, &parameters)?;
-            let found = training.logprobs()?;
+            training.forward(&batch, learnt)?;
+            let found = training.logprobs().await?;
             ensure!(found.len() == expected.len(), "adapter_logprobs.json has other tokens");
             sum += found.iter().zip(expected).map(|(f, e)| (f - e).abs()).sum::<f64>();
             n += found.len();

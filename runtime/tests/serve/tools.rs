@@ -50,6 +50,7 @@ fn a_required_call_comes_whole_and_in_pieces() {
     assert_eq!((&choice["finish_reason"], &message["content"]), (&json!("tool_calls"), &Value::Null));
     assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("weather")));
     assert_eq!(call["id"].as_str().unwrap().len(), 9);
+    assert!(reply["timings"]["decode_tokens_per_second"].as_f64().unwrap() > 0.0, "{reply}");
     let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
     assert!(arguments["unit"] == "C" || arguments["unit"] == "F", "{arguments}");
     assert!(arguments["hot"].is_boolean() && arguments.as_object().unwrap().len() == 2, "{arguments}");

@@ -1,3 +1,4 @@
+import { Fragment } from "preact";
 import { memo } from "preact/compat";
 import type { Answer } from "../history/records";
 import { t, type Dictionary } from "../i18n";
@@ -12,6 +13,7 @@ import { Logo } from "./Logo";
 import { Markdown } from "./Markdown";
 import { MessageBoundary } from "./MessageBoundary";
 import { PlainText } from "./PlainText";
+import { ToolCall } from "./ToolCall";
 import { Versions } from "./Versions";
 
 /** Longest text in characters that is formatted; no model writes that much, but a file may hold it. */
@@ -101,6 +103,38 @@ function Thinking({ reasoning }: { reasoning: string }) {
   );
 }
 
+/** A part of an answer's text. */
+function Text({ text }: { text: string }) {
+  if (text.trim() === "") return null;
+  if (text.length > LONGEST) return <PlainText text={text} />;
+  return (
+    <MessageBoundary text={text}>
+      <Markdown text={text} />
+    </MessageBoundary>
+  );
+}
+
+/** What the model wrote, with its calls of tools between. */
+function Content({ answer: { content, tools = [] }, isLive }: { answer: Answer; isLive: boolean }) {
+  let from = 0;
+  const parts = tools.map((use) => {
+    const before = content.slice(from, use.at);
+    from = Math.max(from, use.at);
+    return (
+      <Fragment key={use.id}>
+        <Text text={before} />
+        <ToolCall use={use} isLive={isLive} />
+      </Fragment>
+    );
+  });
+  return (
+    <>
+      {parts}
+      <Text text={content.slice(from)} />
+    </>
+  );
+}
+
 /** An answer with its figures and what can be done with it. */
 export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   const text = t.value;
@@ -110,12 +144,7 @@ export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
     <article class="answer" aria-label={answer.model || text.answer}>
       {answer.omitted > 0 && <p class="note omitted">{text.omitted(answer.omitted)}</p>}
       {answer.reasoning !== undefined && <Thinking reasoning={answer.reasoning} />}
-      {answer.content.length > LONGEST && <PlainText text={answer.content} />}
-      {answer.content !== "" && answer.content.length <= LONGEST && (
-        <MessageBoundary text={answer.content}>
-          <Markdown text={answer.content} />
-        </MessageBoundary>
-      )}
+      <Content answer={answer} isLive={live !== undefined} />
       {note !== null && <p class={`note ${answer.ending ?? "interrupted"}`}>{note}</p>}
       <Foot answer={answer} live={live} last={last} />
     </article>

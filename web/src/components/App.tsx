@@ -14,6 +14,7 @@ import { ModelStatus } from "./ModelStatus";
 import { SettingsDialog } from "./SettingsDialog";
 import { StorageDialog } from "./StorageDialog";
 import { TeachDialog } from "./TeachDialog";
+import { ToolsDialog } from "./ToolsDialog";
 import { UpdatePrompt } from "./UpdatePrompt";
 
 export function App() {
@@ -47,6 +48,7 @@ export function App() {
       <ModelsDialog />
       <TeachDialog />
       <ArenaDialog />
+      <ToolsDialog />
       <UpdatePrompt />
       <DropTarget />
       <p class="visually-hidden" role="status">

@@ -34,7 +34,7 @@ function Entrants() {
                 checked={list.includes(one)}
                 onChange={(event) => setEntrant(one.name, event.currentTarget.checked)}
               />
-              {one.name}
+              {one.name} {one.remote && <span class="tag not-private">{text.notPrivate}</span>}
             </label>
           </li>
         ))}
@@ -149,9 +149,9 @@ function Next() {
   );
 }
 
-function Failed({ question, error }: { question: string; error: unknown }) {
+function Failed({ question, error, server }: Extract<Round, { kind: "failed" }>) {
   const text = t.value;
-  const { title, help } = explain(error, text);
+  const { title, help } = explain(error, text, { server });
   return (
     <>
       <p role="alert" class="help">
@@ -205,7 +205,7 @@ function Contents() {
       )}
       {state.kind === "vote" && <Votes />}
       {state.kind === "told" && <Next />}
-      {state.kind === "failed" && <Failed question={state.question} error={state.error} />}
+      {state.kind === "failed" && <Failed {...state} />}
       {arenaError.value !== null && (
         <p role="alert" class="help">
           {text.lessonsFailed}

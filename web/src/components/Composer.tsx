@@ -5,6 +5,7 @@ import { draft, focusRequest, notice } from "../state/ui";
 import { ContextMeter } from "./ContextMeter";
 import { DeviceLine } from "./DeviceLine";
 import { Icon } from "./Icon";
+import { ToolsLine } from "./ToolsDialog";
 
 /** Limit of the textbox in characters: more than any context holds, but still quick to lay out. */
 const LIMIT = 200_000;
@@ -105,6 +106,7 @@ export function Composer() {
           </button>
         )}
       </div>
+      <ToolsLine />
       <ContextMeter />
       <DeviceLine />
     </form>

@@ -7,7 +7,9 @@ export function ContextMeter() {
   const text = t.value;
   const size = engine.value?.model.contextLength;
   const last = messages.value.findLast((message) => message.role === "assistant");
-  if (size === undefined || last?.role !== "assistant" || last.promptTokens === null) return null;
+  // A server does not say.
+  if (size === undefined || size === 0 || last?.role !== "assistant" || last.promptTokens === null)
+    return null;
   const used = Math.min(size, last.promptTokens + last.completionTokens);
   return (
     <p class="context-meter">

@@ -1,7 +1,8 @@
 import type { DeviceInfo } from "nomoat";
 import { t, type Dictionary } from "../i18n";
 import { joined } from "../lib/format";
-import { engine } from "../state/engine";
+import { hostOf } from "../lib/servers";
+import { engine, serverInUse } from "../state/engine";
 import { Icon } from "./Icon";
 
 function described(device: DeviceInfo, text: Dictionary): string {
@@ -9,9 +10,19 @@ function described(device: DeviceInfo, text: Dictionary): string {
   return joined([device.name, "WebGPU", device.isFallback ? text.fallbackDevice : null]);
 }
 
-/** The device that computes the answers, and why it was chosen. */
+/** The device that computes the answers, and why it was chosen; or the server to which they are sent. */
 export function DeviceLine() {
   const text = t.value;
+  const server = serverInUse.value;
+  if (server !== null)
+    return (
+      <p class="device-line not-private">
+        <span>
+          <Icon name="alert" />
+          {text.notPrivateLine(hostOf(server))}
+        </span>
+      </p>
+    );
   const device = engine.value?.device;
   return (
     <p class="device-line">

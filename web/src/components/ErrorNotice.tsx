@@ -1,6 +1,7 @@
 import { t } from "../i18n";
 import { explain, type Remedy } from "../lib/errors";
 import { continueOnCpu, editLast, newChat, removeQuestion, unanswered } from "../state/chat";
+import { serverInUse } from "../state/engine";
 import { chosenModel } from "../state/models";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
@@ -13,7 +14,10 @@ interface ErrorNoticeProps {
 /** What is wrong, what helps, and buttons that do it. */
 export function ErrorNotice({ error, onRetry }: ErrorNoticeProps) {
   const text = t.value;
-  const { title, help, detail, remedies } = explain(error, text, chosenModel.value?.origin === "file");
+  const { title, help, detail, remedies } = explain(error, text, {
+    isOwnFile: chosenModel.value?.origin === "file",
+    server: serverInUse.value?.baseURL,
+  });
   const actions: Record<Remedy, { label: string; act: () => void }> = {
     retry: { label: text.tryAgain, act: onRetry },
     storage: { label: text.openStorage, act: () => (dialog.value = "storage") },

@@ -110,7 +110,7 @@ export function PassingNotice() {
       case "importFailed":
         return now.error instanceof NotConversationsError ? text.importFailed : text.importNotStored;
       case "file": {
-        const { title, help } = explain(now.error, text, now.isOwnFile);
+        const { title, help } = explain(now.error, text, now.from);
         return `${title} ${help}`;
       }
     }

@@ -1,15 +1,28 @@
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { bytes, joined, roughly } from "../lib/format";
 import { downloadOf, downloadStopped, dropDownload, pauseDownload, queueDownload } from "../state/downloads";
 import { deleteStored, engine, forgetAdded, switchTo } from "../state/engine";
 import { inspect } from "../state/inspect";
-import { bytesOf, chosenModel, estimate, storedCopy, type ModelChoice } from "../state/models";
-import { backend, fitHere, recommended } from "../state/recommend";
+import {
+  bytesOf,
+  chosenModel,
+  estimate,
+  fitOfModel,
+  isAtHand,
+  isContextTooLong,
+  isDoubtful,
+  memoryOf,
+  storedCopy,
+  type ModelChoice,
+} from "../state/models";
+import { backend, contextHere, recommended } from "../state/recommend";
 import { expectedSpeed } from "../state/speed";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 import { factsOf, sizeOf, stateOf } from "./ModelPicker";
+import { RemoteDetails } from "./RemoteDetails";
+import { TakeModel } from "./TakeModel";
 import { Why } from "./Why";
 
 /** Stops its download, and deletes what is stored of a model. */
@@ -21,51 +34,48 @@ async function remove(model: ModelChoice): Promise<void> {
   if (copy !== undefined) await deleteStored(copy.key);
 }
 
-function Actions({ model }: { model: ModelChoice }) {
+function Actions({ model, reason }: { model: ModelChoice; reason: string }) {
   const text = t.value;
   const [failed, setFailed] = useState(false);
   const copy = storedCopy(model);
   const download = downloadOf(model);
-  const isHere = model.origin === "file" || copy?.complete === true;
+  const isHere = isAtHand(model);
   const isRunning = engine.value !== null && chosenModel.value?.id === model.id;
+  const isUnderWay = download?.state === "running" || download?.state === "waiting";
   const size = sizeOf(model);
   const isRemovable = (copy?.bytes ?? 0) > 0 || model.origin === "added" || download !== undefined;
   return (
     <>
-      <div class="buttons">
-        {!isRunning && (
-          <button
-            type="button"
-            class="button primary"
-            onClick={() => {
-              dropDownload(model);
-              dialog.value = null;
-              switchTo(model);
-            }}
-          >
-            {isHere
-              ? text.useModel
-              : size === null
-                ? text.downloadAndStartUnknown
-                : text.downloadAndStart(size)}
-          </button>
-        )}
-        {!isHere &&
-          (download === undefined || download.state === "paused" || download.state === "failed") && (
-            <button type="button" class="button" onClick={() => queueDownload(model)}>
-              {download === undefined ? text.downloadOnly : text.resume}
-            </button>
-          )}
-        {(download?.state === "running" || download?.state === "waiting") && (
+      <TakeModel
+        id={model.id}
+        fit={fitOfModel(model)}
+        needed={memoryOf(model)}
+        size={size}
+        isAgreed={!isDoubtful(model)}
+        startLabel={
+          isHere ? text.useModel : size === null ? text.downloadAndStartUnknown : text.downloadAndStart(size)
+        }
+        onStart={
+          isRunning
+            ? null
+            : () => {
+                dropDownload(model);
+                dialog.value = null;
+                switchTo(model);
+              }
+        }
+        downloadLabel={download === undefined ? text.downloadOnly : text.resume}
+        onDownload={isHere || isUnderWay ? null : () => queueDownload(model)}
+        reason={reason}
+      >
+        {isUnderWay && (
           <button type="button" class="button" onClick={() => pauseDownload(model)}>
             {text.pause}
           </button>
         )}
-        {model.origin !== "file" && (
-          <button type="button" class="button" onClick={() => void inspect(nameOf(model))}>
-            {text.inspectIt}
-          </button>
-        )}
+        <button type="button" class="button" onClick={() => void inspect(nameOf(model))}>
+          {text.inspectIt}
+        </button>
         {isRemovable && (
           <button
             type="button"
@@ -77,7 +87,7 @@ function Actions({ model }: { model: ModelChoice }) {
             {text.delete}
           </button>
         )}
-      </div>
+      </TakeModel>
       {failed && (
         <p class="help" role="alert">
           {text.deleteFailed(model.name)}
@@ -88,16 +98,24 @@ function Actions({ model }: { model: ModelChoice }) {
 }
 
 /** What the package takes to inspect a model of the list. */
-function nameOf(model: ModelChoice): string {
-  return model.origin === "catalogue" ? model.id : (model.urls[0] ?? model.id);
+function nameOf({ origin, id, source, urls }: ModelChoice): string | readonly File[] {
+  if (Array.isArray(source)) return source;
+  return origin === "catalogue" ? id : (urls[0] ?? id);
 }
 
 /** One model of the list: what it is, whether it fits, and what can be done with it. */
 export function ModelDetails({ model }: { model: ModelChoice }) {
+  return model.remote ? <RemoteDetails model={model} remote={model.remote} /> : <Local model={model} />;
+}
+
+function Local({ model }: { model: ModelChoice }) {
   const text = t.value;
   const size = bytesOf(model);
-  const fit = fitHere(size);
-  // Every model of the catalogue reads all its weights for each token.
+  const fit = fitOfModel(model);
+  const isTooLong = isContextTooLong(model);
+  const needed = memoryOf(model);
+  const verdict = useId();
+  // Models of the catalogue read about all their weights for each token.
   const speed = model.origin === "catalogue" ? expectedSpeed(backend.value, size) : null;
   const room = estimate.value;
   const missing = (size ?? 0) - (storedCopy(model)?.bytes ?? 0);
@@ -116,7 +134,15 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
           stateOf(model, text),
         ])}
       </p>
-      {fit !== null && <p class={`verdict ${fit}`}>{text.fitVerdicts[fit]}</p>}
+      {fit !== null && needed !== null && (
+        <p id={verdict} class={`verdict ${fit}`}>
+          {text.needsMemory(
+            bytes(needed),
+            contextHere(model),
+            isTooLong ? text.contextTooLong : text.fitVerdicts[fit],
+          )}
+        </p>
+      )}
       {!hasRoom && room !== null && (
         <p class="verdict too-large">
           {text.noRoom(bytes(missing), bytes(Math.max(0, room.quota - room.usage)))}
@@ -127,7 +153,7 @@ export function ModelDetails({ model }: { model: ModelChoice }) {
           {model.repo}
         </p>
       )}
-      <Actions model={model} />
+      <Actions model={model} reason={verdict} />
     </section>
   );
 }

@@ -4,9 +4,9 @@ import { t, type Dictionary } from "../i18n";
 import { hasWords } from "../lib/text";
 import { switchTo } from "../state/engine";
 import { clearInspection, inspect, namesModel } from "../state/inspect";
-import { models, storedCopy, type ModelChoice } from "../state/models";
+import { fitOfModel, isDoubtful, models, storedCopy, type ModelChoice } from "../state/models";
 import { recommended } from "../state/recommend";
-import { dialog } from "../state/ui";
+import { dialog, doubt } from "../state/ui";
 import { Icon } from "./Icon";
 import { ModelRow } from "./ModelRow";
 
@@ -32,6 +32,7 @@ function groupsOf(search: string, text: Dictionary): Group[] {
   return [
     { label: text.onThisDevice, list: found.filter(isHere) },
     { label: text.recommended, list: found.filter((model) => !isHere(model) && isRecommended(model)) },
+    { label: text.onOtherServers, list: rest.filter(({ origin }) => origin === "remote") },
     { label: text.fromServer, list: rest.filter(({ origin }) => origin === "server") },
     { label: text.added, list: rest.filter(({ origin }) => origin === "added") },
     { label: text.catalogue, list: rest.filter(({ origin }) => origin === "catalogue") },
@@ -57,6 +58,7 @@ export function ModelList({ active }: { active: Signal<string | null> }) {
   const show = (model: ModelChoice | undefined) => {
     if (model === undefined) return;
     clearInspection();
+    doubt.value = null;
     active.value = model.id;
   };
 
@@ -64,6 +66,17 @@ export function ModelList({ active }: { active: Signal<string | null> }) {
     const option = document.getElementById(optionId(order[index]) ?? "");
     option?.scrollIntoView({ block: "nearest" });
   }, [active.value, search]);
+
+  const take = (model: ModelChoice) => {
+    // What has no room stays shown with the reason.
+    if (fitOfModel(model) === "too-large") return;
+    if (isDoubtful(model)) {
+      doubt.value = { id: model.id, then: "start" };
+      return;
+    }
+    dialog.value = null;
+    switchTo(model);
+  };
 
   const change = (value: string) => {
     setSearch(value);
@@ -85,10 +98,7 @@ export function ModelList({ active }: { active: Signal<string | null> }) {
       event.preventDefault();
       const model = order[index];
       if (isName) void inspect(search.trim());
-      else if (model !== undefined) {
-        dialog.value = null;
-        switchTo(model);
-      }
+      else if (model !== undefined) take(model);
     } else if (to !== undefined && order.length > 0) {
       event.preventDefault();
       show(order[(to + order.length) % order.length]);

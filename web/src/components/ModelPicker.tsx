@@ -1,5 +1,6 @@
 import { t, type Dictionary } from "../i18n";
 import { joined, parameters, roundBytes } from "../lib/format";
+import { hostOf } from "../lib/servers";
 import { engine } from "../state/engine";
 import { bytesOf, chosenModel, storedCopy, type ModelChoice } from "../state/models";
 import { dialog } from "../state/ui";
@@ -7,6 +8,7 @@ import { Icon } from "./Icon";
 
 /** How much of a model is on this device. */
 export function stateOf(model: ModelChoice, text: Dictionary): string {
+  if (model.remote) return text.onServer(hostOf(model.remote));
   if (model.origin === "file") return text.localFile;
   const copy = storedCopy(model);
   if (copy === undefined || copy.bytes === 0) return text.notDownloaded;
@@ -24,6 +26,7 @@ export function sizeOf(model: ModelChoice): string | null {
 
 /** What is known of a model: parameters, quantization, context, licence. */
 export function factsOf(model: ModelChoice, text: Dictionary, isLoaded: boolean): (string | undefined)[] {
+  if (model.remote) return [];
   const loaded = isLoaded ? engine.value?.model : undefined;
   const count = loaded?.parameters ?? model.parameters;
   const context = loaded?.contextLength ?? model.contextLength;
@@ -40,6 +43,7 @@ export function ModelPicker() {
   const text = t.value;
   const chosen = chosenModel.value;
   if (chosen === null) return null;
+  const isRemote = chosen.remote !== undefined;
   const state = joined([sizeOf(chosen), stateOf(chosen, text)]);
   return (
     <>
@@ -49,17 +53,20 @@ export function ModelPicker() {
           type="button"
           class="picker-button"
           aria-haspopup="dialog"
-          aria-label={`${text.model}: ${joined([chosen.name, state])}`}
+          aria-label={`${text.model}: ${joined([chosen.name, state, isRemote ? text.notPrivate : null])}`}
           aria-describedby="model-details"
           onClick={() => (dialog.value = "models")}
         >
           <span class="picker-name">{chosen.name}</span>
+          {isRemote && <span class="tag not-private">{text.notPrivate}</span>}
           <span class="wide-only">{joined(["", state])}</span>
           <Icon name="chevron" />
         </button>
       </div>
       <p id="model-details">
-        <span class="narrow-only">{joined([stateOf(chosen, text), sizeOf(chosen), ""])}</span>
+        <span class="narrow-only">
+          {joined([stateOf(chosen, text), sizeOf(chosen), isRemote ? null : ""])}
+        </span>
         {joined(factsOf(chosen, text, true))}
       </p>
     </>

@@ -2,8 +2,7 @@ import { t } from "../i18n";
 import { joined, parameters } from "../lib/format";
 import { downloadOf } from "../state/downloads";
 import { engine } from "../state/engine";
-import { bytesOf, chosenModel, type ModelChoice } from "../state/models";
-import { fitHere } from "../state/recommend";
+import { chosenModel, fitOfModel, type ModelChoice } from "../state/models";
 import { sizeOf, stateOf } from "./ModelPicker";
 
 interface RowProps {
@@ -17,7 +16,7 @@ interface RowProps {
 /** A model in the list: its name, whether it is in use, its size, whether it fits, and how much is here. */
 export function ModelRow({ id, model, isActive, onShow }: RowProps) {
   const text = t.value;
-  const fit = fitHere(bytesOf(model));
+  const fit = fitOfModel(model);
   const download = downloadOf(model);
   const count = model.parameters === undefined ? null : parameters(model.parameters);
   return (
@@ -27,6 +26,7 @@ export function ModelRow({ id, model, isActive, onShow }: RowProps) {
         {chosenModel.value?.id === model.id && (
           <span class="tag">{engine.value === null ? text.chosen : text.inUse}</span>
         )}
+        {model.remote && <span class="tag not-private">{text.notPrivate}</span>}
         {fit !== null && fit !== "fits" && <span class={`tag ${fit}`}>{text.fits[fit]}</span>}
       </span>
       <span class="help">

@@ -1,19 +1,32 @@
 import type { LoadProgress } from "nomoat";
 import { t, type Dictionary } from "../i18n";
 import { bytes, joined, roundBytes } from "../lib/format";
-import { cancelLoadingAndQuestion, retry } from "../state/chat";
+import { hostOf } from "../lib/servers";
+import { cancelLoadingAndQuestion, retry, stop, waiting } from "../state/chat";
 import { engineState, startModel } from "../state/engine";
-import { bytesOf, chosenModel, isRecommendation, storedCopy, storedModelsKnown } from "../state/models";
+import {
+  bytesOf,
+  chosenModel,
+  fitOfModel,
+  isAtHand,
+  isContextTooLong,
+  isDoubtful,
+  isRecommendation,
+  memoryOf,
+  storedCopy,
+  storedModelsKnown,
+} from "../state/models";
 import type { ModelChoice } from "../state/models";
 import { recommended } from "../state/recommend";
-import { refocusMessage } from "../state/ui";
+import { dialog, refocusMessage } from "../state/ui";
 import { ErrorNotice } from "./ErrorNotice";
 import { sizeOf } from "./ModelPicker";
+import { TakeModel } from "./TakeModel";
 import { Why } from "./Why";
 
 function startLabel(model: ModelChoice, text: Dictionary): string {
+  if (isAtHand(model)) return text.start;
   const copy = storedCopy(model);
-  if (copy?.complete === true || model.origin === "file") return text.start;
   const size = bytesOf(model);
   if (size === null) return text.downloadAndStartUnknown;
   if (copy !== undefined && copy.bytes > 0) return text.continueDownload(roundBytes(size - copy.bytes));
@@ -22,21 +35,39 @@ function startLabel(model: ModelChoice, text: Dictionary): string {
 
 function Consent({ model }: { model: ModelChoice }) {
   const text = t.value;
-  const local = model.origin === "file" || storedCopy(model)?.complete === true;
+  const fit = fitOfModel(model);
+  const local = isAtHand(model);
   return (
     <section class="card consent">
-      <button
-        type="button"
-        class="button primary"
-        onClick={() => {
+      <TakeModel
+        id={model.id}
+        fit={fit}
+        needed={memoryOf(model)}
+        size={sizeOf(model)}
+        isAgreed={!isDoubtful(model)}
+        startLabel={startLabel(model, text)}
+        onStart={() => {
           void startModel();
           refocusMessage();
         }}
+        onCancel={() => {
+          if (waiting.value) stop();
+        }}
+        reason="has-no-room"
       >
-        {startLabel(model, text)}
-      </button>
+        {fit === "too-large" && (
+          <button type="button" class="button" onClick={() => (dialog.value = "models")}>
+            {text.chooseModel}
+          </button>
+        )}
+      </TakeModel>
+      {fit === "too-large" && (
+        <p id="has-no-room" class="verdict too-large">
+          {isContextTooLong(model) ? text.contextTooLong : text.fitVerdicts[fit]}
+        </p>
+      )}
       {!local && isRecommendation.value && recommended.value !== null && <Why entry={recommended.value} />}
-      {!local && <p>{text.consent}</p>}
+      {!local && fit !== "too-large" && <p>{text.consent}</p>}
     </section>
   );
 }
@@ -56,7 +87,8 @@ function phaseTitle(progress: LoadProgress | null, name: string, text: Dictionar
 
 function Loading({ model, progress }: { model: ModelChoice; progress: LoadProgress | null }) {
   const text = t.value;
-  const title = phaseTitle(progress, model.name, text);
+  const { name, remote } = model;
+  const title = remote ? text.connectingTo(hostOf(remote)) : phaseTitle(progress, name, text);
   const known = progress !== null && progress.phase !== "device" && progress.total > 0;
   const percent = known ? Math.floor((100 * progress.loaded) / progress.total) : 0;
   const parts = known ? [text.ofBytes(bytes(progress.loaded), bytes(progress.total))] : [];

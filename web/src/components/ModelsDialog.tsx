@@ -3,7 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { bytes } from "../lib/format";
 import { openAndStart } from "../state/files";
-import { inspection } from "../state/inspect";
+import { inspection, showServerForm } from "../state/inspect";
 import { chosenModel, estimate, models, refreshStorage } from "../state/models";
 import { dialog } from "../state/ui";
 import { Dialog } from "./Dialog";
@@ -11,6 +11,7 @@ import { Downloads } from "./Downloads";
 import { Icon } from "./Icon";
 import { ModelDetails } from "./ModelDetails";
 import { ModelList } from "./ModelList";
+import { ServerForm } from "./ServerForm";
 import { Verdict } from "./Verdict";
 
 function OpenFile() {
@@ -53,20 +54,25 @@ function Room() {
 function Contents() {
   const active = useSignal(chosenModel.peek()?.id ?? null);
   useEffect(() => void refreshStorage(), []);
+  const state = inspection.value;
   const shown = models.value.find((model) => model.id === active.value) ?? null;
   return (
     <div class="models">
       <ModelList active={active} />
       <div class="models-side">
-        {inspection.value.kind !== "none" ? (
-          <Verdict state={inspection.value} />
-        ) : (
-          shown !== null && <ModelDetails key={shown.id} model={shown} />
-        )}
+        {state.kind === "server" && <ServerForm key={state.baseURL} {...state} />}
+        {state.kind === "none" && shown !== null && <ModelDetails key={shown.id} model={shown} />}
+        {state.kind !== "none" && state.kind !== "server" && <Verdict state={state} />}
         <Downloads />
       </div>
       <footer class="models-foot">
-        <OpenFile />
+        <div class="buttons">
+          <OpenFile />
+          <button type="button" class="button" onClick={() => showServerForm()}>
+            <Icon name="cloud" />
+            {t.value.addServer}
+          </button>
+        </div>
         <Room />
       </footer>
     </div>

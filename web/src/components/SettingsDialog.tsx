@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { config } from "../state/config";
-import { followSettings, recommendedSampling } from "../state/engine";
+import { followSettings, recommendedSampling, serverInUse } from "../state/engine";
 import { sampling } from "../state/sampling";
 import {
   contextLengths,
@@ -45,12 +45,16 @@ function Field({ id, label, help, children }: FieldProps) {
 function Temperature() {
   const text = t.value;
   const { temperature } = settings.value;
-  const value = sampling(temperature, false, recommendedSampling.value).temperature ?? 0;
+  const isRemote = serverInUse.value !== null;
+  const suits = isRemote ? temperature : sampling(temperature, false, recommendedSampling.value).temperature;
+  // Servers mostly take 1, if nothing is asked for.
+  const value = suits ?? (isRemote ? 1 : 0);
   const shown = value.toFixed(1);
+  const usual = isRemote ? text.serversTemperature : text.suitsModel(shown);
   return (
     <Field
       id="temperature"
-      label={text.labelled(text.temperature, temperature === null ? text.suitsModel(shown) : shown)}
+      label={text.labelled(text.temperature, temperature === null ? usual : shown)}
       help={text.temperatureHelp}
     >
       <input
@@ -139,6 +143,7 @@ function Answers() {
           }}
         />
       </Field>
+      {serverInUse.value !== null && <p role="note">{text.settingsNotOnServer}</p>}
       <Field id="device" label={text.device} help={text.deviceHelp}>
         <Select
           id="device"

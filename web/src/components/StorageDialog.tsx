@@ -5,6 +5,7 @@ import { t } from "../i18n";
 import { bytes, joined } from "../lib/format";
 import { deleteStored } from "../state/engine";
 import { chosenModel, estimate, refreshStorage, storedCopy, storedModels } from "../state/models";
+import { settings, updateSettings } from "../state/settings";
 import { exportConversations, importConversations } from "../state/transfer";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
@@ -43,7 +44,8 @@ function Row({ stored }: { stored: StoredModel }) {
   const chosen = chosenModel.value;
   const inUse = chosen !== null && storedCopy(chosen)?.key === stored.key;
   const percent = Math.floor((100 * stored.bytes) / Math.max(1, stored.totalBytes));
-  const facts = [bytes(stored.bytes)];
+  const facts = [bytes(stored.shared ? stored.totalBytes : stored.bytes)];
+  if (stored.shared) facts.push(text.storedForAll);
   if (!stored.complete && stored.name !== "") facts.push(text.partly(percent));
   if (inUse) facts.push(text.inUse);
   return (
@@ -67,6 +69,28 @@ function Row({ stored }: { stored: StoredModel }) {
         {text.delete}
       </button>
     </li>
+  );
+}
+
+/** Whether models may come from the browser's storage for all sites; few browsers have one. */
+function SharedStorage() {
+  const text = t.value;
+  if (!("crossOriginStorage" in navigator)) return null;
+  return (
+    <div class="field">
+      <label>
+        <input
+          type="checkbox"
+          aria-describedby="shared-storage-help"
+          checked={settings.value.shareModels}
+          onChange={(event) => updateSettings({ shareModels: event.currentTarget.checked })}
+        />
+        {text.sharedStorage}
+      </label>
+      <p id="shared-storage-help" class="help">
+        {text.sharedStorageHelp}
+      </p>
+    </div>
   );
 }
 
@@ -128,6 +152,7 @@ function Contents() {
             ))}
           </ul>
         )}
+        <SharedStorage />
       </section>
       <Transfer />
     </>

@@ -391,24 +391,25 @@ function Panel() {
   useEffect(() => void refreshLessons(), []);
   const chosen = lessons.value.filter((lesson) => lesson.kind === kind && !left.has(lesson.id));
   const loaded = engine.value;
+  const isRemote = loaded?.device.backend === "remote";
   const state = teachState.value;
   const isRunning = state.kind === "running";
   return (
     <>
       <p class="help">{text.teachHelp}</p>
-      {loaded !== null && loaded.device.backend !== "cpu" && <p role="note">{text.teachNeedsCpu}</p>}
+      {isRemote && <p role="note">{text.teachNotOnServer}</p>}
       {loaded === null && <p role="note">{text.teachNeedsModel}</p>}
       <Running />
       <Done />
       {state.kind === "failed" && <p role="alert">{explain(state.error, text).title}</p>}
       {!isRunning && <Lessons kind={kind} setKind={setKind} left={left} setLeft={setLeft} />}
-      {!isRunning && loaded?.device.backend === "cpu" && (
+      {!isRunning && loaded !== null && loaded.device.backend !== "remote" && (
         <>
           <Interrupted />
           <Start chosen={chosen} />
         </>
       )}
-      {loaded !== null && <AdapterList />}
+      {loaded !== null && !isRemote && <AdapterList />}
       <button type="button" class="button" onClick={() => (dialog.value = "arena")}>
         <Icon name="arena" />
         {text.openArena}

@@ -1,17 +1,19 @@
 import type { HubRepository, ModelInspection } from "nomoat";
 import { deviceMemory, fitOf } from "nomoat";
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { explain } from "../lib/errors";
 import { bytes, joined, parameters, roughly, roundBytes } from "../lib/format";
 import { queueDownload } from "../state/downloads";
 import { switchTo } from "../state/engine";
 import { inspect, type Inspection } from "../state/inspect";
-import { addInspected, models, storedCopy } from "../state/models";
+import { addInspected, models, openFiles, storedCopy } from "../state/models";
+import { backend } from "../state/recommend";
 import { contextLengths, settings, updateSettings } from "../state/settings";
 import { expectedSpeed } from "../state/speed";
 import { dialog } from "../state/ui";
 import { Select } from "./Select";
+import { TakeModel } from "./TakeModel";
 
 /** The files of a repository: another one can be taken. */
 function Files({ repository, chosen }: { repository: HubRepository; chosen: string | undefined }) {
@@ -69,6 +71,11 @@ function Memory({
   );
 }
 
+/** The files that were inspected; null if they were not opened here. */
+function filesOf(model: ModelInspection["model"]): File[] | null {
+  return Array.isArray(model) ? model : model instanceof File ? [model] : null;
+}
+
 function Found({ found }: { found: ModelInspection }) {
   const text = t.value;
   const most = found.trainedContextLength || Infinity;
@@ -77,13 +84,20 @@ function Found({ found }: { found: ModelInspection }) {
       contextLengths.filter((n) => n <= Math.min(most, settings.peek().contextLength)).at(-1) ??
       found.contextLength,
   );
-  const { model, problem, runsOn, repository } = found;
+  const verdict = useId();
+  const { model, repository } = found;
+  // What only lacks room may have it with a shorter context.
+  const lacksRoom = found.problem?.code === "out_of_memory";
+  const problem = lacksRoom ? null : found.problem;
+  const runsOn = lacksRoom ? backend.value : found.runsOn;
   const needed = found.weightBytes + (found.kvBytes / Math.max(1, found.contextLength)) * context;
   const fit = runsOn === null ? found.fit : fitOf(needed, runsOn, deviceMemory());
   const canRun = problem === null && fit !== "too-large";
   const speed = expectedSpeed(runsOn, found.bytesPerToken);
+  const files = filesOf(model);
   const choose = () => {
     updateSettings({ contextLength: context });
+    if (files !== null) return openFiles(files, found);
     // A model of the list was inspected by its id.
     return typeof model === "string"
       ? (models.value.find(({ id }) => id === model) ?? addInspected(found))
@@ -91,18 +105,19 @@ function Found({ found }: { found: ModelInspection }) {
   };
   const url = typeof model === "object" && "url" in model ? [model.url].flat()[0] : undefined;
   const known = models.value.find(({ id }) => id === (typeof model === "string" ? model : url));
-  const isHere = known !== undefined && storedCopy(known)?.complete === true;
+  const copy = known && storedCopy(known);
+  const isHere = files !== null || copy?.complete === true;
   return (
     <>
       <h3 id="verdict-title">{found.name || repository?.id}</h3>
-      <p class={`verdict ${canRun ? fit : "too-large"}`} role="status">
+      <p id={verdict} class={`verdict ${canRun ? fit : "too-large"}`} role="status">
         {canRun && runsOn !== null
           ? joined([
               text.runsOn[runsOn],
               speed === null ? null : text.expectedSpeed(roughly(speed)),
               fit === "fits" ? null : text.fitVerdicts[fit],
             ])
-          : text.runsNot}
+          : joined([text.runsNot, problem === null ? text.fitVerdicts["too-large"] : null])}
       </p>
       {problem !== null && (
         <p class="notice-detail" lang="en">
@@ -122,40 +137,38 @@ function Found({ found }: { found: ModelInspection }) {
       </p>
       {repository !== null && <Files repository={repository} chosen={url} />}
       {found.weightBytes > 0 && <Memory found={found} context={context} onChange={setContext} />}
-      {canRun && (
-        <div class="buttons">
-          <button
-            type="button"
-            class="button primary"
-            onClick={() => {
-              const chosen = choose();
-              if (chosen === null) return;
-              dialog.value = null;
-              switchTo(chosen);
-            }}
-          >
-            {isHere ? text.useModel : text.downloadAndStart(roundBytes(found.size))}
-          </button>
-          {!isHere && (
-            <button
-              type="button"
-              class="button"
-              onClick={() => {
-                const chosen = choose();
-                if (chosen !== null) queueDownload(chosen);
-              }}
-            >
-              {text.downloadOnly}
-            </button>
-          )}
-        </div>
+      {problem === null && (
+        <TakeModel
+          id={url ?? found.name}
+          fit={fit}
+          needed={needed}
+          size={roundBytes(found.size)}
+          isAgreed={isHere || (copy?.bytes ?? 0) > 0}
+          startLabel={isHere ? text.useModel : text.downloadAndStart(roundBytes(found.size))}
+          onStart={() => {
+            const chosen = choose();
+            if (chosen === null) return;
+            dialog.value = null;
+            switchTo(chosen);
+          }}
+          downloadLabel={text.downloadOnly}
+          onDownload={
+            isHere
+              ? null
+              : () => {
+                  const chosen = choose();
+                  if (chosen !== null) queueDownload(chosen);
+                }
+          }
+          reason={verdict}
+        />
       )}
     </>
   );
 }
 
 /** What is known of a model before its download: whether it runs here, and what it needs. */
-export function Verdict({ state }: { state: Inspection }) {
+export function Verdict({ state }: { state: Exclude<Inspection, { kind: "server" }> }) {
   const text = t.value;
   return (
     <section class="model-details" aria-labelledby="verdict-title">
@@ -175,7 +188,7 @@ export function Verdict({ state }: { state: Inspection }) {
 
 function Failed({ what, error, isOwnFile = false }: Extract<Inspection, { kind: "failed" }>) {
   const text = t.value;
-  const { title, help, detail } = explain(error, text, isOwnFile);
+  const { title, help, detail } = explain(error, text, { isOwnFile });
   return (
     <div role="alert">
       <h3 id="verdict-title">{title}</h3>

@@ -1,16 +1,18 @@
 import { t } from "../i18n";
 import { send } from "../state/chat";
-import { engineState } from "../state/engine";
+import { hostOf } from "../lib/servers";
+import { engineState, serverInUse } from "../state/engine";
 import { Logo } from "./Logo";
 
 /** What an empty conversation shows. */
 export function Welcome() {
   const text = t.value;
+  const server = serverInUse.value;
   return (
     <div class="welcome">
       <Logo />
       <h1>{text.welcome}</h1>
-      <p>{text.tagline}</p>
+      <p>{server === null ? text.tagline : text.serverTagline(hostOf(server))}</p>
       {engineState.value.kind !== "failed" && (
         <ul class="suggestions">
           {text.suggestions.map((suggestion) => (

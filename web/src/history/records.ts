@@ -19,11 +19,34 @@ export interface Question extends Place {
   content: string;
 }
 
+/** A call of a tool that a page offers. */
+export interface ToolUse {
+  id: string;
+  /** As the model knows it. */
+  name: string;
+  /** For people. */
+  title: string;
+  /** Origin of the page; empty if there was no such tool. */
+  origin: string;
+  /** JSON, as the model wrote it. */
+  arguments: string;
+  /** What the model got. */
+  result: string;
+  /** Null while it runs. */
+  outcome: "done" | "failed" | "refused" | "stopped" | null;
+  /** Calls of one round were made together. */
+  round: number;
+  /** How much of the answer's text came before it. */
+  at: number;
+}
+
 export interface Answer extends Place {
   role: "assistant";
   content: string;
   /** What the model thought before. */
   reasoning?: string | undefined;
+  /** Its calls of tools, in order. */
+  tools?: ToolUse[] | undefined;
   /** Name of the model that wrote it. */
   model: string;
   ending: Ending | null;
@@ -72,11 +95,24 @@ const place = {
 
 const question = v.object({ ...place, role: v.literal("user"), content: v.string() });
 
+const toolUse = v.object({
+  id: v.string(),
+  name: v.string(),
+  title: v.fallback(v.string(), ""),
+  origin: v.fallback(v.string(), ""),
+  arguments: v.fallback(v.string(), ""),
+  result: v.fallback(v.string(), ""),
+  outcome: v.fallback(v.nullable(v.picklist(["done", "failed", "refused", "stopped"])), null),
+  round: v.fallback(count, 0),
+  at: v.fallback(count, 0),
+});
+
 const answer = v.object({
   ...place,
   role: v.literal("assistant"),
   content: v.string(),
   reasoning: v.fallback(v.optional(v.string()), undefined),
+  tools: v.fallback(v.optional(v.array(toolUse)), undefined),
   model: v.fallback(v.string(), ""),
   ending: v.fallback(
     v.nullable(v.picklist(["stop", "length", "context", "stopped", "interrupted"])),

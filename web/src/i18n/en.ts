@@ -1,10 +1,14 @@
 import { arenaEn } from "./arena-en";
+import { serverEn, serverErrorsEn } from "./server-en";
 import { teachEn } from "./teach-en";
+import { toolsEn } from "./tools-en";
 
 /** Every text of the page in English. The other dictionaries have this shape. */
 export const en = {
   ...arenaEn,
+  ...serverEn,
   ...teachEn,
+  ...toolsEn,
   // Page and navigation
   tagline: "A language model in this tab. Nothing you write leaves your device.",
   newChat: "New chat",
@@ -162,11 +166,18 @@ export const en = {
     failed: "download failed",
   },
   fits: { fits: "fits", tight: "may not fit", "too-large": "too large" },
+  needsMemory: (needed: string, context: number, verdict: string) =>
+    `Memory: about ${needed} with a context of ${context.toLocaleString("en")}. ${verdict}`,
+  doubt: (needed: string) =>
+    `It may not fit: it needs about ${needed} of memory, and without room, loading ends with an error. ` +
+    "Download it all the same?",
+  downloadAnyway: (size: string | null) => (size === null ? "Download anyway" : `Download anyway – ${size}`),
   fitVerdicts: {
     fits: "It fits into this device’s memory.",
     tight: "It may not fit: the browser does not say how much memory this device has.",
     "too-large": "It is too large for this device.",
   },
+  contextTooLong: "There is no room for so long a context: inspect it to choose a shorter one.",
   noRoom: (missing: string, free: string) =>
     `It needs ${missing} of storage, and the browser has ${free} left. Delete models you do not use.`,
   runsOn: { webgpu: "Runs on the GPU", cpu: "Runs on the CPU" },
@@ -287,6 +298,11 @@ export const en = {
   unknownModel: "Remains of a download",
   storedModels: "Stored models",
   noStoredModels: "No model is stored yet.",
+  sharedStorage: "Share models with other sites",
+  sharedStorageHelp:
+    "Models are taken from the browser's storage for all sites, and kept there: one copy serves every " +
+    "site. The browser may delete them, and its own settings list them.",
+  storedForAll: "kept by the browser for all sites",
   deleteModel: (name: string) => `Delete ${name}`,
   deleteFailed: (name: string) =>
     `${name} could not be deleted: it is being downloaded, perhaps in another tab. Stop that and try again.`,
@@ -307,6 +323,7 @@ export const en = {
   continueOnCpu: "Continue on the CPU",
   details: "Details",
   errors: {
+    server: serverErrorsEn,
     insecure: {
       title: "This page needs a secure address",
       help:

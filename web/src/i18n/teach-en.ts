@@ -4,7 +4,6 @@ export const teachEn = {
   teachHelp:
     "Correct answers, or vote for them, while you chat. Then press Teach: the model learns from them on " +
     "this device. What it learns can be switched on and off.",
-  teachNeedsCpu: "Teaching runs on the CPU for now. Choose the CPU as device in Settings.",
   teachNeedsModel: "Start a model to teach it.",
   goodAnswer: "Good answer",
   badAnswer: "Bad answer",

@@ -7,7 +7,6 @@ export const teachZh: {
   teachTitle: "教学",
   teachHelp:
     "聊天时修改回答或为回答投票，然后点“开始学习”：模型会在本设备上学习。学到的内容可以随时开启或关闭。",
-  teachNeedsCpu: "目前只能在 CPU 上学习。请在设置中把设备改为 CPU。",
   teachNeedsModel: "请先启动一个模型。",
   goodAnswer: "回答得好",
   badAnswer: "回答得不好",

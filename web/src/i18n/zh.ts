@@ -1,11 +1,15 @@
 import { arenaZh } from "./arena-zh";
+import { serverErrorsZh, serverZh } from "./server-zh";
 import { teachZh } from "./teach-zh";
+import { toolsZh } from "./tools-zh";
 import type { Dictionary } from "./en";
 
 /** Every text of the page in simplified Chinese. */
 export const zh: Dictionary = {
   ...arenaZh,
+  ...serverZh,
   ...teachZh,
+  ...toolsZh,
   tagline: "语言模型就在这个标签页里运行，您写的内容不会离开本机。",
   newChat: "新对话",
   conversations: "对话记录",
@@ -141,11 +145,16 @@ export const zh: Dictionary = {
   downloaded: (name) => `${name} 已下载`,
   downloadStates: { waiting: "等待下载", running: "正在下载", paused: "已暂停", failed: "下载失败" },
   fits: { fits: "放得下", tight: "可能放不下", "too-large": "太大" },
+  needsMemory: (needed, context, verdict) =>
+    `内存：上下文为 ${context.toLocaleString("en")} 时约需 ${needed}。${verdict}`,
+  doubt: (needed) => `可能放不下：约需 ${needed} 内存，放不下时加载会出错。仍要下载吗？`,
+  downloadAnyway: (size) => (size === null ? "仍要下载" : `仍要下载 – ${size}`),
   fitVerdicts: {
     fits: "本机内存放得下。",
     tight: "可能放不下：浏览器没有说明本机有多少内存。",
     "too-large": "对本机来说太大。",
   },
+  contextTooLong: "放不下这么长的上下文：可在“查看详情”中选择更短的。",
   noRoom: (missing, free) => `需要 ${missing} 存储空间，浏览器还剩 ${free}。请删除不用的模型。`,
   runsOn: { webgpu: "可在 GPU 上运行", cpu: "可在 CPU 上运行" },
   expectedSpeed: (rate) => `约 ${rate} 词元/秒`,
@@ -254,6 +263,10 @@ export const zh: Dictionary = {
   unknownModel: "未完成下载的残留",
   storedModels: "已保存的模型",
   noStoredModels: "还没有保存任何模型。",
+  sharedStorage: "与其他网站共用模型",
+  sharedStorageHelp:
+    "模型取自浏览器为所有网站提供的存储，并保存在那里，各网站共用一份。浏览器可能会删除这些模型，您可以在浏览器的设置中查看它们。",
+  storedForAll: "由浏览器为所有网站保存",
   deleteModel: (name) => `删除 ${name}`,
   deleteFailed: (name) => `无法删除 ${name}：它正在下载，可能是在另一个标签页中。请先停止下载再试。`,
   delete: "删除",
@@ -271,6 +284,7 @@ export const zh: Dictionary = {
   continueOnCpu: "改用 CPU 继续",
   details: "详细信息",
   errors: {
+    server: serverErrorsZh,
     insecure: {
       title: "此页面需要通过安全地址打开",
       help: "浏览器只在 https:// 和 localhost 上允许使用 WebGPU，请改用其中之一打开页面，或改用 CPU 继续（较慢）。",

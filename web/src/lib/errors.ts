@@ -14,6 +14,7 @@ import {
   UnsupportedModelError,
 } from "nomoat";
 import type { Dictionary } from "../i18n";
+import { explainServer } from "./server-errors";
 import { bytes } from "./format";
 
 /** What a button below an error does. */
@@ -28,6 +29,14 @@ export interface Explanation {
   remedies: Remedy[];
 }
 
+/** Whose error it is. */
+export interface ErrorPlace {
+  /** The model is a file that the person opened. */
+  isOwnFile?: boolean | undefined;
+  /** The address of the server that was asked. */
+  server?: string | undefined;
+}
+
 /** A dropped or chosen file is not a GGUF file. */
 export class NotGgufError extends Error {}
 
@@ -37,8 +46,10 @@ function quotaHelp(error: QuotaError, t: Dictionary): string {
   return t.errors.quota.help(bytes(needed), bytes(available), bytes(needed - available));
 }
 
-/** Says what is wrong and what to do. `isOwnFile`: the model is a file that the person opened. */
-export function explain(error: unknown, t: Dictionary, isOwnFile = false): Explanation {
+/** Says what is wrong and what to do. */
+export function explain(error: unknown, t: Dictionary, { isOwnFile, server }: ErrorPlace = {}): Explanation {
+  const ofServer = server === undefined ? null : explainServer(error, t, server);
+  if (ofServer !== null) return ofServer;
   const detail = error instanceof Error ? error.message : String(error);
   const say = (text: { title: string; help: string }, ...remedies: Remedy[]): Explanation => ({
     title: text.title,
@@ -58,7 +69,9 @@ export function explain(error: unknown, t: Dictionary, isOwnFile = false): Expla
   if (error instanceof ModelNotFoundError) return say(errors.modelNotFound, "retry", "models");
   // Nothing of an opened file is stored, and trying again with the same bytes would fail again.
   if (error instanceof CorruptFileError)
-    return isOwnFile ? say(errors.corruptOwn, "addModel", "models") : say(errors.corrupt, "retry", "storage");
+    return isOwnFile === true
+      ? say(errors.corruptOwn, "addModel", "models")
+      : say(errors.corrupt, "retry", "storage");
   if (error instanceof UnsupportedModelError) return say(errors.unsupported, "models");
   if (error instanceof OutOfMemoryError) {
     const onGpu: Remedy[] = error.backend === "webgpu" ? ["cpu"] : [];

@@ -70,6 +70,8 @@ async function change(act: (loaded: Engine) => Promise<void>): Promise<void> {
 /** Loads what is stored for the model and is not loaded; off, until it is switched on. */
 export function restoreAdapters(): Promise<void> {
   return change(async (loaded) => {
+    // A model of the same name may run on a server, which takes none.
+    if (loaded.device.backend === "remote") return;
     let failure: unknown = null;
     for (const stored of await storedAdapters(loaded.model.name)) {
       const source = sourceOf(stored);

@@ -7,21 +7,27 @@ import { deleteBattles, readBattles, storeBattle } from "../lessons/database";
 import type { Turn } from "../lessons/records";
 import { download, today } from "../lib/download";
 import { newId } from "../lib/id";
+import { remoteName } from "../lib/servers";
 import { wellFormed } from "../lib/text";
 import { throttle } from "../lib/throttle";
 import { adapters, strengths } from "./adapters";
 import { answerTo } from "./ask";
-import { engine, recommendedSampling } from "./engine";
+import { connect, engine, recommendedSampling, serverInUse } from "./engine";
 import { refreshLessons } from "./lessons";
+import { models } from "./models";
 import { sampling } from "./sampling";
+import type { RemoteModel } from "./servers";
 import { settings } from "./settings";
 
-/** What can take part: the model with an adapter or without, and how it chooses tokens. */
+/** What can take part: the model with an adapter or without, and how it chooses tokens; models on servers. */
 export interface Contender {
   /** Tells it from the others, in ratings and exports. */
   name: string;
   adapters: AdapterUse[];
-  temperature: number;
+  /** Null: what a server does by default. */
+  temperature: number | null;
+  /** The server to which the question is sent; none on this device. */
+  remote?: RemoteModel;
 }
 
 /** Whose answers A and B are is told after the vote only. */
@@ -35,7 +41,7 @@ export type Round =
       names: readonly [string, string];
       winner: Winner;
     }
-  | { kind: "failed"; question: string; error: unknown };
+  | { kind: "failed"; question: string; error: unknown; server: string | undefined };
 
 /** Temperatures that the model as it is takes part with. */
 const TEMPERATURES = [0, 0.7, 1.2];
@@ -52,22 +58,33 @@ const taken = signal<ReadonlyMap<string, boolean>>(new Map());
 
 /** Everything that can take part, the model as it is first. */
 export const contenders = computed<readonly Contender[]>(() => {
-  const base = engine.value?.model.name;
-  if (base === undefined) return [];
-  const own = sampling(settings.value.temperature, false, recommendedSampling.value).temperature ?? 0;
-  const contender = (temperature: number, adapter?: string): Contender => {
+  const loaded = engine.value?.model.name;
+  if (loaded === undefined) return [];
+  const remote = serverInUse.value;
+  const base = remote === null ? loaded : remoteName(remote);
+  const { temperature: asked } = settings.value;
+  const usual = sampling(asked, false, recommendedSampling.value).temperature ?? 0;
+  const own = remote === null ? usual : asked;
+  const contender = (temperature: number | null, adapter?: string): Contender => {
     const scale = adapter === undefined ? 1 : (strengths.value.get(adapter)?.scale ?? 1);
     const name =
       base +
       (adapter === undefined ? "" : `:${adapter}`) +
       (scale === 1 ? "" : ` ×${scale}`) +
-      (temperature === 0 ? "" : ` @ temperature ${temperature}`);
-    return { name, temperature, adapters: adapter === undefined ? [] : [{ name: adapter, scale }] };
+      (temperature === null || (temperature === 0 && remote === null) ? "" : ` @ temperature ${temperature}`);
+    const uses = adapter === undefined ? [] : [{ name: adapter, scale }];
+    return { name, temperature, adapters: uses, ...(remote && { remote }) };
   };
+  const others = models.value.flatMap(({ remote: other }): Contender[] =>
+    other === undefined || (other.baseURL === remote?.baseURL && other.model === remote.model)
+      ? []
+      : [{ name: remoteName(other), temperature: asked, adapters: [], remote: other }],
+  );
   return [
     contender(own),
     ...adapters.value.map(({ name }) => contender(own, name)),
     ...TEMPERATURES.filter((temperature) => temperature !== own).map((temperature) => contender(temperature)),
+    ...others,
   ];
 });
 
@@ -118,14 +135,21 @@ export async function askBoth(question: string): Promise<void> {
   const screen = throttle(SCREEN_INTERVAL, () => show("answering"));
   show("answering");
   const { maxTokens } = settings.peek();
+  const failures: (string | undefined)[] = [];
   try {
     await Promise.all(
-      pair.map(async ({ adapters: uses, temperature }, side) => {
+      pair.map(async ({ adapters: uses, temperature, remote }, side) => {
         const asked = { messages: messagesOf(question), maxTokens, temperature, adapters: uses };
-        texts[side] = await answerTo(loaded, asked, signal, (text) => {
-          texts[side] = text;
-          screen.call();
-        });
+        try {
+          const asks = remote === undefined ? loaded : await connect(remote, signal);
+          texts[side] = await answerTo(asks, asked, signal, (text) => {
+            texts[side] = text;
+            screen.call();
+          });
+        } catch (error) {
+          failures.push(remote?.baseURL);
+          throw error;
+        }
       }),
     );
     screen.cancel();
@@ -135,7 +159,9 @@ export async function askBoth(question: string): Promise<void> {
     if (signal.aborted) return;
     controller.abort();
     round.value =
-      error instanceof AbortedError ? { kind: "question", question } : { kind: "failed", question, error };
+      error instanceof AbortedError
+        ? { kind: "question", question }
+        : { kind: "failed", question, error, server: failures[0] };
   }
 }
 

@@ -2,6 +2,7 @@
 import type { AdapterUse, Engine } from "nomoat";
 import type { Turn } from "../lessons/records";
 import { recommendedSampling } from "./engine";
+import { ask } from "./request";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 
@@ -9,7 +10,8 @@ import { settings } from "./settings";
 export interface Asked {
   messages: readonly Turn[];
   maxTokens: number;
-  temperature: number;
+  /** Null: what the model or its server does by default. */
+  temperature: number | null;
   adapters: readonly AdapterUse[];
 }
 
@@ -20,13 +22,15 @@ export async function answerTo(
   signal: AbortSignal,
   onText?: (text: string) => void,
 ): Promise<string> {
-  const stream = await engine.chat.completions.create(
+  const stream = await ask(
+    engine,
     {
       messages: [...messages],
-      stream: true,
-      ...sampling(temperature, false, recommendedSampling.peek()),
-      max_tokens: maxTokens,
-      thinking_token_budget: settings.peek().thinkingBudget,
+      tools: false,
+      sampling: sampling(temperature, false, recommendedSampling.peek()),
+      temperature,
+      maxTokens,
+      thinkingBudget: settings.peek().thinkingBudget,
       adapters: [...adapters],
     },
     { signal },

@@ -7,7 +7,8 @@ import { t } from "../i18n";
 import { newId } from "../lib/id";
 import { wellFormed } from "../lib/text";
 import { generate, type Live } from "./generate";
-import { cancelLoading, engine, engineState, followChoice, startModel } from "./engine";
+import { cancelLoading, engine, engineState, followChoice, forgetPrompts, startModel } from "./engine";
+import { fullName } from "./models";
 import { begin, conversations, isWrittenElsewhere, onNews, refreshList, write } from "./history";
 import {
   catchUp,
@@ -23,8 +24,9 @@ import {
   take,
   tree,
 } from "./conversation";
+import { chosenModel, isDoubtful } from "./models";
 import { updateSettings } from "./settings";
-import { announcement, draft, focusMessage, notice, refocusMessage } from "./ui";
+import { announcement, doubt, draft, focusMessage, notice, refocusMessage } from "./ui";
 
 /** The answer that is being written. */
 export const live = signal<Live | null>(null);
@@ -100,7 +102,7 @@ function answer(): void {
     if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
   };
   const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
-  const run = generate(ready.engine, ready.model.name, list, place, isAgain, controller.signal, {
+  const run = generate(ready.engine, fullName(ready.model), list, place, isAgain, controller.signal, {
     update: (state) => (live.value = state),
     save(partial) {
       batch(() => {
@@ -168,15 +170,27 @@ function requestAnswer(question: string): void {
   chatError.value = null;
   announcement.value = "";
   const { kind } = engineState.value;
-  if (kind === "idle" || kind === "failed") void startModel();
-  asked.value = question;
+  // Together: a question that waits for an engine that has failed is dropped.
+  batch(() => {
+    asked.value = question;
+    if (kind === "idle" || kind === "failed") startOrAsk();
+  });
   refocusMessage();
+}
+
+/** Starts the model, unless its download must be agreed to first: the question waits for that. */
+function startOrAsk(): void {
+  const model = chosenModel.value;
+  if (model !== null && engineState.value.kind === "idle" && isDoubtful(model))
+    doubt.value = { id: model.id, then: "start" };
+  else void startModel();
 }
 
 /** Removes a question that was not answered. */
 function withdraw(question: Message): void {
   take(question.id);
   write({ kind: "remove", conversation: question.conversation, id: question.id });
+  void forgetPrompts();
   if (leaf.value === question.id) leaf.value = leafFrom(tree.value, question.parent);
 }
 
@@ -301,6 +315,7 @@ export async function deleteConversation(id: string | "all"): Promise<void> {
   const ids = id === "all" ? conversations.value.map((item) => item.id) : [id];
   if (ids.includes(conversationId.value)) await newChat();
   write({ kind: "delete", ids });
+  await forgetPrompts();
 }
 
 /** Renames a conversation. */
@@ -344,6 +359,7 @@ export const isAnsweredElsewhere = computed(() => {
 // Deletion is final in every tab: a deleted conversation is no longer shown, and nothing more is written to
 // it.
 onNews((news) => {
+  if (news.kind === "deleted") void forgetPrompts();
   if (news.kind !== "deleted" || !news.conversations.includes(conversationId.value)) return;
   running?.controller.abort();
   batch(() => {

@@ -1,25 +1,35 @@
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import {
   chooseDevice,
   CorruptFileError,
   createEngine,
+  deletePromptCache,
   InvalidRequestError,
   ModelNotFoundError,
   NetworkError,
   NomoatError,
+  OutOfMemoryError,
+  storageEstimate,
   UnsupportedModelError,
 } from "nomoat";
 import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
+import { hostOf } from "../lib/servers";
 import { refreshConfig } from "./config";
 import { hubOptions } from "./hub";
 import {
   chosenModel,
   deleteModel,
+  fitOfModel,
   forgetOpened,
+  isAtHand,
+  models,
+  memoryOf,
   refreshStorage,
   storedCopy,
   type ModelChoice,
 } from "./models";
+import { backend } from "./recommend";
+import { forgetServer, forgetServerModel, PATIENCE, type RemoteModel } from "./servers";
 import { settings, updateSettings } from "./settings";
 import { announcement, notice } from "./ui";
 import { t } from "../i18n";
@@ -35,6 +45,13 @@ export const engineState = signal<EngineState>({ kind: "idle" });
 
 /** The engine, once it is ready. */
 export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
+
+/** The server on which the model runs that answers, or would answer; null on this device. */
+export const serverInUse = computed<RemoteModel | null>(() => {
+  const now = engineState.value;
+  const model = now.kind === "ready" ? now.model : chosenModel.value;
+  return model?.remote ?? null;
+});
 
 /** What the makers of the model in use recommend: what its file says, or else the catalogue. */
 export const recommendedSampling = computed<RecommendedSampling>(() => {
@@ -53,6 +70,14 @@ let current: { model: ModelChoice; engine: Engine } | null = null;
  */
 let queue: Promise<void> = refreshConfig();
 
+/** What conversations may take in the browser's storage besides their texts, so that they go on at once. */
+const PROMPT_CACHE_BYTES = 512 * 2 ** 20;
+
+/** Forgets what the model has computed of conversations, because one of them is deleted. */
+export async function forgetPrompts(): Promise<void> {
+  await (current ? current.engine.forget() : deletePromptCache()).catch(() => undefined);
+}
+
 async function unload(): Promise<void> {
   const old = current;
   current = null;
@@ -66,37 +91,54 @@ function isBadModel(error: unknown): boolean {
   return isTemplate || kinds.some((kind) => error instanceof kind);
 }
 
+/** An engine on a server. It takes no memory, so nothing has to make room before. */
+export function connect({ baseURL, apiKey, model }: RemoteModel, outer: AbortSignal): Promise<Engine> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(PATIENCE)]);
+  return createEngine({ baseURL, ...(apiKey !== "" && { apiKey }), model, signal });
+}
+
+async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine> {
+  const { contextLength, device, template } = settings.value;
+  const { quota } = await storageEstimate();
+  return createEngine({
+    model: model.source,
+    contextLength,
+    device,
+    ...(template !== null && { template }),
+    fallbackTemplate: "plain",
+    contextOverflow: "truncate",
+    promptCacheBytes: Math.min(PROMPT_CACHE_BYTES, Math.floor(quota / 8)),
+    signal,
+    ...hubOptions.value,
+    onProgress(progress) {
+      if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
+    },
+    onHeader: unload,
+  });
+}
+
 async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const before = current;
   try {
-    const { contextLength, device, template } = settings.value;
-    const created = await createEngine({
-      model: model.source,
-      contextLength,
-      device,
-      ...(template !== null && { template }),
-      fallbackTemplate: "plain",
-      signal,
-      ...hubOptions.value,
-      onProgress(progress) {
-        if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
-      },
-      onHeader: unload,
-    });
+    const { remote } = model;
+    const created = await (remote === undefined ? loadHere(model, signal) : connect(remote, signal));
+    if (!signal.aborted) await unload();
     if (signal.aborted) {
       await created.dispose();
       return;
     }
     current = { model, engine: created };
     engineState.value = { kind: "ready", model, engine: created };
-    announcement.value = t.value.modelReady(model.name);
+    const ready = t.value.modelReady(model.name);
+    announcement.value = remote ? `${ready}. ${t.value.notPrivateLine(hostOf(remote))}` : ready;
   } catch (error) {
     if (signal.aborted) return;
     if (before !== null && before === current && before.model.id !== model.id && isBadModel(error)) {
       forgetOpened(model);
       updateSettings({ modelId: before.model.id });
-      notice.value = { kind: "file", error, isOwnFile: model.origin === "file" };
+      const server = model.remote?.baseURL;
+      notice.value = { kind: "file", error, from: { isOwnFile: model.origin === "file", server } };
       engineState.value = { kind: "ready", ...before };
       return;
     }
@@ -107,11 +149,21 @@ async function load(model: ModelChoice, signal: AbortSignal): Promise<void> {
   }
 }
 
+function noRoomFor(model: ModelChoice): OutOfMemoryError {
+  const needed = ((memoryOf(model) ?? 0) / 1e9).toFixed(1);
+  const message = `${model.name} needs ${needed} GB of memory, which is more than this device has room for.`;
+  return new OutOfMemoryError(message, backend.value ?? "cpu");
+}
+
 /** Loads the chosen model in place of any other, and downloads it if it is not stored. */
 export function startModel(): Promise<void> {
   const model = chosenModel.value;
   if (model === null) return Promise.resolve();
   loading?.abort();
+  if (fitOfModel(model) === "too-large") {
+    failEngine(noRoomFor(model));
+    return queue;
+  }
   const controller = new AbortController();
   loading = controller;
   engineState.value = { kind: "loading", model, progress: null };
@@ -139,7 +191,7 @@ export function followChoice(): void {
   engineState.value = { kind: "idle" };
   const model = chosenModel.value;
   if (model === null) return;
-  if (model.origin === "file" || storedCopy(model)?.complete === true) void startModel();
+  if (isAtHand(model)) void startModel();
   else queue = queue.then(unload);
 }
 
@@ -174,6 +226,23 @@ export async function forgetAdded(model: ModelChoice): Promise<void> {
   updateSettings({ addedModels: settings.value.addedModels.filter((added) => added.urls[0] !== model.id) });
   if (wasChosen) followChoice();
 }
+
+/** Removes a model on a server, or the server with all its models and its key. */
+export function forgetRemote(remote: RemoteModel, what: "model" | "server"): void {
+  const before = chosenModel.value?.id;
+  if (what === "model") forgetServerModel(remote);
+  else forgetServer(remote);
+  if (chosenModel.value?.id !== before) followChoice();
+}
+
+// A server that was deleted in another tab is no longer asked.
+effect(() => {
+  const now = engineState.value;
+  if (now.kind === "ready" && now.model.remote && !models.value.some(({ id }) => id === now.model.id))
+    queueMicrotask(() => {
+      if (engineState.peek() === now) followChoice();
+    });
+});
 
 // A download that failed with the network resumes when the network is back: the person has agreed to it.
 addEventListener("online", () => {

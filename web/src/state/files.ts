@@ -39,14 +39,14 @@ export async function openAndStart(files: readonly File[]): Promise<void> {
   try {
     await Promise.all(files.map(checkFile));
     checkParts(files);
-    const isGood = await passes(files, signal);
+    const verdict = await passes(files, signal);
     if (signal.aborted) return;
     if (notice.value?.kind === "inspecting") notice.value = null;
-    if (!isGood) return;
-    openFiles(files);
+    if (verdict === false) return;
+    openFiles(files, verdict === true ? null : verdict);
   } catch (error) {
     if (signal.aborted || error instanceof AbortedError) return;
-    notice.value = { kind: "file", error, isOwnFile: true };
+    notice.value = { kind: "file", error, from: { isOwnFile: true } };
     return;
   }
   followChoice();

@@ -1,14 +1,16 @@
 /** Generates one answer. */
 import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
-import type { Engine } from "nomoat";
-import type { Answer, Ending, Message } from "../history/records";
+import type { ChatCompletionChunk, ChatToolCall, Engine } from "nomoat";
+import type { Answer, Ending, Message, ToolUse } from "../history/records";
 import { throttle } from "../lib/throttle";
-import { firstThatFits, laterStart, turns } from "./context";
 import { failEngine, recommendedSampling } from "./engine";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
+import { firstStart, laterStart, turns, withCalls } from "./turns";
+import { MOST_ROUNDS, toolParams, toolsFor, use } from "./tools";
 import { adapterUses } from "./adapters";
+import { ask } from "./request";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
@@ -59,50 +61,27 @@ export async function generate(
   const screen = throttle(SCREEN_INTERVAL, () => sink.update({ answer: { ...answer }, prefill }));
   const history = throttle(HISTORY_INTERVAL, () => sink.save({ ...answer }));
   const saveNow = () => {
-    if (answer.content !== "") sink.save({ ...answer });
+    if (answer.content !== "" || answer.tools) sink.save({ ...answer });
   };
   // In the capture phase, so that it runs before the history's own handler, which keeps unsaved changes.
   addEventListener("pagehide", saveNow, { capture: true });
   sink.update({ answer: { ...answer }, prefill });
 
   let ending: Ending = "interrupted";
-  let firstTokenAt = 0;
   let error: unknown = null;
-  try {
-    const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
-    const ask = (start: number) =>
-      engine.chat.completions.create(
-        {
-          messages: turns(list.slice(start), systemPrompt),
-          stream: true,
-          stream_options: { include_usage: true },
-          ...sampling(temperature, isAgain, recommendedSampling.peek()),
-          max_tokens: maxTokens,
-          thinking_token_budget: thinkingBudget,
-          adapters: adapterUses(),
-        },
-        {
-          signal,
-          onPrefill(done, total) {
-            prefill = { done, total };
-            screen.call();
-          },
-        },
-      );
-    answer.omitted = await firstThatFits(engine, list, { systemPrompt, maxTokens });
-    let stream;
-    while (stream === undefined) {
-      try {
-        stream = await ask(answer.omitted);
-      } catch (reason) {
-        // The count is an estimate, since the template adds tokens of its own.
-        const later = laterStart(list, answer.omitted);
-        if (!(reason instanceof ContextLengthError) || later === null) throw reason;
-        answer.omitted = later;
-      }
-    }
+  /** Takes what the model writes until it ends or calls tools. */
+  const listen = async (stream: AsyncIterable<ChatCompletionChunk>): Promise<ChatToolCall[]> => {
+    const calls: ChatToolCall[] = [];
+    let firstTokenAt = 0;
+    answer.completionTokens = 0;
     for await (const chunk of stream) {
+      answer.omitted = chunk.omitted_messages ?? answer.omitted;
       const choice = chunk.choices[0];
+      for (const { index, id = "", function: piece } of choice?.delta.tool_calls ?? []) {
+        const { name = "", arguments: json } = piece;
+        const call = (calls[index] ??= { id, type: "function", function: { name, arguments: "" } });
+        call.function.arguments += json;
+      }
       if (choice?.delta.content || choice?.delta.reasoning_content) {
         prefill = null;
         answer.content += choice.delta.content ?? "";
@@ -130,6 +109,76 @@ export async function generate(
       if (chunk.usage && backend !== "remote")
         learnSpeed(backend, engine.model.bytesPerToken, answer.completionTokens, rate);
     }
+    return calls;
+  };
+  try {
+    const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
+    const tools = toolsFor(engine);
+    const withTools = tools.size > 0;
+    const askFrom = (start: number, round: number) =>
+      ask(
+        engine,
+        {
+          messages: [
+            ...turns(list.slice(start), systemPrompt, withTools),
+            ...withCalls(answer, answer.tools ?? []),
+          ],
+          tools: withTools && {
+            tools: toolParams(tools),
+            tool_choice: round < MOST_ROUNDS ? "auto" : "none",
+          },
+          sampling: sampling(
+            temperature,
+            isAgain,
+            recommendedSampling.peek(),
+            engine.model.parameters || Infinity,
+          ),
+          temperature,
+          maxTokens,
+          thinkingBudget,
+          adapters: adapterUses(),
+        },
+        {
+          signal,
+          onPrefill(done, total) {
+            prefill = { done, total };
+            screen.call();
+          },
+        },
+      );
+    // An engine on this device leaves out old messages by itself.
+    const isRemote = engine.device.backend === "remote";
+    if (isRemote) answer.omitted = firstStart(list);
+    const begin = async (round: number) => {
+      for (;;) {
+        try {
+          return await askFrom(isRemote ? answer.omitted : 0, round);
+        } catch (reason) {
+          const later =
+            isRemote && reason instanceof ContextLengthError ? laterStart(list, answer.omitted) : null;
+          if (later === null) throw reason;
+          answer.omitted = later;
+        }
+      }
+    };
+    for (let round = 0; ; round++) {
+      const calls = await listen(await begin(round));
+      if (calls.length === 0) break;
+      // One after the other: each may need the person's agreement.
+      const before = answer.tools ?? [];
+      const done: ToolUse[] = [];
+      for (const call of calls) {
+        const place = { round, at: answer.content.length };
+        const report = (used: ToolUse) => {
+          answer.tools = [...before, ...done, used];
+          screen.call();
+          history.call();
+        };
+        done.push(await use(tools, call, place, signal, report));
+      }
+      signal.throwIfAborted();
+      prefill = { done: 0, total: 0 };
+    }
   } catch (reason) {
     // Aborted without the signal: the model was replaced during the answer, which is then marked as
     // interrupted.
@@ -143,6 +192,6 @@ export async function generate(
     error instanceof DeviceLostError || error instanceof OutOfMemoryError || error instanceof InternalError;
   if (fatal) failEngine(error);
   answer.ending = signal.aborted ? "stopped" : ending;
-  const empty = answer.content === "" && (error !== null || signal.aborted);
+  const empty = answer.content === "" && !answer.tools && (error !== null || signal.aborted);
   return { answer: empty ? null : answer, error: fatal ? null : error };
 }

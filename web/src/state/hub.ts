@@ -2,8 +2,12 @@ import { computed } from "@preact/signals";
 import { config } from "./config";
 import { settings } from "./settings";
 
-/** The hub's address as the package takes it: the person's choice, or else the server's. */
-export const hubOptions = computed<{ hubEndpoint?: string }>(() => {
+/**
+ * Where the package gets models: the hub that the person chose, or else the server, and what the browser
+ * keeps for all sites.
+ */
+export const hubOptions = computed<{ hubEndpoint?: string; crossOriginStorage: boolean }>(() => {
   const hubEndpoint = settings.value.hubEndpoint ?? config.value.hubEndpoint;
-  return hubEndpoint === null ? {} : { hubEndpoint };
+  const crossOriginStorage = settings.value.shareModels;
+  return hubEndpoint === null ? { crossOriginStorage } : { hubEndpoint, crossOriginStorage };
 });

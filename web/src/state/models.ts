@@ -1,11 +1,13 @@
 import { computed, signal } from "@preact/signals";
 import { catalogue, deleteStoredModel, listStoredModels, modelUrls, storageEstimate } from "nomoat";
-import type { EngineOptions, ModelInspection, RecommendedSampling, StoredModel, Strength } from "nomoat";
+import type { EngineOptions, Fit, ModelInspection, RecommendedSampling, StoredModel, Strength } from "nomoat";
 import { NotGgufError } from "../lib/errors";
+import { remoteName } from "../lib/servers";
 import { config } from "./config";
 import { hubOptions } from "./hub";
-import { estimatedBytes, recommended } from "./recommend";
-import { settings, updateSettings } from "./settings";
+import { contextHere, estimatedBytes, fitHere, memoryNeeded, recommended } from "./recommend";
+import { servers, type RemoteModel } from "./servers";
+import { contextLengths, settings, updateSettings } from "./settings";
 
 /** A model that can be chosen. */
 export interface ModelChoice {
@@ -15,7 +17,7 @@ export interface ModelChoice {
   size: number | null;
   /** Bytes as estimated, where `size` is null. */
   estimate?: number;
-  origin: "catalogue" | "server" | "added" | "file";
+  origin: "catalogue" | "server" | "added" | "file" | "remote";
   source: EngineOptions["model"];
   /** Identify a stored model: the pinned hashes, or else the addresses. */
   sha256: readonly string[];
@@ -25,12 +27,16 @@ export interface ModelChoice {
   quantization?: string;
   license?: string;
   contextLength?: number;
+  /** Memory of a token of context. */
+  kvBytesPerToken?: number;
   description?: string;
   strengths?: readonly Strength[];
   /** How its makers recommend to choose tokens, where its file does not say. */
   sampling?: RecommendedSampling;
   /** `owner/name` on the hub. */
   repo?: string;
+  /** Where it runs, if not on this device: what is written to it is sent there. */
+  remote?: RemoteModel;
 }
 
 /** Files that the person opened; they last as long as the page. */
@@ -84,6 +90,7 @@ export const models = computed<readonly ModelChoice[]>(() => [
     quantization: entry.quantization,
     license: entry.license,
     contextLength: entry.context_length,
+    kvBytesPerToken: entry.kv_bytes_per_token,
   })),
   ...config.value.models.map((model): ModelChoice => ({
     id: model.id,
@@ -102,7 +109,21 @@ export const models = computed<readonly ModelChoice[]>(() => [
     source: { url: model.urls, name: model.name, ...(model.sha256 && { sha256: model.sha256 }) },
     sha256: model.sha256 ?? [],
     urls: storedUrls(model.urls),
+    ...(model.kvBytesPerToken !== undefined && { kvBytesPerToken: model.kvBytesPerToken }),
+    ...(model.contextLength !== undefined && { contextLength: model.contextLength }),
   })),
+  ...servers.value.flatMap(({ models: names, ...server }) =>
+    names.map((model): ModelChoice => ({
+      id: `remote:${server.baseURL} ${model}`,
+      name: model,
+      size: null,
+      origin: "remote",
+      source: model,
+      sha256: [],
+      urls: [],
+      remote: { ...server, model },
+    })),
+  ),
   ...openedFiles.value,
 ]);
 
@@ -148,6 +169,40 @@ export function storedCopy(choice: ModelChoice): StoredModel | undefined {
   );
 }
 
+/** Whether a model can start without a download. */
+export function isAtHand(choice: ModelChoice): boolean {
+  return choice.origin === "file" || choice.remote !== undefined || storedCopy(choice)?.complete === true;
+}
+
+/** A model's name, with its server's: for places that show nothing else of it. */
+export function fullName({ name, remote }: ModelChoice): string {
+  return remote === undefined ? name : remoteName(remote);
+}
+
+/** Memory that a model needs here, with the context that Settings ask for. */
+export function memoryOf(choice: ModelChoice): number | null {
+  const size = bytesOf(choice);
+  return size === null ? null : memoryNeeded(size, contextHere(choice), choice.kvBytesPerToken);
+}
+
+/** Whether a model has room on this device; null while that is unknown. */
+export function fitOfModel(choice: ModelChoice): Fit | null {
+  return fitHere(memoryOf(choice));
+}
+
+/** Whether a model has no room here only because of the context that Settings ask for. */
+export function isContextTooLong(choice: ModelChoice): boolean {
+  const size = bytesOf(choice);
+  const least = size === null ? null : memoryNeeded(size, contextLengths[0] ?? 1, choice.kvBytesPerToken);
+  return fitOfModel(choice) === "too-large" && fitHere(least) !== "too-large";
+}
+
+/** Whether a model must be downloaded, all of it, and may not fit then: one asks before that. */
+export function isDoubtful(choice: ModelChoice): boolean {
+  const hasBegun = choice.origin === "file" || (storedCopy(choice)?.bytes ?? 0) > 0;
+  return !hasBegun && fitOfModel(choice) === "tight";
+}
+
 /** Reads which models are stored and how much room there is. */
 export async function refreshStorage(): Promise<void> {
   const [stored, room] = await Promise.allSettled([listStoredModels(), storageEstimate()]);
@@ -171,8 +226,17 @@ function modelName(path: string): string {
     .replace(/-\d{5}-of-\d{5}$/, "");
 }
 
+/** What an inspection says about a model's context. */
+function contextFacts({ kvBytes, contextLength, trainedContextLength }: ModelInspection) {
+  return {
+    ...(contextLength > 0 && kvBytes > 0 && { kvBytesPerToken: Math.round(kvBytes / contextLength) }),
+    ...(trainedContextLength > 0 && { contextLength: trainedContextLength }),
+  };
+}
+
 /** Adds a model that was inspected, and returns it. A model that is there already is returned as it is. */
-export function addInspected({ model, name }: ModelInspection): ModelChoice | null {
+export function addInspected(found: ModelInspection): ModelChoice | null {
+  const { model, name } = found;
   const source = typeof model === "string" ? { url: model } : model;
   if (source instanceof File || Array.isArray(source)) return null;
   const urls = [source.url].flat();
@@ -185,15 +249,17 @@ export function addInspected({ model, name }: ModelInspection): ModelChoice | nu
     name: modelName(decodeURIComponent(new URL(first, location.href).pathname)) || name,
     urls,
     ...(sha256.length === urls.length && { sha256 }),
+    ...contextFacts(found),
   };
   updateSettings({ addedModels: [...settings.value.addedModels, added] });
   return models.value.find((choice) => choice.id === first) ?? null;
 }
 
 /**
- * Adds opened files to the choices, split files in order. Throws NotGgufError for other files.
+ * Adds opened files to the choices, split files in order. `found`: what is known of them. Throws NotGgufError
+ * for other files.
  */
-export function openFiles(files: readonly File[]): ModelChoice {
+export function openFiles(files: readonly File[], found: ModelInspection | null): ModelChoice {
   const other = files.find((file) => !/\.gguf$/i.test(file.name));
   if (other !== undefined) throw new NotGgufError(other.name);
   const ordered = files.toSorted((a, b) => a.name.localeCompare(b.name, "en"));
@@ -207,6 +273,7 @@ export function openFiles(files: readonly File[]): ModelChoice {
     source: ordered,
     sha256: [],
     urls: [],
+    ...(found && contextFacts(found)),
   };
   openedFiles.value = [...openedFiles.value.filter((model) => model.id !== choice.id), choice];
   updateSettings({ modelId: choice.id });

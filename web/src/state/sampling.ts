@@ -8,15 +8,22 @@ import type { RecommendedSampling } from "nomoat";
 const USUAL = { temperature: 0, repetition_penalty: 1.1 };
 /** What an answer that is asked for again needs to become another one, and to stay sensible. */
 const AGAIN = { temperature: 0.7, minP: 0.1 };
+/**
+ * A model of so few parameters begins wrong answers with nearly the probability of right ones, so only tokens
+ * that are about as likely as the best may replace it. `tests/tries` has what comes of it.
+ */
+const TINY = { parameters: 3e8, minP: 0.9 };
 
 /**
  * Parameters of an answer. `temperature`: the person's; null: what suits the model, of which `recommended` is
- * what its makers say. `isAgain`: the question has an answer already, and another one is wanted.
+ * what its makers say and `parameters` how many it has. `isAgain`: the question has an answer already, and
+ * another one is wanted.
  */
 export function sampling(
   temperature: number | null,
   isAgain: boolean,
   recommended: RecommendedSampling = {},
+  parameters = Infinity,
 ): RecommendedSampling {
   const suits = recommended.temperature === undefined ? { ...USUAL, ...recommended } : recommended;
   const chosen = temperature ?? suits.temperature ?? USUAL.temperature;
@@ -25,6 +32,6 @@ export function sampling(
   return {
     ...suits,
     temperature: Math.max(chosen, AGAIN.temperature),
-    ...(isOpen && { min_p: AGAIN.minP }),
+    ...(isOpen && { min_p: parameters < TINY.parameters ? TINY.minP : AGAIN.minP }),
   };
 }

@@ -10,6 +10,9 @@ export interface AddedModel {
   urls: string[];
   /** SHA-256 of each file, where the hub said so. */
   sha256?: string[];
+  /** Memory of a token of context, and the longest context that it was trained for. */
+  kvBytesPerToken?: number;
+  contextLength?: number;
 }
 
 export interface Settings {
@@ -30,6 +33,8 @@ export interface Settings {
   theme: ThemeSetting;
   /** Address of the hub or of a mirror of it; null: the server's choice, or the public hub. */
   hubEndpoint: string | null;
+  /** Take models from the browser's storage for all sites, and keep them there. */
+  shareModels: boolean;
   /** The chosen model; null until one is chosen, which means the default. */
   modelId: string | null;
   addedModels: AddedModel[];
@@ -56,6 +61,7 @@ const defaults: Settings = {
   language: "auto",
   theme: "auto",
   hubEndpoint: null,
+  shareModels: true,
   modelId: null,
   addedModels: [],
 };
@@ -79,7 +85,14 @@ function addedModels(value: unknown): AddedModel[] {
     const urls = item.urls.filter((url): url is string => typeof url === "string");
     const hashes = (Array.isArray(item.sha256) ? item.sha256 : []).filter(isHash);
     const isPinned = hashes.length === urls.length;
-    return urls.length > 0 ? [{ name: item.name, urls, ...(isPinned && { sha256: hashes }) }] : [];
+    const kvBytesPerToken = numberIn(item.kvBytesPerToken, 1, 1e9, null);
+    const contextLength = numberIn(item.contextLength, 1, 1e9, null);
+    const known = {
+      ...(isPinned && { sha256: hashes }),
+      ...(kvBytesPerToken !== null && { kvBytesPerToken }),
+      ...(contextLength !== null && { contextLength }),
+    };
+    return urls.length > 0 ? [{ name: item.name, urls, ...known }] : [];
   });
 }
 
@@ -113,6 +126,7 @@ function parse(stored: unknown): Settings {
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
     hubEndpoint: hubAddress(stored.hubEndpoint),
+    shareModels: stored.shareModels !== false,
     modelId: typeof stored.modelId === "string" ? stored.modelId : null,
     addedModels: addedModels(stored.addedModels),
   };

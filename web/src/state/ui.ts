@@ -1,11 +1,17 @@
 import { computed, effect, signal } from "@preact/signals";
+import type { ErrorPlace } from "../lib/errors";
 import { persisted } from "../lib/persisted";
 import { settings } from "./settings";
 
 /** The dialog that is open, if any. */
-export const dialog = signal<"settings" | "storage" | "models" | "conversations" | "teach" | "arena" | null>(
-  null,
-);
+export const dialog = signal<
+  "settings" | "storage" | "models" | "conversations" | "teach" | "arena" | "tools" | null
+>(null);
+
+/**
+ * The model that may not fit and what the person wants with it, until they have agreed to it once more.
+ */
+export const doubt = signal<{ id: string; then: "start" | "download" } | null>(null);
 
 /** The text in the textbox. It survives a reload of the tab. */
 export const draft = persisted<string>(
@@ -21,7 +27,7 @@ export const notice = signal<
   | { kind: "deletedElsewhere" }
   | { kind: "tooLong"; characters: number }
   | { kind: "inspecting" }
-  | { kind: "file"; error: unknown; isOwnFile: boolean }
+  | { kind: "file"; error: unknown; from: ErrorPlace }
   | { kind: "imported"; conversations: number }
   | { kind: "importFailed"; error: unknown }
   | null

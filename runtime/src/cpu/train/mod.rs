@@ -21,12 +21,36 @@ use self::kernel::LANES;
 use self::threads::Threads;
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Domain, Op, Rope, Token, ValueId};
-use crate::train::{Batch, Gradients, TrainError, TrainingGraph, Walk};
+use crate::train::{Batch, Gradients, OnHost, Teaches, TrainError, TrainingGraph, Walk};
 use std::collections::HashMap;
 
 impl From<CpuError> for TrainError {
     fn from(error: CpuError) -> Self {
-        Self::Device(error.to_string())
+        let text = error.to_string();
+        match error {
+            CpuError::OutOfMemory(_) => Self::Memory(text),
+            _ => Self::Device(text),
+        }
+    }
+}
+
+impl Teaches for Cpu {
+    type Weights = Weights;
+    type Learnt = OnHost;
+    type Training<'a> = Training<'a>;
+
+    fn learnt(&self, parameters: Vec<f32>) -> Result<OnHost, TrainError> {
+        Ok(OnHost::new(parameters))
+    }
+
+    fn training<'a>(
+        &self,
+        _: &OnHost,
+        graph: &'a TrainingGraph,
+        weights: &'a Weights,
+        kept_bytes: usize,
+    ) -> Result<Training<'a>, TrainError> {
+        Ok(Training::new(self, graph, weights, kept_bytes)?)
     }
 }
 
@@ -200,30 +224,27 @@ impl<'a> Walk<'a> for Training<'a> {
 }
 
 impl Gradients for Training<'_> {
-    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError> {
+    type Learnt = OnHost;
+
+    fn forward(&mut self, batch: &Batch, learnt: &OnHost) -> Result<(), TrainError> {
         batch.check(self.graph)?;
         if batch.targets.is_empty() {
             return Err(TrainError::Example("nothing is to be predicted".into()));
         }
         self.begin(batch)?;
-        Ok(self.walk(parameters)?)
+        Ok(self.walk(&learnt.parameters)?)
     }
 
-    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
+    async fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
         Ok(self.head(None, |_, _, _| {})?)
     }
 
-    fn backward(
-        &mut self,
-        parameters: &[f32],
-        weights: &[f32],
-        gradient: &mut [f32],
-    ) -> Result<Vec<f64>, TrainError> {
+    async fn backward(&mut self, learnt: &mut OnHost, weights: &[f32]) -> Result<Vec<f64>, TrainError> {
         if weights.len() != self.batch.targets.len() {
             return Err(TrainError::Example(format!("{} weights", weights.len())));
         }
         let logprobs = self.head(Some(weights), |_, _, _| {})?;
-        self.walk_back(parameters, gradient)?;
+        self.walk_back(&learnt.parameters, &mut learnt.gradient)?;
         Ok(logprobs)
     }
 
@@ -231,7 +252,7 @@ impl Gradients for Training<'_> {
         self.strength = strength;
     }
 
-    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
+    async fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
         let mut likeliest = Vec::new();
         self.head(None, |logits, n_blocks, n_rows| {
             let width = logits.len() / (n_blocks * LANES);

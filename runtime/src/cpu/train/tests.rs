@@ -66,11 +66,7 @@ fn models_agree_with_the_reference() {
             // One is no multiple of 8, and one exceeds 32.
             [3, 8, 35][i % 3],
             |tiny, plain| loaded(tiny, plain, |formats| Weights::allocate(plain, formats, false).unwrap()),
-            |way, graph, weights| {
-                let (threads, kept) = [(1, 0), (3, usize::MAX)][way];
-                let cpu = Cpu::open(threads).unwrap();
-                Box::new(Training::new(&cpu, graph, weights, kept).unwrap())
-            },
+            [(1, 0), (3, usize::MAX)].map(|(threads, kept)| (Cpu::open(threads).unwrap(), kept)),
         );
     }
 }

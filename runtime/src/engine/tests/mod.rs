@@ -5,19 +5,25 @@ mod answers;
 mod cases;
 mod constrained;
 mod embeddings;
+mod experts;
 mod inspection;
+mod kept;
 mod loading;
 mod logprobs;
+mod overflow;
 mod prefix;
 mod queue;
 mod reasoning;
+mod speculation;
 mod together;
 mod tools;
 #[cfg(feature = "cpu")]
 mod training;
+mod windows;
 
 use super::testing::{TestDevice, engine, load};
 use super::*;
+use crate::graph;
 use crate::model::testing::{CONTEXT, TestModel, words};
 use crate::text::response::whole;
 

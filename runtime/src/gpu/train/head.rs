@@ -94,20 +94,20 @@ impl Training<'_> {
         Ok(())
     }
 
-    pub(super) fn read_logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
+    pub(super) async fn read_logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
         let logprobs = self.tables.logprobs.clone();
-        let numbers = self.queue.read(&logprobs, self.batch.targets.len())?;
+        let numbers = self.queue.read(&logprobs, self.batch.targets.len()).await?;
         Ok(numbers.into_iter().map(f64::from).collect())
     }
 
     /// The likeliest token of each target's row; the lowest id wins a tie.
-    pub(super) fn likeliest_tokens(&mut self) -> Result<Vec<u32>, GpuError> {
+    pub(super) async fn likeliest_tokens(&mut self) -> Result<Vec<u32>, GpuError> {
         let (_, n_vocab, _) = self.head_matrix()?;
         let mut likeliest = Vec::new();
         for (first, n) in self.slices(n_vocab) {
             let all = self.logits(first, n)?;
             let logits = match all.last() {
-                Some(logits) => self.queue.read(logits, n * n_vocab)?,
+                Some(logits) => self.queue.read(logits, n * n_vocab).await?,
                 None => Vec::new(),
             };
             for row in logits.chunks_exact(n_vocab) {

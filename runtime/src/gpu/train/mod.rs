@@ -5,6 +5,7 @@
 //! kernel uses atomics, so a step gives the same numbers each time.
 
 mod head;
+mod learnt;
 mod ops;
 mod product;
 mod queue;
@@ -13,13 +14,13 @@ mod queue;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use self::learnt::OnGpu;
+
 use self::queue::Queue;
-use super::buffers::STORAGE;
 use super::kernels::{Resource, whole};
 use super::{Gpu, GpuError, Weights};
 use crate::graph::{Domain, Op, Output, Rope, ValueId};
-use crate::quant;
-use crate::train::{Batch, Gradients, TrainError, TrainingGraph, Walk};
+use crate::train::{Batch, Gradients, Teaches, TrainError, TrainingGraph, Walk};
 use std::collections::HashMap;
 
 /// Rows by which buffers grow, so that batches of almost the same length can use the same ones.
@@ -27,12 +28,37 @@ const STEP_ROWS: usize = 32;
 
 impl From<GpuError> for TrainError {
     fn from(error: GpuError) -> Self {
-        Self::Device(error.to_string())
+        let text = error.to_string();
+        match error {
+            GpuError::Lost(_) => Self::Lost(text),
+            GpuError::OutOfMemory(_) => Self::Memory(text),
+            _ => Self::Device(text),
+        }
+    }
+}
+
+impl Teaches for Gpu {
+    type Weights = Weights;
+    type Learnt = OnGpu;
+    type Training<'a> = Training<'a>;
+
+    fn learnt(&self, parameters: Vec<f32>) -> Result<OnGpu, TrainError> {
+        Ok(OnGpu::new(self, &parameters)?)
+    }
+
+    fn training<'a>(
+        &self,
+        learnt: &OnGpu,
+        graph: &'a TrainingGraph,
+        weights: &'a Weights,
+        kept_bytes: usize,
+    ) -> Result<Training<'a>, TrainError> {
+        Ok(Training::new(learnt, graph, weights, kept_bytes)?)
     }
 }
 
 /// The buffers that describe a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tables {
     tokens: wgpu::Buffer,
     outputs: wgpu::Buffer,
@@ -41,6 +67,14 @@ struct Tables {
     logprobs: wgpu::Buffer,
     /// Cosines and sines of each rotary embedding's angles.
     angles: Vec<(Rope, wgpu::Buffer)>,
+}
+
+impl Tables {
+    fn give_back(self, queue: &Queue) {
+        let angles = self.angles.into_iter().map(|(_, table)| table);
+        let all = [self.tokens, self.outputs, self.shares, self.logprobs].into_iter().chain(angles);
+        all.for_each(|buffer| queue.give_back(buffer));
+    }
 }
 
 /// A training graph on a GPU, over the weights of a model.
@@ -61,34 +95,27 @@ pub struct Training<'a> {
     ends: HashMap<usize, wgpu::Buffer>,
     parameters: wgpu::Buffer,
     gradient: wgpu::Buffer,
-    grids: HashMap<quant::Layout, wgpu::Buffer>,
 }
 
 impl<'a> Training<'a> {
-    /// `kept_bytes` is how much may be kept of what layers compute: more is faster, and the result is the
-    /// same.
-    pub fn new(
-        gpu: &Gpu,
+    /// See [`Teaches::training`]. Memory that was used before for the same parameters is used again.
+    fn new(
+        learnt: &OnGpu,
         graph: &'a TrainingGraph,
         weights: &'a Weights,
         kept_bytes: usize,
     ) -> Result<Self, GpuError> {
         let n_values = graph.graph.values.len();
-        let usage = STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let bytes = 4 * graph.n_parameters as u64;
-        if bytes > gpu.info().max_buffer_size {
-            return Err(GpuError::OutOfMemory(format!("{bytes} bytes of parameters")));
-        }
-        let empty = || gpu.buffer("empty", 0, STORAGE);
+        let queue = learnt.queue.clone();
         let tables = Tables {
-            tokens: empty(),
-            outputs: empty(),
-            shares: empty(),
-            logprobs: empty(),
+            tokens: queue.floats(0)?,
+            outputs: queue.floats(0)?,
+            shares: queue.floats(0)?,
+            logprobs: queue.floats(0)?,
             angles: Vec::new(),
         };
         Ok(Self {
-            queue: Queue::new(gpu),
+            queue,
             graph,
             weights,
             strength: 1.0,
@@ -98,10 +125,14 @@ impl<'a> Training<'a> {
             values: vec![None; n_values],
             gradients: vec![None; n_values],
             ends: HashMap::new(),
-            parameters: gpu.buffer("parameters", bytes, usage),
-            gradient: gpu.buffer("gradient", bytes, usage),
-            grids: HashMap::new(),
+            parameters: learnt.parameters.clone(),
+            gradient: learnt.gradient.clone(),
         })
+    }
+
+    /// Takes these parameters and their gradient.
+    fn of(&mut self, learnt: &OnGpu) {
+        (self.parameters, self.gradient) = (learnt.parameters.clone(), learnt.gradient.clone());
     }
 
     fn n_rows(&self, domain: Domain) -> usize {
@@ -111,50 +142,36 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// The grid of a weight layout that has one.
-    fn grid_of(&mut self, layout: quant::Layout) -> Option<wgpu::Buffer> {
-        let numbers = layout.grid()?;
-        let gpu = &self.queue.gpu;
-        let buffer = self.grids.entry(layout).or_insert_with(|| {
-            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-            let buffer = gpu.buffer("grid", numbers.len() as u64, usage);
-            gpu.queue.write_buffer(&buffer, 0, numbers);
-            buffer
-        });
-        Some(buffer.clone())
+    /// Gives back the memory of a step, except its tables.
+    fn end(&mut self) {
+        for id in 0..self.values.len() {
+            self.release(ValueId(id));
+        }
+        self.ends.drain().for_each(|(_, ends)| self.queue.give_back(ends));
     }
 
     /// Takes the rows of a step and makes the tables that depend on them.
     fn begin(&mut self, batch: &Batch) -> Result<(), GpuError> {
-        // What was collected for another step reads its tables.
-        self.queue.submit();
-        for id in 0..self.values.len() {
-            self.release(ValueId(id));
-        }
-        let sizes =
-            |this: &Self| [Domain::Tokens, Domain::Outputs].map(|d| this.n_rows(d).div_ceil(STEP_ROWS));
-        let before = sizes(self);
-        self.batch = batch.clone();
-        if sizes(self) != before {
-            self.queue.forget();
-        }
-        self.ends.clear();
-        let gpu = self.queue.gpu.clone();
-        let make = |label, bytes: &[u8]| {
-            let buffer = gpu.buffer(label, bytes.len() as u64, STORAGE | wgpu::BufferUsages::COPY_SRC);
-            gpu.queue.write_buffer(&buffer, 0, bytes);
-            buffer
+        self.end();
+        self.queue.begin([batch.tokens.len(), batch.targets.len()].map(|n| n.div_ceil(STEP_ROWS)));
+        let queue = self.queue.clone();
+        let make = |bytes: &[u8]| -> Result<wgpu::Buffer, GpuError> {
+            let buffer = queue.floats(bytes.len() / size_of::<f32>())?;
+            queue.gpu.queue.write_buffer(&buffer, 0, bytes);
+            Ok(buffer)
         };
         let outputs: Vec<Output> =
             batch.targets.iter().map(|target| Output::likeliest(target.row, target.id)).collect();
-        let zeros = vec![0_u8; 4 * outputs.len()];
-        self.tables = Tables {
-            tokens: make("tokens", bytemuck::cast_slice(&batch.tokens)),
-            outputs: make("outputs", bytemuck::cast_slice(&outputs)),
-            shares: make("shares", &zeros),
-            logprobs: make("logprobs", &zeros),
+        let zeros = vec![0_u8; size_of::<f32>() * outputs.len()];
+        let tables = Tables {
+            tokens: make(bytemuck::cast_slice(&batch.tokens))?,
+            outputs: make(bytemuck::cast_slice(&outputs))?,
+            shares: make(&zeros)?,
+            logprobs: make(&zeros)?,
             angles: Vec::new(),
         };
+        std::mem::replace(&mut self.tables, tables).give_back(&self.queue);
+        self.batch = batch.clone();
         let graph = self.graph;
         for op in &graph.graph.ops {
             let Op::Rope { rope, .. } = *op else { continue };
@@ -180,17 +197,9 @@ impl<'a> Training<'a> {
     fn shared(&self) -> [Resource; 2] {
         [whole("tokens", &self.tables.tokens), whole("outputs", &self.tables.outputs)]
     }
-
-    fn set_parameters(&self, parameters: &[f32]) -> Result<(), TrainError> {
-        if parameters.len() != self.graph.n_parameters {
-            return Err(TrainError::Setting(format!("{} parameters", parameters.len())));
-        }
-        self.queue.gpu.queue.write_buffer(&self.parameters, 0, bytemuck::cast_slice(parameters));
-        Ok(())
-    }
 }
 
-/// Parameters and their gradient are on the device while a step goes on.
+/// Parameters and their gradient are on the device.
 impl<'a> Walk<'a> for Training<'a> {
     type Error = GpuError;
 
@@ -229,46 +238,47 @@ impl<'a> Walk<'a> for Training<'a> {
     }
 }
 
+/// Its memory is used by the next one.
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        self.end();
+        self.tables.clone().give_back(&self.queue);
+    }
+}
+
 impl Gradients for Training<'_> {
-    fn forward(&mut self, batch: &Batch, parameters: &[f32]) -> Result<(), TrainError> {
+    type Learnt = OnGpu;
+
+    fn forward(&mut self, batch: &Batch, learnt: &OnGpu) -> Result<(), TrainError> {
         batch.check(self.graph)?;
         if batch.targets.is_empty() {
             return Err(TrainError::Example("nothing is to be predicted".into()));
         }
+        self.of(learnt);
         self.begin(batch)?;
-        self.set_parameters(parameters)?;
-        Ok(self.walk(parameters)?)
+        Ok(self.walk(&[])?)
     }
 
-    fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
+    async fn logprobs(&mut self) -> Result<Vec<f64>, TrainError> {
         self.loss(None)?;
-        self.read_logprobs()
+        self.read_logprobs().await
     }
 
-    fn backward(
-        &mut self,
-        parameters: &[f32],
-        weights: &[f32],
-        gradient: &mut [f32],
-    ) -> Result<Vec<f64>, TrainError> {
-        if weights.len() != self.batch.targets.len() || gradient.len() != self.graph.n_parameters {
+    async fn backward(&mut self, learnt: &mut OnGpu, weights: &[f32]) -> Result<Vec<f64>, TrainError> {
+        if weights.len() != self.batch.targets.len() {
             return Err(TrainError::Example(format!("{} weights", weights.len())));
         }
-        self.set_parameters(parameters)?;
-        let of_parameters = self.gradient.clone();
-        self.queue.clear(&of_parameters);
+        self.of(learnt);
         self.loss(Some(weights))?;
-        self.walk_back(parameters, gradient)?;
-        let found = self.queue.read(&of_parameters, gradient.len())?;
-        gradient.iter_mut().zip(found).for_each(|(to, x)| *to += x);
-        self.read_logprobs()
+        self.walk_back(&[], &mut [])?;
+        self.read_logprobs().await
     }
 
     fn set_strength(&mut self, strength: f32) {
         self.strength = strength;
     }
 
-    fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
-        Ok(self.likeliest_tokens()?)
+    async fn likeliest(&mut self) -> Result<Vec<u32>, TrainError> {
+        Ok(self.likeliest_tokens().await?)
     }
 }

@@ -143,7 +143,7 @@ impl Training<'_> {
                 // No id of a batch is that of a slot.
                 whole("chosen", &self.tables.logprobs),
             ];
-            resources.extend(self.grid_of(layout).map(|grid| whole("grid", &grid)));
+            resources.extend(self.queue.grid(layout).map(|grid| whole("grid", &grid)));
             let kernel = Kernel::Embed(name, numbers);
             self.each(kernel, &constants, &resources, width.div_ceil(BLOCK), Domain::Tokens)?;
         }

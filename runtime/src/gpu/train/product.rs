@@ -122,7 +122,7 @@ impl Training<'_> {
                 ("scales", piece.buffer.clone(), piece.planes.scales_offset, Some(piece.planes.scales)),
                 whole("y", &scratch),
             ];
-            resources.extend(self.grid_of(format.layout()).map(|grid| whole("grid", &grid)));
+            resources.extend(self.queue.grid(format.layout()).map(|grid| whole("grid", &grid)));
             for first in (0..piece.n_rows).step_by(per_run) {
                 let n = per_run.min(piece.n_rows - first);
                 let rows = [piece.buffer_row + first, n, n_blocks].map(|n| n as u32);

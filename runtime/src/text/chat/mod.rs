@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// Messages for which a template is rendered once more, one at a time.
 const MAX_SINGLE: usize = 64;
 
+/// Bytes of what a template writes of a trial, which is read in many ways.
+const MAX_TRIAL: usize = 64 << 10;
+
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -88,6 +91,12 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], variables: &Variables) -> Result<String, TextError> {
         let messages = Value::from(messages.iter().map(|message| message.0.clone()).collect::<Vec<_>>());
         environment::render(&self.environment, variables.context(messages, &self.bos, &self.eos))
+    }
+
+    /// What the template writes of a short conversation that shows how it works; none if it fails or writes
+    /// too much.
+    fn tried(&self, messages: &[Message], variables: &Variables) -> Option<String> {
+        self.render(messages, variables).ok().filter(|text| text.len() <= MAX_TRIAL)
     }
 
     /// The token ids of that prompt. Control tokens count only where the template writes them. In messages

@@ -151,7 +151,7 @@ fn rendered(
         variables.other.insert("reasoning_effort".into(), Value::from("high"));
     }
     variables.tools = has_tools.then(|| value_of(Tools::trial()));
-    let rendered = template.render(&messages, &variables).ok()?;
+    let rendered = template.tried(&messages, &variables)?;
     after_question(&rendered, QUESTION).map(str::to_string)
 }
 

@@ -4,6 +4,7 @@
 
 use super::reasoning::derived;
 use super::tests::{chat, expected};
+use crate::text::ToolPrompt;
 use crate::text::response::{Format, Parts, Reasoning, Separator, after_question};
 use std::sync::Arc;
 
@@ -112,4 +113,15 @@ fn markers_that_nobody_knows_are_found() {
     assert_eq!(find(&template("{{ m.reasoning_content }}\n", "{{ m.content }}")), Format::default());
     assert_eq!(find(&template("{{ m | tojson }}", "{{ m.content }}")), Format::default());
     assert_eq!(find(&template("", "{{ m.content }}")), Format::default());
+}
+
+/// What a template writes of a trial is looked at in many ways.
+#[test]
+fn templates_that_write_much_have_no_format() {
+    let source = "{% for m in messages %}{{ '<a>' * 300000 if m.reasoning_content }}{{ m.reasoning_content }}\
+        <b>{{ m.content }}{% endfor %}{{ 'x' if add_generation_prompt }}";
+    assert_eq!(chat(source).format(), Format::default());
+    assert_eq!(chat(&source.replace("300000", "3")).format().reasoning.unwrap().close, "<b>");
+    let source = "{{ tools }}{% for m in messages %}{{ m.content }}{{ '[TOOL_CALLS]' * 300000 }}{% endfor %}";
+    assert_eq!(chat(source).tool_use().prompt, ToolPrompt::BuiltIn);
 }

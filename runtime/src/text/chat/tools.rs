@@ -54,8 +54,8 @@ impl ToolUse {
         let tools = value_of(Tools::trial());
         let question = Message::new("user", QUESTION);
         let with = Variables { tools: Some(tools), is_whole: true, ..Variables::default() };
-        let plain = template.render(std::slice::from_ref(&question), &Variables::default()).ok();
-        let told = template.render(std::slice::from_ref(&question), &with).ok()?;
+        let plain = template.tried(std::slice::from_ref(&question), &Variables::default());
+        let told = template.tried(std::slice::from_ref(&question), &with)?;
         if plain.is_some_and(|plain| !told.contains(TRIAL.0) || plain.contains(TRIAL.0)) {
             return None;
         }
@@ -66,11 +66,9 @@ impl ToolUse {
             takes_text,
         };
         for (content, takes_text, has_result) in TRIALS {
-            let rendered = template.render(&trial(*content, *takes_text, *has_result), &with);
-            let Some(written) = rendered.ok().and_then(|r| Some(after_question(&r, QUESTION)?.to_string()))
-            else {
-                continue;
-            };
+            let tried = template.tried(&trial(*content, *takes_text, *has_result), &with);
+            let written = tried.and_then(|text| Some(after_question(&text, QUESTION)?.to_string()));
+            let Some(written) = written else { continue };
             if let Some(calls) = Calls::that_reads(&written, TRIAL.0, &arguments()) {
                 return Some(found(calls, written, *takes_text));
             }

@@ -1,0 +1,118 @@
+//! Pages of the prefix cache that are kept outside of the engine, so that a conversation goes on at once
+//! after a restart.
+//!
+//! The name of a page is a digest of all that its keys and values depend on: the model's files, the device's
+//! kernels, and the tokens up to its end. So what is found under a name is right, or damaged; and what
+//! conversations have in common is kept once. Only full pages of the model without adapters are kept.
+
+use super::device::{Device, DeviceModel};
+use super::{Engine, Error, Request};
+use crate::graph::{KvFormat, PAGE};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Changes with what the bytes mean.
+const VERSION: &str = "nomoat page 1";
+const DIGEST: usize = 32;
+
+/// A page's name.
+pub(super) type Name = [u8; DIGEST];
+
+/// The pages of a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PromptPages {
+    /// The tokens of its full pages.
+    pub ids: Vec<u32>,
+    /// The names of these pages.
+    pub names: Vec<String>,
+    /// How many of them the engine has.
+    pub cached: usize,
+}
+
+/// The name that all first pages follow.
+pub(super) fn root(kernels: &str, files: &[String]) -> Name {
+    digest([VERSION.as_bytes(), kernels.as_bytes(), files.concat().as_bytes()])
+}
+
+fn digest<const N: usize>(parts: [&[u8]; N]) -> Name {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+fn next(before: Name, ids: &[u32]) -> Name {
+    digest([&before, bytemuck::cast_slice(ids)])
+}
+
+fn hex(name: Name) -> String {
+    name.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<D: Device> Engine<D> {
+    /// The names of the cached pages, in the order in which they should be kept: what was used last first,
+    /// and no page before the one that it follows.
+    pub fn cached_pages(&self) -> Vec<String> {
+        let named = self.scheduler.cache.named(self.page_root, next);
+        named.into_iter().map(|(name, _)| hex(name)).collect()
+    }
+
+    /// A cached page as bytes; none if it is no longer cached. Running answers may go on meanwhile.
+    pub async fn read_page(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let named = self.scheduler.cache.named(self.page_root, next);
+        let Some((name, page)) = named.into_iter().find(|(found, _)| hex(*found) == name) else {
+            return Ok(None);
+        };
+        let mut bytes = self.model.read_page(page).await?;
+        let check = digest([&name, &bytes]);
+        bytes.extend_from_slice(&check);
+        Ok(Some(bytes))
+    }
+
+    /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that
+    /// computes all of its prompt, or that cannot be started.
+    pub fn prompt_pages(&self, request: &Request) -> PromptPages {
+        let computes_all =
+            !request.adapters.is_empty() || request.embedding.is_some() || request.prompt_logprobs;
+        let ids = request.callable().and_then(|tools| self.prompt_ids(request, tools.is_some()));
+        let mut ids = ids.ok().filter(|_| !computes_all).unwrap_or_default();
+        ids.extend_from_slice(&request.continue_ids);
+        // The last token is computed anyway, for its logits.
+        ids.pop();
+        ids.truncate(ids.len() - ids.len() % PAGE as usize);
+        if self.check_length(&ids).is_err() {
+            ids.clear();
+        }
+        let pages = ids.chunks(PAGE as usize);
+        let names: Vec<Name> = pages
+            .scan(self.page_root, |name, ids| {
+                *name = next(*name, ids);
+                Some(*name)
+            })
+            .collect();
+        let cached = self.scheduler.cache.named(self.page_root, next);
+        let is_cached = |name: &&Name| cached.iter().any(|(cached, _)| cached == *name);
+        let cached = names.iter().take_while(is_cached).count();
+        PromptPages { ids, names: names.into_iter().map(hex).collect(), cached }
+    }
+
+    /// Caches the page of the last tokens, from bytes of [`Self::read_page`]. False if they are damaged or of
+    /// another page, if the pages before it are missing, or if there is no room.
+    pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> bool {
+        let size: u64 = self.model.graph().caches.iter().map(|cache| KvFormat::F16.bytes(*cache, PAGE)).sum();
+        let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };
+        let name = ids.chunks(PAGE as usize).fold(self.page_root, next);
+        let is_page = ids.len().is_multiple_of(PAGE as usize) && !ids.is_empty() && data.len() as u64 == size;
+        if !is_page || *check != digest([&name, data]) {
+            return false;
+        }
+        self.scheduler.cache.restore(ids, |page| self.model.write_page(page, data))
+    }
+
+    /// Forgets all cached pages.
+    pub fn forget(&mut self) {
+        self.scheduler.cache.clear();
+    }
+}
