@@ -57,7 +57,10 @@ test("two tabs that ask at the same moment keep everything", async ({ shared }) 
   const site = await startFakeSite();
   const tabs = [await Tab.open(shared, site)];
   await tabs[0]?.ask("start");
-  tabs.push(await Tab.open(shared, site));
+  const second = await Tab.open(shared, site);
+  // What is asked before the conversation has been read begins another one.
+  await expect(second.questions).toHaveText(["start"]);
+  tabs.push(second);
   const expected = ["start", "Answer to start"];
   for (let round = 0; round < 15; round++) {
     await Promise.all(
