@@ -146,6 +146,14 @@ export interface ChatCompletionCreateParams {
   logprobs?: boolean | null;
   /** How many of the likeliest tokens are named in each token's place; up to 20, with `logprobs`. */
   top_logprobs?: number | null;
+  /** Say which tokens the answer has, as `token_ids` of its choices. vLLM has a parameter of this name. */
+  return_token_ids?: boolean | null;
+  /**
+   * Tokens that this answer already has: all `token_ids` that an earlier request with the same parameters
+   * gave, before it was interrupted. The answer continues after them as if it had not been. Their text is not
+   * given again; they count for `max_tokens` and in `usage`.
+   */
+  continue_ids?: number[] | null;
   /** Other variables of the chat template, such as `{ enable_thinking: false }`. */
   chat_template_kwargs?: Record<string, unknown> | null;
 }
@@ -243,6 +251,8 @@ export interface ChatCompletionChunk {
     };
     finish_reason: FinishReason | null;
     logprobs: ChatLogprobs | null;
+    /** Extension, with `return_token_ids`: all that was given so far belongs to the tokens up to these. */
+    token_ids?: number[];
     /** Extension: the answer ended because the context is full. */
     context_full?: true;
   }[];
@@ -274,6 +284,8 @@ export interface ChatCompletion {
     };
     finish_reason: FinishReason;
     logprobs: ChatLogprobs | null;
+    /** Extension, with `return_token_ids`: the answer's new tokens, without the one that ended it. */
+    token_ids?: number[];
     /** Extension: the answer ended because the context is full. */
     context_full?: true;
   }[];
@@ -284,14 +296,25 @@ export interface ChatCompletion {
   omitted_messages?: number;
 }
 
+/** What an answer tells besides its text. */
+export interface Told {
+  /** In a stream, the token counts. */
+  usage: boolean;
+  /** Its tokens. */
+  ids: boolean;
+}
+
 /** Builds the objects of one answer. */
 export class CompletionBuilder {
   readonly #head: { id: string; created: number; model: string };
-  readonly #includeUsage: boolean;
+  readonly #told: Told;
+  /** Tokens that the answer had before. */
+  readonly #before: number;
 
-  constructor(model: string, includeUsage: boolean) {
+  constructor(model: string, told: Told, before = 0) {
     this.#head = { id: `chatcmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model };
-    this.#includeUsage = includeUsage;
+    this.#told = told;
+    this.#before = before;
   }
 
   /** The first chunk. */
@@ -305,17 +328,19 @@ export class CompletionBuilder {
     return this.#chunk({ content }, null);
   }
 
-  /** The chunks of an event's text and calls. */
-  pieces({ text, reasoning, calls = [], logprob }: RuntimePiece): ChatCompletionChunk[] {
+  /** The chunks of an event's text and calls. The last one has what is told of the token. */
+  pieces({ id, text, reasoning, calls = [], logprob }: RuntimePiece): ChatCompletionChunk[] {
     const chunks = [
       ...(reasoning ? [this.reasoning(reasoning)] : []),
       ...(text ? [this.text(text)] : []),
       ...calls.map((call) => this.#chunk({ tool_calls: [toolCallDelta(call)] }, null)),
     ];
+    const ids = this.#told.ids && id !== undefined ? [id] : null;
     // A token may have no text of its own yet.
-    if (logprob && chunks.length === 0) chunks.push(this.text(""));
+    if ((logprob || ids) && chunks.length === 0) chunks.push(this.text(""));
     const choice = chunks.at(-1)?.choices[0];
     if (logprob && choice) choice.logprobs = chatLogprobs([logprob]);
+    if (ids && choice) choice.token_ids = ids;
     return chunks;
   }
 
@@ -334,12 +359,12 @@ export class CompletionBuilder {
 
   /** The last chunks: held-back text, the finish reason, the usage if it was asked for. */
   last(end: RuntimeEnd): ChatCompletionChunk[] {
-    const timings = timingsOf(end);
+    const timings = timingsOf(end, this.#before);
     const finish = this.#chunk({}, end.finish_reason);
     const [choice] = finish.choices;
     if (choice && end.context_full) choice.context_full = true;
     const chunks = [...this.pieces(end), { ...finish, timings }];
-    if (this.#includeUsage)
+    if (this.#told.usage)
       chunks.push({ ...this.#chunk({}, null), choices: [], usage: usageOf(end.usage), timings });
     return chunks;
   }
@@ -352,6 +377,7 @@ export class CompletionBuilder {
     end: RuntimeEnd,
     omitted_messages = 0,
     logprobs: PromptLogprob[] | null = null,
+    ids: number[] = [],
   ): ChatCompletion {
     const tool_calls = toolCalls(calls);
     return {
@@ -369,11 +395,12 @@ export class CompletionBuilder {
           },
           finish_reason: end.finish_reason,
           logprobs: logprobs && chatLogprobs(logprobs),
+          ...(this.#told.ids && { token_ids: ids }),
           ...(end.context_full && { context_full: true as const }),
         },
       ],
       usage: usageOf(end.usage),
-      timings: timingsOf(end),
+      timings: timingsOf(end, this.#before),
       ...(omitted_messages > 0 && { omitted_messages }),
     };
   }
@@ -386,13 +413,14 @@ export class CompletionBuilder {
       ...this.#head,
       object: "chat.completion.chunk",
       choices: [{ index: 0, delta, finish_reason: finish, logprobs: null }],
-      ...(this.#includeUsage && { usage: null }),
+      ...(this.#told.usage && { usage: null }),
     };
   }
 }
 
 /** What an event adds to an answer. */
 interface RuntimePiece {
+  id?: number;
   text: string;
   reasoning?: string;
   calls?: RuntimeCallDelta[];
@@ -457,14 +485,15 @@ function usageOf(usage: RuntimeUsage): CompletionUsage {
   };
 }
 
-function timingsOf({ timings, usage }: RuntimeEnd): Timings {
+/** `before`: tokens that the answer had before it was continued. */
+function timingsOf({ timings, usage }: RuntimeEnd, before: number): Timings {
   const rate = (tokens: number, ms: number) => (ms > 0 && tokens > 0 ? (tokens / ms) * 1000 : 0);
   return {
     prefill_ms: timings.prefill_ms,
     decode_ms: timings.decode_ms,
     prefill_tokens_per_second: rate(usage.prompt_tokens - usage.cached_tokens, timings.prefill_ms),
     // The first token comes out of the prefill.
-    decode_tokens_per_second: rate(usage.completion_tokens - 1, timings.decode_ms),
+    decode_tokens_per_second: rate(usage.completion_tokens - before - 1, timings.decode_ms),
     dispatches_per_token: timings.dispatches_per_token,
   };
 }

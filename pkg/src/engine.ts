@@ -18,6 +18,7 @@ import {
   type ChatCompletionStreamParams,
   type ChatCompletionWholeParams,
   type ContextOverflow,
+  type Told,
 } from "./chat.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
@@ -274,8 +275,8 @@ class WorkerEngine implements Engine {
     this.chat = { completions };
     this.completions = completionsOf(this.model.name, {
       request: (params) => this.#checked(params),
-      whole: (request, options) => this.#whole(request, options),
-      streamed: (request, options) => this.#streamed(request, true, options),
+      whole: (request, options) => this.#whole(request, false, options),
+      streamed: (request, options) => this.#streamed(request, { usage: true, ids: false }, options),
     });
     this.responses = responsesOf(this.model.name, completions);
     this.embeddings = embeddingsOf(this.model.name, (request, signal) => this.#embed(request, signal));
@@ -345,13 +346,15 @@ class WorkerEngine implements Engine {
     options?: CompletionOptions,
   ): Promise<ChatStream | ChatCompletion> {
     const request = this.#checked(params);
-    const includeUsage = params.stream_options?.include_usage === true;
+    const usage = params.stream_options?.include_usage === true;
+    const ids = params.return_token_ids === true;
     const n = params.n ?? 1;
+    const whole = (one: RuntimeRequest, own?: CompletionOptions) => this.#whole(one, ids, own);
     if (n > 1 && params.stream)
-      return streamedChoices(request, n, includeUsage, options, (...one) => this.#streamed(...one));
-    if (n > 1) return wholeChoices(request, n, options, (...one) => this.#whole(...one));
-    if (!params.stream) return this.#whole(request, options);
-    return this.#streamed(request, includeUsage, options);
+      return streamedChoices(request, n, { usage, ids }, options, (...one) => this.#streamed(...one));
+    if (n > 1) return wholeChoices(request, n, options, whole);
+    if (!params.stream) return whole(request, options);
+    return this.#streamed(request, { usage, ids }, options);
   }
 
   async #embed(request: EmbeddingRequest, signal?: AbortSignal): Promise<RuntimeEmbedding> {
@@ -367,13 +370,16 @@ class WorkerEngine implements Engine {
 
   async #whole(
     request: RuntimeRequest,
+    tellsIds: boolean,
     { signal, onPrefill }: CompletionOptions = {},
   ): Promise<ChatCompletion> {
-    const answer = new CompletionBuilder(this.model.name, false);
+    const before = request.continue_ids?.length ?? 0;
+    const answer = new CompletionBuilder(this.model.name, { usage: false, ids: tellsIds }, before);
     let text = "";
     let reasoning = "";
     const calls: RuntimeCallDelta[] = [];
     const logprobs: PromptLogprob[] = [];
+    const ids: number[] = [];
     let end: RuntimeEnd | null = null;
     let omitted = 0;
     const onStart = (start: RuntimeStart) => (omitted = start.omitted_messages);
@@ -386,20 +392,21 @@ class WorkerEngine implements Engine {
         calls.push(...(event.calls ?? []));
         if (event.logprob) logprobs.push(event.logprob);
       }
+      if (event.type === "token") ids.push(event.id);
       if (event.type === "end") end = event;
     };
     await this.#queue.together(signal, () => this.#generate(request, signal, onEvent, onStart));
     if (!end) throw new InternalError("The generation had no end.");
     const told = request.top_logprobs === undefined ? null : logprobs;
-    return answer.whole(text, reasoning, calls, end, omitted, told);
+    return answer.whole(text, reasoning, calls, end, omitted, told, ids);
   }
 
   async #streamed(
     request: RuntimeRequest,
-    includeUsage: boolean,
+    told: Told,
     { signal: outer, onPrefill }: CompletionOptions = {},
   ): Promise<ChatStream> {
-    const answer = new CompletionBuilder(this.model.name, includeUsage);
+    const answer = new CompletionBuilder(this.model.name, told, request.continue_ids?.length);
     const controller = new AbortController();
     const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
     const stream = new ChatStream(controller);
@@ -437,7 +444,7 @@ class WorkerEngine implements Engine {
     onEvent: (event: RuntimeEvent) => void,
     onStart?: (start: RuntimeStart) => void,
   ): Promise<void> {
-    const ids: number[] = [];
+    const ids = [...(request.continue_ids ?? [])];
     // What was told of the prompt is not told again.
     const resumed = () => ({ ...request, continue_ids: [...ids], prompt_logprobs: false });
     return this.#recovering((link) =>
