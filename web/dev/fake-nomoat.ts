@@ -6,7 +6,7 @@
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
  * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
- * Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
+ * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
  * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
  * do not exist.
  */
@@ -217,6 +217,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       sampling: {},
       license: "apache-2.0",
+      sha256: [wish.get("model") ?? sha256],
       tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
@@ -360,6 +361,8 @@ function create(
     max_tokens?: number;
     temperature?: number;
     adapters?: { name: string; scale: number }[];
+    continue_ids?: number[];
+    return_token_ids?: boolean;
   } & ToolParams,
   options: Options = {},
 ): Promise<AsyncIterable<object>> {
@@ -377,7 +380,8 @@ function create(
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
-  return Promise.resolve(answer(question, params.max_tokens ?? 1024, omitted, options));
+  const { max_tokens: maxTokens = 1024, continue_ids: there = [], return_token_ids: tells = false } = params;
+  return Promise.resolve(answer(question, { maxTokens, omitted, there: there.length, tells }, options));
 }
 
 /** Thinks, and answers with the parameters as code. */
@@ -390,7 +394,17 @@ async function* repeated(params: object) {
   yield chunk({}, "stop");
 }
 
-async function* answer(question: string, maxTokens: number, omitted: number, { signal, onPrefill }: Options) {
+/** The words of an answer after the first `there`. */
+async function* answer(
+  question: string,
+  {
+    maxTokens,
+    omitted,
+    there,
+    tells,
+  }: { maxTokens: number; omitted: number; there: number; tells: boolean },
+  { signal, onPrefill }: Options,
+) {
   const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
@@ -399,18 +413,19 @@ async function* answer(question: string, maxTokens: number, omitted: number, { s
   failAs("prompt-error");
   const whole = question.includes("France") ? "The capital of France is Paris." : sample;
   const pieces = words(isEcho ? `Answer to ${question}` : whole);
-  let count = 0;
+  let count = there;
   const delta = { role: "assistant", content: "" };
   yield {
     choices: [{ index: 0, delta, finish_reason: null }],
     ...(omitted > 0 && { omitted_messages: omitted }),
   };
-  for (const content of pieces) {
+  for (const content of pieces.slice(there)) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
     if (!isEcho) await pause(wish.has("slow-answer") ? 1000 : 25, signal);
+    const token_ids = [count];
     count += 1;
-    yield { choices: [{ index: 0, delta: { content }, finish_reason: null }] };
+    yield { choices: [{ index: 0, delta: { content }, finish_reason: null, ...(tells && { token_ids }) }] };
   }
   const usage = {
     prompt_tokens: 39,
