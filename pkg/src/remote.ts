@@ -70,7 +70,14 @@ class RemoteEngine implements Engine {
 
   constructor(server: Server, name: string) {
     this.#server = server;
-    const unknown = { architecture: "", parameters: 0, quantization: "", license: null, sha256: [], warnings: [] };
+    const unknown = {
+      architecture: "",
+      parameters: 0,
+      quantization: "",
+      license: null,
+      sha256: [],
+      warnings: [],
+    };
     const chats = { hasChatTemplate: true, sampling: {}, tools: "template" as const };
     const sizes = { contextLength: 0, trainedContextLength: 0, vocabSize: 0 };
     const bytes = { tensorBytes: 0, bytesPerToken: 0, gpuBytes: 0, kvBytes: 0 };

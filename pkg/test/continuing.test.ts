@@ -115,7 +115,10 @@ test("the HTTP shapes have it, and wrong values are refused by their name", asyn
     assert.equal((await response.json()).error.param, param);
   }
   for (const param of ["continue_ids", "return_token_ids"]) {
-    const response = await ask({ prompt: "Hi", [param]: param === "continue_ids" ? [7] : true }, "completions");
+    const response = await ask(
+      { prompt: "Hi", [param]: param === "continue_ids" ? [7] : true },
+      "completions",
+    );
     assert.equal((await response.json()).error.param, param);
   }
 });

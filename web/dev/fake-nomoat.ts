@@ -397,12 +397,7 @@ async function* repeated(params: object) {
 /** The words of an answer after the first `there`. */
 async function* answer(
   question: string,
-  {
-    maxTokens,
-    omitted,
-    there,
-    tells,
-  }: { maxTokens: number; omitted: number; there: number; tells: boolean },
+  { maxTokens, omitted, there, tells }: { maxTokens: number; omitted: number; there: number; tells: boolean },
   { signal, onPrefill }: Options,
 ) {
   const isEcho = wish.has("echo");

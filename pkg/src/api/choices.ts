@@ -35,15 +35,13 @@ export async function streamedChoices(
   n: number,
   told: Told,
   { signal: outer, ...options }: CompletionOptions = {},
-  streamed: (
-    request: RuntimeRequest,
-    told: Told,
-    options: CompletionOptions,
-  ) => Promise<ChatStream>,
+  streamed: (request: RuntimeRequest, told: Told, options: CompletionOptions) => Promise<ChatStream>,
 ): Promise<ChatStream> {
   const controller = new AbortController();
   const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-  const answers = await all(request, n, { ...options, signal }, (one, own) => streamed(one, { ...told, usage: true }, own));
+  const answers = await all(request, n, { ...options, signal }, (one, own) =>
+    streamed(one, { ...told, usage: true }, own),
+  );
   const stream = new ChatStream(controller);
   const id = `chatcmpl-${randomId()}`;
   const usages: CompletionUsage[] = [];

@@ -3,7 +3,14 @@
  * work.
  */
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
-import { fromVersion1, isBehind, readConversation, readMessage, type Conversation, type Message } from "./records";
+import {
+  fromVersion1,
+  isBehind,
+  readConversation,
+  readMessage,
+  type Conversation,
+  type Message,
+} from "./records";
 import { isAnswered, without } from "./tree";
 
 /**

@@ -84,17 +84,20 @@ export class Draft {
   /** Begins a round; `digest` is null if it cannot be continued elsewhere. */
   begin(round: number, request: Resume["request"], digest: string | null): void {
     const { content, reasoning = "" } = this.answer;
-    this.#resume = digest === null ? null : {
-      digest,
-      request,
-      round,
-      at: content.length,
-      ids: [],
-      content: content.length,
-      reasoning: reasoning.length,
-      calls: [],
-      tries: 0,
-    };
+    this.#resume =
+      digest === null
+        ? null
+        : {
+            digest,
+            request,
+            round,
+            at: content.length,
+            ids: [],
+            content: content.length,
+            reasoning: reasoning.length,
+            calls: [],
+            tries: 0,
+          };
     this.calls = [];
     this.#firstTokenAt = 0;
     this.answer.completionTokens = 0;

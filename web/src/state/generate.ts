@@ -7,6 +7,7 @@ import { throttle } from "../lib/throttle";
 import { adapterUses } from "./adapters";
 import { digestOf, Draft, isInterrupted, messagesFor, type Interrupted } from "./draft";
 import { failEngine, recommendedSampling } from "./engine";
+import { onLeave } from "./history";
 import { ask } from "./request";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
@@ -77,12 +78,10 @@ export async function generate(
   const screen = throttle(SCREEN_INTERVAL, show);
   const history = throttle(HISTORY_INTERVAL, () => sink.save(draft.record()));
   let isGone = false;
-  const leave = ({ persisted }: PageTransitionEvent) => {
+  const stay = onLeave(({ persisted }) => {
     isGone = !persisted;
     if (isWritten()) sink.save(draft.record());
-  };
-  // In the capture phase, so that it runs before the history's own handler, which keeps unsaved changes.
-  addEventListener("pagehide", leave, { capture: true });
+  });
   show();
   // So that the page knows that it tried, if this is what ends it.
   if (continues) sink.save(draft.record());
@@ -206,7 +205,7 @@ export async function generate(
   } finally {
     screen.cancel();
     history.cancel();
-    removeEventListener("pagehide", leave, { capture: true });
+    stay();
   }
   // The page's end has ended the engine. What was saved is what goes on.
   if (isGone) await new Promise(() => undefined);

@@ -295,9 +295,20 @@ export function adopt(): void {
 
 adopt();
 
+const leavers = new Set<(event: PageTransitionEvent) => void>();
+
+/** Calls `leave` when the page is closed, as long as there is time to `write`; returns what ends that. */
+export function onLeave(leave: (event: PageTransitionEvent) => void): () => void {
+  leavers.add(leave);
+  return () => leavers.delete(leave);
+}
+
 // Changes that this page cannot store before it is closed. If it comes back from the browser's cache, it
 // still has them.
-addEventListener("pagehide", () => keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] }));
+addEventListener("pagehide", (event) => {
+  for (const leave of leavers) leave(event);
+  keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] });
+});
 addEventListener("pageshow", () => keepUnsaved({ writes: [], unstored: [] }));
 
 // The browser asks before it closes a page with changes that could not be stored.
