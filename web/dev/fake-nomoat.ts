@@ -24,6 +24,7 @@ import type {
 } from "nomoat";
 
 import { learning } from "./fake-learning";
+import { sample } from "./fake-text";
 import { wantedCall, type ToolParams } from "./fake-tools";
 
 export class NomoatError extends Error {
@@ -201,6 +202,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   if (!wish.has("echo")) await pause(200, signal);
   report("ready", size, size - before);
 
+  const disposed = new AbortController();
   return {
     model: {
       name: "SmolLM2 135M Instruct",
@@ -221,10 +223,19 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
-    chat: { completions: { create } },
+    chat: {
+      completions: {
+        create: (params: Params, { signal, ...others }: Options = {}) =>
+          create(params, {
+            ...others,
+            signal: AbortSignal.any([disposed.signal, ...(signal ? [signal] : [])]),
+          }),
+      },
+    },
     ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
-    dispose: () => Promise.resolve(),
+    // Ends its answers.
+    dispose: () => Promise.resolve(disposed.abort()),
     forget: () => Promise.resolve(),
   } as unknown as Engine;
 }
@@ -356,16 +367,15 @@ interface Options {
   onPrefill?: (done: number, total: number) => void;
 }
 
-function create(
-  params: {
-    max_tokens?: number;
-    temperature?: number;
-    adapters?: { name: string; scale: number }[];
-    continue_ids?: number[];
-    return_token_ids?: boolean;
-  } & ToolParams,
-  options: Options = {},
-): Promise<AsyncIterable<object>> {
+type Params = {
+  max_tokens?: number;
+  temperature?: number;
+  adapters?: { name: string; scale: number }[];
+  continue_ids?: number[];
+  return_token_ids?: boolean;
+} & ToolParams;
+
+function create(params: Params, options: Options): Promise<AsyncIterable<object>> {
   const { messages } = params;
   const countFrom = (start: number) =>
     messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
@@ -483,43 +493,3 @@ export function storageEstimate(): Promise<{ usage: number; quota: number; persi
 export function requestPersistentStorage(): Promise<boolean> {
   return Promise.resolve(false);
 }
-
-const sample = `Photosynthesis is how plants **make their own food**. They need three things:
-*light*, water and carbon dioxide.
-
-## The recipe
-
-1. Roots drink water from the soil.
-2. Leaves take in carbon dioxide through tiny openings called \`stomata\`.
-3. A green pigment, chlorophyll, catches the light.
-   - Red and blue light are used.
-   - Green light is sent back, which is why leaves look green.
-
-> A leaf is a kitchen that cooks with sunshine.
-
-| What goes in | What comes out | Where |
-|---|:---:|---:|
-| Water | Oxygen | Chloroplast |
-| Carbon dioxide | Sugar | Chloroplast |
-
-As a small program:
-
-\`\`\`python
-def photosynthesis(water: int, carbon_dioxide: int, light: bool = True) -> dict[str, int]:
-    """Six of each make one sugar."""
-    if not light:
-        return {"sugar": 0, "oxygen": 0}
-    sugar = min(water, carbon_dioxide) // 6
-    return {"sugar": sugar, "oxygen": sugar * 6}  # what is left goes back into the air
-\`\`\`
-
-- [x] Light
-- [ ] Darkness
-
-Read more at [Wikipedia](https://en.wikipedia.org/wiki/Photosynthesis).
-![A leaf](https://example.com/leaf.png) <img src=x onerror=alert(1)>
-植物在叶绿体中把光能变成化学能。
-
----
-
-That is all: *light in, life out*.`;
