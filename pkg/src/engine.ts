@@ -11,15 +11,14 @@ import { modelsOf, type Models } from "./api/models.js";
 import { embeddingsOf, type Embeddings, type EmbeddingRequest } from "./api/embeddings.js";
 import type { Responses } from "./api/response-types.js";
 import { responsesOf } from "./api/responses.js";
-import {
-  CompletionBuilder,
-  type ChatCompletion,
-  type ChatCompletionCreateParams,
-  type ChatCompletionStreamParams,
-  type ChatCompletionWholeParams,
-  type ContextOverflow,
-  type Told,
+import type {
+  ChatCompletion,
+  ChatCompletionCreateParams,
+  ChatCompletions,
+  CompletionOptions,
+  ContextOverflow,
 } from "./chat.js";
+import { CompletionBuilder, type Told } from "./chat-builder.js";
 import { requestPersistentStorage } from "./browser.js";
 import type { DeviceChoice } from "./devices.js";
 import {
@@ -114,25 +113,6 @@ export interface EngineOptions extends SourceOptions {
    * Ask the server whether a stored file changed. Default false: a stored model loads without the network.
    */
   refresh?: boolean;
-}
-
-/** Options of a completion that are not OpenAI parameters. */
-export interface CompletionOptions {
-  signal?: AbortSignal;
-  /** Called as the prompt is read, in tokens. */
-  onPrefill?: (done: number, total: number) => void;
-}
-
-/** OpenAI's `chat.completions`. */
-export interface ChatCompletions {
-  /** A streamed answer; resolves when its generation starts. */
-  create(params: ChatCompletionStreamParams, options?: CompletionOptions): Promise<ChatStream>;
-  /** An answer in one piece. */
-  create(params: ChatCompletionWholeParams, options?: CompletionOptions): Promise<ChatCompletion>;
-  create(
-    params: ChatCompletionCreateParams,
-    options?: CompletionOptions,
-  ): Promise<ChatStream | ChatCompletion>;
 }
 
 /**

@@ -6,8 +6,13 @@ import { apiFetch } from "./api/fetch.js";
 import type { Model, Models } from "./api/models.js";
 import type { ResponseCreateParams, Responses, ResponseStreamEvent } from "./api/response-types.js";
 import { responsesOf } from "./api/responses.js";
-import type { ChatCompletionChunk, ChatCompletionCreateParams } from "./chat.js";
-import type { ChatCompletions, CompletionOptions, Engine } from "./engine.js";
+import type {
+  ChatCompletionChunk,
+  ChatCompletionCreateParams,
+  ChatCompletions,
+  CompletionOptions,
+} from "./chat.js";
+import type { Engine } from "./engine.js";
 import { InvalidRequestError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { DeviceInfo, ModelInfo } from "./loaded.js";
 import type { MemoryUse } from "./protocol.js";

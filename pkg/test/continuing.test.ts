@@ -49,7 +49,8 @@ test("an answer goes on after the tokens that it has", async () => {
   const whole = await engine.chat.completions.create(params);
   assert.equal(whole.choices[0]?.message.content, "two three!");
   assert.deepEqual(whole.choices[0]?.token_ids, [102, 103]);
-  // The counts are the whole answer's; its speed is that of the two tokens and the end, in 20 ms.
+  // The counts are the whole answer's; its speed is that of the one token after the
+  // first new one, in 20 ms.
   assert.equal(whole.usage.completion_tokens, 4);
   assert.equal(whole.timings.decode_tokens_per_second, 50);
   const chunks: ChatCompletionChunk[] = [];

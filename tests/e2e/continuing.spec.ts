@@ -11,7 +11,7 @@ const SLOW = "/?stored&slow-answer";
 const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";
 const GOES_ON = "Goes on after an interruption";
-const SOON = "It goes on as soon as the model is ready.";
+const SOON = "Interrupted: goes on as soon as the model is ready";
 const INTERRUPTED = "This answer was interrupted.";
 
 let site: Site;
@@ -154,6 +154,7 @@ test("it does not go on with another model or other instructions, now or later",
     await expect(tab.page.locator(".device")).toBeVisible();
     await expect(tab.log).toContainText(INTERRUPTED);
     await expect(tab.log.locator(".answer-foot.live")).toHaveCount(0);
+    expect((await answersOf(tab)).at(-1)?.ending).toBe("interrupted");
     await tab.button("Delete all").click();
     await expect(tab.questions).toHaveCount(0);
     await tab.page.close();
@@ -298,6 +299,9 @@ test("damaged entries, and those that were tried too often, are not continued", 
     await expect(tab.log).toContainText(INTERRUPTED);
     await expect(tab.log.locator(".answer-foot.live")).toHaveCount(0);
     await expect(tab.button("Regenerate")).toBeVisible();
+    const [left] = await answersOf(tab);
+    expect(left?.content).toBe(draft?.content);
+    expect([null, "interrupted"]).toContain(left?.ending);
   }
   // Undamaged, it goes on.
   await change(tab.page, { ...draft });

@@ -1,12 +1,6 @@
 /** Several choices of one request (`n`), each an answer of its own. They run together. */
-import {
-  addUsages,
-  type ChatCompletion,
-  type ChatCompletionChunk,
-  type CompletionUsage,
-  type Told,
-} from "../chat.js";
-import type { CompletionOptions } from "../engine.js";
+import type { ChatCompletion, ChatCompletionChunk, CompletionOptions, CompletionUsage } from "../chat.js";
+import { addUsages, type Told } from "../chat-builder.js";
 import { InternalError } from "../errors.js";
 import { randomId } from "../id.js";
 import type { RuntimeRequest } from "../runtime.js";

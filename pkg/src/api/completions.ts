@@ -1,13 +1,13 @@
 /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
-import { addUsages } from "../chat.js";
+import { addUsages } from "../chat-builder.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
+  CompletionOptions,
   CompletionUsage,
   FinishReason,
 } from "../chat.js";
-import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
 import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";

@@ -66,7 +66,7 @@ export const en = {
   writing: "Writing",
   answerContinues: "The interrupted answer goes on",
   continues: "Goes on after an interruption",
-  continuesSoon: "This answer was interrupted. It goes on as soon as the model is ready.",
+  continuesSoon: "Interrupted: goes on as soon as the model is ready",
   answerDone: "Answer complete",
   answerStopped: "Stopped",
   stopped: "You stopped this answer.",

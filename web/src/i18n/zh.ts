@@ -65,7 +65,7 @@ export const zh: Dictionary = {
   writing: "正在书写",
   answerContinues: "被中断的回答正在继续",
   continues: "中断后继续",
-  continuesSoon: "这个回答被中断了。模型就绪后会继续。",
+  continuesSoon: "已中断：模型就绪后会继续",
   answerDone: "回答完毕",
   answerStopped: "已停止",
   stopped: "您停止了这个回答。",
