@@ -196,6 +196,28 @@ test("what was stopped stays stopped, also before the model is there", async ({ 
   await tab.page.close();
 });
 
+test("a tab that waits for another one does not continue what is stopped there", async ({ shared }) => {
+  const first = await Tab.open(shared, site, SLOW);
+  await begin(first);
+  const second = await Tab.open(shared, site, SLOW);
+  await expect(second.log).toContainText("Being written in another tab");
+  // It takes a while until that is stored.
+  await first.page.evaluate(() => (window.faults.write = true));
+  await first.button("Stop").click();
+  await expect(first.log).toContainText("You stopped this answer.");
+  await expect(second.log).toContainText(INTERRUPTED);
+  await expect(second.button("Regenerate")).toBeVisible();
+  await first.page.evaluate(() => (window.faults.write = false));
+  await first.bar.getByRole("button", { name: "Try again" }).click();
+  await expect(second.log).toContainText("You stopped this answer.");
+  await expect(second.log.locator(".answer-foot.live")).toHaveCount(0);
+  expect((await answersOf(second)).map(({ ending, resume }) => [ending, resume])).toEqual([
+    ["stopped", undefined],
+  ]);
+  await first.page.close();
+  await second.page.close();
+});
+
 test("a deleted conversation does not come back", async ({ shared }) => {
   const tab = await Tab.open(shared, site, SLOW);
   await begin(tab);

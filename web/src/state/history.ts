@@ -1,7 +1,7 @@
 /**
  * The history as the page sees it: what is stored, what is still to be stored, and what prevents it.
  */
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { listen, tell, type News } from "../history/channel";
 import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
 import { keepUnsaved, takeUnsaved } from "../history/journal";
@@ -243,6 +243,17 @@ async function saveOne(next: Write): Promise<void> {
   } else if (next.kind === "delete") tell({ kind: "deleted", conversations: next.ids });
   else tell({ kind: "changed", conversation: of });
   if (isDeleted || next.kind === "remove") await refreshList();
+}
+
+/** Resolves once no change of this message waits to be stored. */
+export function stored(message: string): Promise<void> {
+  return new Promise((resolve) => {
+    const end = effect(() => {
+      if (waiting.value.some((write) => write.kind === "message" && write.message.id === message)) return;
+      resolve();
+      queueMicrotask(() => end());
+    });
+  });
 }
 
 /** Tries again to open the history, read the list and store the unsaved changes. */

@@ -5,12 +5,12 @@
 import { effect, signal } from "@preact/signals";
 import { conversationId, leaf, messages, put, reading } from "./conversation";
 import { isInterrupted, type Interrupted } from "./draft";
-import { adopt, readStored } from "./history";
+import { adopt, readStored, stored } from "./history";
 
 /** An interrupted answer that is shown, and that this tab alone may continue. */
 export interface Claim {
   answer: Interrupted;
-  /** Lets go of it, after that. */
+  /** Lets go of it after that, and once its last state is stored. */
   release(after?: Promise<void>): void;
 }
 
@@ -18,9 +18,9 @@ export const claim = signal<Claim | null>(null);
 
 const lockOf = (id: string) => `nomoat-answer:${id}`;
 
-/** Holds the lock of a new answer as long as it is written. */
+/** Holds the lock of a new answer until it is written and stored: another tab then sees how it ended. */
 export function hold(id: string, written: Promise<void>): void {
-  void navigator.locks?.request(lockOf(id), () => written);
+  void navigator.locks?.request(lockOf(id), () => written.then(() => stored(id)));
 }
 
 /** Takes the claim, so that nothing else can. */
@@ -41,13 +41,13 @@ async function want(id: string, conversation: string): Promise<void> {
   await navigator.locks.request(lockOf(id), { signal }, async () => {
     // What the other page had no time to store.
     adopt();
-    const stored = (await readStored(conversation)).messages.find((message) => message.id === id);
-    if (signal.aborted || !isInterrupted(stored)) return;
-    put(stored);
+    const answer = (await readStored(conversation)).messages.find((message) => message.id === id);
+    if (signal.aborted || !isInterrupted(answer)) return;
+    put(answer);
     await new Promise<void>((resolve) => {
-      signal.addEventListener("abort", () => resolve());
-      const release = (after: Promise<void> = Promise.resolve()) => void after.then(resolve, resolve);
-      claim.value = { answer: stored, release };
+      const release = (after: Promise<void> = Promise.resolve()) =>
+        void after.then(() => stored(id)).then(resolve, resolve);
+      claim.value = { answer, release };
     });
   });
 }
@@ -66,7 +66,7 @@ effect(() => {
 effect(() => {
   const shown = leaf.value;
   if (wanted === null || shown === wanted.id) return;
-  takeClaim();
+  takeClaim()?.release();
   wanted.controller.abort();
   wanted = null;
 });
