@@ -6,9 +6,9 @@
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
  * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
- * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
- * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
- * do not exist.
+ * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a
+ * bad one, one with "late" turns out to be bad only while it loads. Models with "moe" in their name do not
+ * run, named ones with "none" do not exist.
  */
 import type {
   CatalogueEntry,
