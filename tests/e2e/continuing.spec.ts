@@ -8,6 +8,8 @@ import type { Site } from "../support/server.ts";
 
 /** Answers this question with six words, one a second. */
 const SLOW = "/?stored&slow-answer";
+/** One in four seconds: there is time to open other tabs. */
+const SLOWER = "/?stored&slow-answer=4000";
 const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";
 const GOES_ON = "Goes on after an interruption";
@@ -103,9 +105,9 @@ test("an answer goes on in the next page after its tab was closed", async ({ sha
 });
 
 test("of several tabs one continues it, and another if that one is closed", async ({ shared }) => {
-  const first = await Tab.open(shared, site, SLOW);
+  const first = await Tab.open(shared, site, SLOWER);
   await begin(first);
-  const tabs = await Promise.all([1, 2, 3].map(() => Tab.open(shared, site, SLOW)));
+  const tabs = await Promise.all([1, 2, 3].map(() => Tab.open(shared, site, SLOWER)));
   for (const tab of tabs) await expect(tab.log).toContainText("Being written in another tab");
   await first.page.close();
   const going = () =>
@@ -197,9 +199,9 @@ test("what was stopped stays stopped, also before the model is there", async ({ 
 });
 
 test("a tab that waits for another one does not continue what is stopped there", async ({ shared }) => {
-  const first = await Tab.open(shared, site, SLOW);
+  const first = await Tab.open(shared, site, SLOWER);
   await begin(first);
-  const second = await Tab.open(shared, site, SLOW);
+  const second = await Tab.open(shared, site, SLOWER);
   await expect(second.log).toContainText("Being written in another tab");
   // It takes a while until that is stored.
   await first.page.evaluate(() => (window.faults.write = true));
@@ -219,13 +221,13 @@ test("a tab that waits for another one does not continue what is stopped there",
 });
 
 test("a deleted conversation does not come back", async ({ shared }) => {
-  const tab = await Tab.open(shared, site, SLOW);
+  const tab = await Tab.open(shared, site, SLOWER);
   await begin(tab);
   await tab.page.goto(`${site.origin}/?stored&stall`);
   await expect(tab.log).toContainText(SOON);
   await tab.button("Delete all").click();
   await expect(tab.questions).toHaveCount(0);
-  await tab.page.goto(`${site.origin}${SLOW}`);
+  await tab.page.goto(`${site.origin}${SLOWER}`);
   await expect(tab.page.locator(".device")).toBeVisible();
   await expect(tab.questions).toHaveCount(0);
   await expect.poll(() => tab.stored()).toEqual({ conversations: [], messages: [] });

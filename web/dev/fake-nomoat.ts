@@ -427,7 +427,7 @@ async function* answer(
   for (const content of pieces.slice(there)) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
-    if (!isEcho) await pause(wish.has("slow-answer") ? 1000 : 25, signal);
+    if (!isEcho) await pause(wish.has("slow-answer") ? Number(wish.get("slow-answer")) || 1000 : 25, signal);
     const token_ids = [count];
     count += 1;
     yield { choices: [{ index: 0, delta: { content }, finish_reason: null, ...(tells && { token_ids }) }] };
