@@ -1,11 +1,12 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type { ChatCompletions, CompletionOptions, Engine, EngineOptions } from "./engine.js";
+export type { Engine, EngineOptions } from "./engine.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
   ChatCompletionStreamParams,
+  ChatCompletions,
   ChatCompletionWholeParams,
   ChatContent,
   ChatMessage,
@@ -13,6 +14,7 @@ export type {
   ChatToolCall,
   ChatToolCallDelta,
   ChatToolChoice,
+  CompletionOptions,
   CompletionUsage,
   ContextOverflow,
   FinishReason,

@@ -103,8 +103,11 @@ export interface Loaded {
   reason: DeviceReason;
   /** The reason as a sentence. */
   why: string;
-  model: RuntimeModelInfo;
+  model: LoadedModel;
 }
+
+/** A loaded model, with the SHA-256 of its files, in order. */
+export type LoadedModel = RuntimeModelInfo & { sha256: string[] };
 
 /** Bytes in use. */
 export interface MemoryUse {

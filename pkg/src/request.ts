@@ -56,6 +56,8 @@ const USED = [
   "chat_template_kwargs",
   "logprobs",
   "top_logprobs",
+  "return_token_ids",
+  "continue_ids",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -93,6 +95,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   boolean(given, "stream");
   boolean(given, "parallel_tool_calls");
+  boolean(given, "return_token_ids");
   if (given["stream_options"] != null) {
     if (given["stream"] !== true)
       throw new InvalidRequestError("`stream_options` needs `stream: true`.", "stream_options");
@@ -102,7 +105,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       "stream_options.include_usage",
     );
   }
-  integer(given, "n", 1, MAX_CHOICES);
+  const n = integer(given, "n", 1, MAX_CHOICES) ?? 1;
 
   const maxTokens = integer(given, "max_completion_tokens", 1) ?? integer(given, "max_tokens", 1);
   return defined({
@@ -139,7 +142,17 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     ...constraint(given),
     chat_template_kwargs: templateVariables(given),
     top_logprobs: topLogprobs(given),
+    continue_ids: continued(given["continue_ids"], n),
   });
+}
+
+/** The tokens that an answer already has; undefined if there are none. */
+function continued(value: unknown, n: number): number[] | undefined {
+  if (value == null || (Array.isArray(value) && value.length === 0)) return undefined;
+  if (!isIds(value))
+    throw new InvalidRequestError("`continue_ids` must be a list of token ids.", "continue_ids");
+  if (n > 1) throw new InvalidRequestError("`continue_ids` needs `n` to be 1.", "continue_ids");
+  return value;
 }
 
 /** A text or several, or their tokens. */

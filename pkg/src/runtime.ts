@@ -315,7 +315,7 @@ export interface RuntimeRequest {
   prompt_logprobs?: boolean;
   /** What the chat template gets besides the messages. */
   chat_template_kwargs?: Record<string, unknown>;
-  /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
+  /** Tokens that this answer already has. Their text is not sent again. */
   continue_ids?: number[];
 }
 

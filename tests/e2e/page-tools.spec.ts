@@ -352,3 +352,34 @@ test("a model that cannot use tools gets none, and the page says so", async ({ s
   await tab.page.close();
   await site.stop();
 });
+
+test("after a reload an answer goes on behind its calls, and no call is made again", async ({ shared }) => {
+  const site = await startFakeSite();
+  const tab = await openTab(shared, site, true, "/?stored&slow-answer");
+  await tab.page.addInitScript((tool) => void window.offer(tool), sum);
+  await tab.page.reload();
+  await permit(tab, "Sum of two", "ask");
+  await send(tab, 'use sum {"a": 2, "b": 40}');
+  await expect(question(tab, "Sum of two")).toBeVisible();
+  await tab.page.reload();
+  await expect(tab.page.locator(".device")).toBeVisible();
+  await expect(tab.log).toContainText("This answer was interrupted.");
+  await expect(question(tab, "Sum of two")).toHaveCount(0);
+  expect(await calls(tab)).toEqual([]);
+
+  await permit(tab, "Sum of two", "use");
+  await send(tab, 'use sum {"a": 3, "b": 40}');
+  await expect(tab.answers.last()).toContainText("Photosynthesis is");
+  await tab.page.reload();
+  await expect(tab.log).toContainText("Goes on after an interruption");
+  await expect(tab.answers.last()).toContainText("Photosynthesis is how plants make");
+  expect(await calls(tab)).toEqual([]);
+  await tab.button("Stop").click();
+  const { messages } = await tab.stored();
+  const answer = messages.find(({ content }) => content?.includes("Photo")) as unknown as Answer;
+  expect(answer.content).toMatch(/^Let me look\. Photosynthesis is how plants \*\*make/);
+  expect(answer.tools?.map(({ outcome, result }) => [outcome, result])).toEqual([["done", "43"]]);
+  expect(tab.errors).toEqual([]);
+  await tab.page.close();
+  await site.stop();
+});
