@@ -120,7 +120,7 @@ pub enum Kernel {
     Matmul(Staged, Tile),
     RopeTable,
     Rope,
-    KvWrite,
+    KvWrite(Kv),
     /// `wide`: for values of more than 128 dimensions; `grouped`: up to four queries per workgroup.
     Attention {
         wide: bool,
@@ -138,6 +138,7 @@ pub enum Kernel {
     /// `norms`: queries and keys are normalised.
     HeadsEnd {
         norms: bool,
+        kv: Kv,
     },
     Elementwise(Elementwise, Numbers),
     Pad,
@@ -186,13 +187,32 @@ pub enum Numbers {
     Four,
 }
 
-/// How many numbers of a key a thread reads at a time.
+/// How keys and values are stored, and how many numbers of a key a thread reads at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Keys {
-    /// 2.
+    /// f16, 2 numbers.
     Two,
-    /// 8, where heads are a multiple.
+    /// f16, 8 numbers, where heads are a multiple.
     Eight,
+    /// Whole blocks.
+    Blocks(Blocks),
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kv {
+    /// f16.
+    F16,
+    /// Blocks.
+    Blocks(Blocks),
+}
+
+/// A format of blocks of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Blocks {
+    Q8_0,
+    Q4_0,
 }
 
 /// How a norm measures a run.
@@ -304,8 +324,26 @@ impl Numbers {
 }
 
 impl Keys {
+    fn settings(self) -> [(&'static str, &'static str); 2] {
+        let (keys, kv) = match self {
+            Keys::Two => ("2", Kv::F16),
+            Keys::Eight => ("8", Kv::F16),
+            Keys::Blocks(blocks) => ("blocks", Kv::Blocks(blocks)),
+        };
+        [("KEYS", keys), kv.setting()]
+    }
+}
+
+impl Kv {
+    const ALL: [Kv; 3] = [Kv::F16, Kv::Blocks(Blocks::Q8_0), Kv::Blocks(Blocks::Q4_0)];
+
     fn setting(self) -> (&'static str, &'static str) {
-        ("KEYS", if self == Keys::Eight { "8" } else { "2" })
+        let kv = match self {
+            Kv::F16 => "f16",
+            Kv::Blocks(Blocks::Q8_0) => "q8_0",
+            Kv::Blocks(Blocks::Q4_0) => "q4_0",
+        };
+        ("KV", kv)
     }
 }
 
@@ -346,26 +384,26 @@ impl Kernel {
             Kernel::ExpertSort => of("experts/sort", &[]),
             Kernel::RopeTable => of("attention/rope_table", &[]),
             Kernel::Rope => of("attention/rope", &[]),
-            Kernel::KvWrite => of("attention/kv_write", &[]),
+            Kernel::KvWrite(kv) => of("attention/kv_write", &[kv.setting()]),
             Kernel::Attention { wide, grouped, keys, sinks } => {
                 let settings = [("PAIRS", yes_or(wide, "4", "1")), ("QUERIES", yes_or(grouped, "4", "1"))];
                 let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
-                of("attention/attention", &[&settings[..], &[keys.setting(), sinks]].concat())
+                of("attention/attention", &[&settings[..], &keys.settings(), &[sinks]].concat())
             }
             Kernel::AttentionFew { room, keys, sinks } => {
-                let parts = match (room, keys) {
-                    (Room::Small, Keys::Eight) => "16",
-                    (Room::Small, Keys::Two) | (Room::Medium, Keys::Eight) => "32",
-                    (Room::Medium, Keys::Two) => "64",
-                    (Room::Large, Keys::Eight) => "128",
-                    (Room::Large, Keys::Two) => "256",
+                let parts = match (room, keys == Keys::Two) {
+                    (Room::Small, false) => "16",
+                    (Room::Small, true) | (Room::Medium, false) => "32",
+                    (Room::Medium, true) => "64",
+                    (Room::Large, false) => "128",
+                    (Room::Large, true) => "256",
                 };
                 let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
-                of("attention/attention_few", &[("PARTS", parts), keys.setting(), sinks])
+                of("attention/attention_few", &[&[("PARTS", parts)][..], &keys.settings(), &[sinks]].concat())
             }
             Kernel::AttentionMerge => of("attention/attention_merge", &[]),
-            Kernel::HeadsEnd { norms } => {
-                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none"))])
+            Kernel::HeadsEnd { norms, kv } => {
+                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none")), kv.setting()])
             }
             Kernel::Elementwise(op, numbers) => {
                 let op = match op {
@@ -409,10 +447,13 @@ impl Kernel {
     /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
-        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad, Route, ExpertSort];
+        let mut all = vec![RopeTable, Rope, AttentionMerge, Pad, Route, ExpertSort];
         all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
+        for kv in Kv::ALL {
+            all.extend([KvWrite(kv), HeadsEnd { norms: false, kv }, HeadsEnd { norms: true, kv }]);
+        }
         for is in [false, true] {
-            all.extend([HeadsEnd { norms: is }, ExpertSum { add: is }]);
+            all.push(ExpertSum { add: is });
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
         }
         for numbers in [Numbers::One, Numbers::Four] {
@@ -425,7 +466,8 @@ impl Kernel {
                 all.extend(kinds.map(|kind| Norm { kind, weight, bias, add, numbers }));
             }
         }
-        for keys in [Keys::Two, Keys::Eight] {
+        let blocks = [Blocks::Q8_0, Blocks::Q4_0].map(Keys::Blocks);
+        for keys in [Keys::Two, Keys::Eight].into_iter().chain(blocks) {
             for sinks in [false, true] {
                 for (wide, grouped) in [(false, false), (false, true), (true, false), (true, true)] {
                     all.push(Attention { wide, grouped, keys, sinks });

@@ -8,7 +8,7 @@ use crate::cpu::{self, Cpu, CpuInfo};
 use crate::gpu::{self, Gpu, GpuInfo};
 #[cfg(any(feature = "gpu", feature = "cpu"))]
 use crate::graph::WeightId;
-use crate::graph::{Capacity, Chosen, Graph, KvFormat, Step};
+use crate::graph::{Capacity, Chosen, Graph, Step};
 use crate::load::Sink;
 use crate::quant::Format;
 use serde::Serialize;
@@ -34,7 +34,6 @@ pub trait Device {
         graph: &Graph,
         formats: &[Format],
         capacity: Capacity,
-        kv_format: KvFormat,
     ) -> Result<Self::Model, Error>;
     /// Waits until the device has done all that it was given, so that its errors are known.
     fn settle(&self) -> impl Future<Output = Result<(), Error>>;
@@ -124,9 +123,7 @@ impl Device for Gpu {
         graph: &Graph,
         formats: &[Format],
         capacity: Capacity,
-        kv_format: KvFormat,
     ) -> Result<GpuModel, Error> {
-        let KvFormat::F16 = kv_format;
         let weights = gpu::Weights::allocate(self, graph, formats)?;
         Ok(GpuModel { executor: gpu::Executor::new(self, graph, &weights, capacity)?, weights })
     }
@@ -279,9 +276,7 @@ impl Device for Cpu {
         graph: &Graph,
         formats: &[Format],
         capacity: Capacity,
-        kv_format: KvFormat,
     ) -> Result<CpuModel, Error> {
-        let KvFormat::F16 = kv_format;
         cpu::check_memory(graph, formats, capacity)?;
         let weights = cpu::Weights::allocate(graph, formats, self.int8())?;
         let executor = cpu::Executor::new(self, graph, &weights, capacity)?;

@@ -9,6 +9,7 @@ mod builder;
 mod choice;
 pub mod fuse;
 pub mod interpreter;
+mod kv;
 pub mod step;
 #[cfg(any(test, feature = "gpu"))]
 pub mod testing;
@@ -16,7 +17,8 @@ pub mod uses;
 
 pub use builder::Builder;
 pub use choice::{BIN, BINS, Choice, IN_PROMPT, allows};
-pub use step::{Capacity, Chosen, KvFormat, Output, PAGE, Step, Token};
+pub use kv::{KV_BLOCK, KvFormat};
+pub use step::{Capacity, Chosen, Output, PAGE, Step, Token};
 
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -341,6 +343,8 @@ pub struct Cache {
     pub keys: usize,
     /// Floats of the values of one position.
     pub values: usize,
+    /// How they are stored.
+    pub format: KvFormat,
 }
 
 impl Cache {
@@ -472,6 +476,23 @@ impl Graph {
         let hidden = self.hidden?;
         let last = self.ops.iter().position(|op| op.out() == Some(hidden))?;
         Some(Self { ops: self.ops.get(..=last)?.to_vec(), logits: Some(hidden), ..self.clone() })
+    }
+
+    /// Chooses how the KV pool stores keys and values. Heads must be whole blocks; otherwise nothing changes
+    /// and the error is the size of a head that is not.
+    pub fn set_kv_format(&mut self, format: KvFormat) -> Result<(), usize> {
+        let sizes = self.ops.iter().filter_map(|op| match op {
+            Op::Attention { cache: Some(_), shape, .. } => Some([shape.head_dim, shape.value_dim]),
+            _ => None,
+        });
+        let is_odd = |size: &usize| format != KvFormat::F16 && !size.is_multiple_of(KV_BLOCK);
+        match sizes.flatten().find(is_odd) {
+            Some(size) => Err(size),
+            None => {
+                self.caches.iter_mut().for_each(|cache| cache.format = format);
+                Ok(())
+            }
+        }
     }
 
     /// Positions of the KV pool that a row sees at most, its own included; none if a layer sees all.
