@@ -4,7 +4,7 @@
 
 var<workgroup> numbers: array<f32, 128>;
 
-// Each thread brings two of 128 numbers, of which the first `n` are there. They go to a cell of `width` numbers,
+// Each thread brings two of 128 numbers, or of the first `n` if there are fewer. They go to a cell of `width` numbers,
 // from its number `first` on; `first` and `n` are multiples of 32. All threads must call it.
 fn write_blocks(thread: u32, pair: vec2<f32>, n: u32, cell: u32, width: u32, first: u32) {
     workgroupBarrier();
@@ -13,7 +13,7 @@ fn write_blocks(thread: u32, pair: vec2<f32>, n: u32, cell: u32, width: u32, fir
     workgroupBarrier();
     // One thread per word.
     let start = thread / BLOCK_WORDS * 32u;
-    if start >= n {
+    if start >= min(n, 128u) {
         return;
     }
     // The first of the greatest magnitude.
