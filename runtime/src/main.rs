@@ -9,8 +9,8 @@ use nomoat_runtime::engine::{
     Request, ResponseFormat, cpu_kernels,
 };
 use nomoat_runtime::gguf::Header;
-use nomoat_runtime::graph::KvFormat;
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
+use nomoat_runtime::graph::KvFormat;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

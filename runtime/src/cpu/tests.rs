@@ -4,11 +4,12 @@
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
 use crate::graph::testing::{
-    Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, kv, layers, likeliest, matmul,
+    Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, kv, layers, likeliest,
+    matmul,
 };
 use crate::graph::{
-    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, KvFormat, Output, Step, Token, ValueId,
-    allows,
+    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, KvFormat, Output, Step, Token,
+    ValueId, allows,
 };
 use crate::quant::Format;
 

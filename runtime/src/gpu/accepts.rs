@@ -2,7 +2,9 @@
 
 use super::weights::Weights;
 use crate::graph::fuse::{ExpertGroup, Fuses, Part, Product, Products};
-use crate::graph::{CacheId, Gate, Graph, Half, KV_BLOCK, KvFormat, Norm, NormKind, Rope, Unary, ValueId, WeightId};
+use crate::graph::{
+    CacheId, Gate, Graph, Half, KV_BLOCK, KvFormat, Norm, NormKind, Rope, Unary, ValueId, WeightId,
+};
 use crate::quant::{BLOCK, Format};
 
 /// The most rows of a step that runs in groups: the length of the uniform buffer in

@@ -8,9 +8,7 @@ use super::lower::{
 };
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{
-    Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId,
-};
+use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
 use bytemuck::Zeroable;
 use std::collections::{HashMap, VecDeque};
 

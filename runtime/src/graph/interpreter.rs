@@ -22,8 +22,7 @@ impl<'g> Interpreter<'g> {
     /// `weights[i]` holds the dequantised numbers of `graph.weights[i]`, row-major.
     pub fn new(graph: &'g Graph, weights: Vec<Vec<f32>>, capacity: Capacity) -> Self {
         let cells = capacity.cells() as usize;
-        let pool =
-            |cache: &Cache| [cache.keys, cache.values].map(|n| vec![0; cells * cache.format.words(n)]);
+        let pool = |cache: &Cache| [cache.keys, cache.values].map(|n| vec![0; cells * cache.format.words(n)]);
         Self {
             graph,
             weights,

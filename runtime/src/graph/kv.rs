@@ -72,7 +72,8 @@ impl KvFormat {
     /// The numbers of some words.
     pub fn decode(self, words: &[u16]) -> Vec<f32> {
         let scale = |block: &[u16]| f16::from_bits(block[0]).to_f32();
-        let bytes = |block: &[u16]| block[1..].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes =
+            |block: &[u16]| block[1..].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         match self {
             KvFormat::F16 => words.iter().map(|word| f16::from_bits(*word).to_f32()).collect(),
             KvFormat::Q8_0 => {
@@ -85,7 +86,8 @@ impl KvFormat {
             KvFormat::Q4_0 => {
                 let number = |block| {
                     let (d, bytes) = (scale(block), bytes(block));
-                    let nibbles = bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4));
+                    let nibbles =
+                        bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4));
                     nibbles.map(|nibble| d * (f32::from(nibble) - 8.0)).collect::<Vec<f32>>()
                 };
                 words.chunks_exact(9).flat_map(number).collect()

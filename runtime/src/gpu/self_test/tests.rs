@@ -7,7 +7,9 @@ use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
 use crate::graph::testing::{HeadNorms, Random, cases, distance, kv};
-use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, KvFormat, Op, Output, PAGE, Token, WeightId, allows};
+use crate::graph::{
+    BIN, Builder, Choice, Domain, IN_PROMPT, KvFormat, Op, Output, PAGE, Token, WeightId, allows,
+};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 

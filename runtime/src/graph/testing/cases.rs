@@ -3,8 +3,8 @@
 use super::kv::stored;
 use super::{Case, RopeShape, Subject, attention, attention_in, rope};
 use crate::graph::{
-    Activation, Attention, Builder, Domain, Experts, Gate, Growth, KvFormat, Norm, NormKind, PAGE, Rope, Routing,
-    Score, Token, Unary, ValueId,
+    Activation, Attention, Builder, Domain, Experts, Gate, Growth, KvFormat, Norm, NormKind, PAGE, Rope,
+    Routing, Score, Token, Unary, ValueId,
 };
 use crate::quant::Format;
 
