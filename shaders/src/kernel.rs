@@ -4,8 +4,11 @@
 use std::fmt;
 
 // The build script includes this file, too, and looks for modules elsewhere without a path.
+#[path = "kv.rs"]
+mod kv;
 #[path = "train.rs"]
 pub(crate) mod train;
+pub use kv::{Blocks, Keys, Kv};
 pub use train::Train;
 
 /// How a weight is stored on a device: a file in `wgsl/weight` that declares a `quants` buffer.
@@ -187,34 +190,6 @@ pub enum Numbers {
     Four,
 }
 
-/// How keys and values are stored, and how many numbers of a key a thread reads at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Keys {
-    /// f16, 2 numbers.
-    Two,
-    /// f16, 8 numbers, where heads are a multiple.
-    Eight,
-    /// Whole blocks.
-    Blocks(Blocks),
-}
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kv {
-    /// f16.
-    F16,
-    /// Blocks.
-    Blocks(Blocks),
-}
-
-/// A format of blocks of keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Blocks {
-    Q8_0,
-    Q4_0,
-}
-
 /// How a norm measures a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NormKind {
@@ -320,30 +295,6 @@ impl Numbers {
 
     fn setting(self) -> (&'static str, &'static str) {
         ("NUMBERS", if self == Numbers::Four { "4" } else { "1" })
-    }
-}
-
-impl Keys {
-    fn settings(self) -> [(&'static str, &'static str); 2] {
-        let (keys, kv) = match self {
-            Keys::Two => ("2", Kv::F16),
-            Keys::Eight => ("8", Kv::F16),
-            Keys::Blocks(blocks) => ("blocks", Kv::Blocks(blocks)),
-        };
-        [("KEYS", keys), kv.setting()]
-    }
-}
-
-impl Kv {
-    const ALL: [Kv; 3] = [Kv::F16, Kv::Blocks(Blocks::Q8_0), Kv::Blocks(Blocks::Q4_0)];
-
-    fn setting(self) -> (&'static str, &'static str) {
-        let kv = match self {
-            Kv::F16 => "f16",
-            Kv::Blocks(Blocks::Q8_0) => "q8_0",
-            Kv::Blocks(Blocks::Q4_0) => "q4_0",
-        };
-        ("KV", kv)
     }
 }
 

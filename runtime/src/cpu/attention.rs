@@ -2,8 +2,8 @@
 //! memory.
 //!
 //! Keys lie transposed, so that the lanes in which scores add up are positions; values do not, so that the
-//! lanes in which outputs add up are outputs (`kv.rs`). A page's part of one head is converted to f32 once for
-//! all rows of a task.
+//! lanes in which outputs add up are outputs (`kv.rs`). A page's part of one head is converted to f32 once
+//! for all rows of a task.
 
 use super::kv::{CELLS, widen};
 use super::numbers::{exp_all, max, unary};

@@ -3,9 +3,9 @@
 
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
+use crate::graph::testing::cases::kv;
 use crate::graph::testing::{
-    Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, kv, layers, likeliest,
-    matmul,
+    Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
 };
 use crate::graph::{
     Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, KvFormat, Output, Step, Token,

@@ -2,8 +2,9 @@
 //! after a restart.
 //!
 //! The name of a page is a digest of all that its keys and values depend on: the model's files, their format,
-//! the device's kernels, and the tokens up to its end. So what is found under a name is right, or damaged; and what
-//! conversations have in common is kept once. Only full pages of the model without adapters are kept.
+//! the device's kernels, and the tokens up to its end. So what is found under a name is right, or damaged;
+//! and what conversations have in common is kept once. Only full pages of the model without adapters are
+//! kept.
 
 use super::device::{Device, DeviceModel};
 use super::{Engine, Error, Request};

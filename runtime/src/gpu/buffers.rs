@@ -25,7 +25,8 @@ pub(super) struct Buffers {
     /// The buffer of each value; none if no list writes it. Values whose lifetimes do not overlap can share
     /// one.
     pub values: Vec<Option<wgpu::Buffer>>,
-    /// The KV pool of each layer: per cell, its keys, then its values; in blocks, see `attention/blocks.wgsl`.
+    /// The KV pool of each layer: per cell, its keys, then its values; for blocks, see
+    /// `attention/blocks.wgsl`.
     pub kv: Vec<wgpu::Buffer>,
     pub step: StepBuffers,
     /// The buffers of values, with their shapes.

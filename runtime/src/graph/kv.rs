@@ -1,6 +1,6 @@
 //! How the KV pool stores keys and values.
 
-use super::Cache;
+use super::{Cache, Graph, Op};
 use half::f16;
 
 /// How a pool stores keys and values.
@@ -38,7 +38,7 @@ impl KvFormat {
     }
 
     /// Words of 16 bits that so many numbers take. Heads must be whole blocks: see
-    /// [`super::Graph::set_kv_format`].
+    /// [`Graph::set_kv_format`].
     pub fn words(self, numbers: usize) -> usize {
         match self {
             KvFormat::F16 => numbers,
@@ -101,6 +101,25 @@ impl Cache {
     pub fn bytes(&self, cells: u32) -> u64 {
         let words = self.format.words(self.keys) + self.format.words(self.values);
         2 * words as u64 * u64::from(cells)
+    }
+}
+
+impl Graph {
+    /// Chooses how the KV pool stores keys and values. Heads must be whole blocks; otherwise nothing changes
+    /// and the error is the size of a head that is not.
+    pub fn set_kv_format(&mut self, format: KvFormat) -> Result<(), usize> {
+        let sizes = self.ops.iter().filter_map(|op| match op {
+            Op::Attention { cache: Some(_), shape, .. } => Some([shape.head_dim, shape.value_dim]),
+            _ => None,
+        });
+        let is_odd = |size: &usize| format != KvFormat::F16 && !size.is_multiple_of(KV_BLOCK);
+        match sizes.flatten().find(is_odd) {
+            Some(size) => Err(size),
+            None => {
+                self.caches.iter_mut().for_each(|cache| cache.format = format);
+                Ok(())
+            }
+        }
     }
 }
 

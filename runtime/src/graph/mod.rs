@@ -478,23 +478,6 @@ impl Graph {
         Some(Self { ops: self.ops.get(..=last)?.to_vec(), logits: Some(hidden), ..self.clone() })
     }
 
-    /// Chooses how the KV pool stores keys and values. Heads must be whole blocks; otherwise nothing changes
-    /// and the error is the size of a head that is not.
-    pub fn set_kv_format(&mut self, format: KvFormat) -> Result<(), usize> {
-        let sizes = self.ops.iter().filter_map(|op| match op {
-            Op::Attention { cache: Some(_), shape, .. } => Some([shape.head_dim, shape.value_dim]),
-            _ => None,
-        });
-        let is_odd = |size: &usize| format != KvFormat::F16 && !size.is_multiple_of(KV_BLOCK);
-        match sizes.flatten().find(is_odd) {
-            Some(size) => Err(size),
-            None => {
-                self.caches.iter_mut().for_each(|cache| cache.format = format);
-                Ok(())
-            }
-        }
-    }
-
     /// Positions of the KV pool that a row sees at most, its own included; none if a layer sees all.
     pub fn window(&self) -> Option<u32> {
         let windows = self.ops.iter().filter_map(|op| match op {

@@ -12,9 +12,6 @@ use std::future::Future;
 
 #[cfg(test)]
 pub mod cases;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub mod kv;
 
 /// A graph on a device, with access to its values.
 pub trait Subject {

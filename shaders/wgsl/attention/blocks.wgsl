@@ -1,7 +1,7 @@
-// Where numbers lie in a layer's part of the KV pool that is stored in blocks of 32, as ggml's. A page holds the
-// quants of its PAGE cells, then their scales, which are f16, two per word. A cell has keys, then values. Q8_0
-// has 8 words of quants per block, number i in byte i. Q4_0 has 4 words: number i in the low nibble of byte i,
-// number i + 16 in its high nibble, both 8 more than they mean.
+// Where numbers lie in a layer's part of the KV pool that is stored in blocks of 32, as ggml's. A page holds
+// the quants of its PAGE cells, then their scales, which are f16, two per word. A cell has keys, then values.
+// Q8_0 has 8 words of quants per block, number i in byte i. Q4_0 has 4 words: number i in the low nibble of
+// byte i, number i + 16 in its high nibble, both 8 more than they mean.
 #if KV=q8_0
 const BLOCK_WORDS = 8u;
 #else

@@ -4,8 +4,8 @@
 
 var<workgroup> numbers: array<f32, 128>;
 
-// Each thread brings two of 128 numbers, or of the first `n` if there are fewer. They go to a cell of `width` numbers,
-// from its number `first` on; `first` and `n` are multiples of 32. All threads must call it.
+// Each thread brings two of 128 numbers, or of the first `n` if there are fewer. They go to a cell of `width`
+// numbers, from its number `first` on; `first` and `n` are multiples of 32. All threads must call it.
 fn write_blocks(thread: u32, pair: vec2<f32>, n: u32, cell: u32, width: u32, first: u32) {
     workgroupBarrier();
     numbers[2u * thread] = pair.x;

@@ -11,7 +11,8 @@
 //   kv              f16: [n_cells, 2 * CELL], two per word: KEYS keys, then values.
 //                   Blocks: see attention/blocks; a cell has CELL numbers
 //
-// HEAD_DIM is even, and a multiple of 32 for blocks. N_ROT is 0 without a rotary embedding. For NEOX, see rope.
+// HEAD_DIM is even, and a multiple of 32 for blocks. N_ROT is 0 without a rotary embedding. For NEOX, see
+// rope.
 // One workgroup of 64 threads per head. Grid: x = heads, y = n_tokens.
 #import common/step
 #import common/token

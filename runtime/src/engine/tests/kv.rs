@@ -29,7 +29,8 @@ fn engine_of<D: Device>(device: &D, kv_format: KvFormat) -> Engine<D> {
     load(device, &model().files(1), options).unwrap().0
 }
 
-/// Answers alone and together, and pages that are kept: the formats differ in what they take and in their names.
+/// Answers alone and together, and pages that are kept: the formats differ in what they take and in their
+/// names.
 fn check<D: Device>(device: &D) {
     let prompt = "a prompt that is a little longer than what a page has";
     let prompts = [prompt, "another one", "the third of all", prompt];

@@ -6,7 +6,8 @@ mod experts;
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
-use crate::graph::testing::{HeadNorms, Random, cases, distance, kv};
+use crate::graph::testing::cases::{self, kv};
+use crate::graph::testing::{HeadNorms, Random, distance};
 use crate::graph::{
     BIN, Builder, Choice, Domain, IN_PROMPT, KvFormat, Op, Output, PAGE, Token, WeightId, allows,
 };
@@ -413,8 +414,9 @@ fn keys_and_values_in_blocks() {
     }
 }
 
-/// Groups that end in the kernel that makes blocks. A sum that is computed otherwise may fall to the next quant:
-/// that is 1/127 or 1/8 of the greatest number of its block, which is about three times the root mean square.
+/// Groups that end in the kernel that makes blocks. A sum that is computed otherwise may fall to the next
+/// quant: that is 1/127 or 1/8 of the greatest number of its block, which is about three times the root mean
+/// square.
 #[test]
 fn groups_that_write_blocks() {
     let rope = |n_rot, neox| RopeShape { n_heads: 4, head_dim: 64, n_rot, neox };

@@ -1,12 +1,15 @@
 //! Cases of every op, at odd sizes. Each device's tests run all of them.
 
-use super::kv::stored;
 use super::{Case, RopeShape, Subject, attention, attention_in, rope};
 use crate::graph::{
     Activation, Attention, Builder, Domain, Experts, Gate, Growth, KvFormat, Norm, NormKind, PAGE, Rope,
     Routing, Score, Token, Unary, ValueId,
 };
 use crate::quant::Format;
+use kv::stored;
+
+#[allow(clippy::unwrap_used)]
+pub mod kv;
 
 /// Every case, except those of products, experts, embeddings and the likeliest token.
 pub fn ops() -> Vec<Case> {

@@ -1,6 +1,6 @@
 //! Cases of keys and values in blocks.
 
-use super::{Attention, Builder, Case, Domain, Format, Rope, attention, cases::attention_with_sinks};
+use super::{Attention, Builder, Case, Domain, Format, Rope, attention, attention_with_sinks};
 use crate::graph::KvFormat;
 
 /// The formats that have blocks.
