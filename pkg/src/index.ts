@@ -93,6 +93,7 @@ export type { Fit } from "./fit.js";
 export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
+export type { KvFormat } from "./runtime.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";
 export { deletePromptCache } from "./pages.js";
 export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";

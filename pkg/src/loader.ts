@@ -406,6 +406,7 @@ class Load {
         template: request.template,
         fallback_template: request.fallbackTemplate,
         parallel: request.parallel,
+        kv_format: request.kvFormat,
       }),
     );
     const prefetcher = new Prefetcher(files);

@@ -9,7 +9,7 @@ import type {
   ResponseFormat,
 } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
-import type { RuntimeMessage, RuntimeRequest } from "./runtime.js";
+import type { KvFormat, RuntimeMessage, RuntimeRequest } from "./runtime.js";
 
 const USED = [
   "messages",
@@ -383,6 +383,14 @@ export function overflow(value: unknown, name: string): ContextOverflow | undefi
   if (value == null) return undefined;
   if (value !== "stop" && value !== "truncate" && value !== "shift")
     throw new InvalidRequestError(`\`${name}\` must be "stop", "truncate" or "shift".`, name);
+  return value;
+}
+
+/** How keys and values are stored; f16 if it is not said. */
+export function kvFormat(value: unknown): KvFormat {
+  if (value == null) return "f16";
+  if (value !== "f16" && value !== "q8_0" && value !== "q4_0")
+    throw new InvalidRequestError('`kvFormat` must be "f16", "q8_0" or "q4_0".', "kvFormat");
   return value;
 }
 

@@ -155,6 +155,9 @@ export interface RuntimeCpuInfo {
 /** JSON of `device_info()`. */
 export type RuntimeDeviceInfo = RuntimeGpuInfo | RuntimeCpuInfo;
 
+/** How keys and values are stored: in half precision, or as ggml's blocks of 8 or 4 bits a number. */
+export type KvFormat = "f16" | "q8_0" | "q4_0";
+
 /** JSON of `prepare()`. Sizes in bytes. */
 export interface RuntimeModelInfo {
   name: string;
