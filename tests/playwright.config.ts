@@ -4,8 +4,8 @@ export default defineConfig({
   testDir: "e2e",
   outputDir: "results",
   globalSetup: "./support/setup.ts",
-  // One browser at a time, because each computes on all cores.
-  workers: 1,
+  // Most tests wait more than they compute.
+  workers: 2,
   // A software adapter computes a few tokens per second. No test asserts a time.
   timeout: 180_000,
   expect: { timeout: 90_000 },

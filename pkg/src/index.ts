@@ -1,11 +1,12 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type { ChatCompletions, CompletionOptions, Engine, EngineOptions } from "./engine.js";
+export type { Engine, EngineOptions } from "./engine.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
   ChatCompletionStreamParams,
+  ChatCompletions,
   ChatCompletionWholeParams,
   ChatContent,
   ChatMessage,
@@ -13,6 +14,7 @@ export type {
   ChatToolCall,
   ChatToolCallDelta,
   ChatToolChoice,
+  CompletionOptions,
   CompletionUsage,
   ContextOverflow,
   FinishReason,
@@ -91,6 +93,7 @@ export type { Fit } from "./fit.js";
 export { modelUrls } from "./source.js";
 export type { ModelSource, SourceOptions } from "./source.js";
 export type { ChosenDevice, DeviceChoice, DeviceReason } from "./devices.js";
+export type { KvFormat } from "./runtime.js";
 export type { LoadProgress, MemoryUse } from "./protocol.js";
 export { deletePromptCache } from "./pages.js";
 export { deleteStoredModel, listStoredModels, requestPersistentStorage, storageEstimate } from "./browser.js";

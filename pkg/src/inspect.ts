@@ -5,12 +5,16 @@ import type { NetworkEnv } from "./exchange.js";
 import { comfortableBytes, fitOf, type Fit } from "./fit.js";
 import { listRepository, repositoryOf, suggestFile, type HubFile, type HubRepository } from "./hub.js";
 import { withWorker, type WorkerLike } from "./link.js";
+import { kvFormat } from "./request.js";
+import type { KvFormat } from "./runtime.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 
 /** Options of `inspectModel`. */
 export interface InspectOptions extends SourceOptions {
   /** Tokens of context whose memory is counted. Default: as `createEngine`. */
   contextLength?: number;
+  /** The format of keys and values whose memory is counted. Default `f16`, as `createEngine`. */
+  kvFormat?: KvFormat;
   /** Where it would run. Default `auto`, as `createEngine`. */
   device?: DeviceChoice;
   /** Path of a file of the repository. Default: the one that suits this device. */
@@ -87,6 +91,7 @@ export async function inspectModelWith(
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
   if (signal.aborted) throw new AbortedError();
+  const format = kvFormat(options.kvFormat);
   const runsOn = await backend(device);
   const id = typeof source === "string" ? repositoryOf(source, options, base) : null;
   const repository = id === null ? null : await listRepository(id, options, network, base, signal);
@@ -94,7 +99,7 @@ export async function inspectModelWith(
     ? sourceOf(chosenFile(repository, options.file, comfortableBytes(runsOn, memory)))
     : source;
   const { files, template } = resolveSource(model, options, base);
-  const request = { files, contextLength: contextLength ?? null, backend: runsOn };
+  const request = { files, contextLength: contextLength ?? null, kvFormat: format, backend: runsOn };
   const said = await withWorker(spawn, signal, async (link) => {
     try {
       return await link.call("inspect", request);

@@ -1,8 +1,7 @@
 /** The runtime's words for a loaded model and its device, and the page's. */
 import type { RecommendedSampling } from "./chat.js";
 import type { DeviceReason } from "./devices.js";
-import type { Loaded } from "./protocol.js";
-import type { RuntimeModelInfo } from "./runtime.js";
+import type { Loaded, LoadedModel } from "./protocol.js";
 
 /** The device the model runs on. */
 export interface DeviceInfo {
@@ -53,12 +52,14 @@ export interface ModelInfo {
   /** How its makers recommend to choose tokens, if the file says so. Requests do not use it by themselves. */
   sampling: RecommendedSampling;
   license: string | null;
+  /** SHA-256 of each of its files, in order; none for a model on a server. */
+  sha256: string[];
   /** What was odd in the file and has been put right, in sentences. */
   warnings: string[];
 }
 
 /** What the runtime says of a model. */
-export function modelInfo(info: RuntimeModelInfo): ModelInfo {
+export function modelInfo(info: LoadedModel): ModelInfo {
   return {
     name: info.name,
     architecture: info.architecture,
@@ -75,6 +76,7 @@ export function modelInfo(info: RuntimeModelInfo): ModelInfo {
     tools: info.tools,
     sampling: info.sampling,
     license: info.license,
+    sha256: info.sha256,
     warnings: info.warnings,
   };
 }

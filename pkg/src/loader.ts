@@ -6,7 +6,7 @@ import { Fetcher, FileChangedError, sameVersion } from "./fetcher.js";
 import { FetchedFile, OpenedFile, type ModelFile, type Shelf } from "./model-file.js";
 import { Prefetcher } from "./prefetcher.js";
 import type { ProgressMeter } from "./progress.js";
-import type { FileSpec, LoadRequest, RemoteFile, StoreRequest } from "./protocol.js";
+import type { FileSpec, LoadedModel, LoadRequest, RemoteFile, StoreRequest } from "./protocol.js";
 import { refuseOther } from "./recognise.js";
 import type { Runtime, RuntimeModelInfo } from "./runtime.js";
 import {
@@ -60,7 +60,7 @@ export function loadModel(
   progress: ProgressMeter,
   signal: AbortSignal,
   ready: () => Promise<void> = () => Promise.resolve(),
-): Promise<RuntimeModelInfo> {
+): Promise<LoadedModel> {
   return retried(request, env, progress, signal, (load) =>
     load.run((files) => load.feed(runtime, request, files, ready)),
   );
@@ -350,7 +350,7 @@ class Load {
     request: LoadRequest,
     files: ModelFile[],
     ready: () => Promise<void>,
-  ): Promise<RuntimeModelInfo> {
+  ): Promise<LoadedModel> {
     try {
       return await this.#push(runtime, request, files, ready);
     } catch (error) {
@@ -397,7 +397,7 @@ class Load {
     request: LoadRequest,
     files: ModelFile[],
     ready: () => Promise<void>,
-  ): Promise<RuntimeModelInfo> {
+  ): Promise<LoadedModel> {
     this.#begin(files);
     runtime.begin(
       Float64Array.from(files, (file) => file.size),
@@ -406,6 +406,7 @@ class Load {
         template: request.template,
         fallback_template: request.fallbackTemplate,
         parallel: request.parallel,
+        kv_format: request.kvFormat,
       }),
     );
     const prefetcher = new Prefetcher(files);
@@ -431,7 +432,7 @@ class Load {
     await this.#verify(files, sha256);
     const total = totalOf(files);
     this.#progress.phase("ready", total, total);
-    return model;
+    return { ...model, sha256 };
   }
 
   async #header(runtime: Runtime, prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {

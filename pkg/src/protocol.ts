@@ -3,6 +3,7 @@ import type { AdapterFiles } from "./adapters.js";
 import type { DeviceOptions, DeviceReason } from "./devices.js";
 import type { WireError } from "./errors.js";
 import type {
+  KvFormat,
   RuntimeAdapterInfo,
   RuntimeAdvance,
   RuntimeTraining,
@@ -59,6 +60,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   fallbackTemplate: string | null;
   /** Whole contexts that memory is taken for. */
   parallel: number;
+  /** How keys and values are stored. */
+  kvFormat: KvFormat;
   /** Bytes of the browser's storage for pages of the prefix cache. */
   promptCacheBytes: number;
   /** After the headers, wait for `proceed`. */
@@ -70,6 +73,7 @@ export interface InspectRequest {
   /** In order. */
   files: FileSpec[];
   contextLength: number | null;
+  kvFormat: KvFormat;
   /** The device that would run it: its build reads the headers, and is there when the model is loaded. */
   backend: "webgpu" | "cpu";
 }
@@ -103,8 +107,11 @@ export interface Loaded {
   reason: DeviceReason;
   /** The reason as a sentence. */
   why: string;
-  model: RuntimeModelInfo;
+  model: LoadedModel;
 }
+
+/** A loaded model, with the SHA-256 of its files, in order. */
+export type LoadedModel = RuntimeModelInfo & { sha256: string[] };
 
 /** Bytes in use. */
 export interface MemoryUse {

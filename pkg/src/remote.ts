@@ -6,8 +6,13 @@ import { apiFetch } from "./api/fetch.js";
 import type { Model, Models } from "./api/models.js";
 import type { ResponseCreateParams, Responses, ResponseStreamEvent } from "./api/response-types.js";
 import { responsesOf } from "./api/responses.js";
-import type { ChatCompletionChunk, ChatCompletionCreateParams } from "./chat.js";
-import type { ChatCompletions, CompletionOptions, Engine } from "./engine.js";
+import type {
+  ChatCompletionChunk,
+  ChatCompletionCreateParams,
+  ChatCompletions,
+  CompletionOptions,
+} from "./chat.js";
+import type { Engine } from "./engine.js";
 import { InvalidRequestError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { DeviceInfo, ModelInfo } from "./loaded.js";
 import type { MemoryUse } from "./protocol.js";
@@ -70,7 +75,14 @@ class RemoteEngine implements Engine {
 
   constructor(server: Server, name: string) {
     this.#server = server;
-    const unknown = { architecture: "", parameters: 0, quantization: "", license: null, warnings: [] };
+    const unknown = {
+      architecture: "",
+      parameters: 0,
+      quantization: "",
+      license: null,
+      sha256: [],
+      warnings: [],
+    };
     const chats = { hasChatTemplate: true, sampling: {}, tools: "template" as const };
     const sizes = { contextLength: 0, trainedContextLength: 0, vocabSize: 0 };
     const bytes = { tensorBytes: 0, bytesPerToken: 0, gpuBytes: 0, kvBytes: 0 };

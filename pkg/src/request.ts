@@ -9,7 +9,7 @@ import type {
   ResponseFormat,
 } from "./chat.js";
 import { InvalidRequestError } from "./errors.js";
-import type { RuntimeMessage, RuntimeRequest } from "./runtime.js";
+import type { KvFormat, RuntimeMessage, RuntimeRequest } from "./runtime.js";
 
 const USED = [
   "messages",
@@ -56,6 +56,8 @@ const USED = [
   "chat_template_kwargs",
   "logprobs",
   "top_logprobs",
+  "return_token_ids",
+  "continue_ids",
 ] as const satisfies readonly (keyof ChatCompletionCreateParams)[];
 
 /** OpenAI's parameters that do not affect the answer. */
@@ -93,6 +95,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   boolean(given, "stream");
   boolean(given, "parallel_tool_calls");
+  boolean(given, "return_token_ids");
   if (given["stream_options"] != null) {
     if (given["stream"] !== true)
       throw new InvalidRequestError("`stream_options` needs `stream: true`.", "stream_options");
@@ -102,7 +105,7 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
       "stream_options.include_usage",
     );
   }
-  integer(given, "n", 1, MAX_CHOICES);
+  const n = integer(given, "n", 1, MAX_CHOICES) ?? 1;
 
   const maxTokens = integer(given, "max_completion_tokens", 1) ?? integer(given, "max_tokens", 1);
   return defined({
@@ -139,7 +142,17 @@ export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeReq
     ...constraint(given),
     chat_template_kwargs: templateVariables(given),
     top_logprobs: topLogprobs(given),
+    continue_ids: continued(given["continue_ids"], n),
   });
+}
+
+/** The tokens that an answer already has; undefined if there are none. */
+function continued(value: unknown, n: number): number[] | undefined {
+  if (value == null || (Array.isArray(value) && value.length === 0)) return undefined;
+  if (!isIds(value))
+    throw new InvalidRequestError("`continue_ids` must be a list of token ids.", "continue_ids");
+  if (n > 1) throw new InvalidRequestError("`continue_ids` needs `n` to be 1.", "continue_ids");
+  return value;
 }
 
 /** A text or several, or their tokens. */
@@ -370,6 +383,14 @@ export function overflow(value: unknown, name: string): ContextOverflow | undefi
   if (value == null) return undefined;
   if (value !== "stop" && value !== "truncate" && value !== "shift")
     throw new InvalidRequestError(`\`${name}\` must be "stop", "truncate" or "shift".`, name);
+  return value;
+}
+
+/** How keys and values are stored; f16 if it is not said. */
+export function kvFormat(value: unknown): KvFormat {
+  if (value == null) return "f16";
+  if (value !== "f16" && value !== "q8_0" && value !== "q4_0")
+    throw new InvalidRequestError('`kvFormat` must be "f16", "q8_0" or "q4_0".', "kvFormat");
   return value;
 }
 

@@ -155,6 +155,9 @@ export interface RuntimeCpuInfo {
 /** JSON of `device_info()`. */
 export type RuntimeDeviceInfo = RuntimeGpuInfo | RuntimeCpuInfo;
 
+/** How keys and values are stored: in half precision, or as ggml's blocks of 8 or 4 bits a number. */
+export type KvFormat = "f16" | "q8_0" | "q4_0";
+
 /** JSON of `prepare()`. Sizes in bytes. */
 export interface RuntimeModelInfo {
   name: string;
@@ -315,7 +318,7 @@ export interface RuntimeRequest {
   prompt_logprobs?: boolean;
   /** What the chat template gets besides the messages. */
   chat_template_kwargs?: Record<string, unknown>;
-  /** Tokens this answer already generated, after a lost device. Their text is not sent again. */
+  /** Tokens that this answer already has. Their text is not sent again. */
   continue_ids?: number[];
 }
 

@@ -200,13 +200,13 @@ export class Session {
   }
 
   async #inspect(
-    { files, contextLength, backend }: InspectRequest,
+    { files, contextLength, kvFormat, backend }: InspectRequest,
     signal: AbortSignal,
   ): Promise<Calls["inspect"]["result"]> {
     const Inspector = await loadInspector(this.#platform, backend);
     const { inspector, sizes } = await inspectFiles(Inspector, files, await this.#openEnv(), signal);
     try {
-      const options = JSON.stringify({ context_length: contextLength });
+      const options = JSON.stringify({ context_length: contextLength, kv_format: kvFormat });
       return { ...(JSON.parse(inspector.finish(options)) as RuntimeInspection), sizes };
     } finally {
       inspector.free();

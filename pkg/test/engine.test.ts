@@ -30,11 +30,23 @@ function gate(): { opened: Promise<void>; open: () => void } {
   return { opened, open };
 }
 
-test("a built-in chat template reaches the runtime", async () => {
+test("options of the model reach the runtime", async () => {
   const loads: object[] = [];
   const spawn = () => new FakeWorker({ onBegin: (options) => void loads.push(options) });
   const model = new File(["GGUF and more"], "m.gguf");
-  for (const named of [{ template: "vicuna" }, { fallbackTemplate: "plain" }, { parallel: 3 }]) {
+  const plain = {
+    context_length: 64,
+    template: null,
+    fallback_template: null,
+    parallel: 1,
+    kv_format: "f16",
+  };
+  for (const named of [
+    { template: "vicuna" },
+    { fallbackTemplate: "plain" },
+    { parallel: 3 },
+    { kvFormat: "q8_0" as const },
+  ]) {
     const options = { model, contextLength: 64, ...named };
     await (await createEngineWith(options, spawn, "https://page.test/")).dispose();
   }
@@ -42,10 +54,15 @@ test("a built-in chat template reaches the runtime", async () => {
     await assert.rejects(createEngineWith({ model, parallel }, spawn, "https://page.test/"), {
       param: "parallel",
     });
+  for (const kvFormat of ["q5_0", "F16", ""] as string[] as "f16"[])
+    await assert.rejects(createEngineWith({ model, kvFormat }, spawn, "https://page.test/"), {
+      param: "kvFormat",
+    });
   assert.deepEqual(loads, [
-    { context_length: 64, template: "vicuna", fallback_template: null, parallel: 1 },
-    { context_length: 64, template: null, fallback_template: "plain", parallel: 1 },
-    { context_length: 64, template: null, fallback_template: null, parallel: 3 },
+    { ...plain, template: "vicuna" },
+    { ...plain, fallback_template: "plain" },
+    { ...plain, parallel: 3 },
+    { ...plain, kv_format: "q8_0" },
   ]);
 });
 

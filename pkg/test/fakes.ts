@@ -12,6 +12,7 @@ import type {
   ParserClass,
   Runtime,
   RuntimeEvent,
+  KvFormat,
   RuntimeRequest,
   Vocabulary,
 } from "../src/runtime.js";
@@ -26,6 +27,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     template: null,
     fallbackTemplate: null,
     parallel: 1,
+    kvFormat: "f16",
     promptCacheBytes: 0,
     device: "auto",
     threads: null,
@@ -474,7 +476,10 @@ export function fakeInspector(script: Script = {}): new (sizes: Float64Array) =>
     }
 
     finish(options: string): string {
-      const { context_length } = JSON.parse(options) as { context_length: number | null };
+      const { context_length, kv_format } = JSON.parse(options) as {
+        context_length: number | null;
+        kv_format: KvFormat;
+      };
       assert.ok(
         this.#at.every((at) => at >= (script.header ?? 1)),
         "all headers are complete",
@@ -489,7 +494,7 @@ export function fakeInspector(script: Script = {}): new (sizes: Float64Array) =>
         tensor_bytes: 5e8,
         weight_bytes: 5e8,
         bytes_per_token: 4e8,
-        kv_bytes: (context_length ?? 4096) * 1000,
+        kv_bytes: (context_length ?? 4096) * (kv_format === "f16" ? 1000 : 500),
         has_chat_template: true,
         license: null,
         warnings: [],

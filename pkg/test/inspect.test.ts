@@ -75,6 +75,8 @@ test("an address is inspected by its first bytes, and nothing is stored", async 
     [said.contextLength, said.weightBytes, said.bytesPerToken, said.kvBytes],
     [2000, 5e8, 4e8, 2e6],
   );
+  const small = await inspect(`${server.origin}/m.gguf`, { contextLength: 2000, kvFormat: "q8_0" });
+  assert.equal(small.kvBytes, 1e6);
   assert.deepEqual([said.runsOn, said.fit, said.problem, said.repository], ["webgpu", "fits", null, null]);
   assert.ok(bytes().length >= HEADER && bytes().length < SHARD_SIZE, String(bytes().length));
   assert.deepEqual(bytes(), body.subarray(0, bytes().length));
@@ -154,6 +156,8 @@ test("files that are no models are refused", async (t) => {
   await assert.rejects(inspect(`${server.origin}/cut.gguf`, {}), /ends within its header/);
   await assert.rejects(inspect(`${server.origin}/none.gguf`, {}), ModelNotFoundError);
   await assert.rejects(inspect(`${server.origin}/m.gguf`, { contextLength: 0 }), InvalidRequestError);
+  const kvFormat = "q5_0" as "q4_0";
+  await assert.rejects(inspect(`${server.origin}/m.gguf`, { kvFormat }), InvalidRequestError);
   const signal = AbortSignal.abort();
   await assert.rejects(inspect(`${server.origin}/m.gguf`, { signal }), AbortedError);
 });

@@ -1,6 +1,6 @@
 //! `nomoat info`: what a model's files hold, and the memory that it needs.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use nomoat_runtime::gguf::Header;
 use nomoat_runtime::graph::KvFormat;
 use nomoat_runtime::load::{formats, weight_bytes};
@@ -9,7 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Prints metadata and memory, and each tensor where they are asked for.
-pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize>) -> Result<()> {
+pub fn print(
+    paths: &[PathBuf],
+    with_tensors: bool,
+    context_length: Option<usize>,
+    kv_format: KvFormat,
+) -> Result<()> {
     let headers = super::headers(paths)?;
     for (header, path) in headers.iter().zip(paths) {
         println!("{}: GGUF v{}, {}", path.display(), header.version, count(header));
@@ -34,9 +39,12 @@ pub fn print(paths: &[PathBuf], with_tensors: bool, context_length: Option<usize
         println!("{name}: {fact}");
     }
     let tensors = Tensors::of(&headers)?;
-    let graph = build(&config, &tensors)?;
+    let mut graph = build(&config, &tensors)?;
+    if let Err(size) = graph.set_kv_format(kv_format) {
+        bail!("keys and values in {} do not go with heads of {size} numbers", kv_format.name());
+    }
     let formats = formats(&graph, &tensors)?;
-    let kv = graph.caches.iter().map(|cache| KvFormat::F16.bytes(*cache, context as u32)).sum();
+    let kv = graph.caches.iter().map(|cache| cache.bytes(context as u32)).sum();
     let weights = weight_bytes(&graph, &formats);
     println!("memory on the device: weights {}, KV cache for {context} tokens {}", mib(weights), mib(kv));
     Ok(())

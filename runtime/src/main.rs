@@ -10,6 +10,7 @@ use nomoat_runtime::engine::{
 };
 use nomoat_runtime::gguf::Header;
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
+use nomoat_runtime::graph::KvFormat;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,9 @@ enum Command {
         /// Context length to compute the memory for, in tokens.
         #[arg(long)]
         context_length: Option<usize>,
+        /// The format of keys and values to compute the memory for: `f16`, `q8_0` or `q4_0`.
+        #[arg(long, default_value = "f16", value_parser = kv_format)]
+        kv_format: KvFormat,
     },
     /// Show the prompt that a model gets for a conversation, and its token ids.
     Prompt(prompt::Args),
@@ -161,9 +165,16 @@ struct Load {
     /// Context length, in tokens.
     #[arg(long)]
     context_length: Option<usize>,
+    /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
+    #[arg(long, default_value = "f16", value_parser = kv_format)]
+    kv_format: KvFormat,
     /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
+}
+
+fn kv_format(name: &str) -> Result<KvFormat, String> {
+    KvFormat::from_name(name).ok_or_else(|| "use f16, q8_0 or q4_0".into())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -205,8 +216,8 @@ fn run(command: Command) -> Result<()> {
         Command::Prompt(args) => prompt::print(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Bench { command } => bench::run(command),
-        Command::Info { model, tensors, context_length } => {
-            info::print(&files(&model)?, tensors, context_length)
+        Command::Info { model, tensors, context_length, kv_format } => {
+            info::print(&files(&model)?, tensors, context_length, kv_format)
         }
         Command::Eval { model, golden, max_tokens, adapters, load } => {
             with_model(&model, &load, Task::Eval { golden, max_tokens, adapters })
@@ -262,7 +273,8 @@ fn on_device<D: Device>(
         Task::Serve(args) => Some(args.parallel),
         Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers | Task::BenchAdapter(_) => None,
     };
-    let options = LoadOptions { context_length: load.context_length, parallel, ..Default::default() };
+    let Load { context_length, kv_format, .. } = *load;
+    let options = LoadOptions { context_length, parallel, kv_format, ..Default::default() };
     let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",

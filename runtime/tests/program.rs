@@ -139,3 +139,22 @@ fn a_closed_pipe_ends_the_program_quietly() {
         assert_ne!(output.status.code(), Some(0), "it wrote to a closed pipe");
     }
 }
+
+#[test]
+fn keys_and_values_may_be_in_fewer_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_model(&path);
+    let run = |format: &str| {
+        let args =
+            ["-p", "a", "--raw", "-n", "1", "--device", "cpu", "--threads", "1", "--kv-format", format];
+        nomoat().arg("run").arg(&path).args(args).output().unwrap()
+    };
+    for format in ["f16", "q8_0", "q4_0"] {
+        let output = run(format);
+        assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = run("q5_0");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && message.contains("f16, q8_0 or q4_0"), "{message}");
+}

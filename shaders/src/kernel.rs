@@ -4,8 +4,11 @@
 use std::fmt;
 
 // The build script includes this file, too, and looks for modules elsewhere without a path.
+#[path = "kv.rs"]
+mod kv;
 #[path = "train.rs"]
 pub(crate) mod train;
+pub use kv::{Blocks, Keys, Kv};
 pub use train::Train;
 
 /// How a weight is stored on a device: a file in `wgsl/weight` that declares a `quants` buffer.
@@ -120,7 +123,7 @@ pub enum Kernel {
     Matmul(Staged, Tile),
     RopeTable,
     Rope,
-    KvWrite,
+    KvWrite(Kv),
     /// `wide`: for values of more than 128 dimensions; `grouped`: up to four queries per workgroup.
     Attention {
         wide: bool,
@@ -138,6 +141,7 @@ pub enum Kernel {
     /// `norms`: queries and keys are normalised.
     HeadsEnd {
         norms: bool,
+        kv: Kv,
     },
     Elementwise(Elementwise, Numbers),
     Pad,
@@ -184,15 +188,6 @@ pub enum Numbers {
     One,
     /// 4, where rows are a multiple.
     Four,
-}
-
-/// How many numbers of a key a thread reads at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Keys {
-    /// 2.
-    Two,
-    /// 8, where heads are a multiple.
-    Eight,
 }
 
 /// How a norm measures a run.
@@ -303,12 +298,6 @@ impl Numbers {
     }
 }
 
-impl Keys {
-    fn setting(self) -> (&'static str, &'static str) {
-        ("KEYS", if self == Keys::Eight { "8" } else { "2" })
-    }
-}
-
 impl Kernel {
     /// The kernel's file in `wgsl/` and the values of its settings.
     pub(crate) fn settings(self) -> Vec<(&'static str, &'static str)> {
@@ -346,26 +335,26 @@ impl Kernel {
             Kernel::ExpertSort => of("experts/sort", &[]),
             Kernel::RopeTable => of("attention/rope_table", &[]),
             Kernel::Rope => of("attention/rope", &[]),
-            Kernel::KvWrite => of("attention/kv_write", &[]),
+            Kernel::KvWrite(kv) => of("attention/kv_write", &[kv.setting()]),
             Kernel::Attention { wide, grouped, keys, sinks } => {
                 let settings = [("PAIRS", yes_or(wide, "4", "1")), ("QUERIES", yes_or(grouped, "4", "1"))];
                 let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
-                of("attention/attention", &[&settings[..], &[keys.setting(), sinks]].concat())
+                of("attention/attention", &[&settings[..], &keys.settings(), &[sinks]].concat())
             }
             Kernel::AttentionFew { room, keys, sinks } => {
-                let parts = match (room, keys) {
-                    (Room::Small, Keys::Eight) => "16",
-                    (Room::Small, Keys::Two) | (Room::Medium, Keys::Eight) => "32",
-                    (Room::Medium, Keys::Two) => "64",
-                    (Room::Large, Keys::Eight) => "128",
-                    (Room::Large, Keys::Two) => "256",
+                let parts = match (room, keys == Keys::Two) {
+                    (Room::Small, false) => "16",
+                    (Room::Small, true) | (Room::Medium, false) => "32",
+                    (Room::Medium, true) => "64",
+                    (Room::Large, false) => "128",
+                    (Room::Large, true) => "256",
                 };
                 let sinks = ("SINKS", yes_or(sinks, "sinks", "none"));
-                of("attention/attention_few", &[("PARTS", parts), keys.setting(), sinks])
+                of("attention/attention_few", &[&[("PARTS", parts)][..], &keys.settings(), &[sinks]].concat())
             }
             Kernel::AttentionMerge => of("attention/attention_merge", &[]),
-            Kernel::HeadsEnd { norms } => {
-                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none"))])
+            Kernel::HeadsEnd { norms, kv } => {
+                of("attention/heads_end", &[("NORMS", yes_or(norms, "norms", "none")), kv.setting()])
             }
             Kernel::Elementwise(op, numbers) => {
                 let op = match op {
@@ -409,10 +398,13 @@ impl Kernel {
     /// Every kernel with every setting, for these layouts.
     pub fn all(layouts: &[Layout]) -> Vec<Kernel> {
         use Kernel::*;
-        let mut all = vec![RopeTable, Rope, KvWrite, AttentionMerge, Pad, Route, ExpertSort];
+        let mut all = vec![RopeTable, Rope, AttentionMerge, Pad, Route, ExpertSort];
         all.extend([Likeliest, ChoiceCount, ChoiceRace, ChoiceEnd]);
+        for kv in Kv::ALL {
+            all.extend([KvWrite(kv), HeadsEnd { norms: false, kv }, HeadsEnd { norms: true, kv }]);
+        }
         for is in [false, true] {
-            all.extend([HeadsEnd { norms: is }, ExpertSum { add: is }]);
+            all.push(ExpertSum { add: is });
             all.extend([Quantise { normed: is }, LikeliestPart { adjusted: is }, BenchMemory { copy: is }]);
         }
         for numbers in [Numbers::One, Numbers::Four] {
@@ -425,7 +417,8 @@ impl Kernel {
                 all.extend(kinds.map(|kind| Norm { kind, weight, bias, add, numbers }));
             }
         }
-        for keys in [Keys::Two, Keys::Eight] {
+        let blocks = [Blocks::Q8_0, Blocks::Q4_0].map(Keys::Blocks);
+        for keys in [Keys::Two, Keys::Eight].into_iter().chain(blocks) {
             for sinks in [false, true] {
                 for (wide, grouped) in [(false, false), (false, true), (true, false), (true, true)] {
                     all.push(Attention { wide, grouped, keys, sinks });

@@ -10,8 +10,8 @@ mod reflect;
 
 pub use kernel::train::Slope;
 pub use kernel::{
-    Elementwise, Kernel, Keys, Lanes, Layout, NormKind, Number, Numbers, Operands, Output, Packed, Room,
-    Staged, Tail, Tile, Train,
+    Blocks, Elementwise, Kernel, Keys, Kv, Lanes, Layout, NormKind, Number, Numbers, Operands, Output,
+    Packed, Room, Staged, Tail, Tile, Train,
 };
 pub use reflect::{Access, Binding};
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Message } from "../../web/src/history/records.ts";
 import { leafFrom, pathTo } from "../../web/src/history/tree.ts";
 import { expect, test } from "../support/fixtures.ts";
-import { startFakeSite, Tab } from "../support/fake.ts";
+import { QUICK, startFakeSite, Tab } from "../support/fake.ts";
 import { storeVersion1 } from "../support/history.ts";
 
 test("stored circles and missing parents still have a place", () => {
@@ -57,7 +57,10 @@ test("two tabs that ask at the same moment keep everything", async ({ shared }) 
   const site = await startFakeSite();
   const tabs = [await Tab.open(shared, site)];
   await tabs[0]?.ask("start");
-  tabs.push(await Tab.open(shared, site));
+  const second = await Tab.open(shared, site);
+  // What is asked before the conversation has been read begins another one.
+  await expect(second.questions).toHaveText(["start"]);
+  tabs.push(second);
   const expected = ["start", "Answer to start"];
   for (let round = 0; round < 15; round++) {
     await Promise.all(
@@ -93,7 +96,8 @@ test("what was written of an answer survives its tab", async ({ shared }) => {
   await expect(first.answers).toContainText(/\S+ \S+ \S+/);
   const written = (await first.answers.textContent())?.split(" ", 1)[0] ?? "nothing";
   await first.page.close();
-  const second = await Tab.open(shared, site);
+  // Another model does not continue it.
+  const second = await Tab.open(shared, site, `${QUICK}&model=other`);
   await expect(second.questions).toHaveText(["one"]);
   await expect(second.answers).toContainText(written);
   await expect(second.log).toContainText("This answer was interrupted.");
@@ -410,5 +414,19 @@ test("a question that is too long or holds half a character can be edited and re
   await expect(tab.alert).toHaveCount(0);
   expect(tab.errors).toEqual([]);
   await tab.page.close();
+  await site.stop();
+});
+
+test("a tab that is opened after a deletion begins another conversation", async ({ shared }) => {
+  const site = await startFakeSite();
+  const first = await Tab.open(shared, site);
+  await first.ask("one");
+  await first.button("Delete all").click();
+  await expect(first.questions).toHaveCount(0);
+  await first.page.close();
+  const second = await Tab.open(shared, site);
+  await second.ask("two");
+  expect(await second.shown()).toEqual(["two", "Answer to two"]);
+  await second.page.close();
   await site.stop();
 });

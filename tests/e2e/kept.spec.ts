@@ -1,7 +1,9 @@
 /** Conversations go on after a reload without being read again. */
 import type { Page } from "@playwright/test";
+import type { Answer } from "../../web/src/history/records.ts";
 import { barePage, open } from "../support/bare.ts";
-import { Chat, startChatSite } from "../support/chat.ts";
+import { Chat, startChatSite, startHubSite } from "../support/chat.ts";
+import { readHistory } from "../support/fake.ts";
 import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
 
 /** Long enough for several pages. */
@@ -82,5 +84,51 @@ test("a deleted conversation leaves nothing in the page's storage", async ({ sha
   await expect.poll(() => stored(chat.page)).toEqual([]);
   expect(chat.faults).toEqual([]);
   await chat.page.close();
+  await site.stop();
+});
+
+test("an answer that a reload interrupts goes on to the text that it would have had", async ({ shared }) => {
+  test.setTimeout(300_000);
+  const site = await startHubSite();
+  const chat = await Chat.open(shared, site.origin, "cpu");
+  const { page } = chat;
+  await chat.settings({ maxTokens: 64 });
+  await chat.download.click();
+  await chat.ready("cpu");
+  const answers = async () => {
+    const { messages } = await page.evaluate(readHistory);
+    return messages
+      .filter(({ role }) => role === "assistant")
+      .map((message) => message as unknown as Answer)
+      .sort((a, b) => a.createdAt - b.createdAt);
+  };
+  const begin = async () => {
+    await chat.ask("What is the capital of France?");
+    await expect(chat.answer).toHaveText(["The capital of France is Paris."]);
+    await chat.answered();
+    await keeps(page);
+    await chat.ask("Tell me a story about a small boat on a wide sea.");
+    await expect(chat.answer.first()).toContainText(/(\S+ ){5}/);
+  };
+  await begin();
+  await chat.answered();
+  await chat.newChat.click();
+  await expect(chat.log.getByRole("article")).toHaveCount(0);
+  await begin();
+  await expect(chat.stop).toBeVisible();
+  await page.reload();
+  await expect(chat.log).toContainText("Goes on after an interruption");
+  await chat.ready("cpu");
+  await chat.answered();
+  await expect.poll(async () => (await answers()).at(-1)?.ending).toBe("length");
+  const [, whole, , continued, ...others] = await answers();
+  expect(others).toEqual([]);
+  expect(whole?.completionTokens).toBe(64);
+  expect(continued?.content).toBe(whole?.content);
+  expect(continued?.completionTokens).toBe(64);
+  // The turns before it were not read again.
+  expect(continued?.cachedTokens).toBeGreaterThan(0);
+  expect(chat.faults).toEqual([]);
+  await page.close();
   await site.stop();
 });

@@ -22,8 +22,8 @@ const order: TestTool = {
 };
 
 /** A browser with its own WebMCP, and one with the fake: the page must do the same in both. */
-const test = base.extend<object, { native: BrowserContext }>({
-  native: [
+const test = base.extend<object, { webMcp: BrowserContext }>({
+  webMcp: [
     async ({}, use) => {
       const browser = await launch({ webgpu: false, features: ["WebMCP"] });
       await use(browser.context);
@@ -117,9 +117,9 @@ test("a browser without WebMCP has no tools", async ({ shared }) => {
 for (const kind of ["the browser's own", "a fake"] as const) {
   const isFake = kind === "a fake";
 
-  test(`${kind} WebMCP: a tool is used only after the person agrees`, async ({ shared, native }) => {
+  test(`${kind} WebMCP: a tool is used only after the person agrees`, async ({ shared, webMcp }) => {
     const site = await startFakeSite();
-    const tab = await openTab(isFake ? shared : native, site, isFake, "/?stored&echo&params");
+    const tab = await openTab(isFake ? shared : webMcp, site, isFake, "/?stored&echo&params");
     await send(tab, "zero");
     await expect(tab.answers).toHaveCount(1);
     await offer(tab, sum);
@@ -158,9 +158,9 @@ for (const kind of ["the browser's own", "a fake"] as const) {
     await site.stop();
   });
 
-  test(`${kind} WebMCP: a call is asked about, made, shown and kept`, async ({ shared, native }) => {
+  test(`${kind} WebMCP: a call is asked about, made, shown and kept`, async ({ shared, webMcp }) => {
     const site = await startFakeSite();
-    const tab = await openTab(isFake ? shared : native, site, isFake);
+    const tab = await openTab(isFake ? shared : webMcp, site, isFake);
     await offer(tab, sum);
     await permit(tab, "Sum of two", "ask");
     await send(tab, 'use sum {"a": 2, "b": 40}');
@@ -205,9 +205,9 @@ for (const kind of ["the browser's own", "a fake"] as const) {
     await site.stop();
   });
 
-  test(`${kind} WebMCP: calls that fail, hang, repeat or make no sense`, async ({ shared, native }) => {
+  test(`${kind} WebMCP: calls that fail, hang, repeat or make no sense`, async ({ shared, webMcp }) => {
     const site = await startFakeSite();
-    const tab = await openTab(isFake ? shared : native, site, isFake);
+    const tab = await openTab(isFake ? shared : webMcp, site, isFake);
     const silent = (name: string): TestTool => ({ name, description: `It will ${name}.` });
     await offer(tab, sum, order, silent("fail"), silent("hang"), silent("tell"));
     await expect(line(tab)).toHaveText("Tools of pages: 0 of 5 on");
@@ -265,7 +265,7 @@ for (const kind of ["the browser's own", "a fake"] as const) {
   });
 }
 
-test("a page that embeds the chat offers it tools, from another origin", async ({ native }) => {
+test("a page that embeds the chat offers it tools, from another origin", async ({ webMcp }) => {
   const site = await startFakeSite();
   site.open.add("/");
   const outer = await startFakeSite();
@@ -274,7 +274,7 @@ test("a page that embeds the chat offers it tools, from another origin", async (
     "/shop",
     `<!doctype html><title>shop</title><iframe src="${site.origin}${QUICK}" allow="tools"></iframe>`,
   );
-  const page = await native.newPage();
+  const page = await webMcp.newPage();
   await page.addInitScript(installTools);
   await page.goto(`${outer.origin}/shop`);
   const frame = page.frameLocator("iframe");
@@ -349,6 +349,37 @@ test("a model that cannot use tools gets none, and the page says so", async ({ s
   await expect(tab.answers.last()).toHaveText('Answer to use sum {"a": 1}');
   await line(tab).click();
   await expect(tab.page.getByRole("alert")).toHaveText("The model in use cannot use tools.");
+  await tab.page.close();
+  await site.stop();
+});
+
+test("after a reload an answer goes on behind its calls, and no call is made again", async ({ shared }) => {
+  const site = await startFakeSite();
+  const tab = await openTab(shared, site, true, "/?stored&slow-answer");
+  await tab.page.addInitScript((tool) => void window.offer(tool), sum);
+  await tab.page.reload();
+  await permit(tab, "Sum of two", "ask");
+  await send(tab, 'use sum {"a": 2, "b": 40}');
+  await expect(question(tab, "Sum of two")).toBeVisible();
+  await tab.page.reload();
+  await expect(tab.page.locator(".device")).toBeVisible();
+  await expect(tab.log).toContainText("This answer was interrupted.");
+  await expect(question(tab, "Sum of two")).toHaveCount(0);
+  expect(await calls(tab)).toEqual([]);
+
+  await permit(tab, "Sum of two", "use");
+  await send(tab, 'use sum {"a": 3, "b": 40}');
+  await expect(tab.answers.last()).toContainText("Photosynthesis is");
+  await tab.page.reload();
+  await expect(tab.log).toContainText("Goes on after an interruption");
+  await expect(tab.answers.last()).toContainText("Photosynthesis is how plants make");
+  expect(await calls(tab)).toEqual([]);
+  await tab.button("Stop").click();
+  const { messages } = await tab.stored();
+  const answer = messages.find(({ content }) => content?.includes("Photo")) as unknown as Answer;
+  expect(answer.content).toMatch(/^Let me look\. Photosynthesis is how plants \*\*make/);
+  expect(answer.tools?.map(({ outcome, result }) => [outcome, result])).toEqual([["done", "43"]]);
+  expect(tab.errors).toEqual([]);
   await tab.page.close();
   await site.stop();
 });

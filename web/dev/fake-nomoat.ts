@@ -6,9 +6,9 @@
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
  * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
- * Answers name the adapters that are on. A file with the word "damaged" in it is a bad one, one with "late"
- * turns out to be bad only while it loads. Models with "moe" in their name do not run, named ones with "none"
- * do not exist.
+ * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a
+ * bad one, one with "late" turns out to be bad only while it loads. Models with "moe" in their name do not
+ * run, named ones with "none" do not exist.
  */
 import type {
   CatalogueEntry,
@@ -24,6 +24,7 @@ import type {
 } from "nomoat";
 
 import { learning } from "./fake-learning";
+import { sample } from "./fake-text";
 import { wantedCall, type ToolParams } from "./fake-tools";
 
 export class NomoatError extends Error {
@@ -201,6 +202,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   if (!wish.has("echo")) await pause(200, signal);
   report("ready", size, size - before);
 
+  const disposed = new AbortController();
   return {
     model: {
       name: "SmolLM2 135M Instruct",
@@ -217,13 +219,23 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
       hasChatTemplate: true,
       sampling: {},
       license: "apache-2.0",
+      sha256: [wish.get("model") ?? sha256],
       tools: wish.has("no-tools") ? null : "template",
     },
     device: device(await chooseDevice(options.device)),
-    chat: { completions: { create } },
+    chat: {
+      completions: {
+        create: (params: Params, { signal, ...others }: Options = {}) =>
+          create(params, {
+            ...others,
+            signal: AbortSignal.any([disposed.signal, ...(signal ? [signal] : [])]),
+          }),
+      },
+    },
     ...learning(),
     tokenize: (text: string) => Promise.resolve(words(text).map((_, index) => index)),
-    dispose: () => Promise.resolve(),
+    // Ends its answers.
+    dispose: () => Promise.resolve(disposed.abort()),
     forget: () => Promise.resolve(),
   } as unknown as Engine;
 }
@@ -355,14 +367,15 @@ interface Options {
   onPrefill?: (done: number, total: number) => void;
 }
 
-function create(
-  params: {
-    max_tokens?: number;
-    temperature?: number;
-    adapters?: { name: string; scale: number }[];
-  } & ToolParams,
-  options: Options = {},
-): Promise<AsyncIterable<object>> {
+type Params = {
+  max_tokens?: number;
+  temperature?: number;
+  adapters?: { name: string; scale: number }[];
+  continue_ids?: number[];
+  return_token_ids?: boolean;
+} & ToolParams;
+
+function create(params: Params, options: Options): Promise<AsyncIterable<object>> {
   const { messages } = params;
   const countFrom = (start: number) =>
     messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
@@ -377,7 +390,8 @@ function create(
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
   const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
-  return Promise.resolve(answer(question, params.max_tokens ?? 1024, omitted, options));
+  const { max_tokens: maxTokens = 1024, continue_ids: there = [], return_token_ids: tells = false } = params;
+  return Promise.resolve(answer(question, { maxTokens, omitted, there: there.length, tells }, options));
 }
 
 /** Thinks, and answers with the parameters as code. */
@@ -390,7 +404,12 @@ async function* repeated(params: object) {
   yield chunk({}, "stop");
 }
 
-async function* answer(question: string, maxTokens: number, omitted: number, { signal, onPrefill }: Options) {
+/** The words of an answer after the first `there`. */
+async function* answer(
+  question: string,
+  { maxTokens, omitted, there, tells }: { maxTokens: number; omitted: number; there: number; tells: boolean },
+  { signal, onPrefill }: Options,
+) {
   const isEcho = wish.has("echo");
   for (let done = 0; done <= 39; done += 13) {
     onPrefill?.(done, 39);
@@ -399,18 +418,19 @@ async function* answer(question: string, maxTokens: number, omitted: number, { s
   failAs("prompt-error");
   const whole = question.includes("France") ? "The capital of France is Paris." : sample;
   const pieces = words(isEcho ? `Answer to ${question}` : whole);
-  let count = 0;
+  let count = there;
   const delta = { role: "assistant", content: "" };
   yield {
     choices: [{ index: 0, delta, finish_reason: null }],
     ...(omitted > 0 && { omitted_messages: omitted }),
   };
-  for (const content of pieces) {
+  for (const content of pieces.slice(there)) {
     if (count >= maxTokens) break;
     if (count > 20) failAs("answer-error");
-    if (!isEcho) await pause(wish.has("slow-answer") ? 1000 : 25, signal);
+    if (!isEcho) await pause(wish.has("slow-answer") ? Number(wish.get("slow-answer")) || 1000 : 25, signal);
+    const token_ids = [count];
     count += 1;
-    yield { choices: [{ index: 0, delta: { content }, finish_reason: null }] };
+    yield { choices: [{ index: 0, delta: { content }, finish_reason: null, ...(tells && { token_ids }) }] };
   }
   const usage = {
     prompt_tokens: 39,
@@ -473,43 +493,3 @@ export function storageEstimate(): Promise<{ usage: number; quota: number; persi
 export function requestPersistentStorage(): Promise<boolean> {
   return Promise.resolve(false);
 }
-
-const sample = `Photosynthesis is how plants **make their own food**. They need three things:
-*light*, water and carbon dioxide.
-
-## The recipe
-
-1. Roots drink water from the soil.
-2. Leaves take in carbon dioxide through tiny openings called \`stomata\`.
-3. A green pigment, chlorophyll, catches the light.
-   - Red and blue light are used.
-   - Green light is sent back, which is why leaves look green.
-
-> A leaf is a kitchen that cooks with sunshine.
-
-| What goes in | What comes out | Where |
-|---|:---:|---:|
-| Water | Oxygen | Chloroplast |
-| Carbon dioxide | Sugar | Chloroplast |
-
-As a small program:
-
-\`\`\`python
-def photosynthesis(water: int, carbon_dioxide: int, light: bool = True) -> dict[str, int]:
-    """Six of each make one sugar."""
-    if not light:
-        return {"sugar": 0, "oxygen": 0}
-    sugar = min(water, carbon_dioxide) // 6
-    return {"sugar": sugar, "oxygen": sugar * 6}  # what is left goes back into the air
-\`\`\`
-
-- [x] Light
-- [ ] Darkness
-
-Read more at [Wikipedia](https://en.wikipedia.org/wiki/Photosynthesis).
-![A leaf](https://example.com/leaf.png) <img src=x onerror=alert(1)>
-植物在叶绿体中把光能变成化学能。
-
----
-
-That is all: *light in, life out*.`;

@@ -229,6 +229,7 @@ fn gzipped(path: &Path) -> Result<usize> {
 }
 
 fn unit(_: &Options) -> Result<()> {
+    execute("npx", &["tsc", "--noEmit", "-p", "tests"])?;
     execute("npm", &["run", "--silent", "unit", "-w", "pkg"])
 }
 

@@ -1,6 +1,6 @@
 /** Several choices of one request (`n`), each an answer of its own. They run together. */
-import { addUsages, type ChatCompletion, type ChatCompletionChunk, type CompletionUsage } from "../chat.js";
-import type { CompletionOptions } from "../engine.js";
+import type { ChatCompletion, ChatCompletionChunk, CompletionOptions, CompletionUsage } from "../chat.js";
+import { addUsages, type Told } from "../chat-builder.js";
 import { InternalError } from "../errors.js";
 import { randomId } from "../id.js";
 import type { RuntimeRequest } from "../runtime.js";
@@ -23,21 +23,19 @@ export async function wholeChoices(
   };
 }
 
-/** One stream of `n` streamed answers. `streamed` has a flag whether the stream tells its usage. */
+/** One stream of `n` streamed answers. */
 export async function streamedChoices(
   request: RuntimeRequest,
   n: number,
-  includeUsage: boolean,
+  told: Told,
   { signal: outer, ...options }: CompletionOptions = {},
-  streamed: (
-    request: RuntimeRequest,
-    includeUsage: boolean,
-    options: CompletionOptions,
-  ) => Promise<ChatStream>,
+  streamed: (request: RuntimeRequest, told: Told, options: CompletionOptions) => Promise<ChatStream>,
 ): Promise<ChatStream> {
   const controller = new AbortController();
   const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-  const answers = await all(request, n, { ...options, signal }, (one, own) => streamed(one, true, own));
+  const answers = await all(request, n, { ...options, signal }, (one, own) =>
+    streamed(one, { ...told, usage: true }, own),
+  );
   const stream = new ChatStream(controller);
   const id = `chatcmpl-${randomId()}`;
   const usages: CompletionUsage[] = [];
@@ -45,7 +43,7 @@ export async function streamedChoices(
     let last: ChatCompletionChunk | null = null;
     for await (const { usage, ...chunk } of answer) {
       const choices = chunk.choices.map((choice) => ({ ...choice, index }));
-      last = { ...chunk, id, choices, ...(includeUsage && { usage: null }) };
+      last = { ...chunk, id, choices, ...(told.usage && { usage: null }) };
       if (usage) usages[index] = usage;
       else stream.push(last);
     }
@@ -53,7 +51,7 @@ export async function streamedChoices(
   };
   Promise.all(answers.map(read)).then(
     ([last]) => {
-      if (includeUsage && last) stream.push({ ...last, usage: usageOf(usages) });
+      if (told.usage && last) stream.push({ ...last, usage: usageOf(usages) });
       stream.end();
     },
     (error: unknown) => {

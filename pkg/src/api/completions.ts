@@ -1,13 +1,13 @@
 /** OpenAI's `completions`: texts that continue a prompt, without a chat template. */
-import { addUsages } from "../chat.js";
+import { addUsages } from "../chat-builder.js";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParams,
+  CompletionOptions,
   CompletionUsage,
   FinishReason,
 } from "../chat.js";
-import type { CompletionOptions } from "../engine.js";
 import { InvalidRequestError } from "../errors.js";
 import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
@@ -16,7 +16,7 @@ import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 /** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
 export type TextCompletionCreateParams = Omit<
   ChatCompletionCreateParams,
-  "messages" | "max_completion_tokens" | "logprobs" | "top_logprobs"
+  "messages" | "max_completion_tokens" | "logprobs" | "top_logprobs" | "return_token_ids" | "continue_ids"
 > & {
   /**
    * A text, or several, which are continued one after the other, or their tokens. Control tokens in a text
@@ -87,6 +87,9 @@ const MAX_PROMPTS = 128;
 
 /** Parameters that a chat does not have, or has in another form. */
 const OWN = new Set(["prompt", "suffix", "echo", "logprobs"]);
+
+/** Parameters that only a chat has. */
+const NOT_HERE = ["messages", "max_completion_tokens", "top_logprobs", "return_token_ids", "continue_ids"];
 
 /** `completions` that are computed by `answering`. */
 export function completionsOf(model: string, answering: Answering): TextCompletions {
@@ -168,7 +171,7 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
   const texts = inputs.filter((input) => typeof input === "string");
   if (echo && texts.length < inputs.length)
     throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
-  for (const name of ["messages", "max_completion_tokens", "top_logprobs"])
+  for (const name of NOT_HERE)
     if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
   if (suffix != null && typeof suffix !== "string")
     throw new InvalidRequestError("`suffix` must be a text.", "suffix");

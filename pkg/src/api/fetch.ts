@@ -2,8 +2,7 @@
  * A `fetch` whose server is the engine: the addresses under `/v1/` of OpenAI's API, for clients that take a
  * `fetch` of their own. Nothing leaves the page.
  */
-import type { ChatCompletionCreateParams } from "../chat.js";
-import type { ChatCompletions } from "../engine.js";
+import type { ChatCompletionCreateParams, ChatCompletions } from "../chat.js";
 import { AbortedError, InvalidRequestError } from "../errors.js";
 import type { TextCompletionCreateParams, TextCompletions } from "./completions.js";
 import type { EmbeddingCreateParams, Embeddings } from "./embeddings.js";

@@ -1,5 +1,5 @@
 /** OpenAI's `responses`: the types of requests, responses and events. */
-import type { CompletionOptions } from "../engine.js";
+import type { CompletionOptions } from "../chat.js";
 
 /** A message of the input. */
 export interface ResponseInputMessage {

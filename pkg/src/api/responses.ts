@@ -2,7 +2,7 @@
  * OpenAI's `responses`, computed by `chat.completions`. Each request has the whole conversation; the items of
  * the last answers are kept for clients that send references to them.
  */
-import type { ChatCompletions, CompletionOptions } from "../engine.js";
+import type { ChatCompletions, CompletionOptions } from "../chat.js";
 import { ResponseBuilder } from "./response-builder.js";
 import { chatParams } from "./response-input.js";
 import type { ModelResponse, ResponseCreateParams, ResponseOutputItem, Responses } from "./response-types.js";

@@ -1,36 +1,24 @@
 //! Attention over the KV pool: page by page with a running softmax, so that a row's scores are never all in
 //! memory.
 //!
-//! A layer's pool is f16. Keys lie transposed, `[page, width, 32]`, so that the lanes in which scores add up
-//! are positions; values lie `[page, 32, width]`, so that the lanes in which outputs add up are outputs. A
-//! page's part of one head is converted to f32 once for all rows of a task.
+//! Keys lie transposed, so that the lanes in which scores add up are positions; values do not, so that the
+//! lanes in which outputs add up are outputs (`kv.rs`). A page's part of one head is converted to f32 once
+//! for all rows of a task.
 
-use super::numbers::{exp_all, from_f16, max, to_f16, unary};
+use super::kv::{CELLS, widen};
+use super::numbers::{exp_all, max, unary};
 use super::simd::{V, load, madd_f32, splat_f32, store};
-use crate::graph::{Attention, Half, PAGE, Step, Token, Unary};
+use crate::graph::{Attention, KvFormat, Step, Token, Unary};
 use std::ops::Range;
-
-pub(super) const CELLS: usize = PAGE as usize;
 
 /// Keys and values of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pool<'a> {
+    pub format: KvFormat,
     pub keys: &'a [u16],
     pub values: &'a [u16],
     /// A score for each head.
     pub sinks: Option<&'a [f32]>,
-}
-
-/// Writes a token's keys or values to its cell.
-pub(super) fn write(numbers: &[f32], cell: usize, half: Half, mut put: impl FnMut(usize, u16)) {
-    let (page, cell) = (cell / CELLS * CELLS * numbers.len(), cell % CELLS);
-    for (i, x) in numbers.iter().enumerate() {
-        let at = match half {
-            Half::Keys => i * CELLS + cell,
-            Half::Values => cell * numbers.len() + i,
-        };
-        put(page + at, to_f16(*x));
-    }
 }
 
 /// Memory for one task.
@@ -144,7 +132,8 @@ pub(super) fn attend(
     scratch: &mut Scratch,
 ) {
     let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
-    let (keys_width, values_width) = (n_kv_heads * head_dim, n_kv_heads * value_dim);
+    let words = |numbers| pool.format.words(numbers);
+    let (keys_width, values_width) = (words(n_kv_heads * head_dim), words(n_kv_heads * value_dim));
     let kv_head = heads.start / (n_heads / n_kv_heads);
     let visible = |token: &Token| visible(shape, token);
     // SAFETY, here and below: `query` gives a head's `head_dim` floats and `out` its `value_dim`, which no
@@ -172,17 +161,12 @@ pub(super) fn attend(
         let end = step.tokens[run.clone()].iter().map(|t| visible(t).1).max().unwrap_or(0);
         for page in first / CELLS..end.div_ceil(CELLS) {
             let place = step.pages[sequence as usize * step.max_pages as usize + page] as usize;
-            let keys =
-                &pool.keys[place * CELLS * keys_width + kv_head * head_dim * CELLS..][..head_dim * CELLS];
-            for (wide, half) in scratch.keys.iter_mut().zip(keys) {
-                *wide = from_f16(*half);
-            }
+            let keys = &pool.keys[(place * keys_width + words(kv_head * head_dim)) * CELLS..];
+            widen::<CELLS>(pool.format, &keys[..words(head_dim) * CELLS], &mut scratch.keys);
             let values = &pool.values[place * CELLS * values_width..][..CELLS * values_width];
             let values = values.chunks_exact(values_width);
             for (wide, cell) in scratch.values.chunks_exact_mut(value_dim).zip(values) {
-                for (wide, half) in wide.iter_mut().zip(&cell[kv_head * value_dim..]) {
-                    *wide = from_f16(*half);
-                }
+                widen::<1>(pool.format, &cell[words(kv_head * value_dim)..][..words(value_dim)], wide);
             }
             for row in run.clone() {
                 let (first, end) = visible(&step.tokens[row]);

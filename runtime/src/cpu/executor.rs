@@ -75,7 +75,7 @@ impl Planned {
     }
 }
 
-/// A layer of the KV pool.
+/// A layer of the KV pool, in words of its format.
 #[derive(Debug)]
 struct Kv {
     keys: Vec<u16>,
@@ -111,8 +111,8 @@ impl Executor {
         let mut kv = Vec::new();
         for cache in &graph.caches {
             kv.push(Kv {
-                keys: zeroed(cells * cache.keys, "keys")?,
-                values: zeroed(cells * cache.values, "values")?,
+                keys: zeroed(cells * cache.format.words(cache.keys), "keys")?,
+                values: zeroed(cells * cache.format.words(cache.values), "values")?,
             });
         }
         let mut ropes: Vec<(Rope, Vec<[f32; 2]>)> = Vec::new();

@@ -7,6 +7,7 @@ mod attention;
 pub mod bench;
 mod executor;
 mod grids;
+mod kv;
 mod lower;
 mod matmul;
 mod numbers;

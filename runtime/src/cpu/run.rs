@@ -7,7 +7,7 @@ use super::executor::has_same_angles;
 use super::lower::{Attend, Multiply, Plan, Stage};
 use super::matmul::{Dots, ROWS, products};
 use super::weights::TILE;
-use super::{CpuError, Weights, numbers};
+use super::{CpuError, Weights, kv, numbers};
 use crate::graph::fuse::{Part, Product};
 use crate::graph::interpreter::route;
 use crate::graph::{Chosen, Domain, Graph, Index, Norm, Op, Rope, Step, ValueId, WeightId};
@@ -192,8 +192,8 @@ impl Run<'_> {
                 let cell = self.step.tokens[row].cell as usize;
                 let pool = self.kv[cache.0][half as usize];
                 // SAFETY: a token's cell is this task's.
-                let put = |at, half| unsafe { pool.part(at, 1)[0] = half };
-                attention::write(input(x), cell, half, put);
+                let put = |at, word| unsafe { pool.part(at, 1)[0] = word };
+                kv::write(self.graph.caches[cache.0].format, input(x), cell, half, put);
             }
             Op::Unary { x, f, out } => numbers::unary(f, copied(x, out)),
             Op::Gated { gate, up, f, out } => numbers::gate(f, input(gate), copied(up, out)),
@@ -411,7 +411,8 @@ impl Run<'_> {
         let [keys, values] = &self.kv[cache.0];
         // SAFETY: nobody writes to the pool in this stage.
         let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
-        let pool = attention::Pool { keys, values, sinks };
+        let format = self.graph.caches[cache.0].format;
+        let pool = attention::Pool { format, keys, values, sinks };
         let blocks = n.div_ceil(ATTENTION_ROWS);
         // Heads of the same keys go together, since converting those takes longest, unless that leaves
         // threads idle.

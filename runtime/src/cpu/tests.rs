@@ -3,12 +3,13 @@
 
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
+use crate::graph::testing::cases::kv;
 use crate::graph::testing::{
     Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
 };
 use crate::graph::{
-    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, Output, Step, Token, ValueId,
-    allows,
+    Activation, Attention, Builder, Choice, Chosen, Domain, Graph, IN_PROMPT, KvFormat, Output, Step, Token,
+    ValueId, allows,
 };
 use crate::quant::Format;
 
@@ -198,11 +199,29 @@ fn attention_keeps_sequences_apart() {
 
 #[test]
 fn pages_are_copied() {
-    let case = cases::copied_pages();
-    let mut subject = OnCpu::new(&case, false, 2, true);
-    let copy = |subject: &mut OnCpu, from, to| subject.executor.copy_page(from, to);
-    let error = pollster::block_on(cases::copied_pages_deviation(&case, &mut subject, copy)).unwrap();
-    assert!(error <= case.tolerance, "{error}");
+    for format in KvFormat::ALL {
+        let case = cases::copied_pages(format);
+        let mut subject = OnCpu::new(&case, false, 2, true);
+        let copy = |subject: &mut OnCpu, from, to| subject.executor.copy_page(from, to);
+        let error = pollster::block_on(cases::copied_pages_deviation(&case, &mut subject, copy)).unwrap();
+        assert!(error <= case.tolerance, "{}: {error}", case.name);
+    }
+}
+
+/// Keys and values in blocks, where quants do not depend on how sums are computed.
+#[test]
+fn keys_and_values_in_blocks() {
+    let mut cases = kv::attentions();
+    for format in kv::BLOCKS {
+        cases.push(kv::exact_heads(format, &[1]));
+        cases.push(kv::exact_heads(format, &[40, 1, 3]));
+        let mut two = kv::stored(attention(heads(2, 1, 32, 0), 80), format);
+        cases::in_two_sequences(&mut two);
+        cases.push(two);
+    }
+    for case in cases {
+        check_with(&case, false, 1e-4);
+    }
 }
 
 #[test]

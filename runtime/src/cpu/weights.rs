@@ -121,8 +121,7 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     };
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
-    let kv =
-        graph.caches.iter().map(|cache| 2 * cache.width() as u64).sum::<u64>() * u64::from(capacity.cells());
+    let kv = graph.caches.iter().map(|cache| cache.bytes(capacity.cells())).sum::<u64>();
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::cpu::{self, Cpu, CpuInfo};
 use crate::gpu::{self, Gpu, GpuInfo};
 #[cfg(any(feature = "gpu", feature = "cpu"))]
 use crate::graph::WeightId;
-use crate::graph::{Capacity, Chosen, Graph, KvFormat, Step};
+use crate::graph::{Capacity, Chosen, Graph, Step};
 use crate::load::Sink;
 use crate::quant::Format;
 use serde::Serialize;
@@ -29,13 +29,7 @@ pub trait Device {
     /// The device and its kernels in words: what its numbers depend on besides the model.
     fn kernels(&self) -> String;
     /// Allocates a graph's weights, its KV pool and what else it computes on.
-    fn allocate(
-        &self,
-        graph: &Graph,
-        formats: &[Format],
-        capacity: Capacity,
-        kv_format: KvFormat,
-    ) -> Result<Self::Model, Error>;
+    fn allocate(&self, graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<Self::Model, Error>;
     /// Waits until the device has done all that it was given, so that its errors are known.
     fn settle(&self) -> impl Future<Output = Result<(), Error>>;
     /// Most rows of a step. How many a step of prefill has depends on the device's speed: see `pace.rs`.
@@ -119,14 +113,7 @@ impl Device for Gpu {
         format!("webgpu {} {}", self.info().name, self.info().kernels)
     }
 
-    fn allocate(
-        &self,
-        graph: &Graph,
-        formats: &[Format],
-        capacity: Capacity,
-        kv_format: KvFormat,
-    ) -> Result<GpuModel, Error> {
-        let KvFormat::F16 = kv_format;
+    fn allocate(&self, graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<GpuModel, Error> {
         let weights = gpu::Weights::allocate(self, graph, formats)?;
         Ok(GpuModel { executor: gpu::Executor::new(self, graph, &weights, capacity)?, weights })
     }
@@ -274,14 +261,7 @@ impl Device for Cpu {
         format!("cpu {simd} {kernels}")
     }
 
-    fn allocate(
-        &self,
-        graph: &Graph,
-        formats: &[Format],
-        capacity: Capacity,
-        kv_format: KvFormat,
-    ) -> Result<CpuModel, Error> {
-        let KvFormat::F16 = kv_format;
+    fn allocate(&self, graph: &Graph, formats: &[Format], capacity: Capacity) -> Result<CpuModel, Error> {
         cpu::check_memory(graph, formats, capacity)?;
         let weights = cpu::Weights::allocate(graph, formats, self.int8())?;
         let executor = cpu::Executor::new(self, graph, &weights, capacity)?;

@@ -1,9 +1,10 @@
 //! Pages of the prefix cache that are kept outside of the engine, so that a conversation goes on at once
 //! after a restart.
 //!
-//! The name of a page is a digest of all that its keys and values depend on: the model's files, the device's
-//! kernels, and the tokens up to its end. So what is found under a name is right, or damaged; and what
-//! conversations have in common is kept once. Only full pages of the model without adapters are kept.
+//! The name of a page is a digest of all that its keys and values depend on: the model's files, their format,
+//! the device's kernels, and the tokens up to its end. So what is found under a name is right, or damaged;
+//! and what conversations have in common is kept once. Only full pages of the model without adapters are
+//! kept.
 
 use super::device::{Device, DeviceModel};
 use super::{Engine, Error, Request};
@@ -30,8 +31,8 @@ pub struct PromptPages {
 }
 
 /// The name that all first pages follow.
-pub(super) fn root(kernels: &str, files: &[String]) -> Name {
-    digest([VERSION.as_bytes(), kernels.as_bytes(), files.concat().as_bytes()])
+pub(super) fn root(kernels: &str, format: KvFormat, files: &[String]) -> Name {
+    digest([VERSION.as_bytes(), kernels.as_bytes(), format.name().as_bytes(), files.concat().as_bytes()])
 }
 
 fn digest<const N: usize>(parts: [&[u8]; N]) -> Name {
@@ -101,7 +102,7 @@ impl<D: Device> Engine<D> {
     /// Caches the page of the last tokens, from bytes of [`Self::read_page`]. False if they are damaged or of
     /// another page, if the pages before it are missing, or if there is no room.
     pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> bool {
-        let size: u64 = self.model.graph().caches.iter().map(|cache| KvFormat::F16.bytes(*cache, PAGE)).sum();
+        let size: u64 = self.model.graph().caches.iter().map(|cache| cache.bytes(PAGE)).sum();
         let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };
         let name = ids.chunks(PAGE as usize).fold(self.page_root, next);
         let is_page = ids.len().is_multiple_of(PAGE as usize) && !ids.is_empty() && data.len() as u64 == size;

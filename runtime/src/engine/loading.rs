@@ -6,7 +6,7 @@ use super::quantization::quantization;
 use super::scheduler::Scheduler;
 use super::{Device, DeviceModel, Engine, Error, Pooling, Recommended, kept};
 use crate::gguf::{Header, HeaderReader, Metadata};
-use crate::graph::{Capacity, Graph, KvFormat, PAGE};
+use crate::graph::{Capacity, Graph, KV_BLOCK, KvFormat, PAGE};
 use crate::load::{FileLoader, bytes_per_token, formats};
 use crate::model::{Config, ModelError, Tensors, build, check_architecture};
 use crate::quant::Format;
@@ -160,7 +160,8 @@ pub(super) fn check(headers: &mut [Header], options: &LoadOptions) -> Result<Che
     let context_length = context_length(options.context_length, &config)?;
     config.positions = context_length;
     let tensors = Tensors::of(headers)?;
-    let graph = build(&config, &tensors)?;
+    let mut graph = build(&config, &tensors)?;
+    graph.set_kv_format(options.kv_format).map_err(|size| odd_heads(options.kv_format, size))?;
     let formats = formats(&graph, &tensors)?;
     Ok(Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats })
 }
@@ -208,14 +209,13 @@ impl<D: Device> Loading<D> {
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             checked;
         let capacity = capacity(device, context_length, self.options.parallel)?;
-        let kv_format = self.options.kv_format;
-        let kv_bytes = graph.caches.iter().map(|cache| kv_format.bytes(*cache, capacity.cells()));
+        let kv_bytes = graph.caches.iter().map(|cache| cache.bytes(capacity.cells()));
         let kv_buffer = kv_bytes.max().unwrap_or(0);
         if kv_buffer > device.max_buffer() {
             let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
             return Err(Error::ContextMemory { wanted: context_length, limit });
         }
-        let mut model = device.allocate(&graph, &formats, capacity, kv_format)?;
+        let mut model = device.allocate(&graph, &formats, capacity)?;
         device.settle().await?;
         model.warm_up()?;
 
@@ -276,7 +276,7 @@ impl<D: Device> Loading<D> {
             embedder: None,
             template: prepared.template,
             info: prepared.info,
-            page_root: kept::root(&device.kernels(), &self.digests),
+            page_root: kept::root(&device.kernels(), self.options.kv_format, &self.digests),
             adapters: Adapters::default(),
             scheduler,
             events: VecDeque::new(),
@@ -291,6 +291,15 @@ fn finish_file<D: Device>(prepared: &mut Prepared<D>, digests: &mut Vec<String>)
         digests.push(loader.finish()?);
     }
     Ok(())
+}
+
+/// The error for heads of so many numbers, which are not whole blocks.
+fn odd_heads(format: KvFormat, size: usize) -> Error {
+    Error::InvalidRequest(format!(
+        "keys and values in {} need heads of a multiple of {KV_BLOCK} numbers, and this model has heads of \
+         {size}; load it with the KV format f16",
+        format.name()
+    ))
 }
 
 fn out_of_order(what: &str) -> Error {

@@ -355,7 +355,7 @@ mod tests {
             let sampling: Sampling = serde_json::from_str(json).unwrap();
             let message = sampling.check().unwrap_err().to_string();
             let field = json.split('"').nth(1).unwrap();
-            assert!(message.starts_with(field), "{json}: {message}");
+            assert!(message.starts_with(&format!("`{field}`")), "{json}: {message}");
         };
         for json in [
             r#"{"temperature": -0.1}"#,

@@ -4,7 +4,7 @@
 use super::{Device, DeviceModel, Engine, Error, LoadOptions, Loading, SlotState};
 use crate::adapter::Adapted;
 use crate::graph::interpreter::Interpreter;
-use crate::graph::{Capacity, Choice, Chosen, Graph, KvFormat, Output, Source, Step, Token, WeightId};
+use crate::graph::{Capacity, Choice, Chosen, Graph, Output, Source, Step, Token, WeightId};
 use crate::load::Sink;
 use crate::model::testing::TestModel;
 use crate::quant::Format;
@@ -68,9 +68,7 @@ impl Device for TestDevice {
         graph: &Graph,
         formats: &[Format],
         capacity: Capacity,
-        kv_format: KvFormat,
     ) -> Result<TestModelOnDevice, Error> {
-        let KvFormat::F16 = kv_format;
         assert!(formats.iter().all(|format| *format == Format::F32));
         // The interpreter borrows its graph. Tests are short: it is never freed.
         let graph: &'static Graph = Box::leak(Box::new(graph.clone()));
@@ -277,7 +275,7 @@ impl DeviceModel for TestModelOnDevice {
     }
 
     fn kv_bytes(&self) -> u64 {
-        self.graph.caches.iter().map(|cache| KvFormat::F16.bytes(*cache, self.capacity.cells())).sum()
+        self.graph.caches.iter().map(|cache| cache.bytes(self.capacity.cells())).sum()
     }
 
     fn gpu_bytes(&self) -> u64 {

@@ -2,7 +2,9 @@
 
 use super::weights::Weights;
 use crate::graph::fuse::{ExpertGroup, Fuses, Part, Product, Products};
-use crate::graph::{CacheId, Gate, Graph, Half, Norm, NormKind, Rope, Unary, ValueId, WeightId};
+use crate::graph::{
+    CacheId, Gate, Graph, Half, KV_BLOCK, KvFormat, Norm, NormKind, Rope, Unary, ValueId, WeightId,
+};
 use crate::quant::{BLOCK, Format};
 
 /// The most rows of a step that runs in groups: the length of the uniform buffer in
@@ -32,6 +34,8 @@ pub(super) struct Heads {
     pub out: Option<ValueId>,
     /// The cache that keys and values are written to.
     pub cache: Option<CacheId>,
+    /// Its format.
+    pub kv: KvFormat,
     /// The rotary embedding of queries and keys.
     pub rope: Option<Rope>,
     /// The norms of queries and keys; what is not in the group has that of the other.
@@ -138,6 +142,7 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
     {
         return None;
     }
+    heads.kv = heads.cache.map_or(KvFormat::F16, |cache| graph.caches[cache.0].format);
     heads.norms = norm.map(|norm| [norm, norms.last().copied().flatten().unwrap_or(norm)]);
     let head = heads.head_dim();
     // Nothing but a norm is no matter of heads. A norm after the rotary embedding gives the same as before
@@ -155,21 +160,24 @@ fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> O
         return None;
     }
     let is_whole = [heads.q, heads.k, heads.v].iter().all(|width| width.is_multiple_of(head));
-    (is_whole && head.is_multiple_of(2)).then_some(Tail::Heads(heads))
+    let unit = if heads.kv == KvFormat::F16 { 2 } else { KV_BLOCK };
+    (is_whole && head.is_multiple_of(unit)).then_some(Tail::Heads(heads))
 }
 
 impl Heads {
     /// Floats per head. Without a rotary embedding and norms, heads do not matter and any divisor works.
     pub fn head_dim(&self) -> usize {
         let of_norms = self.norms.map(|[norm, _]| norm.run);
-        self.rope.map(|rope| rope.head_dim).or(of_norms).unwrap_or(4)
+        let any = if self.kv == KvFormat::F16 { 4 } else { KV_BLOCK };
+        self.rope.map(|rope| rope.head_dim).or(of_norms).unwrap_or(any)
     }
 
     /// Whether the projection's kernel can do it all. Otherwise, another kernel takes its results: the floats
-    /// of one head are computed by several workgroups, so none of them can normalise it.
+    /// of one head are computed by several workgroups, so none of them can normalise it or make blocks of it.
     pub fn are_direct(&self) -> bool {
         let n_rot = self.rope.map_or(0, |rope| rope.n_rot);
         self.norms.is_none()
+            && self.kv == KvFormat::F16
             && self.f.is_none()
             && self.head_dim().is_multiple_of(4)
             && n_rot.is_multiple_of(4)

@@ -25,7 +25,8 @@ pub(super) struct Buffers {
     /// The buffer of each value; none if no list writes it. Values whose lifetimes do not overlap can share
     /// one.
     pub values: Vec<Option<wgpu::Buffer>>,
-    /// The KV pool of each layer: per cell, its keys, then its values.
+    /// The KV pool of each layer: per cell, its keys, then its values; for blocks, see
+    /// `attention/blocks.wgsl`.
     pub kv: Vec<wgpu::Buffer>,
     pub step: StepBuffers,
     /// The buffers of values, with their shapes.
@@ -58,9 +59,8 @@ impl Buffers {
             chosen: make("chosen", 4 * u64::from(capacity.sequences), STORAGE),
             results: make("results", 16 * outputs, STORAGE | wgpu::BufferUsages::COPY_SRC),
         };
-        let cells = u64::from(capacity.cells());
         let kv_usage = STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let kv = graph.caches.iter().map(|cache| make("kv", 2 * cache.width() as u64 * cells, kv_usage));
+        let kv = graph.caches.iter().map(|cache| make("kv", cache.bytes(capacity.cells()), kv_usage));
         let kv = kv.collect();
         let places = place(graph, lists, keep_values);
         let of_shape = |shape: &Value| {

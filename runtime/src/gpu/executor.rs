@@ -8,9 +8,7 @@ use super::lower::{
 };
 use super::variants::MAX_STEPS;
 use super::{Gpu, GpuError, Weights};
-use crate::graph::{
-    Cache, Capacity, Choice, Chosen, Domain, Graph, KvFormat, Output, PAGE, Step, Token, ValueId,
-};
+use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
 use bytemuck::Zeroable;
 use std::collections::{HashMap, VecDeque};
 
@@ -57,9 +55,9 @@ struct Flight {
     submission: wgpu::SubmissionIndex,
 }
 
-/// Bytes of a page of a cache: keys and values as f16.
+/// Bytes of a page of a cache.
 fn page_bytes(cache: &Cache) -> u64 {
-    KvFormat::F16.bytes(*cache, PAGE)
+    cache.bytes(PAGE)
 }
 
 impl Executor {

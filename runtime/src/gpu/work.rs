@@ -124,8 +124,9 @@ impl Counter<'_> {
             }
             Op::Bias { bias, out, .. } => (self.vector(bias), format!("bias {}", width(out))),
             Op::Rope { out, .. } => (none, format!("rope {}", width(out))),
-            Op::KvWrite { x, .. } => {
-                let bytes = 2 * width(x) as u64 * self.rows(Domain::Tokens);
+            Op::KvWrite { x, cache, .. } => {
+                let words = self.graph.caches[cache.0].format.words(width(x));
+                let bytes = 2 * words as u64 * self.rows(Domain::Tokens);
                 (Work { bytes, macs: 0 }, format!("write keys or values {}", width(x)))
             }
             Op::Attention { cache, shape, .. } => {
@@ -182,9 +183,9 @@ impl Counter<'_> {
         })
     }
 
-    /// Keys and values of `n` positions, in f16.
+    /// Keys and values of `n` positions.
     fn kv_cells(&self, cache: CacheId, n: u64) -> Work {
-        Work { bytes: 2 * self.graph.caches[cache.0].width() as u64 * n, macs: 0 }
+        Work { bytes: self.graph.caches[cache.0].bytes(1) * n, macs: 0 }
     }
 
     /// Positions that at least one row of a sequence attends to, summed over all sequences.

@@ -73,7 +73,7 @@ impl Builder {
 
     /// A layer of the KV pool with keys and values of so many floats.
     pub fn cache(&mut self, keys: usize, values: usize) -> CacheId {
-        self.graph.caches.push(Cache { keys, values });
+        self.graph.caches.push(Cache { keys, values, format: KvFormat::F16 });
         CacheId(self.graph.caches.len() - 1)
     }
 

@@ -2,32 +2,35 @@
 //! all devices.
 
 use super::*;
-use half::f16;
 
-/// Executes a graph one number at a time, in f32 with f16 keys and values.
+/// Executes a graph one number at a time, in f32, with keys and values in the format of their cache.
 #[derive(Debug)]
 pub struct Interpreter<'g> {
     graph: &'g Graph,
     weights: Vec<Vec<f32>>,
-    /// Keys and values of each layer, each `[cells, width]`.
-    pool: Vec<[Vec<f16>; 2]>,
+    /// Keys and values of each layer, each `[cells, words]`.
+    pool: Vec<[Vec<u16>; 2]>,
     /// `[rows, width]` of each value after the last step; inputs are set here.
     pub values: Vec<Vec<f32>>,
     /// The token that was last chosen in each slot.
     slots: Vec<u32>,
+    #[cfg(test)]
+    n_pages: usize,
 }
 
 impl<'g> Interpreter<'g> {
     /// `weights[i]` holds the dequantised numbers of `graph.weights[i]`, row-major.
     pub fn new(graph: &'g Graph, weights: Vec<Vec<f32>>, capacity: Capacity) -> Self {
         let cells = capacity.cells() as usize;
-        let pool = |cache: &Cache| [cache.keys, cache.values].map(|n| vec![f16::ZERO; cells * n]);
+        let pool = |cache: &Cache| [cache.keys, cache.values].map(|n| vec![0; cells * cache.format.words(n)]);
         Self {
             graph,
             weights,
             pool: graph.caches.iter().map(pool).collect(),
             values: vec![Vec::new(); graph.values.len()],
             slots: vec![0; capacity.sequences as usize],
+            #[cfg(test)]
+            n_pages: capacity.pages as usize,
         }
     }
 
@@ -62,25 +65,17 @@ impl<'g> Interpreter<'g> {
     /// Copies a page of the pool to another.
     #[cfg(test)]
     pub fn copy_page(&mut self, from: u32, to: u32) {
-        for (cache, halves) in self.graph.caches.iter().zip(&mut self.pool) {
-            for (half, n) in halves.iter_mut().zip([cache.keys, cache.values]) {
-                let n = PAGE as usize * n;
-                half.copy_within(from as usize * n..(from as usize + 1) * n, to as usize * n);
-            }
-        }
+        let bytes = self.read_page(from);
+        self.write_page(to, &bytes);
     }
 
     /// The keys and values of a page.
     #[cfg(test)]
     pub fn read_page(&self, page: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (cache, halves) in self.graph.caches.iter().zip(&self.pool) {
-            for (half, n) in halves.iter().zip([cache.keys, cache.values]) {
-                let n = PAGE as usize * n;
-                bytes.extend_from_slice(bytemuck::cast_slice(
-                    &half[page as usize * n..(page as usize + 1) * n],
-                ));
-            }
+        for half in self.pool.iter().flatten() {
+            let n = half.len() / self.n_pages;
+            bytes.extend_from_slice(bytemuck::cast_slice(&half[page as usize * n..][..n]));
         }
         bytes
     }
@@ -88,14 +83,12 @@ impl<'g> Interpreter<'g> {
     /// Sets the keys and values of a page.
     #[cfg(test)]
     pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
-        for (cache, halves) in self.graph.caches.iter().zip(&mut self.pool) {
-            for (half, n) in halves.iter_mut().zip([cache.keys, cache.values]) {
-                let n = PAGE as usize * n;
-                let numbers = bytemuck::cast_slice_mut(&mut half[page as usize * n..(page as usize + 1) * n]);
-                let (its, rest) = bytes.split_at(numbers.len());
-                numbers.copy_from_slice(its);
-                bytes = rest;
-            }
+        for half in self.pool.iter_mut().flatten() {
+            let n = half.len() / self.n_pages;
+            let words = bytemuck::cast_slice_mut(&mut half[page as usize * n..][..n]);
+            let (its, rest) = bytes.split_at(words.len());
+            words.copy_from_slice(its);
+            bytes = rest;
         }
     }
 
@@ -134,28 +127,30 @@ impl<'g> Interpreter<'g> {
             }
             Op::Rope { x, rope, .. } => self.rope(value(x), rope, step),
             Op::KvWrite { x, cache, half } => {
-                let (n, rows) = (width(x), value(x).to_vec());
+                let format = self.graph.caches[cache.0].format;
+                let (n, rows) = (format.words(width(x)), value(x).chunks_exact(width(x)));
                 let pool = &mut self.pool[cache.0][half as usize];
-                for (token, row) in step.tokens.iter().zip(rows.chunks_exact(n)) {
-                    let cell = &mut pool[token.cell as usize * n..][..n];
-                    cell.iter_mut().zip(row).for_each(|(cell, x)| *cell = to_f16(*x));
+                for (token, row) in step.tokens.iter().zip(rows) {
+                    let mut cell = pool[token.cell as usize * n..][..n].iter_mut();
+                    format.encode(row, |word| cell.next().into_iter().for_each(|cell| *cell = word));
                 }
                 Vec::new()
             }
             Op::Attention { q, k, v, cache, shape, .. } => match cache {
                 Some(cache) => {
-                    let [keys, values] = &self.pool[cache.0];
+                    let format = self.graph.caches[cache.0].format;
+                    let [keys, values] = self.pool[cache.0].each_ref().map(|half| format.decode(half));
                     let cell = |sequence, position: u32| {
                         let page = step.pages[(sequence * step.max_pages + position / PAGE) as usize];
                         Some((page * PAGE + position % PAGE) as usize)
                     };
-                    self.attention(value(q), (keys, values), cell, f16::to_f32, shape, step)
+                    self.attention(value(q), (&keys, &values), cell, shape, step)
                 }
                 None => {
                     let row = |sequence, position| {
                         step.tokens.iter().position(|t| (t.sequence, t.position) == (sequence, position))
                     };
-                    self.attention(value(q), (value(k), value(v)), row, |x| x, shape, step)
+                    self.attention(value(q), (value(k), value(v)), row, shape, step)
                 }
             },
             Op::Unary { x, f, .. } => value(x).iter().map(|x| unary(f, *x)).collect(),
@@ -225,12 +220,11 @@ impl<'g> Interpreter<'g> {
 
     /// Attention of `q` over keys and values `[places, width]`. `place(sequence, position)` is the row of a
     /// position.
-    fn attention<T: Copy>(
+    fn attention(
         &self,
         q: &[f32],
-        (keys, values): (&[T], &[T]),
+        (keys, values): (&[f32], &[f32]),
         place: impl Fn(u32, u32) -> Option<usize>,
-        number: impl Fn(T) -> f32,
         shape: Attention,
         step: &Step,
     ) -> Vec<f32> {
@@ -246,7 +240,7 @@ impl<'g> Interpreter<'g> {
             let query = &q[i * head_dim..][..head_dim];
             let score = |(p, at): &(u32, usize)| {
                 let key = &keys[at * head_dim..];
-                let dot = query.iter().zip(key).map(|(q, k)| q * number(*k)).sum::<f32>();
+                let dot = query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>();
                 let score = shape.scale_at(position) * dot;
                 let score = shape.soft_cap.map_or(score, |cap| unary(Unary::SoftCap(cap), score));
                 score - shape.slope(head) * (position - p) as f32
@@ -258,7 +252,7 @@ impl<'g> Interpreter<'g> {
             let total = weights.iter().sum::<f32>() + sink.map_or(0.0, |sink| (sink - top).exp());
             for (weight, (_, at)) in weights.iter().zip(&seen) {
                 for (o, v) in out.iter_mut().zip(&values[at * value_dim..]) {
-                    *o += weight / total * number(*v);
+                    *o += weight / total * v;
                 }
             }
         }
@@ -346,10 +340,6 @@ fn erf(x: f64) -> f64 {
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     // Summed in f64, so that the reference is more precise than what is compared with it.
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-}
-
-fn to_f16(x: f32) -> f16 {
-    f16::from_f32(x.clamp(-65504.0, 65504.0))
 }
 
 /// The likeliest token; the lowest id wins a tie.

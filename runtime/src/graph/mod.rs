@@ -9,6 +9,7 @@ mod builder;
 mod choice;
 pub mod fuse;
 pub mod interpreter;
+mod kv;
 pub mod step;
 #[cfg(any(test, feature = "gpu"))]
 pub mod testing;
@@ -16,7 +17,8 @@ pub mod uses;
 
 pub use builder::Builder;
 pub use choice::{BIN, BINS, Choice, IN_PROMPT, allows};
-pub use step::{Capacity, Chosen, KvFormat, Output, PAGE, Step, Token};
+pub use kv::{KV_BLOCK, KvFormat};
+pub use step::{Capacity, Chosen, Output, PAGE, Step, Token};
 
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -341,6 +343,8 @@ pub struct Cache {
     pub keys: usize,
     /// Floats of the values of one position.
     pub values: usize,
+    /// How they are stored.
+    pub format: KvFormat,
 }
 
 impl Cache {

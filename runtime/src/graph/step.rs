@@ -37,23 +37,6 @@ impl Capacity {
     }
 }
 
-/// How a pool stores keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KvFormat {
-    /// Half precision.
-    #[default]
-    F16,
-}
-
-impl KvFormat {
-    /// Bytes of the keys and values of so many positions in a cache.
-    pub fn bytes(self, cache: super::Cache, cells: u32) -> u64 {
-        let KvFormat::F16 = self;
-        2 * cache.width() as u64 * u64::from(cells)
-    }
-}
-
 /// One row of a step, as kernels read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]

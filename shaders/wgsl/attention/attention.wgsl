@@ -5,8 +5,8 @@
 //           pages[p / PAGE] * PAGE + p % PAGE
 //   q       [n_tokens, N_HEADS * HEAD_DIM] f32
 //   y       [n_tokens, N_HEADS * VALUE_DIM] f32, two per element
-//   k, v    the KV pool, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values] f16, two
-//           per element in v
+//   k, v    the KV pool: f16, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values], two
+//           per element in v; or the same in blocks, see attention/blocks
 //   sinks   [N_HEADS] f32: a score for each head that takes part in its softmax, but has no value
 //   partial [step.n_splits, N_HEADS, VALUE_DIM + 2] f32, two per element: weighted sums of values, then the
 //           highest score and the total weight
@@ -23,7 +23,7 @@
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
-#if KEYS=8
+#if KEYS=8|blocks
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> k: array<vec4<u32>>;
 #else
@@ -49,6 +49,21 @@ override ROWS: u32;
 const LOWEST = -3.0e38;
 const PAIRS = {PAIRS}u;
 
+#if KEYS=blocks
+#import attention/blocks_read
+
+// Numbers i and i + 1 of the block that begins with this word, without its scale; i is even.
+fn pair_at(word: u32, i: u32) -> vec2<f32> {
+#if KV=q8_0
+    let w = v[word + i / 4u] >> (8u * (i & 2u));
+    return vec2<f32>(vec2<i32>(vec2<u32>(w << 24u, w << 16u)) >> vec2<u32>(24u));
+#else
+    let w = v[word + i % 16u / 4u] >> (8u * (i & 2u) + i / 16u * 4u);
+    return vec2<f32>(vec2<i32>(vec2<u32>(w, w >> 8u) & vec2<u32>(15u)) - 8);
+#endif
+}
+#endif
+
 // One number, or one integer, per query.
 #if QUERIES=4
 alias Numbers = vec4<f32>;
@@ -61,8 +76,12 @@ alias Integers = u32;
 
 // The weight of each position of the chunk.
 var<workgroup> weights: array<Numbers, 64>;
-// Where the values of each position begin, in words.
+// Where the values of each position begin: in words; for blocks, their first block.
+#if KEYS=blocks
+var<workgroup> values: array<vec2<u32>, 64>;
+#else
 var<workgroup> values: array<u32, 64>;
+#endif
 // For the reduction over threads.
 var<workgroup> scratch: array<Numbers, 64>;
 
@@ -94,7 +113,7 @@ fn first_of(token: Token) -> u32 {
     return select(0u, end - min(end, WINDOW), WINDOW > 0u);
 }
 
-#if KEYS=8
+#if KEYS=8|blocks
 // Dot products of eight dimensions of the queries with those of a key. `x` is where they begin in q.
 fn products(x: Integers, low: vec4<f32>, high: vec4<f32>) -> Numbers {
 #if QUERIES=4
@@ -218,9 +237,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var score = Numbers() + LOWEST;
             if thread < n {
                 let cell = pages[sequence * step.max_pages + p / PAGE] * PAGE + p % PAGE;
+                var s = Numbers();
+#if KEYS=blocks
+                let at = block_at(cell, cell_width, kv_head * HEAD_DIM);
+                values[thread] = block_at(cell, cell_width, keys_width + kv_head * VALUE_DIM);
+                for (var b = 0u; b < HEAD_DIM / 32u; b++) {
+                    let block = quants_at(at.x + b * BLOCK_WORDS);
+                    var sum = Numbers();
+                    for (var i = 0u; i < 8u; i += 2u) {
+                        sum += products(places * (HEAD_DIM / 4u) + 8u * b + i, block[i], block[i + 1u]);
+                    }
+                    s += scale_at_half(at.y + b) * sum;
+                }
+#else
                 let at = cell * cell_width + kv_head * HEAD_DIM;
                 values[thread] = (cell * cell_width + keys_width + kv_head * VALUE_DIM) / 2u;
-                var s = Numbers();
+#endif
 #if KEYS=8
                 for (var i = 0u; i < HEAD_DIM / 8u; i++) {
                     let w = k[at / 8u + i];
@@ -228,7 +260,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let high = vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
                     s += products(places * (HEAD_DIM / 4u) + 2u * i, low, high);
                 }
-#else
+#endif
+#if KEYS=2
                 for (var i = 0u; i < HEAD_DIM / 2u; i++) {
                     s += products(places * (HEAD_DIM / 2u) + i, unpack2x16float(k[at / 2u + i]));
                 }
@@ -257,7 +290,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     var x = Numbers();
                     var y = Numbers();
                     for (var j = 0u; j < n; j++) {
+#if KEYS=blocks
+                        let word = values[j].x + i / 16u * BLOCK_WORDS;
+                        let value = scale_at_half(values[j].y + i / 16u) * pair_at(word, 2u * i % 32u);
+#else
                         let value = unpack2x16float(v[values[j] + i]);
+#endif
                         let weight = weights[j];
                         x += weight * value.x;
                         y += weight * value.y;

@@ -5,7 +5,8 @@
 //   pages   [n_sequences, step.max_pages], see attention
 //   q       [n_tokens, N_HEADS * HEAD_DIM] f32
 //   y       [n_tokens, N_HEADS * VALUE_DIM] f32
-//   k       the KV pool, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values] f16
+//   k       the KV pool: f16, [n_cells, N_KV_HEADS * HEAD_DIM keys then N_KV_HEADS * VALUE_DIM values], or
+//           the same in blocks, see attention/blocks
 //   sinks   [N_HEADS] f32, see attention
 //
 // A workgroup of 4 threads computes one head of one row. Each thread takes every fourth position and keeps
@@ -16,7 +17,7 @@
 #import common/token
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
-#if KEYS=8
+#if KEYS=8|blocks
 alias Part = vec4<f32>;
 const PART = 4u;
 @group(0) @binding(4) var<storage, read> k: array<vec4<u32>>;
@@ -39,6 +40,9 @@ override WINDOW: u32;
 override PAGE: u32;
 
 const PARTS = {PARTS}u;
+#if KEYS=blocks
+#import attention/blocks_read
+#endif
 
 alias Numbers = f32;
 #import attention/scores
@@ -81,9 +85,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums: array<Part, PARTS>;
     for (var p = first + thread; p < end; p += 4u) {
         let cell = pages[token.sequence * step.max_pages + p / PAGE] * PAGE + p % PAGE;
+#if KEYS=blocks
+        let key = block_at(cell, cell_width, kv_head * HEAD_DIM);
+        let value = block_at(cell, cell_width, keys_width + kv_head * VALUE_DIM);
+#else
         let key = cell * cell_width + kv_head * HEAD_DIM;
         let value = cell * cell_width + keys_width + kv_head * VALUE_DIM;
+#endif
         var s = Part();
+#if KEYS=blocks
+        for (var b = 0u; b < HEAD_DIM / 32u; b++) {
+            let block = quants_at(key.x + b * BLOCK_WORDS);
+            var sum = Part();
+            for (var i = 0u; i < 8u; i++) {
+                sum += query[8u * b + i] * block[i];
+            }
+            s += scale_at_half(key.y + b) * sum;
+        }
+        let product = s.x + s.y + s.z + s.w;
+#endif
 #if KEYS=8
         for (var i = 0u; i < HEAD_DIM / 8u; i++) {
             let w = k[key / 8u + i];
@@ -91,7 +111,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 + query[2u * i + 1u] * vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
         }
         let product = s.x + s.y + s.z + s.w;
-#else
+#endif
+#if KEYS=2
         for (var i = 0u; i < head_parts; i++) {
             s += query[i] * unpack2x16float(k[key / 2u + i]);
         }
@@ -108,13 +129,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         let weight = exp(score - top);
         total += weight;
+#if KEYS=blocks
+        for (var b = 0u; b < VALUE_DIM / 32u; b++) {
+            let block = quants_at(value.x + b * BLOCK_WORDS);
+            let factor = weight * scale_at_half(value.y + b);
+            for (var i = 0u; i < 8u; i++) {
+                sums[8u * b + i] += factor * block[i];
+            }
+        }
+#endif
 #if KEYS=8
         for (var i = 0u; i < VALUE_DIM / 8u; i++) {
             let w = k[value / 8u + i];
             sums[2u * i] += weight * vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y));
             sums[2u * i + 1u] += weight * vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w));
         }
-#else
+#endif
+#if KEYS=2
         for (var i = 0u; i < value_parts; i++) {
             sums[i] += weight * unpack2x16float(k[value / 2u + i]);
         }

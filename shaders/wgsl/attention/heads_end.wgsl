@@ -1,5 +1,5 @@
 // What becomes of query, key and value heads after their projection, where it cannot be a part of it: queries
-// and keys are normalised and rotated, keys and values go to the KV pool as f16. For norms, see norm/norm; a
+// and keys are normalised and rotated, keys and values go to the KV pool. For norms, see norm/norm; a
 // run is a head or several, and a weight as long as a run or a row. With LAST, weights come after the rotary
 // embedding.
 //
@@ -8,18 +8,26 @@
 //   q_norm, k_norm  [Q_LENGTH], [K_LENGTH] f32
 //   table           [n_tokens, N_ROT / 2] (cosine, sine), see rope_table
 //   y               [n_tokens, N_Q * HEAD_DIM] f32, the queries
-//   kv              [n_cells, 2 * CELL] f16, two per word: KEYS keys, then values
+//   kv              f16: [n_cells, 2 * CELL], two per word: KEYS keys, then values.
+//                   Blocks: see attention/blocks; a cell has CELL numbers
 //
-// HEAD_DIM is even. N_ROT is 0 without a rotary embedding. For NEOX, see rope.
+// HEAD_DIM is even, and a multiple of 32 for blocks. N_ROT is 0 without a rotary embedding. For NEOX, see
+// rope.
 // One workgroup of 64 threads per head. Grid: x = heads, y = n_tokens.
 #import common/step
 #import common/token
-#import common/f16
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+#if KV=f16
+#import common/f16
 @group(0) @binding(5) var<storage, read_write> kv: array<u32>;
+#else
+@group(0) @binding(5) var<storage, read_write> kv: array<atomic<u32>>;
+override PAGE: u32;
+#import attention/blocks_write
+#endif
 
 override N_Q: u32;
 override N_K: u32;
@@ -127,6 +135,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         head.norm = norm_of(head.start - head.place % length, length, thread);
     }
 #endif
+#if KV=f16
     for (var i = 2u * thread; i < HEAD_DIM; i += 128u) {
         if is_query {
             let at = t * N_Q * HEAD_DIM + head.place + i;
@@ -142,4 +151,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         kv[tokens[t].cell * CELL + word / 2u] = pack_f16(v);
     }
+#else
+    for (var start = 0u; start < HEAD_DIM; start += 128u) {
+        let i = start + 2u * thread;
+        var v = vec2<f32>();
+        if i < HEAD_DIM {
+            if is_value {
+                v = vec2<f32>(x[head.start + i], x[head.start + i + 1u]);
+            } else {
+                v = vec2<f32>(turned(t, head, i), turned(t, head, i + 1u));
+            }
+            if is_query {
+                let at = t * N_Q * HEAD_DIM + head.place + i;
+                y[at] = v.x;
+                y[at + 1u] = v.y;
+            }
+        }
+        if !is_query {
+            let first = select(head.place, KEYS + head.place - N_K * HEAD_DIM, is_value) + start;
+            write_blocks(thread, v, HEAD_DIM - start, tokens[t].cell, CELL, first);
+        }
+    }
+#endif
 }

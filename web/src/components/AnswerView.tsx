@@ -3,7 +3,7 @@ import { memo } from "preact/compat";
 import type { Answer } from "../history/records";
 import { t, type Dictionary } from "../i18n";
 import { joined, rate } from "../lib/format";
-import { regenerate } from "../state/chat";
+import { continuing, regenerate } from "../state/chat";
 import type { Live } from "../state/generate";
 import { isWrittenElsewhere } from "../state/history";
 import { AnswerLessons } from "./AnswerLessons";
@@ -67,7 +67,15 @@ function Foot({ answer, live, last }: AnswerProps) {
     return (
       <div class="answer-foot live">
         <Logo turning />
+        {live.continues && <span>{text.continues}</span>}
         <Activity live={live} />
+      </div>
+    );
+  if (continuing.value === answer.id)
+    return (
+      <div class="answer-foot live">
+        <Logo turning />
+        <span>{text.continuesSoon}</span>
       </div>
     );
   if (answer.ending === null && isWrittenElsewhere(answer.id))
@@ -138,7 +146,8 @@ function Content({ answer: { content, tools = [] }, isLive }: { answer: Answer; 
 /** An answer with its figures and what can be done with it. */
 export const AnswerView = memo(({ answer, live, last }: AnswerProps) => {
   const text = t.value;
-  const isWritten = live !== undefined || (answer.ending === null && isWrittenElsewhere(answer.id));
+  const goesOn = live !== undefined || continuing.value === answer.id;
+  const isWritten = goesOn || (answer.ending === null && isWrittenElsewhere(answer.id));
   const note = isWritten ? null : endingNote(answer, text);
   return (
     <article class="answer" aria-label={answer.model || text.answer}>

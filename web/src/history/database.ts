@@ -3,7 +3,14 @@
  * work.
  */
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
-import { fromVersion1, readConversation, readMessage, type Conversation, type Message } from "./records";
+import {
+  fromVersion1,
+  isBehind,
+  readConversation,
+  readMessage,
+  type Conversation,
+  type Message,
+} from "./records";
 import { isAnswered, without } from "./tree";
 
 /**
@@ -214,7 +221,10 @@ async function apply(change: Change, write: Write): Promise<void> {
     case "message": {
       const { message, title } = write;
       await notDeleted(change, message.conversation);
-      const isNew = (await messages.getKey(message.id)) === undefined;
+      const before: unknown = await messages.get(message.id);
+      // What a closed page left may come late: another page has continued the answer since.
+      if (isBehind(message, readMessage(before))) return;
+      const isNew = before === undefined;
       await messages.put(message);
       const now = Date.now();
       const stored = readConversation(await conversations.get(message.conversation));

@@ -39,12 +39,23 @@ export interface Unsaved {
 
 /** Keeps the unsaved changes of this page, or none. */
 export function keepUnsaved(unsaved: Unsaved): void {
+  const keep = (kept: Unsaved) => localStorage.setItem(KEY, JSON.stringify(kept));
   try {
     if (unsaved.writes.length === 0) localStorage.removeItem(KEY);
-    else localStorage.setItem(KEY, JSON.stringify(unsaved));
+    else keep(unsaved);
   } catch {
-    // Full or forbidden. The browser has asked before closing the page.
+    try {
+      keep({ ...unsaved, writes: unsaved.writes.map(withoutTokens) });
+    } catch {
+      // Full or forbidden. The browser has asked before closing the page.
+    }
   }
+}
+
+/** The text of an answer matters more than that it goes on. */
+function withoutTokens(write: Write): Write {
+  if (write.kind !== "message" || write.message.role !== "assistant") return write;
+  return { ...write, message: { ...write.message, resume: undefined } };
 }
 
 /** Takes over the changes that earlier pages kept. */

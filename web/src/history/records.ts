@@ -1,5 +1,6 @@
 /** The records of the history, and their validation. */
 import * as v from "valibot";
+import { resume, type Resume } from "./resume";
 
 /** How an answer ended; null while it is being written. */
 export type Ending = "stop" | "length" | "context" | "stopped" | "interrupted";
@@ -56,6 +57,8 @@ export interface Answer extends Place {
   tokensPerSecond: number | null;
   /** Messages at the start of the conversation that did not fit into the context. */
   omitted: number;
+  /** While it is being written: what another page needs to continue it. */
+  resume?: Resume | undefined;
 }
 
 /**
@@ -123,6 +126,7 @@ const answer = v.object({
   completionTokens: v.fallback(count, 0),
   tokensPerSecond: v.fallback(v.nullable(count), null),
   omitted: v.fallback(count, 0),
+  resume: v.fallback(v.optional(resume), undefined),
 });
 
 /** A message that this page understands. */
@@ -213,4 +217,15 @@ export function fromVersion1(
     },
     messages,
   };
+}
+
+/** How much of an answer is written. */
+function written({ content, reasoning = "", tools = [] }: Answer): number {
+  return tools.reduce((sum, { result }) => sum + result.length + 1, content.length + reasoning.length);
+}
+
+/** Whether a message is a draft of an answer of which there is more already. */
+export function isBehind(message: Message, other: Message | null | undefined): boolean {
+  if (message.role !== "assistant" || message.ending !== null || other?.role !== "assistant") return false;
+  return other.ending !== null || written(other) > written(message);
 }

@@ -25,7 +25,7 @@ export function toJson({ conversations, messages }: Everything): string {
       messages: messages
         .filter((stored) => readMessage(stored)?.conversation === conversation.id)
         .map((stored) => {
-          const { conversation: _of, ...message } = stored as Record<string, unknown>;
+          const { conversation: _of, resume: _here, ...message } = stored as Record<string, unknown>;
           return message;
         }),
     }));
@@ -48,7 +48,8 @@ export function fromJson(text: string): Everything {
     conversations.push(conversation);
     for (const message of own)
       if (typeof message === "object" && message !== null)
-        messages.push({ ...message, conversation: conversation.id });
+        // What is imported does not go on by itself.
+        messages.push({ ...message, conversation: conversation.id, resume: undefined });
   }
   return { conversations, messages };
 }

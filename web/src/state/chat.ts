@@ -1,12 +1,14 @@
 /** The actions in a conversation: ask, edit, regenerate, stop, leave. */
 import { batch, computed, effect, signal } from "@preact/signals";
+import type { Engine } from "nomoat";
 import { tell } from "../history/channel";
-import type { Message, Question } from "../history/records";
+import type { Answer, Ending, Message, Question } from "../history/records";
 import { hasChildren, leafFrom, newestLeaf, pathTo } from "../history/tree";
 import { t } from "../i18n";
 import { newId } from "../lib/id";
 import { wellFormed } from "../lib/text";
-import { generate, type Live } from "./generate";
+import { isUnchanged, type Interrupted } from "./draft";
+import { generate, newAnswer, type Live } from "./generate";
 import { cancelLoading, engine, engineState, followChoice, forgetPrompts, startModel } from "./engine";
 import { fullName } from "./models";
 import { begin, conversations, isWrittenElsewhere, onNews, refreshList, write } from "./history";
@@ -25,6 +27,7 @@ import {
   tree,
 } from "./conversation";
 import { chosenModel, isDoubtful } from "./models";
+import { claim, hold, takeClaim } from "./resume";
 import { updateSettings } from "./settings";
 import { announcement, doubt, draft, focusMessage, notice, refocusMessage } from "./ui";
 
@@ -38,8 +41,14 @@ export const chatError = signal<unknown>(null);
 /** Id of the question that is being edited in the textbox. */
 export const editing = signal<string | null>(null);
 
+/** Id of the interrupted answer that goes on as soon as the model is ready; null if there is none. */
+export const continuing = computed(() => {
+  const { kind } = engineState.value;
+  return kind === "loading" || kind === "ready" ? (claim.value?.answer.id ?? null) : null;
+});
+
 /** An answer is being written or waited for. */
-export const busy = computed(() => live.value !== null || waiting.value);
+export const busy = computed(() => live.value !== null || waiting.value || continuing.value !== null);
 effect(() => {
   isHeld.value = busy.value;
 });
@@ -86,10 +95,6 @@ function answer(): void {
   asked.value = null;
   const last = list.at(-1);
   if (last === undefined) return;
-  chatError.value = null;
-  const controller = new AbortController();
-  const place = placeAfter(last.id);
-  const title = titleOf(list);
   const isAgain = [...tree.value.values()].some(
     (other) =>
       other.role === "assistant" &&
@@ -98,18 +103,33 @@ function answer(): void {
       other.ending !== null &&
       other.ending !== "interrupted",
   );
-  const follow = (id: string) => {
-    if (conversationId.value === place.conversation && leaf.value === last.id) leaf.value = id;
+  const begun = newAnswer(placeAfter(last.id), fullName(ready.model));
+  hold(begun.id, writeAnswer(ready.engine, list, begun, isAgain));
+}
+
+/** Writes an answer to its end. */
+function writeAnswer(
+  engine: Engine,
+  list: readonly Message[],
+  begun: Answer | Interrupted,
+  isAgain: boolean,
+): Promise<void> {
+  const { id, conversation, parent } = begun;
+  chatError.value = null;
+  const controller = new AbortController();
+  const title = titleOf(list);
+  const follow = () => {
+    if (conversationId.value === conversation && leaf.value === parent) leaf.value = id;
   };
-  const saying = setInterval(() => tell({ kind: "writing", answer: place.id }), WRITING_INTERVAL);
-  const run = generate(ready.engine, fullName(ready.model), list, place, isAgain, controller.signal, {
+  const saying = setInterval(() => tell({ kind: "writing", answer: id }), WRITING_INTERVAL);
+  const run = generate(engine, list, begun, isAgain, controller.signal, {
     update: (state) => (live.value = state),
     save(partial) {
       batch(() => {
         keep(partial, title);
-        follow(partial.id);
+        follow();
       });
-      tell({ kind: "writing", answer: place.id });
+      tell({ kind: "writing", answer: id });
     },
   }).then(({ answer: written, error }) => {
     clearInterval(saying);
@@ -117,21 +137,51 @@ function answer(): void {
     batch(() => {
       if (written !== null) {
         keep(written, title);
-        follow(written.id);
+        follow();
       }
       live.value = null;
       chatError.value = error;
       cutOff = written !== null && engineState.value.kind === "failed" ? written.id : null;
     });
     // Without an answer, an earlier version is shown again, if there is one.
-    if (written === null && error === null && leaf.value === last.id && hasChildren(tree.value, last.id))
-      showVersion(last.id);
+    const isNone = written === null && error === null && parent !== null;
+    if (isNone && leaf.value === parent && hasChildren(tree.value, parent)) showVersion(parent);
     catchUp();
     if (controller.signal.aborted) announcement.value = t.value.answerStopped;
     else if (written !== null && written.ending !== "interrupted") announcement.value = t.value.answerDone;
   });
   running = { controller, done: run };
+  return run;
 }
+
+/** Continues the answer that this tab has claimed, unless something has changed since. */
+async function continueAnswer(): Promise<void> {
+  const ready = engineState.value;
+  const claimed = claim.value;
+  if (ready.kind !== "ready" || running !== null || claimed === null) return;
+  const { answer: begun } = claimed;
+  const list = pathTo(tree.value, begun.parent);
+  const isSame = await isUnchanged(ready.engine, list, begun);
+  // It may have been stopped or left meanwhile.
+  if (claim.value !== claimed || engineState.value !== ready) return;
+  if (!isSame) return giveUp("interrupted");
+  announcement.value = t.value.answerContinues;
+  batch(() => claimed.release(writeAnswer(ready.engine, list, begun, false)));
+  takeClaim();
+}
+
+/** Ends the interrupted answer as it is. */
+function giveUp(ending: Ending): void {
+  const claimed = takeClaim();
+  if (claimed === null) return;
+  const { answer: begun } = claimed;
+  keep({ ...begun, ending, resume: undefined }, titleOf(pathTo(tree.value, begun.parent)));
+  claimed.release();
+}
+
+effect(() => {
+  if (claim.value !== null && engineState.value.kind === "ready") queueMicrotask(() => void continueAnswer());
+});
 
 // A question asked before the model was ready is answered once it is.
 effect(() => {
@@ -143,6 +193,7 @@ effect(() => {
 export function send(text: string): void {
   const content = wellFormed(text.trim());
   if (content === "" || busy.value) return;
+  giveUp("interrupted");
   // Nothing is written to a conversation that could not be read.
   if (reading.value.kind !== "done") showNew();
   if (tree.value.size === 0) begin(conversationId.value);
@@ -238,6 +289,7 @@ function lastQuestion(): Question | undefined {
 export function regenerate(): void {
   const question = lastQuestion();
   if (busy.value || question === undefined) return;
+  giveUp("interrupted");
   leaf.value = question.id;
   requestAnswer(question.id);
 }
@@ -267,6 +319,9 @@ export function cancelEdit(): void {
 export function stop(): void {
   if (running !== null) {
     running.controller.abort();
+  } else if (continuing.value !== null) {
+    giveUp("stopped");
+    announcement.value = t.value.answerStopped;
   } else if (asked.value !== null) {
     const question = tree.value.get(asked.value);
     asked.value = null;

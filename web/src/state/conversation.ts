@@ -69,6 +69,8 @@ export async function show(id: string): Promise<void> {
   try {
     const stored = await readStored(id);
     if (conversationId.value !== id) return;
+    // A tab may open with one that was deleted, to which nothing can be written.
+    if (stored.messages.length === 0) return showNew();
     batch(() => {
       tree.value = new Map(stored.messages.map((message) => [message.id, message]));
       leaf.value = leafFrom(tree.value, stored.leaf);

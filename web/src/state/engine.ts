@@ -15,6 +15,7 @@ import {
 import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
 import { hostOf } from "../lib/servers";
 import { refreshConfig } from "./config";
+import { onLeave } from "./history";
 import { hubOptions } from "./hub";
 import {
   chosenModel,
@@ -178,8 +179,9 @@ export function cancelLoading(): void {
   queue = queue.then(unload);
 }
 
-// Frees memory before a reload, which would otherwise start while it is still in use.
-addEventListener("pagehide", (event) => {
+// Frees memory before a reload, which would otherwise start while it is still in use. What is saved then is
+// saved as it is before that has any effect.
+onLeave((event) => {
   if (event.persisted) return;
   loading?.abort();
   void current?.engine.dispose();

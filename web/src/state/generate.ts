@@ -1,22 +1,27 @@
 /** Generates one answer. */
 import { AbortedError, ContextLengthError, DeviceLostError, InternalError, OutOfMemoryError } from "nomoat";
-import type { ChatCompletionChunk, ChatToolCall, Engine } from "nomoat";
+import type { ChatCompletionChunk, ChatStream, ChatToolCall, Engine } from "nomoat";
 import type { Answer, Ending, Message, ToolUse } from "../history/records";
+import type { Resume } from "../history/resume";
 import { throttle } from "../lib/throttle";
+import { adapterUses } from "./adapters";
+import { digestOf, Draft, isInterrupted, messagesFor, type Interrupted } from "./draft";
 import { failEngine, recommendedSampling } from "./engine";
+import { onLeave } from "./history";
+import { ask } from "./request";
 import { sampling } from "./sampling";
 import { settings } from "./settings";
 import { learnSpeed } from "./speed";
-import { firstStart, laterStart, turns, withCalls } from "./turns";
 import { MOST_ROUNDS, toolParams, toolsFor, use } from "./tools";
-import { adapterUses } from "./adapters";
-import { ask } from "./request";
+import { firstStart, laterStart } from "./turns";
 
 /** An answer that is being written, for the screen. */
 export interface Live {
   answer: Answer;
   /** How much of the prompt has been read; null once tokens come. */
   prefill: { done: number; total: number } | null;
+  /** Another page has begun it. */
+  continues: boolean;
 }
 
 /** Receives a running answer. */
@@ -31,21 +36,12 @@ export interface Sink {
 const SCREEN_INTERVAL = 50;
 const HISTORY_INTERVAL = 1000;
 
-/**
- * Answers the last question of `list`. Never rejects: an error is returned together with what was written
- * until then, and an empty answer is null. `isAgain`: the question has another answer already.
- * An error that ends the engine goes to the engine's state instead.
- */
-export async function generate(
-  engine: Engine,
-  model: string,
-  list: readonly Message[],
+/** A new answer, before its first token. */
+export function newAnswer(
   place: Pick<Answer, "id" | "conversation" | "parent" | "createdAt">,
-  isAgain: boolean,
-  signal: AbortSignal,
-  sink: Sink,
-): Promise<{ answer: Answer | null; error: unknown }> {
-  const answer: Answer = {
+  model: string,
+): Answer {
+  return {
     ...place,
     role: "assistant",
     content: "",
@@ -57,47 +53,54 @@ export async function generate(
     tokensPerSecond: null,
     omitted: 0,
   };
+}
+
+/**
+ * Answers the last question of `list`, or continues an answer to it. Never rejects: an error is returned
+ * together with what was written until then, and an empty answer is null. `isAgain`: the question has another
+ * answer already. An error that ends the engine goes to the engine's state instead.
+ */
+export async function generate(
+  engine: Engine,
+  list: readonly Message[],
+  begun: Answer | Interrupted,
+  isAgain: boolean,
+  signal: AbortSignal,
+  sink: Sink,
+): Promise<{ answer: Answer | null; error: unknown }> {
+  const continued = isInterrupted(begun) ? begun.resume : null;
+  const draft = new Draft(begun);
+  const { answer } = draft;
+  const isWritten = () => answer.content !== "" || answer.reasoning !== undefined || Boolean(answer.tools);
   let prefill: Live["prefill"] = { done: 0, total: 0 };
-  const screen = throttle(SCREEN_INTERVAL, () => sink.update({ answer: { ...answer }, prefill }));
-  const history = throttle(HISTORY_INTERVAL, () => sink.save({ ...answer }));
-  const saveNow = () => {
-    if (answer.content !== "" || answer.tools) sink.save({ ...answer });
-  };
-  // In the capture phase, so that it runs before the history's own handler, which keeps unsaved changes.
-  addEventListener("pagehide", saveNow, { capture: true });
-  sink.update({ answer: { ...answer }, prefill });
+  const continues = continued !== null;
+  const show = () => sink.update({ answer: { ...answer }, prefill, continues });
+  const screen = throttle(SCREEN_INTERVAL, show);
+  const history = throttle(HISTORY_INTERVAL, () => sink.save(draft.record()));
+  let isGone = false;
+  const stay = onLeave(({ persisted }) => {
+    isGone = !persisted;
+    if (isWritten()) sink.save(draft.record());
+  });
+  show();
+  // So that the page knows that it tried, if this is what ends it.
+  if (continues) sink.save(draft.record());
 
   let ending: Ending = "interrupted";
   let error: unknown = null;
   /** Takes what the model writes until it ends or calls tools. */
   const listen = async (stream: AsyncIterable<ChatCompletionChunk>): Promise<ChatToolCall[]> => {
-    const calls: ChatToolCall[] = [];
-    let firstTokenAt = 0;
-    answer.completionTokens = 0;
     for await (const chunk of stream) {
       answer.omitted = chunk.omitted_messages ?? answer.omitted;
       const choice = chunk.choices[0];
-      for (const { index, id = "", function: piece } of choice?.delta.tool_calls ?? []) {
-        const { name = "", arguments: json } = piece;
-        const call = (calls[index] ??= { id, type: "function", function: { name, arguments: "" } });
-        call.function.arguments += json;
-      }
-      if (choice?.delta.content || choice?.delta.reasoning_content) {
+      if (draft.take(chunk)) {
         prefill = null;
-        answer.content += choice.delta.content ?? "";
-        if (choice.delta.reasoning_content)
-          answer.reasoning = (answer.reasoning ?? "") + choice.delta.reasoning_content;
-        answer.completionTokens += 1;
-        if (firstTokenAt === 0) firstTokenAt = performance.now();
-        const seconds = (performance.now() - firstTokenAt) / 1000;
-        // The clock may not have advanced.
-        if (answer.completionTokens > 1 && seconds > 0)
-          answer.tokensPerSecond = (answer.completionTokens - 1) / seconds;
         screen.call();
         history.call();
       }
       if (choice?.finish_reason === "stop") ending = "stop";
       if (choice?.finish_reason === "length") ending = choice.context_full === true ? "context" : "length";
+      if (ending !== "interrupted") answer.ending = ending;
       if (chunk.usage) {
         answer.promptTokens = chunk.usage.prompt_tokens;
         answer.cachedTokens = chunk.usage.prompt_tokens_details?.cached_tokens ?? 0;
@@ -109,34 +112,52 @@ export async function generate(
       if (chunk.usage && backend !== "remote")
         learnSpeed(backend, engine.model.bytesPerToken, answer.completionTokens, rate);
     }
-    return calls;
+    return draft.calls;
   };
   try {
-    const { temperature, maxTokens, thinkingBudget, systemPrompt } = settings.value;
+    const { temperature, maxTokens, thinkingBudget } = settings.value;
     const tools = toolsFor(engine);
-    const withTools = tools.size > 0;
-    const askFrom = (start: number, round: number) =>
-      ask(
+    const offered = toolParams(tools);
+    const adapters = continued === null ? adapterUses() : [];
+    const request: Resume["request"] = continued?.request ?? {
+      sampling: sampling(
+        temperature,
+        isAgain,
+        recommendedSampling.peek(),
+        engine.model.parameters || Infinity,
+      ),
+      seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+      maxTokens,
+      thinkingBudget,
+    };
+    // An engine on this device leaves out old messages by itself.
+    const isRemote = engine.device.backend === "remote";
+    if (isRemote) answer.omitted = firstStart(list);
+    const askFrom = async (start: number, round: number): Promise<ChatStream> => {
+      const isBegun = draft.resume?.round === round;
+      const content = isBegun ? answer.content.slice(0, draft.resume?.at) : answer.content;
+      const { tools: calls } = answer;
+      const messages = messagesFor(list.slice(start), { content, tools: calls }, tools.size > 0);
+      if (!isBegun) {
+        // What adapters were is not known later.
+        const digest = adapters.length > 0 ? null : await digestOf(engine, messages, offered);
+        draft.begin(round, request, digest);
+      }
+      signal.throwIfAborted();
+      return ask(
         engine,
         {
-          messages: [
-            ...turns(list.slice(start), systemPrompt, withTools),
-            ...withCalls(answer, answer.tools ?? []),
-          ],
-          tools: withTools && {
-            tools: toolParams(tools),
+          messages,
+          tools: tools.size > 0 && {
+            tools: offered,
             tool_choice: round < MOST_ROUNDS ? "auto" : "none",
           },
-          sampling: sampling(
-            temperature,
-            isAgain,
-            recommendedSampling.peek(),
-            engine.model.parameters || Infinity,
-          ),
+          sampling: request.sampling,
           temperature,
-          maxTokens,
-          thinkingBudget,
-          adapters: adapterUses(),
+          maxTokens: request.maxTokens,
+          thinkingBudget: request.thinkingBudget,
+          adapters,
+          tokens: { seed: request.seed, ids: draft.resume?.ids ?? [] },
         },
         {
           signal,
@@ -146,9 +167,7 @@ export async function generate(
           },
         },
       );
-    // An engine on this device leaves out old messages by itself.
-    const isRemote = engine.device.backend === "remote";
-    if (isRemote) answer.omitted = firstStart(list);
+    };
     const begin = async (round: number) => {
       for (;;) {
         try {
@@ -161,7 +180,7 @@ export async function generate(
         }
       }
     };
-    for (let round = 0; ; round++) {
+    for (let round = continued?.round ?? 0; ; round++) {
       const calls = await listen(await begin(round));
       if (calls.length === 0) break;
       // One after the other: each may need the person's agreement.
@@ -186,12 +205,14 @@ export async function generate(
   } finally {
     screen.cancel();
     history.cancel();
-    removeEventListener("pagehide", saveNow, { capture: true });
+    stay();
   }
+  // The page's end has ended the engine. What was saved is what goes on.
+  if (isGone) await new Promise(() => undefined);
   const fatal =
     error instanceof DeviceLostError || error instanceof OutOfMemoryError || error instanceof InternalError;
   if (fatal) failEngine(error);
   answer.ending = signal.aborted ? "stopped" : ending;
-  const empty = answer.content === "" && !answer.tools && (error !== null || signal.aborted);
+  const empty = !isWritten() && (error !== null || signal.aborted);
   return { answer: empty ? null : answer, error: fatal ? null : error };
 }

@@ -1,11 +1,11 @@
 /**
  * The history as the page sees it: what is stored, what is still to be stored, and what prevents it.
  */
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { listen, tell, type News } from "../history/channel";
 import { Database, DeletedError, type Access, type Everything, type Write } from "../history/database";
 import { keepUnsaved, takeUnsaved } from "../history/journal";
-import { readConversation, readMessage, type Conversation, type Message } from "../history/records";
+import { isBehind, readConversation, readMessage, type Conversation, type Message } from "../history/records";
 import { without } from "../history/tree";
 
 /** Whether the history is open, and if not, why. */
@@ -119,8 +119,9 @@ export async function readStored(id: string): Promise<{ leaf: string | null; mes
   for (const write of waiting.value) {
     if (conversationOf(write) !== id) continue;
     if (write.kind === "message") {
-      if (!messages.has(write.message.id)) leaf = write.message.id;
-      messages.set(write.message.id, write.message);
+      const before = messages.get(write.message.id);
+      if (before === undefined) leaf = write.message.id;
+      if (!isBehind(write.message, before)) messages.set(write.message.id, write.message);
     } else if (write.kind === "remove") messages = without(messages, write.id);
     else if (write.kind === "conversation" && write.change.leaf !== undefined) leaf = write.change.leaf;
   }
@@ -244,6 +245,17 @@ async function saveOne(next: Write): Promise<void> {
   if (isDeleted || next.kind === "remove") await refreshList();
 }
 
+/** Resolves once no change of this message waits to be stored. */
+export function stored(message: string): Promise<void> {
+  return new Promise((resolve) => {
+    const end = effect(() => {
+      if (waiting.value.some((write) => write.kind === "message" && write.message.id === message)) return;
+      resolve();
+      queueMicrotask(() => end());
+    });
+  });
+}
+
 /** Tries again to open the history, read the list and store the unsaved changes. */
 export async function tryAgain(): Promise<void> {
   retryIn = FIRST_RETRY;
@@ -283,15 +295,31 @@ export function isWrittenElsewhere(answer: string): boolean {
   return writers.value.has(answer);
 }
 
-// Changes that an earlier page could not store before it was closed.
-const left = takeUnsaved();
-for (const id of left.unstored) begin(id);
-waiting.value = left.writes;
-if (left.writes.length > 0) void save();
+/** Takes over the changes that other pages could not store before they were closed. */
+export function adopt(): void {
+  const left = takeUnsaved();
+  if (left.writes.length === 0) return;
+  for (const id of left.unstored) begin(id);
+  waiting.value = [...waiting.value, ...left.writes];
+  void save();
+}
+
+adopt();
+
+const leavers = new Set<(event: PageTransitionEvent) => void>();
+
+/** Calls `leave` when the page is closed, as long as there is time to `write`; returns what ends that. */
+export function onLeave(leave: (event: PageTransitionEvent) => void): () => void {
+  leavers.add(leave);
+  return () => leavers.delete(leave);
+}
 
 // Changes that this page cannot store before it is closed. If it comes back from the browser's cache, it
 // still has them.
-addEventListener("pagehide", () => keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] }));
+addEventListener("pagehide", (event) => {
+  for (const leave of leavers) leave(event);
+  keepUnsaved({ writes: [...waiting.value], unstored: [...unstored] });
+});
 addEventListener("pageshow", () => keepUnsaved({ writes: [], unstored: [] }));
 
 // The browser asks before it closes a page with changes that could not be stored.

@@ -22,6 +22,8 @@ export interface Asked {
   temperature: number | null;
   thinkingBudget: number | null;
   adapters: AdapterUse[];
+  /** On this device, to be told the answer's tokens: the seed, and the tokens that it already has. */
+  tokens?: { seed: number; ids: readonly number[] };
 }
 
 /** Engines on servers that take the limit of tokens under its newer name only, as OpenAI's own does. */
@@ -29,7 +31,7 @@ const takesNewName = new WeakSet<Engine>();
 
 /** A streamed answer. A server gets what OpenAI's API has, and nothing that the person has not set. */
 export async function ask(engine: Engine, asked: Asked, options: CompletionOptions): Promise<ChatStream> {
-  const { messages, tools, maxTokens, sampling, temperature, thinkingBudget, adapters } = asked;
+  const { messages, tools, maxTokens, sampling, temperature, thinkingBudget, adapters, tokens } = asked;
   const { completions } = engine.chat;
   const streamed = { stream: true, stream_options: { include_usage: true } } as const;
   if (engine.device.backend !== "remote")
@@ -42,6 +44,7 @@ export async function ask(engine: Engine, asked: Asked, options: CompletionOptio
         max_tokens: maxTokens,
         thinking_token_budget: thinkingBudget,
         adapters,
+        ...(tokens && { seed: tokens.seed, continue_ids: [...tokens.ids], return_token_ids: true }),
       },
       options,
     );

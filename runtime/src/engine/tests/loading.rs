@@ -141,6 +141,10 @@ fn load_options_are_read_from_json() {
     assert_eq!((options.context_length, options.parallel, options.kv_format), (Some(7), None, KvFormat::F16));
     let options: LoadOptions = serde_json::from_str(r#"{"parallel": 2, "kv_format": "f16"}"#).unwrap();
     assert_eq!(options.parallel, Some(2));
+    for format in KvFormat::ALL {
+        let options = format!(r#"{{"kv_format": "{}"}}"#, format.name());
+        assert_eq!(serde_json::from_str::<LoadOptions>(&options).unwrap().kv_format, format);
+    }
     assert!(serde_json::from_str::<LoadOptions>(r#"{"kv_format": "f64"}"#).is_err());
 }
 

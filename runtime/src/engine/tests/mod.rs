@@ -8,6 +8,7 @@ mod embeddings;
 mod experts;
 mod inspection;
 mod kept;
+mod kv;
 mod loading;
 mod logprobs;
 mod overflow;

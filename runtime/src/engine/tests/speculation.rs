@@ -40,10 +40,10 @@ fn requests() -> Vec<Request> {
     all
 }
 
-fn check_all<D: Device>(device: &D) {
+fn check_all<D: Device>(device: &D, requests: Vec<Request>) {
     let (mut drafted, mut accepted) = (0, 0);
     let mut count = |n: (usize, usize)| (drafted, accepted) = (drafted + n.0, accepted + n.1);
-    for mut request in requests() {
+    for mut request in requests {
         count(check(device, &request));
         // Predictions that are right, right up to a point, and wrong.
         let text = alone(device, request.clone()).text;
@@ -64,7 +64,7 @@ fn drafts_change_no_text() {
         let device = TestDevice::default();
         device.0.depth.set(depth);
         device.0.max_rows.set(max_rows);
-        check_all(&device);
+        check_all(&device, requests());
     }
 }
 
@@ -72,7 +72,7 @@ fn drafts_change_no_text() {
 #[test]
 fn drafts_on_the_cpu() {
     for threads in [1, 2] {
-        check_all(&crate::cpu::Cpu::open(threads).unwrap());
+        check_all(&crate::cpu::Cpu::open(threads).unwrap(), requests());
     }
 }
 
@@ -80,10 +80,11 @@ fn drafts_on_the_cpu() {
 #[test]
 fn drafts_on_a_gpu() {
     use crate::gpu::{Gpu, Options};
-    for kernels in ["exact,steps:1", "exact,shared,tile,f32,steps:3"] {
-        let options = Options { kernels: kernels.into(), ..Default::default() };
-        check_all(&pollster::block_on(Gpu::open(options)).unwrap());
-    }
+    let options = Options { kernels: "exact,shared,tile,f32,steps:3".into(), ..Default::default() };
+    // Each way to choose a token once: software adapters are slow.
+    let mut requests = requests().split_off(7);
+    requests.retain(|request| request.context_overflow == ContextOverflow::Stop);
+    check_all(&pollster::block_on(Gpu::open(options)).unwrap(), requests);
 }
 
 /// A right prediction of 41 tokens. The first comes from the prompt, and a step gives up to eight of the

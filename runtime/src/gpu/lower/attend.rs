@@ -1,8 +1,8 @@
 //! Lowers attention, writes to the KV pool and rotary embeddings.
 
 use super::*;
-use crate::graph::{Cache, Growth};
-use nomoat_shaders::{Keys, Room};
+use crate::graph::{Cache, Growth, KvFormat};
+use nomoat_shaders::{Blocks, Keys, Kv, Room};
 
 impl Lowering<'_> {
     pub(super) fn attention(
@@ -36,7 +36,11 @@ impl Lowering<'_> {
             all.extend(score_constants(&shape));
             all
         };
-        let keys = if (head_dim | value_dim).is_multiple_of(8) { Keys::Eight } else { Keys::Two };
+        let keys = match stored(self.graph.caches[cache.0].format) {
+            Kv::Blocks(blocks) => Keys::Blocks(blocks),
+            Kv::F16 if (head_dim | value_dim).is_multiple_of(8) => Keys::Eight,
+            Kv::F16 => Keys::Two,
+        };
         let kv = self.buffers.kv[cache.0].clone();
         let mut resources = vec![whole("q", self.value(q)?), whole("k", &kv), whole("y", self.value(out)?)];
         if let Some(sinks) = shape.sinks {
@@ -81,17 +85,25 @@ impl Lowering<'_> {
     }
 
     pub(super) fn kv_write(&mut self, x: ValueId, cache: CacheId, half: Half) -> Result<(), GpuError> {
-        let Cache { keys, values } = self.graph.caches[cache.0];
+        let Cache { keys, values, format } = self.graph.caches[cache.0];
         if !(keys | values).is_multiple_of(2) {
             let message = format!("keys of {keys} and values of {values} floats (only even numbers)");
             return Err(GpuError::Unsupported(message));
         }
         let width = self.graph.value(x).width;
         let resources = [whole("x", self.value(x)?), whole("kv", &self.buffers.kv[cache.0])];
-        let at = if half == Half::Keys { 0 } else { keys / 2 };
-        let constants = [("WIDTH", width as f64), ("CELL", ((keys + values) / 2) as f64), ("AT", at as f64)];
+        // Places are counted in words of f16, or in numbers of blocks.
+        let kv = stored(format);
+        let unit = if kv == Kv::F16 { 2 } else { 1 };
+        let at = if half == Half::Keys { 0 } else { keys / unit };
+        let constants = [
+            ("WIDTH", width as f64),
+            ("CELL", ((keys + values) / unit) as f64),
+            ("AT", at as f64),
+            ("PAGE", f64::from(PAGE)),
+        ];
         let grid = threads(width / 2, Domain::Tokens);
-        self.push(Kernel::KvWrite, &constants, &resources, Domain::Tokens, grid)
+        self.push(Kernel::KvWrite(kv), &constants, &resources, Domain::Tokens, grid)
     }
 
     pub(super) fn rope(&mut self, x: ValueId, rope: Rope, out: ValueId) -> Result<(), GpuError> {
@@ -123,6 +135,15 @@ impl Lowering<'_> {
             self.push(Kernel::RopeTable, &constants, &resources, Domain::Tokens, grid)?;
         }
         Ok(table)
+    }
+}
+
+/// How kernels call the format of a cache.
+pub(super) fn stored(format: KvFormat) -> Kv {
+    match format {
+        KvFormat::F16 => Kv::F16,
+        KvFormat::Q8_0 => Kv::Blocks(Blocks::Q8_0),
+        KvFormat::Q4_0 => Kv::Blocks(Blocks::Q4_0),
     }
 }
 

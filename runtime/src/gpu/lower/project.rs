@@ -1,7 +1,9 @@
 //! Lowers projections: in groups for steps of few rows, alone for steps of many rows.
 
 use super::super::accepts::{FEW_ROWS, Heads, Tail, tail};
+use super::attend::stored;
 use super::*;
+use crate::graph::KvFormat;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
 
@@ -109,7 +111,7 @@ impl Lowering<'_> {
         }
         let n_heads = (heads.q + heads.k + heads.v) / heads.head_dim();
         let grid = [Extent::Fixed(n_heads as u32), Extent::Rows(Domain::Tokens, 1), SINGLE];
-        let kernel = Kernel::HeadsEnd { norms: heads.norms.is_some() };
+        let kernel = Kernel::HeadsEnd { norms: heads.norms.is_some(), kv: stored(heads.kv) };
         self.push(kernel, &constants, &resources, Domain::Tokens, grid)
     }
 
@@ -118,7 +120,8 @@ impl Lowering<'_> {
         let n = |width: usize| (width / head_dim) as f64;
         let (keys, cell) = heads.cache.map_or((0, 0), |cache| {
             let cache = self.graph.caches[cache.0];
-            (cache.keys, cache.width() / 2)
+            // In words of f16, or in numbers of blocks.
+            (cache.keys, cache.width() / if heads.kv == KvFormat::F16 { 2 } else { 1 })
         });
         let mut constants = vec![
             ("N_Q", n(heads.q)),
@@ -127,6 +130,7 @@ impl Lowering<'_> {
             ("KEYS", keys as f64),
             ("CELL", cell as f64),
             ("HEAD_DIM", head_dim as f64),
+            ("PAGE", f64::from(PAGE)),
         ];
         let table = match heads.rope {
             Some(rope) => {

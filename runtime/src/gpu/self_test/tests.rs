@@ -6,8 +6,11 @@ mod experts;
 use super::*;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
-use crate::graph::testing::{HeadNorms, Random, cases, distance};
-use crate::graph::{BIN, Builder, Choice, Domain, IN_PROMPT, Op, Output, PAGE, Token, WeightId, allows};
+use crate::graph::testing::cases::{self, kv};
+use crate::graph::testing::{HeadNorms, Random, distance};
+use crate::graph::{
+    BIN, Builder, Choice, Domain, IN_PROMPT, KvFormat, Op, Output, PAGE, Token, WeightId, allows,
+};
 use bytemuck::Zeroable;
 use std::sync::OnceLock;
 
@@ -214,10 +217,14 @@ fn groups_with_weights_in_pieces() {
 
 /// The dispatches that one more layer adds to a step of `rows` rows at this position.
 fn dispatches_per_layer(shape: Layers, rows: u32, position: u32) -> usize {
+    dispatches_in(KvFormat::F16, shape, rows, position)
+}
+
+fn dispatches_in(format: KvFormat, shape: Layers, rows: u32, position: u32) -> usize {
     let mut gpu = device();
     gpu.set_variants(Variants::parse("tile", gpu.info()).unwrap());
     let count = |n_layers| {
-        let mut case = layers(Layers { n_layers, ..shape }, &[rows as usize]);
+        let mut case = kv::stored(layers(Layers { n_layers, ..shape }, &[rows as usize]), format);
         case.max_pages = (position + rows) / PAGE + 1;
         case.pages = (0..case.max_pages).collect();
         for (token, i) in case.tokens.iter_mut().zip(0..) {
@@ -239,6 +246,10 @@ fn decoding_takes_few_dispatches() {
         assert_eq!(dispatches_per_layer(Layers { biases: true, ..llama }, rows, 0), 5, "biases, {rows} rows");
     }
     assert_eq!(dispatches_per_layer(llama, 1, 5000), 6);
+    // A workgroup of a projection has no whole blocks of keys and values.
+    let large = Layers { rope: RopeShape { n_heads: 4, head_dim: 32, n_rot: 32, neox: false }, ..llama };
+    assert_eq!(dispatches_in(KvFormat::Q8_0, large, 1, 0), 6);
+    assert_eq!(dispatches_in(KvFormat::Q4_0, large, 8, 0), 6);
     // Values are not in the buffer of queries and keys.
     let mixed = Layers { finer: Format::Q6_K, ..Layers::of(Format::Q4_K) };
     assert_eq!(dispatches_per_layer(mixed, 1, 0), 6);
@@ -368,15 +379,63 @@ fn attention_keeps_sequences_apart() {
 
 #[test]
 fn pages_are_copied() {
-    let case = cases::copied_pages();
-    for words in ["few", "tile"] {
+    for (words, format) in ["few", "tile"].into_iter().flat_map(|words| KvFormat::ALL.map(|f| (words, f))) {
+        let case = cases::copied_pages(format);
         let mut gpu = device();
         gpu.set_variants(Variants::parse(words, gpu.info()).unwrap());
         let weights = upload(&case, &gpu).unwrap();
         let mut executor = Executor::with(&gpu, &case.graph, &weights, case.capacity(), true).unwrap();
         let error = cases::copied_pages_deviation(&case, &mut executor, Executor::copy_page);
         let error = pollster::block_on(error).unwrap();
-        assert!(error <= case.tolerance, "{words}: {error}");
+        assert!(error <= case.tolerance, "{} ({words}): {error}", case.name);
+    }
+}
+
+/// Keys and values in blocks, where quants do not depend on how sums are computed.
+#[test]
+fn keys_and_values_in_blocks() {
+    let mut cases = kv::attentions();
+    for format in kv::BLOCKS {
+        cases.extend([&[1][..], &[8], &[40, 1, 3]].map(|steps| kv::exact_heads(format, steps)));
+        let mut two = kv::stored(attention(Attention::new(2, 1, 32), 80), format);
+        cases::in_two_sequences(&mut two);
+        cases.push(two);
+        // One row whose context is split between workgroups.
+        for (window, n_tokens) in [(0, 257), (300, 700)] {
+            let shape = Attention { window, scale: 0.2, ..Attention::new(6, 2, 32) };
+            let mut split = kv::stored(attention(shape, n_tokens), format);
+            split.steps = vec![n_tokens as usize - 2, 1, 1];
+            cases.push(split);
+        }
+    }
+    for case in cases {
+        check_with("few", case.clone());
+        check_with("tile,f32", case);
+    }
+}
+
+/// Groups that end in the kernel that makes blocks. A sum that is computed otherwise may fall to the next
+/// quant: that is 1/127 or 1/8 of the greatest number of its block, which is about three times the root mean
+/// square.
+#[test]
+fn groups_that_write_blocks() {
+    let rope = |n_rot, neox| RopeShape { n_heads: 4, head_dim: 64, n_rot, neox };
+    let plain = |format| Layers { rope: rope(64, false), ..Layers::of(format) };
+    for shape in [
+        Layers { biases: true, n_layers: 2, ..plain(Format::Q4_1) },
+        Layers { rope: rope(48, true), window: 5, ..plain(Format::F32) },
+        Layers { head_norms: HeadNorms::Heads, biases: true, ..plain(Format::Q8_0) },
+        Layers { head_norms: HeadNorms::Turned, ..plain(Format::Q8_0) },
+        Layers { head_norms: HeadNorms::Rows, ..plain(Format::Q8_0) },
+        Layers { head_norms: HeadNorms::Layer, ..plain(Format::Q8_0) },
+        Layers { clamp: Some(0.4), rope: rope(0, true), ..plain(Format::Q8_0) },
+        Layers { finer: Format::Q6_K, ..plain(Format::Q4_K) },
+    ] {
+        for (format, tolerance) in [(KvFormat::Q8_0, 3.0 / 127.0), (KvFormat::Q4_0, 3.0 / 8.0)] {
+            let mut case = kv::stored(layers(shape, &[11, 1, 3]), format);
+            (case.tolerance, case.same_choice) = (tolerance, false);
+            check_with("shared:4,tile,f32", case);
+        }
     }
 }
 

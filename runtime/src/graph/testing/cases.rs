@@ -2,10 +2,14 @@
 
 use super::{Case, RopeShape, Subject, attention, attention_in, rope};
 use crate::graph::{
-    Activation, Attention, Builder, Domain, Experts, Gate, Growth, Norm, NormKind, PAGE, Rope, Routing,
-    Score, Token, Unary, ValueId,
+    Activation, Attention, Builder, Domain, Experts, Gate, Growth, KvFormat, Norm, NormKind, PAGE, Rope,
+    Routing, Score, Token, Unary, ValueId,
 };
 use crate::quant::Format;
+use kv::stored;
+
+#[allow(clippy::unwrap_used)]
+pub mod kv;
 
 /// Every case, except those of products, experts, embeddings and the likeliest token.
 pub fn ops() -> Vec<Case> {
@@ -277,14 +281,21 @@ pub fn in_two_sequences(case: &mut Case) {
 const COPIED: u32 = 5;
 
 /// Five full pages that are read three times, each by a row of its own sequence, which is the same in all of
-/// them. The layers have odd sizes.
-pub fn copied_pages() -> Case {
+/// them. The layers have odd sizes, as far as the format allows.
+pub fn copied_pages(format: KvFormat) -> Case {
     let mut g = Builder::default();
-    let shapes = [
-        Attention { value_dim: 6, ..Attention::new(3, 1, 10) },
-        Attention::new(4, 2, 80),
-        Attention::new(1, 1, 2),
-    ];
+    let shapes = match format {
+        KvFormat::F16 => [
+            Attention { value_dim: 6, ..Attention::new(3, 1, 10) },
+            Attention::new(4, 2, 80),
+            Attention::new(1, 1, 2),
+        ],
+        KvFormat::Q8_0 | KvFormat::Q4_0 => [
+            Attention { value_dim: 64, ..Attention::new(3, 1, 32) },
+            Attention::new(4, 2, 96),
+            Attention::new(1, 1, 32),
+        ],
+    };
     for shape in shapes {
         let (n_k, n_v) = (shape.n_kv_heads * shape.head_dim, shape.n_kv_heads * shape.value_dim);
         let [q, k, v] = [shape.n_heads * shape.head_dim, n_k, n_v].map(|n| g.value(Domain::Tokens, n));
@@ -292,7 +303,8 @@ pub fn copied_pages() -> Case {
         g.attention(q, k, v, cache, shape);
     }
     let first = COPIED * PAGE;
-    let mut case = Case::new("copied pages", g.finish(), first + 3 * COPIED, 1e-3);
+    let case = Case::new("copied pages", g.finish(), first + 3 * COPIED, 1e-3);
+    let mut case = stored(case, format);
     // The row that reads is in a second page of its sequence.
     case.pages = (0..COPIED).flat_map(|sequence| [sequence, COPIED + sequence]).collect();
     case.max_pages = 2;
