@@ -68,6 +68,7 @@ test("three corrections are learnt across a reload, and can be switched off", as
 });
 
 test("a correction is learnt on WebGPU, and can be switched off", async ({ shared, small }) => {
+  test.setTimeout(600_000);
   const site = await startChatSite(small);
   const chat = await Chat.open(shared, site.origin, "webgpu");
   const { page } = chat;
@@ -84,7 +85,7 @@ test("a correction is learnt on WebGPU, and can be switched off", async ({ share
     return (await chat.answer.allTextContents()).join(" ");
   };
   const before = await answer();
-  expect(before).not.toBe("Polly.");
+  expect(before).not.toContain("Polly.");
   await page.getByRole("button", { name: "Correct" }).click();
   await page.getByRole("textbox", { name: "The answer as it should be" }).fill("Polly.");
   await page.getByRole("button", { name: "Save", exact: true }).click();
@@ -92,11 +93,12 @@ test("a correction is learnt on WebGPU, and can be switched off", async ({ share
   await open();
   await dialog.getByText("Settings of training").click();
   await dialog.getByRole("spinbutton", { name: "Learning rate" }).fill("0.01");
+  await dialog.getByRole("spinbutton", { name: "Epochs" }).fill("12");
   await dialog.getByRole("button", { name: "Teach", exact: true }).click();
-  await expect(dialog.getByText("Learnt: my adapter")).toBeVisible();
+  await expect(dialog.getByText("Learnt: my adapter")).toBeVisible({ timeout: 300_000 });
   await dialog.getByRole("button", { name: "Keep" }).click();
   await close();
-  expect(await answer()).toBe("Polly.");
+  expect(await answer()).toContain("Polly.");
   await open();
   await dialog.getByRole("switch", { name: "my adapter" }).uncheck();
   await close();
