@@ -1,6 +1,6 @@
 /**
- * The page teaches SmolLM2 on the CPU: corrections, an interruption, and what was learnt on and off. On WebGPU
- * it teaches the small model, because a software adapter is slow.
+ * The page teaches SmolLM2 on the CPU: corrections, an interruption, and what was learnt on and off. On
+ * WebGPU it teaches the small model, because a software adapter is slow.
  */
 import { launch } from "../support/browser.ts";
 import { Chat, startChatSite, startHubSite } from "../support/chat.ts";

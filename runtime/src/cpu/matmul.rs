@@ -250,8 +250,8 @@ unsafe fn floats<const R: usize, const BYTES: usize>(
     }
 }
 
-/// Calls `product` with the places of `T` rows of tiles, and puts their sums where they belong. At the end the
-/// last row of tiles may come more than once.
+/// Calls `product` with the places of `T` rows of tiles, and puts their sums where they belong. At the end
+/// the last row of tiles may come more than once.
 #[inline(always)]
 fn each<const R: usize, const T: usize>(
     matrix: &Matrix,
@@ -407,8 +407,8 @@ unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
 }
 
 /// # Safety
-/// Tiles of floats of `BYTES` bytes at each of `w`, which `widen` reads, and blocks of [`Activations::F32`] at
-/// each of `x`, all with these columns.
+/// Tiles of floats of `BYTES` bytes at each of `w`, which `widen` reads, and blocks of [`Activations::F32`]
+/// at each of `x`, all with these columns.
 #[inline(always)]
 unsafe fn columns<const R: usize, const T: usize, const BYTES: usize>(
     w: [*const u8; T],
