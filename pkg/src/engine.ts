@@ -145,8 +145,8 @@ export interface Engine {
   /** LoRA adapters, which can be loaded and used at any time. */
   readonly adapters: Adapters;
   /**
-   * Teaches the model, on the CPU only: learns a LoRA adapter from examples or preferences over the weights
-   * that are loaded, and loads it under its name. Requests are answered in between.
+   * Teaches the model, on the engine's device: learns a LoRA adapter from examples or preferences over the
+   * weights that are loaded, and loads it under its name. Requests are answered in between.
    */
   train(options: TrainOptions): Promise<TrainResult>;
   /** Estimates, and trainings that can go on. */

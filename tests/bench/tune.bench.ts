@@ -88,7 +88,7 @@ async function trained(origin: string, { threads, rank, steps }: Plan) {
         const encode = (text: string) => engine.tokenize(text, { special: true });
         // As many words as fit, then short ones until every row is used.
         let answer = words.repeat(4).split(" ");
-        const idsOf = () => encode(`${prompt}${answer.join(" ")}<|im_end|>`);
+        const idsOf = () => encode(`${prompt}${answer.join(" ")}<|im_end|>\n`);
         while ((await idsOf()).length > rows + 1) answer = answer.slice(0, -1);
         while ((await idsOf()).length < rows + 1) answer.push("and");
         const messages = [

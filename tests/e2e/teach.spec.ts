@@ -1,6 +1,9 @@
-/** The page teaches SmolLM2 on the CPU: corrections, an interruption, and what was learnt on and off. */
+/**
+ * The page teaches SmolLM2 on the CPU: corrections, an interruption, and what was learnt on and off. On
+ * WebGPU it teaches the small model, because a software adapter is slow.
+ */
 import { launch } from "../support/browser.ts";
-import { Chat, startHubSite } from "../support/chat.ts";
+import { Chat, startChatSite, startHubSite } from "../support/chat.ts";
 import { expect, test } from "../support/fixtures.ts";
 
 const TAUGHT = [
@@ -61,5 +64,46 @@ test("three corrections are learnt across a reload, and can be switched off", as
   expect(await again()).toBe(before);
   expect(chat.faults).toEqual([]);
   await browser.close();
+  await site.stop();
+});
+
+test("a correction is learnt on WebGPU, and can be switched off", async ({ shared, small }) => {
+  test.setTimeout(600_000);
+  const site = await startChatSite(small);
+  const chat = await Chat.open(shared, site.origin, "webgpu");
+  const { page } = chat;
+  await chat.settings({ maxTokens: 8 });
+  await chat.download.click();
+  await chat.ready("webgpu");
+  const dialog = page.getByRole("dialog", { name: "Teach" });
+  const open = () => page.getByRole("button", { name: "Teach", exact: true }).click();
+  const close = () => dialog.getByRole("button", { name: "Close" }).click();
+  const answer = async () => {
+    await chat.newChat.click();
+    await chat.ask("Who are you?");
+    await chat.answered();
+    return (await chat.answer.allTextContents()).join(" ");
+  };
+  const before = await answer();
+  expect(before).not.toContain("Polly.");
+  await page.getByRole("button", { name: "Correct" }).click();
+  await page.getByRole("textbox", { name: "The answer as it should be" }).fill("Polly.");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+
+  await open();
+  await dialog.getByText("Settings of training").click();
+  await dialog.getByRole("spinbutton", { name: "Learning rate" }).fill("0.01");
+  await dialog.getByRole("spinbutton", { name: "Epochs" }).fill("12");
+  await dialog.getByRole("button", { name: "Teach", exact: true }).click();
+  await expect(dialog.getByText("Learnt: my adapter")).toBeVisible({ timeout: 300_000 });
+  await dialog.getByRole("button", { name: "Keep" }).click();
+  await close();
+  expect(await answer()).toContain("Polly.");
+  await open();
+  await dialog.getByRole("switch", { name: "my adapter" }).uncheck();
+  await close();
+  expect(await answer()).toBe(before);
+  expect(chat.faults).toEqual([]);
+  await page.close();
   await site.stop();
 });

@@ -134,11 +134,9 @@ pub(super) fn products<const R: usize>(
     // just checked.
     unsafe {
         match matrix.layout {
-            Layout::F32 => each(matrix, tiles, out, |w| columns::<R, 4>(w, n, x, |w| pair(w))),
-            Layout::F16 => {
-                each(matrix, tiles, out, |w| columns::<R, 2>(w, n, x, |w| widen_f16(load(w)).into()))
-            }
-            Layout::BF16 => each(matrix, tiles, out, |w| columns::<R, 2>(w, n, x, |w| widen_bf16(load(w)))),
+            Layout::F32 => floats::<R, 4>(matrix, tiles, x, out, |w| pair(w)),
+            Layout::F16 => floats::<R, 2>(matrix, tiles, x, out, |w| widen_f16(load(w)).into()),
+            Layout::BF16 => floats::<R, 2>(matrix, tiles, x, out, |w| widen_bf16(load(w))),
             Layout::Q4_0 => small::<R, Nibbles, One<8>>(matrix, tiles, x, dots, out),
             Layout::Q4_1 => small::<R, Nibbles, Two>(matrix, tiles, x, dots, out),
             Layout::Q4_K => small::<R, Nibbles, Each32>(matrix, tiles, x, dots, out),
@@ -190,10 +188,10 @@ unsafe fn small<const R: usize, Q: Quants, S: Scales>(
     unsafe {
         match (matrix.activations, dots) {
             (Activations::I8, Dots::Pairs) => {
-                each(matrix, tiles, out, |w| integers_i8::<R, Q, S, false>(w, n, x, groups));
+                each(matrix, tiles, out, |[w]| [integers_i8::<R, Q, S, false>(w, n, x, groups)]);
             }
             (Activations::I8, Dots::Quads) => {
-                each(matrix, tiles, out, |w| integers_i8::<R, Q, S, true>(w, n, x, groups));
+                each(matrix, tiles, out, |[w]| [integers_i8::<R, Q, S, true>(w, n, x, groups)]);
             }
             _ => large::<R, Q, S>(matrix, tiles, x, out),
         }
@@ -212,7 +210,7 @@ unsafe fn large<const R: usize, Q: Quants, S: Scales>(
 ) {
     let (n, groups) = (matrix.n_blocks, groups());
     // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
-    unsafe { each(matrix, tiles, out, |w| integers_i16::<R, Q, S>(w, n, x, groups)) }
+    unsafe { each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]) }
 }
 
 /// Products with weights of a grid.
@@ -229,24 +227,52 @@ unsafe fn grid<const R: usize, G: Grid>(
     unsafe { large::<R, Numbers<G>, Factors<G>>(matrix, tiles, x, out) }
 }
 
-/// Calls `product` with the place of each row of tiles, and puts its sums where they belong.
+/// Products with floats of `BYTES` bytes, which `widen` reads. A row alone is multiplied with four rows of
+/// tiles at once, because a sum waits for the one before it.
+///
+/// # Safety
+/// The matrix has such floats; there are as many blocks of [`Activations::F32`] at each of `x`.
 #[inline(always)]
-fn each<const R: usize>(
+unsafe fn floats<const R: usize, const BYTES: usize>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [*const u8; R],
+    out: &mut [f32],
+    widen: impl Fn(*const u8) -> Pair + Copy,
+) {
+    let used = matrix.used.clone();
+    // SAFETY: as promised by the caller; `each` gives whole rows of tiles, which the columns are in.
+    unsafe {
+        match R {
+            1 => each(matrix, tiles, out, |w: [_; 4]| columns::<R, 4, BYTES>(w, used.clone(), x, widen)),
+            _ => each(matrix, tiles, out, |w: [_; 1]| columns::<R, 1, BYTES>(w, used.clone(), x, widen)),
+        }
+    }
+}
+
+/// Calls `product` with the places of `T` rows of tiles, and puts their sums where they belong. At the end
+/// the last row of tiles may come more than once.
+#[inline(always)]
+fn each<const R: usize, const T: usize>(
     matrix: &Matrix,
     tiles: Range<usize>,
     out: &mut [f32],
-    product: impl Fn(*const u8) -> Sums<R>,
+    product: impl Fn([*const u8; T]) -> [Sums<R>; T],
 ) {
-    let width = TILE * tiles.len();
+    let n = tiles.len();
+    let width = TILE * n;
     assert!(out.len() >= R * width);
-    for (i, tile) in tiles.enumerate() {
-        let sums = product(matrix.tiles(tile).as_ptr());
-        for (r, [low, high]) in sums.into_iter().enumerate() {
-            // SAFETY: `out` has room for `R` rows of so many tiles, as was just checked.
-            unsafe {
-                let place = out.as_mut_ptr().add(r * width + TILE * i);
-                store(place, low);
-                store(place.add(4), high);
+    for first in (0..n).step_by(T) {
+        let at: [usize; T] = std::array::from_fn(|t| (first + t).min(n - 1));
+        let sums = product(at.map(|i| matrix.tiles(tiles.start + i).as_ptr()));
+        for (i, sums) in at.into_iter().zip(sums) {
+            for (r, [low, high]) in sums.into_iter().enumerate() {
+                // SAFETY: `out` has room for `R` rows of so many tiles, as was just checked.
+                unsafe {
+                    let place = out.as_mut_ptr().add(r * width + TILE * i);
+                    store(place, low);
+                    store(place.add(4), high);
+                }
             }
         }
     }
@@ -381,28 +407,28 @@ unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
 }
 
 /// # Safety
-/// `n` tiles of floats of `BYTES` bytes at `w`, which `widen` reads; `n` blocks of [`Activations::F32`] at
-/// each of `x`.
+/// Tiles of floats of `BYTES` bytes at each of `w`, which `widen` reads, and blocks of [`Activations::F32`]
+/// at each of `x`, all with these columns.
 #[inline(always)]
-unsafe fn columns<const R: usize, const BYTES: usize>(
-    mut w: *const u8,
-    n: usize,
-    mut x: [*const u8; R],
+unsafe fn columns<const R: usize, const T: usize, const BYTES: usize>(
+    w: [*const u8; T],
+    used: Range<usize>,
+    x: [*const u8; R],
     widen: impl Fn(*const u8) -> Pair,
-) -> Sums<R> {
-    let mut totals = [[zero(); 2]; R];
-    for _ in 0..n * BLOCK {
-        let column = widen(w);
-        // SAFETY: all reads are within the tile and the blocks; both move on by one column.
+) -> [Sums<R>; T] {
+    let mut totals = [[[zero(); 2]; R]; T];
+    for column in used {
+        // SAFETY: all reads are within the tiles and the blocks.
         unsafe {
-            for r in 0..R {
-                let x = splat_32(x[r]);
-                for h in 0..2 {
-                    totals[r][h] = madd_f32(column[h], x, totals[r][h]);
+            let x = x.map(|x| splat_32(x.add(4 * column)));
+            for t in 0..T {
+                let numbers = widen(w[t].add(TILE * BYTES * column));
+                for r in 0..R {
+                    for h in 0..2 {
+                        totals[t][r][h] = madd_f32(numbers[h], x[r], totals[t][r][h]);
+                    }
                 }
             }
-            x = x.map(|x| x.add(4));
-            w = w.add(TILE * BYTES);
         }
     }
     totals

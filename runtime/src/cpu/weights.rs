@@ -12,6 +12,7 @@ use super::matmul::Activations;
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{BLOCK, Format, Layout};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows of a tile.
@@ -29,6 +30,9 @@ pub(super) struct Matrix {
     pub n_blocks: usize,
     /// The layout's blocks in a block of the file's format.
     per_block: usize,
+    /// The columns outside of which all numbers are 0. They are looked for in F32 alone: the matrices of
+    /// adapters have many that are 0.
+    pub used: Range<usize>,
     /// In units of 16 bytes, for alignment.
     data: Vec<u128>,
 }
@@ -178,6 +182,7 @@ impl Matrix {
             n_cols,
             n_blocks,
             per_block,
+            used: if layout == Layout::F32 { 0..0 } else { 0..n_blocks * layout.block_len() },
             data: zeroed(bytes.div_ceil(16), name)?,
         })
     }
@@ -223,7 +228,16 @@ impl Matrix {
             for (plane, scale) in scales[i * n_scales..][..n_scales].chunks_exact(unit).enumerate() {
                 tile_scales[(plane * TILE + row % TILE) * unit..][..unit].copy_from_slice(scale);
             }
-            for (w, bytes) in quants[i * n_quants..][..n_quants].chunks_exact(word).enumerate() {
+            let words = || quants[i * n_quants..][..n_quants].chunks_exact(word);
+            if self.layout == Layout::F32 {
+                let is_used = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
+                if let (Some(first), Some(last)) = (words().position(is_used), words().rposition(is_used)) {
+                    let (first, end) = (block * BLOCK + first, block * BLOCK + last + 1);
+                    let Range { start, end: known } = self.used;
+                    self.used = if known == 0 { first..end } else { start.min(first)..known.max(end) };
+                }
+            }
+            for (w, bytes) in words().enumerate() {
                 tile_quants[(w * TILE + row % TILE) * word..][..word].copy_from_slice(bytes);
             }
         }
@@ -234,7 +248,7 @@ impl Matrix {
     pub fn unpack(
         &self,
         tile: usize,
-        blocks: std::ops::Range<usize>,
+        blocks: Range<usize>,
         unpacking: &mut Unpacking,
         mut put: impl FnMut(usize, &[f32]),
     ) {

@@ -1,6 +1,6 @@
 // Log-probabilities by llama.cpp with an adapter that Nomoat has exported, compared with PEFT's:
 //
-//     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
+//     npm install --no-save --ignore-scripts --omit=optional --prefix tests/bench/llama.cpp
 //     node tests/golden/lora/with_llama.mjs MODEL.gguf ADAPTER.gguf LOGPROBS.json
 //
 // with_peft.py writes LOGPROBS.json. Prints the mean absolute difference at each strength. llama.cpp rounds
