@@ -103,7 +103,6 @@ async function stored(tab: Tab): Promise<string[]> {
 }
 
 test(`${STEPS} random steps in two tabs, with failing reads and writes`, async ({ shared }) => {
-  test.setTimeout(300_000);
   const site = await startFakeSite();
   const tabs = [await Tab.open(shared, site), await Tab.open(shared, site)];
   for (const { page } of tabs) {

@@ -88,7 +88,6 @@ test("a deleted conversation leaves nothing in the page's storage", async ({ sha
 });
 
 test("an answer that a reload interrupts goes on to the text that it would have had", async ({ shared }) => {
-  test.setTimeout(300_000);
   const site = await startHubSite();
   const chat = await Chat.open(shared, site.origin, "cpu");
   const { page } = chat;

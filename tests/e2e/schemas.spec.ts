@@ -8,7 +8,6 @@ import { randomSchema, type Schema } from "../support/schemas.ts";
 const COUNT = 100;
 
 test("every finished answer fits its schema", async ({ smallPage }) => {
-  test.setTimeout(300_000);
   const ajv = new Ajv2020({ strict: false });
   addFormats.default(ajv);
   const random = randomFrom(2024);
