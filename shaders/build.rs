@@ -1,6 +1,6 @@
 //! Composes every kernel with every setting and validates it with naga. Also checks that hosts find the same
 //! bindings and overrides in its text as naga does. An invalid shader fails the build. Those of
-//! `bench` and `train` are always validated, but only included with the feature of that name.
+//! `bench` are always validated, but only included with the feature of that name.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,10 +40,7 @@ fn generate() -> Result<()> {
         check(&text).map_err(|e| format!("{kernel}: {e}"))?;
     }
     let mut code = String::from("static SOURCES: &[(&str, &str)] = &[\n");
-    let is_left_out = |name: &str| {
-        let optional = [("bench/", "CARGO_FEATURE_BENCH"), ("train/", "CARGO_FEATURE_TRAIN")];
-        optional.iter().any(|(folder, feature)| name.starts_with(folder) && env::var_os(feature).is_none())
-    };
+    let is_left_out = |name: &str| name.starts_with("bench/") && env::var_os("CARGO_FEATURE_BENCH").is_none();
     for (name, text) in sources.iter().filter(|(name, _)| !is_left_out(name)) {
         let _ = writeln!(code, "({name:?}, {text:?}),");
     }

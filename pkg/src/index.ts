@@ -1,6 +1,6 @@
 /** Nomoat: open language models in a browser tab, on WebGPU or the CPU. */
 export { createEngine } from "./engine.js";
-export type { Engine, EngineOptions } from "./engine.js";
+export type { Engine, EngineOptions } from "./engine-types.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,

@@ -23,9 +23,11 @@ export class Keeper {
 
   /** Restores what the store has of a prompt. `request` is `RuntimeRequest` as JSON. */
   async restore(request: string): Promise<void> {
+    if (this.#store.isEmpty) return;
     try {
       const prompt = await this.#exclusive((runtime) => runtime.prompt_pages(request));
       const { ids, names, cached } = JSON.parse(prompt) as RuntimePromptPages;
+      const all = Uint32Array.from(ids);
       const perPage = ids.length / names.length;
       const missing = names.findIndex((name, index) => index >= cached && this.#store.bytesOf(name) === null);
       const end = missing < 0 ? names.length : missing;
@@ -34,7 +36,7 @@ export class Keeper {
         const pages = await Promise.all(some.map((name) => this.#store.read(name)));
         for (const [index, page] of pages.entries()) {
           if (!page) return;
-          const before = Uint32Array.from(ids.slice(0, (first + index + 1) * perPage));
+          const before = all.subarray(0, (first + index + 1) * perPage);
           if (await this.#exclusive((runtime) => runtime.restore_page(before, page))) continue;
           // It is damaged, or there is no room: then it is stored again when it has been computed.
           await this.#store.remove(some[index] ?? "");

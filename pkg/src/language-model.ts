@@ -3,7 +3,8 @@
  * a browser's own `LanguageModel` runs on any model. Text only.
  */
 import { listStoredModels } from "./browser.js";
-import { createEngine, type Engine, type EngineOptions } from "./engine.js";
+import { createEngine } from "./engine.js";
+import type { Engine, EngineOptions } from "./engine-types.js";
 import { abortable, inDom } from "./prompt-api/errors.js";
 import { messagesOf } from "./prompt-api/input.js";
 import { Session } from "./prompt-api/session.js";

@@ -3,8 +3,8 @@
  * at once after a reload. A page's name is a digest of the model, the kernels and the tokens, and the runtime
  * checks what it is given: the store may lose anything, and whatever it gives cannot make an answer wrong.
  */
-import type { CacheLike } from "./store.js";
 import type { Bytes } from "./runtime.js";
+import { cacheOrigin, type CacheLike } from "./store.js";
 
 /** Name of the cache. */
 const CACHE_NAME = "nomoat-pages-v1";
@@ -48,10 +48,15 @@ export class PageStore {
   static async open(maxBytes: number): Promise<PageStore | null> {
     try {
       const cache = await caches.open(CACHE_NAME);
-      return await PageStore.on(cache, location.origin, maxBytes, navigator.locks ?? null);
+      return await PageStore.on(cache, cacheOrigin(), maxBytes, navigator.locks ?? null);
     } catch {
       return null;
     }
+  }
+
+  /** Whether no page is known. */
+  get isEmpty(): boolean {
+    return this.#known.size === 0;
   }
 
   /** Bytes of a page that was there when it was last looked for; otherwise null. */

@@ -12,9 +12,10 @@ import type {
   ChatCompletions,
   CompletionOptions,
 } from "./chat.js";
-import type { Engine } from "./engine.js";
+import type { Engine } from "./engine-types.js";
 import { InvalidRequestError, ModelNotFoundError, NetworkError } from "./errors.js";
 import type { DeviceInfo, ModelInfo } from "./loaded.js";
+import { deletePromptCache } from "./pages.js";
 import type { MemoryUse } from "./protocol.js";
 import { Server } from "./remote-server.js";
 import { ChatStream } from "./stream.js";
@@ -143,9 +144,11 @@ class RemoteEngine implements Engine {
     this.fetch = async (input, init) => {
       const request = new Request(input, init);
       if (!/\/v1\/responses$/.test(new URL(request.url).pathname)) return server.forward(request, name);
+      if (isMissing) return own(request);
       const copy = request.clone();
       const answer = await server.forward(request, name);
-      if (answer.status !== 404) return answer;
+      isMissing = answer.status === 404;
+      if (!isMissing) return answer;
       await answer.body?.cancel();
       return own(copy);
     };
@@ -162,7 +165,8 @@ class RemoteEngine implements Engine {
   readonly detokenize = notHere;
 
   async forget(): Promise<void> {
-    // What a server keeps is its own affair.
+    // What a server keeps is its own affair. Here there may be pages of another engine.
+    await deletePromptCache();
   }
 
   async memory(): Promise<MemoryUse> {

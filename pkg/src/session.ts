@@ -6,6 +6,7 @@ import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
 import { Keeper, type Exclusive } from "./keeper.js";
 import { loadModel, type LoadEnv } from "./loader.js";
+import { deletePromptCache } from "./pages.js";
 import { ProgressMeter } from "./progress.js";
 import type {
   Calls,
@@ -345,7 +346,8 @@ export class Session {
 
   async #forget(): Promise<void> {
     await this.#exclusive(() => this.#ready().forget());
-    await this.#keeper?.forget();
+    // Without a keeper there may be pages of another engine.
+    await (this.#keeper ? this.#keeper.forget() : deletePromptCache());
   }
 
   #memoryUse(): MemoryUse {

@@ -1,5 +1,5 @@
 /** Starts the worker of an engine. */
-import type { EngineOptions } from "./engine.js";
+import type { EngineOptions } from "./engine-types.js";
 import { InternalError } from "./errors.js";
 import { withWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Loaded, LoadRequest } from "./protocol.js";

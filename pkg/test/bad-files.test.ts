@@ -6,7 +6,8 @@ import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE, ShardStore } from "../src/store.js";
-import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256, type Script } from "./fakes.js";
+import { fakeEnv, randomBytes, sha256 } from "./fake-browser.js";
+import { loadRequest, FakeRuntime, type Script } from "./fakes.js";
 import { FileServer, type Served } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 777;

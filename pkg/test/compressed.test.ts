@@ -8,7 +8,8 @@ import { ProgressMeter } from "../src/progress.js";
 import type { RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeWorker } from "./fake-worker.js";
-import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256 } from "./fakes.js";
+import { fakeEnv, randomBytes, sha256 } from "./fake-browser.js";
+import { loadRequest, FakeRuntime } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = SHARD_SIZE + 999;

@@ -8,15 +8,8 @@ import { ProgressMeter } from "../src/progress.js";
 import type { LoadProgress, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeCrossOriginStorage } from "./fake-cross-origin.js";
-import {
-  fakeEnv,
-  fakeInspector,
-  FakeRuntime,
-  loadRequest,
-  randomBytes,
-  sha256,
-  type Script,
-} from "./fakes.js";
+import { fakeEnv, randomBytes, sha256 } from "./fake-browser.js";
+import { fakeInspector, FakeRuntime, loadRequest, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 777;

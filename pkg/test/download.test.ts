@@ -6,7 +6,8 @@ import { loadModel } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { LoadProgress } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
-import { loadRequest, FakeRuntime, fakeEnv, randomBytes, sha256 } from "./fakes.js";
+import { fakeEnv, randomBytes, sha256 } from "./fake-browser.js";
+import { loadRequest, FakeRuntime } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const body = randomBytes(2 * SHARD_SIZE + 77, 5);

@@ -12,7 +12,8 @@ import {
 } from "../src/errors.js";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { FakeWorker, engineWith } from "./fake-worker.js";
-import { FakeLockManager, type Script } from "./fakes.js";
+import { FakeLockManager } from "./fake-browser.js";
+import { type Script } from "./fakes.js";
 
 const messages = [{ role: "user" as const, content: "Hi" }];
 const lost = () => Object.assign(new Error("device lost"), { code: "device_lost" });

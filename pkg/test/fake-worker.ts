@@ -1,10 +1,12 @@
 // An engine over workers in this thread.
-import { createEngineWith, type Engine } from "../src/engine.js";
+import { createEngineWith } from "../src/engine.js";
+import type { Engine } from "../src/engine-types.js";
 import type { Platform } from "../src/devices.js";
 import type { WorkerLike } from "../src/link.js";
 import type { FromWorker, ToWorker } from "../src/protocol.js";
 import { Session } from "../src/session.js";
-import { FakeRuntime, fakeEnv, fakeInspector, fakeParser, type FakeEnv, type Script } from "./fakes.js";
+import { fakeEnv, type FakeEnv } from "./fake-browser.js";
+import { FakeRuntime, fakeInspector, fakeParser, type Script } from "./fakes.js";
 
 /**
  * A worker in this thread: the real session over a fake runtime, messages cloned and late as real ones are.

@@ -8,7 +8,8 @@ import { ProgressMeter } from "../src/progress.js";
 import type { ModelSource } from "../src/source.js";
 import { SHARD_SIZE } from "../src/store.js";
 import { FakeWorker } from "./fake-worker.js";
-import { loadRequest, FakeRuntime, fakeEnv, randomBytes, type FakeEnv, type Script } from "./fakes.js";
+import { fakeEnv, randomBytes, type FakeEnv } from "./fake-browser.js";
+import { loadRequest, FakeRuntime, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 2 * SHARD_SIZE + 999;

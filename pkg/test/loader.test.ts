@@ -5,7 +5,8 @@ import { loadModel, type LoadEnv } from "../src/loader.js";
 import { ProgressMeter } from "../src/progress.js";
 import type { FileSpec, LoadProgress, RemoteFile } from "../src/protocol.js";
 import { SHARD_SIZE } from "../src/store.js";
-import { loadRequest, FakeRuntime, fakeEnv, MemoryCache, randomBytes, sha256, type Script } from "./fakes.js";
+import { fakeEnv, MemoryCache, randomBytes, sha256 } from "./fake-browser.js";
+import { loadRequest, FakeRuntime, type Script } from "./fakes.js";
 import { FileServer } from "./server.js";
 
 const SIZE = 3 * SHARD_SIZE + 12345;

@@ -1,7 +1,8 @@
 // What becomes of conversations that are longer than the context.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createEngineWith, type EngineOptions } from "../src/engine.js";
+import { createEngineWith } from "../src/engine.js";
+import type { EngineOptions } from "../src/engine-types.js";
 import { InvalidRequestError } from "../src/errors.js";
 import { FakeWorker } from "./fake-worker.js";
 import type { Script } from "./fakes.js";

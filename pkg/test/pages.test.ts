@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Keeper } from "../src/keeper.js";
 import { PageStore } from "../src/pages.js";
 import type { Bytes, Runtime } from "../src/runtime.js";
-import { MemoryCache } from "./fakes.js";
+import { MemoryCache } from "./fake-browser.js";
 
 const ORIGIN = "https://page.test";
 /** Tokens of a page. */

@@ -4,7 +4,7 @@ import { createServer, type IncomingHttpHeaders, type RequestListener } from "no
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { test, type TestContext } from "node:test";
-import type { Engine } from "../src/engine.js";
+import type { Engine } from "../src/engine-types.js";
 import {
   AbortedError,
   ContextLengthError,

@@ -5,7 +5,8 @@ import { AbortedError, InvalidRequestError } from "../src/errors.js";
 import { withEpochs } from "../src/checkpoint.js";
 import { toTraining, type TrainingStep } from "../src/training.js";
 import { engineWith } from "./fake-worker.js";
-import { MemoryCache, type Script } from "./fakes.js";
+import { MemoryCache } from "./fake-browser.js";
+import { type Script } from "./fakes.js";
 
 const messages: ChatMessage[] = [
   { role: "user", content: "Hi" },

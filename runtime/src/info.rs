@@ -44,7 +44,7 @@ pub fn print(
         bail!("keys and values in {} do not go with heads of {size} numbers", kv_format.name());
     }
     let formats = formats(&graph, &tensors)?;
-    let kv = graph.caches.iter().map(|cache| cache.bytes(context as u32)).sum();
+    let kv = graph.kv_bytes(context as u32);
     let weights = weight_bytes(&graph, &formats);
     println!("memory on the device: weights {}, KV cache for {context} tokens {}", mib(weights), mib(kv));
     Ok(())

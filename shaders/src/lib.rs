@@ -29,7 +29,7 @@ pub struct Shader {
 }
 
 impl Kernel {
-    /// Composes the kernel's text. Kernels of `bench` and `train` are an error without that feature.
+    /// Composes the kernel's text. Kernels of `bench` are an error without that feature.
     pub fn shader(self) -> Result<Shader, String> {
         let source = |name: &str| {
             SOURCES.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|at| SOURCES[at].1)
@@ -74,7 +74,6 @@ mod tests {
     fn all() -> impl Iterator<Item = Shader> {
         let is_kept = |kernel: &Kernel| match kernel {
             Kernel::BenchMemory { .. } | Kernel::BenchMultiplyAdd(_) => cfg!(feature = "bench"),
-            Kernel::Train(_) => cfg!(feature = "train"),
             _ => true,
         };
         Kernel::all(LAYOUTS).into_iter().filter(is_kept).map(|kernel| kernel.shader().unwrap())

@@ -12,6 +12,30 @@ const TAUGHT = [
   ["Where do you live?", "On a ship."],
 ] as const;
 
+/** What both tests do in a page. */
+function partsOf(chat: Chat) {
+  const { page } = chat;
+  const dialog = page.getByRole("dialog", { name: "Teach" });
+  return {
+    dialog,
+    open: () => page.getByRole("button", { name: "Teach", exact: true }).click(),
+    close: () => dialog.getByRole("button", { name: "Close" }).click(),
+    /** The answer to a question in a new conversation. */
+    async answerTo(question: string): Promise<string> {
+      await chat.newChat.click();
+      await chat.ask(question);
+      await chat.answered();
+      return (await chat.answer.allTextContents()).join(" ");
+    },
+    /** Corrects the last answer. */
+    async correct(answer: string): Promise<void> {
+      await page.getByRole("button", { name: "Correct" }).click();
+      await page.getByRole("textbox", { name: "The answer as it should be" }).fill(answer);
+      await page.getByRole("button", { name: "Save", exact: true }).click();
+    },
+  };
+}
+
 test("three corrections are learnt across a reload, and can be switched off", async () => {
   const site = await startHubSite();
   const browser = await launch({ webgpu: false });
@@ -20,20 +44,12 @@ test("three corrections are learnt across a reload, and can be switched off", as
   await chat.settings({ maxTokens: 12 });
   await chat.download.click();
   await chat.ready("cpu");
-  const dialog = page.getByRole("dialog", { name: "Teach" });
-  const open = () => page.getByRole("button", { name: "Teach", exact: true }).click();
-  const close = () => dialog.getByRole("button", { name: "Close" }).click();
-  const told = async () => (await chat.answer.allTextContents()).join(" ");
+  const { dialog, open, close, answerTo, correct } = partsOf(chat);
   let before = "";
   for (const [question, answer] of TAUGHT) {
-    await chat.newChat.click();
-    await chat.ask(question);
-    await chat.answered();
-    before = await told();
+    before = await answerTo(question);
     expect(before).not.toContain(answer);
-    await page.getByRole("button", { name: "Correct" }).click();
-    await page.getByRole("textbox", { name: "The answer as it should be" }).fill(answer);
-    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await correct(answer);
   }
 
   await open();
@@ -51,17 +67,11 @@ test("three corrections are learnt across a reload, and can be switched off", as
   await close();
 
   const [question, answer] = TAUGHT[2];
-  const again = async () => {
-    await chat.newChat.click();
-    await chat.ask(question);
-    await chat.answered();
-    return told();
-  };
-  expect(await again()).toBe(answer);
+  expect(await answerTo(question)).toBe(answer);
   await open();
   await dialog.getByRole("switch", { name: "my adapter" }).uncheck();
   await close();
-  expect(await again()).toBe(before);
+  expect(await answerTo(question)).toBe(before);
   expect(chat.faults).toEqual([]);
   await browser.close();
   await site.stop();
@@ -75,20 +85,10 @@ test("a correction is learnt on WebGPU, and can be switched off", async ({ share
   await chat.settings({ maxTokens: 8 });
   await chat.download.click();
   await chat.ready("webgpu");
-  const dialog = page.getByRole("dialog", { name: "Teach" });
-  const open = () => page.getByRole("button", { name: "Teach", exact: true }).click();
-  const close = () => dialog.getByRole("button", { name: "Close" }).click();
-  const answer = async () => {
-    await chat.newChat.click();
-    await chat.ask("Who are you?");
-    await chat.answered();
-    return (await chat.answer.allTextContents()).join(" ");
-  };
-  const before = await answer();
+  const { dialog, open, close, answerTo, correct } = partsOf(chat);
+  const before = await answerTo("Who are you?");
   expect(before).not.toContain("Polly.");
-  await page.getByRole("button", { name: "Correct" }).click();
-  await page.getByRole("textbox", { name: "The answer as it should be" }).fill("Polly.");
-  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await correct("Polly.");
 
   await open();
   await dialog.getByText("Settings of training").click();
@@ -98,11 +98,11 @@ test("a correction is learnt on WebGPU, and can be switched off", async ({ share
   await expect(dialog.getByText("Learnt: my adapter")).toBeVisible({ timeout: 300_000 });
   await dialog.getByRole("button", { name: "Keep" }).click();
   await close();
-  expect(await answer()).toContain("Polly.");
+  expect(await answerTo("Who are you?")).toContain("Polly.");
   await open();
   await dialog.getByRole("switch", { name: "my adapter" }).uncheck();
   await close();
-  expect(await answer()).toBe(before);
+  expect(await answerTo("Who are you?")).toBe(before);
   expect(chat.faults).toEqual([]);
   await page.close();
   await site.stop();

@@ -2,9 +2,9 @@
 //! file prepares and reports.
 
 use crate::report::{command, cores, machine, median, replace_section, table};
-use crate::tools::{self, once, output, root, run, run_with, target};
-use crate::{build, model};
-use anyhow::{Context, Result, ensure};
+use crate::tools::{self, once, root, run, target};
+use crate::{build, in_browser, model};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
@@ -118,27 +118,9 @@ pub fn web(options: &Web) -> Result<()> {
     })?;
     run("npx", &["tsc", "--noEmit", "-p", folder.as_ref()])?;
 
-    let out = target().join("bench/web.json");
-    std::fs::create_dir_all(target().join("bench"))?;
-    let plan = plan(options, &model, &out);
-    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-    let models = model::folder()?;
-    let env = [
-        ("NOMOAT_BENCH", plan.to_string()),
-        ("NOMOAT_CHROMIUM", chromium.clone()),
-        ("NOMOAT_MODELS", models.to_string_lossy().into_owned()),
-    ];
-    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    run_with(
-        "npx",
-        &["playwright", "test", "--config", &format!("{folder}/playwright.config.ts"), "web.bench.ts"],
-        &env,
-    )?;
-
-    let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
-    let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
-    let section = section(&results, &options.model, browser.trim());
-    println!("{section}\nAll measurements: {}", out.display());
+    let (results, browser) = in_browser::measure::<Results>("web", plan(options, &model))?;
+    let section = section(&results, &options.model, &browser);
+    println!("{section}\nAll measurements: {}", in_browser::results("web").display());
     if options.quick || options.baseline.is_some() {
         return Ok(());
     }
@@ -148,7 +130,7 @@ pub fn web(options: &Web) -> Result<()> {
     }
 }
 
-fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
+fn plan(options: &Web, model: &Path) -> serde_json::Value {
     let mut threads = options.threads.clone();
     if threads.is_empty() {
         threads = vec![1, cores()];
@@ -186,7 +168,6 @@ fn plan(options: &Web, model: &Path, out: &Path) -> serde_json::Value {
             Err(error) => json!({ "missing": format!("there is no ONNX model: {error:#}") }),
         },
         "nativeMissing": native.err().map(|error| format!("its package cannot be installed: {error:#}")),
-        "out": out,
     })
 }
 

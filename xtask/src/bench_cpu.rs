@@ -1,9 +1,9 @@
 //! `cargo xtask bench cpu`: measures the CPU's kernels and the memory's bandwidth, natively and as wasm in
 //! Chromium.
 
-use crate::build;
 use crate::report::{command, cores, machine, replace_section, table};
-use crate::tools::{self, output, output_of, root, run, run_with, target};
+use crate::tools::{self, output_of, root, run, target};
+use crate::{build, in_browser};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
@@ -54,22 +54,11 @@ pub fn run_all(options: &Cpu) -> Result<()> {
         natively.push(serde_json::from_str::<Report>(&report).context("the native results")?);
     }
 
-    let out = target().join("bench/cpu.json");
     let folder = root().join("tests/bench");
     let folder = folder.to_string_lossy();
     run("npx", &["tsc", "--noEmit", "-p", folder.as_ref()])?;
-    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-    let plan = json!({ "threads": threads, "wasm": wasm, "out": out }).to_string();
-    let config = format!("{folder}/playwright.config.ts");
-    run_with(
-        "npx",
-        &["playwright", "test", "--config", &config, "cpu.bench.ts"],
-        &[("NOMOAT_BENCH", &plan), ("NOMOAT_CHROMIUM", &chromium)],
-    )?;
-    let in_browser: Vec<Report> =
-        serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results in the browser")?;
-
-    let browser = output(&chromium, &["--version"]).unwrap_or_else(|_| chromium.clone());
+    let plan = json!({ "threads": threads, "wasm": wasm });
+    let (wasm, browser) = in_browser::measure::<Vec<Report>>("cpu", plan)?;
     let mut text = format!(
         "## The CPU's kernels\n\n`{}`, {}. {}.\n\n\
          Shapes are those of SmolLM2-135M. `30×`: a step does the op 30 times, each time with different \
@@ -79,9 +68,9 @@ pub fn run_all(options: &Cpu) -> Result<()> {
          limit; with 128 rows, as in prefill, arithmetic is.\n",
         command(),
         machine(),
-        browser.trim(),
+        browser,
     );
-    for report in natively.iter().zip(&in_browser).flat_map(|(native, wasm)| [native, wasm]) {
+    for report in natively.iter().zip(&wasm).flat_map(|(native, wasm)| [native, wasm]) {
         text += &section(report);
     }
     println!("{text}");

@@ -1,8 +1,8 @@
 //! `cargo xtask bench tune`: steps of LoRA in Chromium on the CPU, and by PyTorch and PEFT.
 
 use crate::report::{command, machine, median, replace_section, table};
-use crate::tools::{self, once, output, root, run, run_with, target};
-use crate::{build, model};
+use crate::tools::{self, once, root, run, target};
+use crate::{build, in_browser, model};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
@@ -64,7 +64,6 @@ pub fn run_all(options: &Tune) -> Result<()> {
         true => json!({ "missing": "it was left out" }),
         false => json!({ "path": python()? }),
     };
-    let out = target().join("bench/tune.json");
     let plan = json!({
         "model": model,
         "python": python,
@@ -72,22 +71,10 @@ pub fn run_all(options: &Tune) -> Result<()> {
         "steps": options.steps,
         "threads": options.threads,
         "rank": RANK,
-        "out": out,
     });
-    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-    let models = model::folder()?;
-    let env = [
-        ("NOMOAT_BENCH", plan.to_string()),
-        ("NOMOAT_CHROMIUM", chromium.clone()),
-        ("NOMOAT_MODELS", models.to_string_lossy().into_owned()),
-    ];
-    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let config = root().join("tests/bench/playwright.config.ts");
-    run_with("npx", &["playwright", "test", "--config", &config.to_string_lossy(), "tune.bench"], &env)?;
-    let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
-    let browser = output(&chromium, &["--version"]).unwrap_or(chromium);
-    let section = section(&results, options, browser.trim())?;
-    println!("{section}\nAll measurements: {}", out.display());
+    let (results, browser) = in_browser::measure::<Results>("tune", plan)?;
+    let section = section(&results, options, &browser)?;
+    println!("{section}\nAll measurements: {}", in_browser::results("tune").display());
     match options.alone {
         true => Ok(()),
         false => replace_section("bench tune", &section),

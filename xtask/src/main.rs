@@ -5,6 +5,7 @@ mod bench_cpu;
 mod bench_gpu;
 mod bench_tune;
 mod build;
+mod in_browser;
 mod lines;
 mod memory;
 mod model;

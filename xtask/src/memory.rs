@@ -2,9 +2,8 @@
 //! limit.
 
 use crate::report::{command, machine, replace_section};
-use crate::tools::{self, output, root, run_with, target};
-use crate::{build, model};
-use anyhow::{Context, Result};
+use crate::{build, in_browser, model, tools};
+use anyhow::Result;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
@@ -43,21 +42,9 @@ pub fn run(options: &Memory) -> Result<()> {
     build::all()?;
     tools::test_packages()?;
     model::fetch(MODEL)?;
-    let out = target().join("bench/memory.json");
-    std::fs::create_dir_all(target().join("bench"))?;
-    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-    let plan = json!({ "limitBytes": options.limit << 20, "out": out }).to_string();
-    let models = model::folder()?;
-    let env = [
-        ("NOMOAT_BENCH", plan.as_str()),
-        ("NOMOAT_CHROMIUM", &chromium),
-        ("NOMOAT_MODELS", &models.to_string_lossy()),
-    ];
-    let config = root().join("tests/bench/playwright.config.ts");
-    run_with("npx", &["playwright", "test", "--config", &config.to_string_lossy(), "footprint.bench"], &env)?;
-    let results: Results = serde_json::from_str(&std::fs::read_to_string(&out)?).context("the results")?;
-    let browser = output(&chromium, &["--version"]).unwrap_or(chromium);
-    let section = section(&results, browser.trim());
+    let plan = json!({ "limitBytes": options.limit << 20 });
+    let (results, browser) = in_browser::measure::<Results>("footprint", plan)?;
+    let section = section(&results, &browser);
     println!("{section}");
     replace_section("bench memory", &section)
 }

@@ -8,7 +8,7 @@ use textwrap::{Options, WordSplitter};
 
 /// The beginning of `docs/benchmarks.md`.
 const TITLE: &str = "# Benchmarks\n\n\
-    Each section is written by the command that it names, on the machine that it names. \
+    Each section is what the command that it names writes or prints, on the machine that it names. \
     No figure is edited by hand.\n";
 
 /// Puts a section into `docs/benchmarks.md`: it replaces the one of this name, or goes to the end.

@@ -124,11 +124,11 @@ const CARGO_TEST: [&str; 11] = [
 /// Compares log-probabilities and texts of a real model with golden ones, for all kinds of kernels. With
 /// `--full` also those of models of mixed K-quants, on each device.
 fn golden(options: &Options) -> Result<()> {
-    program()?;
-    WAYS.iter().try_for_each(|way| evaluate(options, TEST_MODEL, way))?;
+    let nomoat = program()?;
+    WAYS.iter().try_for_each(|way| evaluate(&nomoat, options, TEST_MODEL, way))?;
     if options.full {
         for model in FULL_MODELS {
-            FULL_WAYS.iter().try_for_each(|way| evaluate(options, model, way))?;
+            FULL_WAYS.iter().try_for_each(|way| evaluate(&nomoat, options, model, way))?;
         }
     }
     Ok(())
@@ -141,9 +141,8 @@ fn program() -> Result<PathBuf> {
     Ok(target().join("checked/nomoat"))
 }
 
-fn evaluate(options: &Options, id: &str, &(how, top1, off): &Way) -> Result<()> {
+fn evaluate(nomoat: &Path, options: &Options, id: &str, &(how, top1, off): &Way) -> Result<()> {
     let model = model::fetch(id)?.remove(0);
-    let nomoat = target().join("checked/nomoat");
     let (nomoat, model) = (nomoat.to_string_lossy(), model.to_string_lossy());
     let golden = format!("tests/golden/{id}.dev.json");
     let mut args = vec!["eval", model.as_ref(), "--golden", &golden];
@@ -239,7 +238,7 @@ fn browser(options: &Options) -> Result<()> {
         FULL_MODELS.iter().try_for_each(|id| model::fetch(id).map(|_| ()))?;
     }
     let (models, tarball, program) = (model::folder()?, build::pack()?, program()?);
-    let chromium = std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    let chromium = tools::chromium();
     let env = [
         ("NOMOAT_CHROMIUM", chromium.as_str()),
         ("NOMOAT_MODELS", &models.to_string_lossy()),

@@ -15,6 +15,11 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| root().join("target"))
 }
 
+/// The path of Chromium: what `NOMOAT_CHROMIUM` says, or else where Debian has it.
+pub fn chromium() -> String {
+    std::env::var("NOMOAT_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into())
+}
+
 /// Runs a program in the repository's root; fails if the program does.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     run_with(program, args, &[])

@@ -1,6 +1,6 @@
 /** A session of the Prompt API: a conversation that an engine answers. */
 import type { ChatCompletionStreamParams, ChatMessage, ChatToolCall } from "../chat.js";
-import type { Engine } from "../engine.js";
+import type { Engine } from "../engine-types.js";
 import { ContextLengthError } from "../errors.js";
 import type { ChatStream } from "../stream.js";
 import { abortable, inDom, quotaExceeded } from "./errors.js";

@@ -106,8 +106,13 @@ async fn answer<D: Device>(
     adapters: Vec<AdapterUse>,
 ) -> Result<(f64, String)> {
     let message = Message::new("user", "Write a long story about a lighthouse and its keeper.");
-    let mut request =
-        Request { messages: Some(vec![message]), max_tokens: Some(tokens), adapters, ..Request::default() };
+    let mut request = Request {
+        messages: Some(vec![message]),
+        max_tokens: Some(tokens),
+        adapters,
+        speculate: Some(false),
+        ..Request::default()
+    };
     request.sampling.temperature = 0.0;
     engine.start(request)?;
     let mut whole = String::new();

@@ -125,7 +125,7 @@ fn check_fit(graph: &Graph, formats: &[Format], capacity: Capacity, limit: u64) 
     };
     let weights: u64 =
         graph.weights.iter().zip(formats).map(|(weight, format)| bytes_of(weight, *format)).sum();
-    let kv = graph.caches.iter().map(|cache| cache.bytes(capacity.cells())).sum::<u64>();
+    let kv = graph.kv_bytes(capacity.cells());
     if weights + kv + RESERVED <= limit {
         return Ok(());
     }

@@ -6,8 +6,10 @@
 //! longest ago first.
 
 use super::embed::EMBEDDER;
+use super::kept::Name;
 use super::pool::Pool;
 use crate::graph::PAGE;
+use std::cell::OnceCell;
 
 /// What keys and values depend on besides the tokens before: the set of adapters, if there is one.
 pub(super) type Set = Option<u32>;
@@ -32,6 +34,8 @@ struct Node {
     parent: Option<usize>,
     children: Vec<usize>,
     last_used: u64,
+    /// Its name among kept pages, once that has been asked for. Tokens of a full page never change.
+    name: OnceCell<Name>,
 }
 
 /// What a prompt shares with the tree.
@@ -106,7 +110,7 @@ impl Cache {
                 None => {
                     self.pool.share(&[page]);
                     let (tokens, children, last_used) = (ids.to_vec(), Vec::new(), self.time);
-                    self.add(set, Node { tokens, page, parent, children, last_used })
+                    self.add(set, Node { tokens, page, parent, children, last_used, name: OnceCell::new() })
                 }
             };
             parent = Some(at);
@@ -131,7 +135,7 @@ impl Cache {
     /// The full pages that belong to no adapters. Those that were used last come first, and pages come after
     /// those before them. `next` makes a page's name from that of the page before (at first `root`) and its
     /// tokens.
-    pub fn named<Name: Copy>(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
+    pub fn named(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
         let roots = self.roots.iter().filter(|(set, _)| set.is_none());
         let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();
         let mut found = Vec::new();
@@ -139,7 +143,7 @@ impl Cache {
             let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else {
                 continue;
             };
-            let name = next(before, &node.tokens);
+            let name = *node.name.get_or_init(|| next(before, &node.tokens));
             found.push((node.last_used, name, node.page));
             open.extend(node.children.iter().map(|child| (name, *child)));
         }

@@ -57,8 +57,7 @@ pub fn inspect(mut headers: Vec<Header>, options: &LoadOptions) -> Result<Inspec
     match check(&mut headers, options) {
         Ok(checked) => {
             let cells = checked.context_length.div_ceil(PAGE as usize) as u32 * PAGE;
-            let kv = checked.graph.caches.iter().map(|cache| cache.bytes(cells));
-            inspection.kv_bytes = kv.sum();
+            inspection.kv_bytes = checked.graph.kv_bytes(cells);
             inspection.weight_bytes = weight_bytes(&checked.graph, &checked.formats);
             inspection.bytes_per_token = bytes_per_token(&checked.graph, &checked.formats);
             inspection.context_length = checked.context_length;

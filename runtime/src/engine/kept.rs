@@ -9,6 +9,7 @@
 use super::device::{Device, DeviceModel};
 use super::{Engine, Error, Request};
 use crate::graph::{KvFormat, PAGE};
+use crate::load::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -48,8 +49,13 @@ fn next(before: Name, ids: &[u32]) -> Name {
     digest([&before, bytemuck::cast_slice(ids)])
 }
 
-fn hex(name: Name) -> String {
-    name.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The name that [`hex`] has written.
+fn parsed(text: &str) -> Option<Name> {
+    let mut name = [0; DIGEST];
+    for (i, byte) in name.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    (text.len() == 2 * DIGEST).then_some(name)
 }
 
 impl<D: Device> Engine<D> {
@@ -57,13 +63,14 @@ impl<D: Device> Engine<D> {
     /// and no page before the one that it follows.
     pub fn cached_pages(&self) -> Vec<String> {
         let named = self.scheduler.cache.named(self.page_root, next);
-        named.into_iter().map(|(name, _)| hex(name)).collect()
+        named.iter().map(|(name, _)| hex(name)).collect()
     }
 
     /// A cached page as bytes; none if it is no longer cached. Running answers may go on meanwhile.
     pub async fn read_page(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(name) = parsed(name) else { return Ok(None) };
         let named = self.scheduler.cache.named(self.page_root, next);
-        let Some((name, page)) = named.into_iter().find(|(found, _)| hex(*found) == name) else {
+        let Some((_, page)) = named.into_iter().find(|(found, _)| *found == name) else {
             return Ok(None);
         };
         let mut bytes = self.model.read_page(page).await?;
@@ -75,17 +82,16 @@ impl<D: Device> Engine<D> {
     /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that
     /// computes all of its prompt, or that cannot be started.
     pub fn prompt_pages(&self, request: &Request) -> PromptPages {
-        let computes_all =
-            !request.adapters.is_empty() || request.embedding.is_some() || request.prompt_logprobs;
-        let ids = request.callable().and_then(|tools| self.prompt_ids(request, tools.is_some()));
+        let computes_all = !request.adapters.is_empty() || request.reads_prompt();
+        let ids = request.callable().and_then(|tools| {
+            let (prompt, _) = self.fitting_prompt(request, tools.is_some())?;
+            let ids = self.with_answer(request, prompt);
+            self.check_length(&ids).map(|()| ids)
+        });
         let mut ids = ids.ok().filter(|_| !computes_all).unwrap_or_default();
-        ids.extend_from_slice(&request.continue_ids);
         // The last token is computed anyway, for its logits.
         ids.pop();
         ids.truncate(ids.len() - ids.len() % PAGE as usize);
-        if self.check_length(&ids).is_err() {
-            ids.clear();
-        }
         let pages = ids.chunks(PAGE as usize);
         let names: Vec<Name> = pages
             .scan(self.page_root, |name, ids| {
@@ -96,13 +102,13 @@ impl<D: Device> Engine<D> {
         let cached = self.scheduler.cache.named(self.page_root, next);
         let is_cached = |name: &&Name| cached.iter().any(|(cached, _)| cached == *name);
         let cached = names.iter().take_while(is_cached).count();
-        PromptPages { ids, names: names.into_iter().map(hex).collect(), cached }
+        PromptPages { ids, names: names.iter().map(|name| hex(name)).collect(), cached }
     }
 
     /// Caches the page of the last tokens, from bytes of [`Self::read_page`]. False if they are damaged or of
     /// another page, if the pages before it are missing, or if there is no room.
     pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> bool {
-        let size: u64 = self.model.graph().caches.iter().map(|cache| cache.bytes(PAGE)).sum();
+        let size = self.model.graph().kv_bytes(PAGE);
         let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };
         let name = ids.chunks(PAGE as usize).fold(self.page_root, next);
         let is_page = ids.len().is_multiple_of(PAGE as usize) && !ids.is_empty() && data.len() as u64 == size;

@@ -53,7 +53,6 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
-use overflow::append_shifting;
 use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -131,14 +130,10 @@ impl<D: Device> Engine<D> {
             // The prompt has opened a reasoning that must be empty.
             request.continue_ids.splice(0..0, ending.iter().copied());
         }
+        let feed = self.with_answer(&request, ids.clone());
         ids.extend_from_slice(&request.continue_ids);
         if ids.is_empty() {
             return Err(Error::InvalidRequest("the prompt is empty".into()));
-        }
-        let mut feed = ids.clone();
-        if request.shifts() {
-            feed.truncate(prompt_tokens);
-            append_shifting(&mut feed, &request.continue_ids, self.info.context_length);
         }
         self.check_length(&feed)?;
         if request.max_tokens == Some(0) {

@@ -34,11 +34,14 @@ pub(super) fn append_shifting(ids: &mut Vec<u32>, more: &[u32], context_length: 
 }
 
 impl Request {
-    /// Whether its answer goes on when the context is full. Where the host reads rows of the prompt, all of
-    /// them must be there.
+    /// Whether its answer goes on when the context is full.
     pub(super) fn shifts(&self) -> bool {
-        let reads_prompt = self.prompt_logprobs || self.embedding.is_some();
-        self.context_overflow == ContextOverflow::Shift && !reads_prompt
+        self.context_overflow == ContextOverflow::Shift && !self.reads_prompt()
+    }
+
+    /// Whether the host reads rows of the prompt, so that all of it is computed.
+    pub(super) fn reads_prompt(&self) -> bool {
+        self.prompt_logprobs || self.embedding.is_some()
     }
 }
 
@@ -61,6 +64,15 @@ impl<D: Device> Engine<D> {
             }
             _ => Ok((ids, 0)),
         }
+    }
+
+    /// The tokens to compute: a prompt, and those that the answer has already.
+    pub(super) fn with_answer(&self, request: &Request, mut prompt: Vec<u32>) -> Vec<u32> {
+        match request.shifts() {
+            true => append_shifting(&mut prompt, &request.continue_ids, self.info.context_length),
+            false => prompt.extend_from_slice(&request.continue_ids),
+        }
+        prompt
     }
 
     /// The prompt of a conversation that leaves room for an answer: all that it may get, but at most a

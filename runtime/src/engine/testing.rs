@@ -275,7 +275,7 @@ impl DeviceModel for TestModelOnDevice {
     }
 
     fn kv_bytes(&self) -> u64 {
-        self.graph.caches.iter().map(|cache| cache.bytes(self.capacity.cells())).sum()
+        self.graph.kv_bytes(self.capacity.cells())
     }
 
     fn gpu_bytes(&self) -> u64 {

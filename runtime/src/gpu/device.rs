@@ -244,6 +244,26 @@ impl Gpu {
         self.receive(buffer, &mut mapping, None, [data]).await
     }
 
+    /// Reads parts of buffers (buffer, start, bytes), one after the other, after what is submitted.
+    pub(super) async fn read_parts(
+        &self,
+        parts: &[(&wgpu::Buffer, u64, u64)],
+        data: &mut [u8],
+    ) -> Result<(), GpuError> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.buffer("staging", data.len() as u64, usage);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut at = 0;
+        for (buffer, start, bytes) in parts {
+            encoder.copy_buffer_to_buffer(buffer, *start, &staging, at, *bytes);
+            at += bytes;
+        }
+        self.queue.submit([encoder.finish()]);
+        let result = self.read(&staging, data).await;
+        staging.destroy();
+        result
+    }
+
     /// Polls a native device until a submission, by default the last one, is done. Without polling, native
     /// devices run no callbacks; browsers need no polling.
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {

@@ -182,31 +182,21 @@ impl Executor {
 
     /// The keys and values of a page, those of one cache after the other, after the steps that are submitted.
     pub async fn read_page(&mut self, page: u32) -> Result<Vec<u8>, GpuError> {
-        let sizes: Vec<u64> = self.graph.caches.iter().map(page_bytes).collect();
-        let size = sizes.iter().sum();
-        if page >= self.capacity.pages || size == 0 {
+        let mut bytes = vec![0; self.graph.kv_bytes(PAGE) as usize];
+        if page >= self.capacity.pages || bytes.is_empty() {
             return Ok(Vec::new());
         }
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.gpu.buffer("read page", size, usage);
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut at = 0;
-        for (kv, size) in self.plan.buffers.kv.iter().zip(sizes) {
-            encoder.copy_buffer_to_buffer(kv, size * u64::from(page), &staging, at, size);
-            at += size;
-        }
-        self.gpu.queue.submit([encoder.finish()]);
-        let mut bytes = vec![0; size as usize];
-        self.gpu.read(&staging, &mut bytes).await?;
-        staging.destroy();
+        let sizes = self.graph.caches.iter().map(page_bytes);
+        let parts =
+            self.plan.buffers.kv.iter().zip(sizes).map(|(kv, size)| (kv, size * u64::from(page), size));
+        self.gpu.read_parts(&parts.collect::<Vec<_>>(), &mut bytes).await?;
         Ok(bytes)
     }
 
     /// Sets the keys and values of a page, after the steps that are submitted; bytes of another length than
     /// [`Self::read_page`] gives are left alone.
     pub fn write_page(&mut self, page: u32, mut bytes: &[u8]) {
-        let size: u64 = self.graph.caches.iter().map(page_bytes).sum();
-        if page >= self.capacity.pages || bytes.len() as u64 != size {
+        if page >= self.capacity.pages || bytes.len() as u64 != self.graph.kv_bytes(PAGE) {
             return;
         }
         for (kv, cache) in self.plan.buffers.kv.iter().zip(&self.graph.caches) {
@@ -463,14 +453,9 @@ impl Executor {
     ) -> Result<Option<Vec<f32>>, GpuError> {
         let buffer = self.plan.buffers.values[id.0].as_ref();
         let Some(buffer) = buffer.filter(|_| self.list(n_tokens).writes(id)) else { return Ok(None) };
-        let size = 4 * n as u64;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.gpu.buffer("value readback", size, usage);
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size);
-        self.gpu.queue.submit([encoder.finish()]);
         let mut data = vec![0.0; n];
-        self.gpu.read(&staging, bytemuck::cast_slice_mut(&mut data)).await?;
+        let parts = [(buffer, 0, 4 * n as u64)];
+        self.gpu.read_parts(&parts, bytemuck::cast_slice_mut(&mut data)).await?;
         Ok(Some(data))
     }
 }

@@ -105,6 +105,11 @@ impl Cache {
 }
 
 impl Graph {
+    /// Bytes of the keys and values of so many positions, in all caches.
+    pub fn kv_bytes(&self, cells: u32) -> u64 {
+        self.caches.iter().map(|cache| cache.bytes(cells)).sum()
+    }
+
     /// Chooses how the KV pool stores keys and values. Heads must be whole blocks; otherwise nothing changes
     /// and the error is the size of a head that is not.
     pub fn set_kv_format(&mut self, format: KvFormat) -> Result<(), usize> {

@@ -190,8 +190,13 @@ impl FileLoader {
         if self.position != self.size {
             return Err(LoadError::Size { expected: self.size, found: self.position });
         }
-        Ok(self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&self.hash.finalize()))
     }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes per piece of a tensor, except the last piece: a multiple of 4 blocks, whole rows if these are not

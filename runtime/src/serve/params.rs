@@ -284,15 +284,15 @@ fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usi
 
 /// The text of a prediction: a text, or its parts.
 fn predicted(prediction: &Value) -> Result<String, ApiError> {
-    let text = |content: &Value| match content {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => parts.iter().map(|part| part.get("text")?.as_str()).collect(),
-        _ => None,
-    };
     let is_content = prediction.get("type").is_some_and(|kind| kind == "content");
-    let content = prediction.get("content").filter(|_| is_content).and_then(text);
-    let message = "`prediction` must be { type: \"content\", content }, with a text or text parts.";
-    content.ok_or_else(|| ApiError::field("prediction", message))
+    match prediction.get("content").filter(|_| is_content) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(parts)) => joined(parts, "prediction.content"),
+        _ => {
+            let message = "`prediction` must be { type: \"content\", content }, with a text or text parts.";
+            Err(ApiError::field("prediction", message))
+        }
+    }
 }
 
 /// A list of stop texts from a text or a list.

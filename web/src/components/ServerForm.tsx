@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { explain } from "../lib/errors";
-import { addressOf, isLoopback } from "../lib/servers";
+import { addressOf, hostOf, isLoopback } from "../lib/servers";
 import { switchTo } from "../state/engine";
 import { models } from "../state/models";
 import { addServerModel, modelsOf, type RemoteModel } from "../state/servers";
@@ -159,7 +159,7 @@ export function ServerForm({ baseURL: begun, apiKey: kept }: { baseURL: string; 
         {asked.kind !== "told" && (
           <button type="submit" class="button primary" disabled={asked.kind === "asking"}>
             {asked.kind === "asking" && baseURL !== null
-              ? text.connectingTo(new URL(baseURL).host)
+              ? text.connectingTo(hostOf({ baseURL }))
               : text.connect}
           </button>
         )}

@@ -403,7 +403,7 @@ function Panel() {
       <Done />
       {state.kind === "failed" && <p role="alert">{explain(state.error, text).title}</p>}
       {!isRunning && <Lessons kind={kind} setKind={setKind} left={left} setLeft={setLeft} />}
-      {!isRunning && loaded !== null && loaded.device.backend !== "remote" && (
+      {!isRunning && loaded !== null && !isRemote && (
         <>
           <Interrupted />
           <Start chosen={chosen} />

@@ -222,8 +222,10 @@ async function apply(change: Change, write: Write): Promise<void> {
       const { message, title } = write;
       await notDeleted(change, message.conversation);
       const before: unknown = await messages.get(message.id);
-      // What a closed page left may come late: another page has continued the answer since.
-      if (isBehind(message, readMessage(before))) return;
+      // What a closed page left may come late: another page has continued the answer since. Its tokens,
+      // which are many, need no check for that.
+      if (before !== undefined && isBehind(message, readMessage({ ...Object(before), resume: undefined })))
+        return;
       const isNew = before === undefined;
       await messages.put(message);
       const now = Date.now();

@@ -63,7 +63,6 @@ export const en = {
   waitingForModel: "Your message will be answered as soon as the model is ready.",
   starting: "Starting",
   reading: (done: number, total: number) => `Reading your message… ${done} / ${total} tokens`,
-  writing: "Writing",
   answerContinues: "The interrupted answer goes on",
   continues: "Goes on after an interruption",
   continuesSoon: "Interrupted: goes on as soon as the model is ready",
@@ -324,7 +323,6 @@ export const en = {
   chooseModel: "Choose another model",
   chooseFile: "Choose another file",
   continueOnCpu: "Continue on the CPU",
-  details: "Details",
   errors: {
     server: serverErrorsEn,
     insecure: {

@@ -62,7 +62,6 @@ export const zh: Dictionary = {
   waitingForModel: "模型就绪后会立即回答您的消息。",
   starting: "正在开始",
   reading: (done, total) => `正在阅读您的消息…… ${done} / ${total} 个词元`,
-  writing: "正在书写",
   answerContinues: "被中断的回答正在继续",
   continues: "中断后继续",
   continuesSoon: "已中断：模型就绪后会继续",
@@ -285,7 +284,6 @@ export const zh: Dictionary = {
   chooseModel: "选择其他模型",
   chooseFile: "选择其他文件",
   continueOnCpu: "改用 CPU 继续",
-  details: "详细信息",
   errors: {
     server: serverErrorsZh,
     insecure: {

@@ -48,8 +48,6 @@ function quotaHelp(error: QuotaError, t: Dictionary): string {
 
 /** Says what is wrong and what to do. */
 export function explain(error: unknown, t: Dictionary, { isOwnFile, server }: ErrorPlace = {}): Explanation {
-  const ofServer = server === undefined ? null : explainServer(error, t, server);
-  if (ofServer !== null) return ofServer;
   const detail = error instanceof Error ? error.message : String(error);
   const say = (text: { title: string; help: string }, ...remedies: Remedy[]): Explanation => ({
     title: text.title,
@@ -57,6 +55,8 @@ export function explain(error: unknown, t: Dictionary, { isOwnFile, server }: Er
     detail,
     remedies,
   });
+  const ofServer = server === undefined ? null : explainServer(error, t, server, say);
+  if (ofServer !== null) return ofServer;
   const { errors } = t;
   if (error instanceof NotGgufError) {
     return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["addModel"] };

@@ -5,14 +5,13 @@ import type { Explanation, Remedy } from "./errors";
 import { isBlocked } from "./servers";
 
 /** Null for errors that are not the server's. */
-export function explainServer(error: unknown, t: Dictionary, address: string): Explanation | null {
+export function explainServer(
+  error: unknown,
+  t: Dictionary,
+  address: string,
+  say: (text: { title: string; help: string }, ...remedies: Remedy[]) => Explanation,
+): Explanation | null {
   const { server, invalidRequest } = t.errors;
-  const detail = error instanceof Error ? error.message : String(error);
-  const say = (text: { title: string; help: string }, ...remedies: Remedy[]): Explanation => ({
-    ...text,
-    detail,
-    remedies,
-  });
   if (error instanceof ContextLengthError) return say(server.tooLong, "edit", "remove", "newChat");
   if (error instanceof InvalidRequestError) return say(invalidRequest, "settings", "edit", "remove");
   if (error instanceof ModelNotFoundError)

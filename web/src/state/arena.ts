@@ -12,11 +12,11 @@ import { wellFormed } from "../lib/text";
 import { throttle } from "../lib/throttle";
 import { adapters, strengths } from "./adapters";
 import { answerTo } from "./ask";
-import { connect, engine, recommendedSampling, serverInUse } from "./engine";
+import { engine, recommendedSampling, serverInUse } from "./engine";
 import { refreshLessons } from "./lessons";
 import { models } from "./models";
 import { sampling } from "./sampling";
-import type { RemoteModel } from "./servers";
+import { connect, type RemoteModel } from "./servers";
 import { settings } from "./settings";
 
 /** What can take part: the model with an adapter or without, and how it chooses tokens; models on servers. */
@@ -141,7 +141,8 @@ export async function askBoth(question: string): Promise<void> {
       pair.map(async ({ adapters: uses, temperature, remote }, side) => {
         const asked = { messages: messagesOf(question), maxTokens, temperature, adapters: uses };
         try {
-          const asks = remote === undefined ? loaded : await connect(remote, signal);
+          const isLoaded = remote === undefined || remote === serverInUse.peek();
+          const asks = isLoaded ? loaded : await connect(remote, signal);
           texts[side] = await answerTo(asks, asked, signal, (text) => {
             texts[side] = text;
             screen.call();

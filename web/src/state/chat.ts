@@ -10,8 +10,7 @@ import { wellFormed } from "../lib/text";
 import { isUnchanged, type Interrupted } from "./draft";
 import { generate, newAnswer, type Live } from "./generate";
 import { cancelLoading, engine, engineState, followChoice, forgetPrompts, startModel } from "./engine";
-import { fullName } from "./models";
-import { begin, conversations, isWrittenElsewhere, onNews, refreshList, write } from "./history";
+import { begin, conversations, onNews, refreshList, write } from "./history";
 import {
   catchUp,
   conversationId,
@@ -26,7 +25,7 @@ import {
   take,
   tree,
 } from "./conversation";
-import { chosenModel, isDoubtful } from "./models";
+import { chosenModel, fullName, isDoubtful } from "./models";
 import { claim, hold, takeClaim } from "./resume";
 import { updateSettings } from "./settings";
 import { announcement, doubt, draft, focusMessage, notice, refocusMessage } from "./ui";
@@ -403,12 +402,6 @@ export const removable = computed<ReadonlySet<string>>(() => {
   return new Set(
     messages.value.filter(({ id, role }) => role === "user" && !answered.has(id)).map(({ id }) => id),
   );
-});
-
-/** Whether another tab writes the answer that is shown last. */
-export const isAnsweredElsewhere = computed(() => {
-  const last = messages.value.at(-1);
-  return last?.role === "assistant" && last.ending === null && isWrittenElsewhere(last.id);
 });
 
 // Deletion is final in every tab: a deleted conversation is no longer shown, and nothing more is written to

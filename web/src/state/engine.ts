@@ -20,6 +20,7 @@ import { hubOptions } from "./hub";
 import {
   chosenModel,
   deleteModel,
+  estimate,
   fitOfModel,
   forgetOpened,
   isAtHand,
@@ -30,7 +31,7 @@ import {
   type ModelChoice,
 } from "./models";
 import { backend } from "./recommend";
-import { forgetServer, forgetServerModel, PATIENCE, type RemoteModel } from "./servers";
+import { connect, forgetServer, forgetServerModel, type RemoteModel } from "./servers";
 import { settings, updateSettings } from "./settings";
 import { announcement, notice } from "./ui";
 import { t } from "../i18n";
@@ -92,15 +93,9 @@ function isBadModel(error: unknown): boolean {
   return isTemplate || kinds.some((kind) => error instanceof kind);
 }
 
-/** An engine on a server. It takes no memory, so nothing has to make room before. */
-export function connect({ baseURL, apiKey, model }: RemoteModel, outer: AbortSignal): Promise<Engine> {
-  const signal = AbortSignal.any([outer, AbortSignal.timeout(PATIENCE)]);
-  return createEngine({ baseURL, ...(apiKey !== "" && { apiKey }), model, signal });
-}
-
 async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine> {
   const { contextLength, device, template } = settings.value;
-  const { quota } = await storageEstimate();
+  const { quota } = estimate.peek() ?? (await storageEstimate());
   return createEngine({
     model: model.source,
     contextLength,

@@ -43,7 +43,7 @@ export async function openAndStart(files: readonly File[]): Promise<void> {
     if (signal.aborted) return;
     if (notice.value?.kind === "inspecting") notice.value = null;
     if (verdict === false) return;
-    openFiles(files, verdict === true ? null : verdict);
+    openFiles(files, verdict);
   } catch (error) {
     if (signal.aborted || error instanceof AbortedError) return;
     notice.value = { kind: "file", error, from: { isOwnFile: true } };

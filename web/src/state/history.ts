@@ -145,8 +145,10 @@ export async function everything(shown: readonly Message[]): Promise<Everything>
     for (const message of shown) messages.set(message.id, message);
   }
   for (const write of waiting.value) {
-    if (write.kind === "message") messages.set(write.message.id, write.message);
-    else if (write.kind === "remove") {
+    if (write.kind === "message") {
+      const { message } = write;
+      if (!isBehind(message, readMessage(messages.get(message.id)))) messages.set(message.id, message);
+    } else if (write.kind === "remove") {
       const parent = readMessage(messages.get(write.id))?.parent ?? null;
       messages.delete(write.id);
       for (const [id, stored] of messages)

@@ -58,19 +58,19 @@ function namesOf(files: readonly File[]): string {
 }
 
 /**
- * Whether opened files are a model that runs on this device and has room there, and what is known of it then.
- * If not, or if it may have no room, the verdict is shown. Throws if the header cannot be read.
+ * Whether opened files are a model that runs on this device and has room there, and what is known of it then,
+ * if anything. If not, or if it may have no room, the verdict is shown. Throws if the header cannot be read.
  */
 export async function passes(
   files: readonly File[],
   signal: AbortSignal,
-): Promise<ModelInspection | boolean> {
+): Promise<ModelInspection | null | false> {
   const { contextLength, device } = settings.value;
   let backend;
   try {
     ({ backend } = await chooseDevice(device));
   } catch {
-    return true; // The file is not to blame: loading says what is wrong with the device.
+    return null; // The file is not to blame: loading says what is wrong with the device.
   }
   const what = namesOf(files);
   const size = files.reduce((sum, file) => sum + file.size, 0);

@@ -1,5 +1,5 @@
 /** Servers with OpenAI's API that the person added. Addresses and keys stay in this browser. */
-import { createEngine, ModelNotFoundError } from "nomoat";
+import { createEngine, ModelNotFoundError, type Engine } from "nomoat";
 import { isRecord, persisted } from "../lib/persisted";
 import { addressOf } from "../lib/servers";
 
@@ -20,7 +20,7 @@ export interface RemoteModel {
 
 const KEY = "nomoat-servers";
 /** Milliseconds until a server must have told its models. */
-export const PATIENCE = 15_000;
+const PATIENCE = 15_000;
 
 function parse(stored: unknown): readonly ModelServer[] {
   if (!Array.isArray(stored)) return [];
@@ -48,11 +48,20 @@ addEventListener("storage", ({ key, newValue }) => {
   servers.value = parse(stored);
 });
 
+/** An engine on a server. It takes no memory, so nothing has to make room before. */
+export function connect(
+  { baseURL, apiKey, model }: Omit<RemoteModel, "model"> & { model?: string },
+  outer: AbortSignal,
+): Promise<Engine> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(PATIENCE)]);
+  const options = { baseURL, ...(apiKey !== "" && { apiKey }), ...(model !== undefined && { model }) };
+  return createEngine({ ...options, signal });
+}
+
 /** The names of a server's models; none if the server has no list. */
 export async function modelsOf(baseURL: string, apiKey: string, outer: AbortSignal): Promise<string[]> {
-  const signal = AbortSignal.any([outer, AbortSignal.timeout(PATIENCE)]);
   try {
-    const engine = await createEngine({ baseURL, ...(apiKey !== "" && { apiKey }), signal });
+    const engine = await connect({ baseURL, apiKey }, outer);
     const { data } = await engine.models.list();
     return data.map(({ id }) => id);
   } catch (error) {

@@ -113,6 +113,17 @@ fn requests_that_compute_all_of_their_prompt_have_no_pages() {
     }
 }
 
+#[test]
+fn shortened_prompts_have_the_pages_of_what_is_left() {
+    let (_, mut engine) = single();
+    let request = Request { context_overflow: ContextOverflow::Shift, ..greedy(&PROMPT.repeat(20), 1) };
+    let before = engine.prompt_pages(&request);
+    assert!(!before.names.is_empty() && before.cached == 0);
+    answer(&mut engine, request.clone());
+    let after = engine.prompt_pages(&request);
+    assert_eq!((after.names.len(), after.cached), (before.names.len(), before.names.len()));
+}
+
 /// Restored pages take the room of old ones, and the pool stays whole.
 #[test]
 fn restored_pages_make_room() {

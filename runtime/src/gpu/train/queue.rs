@@ -168,15 +168,9 @@ impl Queue {
     /// Does all work, then reads the first numbers of a buffer.
     pub async fn read(&self, buffer: &wgpu::Buffer, n: usize) -> Result<Vec<f32>, GpuError> {
         self.submit();
-        let bytes = 4 * n as u64;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let readable = self.gpu.buffer("read", bytes, usage);
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &readable, 0, bytes);
-        self.gpu.queue.submit([encoder.finish()]);
         let mut numbers = vec![0.0; n];
-        let result = self.gpu.read(&readable, bytemuck::cast_slice_mut(&mut numbers)).await;
-        readable.destroy();
-        result.map(|()| numbers)
+        let parts = [(buffer, 0, 4 * n as u64)];
+        self.gpu.read_parts(&parts, bytemuck::cast_slice_mut(&mut numbers)).await?;
+        Ok(numbers)
     }
 }
