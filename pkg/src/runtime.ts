@@ -347,6 +347,8 @@ export interface RuntimeUsage {
   completion_tokens: number;
   total_tokens: number;
   cached_tokens: number;
+  /** Of the model's thoughts. */
+  reasoning_tokens: number;
   /** Guessed, and those of them that were right. */
   drafted_tokens: number;
   accepted_tokens: number;

@@ -254,6 +254,7 @@ export class FakeRuntime implements Runtime {
               completion_tokens: limit,
               total_tokens: 3 + limit,
               cached_tokens: 1,
+              reasoning_tokens: 0,
               drafted_tokens: 3,
               accepted_tokens: 2,
             },

@@ -168,6 +168,9 @@ struct Load {
     /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
     #[arg(long, default_value = "f16", value_parser = kv_format)]
     kv_format: KvFormat,
+    /// A built-in chat template, such as `vicuna` or `plain`, instead of the file's.
+    #[arg(long)]
+    template: Option<String>,
     /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
@@ -274,7 +277,8 @@ fn on_device<D: Device>(
         Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers | Task::BenchAdapter(_) => None,
     };
     let Load { context_length, kv_format, .. } = *load;
-    let options = LoadOptions { context_length, parallel, kv_format, ..Default::default() };
+    let template = load.template.clone();
+    let options = LoadOptions { context_length, parallel, kv_format, template, ..Default::default() };
     let mut engine = open(device, model, options)?;
     eprintln!(
         "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",

@@ -158,3 +158,53 @@ fn keys_and_values_may_be_in_fewer_bits() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && message.contains("f16, q8_0 or q4_0"), "{message}");
 }
+
+/// The prompt is the one that the engine gives the model: calls as its template takes them, and tools in a
+/// text where it has no place for them.
+#[test]
+fn prompt_prints_what_the_model_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let prompt = |template: &str, args: &[&str]| {
+        write_model_with(&path, &[("tokenizer.chat_template", template.into())]);
+        nomoat().arg("prompt").arg(&path).args(args).output().unwrap()
+    };
+    let json = |template: &str, args: &[&str]| -> (String, Vec<u32>) {
+        let output = prompt(template, &[args, &["--json"]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (value["prompt"].as_str().unwrap().into(), serde_json::from_value(value["ids"].clone()).unwrap())
+    };
+    let echo = "{% for m in messages %}{{ m.role }}:{{ m.content }} {% endfor %}";
+    // SentencePiece begins a text with `<s>` and a space.
+    let (text, ids) = json("{{ messages[0].content }}{{ ' ' if x }}{{ 'a' if x }}", &["-p", "a"]);
+    assert_eq!((text.as_str(), &ids[..]), ("a", &[1, 4, 3][..]));
+    let kwargs = ["-p", "a", "--kwargs", r#"{"x": true}"#];
+    let (text, ids) = json("{{ messages[0].content }}{{ ' ' if x }}{{ 'a' if x }}", &kwargs);
+    assert_eq!((text.as_str(), &ids[..]), ("a a", &[1, 4, 3, 4, 3][..]));
+    let output = prompt(echo, &["-p", "a", "--kwargs", "3"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--kwargs"), "{output:?}");
+
+    let talk = file(
+        "talk.json",
+        r#"[{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": null, "tool_calls":
+            [{"id": "1", "type": "function", "function": {"name": "now", "arguments": "{\"a\": 1}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "Rain"}]"#,
+    );
+    let tools =
+        file("tools.json", r#"[{"type": "function", "function": {"name": "now", "parameters": {}}}]"#);
+    let (text, _) = json(echo, &["--messages", &talk, "--tools", &tools]);
+    assert!(text.starts_with("system:You can call tools.") && text.contains("\"name\":\"now\""), "{text}");
+    assert!(text.contains("assistant:<tool_call>") && text.contains("user:<tool_response>\nRain"), "{text}");
+    let knows = "{% for tool in tools %}{{ tool.function.name }};{% endfor %}{% for m in messages %}{{ m.content }}\
+        {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}\
+        {% if m.role == 'tool' %}{{ m.name }}{% endif %};{% endfor %}";
+    let (text, _) = json(knows, &["--messages", &talk, "--tools", &tools]);
+    let call = r#"<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>"#;
+    assert_eq!(text, format!("now;Weather?;{call};Rainnow;"));
+}

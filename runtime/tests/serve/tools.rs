@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Writes a model with one layer, whose tokens are printable characters. Its template knows no tools.
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     let control = ["<unk>", "<s>", "</s>"].map(String::from);
     let printable = (33..127_u8).map(|byte| char::from(byte).to_string());
     // A space and a line feed.

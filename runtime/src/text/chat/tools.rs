@@ -30,6 +30,8 @@ pub struct ToolUse {
     pub written: String,
     /// Whether it takes a call's arguments as a text of JSON, not as a map.
     takes_text: bool,
+    /// The content of a message that only calls tools, as the template takes it; none: null.
+    empty: Option<&'static str>,
 }
 
 pub(super) const QUESTION: &str = "trial question?";
@@ -43,6 +45,7 @@ impl ToolUse {
             calls: &HERMES,
             written: written_by_hand(TRIAL.0, &arguments().to_string()),
             takes_text: false,
+            empty: Some(""),
         })
     }
 
@@ -59,21 +62,22 @@ impl ToolUse {
         if plain.is_some_and(|plain| !told.contains(TRIAL.0) || plain.contains(TRIAL.0)) {
             return None;
         }
-        let found = |calls, written: String, takes_text| Self {
+        let found = |calls, written: String, takes_text, empty| Self {
             prompt: ToolPrompt::Template,
             calls,
             written,
             takes_text,
+            empty,
         };
         for (content, takes_text, has_result) in TRIALS {
             let tried = template.tried(&trial(*content, *takes_text, *has_result), &with);
             let written = tried.and_then(|text| Some(after_question(&text, QUESTION)?.to_string()));
             let Some(written) = written else { continue };
             if let Some(calls) = Calls::that_reads(&written, TRIAL.0, &arguments()) {
-                return Some(found(calls, written, *takes_text));
+                return Some(found(calls, written, *takes_text, *content));
             }
         }
-        Some(found(Calls::spelled_in(&source)?, String::new(), false))
+        Some(found(Calls::spelled_in(&source)?, String::new(), false, Some("")))
     }
 
     /// A conversation as the template takes it.
@@ -82,7 +86,7 @@ impl ToolUse {
         let messages: Vec<Message> = messages
             .iter()
             .map(|message| {
-                let message = with_name(self.with_arguments(message), &called);
+                let message = with_name(self.with_content(self.with_arguments(message)), &called);
                 called.extend(names_of(&message));
                 message
             })
@@ -90,6 +94,20 @@ impl ToolUse {
         match self.prompt {
             ToolPrompt::Template => messages,
             ToolPrompt::BuiltIn => built_in(&messages, tools),
+        }
+    }
+
+    /// OpenAI's API has no content, or null, in a message that only calls tools; most templates take a text.
+    fn with_content(&self, message: Message) -> Message {
+        let content = message.0.get_attr("content").unwrap_or_default();
+        let is_empty = match content.as_str() {
+            Some(text) => text.is_empty() && list_of(&message.0, "tool_calls").is_some(),
+            None => content.is_none() || content.is_undefined(),
+        };
+        let text = if message.role() == "assistant" { self.empty } else { Some("") };
+        match is_empty {
+            true => Message(with_field(&message.0, "content", text.map_or(Value::from(()), Value::from))),
+            false => message,
         }
     }
 
@@ -130,9 +148,14 @@ fn with_name(message: Message, called: &BTreeMap<String, String>) -> Message {
     let text = |key| message.0.get_attr(key).ok().filter(|value: &Value| value.as_str().is_some());
     let id = text("tool_call_id").filter(|_| message.role() == "tool" && text("name").is_none());
     let Some(name) = id.and_then(|id| called.get(id.as_str()?)) else { return message };
-    let keys = message.0.try_iter().into_iter().flatten().filter(|key| key.as_str() != Some("name"));
-    let own = keys.map(|key| (key.clone(), message.0.get_item(&key).unwrap_or_default()));
-    Message(Value::from_pairs(own.chain([(Value::from("name"), Value::from(name.as_str()))])))
+    Message(with_field(&message.0, "name", Value::from(name.as_str())))
+}
+
+/// A map with this value for a key that it may lack.
+fn with_field(map: &Value, name: &str, value: Value) -> Value {
+    let keys = map.try_iter().into_iter().flatten().filter(|key| key.as_str() != Some(name));
+    let own = keys.map(|key| (key.clone(), map.get_item(&key).unwrap_or_default()));
+    Value::from_pairs(own.chain([(Value::from(name), value)]))
 }
 
 /// Ways to write a conversation with a call, of which templates take some: the content, whether arguments are
