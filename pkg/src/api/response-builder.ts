@@ -163,17 +163,24 @@ export class ResponseBuilder {
       incomplete_details: finish === "length" ? { reason: "max_output_tokens" } : null,
       // What was cut off is the last one.
       output: items.map((item, i) => ({ ...item, status: i < items.length - 1 ? "completed" : status })),
-      usage: usage && {
-        input_tokens: usage.prompt_tokens,
-        input_tokens_details: usage.prompt_tokens_details,
-        output_tokens: usage.completion_tokens,
-        output_tokens_details: { reasoning_tokens: usage.completion_tokens_details.reasoning_tokens },
-        total_tokens: usage.total_tokens,
-      },
+      usage: usage && usageOf(usage),
     };
     this.#onEnd(response);
     return response;
   }
+}
+
+/** `usage` of a chat; servers may leave the details out. */
+function usageOf({ prompt_tokens, completion_tokens, total_tokens, ...details }: CompletionUsage) {
+  const { prompt_tokens_details: input, completion_tokens_details: output }: Partial<CompletionUsage> =
+    details;
+  return {
+    input_tokens: prompt_tokens,
+    input_tokens_details: { cached_tokens: input?.cached_tokens ?? 0 },
+    output_tokens: completion_tokens,
+    output_tokens_details: { reasoning_tokens: output?.reasoning_tokens ?? 0 },
+    total_tokens,
+  };
 }
 
 /** Where the content of the last item belongs. */
