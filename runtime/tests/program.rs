@@ -208,3 +208,18 @@ fn prompt_prints_what_the_model_gets() {
     let call = r#"<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>"#;
     assert_eq!(text, format!("now;Weather?;{call};Rainnow;"));
 }
+
+/// As those of transformers; a template that says what time it is must not say it for Greenwich.
+#[test]
+fn dates_in_prompts_are_local() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let template = "{{ strftime_now('%z') }}{{ messages[0].content }}";
+    write_model_with(&path, &[("tokenizer.chat_template", template.into())]);
+    for (zone, expected) in [("UTC0", "+0000a"), ("<+0545>-05:45", "+0545a")] {
+        let args = ["prompt", "-p", "a"];
+        let output = nomoat().args(args).arg(&path).env("TZ", zone).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(expected), "{zone}: {text}");
+    }
+}

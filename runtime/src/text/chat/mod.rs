@@ -4,6 +4,7 @@ mod builtin;
 mod environment;
 mod marks;
 mod message;
+mod percent;
 mod python;
 mod reasoning;
 mod tools;
