@@ -47,6 +47,29 @@ test("text completions: several prompts, echo, whole and streamed", async () => 
     ["One", "Two"].map((prompt) => ({ prompt, messages: undefined, max_tokens: 16 })),
   );
 
+  const twice = await engine.completions.create({ prompt: ["One", "Two"], n: 2, seed: 5 });
+  assert.deepEqual(
+    seen.splice(2).map(({ prompt, seed }) => [prompt, seed]),
+    [
+      ["One", 5],
+      ["One", 6],
+      ["Two", 5],
+      ["Two", 6],
+    ],
+  );
+  assert.deepEqual(
+    twice.choices.map(({ index, text }) => [index, text]),
+    [0, 1, 2, 3].map((index) => [index, "Hello!"]),
+  );
+  // A prompt counts once.
+  assert.deepEqual([twice.usage?.prompt_tokens, twice.usage?.completion_tokens], [6, 8]);
+  const streamed = await engine.completions.create({ prompt: ["One", "Two"], n: 2, stream: true });
+  const texts = ["", "", "", ""];
+  for await (const { choices } of streamed) for (const { index, text } of choices) texts[index] += text;
+  assert.deepEqual(texts, ["Hello!", "Hello!", "Hello!", "Hello!"]);
+  await assert.rejects(engine.completions.create({ prompt: ["One", "Two"], n: 65 }), { param: "n" });
+  seen.splice(2);
+
   for (const prompt of [
     [7, 8],
     [[7], [8]],
