@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod answers;
 mod gpu;
+mod masks;
 mod model;
 mod report;
 mod shape;
@@ -34,6 +35,11 @@ pub enum Command {
     },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
+    /// Measure the masks of constrained answers, for a model's vocabulary; prints JSON.
+    Masks {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+    },
     /// Measure what an adapter costs while a model answers; prints JSON.
     Adapter(Box<adapter::Options>),
 }
@@ -42,6 +48,7 @@ pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
         Command::Gpu(options) => gpu::run(&options),
+        Command::Masks { model } => masks::run(&model),
         Command::Adapter(options) => {
             let adapter::Options { model, extent, load } = *options;
             crate::with_model(&model, &load, crate::Task::BenchAdapter(extent))
