@@ -8,7 +8,7 @@ mod report;
 mod shape;
 mod table;
 
-use super::{Load, Task, with_model};
+use super::{Draft, Load, Task, with_models};
 use anyhow::Result;
 use clap::Subcommand;
 use nomoat_runtime::cpu::{Cpu, bench, default_threads};
@@ -30,6 +30,8 @@ pub enum Command {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
         #[command(flatten)]
+        draft: Draft,
+        #[command(flatten)]
         load: Load,
     },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
@@ -40,7 +42,7 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
+        Command::Answers { model, draft, load } => with_models(&model, &draft, &load, Task::BenchAnswers),
         Command::Gpu(options) => gpu::run(&options),
         Command::Adapter(options) => {
             let adapter::Options { model, extent, load } = *options;

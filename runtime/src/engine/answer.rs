@@ -359,7 +359,10 @@ impl Answer {
         dispatches: usize,
         events: &mut Vec<Progress>,
     ) -> Result<(), GrammarError> {
-        self.first_token.get_or_insert_with(Instant::now);
+        if self.first_token.is_none() {
+            self.first_token = Some(Instant::now());
+            self.lookup.prompt_took(self.started.elapsed());
+        }
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.lookup.push(id);
         self.completion_tokens += 1;
