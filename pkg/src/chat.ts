@@ -200,8 +200,8 @@ export interface CompletionUsage {
   /** Prompt tokens that were still in the KV cache. */
   prompt_tokens_details: { cached_tokens: number };
   /**
-   * Tokens that were guessed from what the text repeats or from `prediction`, and were right or wrong. The
-   * wrong ones are not part of `completion_tokens`.
+   * Tokens that were guessed from what the text repeats, from `prediction` or by the draft model, and were
+   * right or wrong. The wrong ones are not part of `completion_tokens`.
    */
   completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
 }

@@ -158,3 +158,16 @@ fn keys_and_values_may_be_in_fewer_bits() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && message.contains("f16, q8_0 or q4_0"), "{message}");
 }
+
+#[test]
+fn a_draft_model_with_another_vocabulary_is_an_error_that_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let draft = folder.path().join("small.gguf");
+    write_model(&draft);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny/llama.gguf");
+    let args = ["run", "--device", "cpu", "--prompt", "a", "--raw", "--draft"];
+    let run = nomoat().args(args).args([draft, model]).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    let expected = "small.gguf: the draft model cannot guess for this model: its vocabulary has 5 tokens, not 64";
+    assert!(!run.status.success() && said.contains(expected), "{said}");
+}

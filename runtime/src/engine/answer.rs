@@ -359,10 +359,7 @@ impl Answer {
         dispatches: usize,
         events: &mut Vec<Progress>,
     ) -> Result<(), GrammarError> {
-        if self.first_token.is_none() {
-            self.first_token = Some(Instant::now());
-            self.lookup.prompt_took(self.started.elapsed());
-        }
+        self.first_token.get_or_insert_with(Instant::now);
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.lookup.push(id);
         self.completion_tokens += 1;

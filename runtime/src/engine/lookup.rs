@@ -55,8 +55,8 @@ pub(super) struct Lookup {
     cause: Cause,
     /// What the draft model says comes next.
     guess: Vec<u32>,
-    /// How long the prompt took, until [`Gains`] are told.
-    prompt_time: Duration,
+    /// How long the prompt took, from the first token on; 0 once [`Gains`] know it.
+    prompt_time: Option<Duration>,
     /// Tokens of drafts so far, and how many of them were right.
     pub drafted: usize,
     pub accepted: usize,
@@ -81,7 +81,7 @@ impl Lookup {
             settling: 0,
             cause: Cause::Repeat,
             guess: Vec::new(),
-            prompt_time: Duration::ZERO,
+            prompt_time: None,
             drafted: 0,
             accepted: 0,
         }
@@ -95,7 +95,7 @@ impl Lookup {
 
     /// Takes note of the time that the prompt took.
     pub fn prompt_took(&mut self, time: Duration) {
-        self.prompt_time = time;
+        self.prompt_time.get_or_insert(time);
     }
 
     /// Whether the draft model is asked where nothing repeats.
@@ -154,7 +154,7 @@ impl Lookup {
             self.account.add(time, tokens, cause.is_some());
         }
         if let Some(gains) = gains {
-            gains.earn_prompt(std::mem::take(&mut self.prompt_time));
+            gains.earn_prompt(self.prompt_time.as_mut().map(std::mem::take).unwrap_or_default());
             let token = *self.account.token.get_or_insert(time.as_secs_f64());
             gains.add(time, tokens, token, cause);
         }
