@@ -243,3 +243,61 @@ impl<D: Device> Engine<D> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: f64 = 0.1;
+
+    /// An answer, whose prompt the model takes so long to read, and the draft model so many pieces of a
+    /// token's time. A step with a draft takes so many tokens' time and gives so many tokens. Returns the
+    /// time with drafts over the time without.
+    fn answer(gains: &mut Gains, prompt: f64, pieces: usize, tokens: usize, draft: (f64, usize)) -> f64 {
+        gains.earn_prompt(Duration::from_secs_f64(prompt));
+        let add = |gains: &mut Gains, time: f64, n, cause| {
+            gains.add(Duration::from_secs_f64(time), n, TOKEN, cause);
+            time
+        };
+        let (mut time, mut n, mut read) = (prompt, 0, 0);
+        while n < tokens {
+            let (spent, more, cause) = match (gains.allow_draft(), read < pieces) {
+                (true, true) if gains.allow_reading() => (2.0 * TOKEN, 1, Some(Cause::Reading)),
+                (true, false) => (draft.0 * TOKEN, draft.1, Some(Cause::Guess)),
+                _ => (TOKEN, 1, None),
+            };
+            read += usize::from(cause == Some(Cause::Reading));
+            time += add(gains, spent, more, cause);
+            n += more;
+        }
+        time / (prompt + n as f64 * TOKEN)
+    }
+
+    #[test]
+    fn a_draft_model_that_does_not_pay_loses_little() {
+        for (prompt, pieces, tokens) in [(0.5, 1, 128), (1.0, 4, 128), (20.0, 20, 400), (60.0, 60, 128)] {
+            for draft in [(1.2, 1), (2.0, 1), (4.0, 1), (9.0, 8)] {
+                let times = answer(&mut Gains::default(), prompt, pieces, tokens, draft);
+                assert!((1.0..1.05).contains(&times), "{prompt} s, {draft:?}: {times}");
+            }
+        }
+        // Over many answers, too.
+        let mut gains = Gains::default();
+        let all: f64 = (0..100).map(|_| answer(&mut gains, 2.0, 4, 64, (3.0, 1))).sum();
+        assert!(all < 100.0 * 1.05, "{all}");
+    }
+
+    #[test]
+    fn one_that_pays_is_used_at_once() {
+        let mut gains = Gains::default();
+        let first = answer(&mut gains, 4.0, 4, 200, (2.0, 4));
+        assert!(first < 0.8, "{first}");
+        // What it saved lets it read the next, longer prompt.
+        let second = answer(&mut gains, 4.0, 30, 200, (2.0, 4));
+        assert!(second < 0.8, "{second}");
+        assert!(second > first);
+        // Of what was saved, only a little is lost again.
+        let third = answer(&mut gains, 4.0, 0, 200, (3.0, 1));
+        assert!(third < 1.05, "{third}");
+    }
+}

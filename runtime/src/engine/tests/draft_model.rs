@@ -88,7 +88,7 @@ fn a_model_that_drafts_itself_is_right_and_takes_few_steps() {
                 answer(&mut engine, with(&request, true)).usage;
             // A draft is what is likeliest, so with a seed more are wrong.
             let is_right = request.sampling.temperature > 0.0 || 10 * accepted_tokens >= 9 * drafted_tokens;
-            assert!(drafted_tokens > 20 && is_right, "{accepted_tokens} of {drafted_tokens}");
+            assert!(drafted_tokens > 15 && is_right, "{accepted_tokens} of {drafted_tokens}");
             // Steps that check a draft have an output for each of their rows. Each gives a token besides.
             let steps = device.0.steps.borrow();
             let checks = steps.iter().filter(|(rows, outputs)| rows.len() > 1 && rows.len() == outputs.len());
@@ -132,7 +132,7 @@ fn other_vocabularies_are_refused_before_the_data() {
     let model = TestModel::new;
     for (draft, says) in [
         (model().with("tokenizer.ggml.tokens", other), "its token 7 is \"#\", not \"d\""),
-        (model().with("tokenizer.ggml.token_type", kinds(5)), "its token 4, \"a\", is a control token"),
+        (model().with("tokenizer.ggml.token_type", kinds(4)), "its token 3, \"▁\", is a control token"),
         (
             model()
                 .with("tokenizer.ggml.tokens", more)

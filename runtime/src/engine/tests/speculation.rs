@@ -12,11 +12,7 @@ fn check<D: Device>(device: &D, request: &Request) -> (usize, usize) {
 }
 
 /// The same on this engine, which has answered nothing like it.
-pub(super) fn check_on<D: Device>(
-    engine: &mut Engine<D>,
-    device: &D,
-    request: &Request,
-) -> (usize, usize) {
+pub(super) fn check_on<D: Device>(engine: &mut Engine<D>, device: &D, request: &Request) -> (usize, usize) {
     let plain = alone(device, with(request, false));
     assert_eq!((plain.usage.drafted_tokens, plain.usage.accepted_tokens), (0, 0));
     let told = answer(engine, with(request, true));
