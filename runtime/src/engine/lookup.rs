@@ -153,7 +153,8 @@ impl Lookup {
         if !matches!(cause, Some(Cause::Guess | Cause::Reading)) {
             self.account.add(time, tokens, cause.is_some());
         }
-        if let Some(gains) = gains {
+        // An answer without drafts earns nothing for others.
+        if let Some(gains) = gains.filter(|_| !self.is_off) {
             gains.earn_prompt(self.prompt_time.as_mut().map(std::mem::take).unwrap_or_default());
             let token = *self.account.token.get_or_insert(time.as_secs_f64());
             gains.add(time, tokens, token, cause);
