@@ -244,7 +244,7 @@ enum Task {
     Answer(Box<Request>, Adapters),
     Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
     Serve(serve::Args),
-    BenchAnswers,
+    BenchAnswers(bench::answers::Extent),
     BenchAdapter(bench::adapter::Extent),
 }
 
@@ -291,7 +291,7 @@ fn on_device<D: Device>(
     let opened = start.elapsed();
     let parallel = match &task {
         Task::Serve(args) => Some(args.parallel),
-        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers | Task::BenchAdapter(_) => None,
+        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => None,
     };
     let Load { context_length, kv_format, .. } = *load;
     let options = LoadOptions { context_length, parallel, kv_format, ..Default::default() };
@@ -323,7 +323,7 @@ fn on_device<D: Device>(
             pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
         }
         Task::Serve(args) => serve::run(&mut engine, &args),
-        Task::BenchAnswers => pollster::block_on(bench::answers::run(&mut engine)),
+        Task::BenchAnswers(extent) => pollster::block_on(bench::answers::run(&mut engine, &extent)),
         Task::BenchAdapter(extent) => pollster::block_on(bench::adapter::run(&mut engine, model, &extent)),
     }
 }

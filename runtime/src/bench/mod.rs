@@ -30,6 +30,8 @@ pub enum Command {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
         #[command(flatten)]
+        extent: answers::Extent,
+        #[command(flatten)]
         draft: Draft,
         #[command(flatten)]
         load: Load,
@@ -42,7 +44,9 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Answers { model, draft, load } => with_models(&model, &draft, &load, Task::BenchAnswers),
+        Command::Answers { model, extent, draft, load } => {
+            with_models(&model, &draft, &load, Task::BenchAnswers(extent))
+        }
         Command::Gpu(options) => gpu::run(&options),
         Command::Adapter(options) => {
             let adapter::Options { model, extent, load } = *options;
