@@ -105,10 +105,9 @@ pub async fn run<D: Device>(engine: &mut Engine<D>, &Extent { tokens, rounds }: 
     let header = ["answers at once", "tokens/s in all", "times one"];
     println!("{}", table(&header, &rows.collect::<Vec<_>>()));
 
-    let repeat = format!(
-        "Here is a text.\n\n{TEXT}\n\nHere is the same text again, but the ferry leaves at 10:15 instead of \
-         9:45.\n\n"
-    );
+    // Small models repeat a text if it was repeated before.
+    let again = TEXT.replace("9:45", "10:15");
+    let repeat = format!("{TEXT}\n\n{again}\n\nThe ferry to Arran leaves Ardrossan at 11:20");
     let prompts = [("repeats a text with one change", repeat.as_str())];
     let others = OTHERS.map(|prompt| ("another text", prompt));
     let mut rows = Vec::new();
