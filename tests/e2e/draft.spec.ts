@@ -33,12 +33,16 @@ for (const device of ["cpu", "webgpu"] as const)
       expect(model.draft).toBeTruthy();
       expect(model.kvBytes).toBeGreaterThan(kvBytes);
       expect(model.gpuBytes > gpuBytes).toBe(device === "webgpu");
-      const { choices, usage } = await answer();
-      expect(choices[0]?.text).toBe(golden?.greedy_text);
-      const counts = usage?.completion_tokens_details;
-      const [right, wrong] = [counts?.accepted_prediction_tokens, counts?.rejected_prediction_tokens];
+      let [right, wrong] = [0, 0];
+      // The draft model may read only a little of the prompt each time, until it has saved some.
+      for (let round = 0; round < 100 && right + wrong === 0; round++) {
+        const { choices, usage } = await answer();
+        expect(choices[0]?.text).toBe(golden?.greedy_text);
+        right += usage?.completion_tokens_details?.accepted_prediction_tokens ?? 0;
+        wrong += usage?.completion_tokens_details?.rejected_prediction_tokens ?? 0;
+      }
       if (isRight) expect(right).toBeGreaterThan(0);
-      else expect(wrong).toBeGreaterThan(right ?? 0);
+      else expect(wrong).toBeGreaterThan(right);
       await page.evaluate(() => window.engine.dispose());
     }
     await page.close();

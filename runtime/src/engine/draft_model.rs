@@ -16,7 +16,8 @@ use web_time::Instant;
 /// A draft ends before the token with which it is less likely than this to be right.
 const LIKELY: f32 = 0.4;
 /// More tokens than these are read before the model is asked for a draft; so many are part of its first step.
-const FEW: usize = 8;
+/// Fewer are not read at once, because they take as long.
+const FEW: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct DraftModel<M> {
     /// Steps that have begun, and whose results were not taken.
     under_way: usize,
     pace: Pace,
+    /// Seconds that it took to read a token, the last time.
+    token: Option<f64>,
     /// The last draft, and its position.
     last: (usize, Vec<u32>),
     pub gains: Gains,
@@ -37,7 +40,7 @@ impl<M: DeviceModel> DraftModel<M> {
     pub fn new(model: M, context_length: usize) -> Self {
         let pace = Pace::new(model.capacity().tokens as usize);
         let (last, gains) = ((0, Vec::new()), Gains::default());
-        Self { model, context_length, ids: Vec::new(), under_way: 0, pace, last, gains }
+        Self { model, context_length, ids: Vec::new(), under_way: 0, pace, token: None, last, gains }
     }
 
     /// Bytes of its buffers, and of its KV pool alone: as in [`super::ModelInfo`].
@@ -58,20 +61,23 @@ impl<M: DeviceModel> DraftModel<M> {
 
     /// Whether much of a text must be read before a draft.
     fn is_behind(&self, text: &[u32]) -> bool {
-        text.len() - self.known(text) > FEW
+        text.len() - self.known(text) > FEW.min(self.model.capacity().tokens as usize)
     }
 
-    /// Computes a piece of a text, as long as the device's pace allows.
-    async fn read(&mut self, text: &[u32]) -> Result<(), Error> {
+    /// Computes a piece of a text, as long as the device's pace allows and as can be read in so many seconds.
+    async fn read(&mut self, text: &[u32], seconds: f64) -> Result<(), Error> {
         self.settle().await?;
         self.ids.truncate(self.known(text));
         let first = self.ids.len();
-        let piece = &text[first..text.len().min(first + self.pace.rows())];
+        let rows = self.token.map_or(FEW, |token| (seconds / token) as usize);
+        let rows = rows.max(FEW).min(self.pace.rows());
+        let piece = &text[first..text.len().min(first + rows)];
         let begun = Instant::now();
         self.begin(first, piece, false)?;
         self.ids.extend_from_slice(piece);
         self.result().await?;
         self.pace.ended(piece.len(), begun);
+        self.token = Some(begun.elapsed().as_secs_f64() / piece.len() as f64);
         Ok(())
     }
 
@@ -167,9 +173,9 @@ impl Gains {
         self.drafts >= 0.0
     }
 
-    /// Whether a piece of a text may be read.
-    pub fn allow_reading(&self) -> bool {
-        self.reading >= 0.0
+    /// Seconds that a piece of a text may take; less than 0: none is read.
+    pub fn for_reading(&self) -> f64 {
+        self.reading
     }
 
     /// Takes note of the time that a prompt took.
@@ -223,7 +229,8 @@ impl<D: Device> Engine<D> {
         let room = room.min(draft.room_after(text.len() + 1));
         let Some(answer) = &mut sequence.answer else { return Ok(true) };
         let room = answer.room_for_guess(room, &draft.gains);
-        if room == 0 || draft.is_behind(&text) && !answer.lookup.reads(&draft.gains) {
+        let for_reading = answer.lookup.for_reading(&draft.gains);
+        if room == 0 || draft.is_behind(&text) && for_reading < 0.0 {
             return Ok(true);
         }
         let Some(last) = answer.last() else {
@@ -234,7 +241,7 @@ impl<D: Device> Engine<D> {
         text.push(last);
         if draft.is_behind(&text) {
             answer.lookup.strain(Cause::Reading);
-            draft.read(&text).await?;
+            draft.read(&text, for_reading).await?;
         } else {
             answer.lookup.strain(Cause::Guess);
             let guess = draft.guess(&text, room).await?;
@@ -262,7 +269,7 @@ mod tests {
         let (mut time, mut n, mut read) = (prompt, 0, 0);
         while n < tokens {
             let (spent, more, cause) = match (gains.allow_draft(), read < pieces) {
-                (true, true) if gains.allow_reading() => (2.0 * TOKEN, 1, Some(Cause::Reading)),
+                (true, true) if gains.for_reading() >= 0.0 => (2.0 * TOKEN, 1, Some(Cause::Reading)),
                 (true, false) => (draft.0 * TOKEN, draft.1, Some(Cause::Guess)),
                 _ => (TOKEN, 1, None),
             };

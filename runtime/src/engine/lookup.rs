@@ -103,9 +103,9 @@ impl Lookup {
         !self.is_off && (self.always || self.account.token.is_some() && gains.allow_draft())
     }
 
-    /// Whether the draft model reads more of the text.
-    pub fn reads(&self, gains: &Gains) -> bool {
-        self.always || gains.allow_reading()
+    /// Seconds that the draft model may take to read more of the text.
+    pub fn for_reading(&self, gains: &Gains) -> f64 {
+        if self.always { f64::INFINITY } else { gains.for_reading() }
     }
 
     /// Takes what the draft model says comes next.
