@@ -179,8 +179,8 @@ struct Load {
 
 #[derive(clap::Args, Default)]
 struct Draft {
-    /// GGUF file of a smaller model with the same vocabulary, which guesses tokens. It changes no text, and is
-    /// used where it makes answers faster.
+    /// GGUF file of a smaller model with the same vocabulary, which guesses tokens. It changes no text, and
+    /// is used where it makes answers faster.
     #[arg(long)]
     draft: Option<PathBuf>,
 }
