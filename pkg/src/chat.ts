@@ -204,7 +204,7 @@ export interface CompletionUsage {
   completion_tokens_details: {
     /** Tokens of the model's thoughts. */
     reasoning_tokens: number;
-    /** Tokens that were guessed from what the text repeats or from `prediction`, and were right. */
+    /** Tokens that were guessed (from what the text repeats, from `prediction`, by `draft`), and were right. */
     accepted_prediction_tokens: number;
     /** Those that were wrong; they are not part of `completion_tokens`. */
     rejected_prediction_tokens: number;

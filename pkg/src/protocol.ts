@@ -39,12 +39,16 @@ export interface LocalFile {
   file: File;
 }
 
-/** What is needed to download a model. */
-export interface StoreRequest {
+/** A model by its files. */
+export interface ModelFiles {
   /** Name for the list of stored models. */
   name: string;
   /** In order. */
   files: FileSpec[];
+}
+
+/** What is needed to download a model. */
+export interface StoreRequest extends ModelFiles {
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
   /** Take files from the browser's storage for all sites, and offer them there. */
@@ -53,6 +57,8 @@ export interface StoreRequest {
 
 /** What the worker needs to load a model. */
 export interface LoadRequest extends DeviceOptions, StoreRequest {
+  /** A model that guesses tokens for it, or null. */
+  draft: ModelFiles | null;
   contextLength: number | null;
   /** A built-in chat template in place of the file's, or null. */
   template: string | null;
@@ -98,6 +104,8 @@ export interface LoadProgress {
   bytesPerSecond: number;
   /** Estimate, or null while unknown. */
   secondsLeft: number | null;
+  /** It is about the draft model, which is loaded after the model. */
+  isDraft?: true;
 }
 
 /** The answer to `load`. */

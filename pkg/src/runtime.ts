@@ -41,6 +41,8 @@ export interface Runtime {
    * Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped.
    */
   begin(file_sizes: Float64Array, options_json: string): void;
+  /** The same for a draft model of the loaded model, which stays. It ends with `finish_draft`. */
+  begin_draft(file_sizes: Float64Array): void;
   /**
    * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
    */
@@ -53,6 +55,8 @@ export interface Runtime {
   push_data(file: number, bytes: Uint8Array): Promise<void>;
   /** After the last byte: `{"sha256": [hex per file]}`. */
   finish(): Promise<string>;
+  /** The same for a draft model; `model` is the loaded model's `RuntimeModelInfo` with it. */
+  finish_draft(): Promise<string>;
   /** Token ids of a text; `parse_special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, parse_special: boolean): Uint32Array;
   /** The text of token ids. */
@@ -103,6 +107,12 @@ export interface Runtime {
   /** Frees the runtime's memory. */
   free(): void;
 }
+
+/** The part of a runtime that a model is fed to. */
+export type LoadTarget = Pick<
+  Runtime,
+  "begin" | "push_header" | "check" | "prepare" | "push_data" | "finish"
+>;
 
 /** The class the wasm glue exports. */
 export interface RuntimeClass {
@@ -173,6 +183,8 @@ export interface RuntimeModelInfo {
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
+  /** The name of the draft model, whose memory is counted. */
+  draft: string | null;
   /** Who tells the model about tools; null without a chat template. */
   tools: "template" | "built-in" | null;
   /** How its makers recommend to choose tokens. */

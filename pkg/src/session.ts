@@ -5,6 +5,7 @@ import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform }
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
 import { Keeper, type Exclusive } from "./keeper.js";
+import { loadDraft } from "./draft.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { deletePromptCache } from "./pages.js";
 import { ProgressMeter } from "./progress.js";
@@ -177,23 +178,36 @@ export class Session {
     notify: (notice: Notice) => void,
     signal: AbortSignal,
   ): Promise<Calls["load"]["result"]> {
-    const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
+    const { draft } = request;
+    const progress = new ProgressMeter((report) => {
+      // The draft model is still to come.
+      if (!draft || report.phase !== "ready") notify({ kind: "progress", progress: report });
+    });
+    const ofDraft = new ProgressMeter((report) =>
+      notify({ kind: "progress", progress: { ...report, isDraft: true } }),
+    );
     progress.phase("device", 0, 0);
     this.#device ??= await openDevice(request, this.#platform);
     const { runtime, reason, why } = this.#device;
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
-    const ticking = setInterval(() => progress.tick(), TICK_MS);
+    const ticking = setInterval(() => {
+      progress.tick();
+      ofDraft.tick();
+    }, TICK_MS);
     try {
       const env = await this.#openEnv();
       let waited: Promise<void> | null = null;
       const ready = () => (waited ??= this.#mayGoOn(request, notify, signal));
-      const model = await loadModel(runtime, request, env, progress, signal, ready);
+      const loaded = await loadModel(runtime, request, env, progress, signal, ready);
+      const drafted = draft ? await loadDraft(runtime, request, draft, env, ofDraft, signal) : null;
+      const model = { ...loaded, ...drafted };
       this.#gpuBytes = model.gpu_bytes;
       const pages =
         request.promptCacheBytes > 0 && (await this.#platform.openPages(request.promptCacheBytes));
       const exclusive: Exclusive = (call) => this.#exclusive(() => call(this.#ready()));
       this.#keeper = pages ? new Keeper(pages, exclusive) : null;
-      if (request.share) void offerFiles(request.files, env, this.#closing.signal);
+      const files = [...request.files, ...(draft?.files ?? [])];
+      if (request.share) void offerFiles(files, env, this.#closing.signal);
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);

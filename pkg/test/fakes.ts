@@ -11,6 +11,7 @@ import type {
   ParserClass,
   Runtime,
   RuntimeEvent,
+  RuntimeModelInfo,
   KvFormat,
   RuntimeRequest,
   Vocabulary,
@@ -33,6 +34,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     refresh,
     waits: false,
     share: true,
+    draft: null,
   };
 }
 
@@ -113,6 +115,11 @@ export class FakeRuntime implements Runtime {
     this.#hash = this.#sizes.map(() => createHash("sha256"));
   }
 
+  begin_draft(sizes: Float64Array): void {
+    assert.ok(this.hashes.length > 0, "a model is loaded");
+    this.begin(sizes, JSON.stringify({ draft: true }));
+  }
+
   push_header(file: number, bytes: Uint8Array): number {
     this.script.onLoad?.("header");
     this.#headers[file] = (this.#headers[file] ?? 0) + bytes.length;
@@ -138,6 +145,7 @@ export class FakeRuntime implements Runtime {
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
+      draft: null,
       tools: this.script.tools === undefined ? "template" : this.script.tools,
       sampling: {},
       license: null,
@@ -159,6 +167,12 @@ export class FakeRuntime implements Runtime {
     assert.deepEqual(this.#at, this.#sizes, "every byte was pushed");
     this.hashes = this.#hash.map((hash) => hash.digest("hex"));
     return JSON.stringify({ sha256: this.hashes });
+  }
+
+  async finish_draft(): Promise<string> {
+    const { sha256 } = JSON.parse(await this.finish()) as { sha256: string[] };
+    const model = JSON.parse(await this.prepare()) as RuntimeModelInfo;
+    return JSON.stringify({ sha256, model: { ...model, draft: "Small", gpu_bytes: 100, kv_bytes: 11 } });
   }
 
   tokenize(text: string): Uint32Array {

@@ -77,6 +77,13 @@ impl Runtime {
         Ok(())
     }
 
+    /// Begins to load a draft model for the model, which stays.
+    pub fn begin_draft(&mut self, file_sizes: &[f64]) -> Result<(), JsValue> {
+        let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
+        self.loading = Some(Loading::draft(&sizes, self.engine.as_ref().ok_or_else(no_model)?));
+        Ok(())
+    }
+
     /// Takes a header's next bytes. Returns how many more it needs at least.
     pub fn push_header(&mut self, file: usize, bytes: &[u8]) -> Result<usize, JsValue> {
         self.loading.as_mut().ok_or_else(no_model)?.push_header(file, bytes).map_err(thrown)
@@ -105,6 +112,14 @@ impl Runtime {
         let (engine, sha256) = loading.finish(&self.device).await.map_err(thrown)?;
         self.engine = Some(engine);
         json(&serde_json::json!({ "sha256": sha256 }))
+    }
+
+    /// After the last byte of a draft model. Returns the files' digests and what the model is now, as JSON.
+    pub async fn finish_draft(&mut self) -> Result<String, JsValue> {
+        let loading = self.loading.take().ok_or_else(no_model)?;
+        let engine = self.engine.as_mut().ok_or_else(no_model)?;
+        let sha256 = loading.finish_draft(&self.device, engine).await.map_err(thrown)?;
+        json(&serde_json::json!({ "sha256": sha256, "model": engine.info() }))
     }
 
     /// Token ids of a text.

@@ -223,3 +223,17 @@ fn dates_in_prompts_are_local() {
         assert!(text.starts_with(expected), "{zone}: {text}");
     }
 }
+
+#[test]
+fn a_draft_model_with_another_vocabulary_is_an_error_that_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let draft = folder.path().join("small.gguf");
+    write_model(&draft);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny/llama.gguf");
+    let args = ["run", "--device", "cpu", "--prompt", "a", "--raw", "--draft"];
+    let run = nomoat().args(args).args([draft, model]).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    let expected =
+        "small.gguf: the draft model cannot guess for this model: its vocabulary has 5 tokens, not 64";
+    assert!(!run.status.success() && said.contains(expected), "{said}");
+}

@@ -9,7 +9,7 @@ mod report;
 mod shape;
 mod table;
 
-use super::{Load, Task, with_model};
+use super::{Draft, Load, Task, with_models};
 use anyhow::Result;
 use clap::Subcommand;
 use nomoat_runtime::cpu::{Cpu, bench, default_threads};
@@ -31,6 +31,10 @@ pub enum Command {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
         #[command(flatten)]
+        extent: answers::Extent,
+        #[command(flatten)]
+        draft: Draft,
+        #[command(flatten)]
         load: Load,
     },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
@@ -46,7 +50,9 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
+        Command::Answers { model, extent, draft, load } => {
+            with_models(&model, &draft, &load, Task::BenchAnswers(extent))
+        }
         Command::Gpu(options) => gpu::run(&options),
         Command::Masks { model } => masks::run(&model),
         Command::Adapter(options) => {

@@ -5,6 +5,7 @@ mod adapters;
 mod answer;
 mod cache;
 mod device;
+mod draft_model;
 mod embed;
 mod error;
 mod inspection;
@@ -53,6 +54,7 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
+use draft_model::DraftModel;
 use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -61,6 +63,8 @@ use std::sync::Arc;
 /// A loaded model.
 pub struct Engine<D: Device> {
     model: D::Model,
+    /// Guesses what the model will say.
+    draft: Option<DraftModel<D::Model>>,
     tokenizer: Arc<Tokenizer>,
     /// From the first constraint on.
     grammars: Option<Grammars>,
@@ -255,7 +259,9 @@ impl<D: Device> Engine<D> {
 
     /// Begins the steps that can begin, and waits for the oldest.
     async fn step(&mut self) -> Result<UnderWay, Error> {
-        self.scheduler.begin_steps(&mut self.model)?;
+        if self.guess().await? {
+            self.scheduler.begin_steps(&mut self.model)?;
+        }
         let step = self.scheduler.result(&mut self.model).await?;
         step.ok_or_else(|| Error::InvalidRequest("an answer has no step".into()))
     }
@@ -301,7 +307,10 @@ impl<D: Device> Engine<D> {
                 end += 1;
             }
             match chosen {
-                Some(_) => answer.end_step(end + share.n_draft + 1 - share.end),
+                Some(_) => {
+                    let gains = self.draft.as_mut().map(|draft| &mut draft.gains);
+                    answer.end_step(end + share.n_draft + 1 - share.end, gains);
+                }
                 // Nothing comes after an embedding.
                 None if events.is_empty() => events.extend(answer.prefilled(share.end)),
                 None => {}
