@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::oracle_tests::Case;
 use super::shape::section;
 use super::*;
 use crate::gguf::Metadata;
@@ -32,6 +33,7 @@ fn markers_in(text: &str) -> Vec<String> {
     let mut all: Vec<String> = regex.find_iter(text).map(|found| found.unwrap().as_str().to_string()).collect();
     all.sort();
     all.dedup();
+    all.retain(|marker| !["<s>", "</s>"].contains(&marker.as_str()));
     all
 }
 
@@ -221,4 +223,39 @@ fn grammars_hold_calls_as_templates_write_them() {
     }
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
     assert_eq!(n, 51);
+}
+
+/// Whole answers: reasoning, text and calls.
+#[test]
+fn answers_with_strict_calls_are_accepted_as_templates_write_them() {
+    let expected = expected();
+    let mut list = serde_json::to_value(expected.tools("call")).unwrap();
+    for tool in list.as_array_mut().unwrap() {
+        tool["function"]["strict"] = json!(true);
+    }
+    let tools = Tools::new(&list).unwrap();
+    let mut problems = Vec::new();
+    for case in Case::all() {
+        let chat = expected.templates[&case.template].chat();
+        let (tool_use, format) = (chat.tool_use(), chat.format());
+        let mut all = format!("{}{}{}", tool_use.written, tool_use.written_two, case.text());
+        if let Some(reasoning) = &format.reasoning {
+            all.extend(reasoning.markers().map(str::to_string).chain([reasoning.begins.clone()]));
+        }
+        for markers in [Vec::new(), markers_in(&all)] {
+            // Channels are tokens.
+            if markers.is_empty() && tool_use.calls.at_start && !tool_use.calls.keeps_open() {
+                continue;
+            }
+            let model = Model::new(&markers);
+            let reasoning = format.reasoning.as_deref();
+            let is_reasoning = reasoning.is_some_and(|reasoning| reasoning.is_opened_by(&case.prompt));
+            let wanted = Wanted { tools: &tools, otherwise: Otherwise::Text, reasoning, is_reasoning };
+            let lark = wanted.lark(&tool_use, &model.tokenizer).unwrap();
+            if let Some(why) = model.refuses(&lark, case.text()) {
+                problems.push(format!("{}: {} ({}): {why}", case.template, case.answer, markers.len()));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

@@ -8,6 +8,8 @@ mod calls;
 mod lark;
 #[cfg(test)]
 mod lark_tests;
+#[cfg(test)]
+mod oracle_tests;
 mod pattern;
 mod reasoning;
 mod scanner;

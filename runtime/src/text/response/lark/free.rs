@@ -37,14 +37,19 @@ impl Lark<'_> {
         }
         let none_of = without(texts.iter().map(String::as_str));
         let text = self.terminal(&format!("/(?s:.+)/ & {none_of}"));
+        let others = self.specials(&taken);
         let mut chunks: Vec<String> = Vec::new();
         let mut first = Vec::new();
         for (parts, rest) in &all {
             match &parts[..] {
-                // The second marker of gpt-oss, which is only one where the answer begins.
+                // The second marker of gpt-oss, which is only one where a message begins.
                 [Part::Text(open)] if calls.at_start => {
                     let spaced = quoted(&format!(" {open}"));
                     first.push(format!("({} | {spaced}) {rest}", quoted(open)));
+                    if let Some(others) = &others {
+                        let begins = self.terminal(&format!("/[a-z]* ?/ {}", quoted(open)));
+                        chunks.push(format!("{text}? {others} {begins} {rest}"));
+                    }
                 }
                 [Part::Text(open)] => {
                     let others = texts.iter().map(String::as_str).filter(|text| text != open);
@@ -66,7 +71,7 @@ impl Lark<'_> {
                 [] => {}
             }
         }
-        chunks.extend(self.specials(&taken).map(|others| format!("{text}? {others}")));
+        chunks.extend(others.map(|others| format!("{text}? {others}")));
         let first = if first.is_empty() { String::new() } else { format!("({})?", first.join(" | ")) };
         format!("{first} ({})* {text}?", chunks.join(" | "))
     }
