@@ -33,7 +33,7 @@ fn markers_in(text: &str) -> Vec<String> {
     let mut all: Vec<String> = regex.find_iter(text).map(|found| found.unwrap().as_str().to_string()).collect();
     all.sort();
     all.dedup();
-    all.retain(|marker| !["<s>", "</s>"].contains(&marker.as_str()));
+    all.retain(|marker| !["<s>", "</s>", "<b>"].contains(&marker.as_str()));
     all
 }
 
@@ -151,14 +151,23 @@ fn wrong() -> Vec<Value> {
     ]
 }
 
+/// Templates fail with some schemas; calls are written in the same way whatever the tools are.
+fn shown() -> Value {
+    let property = json!({ "type": "string", "description": "A text." });
+    let parameters = json!({ "type": "object", "properties": { "a_text": property }, "required": ["a_text"] });
+    json!([function("make_it", &parameters)])
+}
+
 /// Templates that write lists and maps as Python does, in which there is no JSON to hold.
 const PYTHON: &[&str] = &["ByteDance-Seed-OSS", "openbmb-MiniCPM5-1B"];
 
-/// A text without what one template marks as data of XML.
+/// Whether a template writes these arguments in a way that can be held. MiniCPM5's marks some texts as data
+/// of XML, Reka's escapes what is not ASCII.
 fn is_plain(name: &str, arguments: &Value) -> bool {
     let has = |key: &str| arguments.get(key).is_some();
     let is_python = PYTHON.contains(&name) && (has("j_list") || has("k_map"));
-    !is_python && !(name == "openbmb-MiniCPM5-1B" && has("b_code"))
+    let is_escaped = name == "Reka-Edge" && !arguments.to_string().is_ascii();
+    !is_python && !is_escaped && !(name == "openbmb-MiniCPM5-1B" && has("b_code"))
 }
 
 #[test]
@@ -186,7 +195,7 @@ fn grammars_hold_calls_as_templates_write_them() {
             let kind = if markers.is_empty() { "text" } else { "tokens" };
             let mut blame = |what: &str, why: String| problems.push(format!("{name} ({kind}): {what}: {why}"));
             let written = |function: &str, arguments: &Value| {
-                let all = all_written(&chat, &list, &[(function, arguments.clone())]);
+                let all = all_written(&chat, &shown(), &[(function, arguments.clone())]);
                 let sections = all.iter().filter_map(|text| Some(section(tool_use.calls, text)?.to_string()));
                 sections.into_iter().next()
             };
@@ -208,7 +217,7 @@ fn grammars_hold_calls_as_templates_write_them() {
                 }
             }
             for arguments in wrong().iter().filter(|arguments| is_plain(name, arguments)) {
-                let Some(text) = written("make_it", arguments) else { continue };
+                let text = written("make_it", arguments).unwrap_or_default();
                 for (lark, what) in [(&required, "accepted"), (&free, "accepted in a text")] {
                     if model.refuses(lark, &text).is_none() {
                         blame(what, format!("{text:?}"));

@@ -79,8 +79,9 @@ impl Shape {
             Some(Later { before: text(before.trim_start()), between: text(between.strip_suffix(tags.key.0)?) })
         });
         // Where two arguments follow each other without white space, what is after the last belongs to the
-        // call's end.
-        let typed = second.map_or("", |(_, rest)| rest);
+        // call's end. The second call may be in another section.
+        let typed = written_two.split_once(value).and_then(|(_, rest)| rest.split_once(name));
+        let typed = typed.map_or("", |(_, rest)| rest);
         let gap = typed.split_once(TYPED[1].0).and_then(|(before, _)| {
             let (_, gap) = before.strip_suffix(tags.key.0)?.rsplit_once(tags.value.1)?;
             Some(gap)

@@ -82,9 +82,21 @@ impl Lark<'_> {
             };
         }
         let ways = ways(schema, root, path)?;
-        let (text, may_be_empty, as_json) = text(&ways, kinds, path)?;
-        let text = self.raw(&text, may_be_empty, shape);
-        all.push(format!("{} {text}", begin(self, Kinds::STRING)));
+        let (texts, may_be_empty, as_json) = texts(&ways, kinds, path)?;
+        // Terminals in the same place are one, or the longer one would win.
+        let mut places: Vec<(Kinds, Vec<String>)> = Vec::new();
+        for (kind, text) in texts {
+            let is_here = |place: &&mut (Kinds, Vec<String>)| shape.between(place.0) == shape.between(kind);
+            match places.iter_mut().find(is_here) {
+                Some((_, texts)) => texts.push(text),
+                None => places.push((kind, vec![text])),
+            }
+        }
+        for (kind, texts) in places {
+            let is_empty = may_be_empty && kind == Kinds::STRING;
+            let text = self.raw(&texts.join(" | "), is_empty, shape);
+            all.push(format!("{} {text}", begin(self, kind)));
+        }
         for kind in KINDS.into_iter().filter(|kind| as_json.has(*kind)) {
             all.push(format!("{} %json {} {after}", begin(self, kind), of_kinds(kind, schema, root)));
         }
@@ -108,11 +120,15 @@ fn python(kind: Kinds, ways: &[Way]) -> Vec<&'static str> {
     all.into_iter().filter(|(_, value)| fits(value)).map(|(text, _)| text).collect()
 }
 
-/// Texts, and the values that have no place in a terminal with them: the terminal, whether it may be empty,
-/// and the kinds of those values.
-fn text(ways: &[Way], kinds: Kinds, path: &str) -> Result<(String, bool, Kinds), Problem> {
+/// Terminals, each for values of one kind.
+type Texts = Vec<(Kinds, String)>;
+
+/// What can be written as bare text; whether a text may be empty; and the kinds of values that have no place
+/// in a terminal.
+fn texts(ways: &[Way], kinds: Kinds, path: &str) -> Result<(Texts, bool, Kinds), Problem> {
     if ways.iter().any(Way::is_anything) {
-        return Ok((ANY.into(), true, Kinds::NONE));
+        let all = [Kinds::STRING].into_iter().chain(KINDS);
+        return Ok((all.map(|kind| (kind, ANY.to_string())).collect(), true, Kinds::NONE));
     }
     let of_numbers = || ways.iter().filter(|way| way.kinds.has(Kinds::NUMBER));
     let mut as_json = kinds.and(Kinds::ARRAY);
@@ -142,27 +158,29 @@ fn text(ways: &[Way], kinds: Kinds, path: &str) -> Result<(String, bool, Kinds),
         may_be_empty |= way.is_free() || one == ANY;
         may_be_empty |= way.values.as_ref().is_some_and(|values| values.contains(&"".into()));
         let is_named = way.values.is_some();
-        choices.push(if is_named { format!("({one})") } else { format!("({one}{not})") });
+        choices.push((Kinds::STRING, if is_named { format!("({one})") } else { format!("({one}{not})") }));
     }
     for value in [Value::Null, Value::Bool(true), Value::Bool(false)] {
         if ways.iter().any(|way| way.allows(&value)) {
-            choices.push(quoted(&value.to_string()));
+            choices.push((Kinds::of_value(&value), quoted(&value.to_string())));
         }
     }
-    choices.extend(python(Kinds::NULL, ways).into_iter().map(quoted));
-    choices.extend(python(Kinds::BOOLEAN, ways).into_iter().map(quoted));
+    for kind in [Kinds::NULL, Kinds::BOOLEAN] {
+        choices.extend(python(kind, ways).into_iter().map(|text| (kind, quoted(text))));
+    }
     for way in of_numbers().filter(|_| !as_json.has(Kinds::NUMBER)) {
-        match &way.values {
+        let texts = match &way.values {
             Some(values) => {
-                choices.extend(values.iter().filter(|value| value.is_number()).map(|v| quoted(&v.to_string())));
+                values.iter().filter(|value| value.is_number()).map(|value| quoted(&value.to_string())).collect()
             }
-            None if way.is_integer => choices.push(INTEGER.into()),
-            None => choices.push(NUMBER.into()),
-        }
+            None if way.is_integer => vec![INTEGER.to_string()],
+            None => vec![NUMBER.to_string()],
+        };
+        choices.extend(texts.into_iter().map(|text| (Kinds::NUMBER, text)));
     }
     match choices.is_empty() && as_json == Kinds::NONE {
         true => Err(Problem::new(path, "no value that fits it can be written as bare text")),
-        false => Ok((choices.join(" | "), may_be_empty, as_json)),
+        false => Ok((choices, may_be_empty, as_json)),
     }
 }
 
