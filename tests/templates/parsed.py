@@ -1,5 +1,5 @@
-"""Makes parsed.json: how transformers' ResponseParser separates what chat templates write of answers, with the
-response templates that TRL has for them. Each answer is fed character by character. Run with
+"""Makes parsed.json: how transformers' ResponseParser separates what chat templates write of answers, with
+the response templates that TRL has for them. Each answer is fed character by character. Run with
 
     pip install transformers==5.24.0 && pip install --no-deps trl==1.16.0
     python3 tests/templates/parsed.py

@@ -86,7 +86,8 @@ fn strict_calls_in_a_text_fit_the_schema() {
         let mut names = Vec::new();
         for seed in 0..8 {
             let fields = json!({
-                "tools": strict_tools(), "continue_ids": begun, "parallel_tool_calls": false, "max_tokens": 900
+                "tools": strict_tools(), "continue_ids": begun, "parallel_tool_calls": false,
+                "max_tokens": 900
             });
             let told = answer(&mut engine, request(fields, seed));
             let [(name, arguments)] = &told.calls[..] else { panic!("{:?}", told.calls) };

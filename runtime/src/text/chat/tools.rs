@@ -139,8 +139,8 @@ fn with_name(message: Message, called: &BTreeMap<String, String>) -> Message {
     Message(Value::from_pairs(own.chain([(Value::from("name"), Value::from(name.as_str()))])))
 }
 
-/// A way to write a conversation with calls: the content, whether arguments are a text, and whether the tools'
-/// results follow.
+/// A way to write a conversation with calls: the content, whether arguments are a text, and whether the
+/// tools' results follow.
 type Way = (Option<&'static str>, bool, bool);
 
 /// Ways of which templates take some.
@@ -177,7 +177,8 @@ fn trial((content, takes_text, has_result): Way, calls: &[Call]) -> Vec<Message>
         .iter()
         .map(|(name, arguments)| {
             let given = if takes_text { json!(arguments.to_string()) } else { arguments.clone() };
-            let result = json!({ "role": "tool", "tool_call_id": ID, "name": name, "content": "trial result" });
+            let result =
+                json!({ "role": "tool", "tool_call_id": ID, "name": name, "content": "trial result" });
             results.extend(has_result.then_some(result));
             json!({ "id": ID, "type": "function", "function": { "name": name, "arguments": given } })
         })

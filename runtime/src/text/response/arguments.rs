@@ -8,8 +8,17 @@ const MAX_CHOICES: usize = 64;
 
 /// Keywords about objects that are not followed, unless they say nothing.
 const STRANGE: &[&str] = &[
-    "$dynamicRef", "$recursiveRef", "const", "dependencies", "dependentRequired", "dependentSchemas", "enum", "if",
-    "not", "patternProperties", "propertyNames",
+    "$dynamicRef",
+    "$recursiveRef",
+    "const",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "enum",
+    "if",
+    "not",
+    "patternProperties",
+    "propertyNames",
 ];
 
 /// Arguments of a call: one way to fit the schema.
@@ -49,7 +58,9 @@ impl Arguments {
         }
         for part in [self, other] {
             let knows = |name: &String| part.properties.iter().any(|(own, ..)| own == name);
-            if let Some(path) = part.closed.as_ref().filter(|_| !both.properties.iter().all(|(name, ..)| knows(name))) {
+            if let Some(path) =
+                part.closed.as_ref().filter(|_| !both.properties.iter().all(|(name, ..)| knows(name)))
+            {
                 return Err(Problem::new(path, "it forbids arguments that another part of the schema has"));
             }
         }
@@ -63,13 +74,19 @@ impl Arguments {
         let mut own = Self::default();
         let properties = map.get("properties").and_then(Value::as_object);
         for (name, schema) in properties.into_iter().flatten() {
-            own.properties.push((name.clone(), schema.clone(), format!("{path}/properties/{}", escaped(name))));
+            own.properties.push((
+                name.clone(),
+                schema.clone(),
+                format!("{path}/properties/{}", escaped(name)),
+            ));
         }
         let required = map.get("required").and_then(Value::as_array);
-        own.required.extend(required.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)));
+        own.required
+            .extend(required.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)));
         for (key, value) in map {
             let path = format!("{path}/{}", escaped(key));
-            let is_object = || value == "object" || value.as_array().is_some_and(|list| list.contains(&"object".into()));
+            let is_object =
+                || value == "object" || value.as_array().is_some_and(|list| list.contains(&"object".into()));
             let n = || value.as_u64().unwrap_or(u64::MAX);
             match key.as_str() {
                 "type" if !is_object() => return Err(Problem::new(&path, "arguments are an object")),
@@ -108,7 +125,8 @@ fn at(schema: &Value, root: &Value, path: &str, depth: usize) -> Result<Vec<Argu
         };
         let choices = match key.as_str() {
             "$ref" => {
-                let target = resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
+                let target =
+                    resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
                 vec![at(target, root, value.as_str().unwrap_or(&path), depth + 1)?]
             }
             "allOf" => list()?,

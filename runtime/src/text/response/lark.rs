@@ -208,8 +208,8 @@ impl Lark<'_> {
         (!ranges.is_empty()).then(|| format!("<[{}]>", ranges.join(",")))
     }
 
-    /// The ways in which a section can begin. Where text may come in place of it, it can have several calls, and
-    /// tools that are not strict are called as the model likes.
+    /// The ways in which a section can begin. Where text may come in place of it, it can have several calls,
+    /// and tools that are not strict are called as the model likes.
     fn forms(
         &mut self,
         calls: &'static super::Calls,

@@ -30,7 +30,8 @@ fn tokenizer(markers: &[String]) -> Arc<Tokenizer> {
 /// What may be tokens in what a template writes: words in angle brackets, and capitals in square ones.
 fn markers_in(text: &str) -> Vec<String> {
     let regex = fancy_regex::Regex::new(r"<[|｜][^<>]*?[|｜]>|</?[a-z_:]+>|\[/?[A-Z_]+\]").unwrap();
-    let mut all: Vec<String> = regex.find_iter(text).map(|found| found.unwrap().as_str().to_string()).collect();
+    let mut all: Vec<String> =
+        regex.find_iter(text).map(|found| found.unwrap().as_str().to_string()).collect();
     all.sort();
     all.dedup();
     all.retain(|marker| !["<s>", "</s>", "<b>"].contains(&marker.as_str()));
@@ -73,10 +74,13 @@ impl Model {
         let ids = self.ids(answer);
         for (i, id) in ids.iter().enumerate() {
             if let Err(error) = grammar.accept(*id) {
-                let before: Vec<u8> = ids[..i].iter().flat_map(|id| match self.tokenizer.is_control(*id) {
-                    true => self.tokenizer.spelled(*id).unwrap().into_bytes(),
-                    false => vec![*id as u8],
-                }).collect();
+                let before: Vec<u8> = ids[..i]
+                    .iter()
+                    .flat_map(|id| match self.tokenizer.is_control(*id) {
+                        true => self.tokenizer.spelled(*id).unwrap().into_bytes(),
+                        false => vec![*id as u8],
+                    })
+                    .collect();
                 return Some(format!("{error} after {:?}", String::from_utf8_lossy(&before)));
             }
         }
@@ -110,7 +114,7 @@ fn parameters() -> Value {
             "h_id": { "$ref": "#/$defs/id", "description": "A name." },
             "i_day": { "type": "string", "format": "date", "description": "A day." },
             "j_list": { "type": "array", "items": { "type": "number" }, "description": "Numbers." },
-            "k_map": { "type": "object", "additionalProperties": { "type": "string" }, "description": "Texts." }
+            "k_map": { "type": "object", "additionalProperties": { "type": "string" }, "title": "Texts" }
         },
         "required": ["a_text", "e_n"], "additionalProperties": false,
         "$defs": { "id": { "type": "string", "pattern": "^[a-z]+$", "maxLength": 3 } }
@@ -154,7 +158,8 @@ fn wrong() -> Vec<Value> {
 /// Templates fail with some schemas; calls are written in the same way whatever the tools are.
 fn shown() -> Value {
     let property = json!({ "type": "string", "description": "A text." });
-    let parameters = json!({ "type": "object", "properties": { "a_text": property }, "required": ["a_text"] });
+    let parameters =
+        json!({ "type": "object", "properties": { "a_text": property }, "required": ["a_text"] });
     json!([function("make_it", &parameters)])
 }
 
@@ -193,7 +198,8 @@ fn grammars_hold_calls_as_templates_write_them() {
             };
             let (required, free) = (wanted(Otherwise::Nothing), wanted(Otherwise::Text));
             let kind = if markers.is_empty() { "text" } else { "tokens" };
-            let mut blame = |what: &str, why: String| problems.push(format!("{name} ({kind}): {what}: {why}"));
+            let mut blame =
+                |what: &str, why: String| problems.push(format!("{name} ({kind}): {what}: {why}"));
             let written = |function: &str, arguments: &Value| {
                 let all = all_written(&chat, &shown(), &[(function, arguments.clone())]);
                 let sections = all.iter().filter_map(|text| Some(section(tool_use.calls, text)?.to_string()));
@@ -207,7 +213,8 @@ fn grammars_hold_calls_as_templates_write_them() {
                 if let Some(why) = model.refuses(&required, &text) {
                     blame("refused", format!("{text:?}: {why}"));
                 }
-                let answer = if tool_use.calls.at_start { text.clone() } else { format!("Let me see.\n{text}") };
+                let answer =
+                    if tool_use.calls.at_start { text.clone() } else { format!("Let me see.\n{text}") };
                 if let Some(why) = model.refuses(&free, &answer) {
                     blame("refused in a text", format!("{answer:?}: {why}"));
                 }

@@ -76,7 +76,10 @@ impl Shape {
         let later = second.and_then(|(between_calls, rest)| {
             let (_, before) = between_calls.split_once(tags.value.1)?;
             let (between, _) = rest.split_once(TYPED[0].0)?;
-            Some(Later { before: text(before.trim_start()), between: text(between.strip_suffix(tags.key.0)?) })
+            Some(Later {
+                before: text(before.trim_start()),
+                between: text(between.strip_suffix(tags.key.0)?),
+            })
         });
         // Where two arguments follow each other without white space, what is after the last belongs to the
         // call's end. The second call may be in another section.

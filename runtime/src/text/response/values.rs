@@ -1,5 +1,5 @@
-//! What a JSON Schema says about values that a format writes as bare text, between tags: which kinds of values
-//! a text may mean, and which texts are right.
+//! What a JSON Schema says about values that a format writes as bare text, between tags: which kinds of
+//! values a text may mean, and which texts are right.
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -114,7 +114,8 @@ impl Kinds {
         };
         let inner = |schema: &Value| Self::at_depth(schema, root, depth + 1);
         let union = |list: &Value, kinds: &dyn Fn(&Value) -> Self| {
-            list.as_array().map_or(Self::ALL, |list| list.iter().fold(Self::NONE, |all, one| all.or(kinds(one))))
+            list.as_array()
+                .map_or(Self::ALL, |list| list.iter().fold(Self::NONE, |all, one| all.or(kinds(one))))
         };
         map.iter().fold(Self::ALL, |kinds, (key, value)| {
             kinds.and(match key.as_str() {
@@ -122,7 +123,9 @@ impl Kinds {
                 "const" => Self::of_value(value),
                 "enum" => union(value, &Self::of_value),
                 "anyOf" | "oneOf" => union(value, &inner),
-                "allOf" => value.as_array().into_iter().flatten().fold(Self::ALL, |all, one| all.and(inner(one))),
+                "allOf" => {
+                    value.as_array().into_iter().flatten().fold(Self::ALL, |all, one| all.and(inner(one)))
+                }
                 "$ref" => resolve(root, value).map_or(Self::ALL, inner),
                 _ => Self::ALL,
             })
@@ -164,7 +167,8 @@ pub(super) fn read(kinds: Kinds, text: &str) -> String {
     };
     let kind = serde_json::from_str::<Value>(json).map_or(Kinds::NONE, |value| Kinds::of_value(&value));
     // Quotes mean a text of JSON only where the schema says nothing.
-    let is_text = if kinds == Kinds::ALL { kind == Kinds::NONE } else { !kinds.without(Kinds::STRING).has(kind) };
+    let is_text =
+        if kinds == Kinds::ALL { kind == Kinds::NONE } else { !kinds.without(Kinds::STRING).has(kind) };
     let must_be_json = !kinds.has(Kinds::STRING) && kind != Kinds::NONE;
     if is_text && !must_be_json { Value::from(text).to_string() } else { json.to_string() }
 }
@@ -184,9 +188,25 @@ const STRANGE: &[&str] = &["not", "if", "$dynamicRef", "$recursiveRef"];
 
 /// Keywords about arrays and objects.
 const SHAPES: &[&str] = &[
-    "additionalItems", "additionalProperties", "contains", "dependencies", "dependentRequired", "dependentSchemas",
-    "items", "maxItems", "maxProperties", "minItems", "minProperties", "patternProperties", "prefixItems",
-    "properties", "propertyNames", "required", "unevaluatedItems", "unevaluatedProperties", "uniqueItems",
+    "additionalItems",
+    "additionalProperties",
+    "contains",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "items",
+    "maxItems",
+    "maxProperties",
+    "minItems",
+    "minProperties",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "propertyNames",
+    "required",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
 ];
 
 /// One way to fit a schema.
@@ -261,7 +281,8 @@ impl Way {
     fn of_keywords(map: &Map<String, Value>, path: &str) -> Result<Self, Problem> {
         let mut way = Self::any();
         for (key, value) in map {
-            let number = || value.as_u64().ok_or_else(|| Problem::new(&format!("{path}/{key}"), "must be a number"));
+            let number =
+                || value.as_u64().ok_or_else(|| Problem::new(&format!("{path}/{key}"), "must be a number"));
             let text = || {
                 let problem = || Problem::new(&format!("{path}/{key}"), "must be a text");
                 value.as_str().map(str::to_string).ok_or_else(problem)
@@ -269,7 +290,9 @@ impl Way {
             match key.as_str() {
                 "type" => {
                     way.kinds = Kinds::of_type(value);
-                    let has = |name: &str| value == name || value.as_array().is_some_and(|l| l.contains(&name.into()));
+                    let has = |name: &str| {
+                        value == name || value.as_array().is_some_and(|l| l.contains(&name.into()))
+                    };
                     way.is_integer = has("integer") && !has("number");
                 }
                 "const" => way = way.and(&Self { values: Some(vec![value.clone()]), ..Self::any() }),
@@ -316,7 +339,8 @@ fn ways_at(schema: &Value, root: &Value, path: &str, depth: usize) -> Result<Vec
         };
         let choices = match key.as_str() {
             "$ref" => {
-                let target = resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
+                let target =
+                    resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
                 vec![ways_at(target, root, value.as_str().unwrap_or(&path), depth + 1)?]
             }
             "allOf" => list()?,

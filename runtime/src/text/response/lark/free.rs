@@ -93,7 +93,8 @@ impl Lark<'_> {
         let names: Vec<String> = tools.iter().map(|tool| quoted(&quoted(&tool.name))).collect();
         let sections: Vec<&str> = forms.iter().map(|form| form.rest.as_str()).collect();
         let space = "/\\s*/";
-        let call = format!("{space} \"{{\" {space} \"\\\"name\\\"\" {space} \":\" {space} ({})", names.join(" | "));
+        let call =
+            format!("{space} \"{{\" {space} \"\\\"name\\\"\" {space} \":\" {space} ({})", names.join(" | "));
         let head = self.terminal(&format!("/(?s:.+)/ & ~({call} {ANY})"));
         let tail = others.map(|others| format!("({others} /(?s:.+)/?)*")).unwrap_or_default();
         format!("({skipped} ({}))* {skipped} ({head} {tail})?", sections.join(" | "))

@@ -63,9 +63,8 @@ impl Lark<'_> {
         path: &str,
         shape: &Argument,
     ) -> Result<String, Problem> {
-        let begin = |lark: &Self, kind: Kinds| {
-            lark.literal(&format!("{}{key}{}", shape.before, shape.between(kind)))
-        };
+        let begin =
+            |lark: &Self, kind: Kinds| lark.literal(&format!("{}{key}{}", shape.before, shape.between(kind)));
         let kinds = Kinds::of(schema, root);
         let after = self.literal(&shape.after);
         let mut all = Vec::new();
@@ -170,9 +169,11 @@ fn texts(ways: &[Way], kinds: Kinds, path: &str) -> Result<(Texts, bool, Kinds),
     }
     for way in of_numbers().filter(|_| !as_json.has(Kinds::NUMBER)) {
         let texts = match &way.values {
-            Some(values) => {
-                values.iter().filter(|value| value.is_number()).map(|value| quoted(&value.to_string())).collect()
-            }
+            Some(values) => values
+                .iter()
+                .filter(|value| value.is_number())
+                .map(|value| quoted(&value.to_string()))
+                .collect(),
             None if way.is_integer => vec![INTEGER.to_string()],
             None => vec![NUMBER.to_string()],
         };
@@ -205,7 +206,8 @@ fn of_texts(way: &Way, kinds: Kinds) -> Result<Option<String>, Problem> {
     }
     all.extend(way.patterns.iter().map(|pattern| format!("/{}/", pattern::search(pattern))));
     for (name, path) in &way.formats {
-        let format = pattern::format(name).ok_or_else(|| Problem::new(path, format!("Unknown format: {name}")))?;
+        let format =
+            pattern::format(name).ok_or_else(|| Problem::new(path, format!("Unknown format: {name}")))?;
         all.push(format!("/{format}/"));
     }
     Ok(Some(if all.is_empty() { ANY.into() } else { all.join(" & ") }))
