@@ -1,4 +1,4 @@
-"""Makes parsed.json: how transformers' ResponseParser separates what chat templates write of answers, with
+"""Makes parsed.json.gz: how transformers' ResponseParser separates what chat templates write of answers, with
 the response templates that TRL has for them. Each answer is fed character by character. Run with
 
     pip install transformers==5.24.0 && pip install --no-deps trl==1.16.0
@@ -92,7 +92,8 @@ def main():
             text = text[len(prefix):]
             got = parsed(templates[known], prefix, text, TOOLS if has_tools else [])
             cases.append({"template": name, "answer": label, "prompt": prefix[-100:], "text": text, **got})
-    (HERE / "parsed.json").write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
+    data = json.dumps(cases, ensure_ascii=False, indent=0).encode()
+    (HERE / "parsed.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))
     print(f"{len(cases)} answers of {len({case['template'] for case in cases})} templates")
 
 

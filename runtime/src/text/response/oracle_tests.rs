@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::text::chat::tests::expected;
+use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,7 +26,8 @@ const ENDS: &[&str] = &["<|im_end|>", "<|eot_id|>", "<|return|>", "<|call|>"];
 
 impl Case {
     pub fn all() -> Vec<Self> {
-        serde_json::from_str(include_str!("../../../../tests/templates/parsed.json")).unwrap()
+        let file = &include_bytes!("../../../../tests/templates/parsed.json.gz")[..];
+        serde_json::from_reader(GzDecoder::new(file)).unwrap()
     }
 
     /// The answer without the end of the turn.
