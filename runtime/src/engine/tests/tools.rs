@@ -83,30 +83,30 @@ fn strict_calls_in_a_text_fit_the_schema() {
         let mut engine = with_template(&device, template);
         // The weights are random: the answer has begun a call.
         let begun = engine.tokenizer().encode("I see.\n<tool_call>", false).unwrap();
-        let mut names = Vec::new();
         for seed in 0..8 {
+            let mut tools = strict_tools();
+            if seed % 2 == 0 {
+                tools.as_array_mut().unwrap().pop();
+            }
             let fields = json!({
-                "tools": strict_tools(), "continue_ids": begun, "parallel_tool_calls": false,
-                "max_tokens": 900
+                "tools": tools, "continue_ids": begun, "parallel_tool_calls": false, "max_tokens": 900
             });
             let told = answer(&mut engine, request(fields, seed));
             let [(name, arguments)] = &told.calls[..] else { panic!("{:?}", told.calls) };
-            names.push(name.clone());
             match (name.as_str(), arguments) {
                 ("weather", Some(arguments)) => {
                     assert!(arguments["unit"] == "C" || arguments["unit"] == "F", "{arguments}");
                     assert!(arguments["hot"].is_boolean() && arguments.as_object().unwrap().len() == 2);
-                    assert_eq!(told.reason, FinishReason::ToolCalls);
+                    assert_eq!((told.text.as_str(), told.reason), ("", FinishReason::ToolCalls));
                 }
                 // It is not strict: it may have any arguments, for ever.
-                ("now", arguments) => {
+                ("now", arguments) if seed % 2 == 1 => {
                     let is_whole = arguments.as_ref().is_some_and(serde_json::Value::is_object);
                     assert!(is_whole || told.reason == FinishReason::Length, "{arguments:?}");
                 }
                 other => panic!("{other:?}"),
             }
         }
-        assert!(names.contains(&"weather".to_string()), "{names:?}");
     }
 }
 
