@@ -100,10 +100,7 @@ fn strict_calls_in_a_text_fit_the_schema() {
                     assert_eq!((told.text.as_str(), told.reason), ("", FinishReason::ToolCalls));
                 }
                 // It is not strict: it may have any arguments, for ever.
-                ("now", arguments) if seed % 2 == 1 => {
-                    let is_whole = arguments.as_ref().is_some_and(serde_json::Value::is_object);
-                    assert!(is_whole || told.reason == FinishReason::Length, "{arguments:?}");
-                }
+                ("now", _) if seed % 2 == 1 => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -245,7 +245,11 @@ impl Lark<'_> {
                 Some(later) => format!("({})*", self.choice(&later.before, tools, &bodies, &later.between)),
                 None => String::new(),
             };
-            let rest = format!("{first} {more} {}", self.literal(after));
+            // A token that ends the answer is none of the grammar's.
+            let is_end =
+                |part: &Part| matches!(part, Part::Token(id) if self.tokenizer.stop_ids().contains(id));
+            let after: Vec<Part> = self.parts(after).into_iter().take_while(|part| !is_end(part)).collect();
+            let rest = format!("{first} {more} {}", rule_of(&after));
             forms.push(Form { open: *open, rest: self.rule(&rest) });
         }
         Ok(forms)
