@@ -250,7 +250,7 @@ impl Lark<'_> {
                 |part: &Part| matches!(part, Part::Token(id) if self.tokenizer.stop_ids().contains(id));
             let after: Vec<Part> = self.parts(after).into_iter().take_while(|part| !is_end(part)).collect();
             let rest = format!("{first} {more} {}", rule_of(&after));
-            forms.push(Form { open: *open, rest: self.rule(&rest) });
+            forms.push(Form { open, rest: self.rule(&rest) });
         }
         Ok(forms)
     }

@@ -172,7 +172,8 @@ fn is_plain(name: &str, arguments: &Value) -> bool {
     let has = |key: &str| arguments.get(key).is_some();
     let is_python = PYTHON.contains(&name) && (has("j_list") || has("k_map"));
     let is_escaped = name == "Reka-Edge" && !arguments.to_string().is_ascii();
-    !is_python && !is_escaped && !(name == "openbmb-MiniCPM5-1B" && has("b_code"))
+    let is_data = name == "openbmb-MiniCPM5-1B" && has("b_code");
+    !(is_python || is_escaped || is_data)
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(super) fn search(pattern: &str) -> String {
             Some(rest) => ("", rest),
             None => ("(?s:.*)", alternative),
         };
-        let is_end = |rest: &&str| rest.len().saturating_sub(rest.trim_end_matches('\\').len()) % 2 == 0;
+        let is_end = |rest: &&str| rest.bytes().rev().take_while(|byte| *byte == b'\\').count() & 1 == 0;
         match rest.strip_suffix('$').filter(is_end) {
             Some(rest) => format!("{before}(?:{})", plain(rest)),
             None => format!("{before}(?:{})(?s:.*)", plain(rest)),

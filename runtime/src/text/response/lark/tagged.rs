@@ -190,7 +190,7 @@ fn of_texts(way: &Way, kinds: Kinds) -> Result<Option<String>, Problem> {
     let mut all = Vec::new();
     if let Some(values) = &way.values {
         // Some would be read as something else.
-        let is_read = |text: &&str| read(kinds, text) == Value::from(*text).to_string();
+        let is_read = |text: &&str| read(kinds, text) == quoted(text);
         let texts: Vec<String> =
             values.iter().filter_map(Value::as_str).filter(is_read).map(quoted).collect();
         if texts.is_empty() {
