@@ -33,6 +33,7 @@ export interface ChatTool {
     description?: string;
     /** The JSON Schema of the arguments. Default: none. */
     parameters?: Record<string, unknown> | null;
+    /** Calls fit the schema, also where the model decides whether to call. Default false. */
     strict?: boolean | null;
   };
 }

@@ -335,8 +335,9 @@ impl Answer {
             // Where probabilities are asked for, each token is picked from its own logits.
             Some(_) if self.top_logprobs.is_some() => Vec::new(),
             Some(grammar) => grammar.forced(),
-            None => self.end_of_reasoning(),
+            None => Vec::new(),
         };
+        let forced = if forced.is_empty() { self.end_of_reasoning() } else { forced };
         for (i, &id) in forced.iter().enumerate() {
             self.append(id, tokenizer, room == i + 1, dispatches, events)?;
             if has_ended(events) {

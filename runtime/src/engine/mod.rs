@@ -127,7 +127,9 @@ impl<D: Device> Engine<D> {
         self.check_ids(&request.continue_ids)?;
         let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
         let is_constrained = constraint.is_some();
-        let budget = if is_constrained { None } else { self.budget(&request)? };
+        // What a grammar allows besides calls is content.
+        let may_reason = !is_constrained || tools.is_some();
+        let budget = if may_reason { self.budget(&request)? } else { None };
         if let Some(Budget { left: 0, ending }) = &budget
             && self.format.opens_reasoning(&self.tokenizer, &ids)
         {
@@ -147,7 +149,11 @@ impl<D: Device> Engine<D> {
             Some(text) => self.tokenizer.encode_middle(text)?,
             None => Vec::new(),
         };
-        let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
+        let grammar = match (constraint, &tools) {
+            (Some(constraint), Some(tools)) => Some(self.grammar_of_calls(&constraint, tools, &request)?),
+            (Some(constraint), None) => Some(self.grammar(&constraint, &request.continue_ids)?),
+            (None, _) => None,
+        };
         let uses = self.uses(&request)?;
         let pooling = self.pooling_of(&request, &uses)?;
         let adapters = self.parts_of(&uses)?;
@@ -206,7 +212,7 @@ impl<D: Device> Engine<D> {
         Ok(grammar)
     }
 
-    /// How much an answer without a constraint may reason; none: as much as it likes.
+    /// How much an answer may reason; none: as much as it likes.
     fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
         let (Some(left), Some(reasoning)) = (request.thinking_token_budget, &self.format.reasoning) else {
             return Ok(None);

@@ -15,6 +15,8 @@ mod reasoning_tests;
 pub(super) mod tests;
 
 pub use message::{Message, Variables};
+#[cfg(test)]
+pub(in crate::text) use tools::all_written;
 pub use tools::{ToolPrompt, ToolUse};
 
 use super::response::Format;

@@ -27,6 +27,12 @@ pub(in crate::text) struct Template {
 }
 
 impl Expected {
+    /// The tools of a conversation.
+    pub fn tools(&self, conversation: &str) -> Option<&minijinja::Value> {
+        let found = self.conversations.iter().find(|(other, _)| other == conversation);
+        found.and_then(|(_, conversation)| conversation.variables.tools.as_ref())
+    }
+
     /// What a template writes of a conversation; none where it raises an error.
     pub fn of<'a>(&self, template: &'a Template, conversation: &str) -> Option<&'a str> {
         let at = self.conversations.iter().position(|(other, _)| other == conversation).unwrap();
