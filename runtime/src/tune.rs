@@ -204,6 +204,9 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         }
         run => run?,
     };
+    if !is_gguf(output) {
+        run.files().check_peft()?;
+    }
     let plan = run.plan();
     warn(&plan.refused);
     eprintln!("[{} examples, {} steps; {} numbers are learnt]", plan.examples, plan.steps, plan.parameters);
@@ -235,9 +238,14 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
     save(&run.files(), &run.parameters().await?, args, output)
 }
 
+/// Whether an adapter is saved as a GGUF file.
+fn is_gguf(output: &Path) -> bool {
+    output.extension().is_some_and(|extension| extension == "gguf")
+}
+
 fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {
     let cannot = |path: &Path| format!("cannot write {}", path.display());
-    if output.extension().is_some_and(|extension| extension == "gguf") {
+    if is_gguf(output) {
         let file = std::fs::File::create(output).with_context(|| cannot(output))?;
         files.write_gguf(parameters, std::io::BufWriter::new(file)).with_context(|| cannot(output))?;
     } else {

@@ -105,7 +105,8 @@ pub async fn run<D: Teaches>(
     };
     let golden: Golden = serde_json::from_slice(&bytes("lora_golden.json")?).context("lora_golden.json")?;
     let targets = golden.targets.iter().map(|module| {
-        target_of_module(module).map(String::from).with_context(|| format!("there is no module {module}"))
+        let target = target_of_module(&model.config.architecture, module);
+        target.map(String::from).with_context(|| format!("there is no module {module}"))
     });
     let spec = LoraSpec { rank: golden.r, alpha: golden.alpha, targets: targets.collect::<Result<_>>()? };
     let graph = TrainingGraph::new(&model.graph, &spec)?;
