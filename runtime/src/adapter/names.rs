@@ -12,8 +12,8 @@ pub(crate) struct Names {
     layers: &'static str,
     /// Modules of a layer, and their tensors in GGUF.
     modules: &'static [(&'static str, &'static str)],
-    /// The module that gives logits.
-    head: &'static str,
+    /// The module that gives logits, by all its names.
+    heads: &'static [&'static str],
     /// Whether matrices are stored as `[in, out]`. LoRA's are not, but PEFT's settings say it.
     pub is_turned: bool,
 }
@@ -68,7 +68,7 @@ const LLAMA: Names = Names {
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
     ],
-    head: "lm_head",
+    heads: &["lm_head"],
     is_turned: false,
 };
 
@@ -142,7 +142,8 @@ const ALL: [Names; 10] = [
             ("mlp.dense_h_to_4h", "ffn_up"),
             ("mlp.dense_4h_to_h", "ffn_down"),
         ],
-        head: "embed_out",
+        // Before version 5 of transformers and since.
+        heads: &["embed_out", "lm_head"],
         ..LLAMA
     },
     Names {
@@ -199,7 +200,7 @@ impl Names {
 
     /// The tensor of a module, such as `model.layers.3.mlp.up_proj`.
     pub fn tensor(&self, module: &str) -> Option<String> {
-        if module == self.head {
+        if self.heads.contains(&module) {
             return Some("output.weight".into());
         }
         let rest = module.strip_prefix(self.layers)?.strip_prefix('.')?;
@@ -334,6 +335,7 @@ mod tests {
             ("starcoder2", "model.layers.1.mlp.c_fc", "blk.1.ffn_up.weight"),
             ("gptj", "transformer.h.1.attn.out_proj", "blk.1.attn_output.weight"),
             ("gptneox", "gpt_neox.layers.1.attention.query_key_value", "blk.1.attn_qkv.weight"),
+            ("gptneox", "embed_out", "output.weight"),
             ("falcon", "transformer.h.1.mlp.dense_4h_to_h", "blk.1.ffn_down.weight"),
             ("gpt2", "transformer.h.1.attn.c_proj", "blk.1.attn_output.weight"),
             ("mpt", "transformer.blocks.1.ffn.up_proj", "blk.1.ffn_up.weight"),
