@@ -6,6 +6,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+mod common;
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }
@@ -91,4 +93,63 @@ fn adapters_answer_as_in_peft() {
             assert!(means.values().all(is_near), "{file} {how}: {report}");
         }
     }
+}
+
+/// A model with a chat template, and examples.
+fn model_and_data(folder: &Path) -> [PathBuf; 2] {
+    let words: &[&str] = &["<unk>", "<s>", "</s>", "a", "b", "c", "▁"];
+    let (writer, sizes) = common::one_layer(words.len() as u64, 1, 64);
+    let writer = writer
+        .metadata("tokenizer.ggml.model", "llama")
+        .metadata("tokenizer.ggml.tokens", words)
+        .metadata("tokenizer.ggml.scores", vec![0.0_f32; words.len()])
+        .metadata(
+            "tokenizer.chat_template",
+            "{% for message in messages %}{{ message.content + '</s>' }}{% endfor %}",
+        );
+    let model = folder.join("model.gguf");
+    writer
+        .write(std::fs::File::create(&model).unwrap(), |i, out| {
+            (0..sizes[i]).try_for_each(|n| out.write_all(&((n as f32 + i as f32).sin() / 6.0).to_le_bytes()))
+        })
+        .unwrap();
+    let data = folder.join("data.jsonl");
+    let lines = ["ab", "ba", "ac", "ca", "bc"].map(|text| {
+        let (prompt, completion) = text.split_at(1);
+        format!("{}\n", serde_json::json!({ "prompt": prompt, "completion": completion }))
+    });
+    std::fs::write(&data, lines.concat()).unwrap();
+    [model, data]
+}
+
+#[test]
+fn tune_says_what_it_takes_and_what_it_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let [model, data] = model_and_data(folder.path());
+    let adapter = folder.path().join("adapter.gguf");
+    let tune = |args: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nomoat"));
+        program.arg("tune").arg(&model).arg("--data").arg(&data).arg("-o").arg(&adapter);
+        let output = program.args(["--epochs", "20", "--rate", "1"]).args(args).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let lines = |text: &str, part: &str| text.lines().filter(|line| line.contains(part)).count();
+
+    let (ended, said) = tune(&[]);
+    assert!(ended && adapter.exists(), "{said}");
+    assert!(said.contains("[5 examples, ") && said.contains(" MB beside the model]"), "{said}");
+    assert_eq!(lines(&said, "step "), 100, "{said}");
+    assert!(said.contains("step 100 of 100: loss "), "{said}");
+
+    // Before the first step and after each epoch.
+    let (ended, said) = tune(&["--validation", "0.4"]);
+    assert!(ended && said.contains("[5 examples, 2 of them held out, "), "{said}");
+    assert_eq!((lines(&said, "on what is held out"), lines(&said, "tokens/s")), (21, 60), "{said}");
+
+    // At such a rate it soon gets worse.
+    let (ended, said) = tune(&["--validation", "0.4", "--patience", "2"]);
+    assert!(ended && lines(&said, "tokens/s") < 60, "{said}");
+
+    let (ended, said) = tune(&["--patience", "2"]);
+    assert!(!ended && said.contains("--validation"), "{said}");
 }
