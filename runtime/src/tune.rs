@@ -3,6 +3,7 @@
 use super::DeviceChoice;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::gpu::{self, Gpu, Options, self_test};
 use nomoat_runtime::graph::Graph;
@@ -13,7 +14,6 @@ use nomoat_runtime::text::{ChatTemplate, Tokenizer};
 use nomoat_runtime::train::{
     Advance, Files, Plan, Point, Schedule, Settings, Student, Teaches, Texts, TrainError, TrainingRun,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -271,13 +271,11 @@ impl Progress {
         } else {
             String::new()
         };
+        let (examples, megabytes) = (plan.examples + plan.validation, plan.bytes.div_ceil(1_000_000));
+        let &Plan { tokens, steps, parameters, .. } = plan;
         eprintln!(
-            "[{} examples{held_out}, {} tokens; {} steps; {} numbers are learnt; up to {} MB beside the model]",
-            plan.examples + plan.validation,
-            plan.tokens,
-            plan.steps,
-            plan.parameters,
-            plan.bytes.div_ceil(1_000_000),
+            "[{examples} examples{held_out}, {tokens} tokens; {steps} steps; {parameters} numbers are learnt; \
+            up to {megabytes} MB beside the model]"
         );
         let bar = ProgressBar::new(plan.steps as u64);
         let style = ProgressStyle::with_template("{bar:24} {pos} of {len}, {eta} left{msg}");

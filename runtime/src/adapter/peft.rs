@@ -199,7 +199,8 @@ mod tests {
     fn rows_are_permuted_head_by_head() {
         // Two heads of 4: pairs (0, 2) and (1, 3) become neighbours.
         let numbers = (0..8).map(|n| n as f32).collect();
-        let found = in_order_of(Rows::Pairs { head_dim: 4 }, Matrix { n_rows: 8, n_cols: 1, numbers }).unwrap();
+        let found =
+            in_order_of(Rows::Pairs { head_dim: 4 }, Matrix { n_rows: 8, n_cols: 1, numbers }).unwrap();
         assert_eq!(found.numbers, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
     }
 

@@ -118,8 +118,7 @@ impl Files<'_> {
             let Module { path, target, rows: order } = self.module(lora)?;
             modules.push(target);
             let from = &parameters[lora.b()];
-            let rows =
-                (0..lora.n_out).flat_map(|row| &from[order.in_gguf(row) * lora.rank..][..lora.rank]);
+            let rows = (0..lora.n_out).flat_map(|row| &from[order.in_gguf(row) * lora.rank..][..lora.rank]);
             let b = rows.copied().collect();
             all.push((
                 format!("{path}.lora_A.weight"),
@@ -269,9 +268,11 @@ mod tests {
     #[test]
     fn what_has_no_name_is_saved_as_gguf() {
         // Queries, keys and values in one tensor, as files of other converters have them.
-        for (name, architecture, words) in
-            [("gpt2", "phi2", "blk.0.attn_qkv.weight"), ("phi3", "llama", "attn_qkv"), ("phi3", "new", "of new")]
-        {
+        for (name, architecture, words) in [
+            ("gpt2", "phi2", "blk.0.attn_qkv.weight"),
+            ("phi3", "llama", "attn_qkv"),
+            ("phi3", "new", "of new"),
+        ] {
             let graph = TrainingGraph::new(&Tiny::new(name).graph(), &spec(2)).unwrap();
             let files = Files { graph: &graph, architecture };
             let error = files.check_peft().unwrap_err().to_string();

@@ -191,6 +191,7 @@ pub async fn run<D: Teaches>(
         .map(|(chosen, rejected)| Preference { chosen: chosen.clone(), rejected: rejected.example() })
         .collect();
     ensure!(!pairs.is_empty() && pairs.len() == golden.dpo.ref_logps.len(), "there are no pairs");
+    ensure!(golden.dpo.margin.len() == golden.dpo.loss.len(), "there are not as many margins as losses");
     let order = Order::steps(&golden.dpo.order, golden.dpo.loss.len(), pairs.len())?;
     let mut trainer = begin(&golden.dpo.settings, golden.dpo.loss.len())?;
     let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;

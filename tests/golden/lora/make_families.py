@@ -31,7 +31,8 @@ class File:
 
     def __init__(self, name):
         reader = gguf.GGUFReader(TINY / f"{name}.gguf")
-        self.fields = {key: field.contents() for key, field in reader.fields.items() if "tokenizer" not in key}
+        fields = reader.fields.items()
+        self.fields = {key: field.contents() for key, field in fields if "tokenizer" not in key}
         self.tensors = {}
         for tensor in reader.tensors:
             values = np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)

@@ -1,6 +1,8 @@
-# What PyTorch and PEFT compute when they teach the tiny llama model: golden values of training and of adapters.
+# What PyTorch and PEFT compute when they teach the tiny llama model: golden values of training and of
+# adapters.
 #
-#     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 gguf==0.19.0
+#     python3 -m venv /tmp/venv
+#     /tmp/venv/bin/pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 gguf==0.19.0
 #     /tmp/venv/bin/python tests/golden/lora/make_tiny.py
 #
 # Writes the folder tiny/ beside this file, which `nomoat tune --golden` reads. Weights are dequantised to
