@@ -192,7 +192,6 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         max_tokens: args.max_tokens,
         seed: args.seed,
         kept_bytes: args.kept << 20,
-        ..Settings::default()
     };
     let student = Student {
         name: &args.model.to_string_lossy(),
@@ -274,8 +273,8 @@ impl Progress {
         let (examples, megabytes) = (plan.examples + plan.validation, plan.bytes.div_ceil(1_000_000));
         let &Plan { tokens, steps, parameters, .. } = plan;
         eprintln!(
-            "[{examples} examples{held_out}, {tokens} tokens; {steps} steps; {parameters} numbers are learnt; \
-            up to {megabytes} MB beside the model]"
+            "[{examples} examples{held_out}, {tokens} tokens; {steps} steps; \
+            {parameters} numbers are learnt; up to {megabytes} MB beside the model]"
         );
         let bar = ProgressBar::new(plan.steps as u64);
         let style = ProgressStyle::with_template("{bar:24} {pos} of {len}, {eta} left{msg}");

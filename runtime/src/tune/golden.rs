@@ -159,8 +159,8 @@ pub async fn run<D: Teaches>(
     let mut trainer = begin(&golden.sft.settings, golden.sft.loss.len())?;
     let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;
     let begun = Instant::now();
-    for step in 0..n_sft {
-        let batch: Vec<&Example> = order[step].iter().map(|i| &examples[*i]).collect();
+    for (step, batch) in order.iter().enumerate().take(n_sft) {
+        let batch: Vec<&Example> = batch.iter().map(|i| &examples[*i]).collect();
         let StepResult { loss, .. } = trainer.sft(&mut training, &batch).await?;
         eprintln!("sft step {step}: loss {loss:.5}, golden {:.5}", golden.sft.loss[step]);
         losses.push(loss);
@@ -200,8 +200,8 @@ pub async fn run<D: Teaches>(
         references.push(trainer.reference(&mut training, pair).await?);
     }
     let (mut dpo_losses, mut margins) = (Vec::new(), Vec::new());
-    for step in 0..n_dpo {
-        let batch: Vec<_> = order[step].iter().map(|i| (&pairs[*i], references[*i])).collect();
+    for (step, batch) in order.iter().enumerate().take(n_dpo) {
+        let batch: Vec<_> = batch.iter().map(|i| (&pairs[*i], references[*i])).collect();
         let result = trainer.dpo(&mut training, &batch, golden.dpo.beta).await?;
         dpo_losses.push(result.loss);
         margins.extend(result.margin.map(|(margin, _)| margin));
