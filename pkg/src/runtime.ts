@@ -100,8 +100,8 @@ export interface Runtime {
   training_checkpoint(): Promise<Bytes>;
   /** What has been learnt, as GGUF. */
   trained_gguf(): Promise<Bytes>;
-  /** What has been learnt, as PEFT saves it: weights and settings. */
-  trained_peft(base: string): Promise<[Bytes, Bytes]>;
+  /** What has been learnt, as PEFT saves it: weights and settings. Nothing if PEFT's names are not known. */
+  trained_peft(base: string): Promise<[Bytes, Bytes] | undefined>;
   /** Frees what training takes. */
   end_training(): void;
   /** Frees the runtime's memory. */

@@ -73,6 +73,8 @@ export interface Script {
   onParser?: () => void;
   /** Sees what training does; throws what the runtime would. */
   onTraining?: (what: string) => void;
+  /** What is taught has no name in PEFT. */
+  hasNoPeft?: boolean;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
 }
@@ -355,7 +357,8 @@ export class FakeRuntime implements Runtime {
     return Uint8Array.of(7);
   }
 
-  async trained_peft(base: string): Promise<[Bytes, Bytes]> {
+  async trained_peft(base: string): Promise<[Bytes, Bytes] | undefined> {
+    if (this.script.hasNoPeft) return undefined;
     return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
   }
 

@@ -267,13 +267,16 @@ impl Runtime {
     }
 
     /// What has been learnt, as PEFT saves it: the bytes of `adapter_model.safetensors` and
-    /// `adapter_config.json`. `base` is the base model's name.
-    pub async fn trained_peft(&self, base: String) -> Result<js_sys::Array, JsValue> {
+    /// `adapter_config.json`; nothing if PEFT's names are not known. `base` is the base model's name.
+    pub async fn trained_peft(&self, base: String) -> Result<Option<js_sys::Array>, JsValue> {
         let run = self.training.as_ref().ok_or_else(no_training)?;
+        if run.files().check_peft().is_err() {
+            return Ok(None);
+        }
         let files = run.files().write_peft(&run.parameters().await.map_err(thrown)?, &base);
         let (weights, config) = files.map_err(thrown)?;
         let bytes = |bytes: &[u8]| js_sys::Uint8Array::from(bytes);
-        Ok(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes())))
+        Ok(Some(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes()))))
     }
 
     /// Frees what training takes.

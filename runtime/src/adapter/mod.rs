@@ -12,7 +12,6 @@ mod peft;
 pub(crate) mod tests;
 
 pub use low_rank::{Adapted, LowRank, adapt};
-pub(crate) use peft::head_dim;
 
 use crate::gguf::GgufError;
 use crate::graph::Graph;
