@@ -14,11 +14,13 @@ import type {
   CatalogueEntry,
   ChosenDevice,
   DeviceChoice,
+  DeviceSpeed,
   Engine,
   EngineOptions,
   Fit,
   InspectOptions,
   LoadProgress,
+  MeasureOptions,
   ModelInspection,
   StoredModel,
 } from "nomoat";
@@ -259,6 +261,17 @@ export function fitOf(bytes: number, backend: "webgpu" | "cpu", memory: number):
   return bytes <= memory * 2 ** 29 ? "fits" : "tight";
 }
 
+/** ?unmeasured never gets done. */
+export async function measureSpeed({ device, signal }: MeasureOptions): Promise<DeviceSpeed> {
+  await pause(wish.has("unmeasured") ? 2 ** 30 : 100, signal);
+  const { backend } = await chooseDevice(device);
+  return { backend, bytesPerSecond: backend === "cpu" ? 8e9 : 80e9, secondsPerToken: 0.002 };
+}
+
+export function expectedSpeed(speed: DeviceSpeed, bytesPerToken: number): number {
+  return 1 / (speed.secondsPerToken + bytesPerToken / speed.bytesPerSecond);
+}
+
 const othersKey = "nomoat-fake-others";
 
 /** Bytes of the other models that are stored, by address. */
@@ -320,6 +333,7 @@ export async function inspectModel(
     trainedContextLength: 16_384,
     weightBytes: runs ? (taken?.size ?? 1e9) : 0,
     bytesPerToken: runs ? (taken?.size ?? 1e9) : 0,
+    tokensPerSecond: null,
     kvBytes: runs ? tokens * 100_000 : 0,
     hasChatTemplate: true,
     license: "mit",
