@@ -15,6 +15,7 @@ import type {
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
+import type { DeviceSpeed } from "./speed.js";
 import type { TrainedFiles, TrainingPlan } from "./training.js";
 
 /** One file of a model, as the worker loads it. */
@@ -125,6 +126,7 @@ export interface MemoryUse {
 export interface Calls {
   load: { params: LoadRequest; result: Loaded };
   inspect: { params: InspectRequest; result: Inspected };
+  measure: { params: DeviceOptions; result: DeviceSpeed };
   generate: { params: RuntimeRequest; result: void };
   score: {
     params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };

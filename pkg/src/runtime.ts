@@ -37,6 +37,8 @@ export type RuntimeErrorCode =
 export interface Runtime {
   /** `RuntimeDeviceInfo` as JSON. */
   device_info(): string;
+  /** `RuntimeSpeed` as JSON, in half a second. No model is needed. */
+  measure_speed(): Promise<string>;
   /**
    * Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped.
    */
@@ -154,6 +156,12 @@ export interface RuntimeCpuInfo {
 
 /** JSON of `device_info()`. */
 export type RuntimeDeviceInfo = RuntimeGpuInfo | RuntimeCpuInfo;
+
+/** JSON of `measure_speed()`. */
+export interface RuntimeSpeed {
+  bytes_per_second: number;
+  seconds_per_token: number;
+}
 
 /** How keys and values are stored: in half precision, or as ggml's blocks of 8 or 4 bits a number. */
 export type KvFormat = "f16" | "q8_0" | "q4_0";

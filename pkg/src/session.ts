@@ -1,7 +1,14 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
 import { offerFiles } from "./cross-origin.js";
-import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform } from "./devices.js";
+import {
+  loadInspector,
+  loadParser,
+  openDevice,
+  type DeviceOptions,
+  type OpenDevice,
+  type Platform,
+} from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
 import { Keeper, type Exclusive } from "./keeper.js";
@@ -26,6 +33,7 @@ import type {
   RuntimeEvent,
   RuntimeInspection,
   RuntimeRequest,
+  RuntimeSpeed,
   RuntimeStart,
 } from "./runtime.js";
 import { teaching, type Teaching } from "./teaching.js";
@@ -145,6 +153,8 @@ export class Session {
         return this.#load(call.params, notify, signal);
       case "inspect":
         return this.#inspect(call.params, signal);
+      case "measure":
+        return this.#measure(call.params);
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
@@ -212,6 +222,13 @@ export class Session {
     } finally {
       inspector.free();
     }
+  }
+
+  async #measure(options: DeviceOptions): Promise<Calls["measure"]["result"]> {
+    this.#device ??= await openDevice(options, this.#platform);
+    const { runtime, backend } = this.#device;
+    const said = JSON.parse(await runtime.measure_speed()) as RuntimeSpeed;
+    return { backend, bytesPerSecond: said.bytes_per_second, secondsPerToken: said.seconds_per_token };
   }
 
   /** Resolves when the page lets the load take memory. */

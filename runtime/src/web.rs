@@ -5,7 +5,8 @@ use crate::adapter::AdapterFiles;
 use crate::cpu::{Cpu, Team};
 #[cfg(feature = "cpu")]
 use crate::engine::cpu_kernels;
-use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId, inspect};
+use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId};
+use crate::engine::{inspect, measure_speed};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
 use crate::train::{Teaches, TrainingRun};
@@ -64,6 +65,11 @@ impl Runtime {
     /// What the device is and can do, as JSON.
     pub fn device_info(&self) -> Result<String, JsValue> {
         json(&Device::info(&self.device))
+    }
+
+    /// How fast a model can be expected to be, measured in half a second, as JSON.
+    pub async fn measure_speed(&self) -> Result<String, JsValue> {
+        json(&measure_speed(&self.device, measured_bytes(&self.device)).await.map_err(thrown)?)
     }
 
     /// Begins to load a model from files of these sizes. Frees the one before.
@@ -380,6 +386,17 @@ async fn open_device(options: OpenOptions) -> Result<Cpu, Error> {
     let mut cpu = open_cpu()?;
     cpu.set_int8(int8);
     Ok(cpu)
+}
+
+/// Bytes of weights for measuring the speed: software takes long for many.
+#[cfg(feature = "gpu")]
+fn measured_bytes(gpu: &Gpu) -> usize {
+    if gpu.info().is_fallback { 8 << 20 } else { 256 << 20 }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn measured_bytes(_: &Cpu) -> usize {
+    64 << 20
 }
 
 fn check_device(wanted: &str, only: &str) -> Result<(), Error> {

@@ -21,6 +21,7 @@ mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speed;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod testing;
@@ -46,6 +47,7 @@ pub use request::{
     ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
+pub use speed::{Speed, measure_speed};
 
 use crate::graph::Output;
 use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars, grammars_of};

@@ -202,9 +202,9 @@ export const en = {
     history: "seeing how models were in 2023",
   },
   why: {
-    webgpu: (size: string) => `A chat model that suits this device’s GPU and fits its memory: ${size}.`,
-    cpu: (size: string) =>
-      `A chat model that is quick enough on this device’s CPU and fits its memory: ${size}.`,
+    webgpu: (facts: string) => `A chat model that suits this device’s GPU and fits its memory: ${facts}.`,
+    cpu: (facts: string) =>
+      `A chat model that is quick enough on this device’s CPU and fits its memory: ${facts}.`,
   },
   notDownloaded: "not downloaded",
   partly: (percent: number) => `${percent}% downloaded`,

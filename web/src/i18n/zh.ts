@@ -177,8 +177,8 @@ export const zh: Dictionary = {
     history: "了解 2023 年的模型",
   },
   why: {
-    webgpu: (size) => `适合本机 GPU、内存也放得下的聊天模型：${size}。`,
-    cpu: (size) => `在本机 CPU 上足够快、内存也放得下的聊天模型：${size}。`,
+    webgpu: (facts) => `适合本机 GPU、内存也放得下的聊天模型：${facts}。`,
+    cpu: (facts) => `在本机 CPU 上足够快、内存也放得下的聊天模型：${facts}。`,
   },
   notDownloaded: "未下载",
   partly: (percent) => `已下载 ${percent}%`,
