@@ -232,7 +232,8 @@ export const zh: Dictionary = {
   device: "设备",
   deviceHelp: "“自动”在有真正的 GPU 时使用 GPU，否则使用 CPU；更改后会重新加载模型。",
   template: "对话模板",
-  templateHelp: "消息如何变成提示词。只有没有模板的旧模型才需要另选。",
+  templateHelp: (model) => `${model} 如何把消息变成提示词，不影响其他模型。只有没有模板的旧模型才需要另选。`,
+  templateUsed: (name) => `模板 ${name}`,
   templateOfFile: "模型自带",
   templates: {
     chatml: "ChatML",
