@@ -216,7 +216,7 @@ test("a repository is listed and inspected by its header, before its download", 
   await site.stop();
 });
 
-test("a first visit recommends a model for the device, says how fast it would be, and takes it from the hub", async ({
+test("a first visit recommends a model, says how fast it would be, and takes it from the hub", async ({
   shared,
   small,
 }) => {

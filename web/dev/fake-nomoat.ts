@@ -29,6 +29,8 @@ import { learning } from "./fake-learning";
 import { sample } from "./fake-text";
 import { wantedCall, type ToolParams } from "./fake-tools";
 
+export { expectedSpeed, measureSpeed } from "./fake-speed";
+
 export class NomoatError extends Error {
   code: string;
   constructor(message: string, code = "internal") {

@@ -25,7 +25,7 @@ export function sizeOf(model: ModelChoice): string | null {
   return isKnown ? roundBytes(size) : `≈\u00a0${roundBytes(size)}`;
 }
 
-/** What is known of a model: another chat template than its own, parameters, quantization, context, licence. */
+/** What is known of a model: a chosen chat template, parameters, quantization, context, licence. */
 export function factsOf(model: ModelChoice, text: Dictionary, isLoaded: boolean): (string | undefined)[] {
   if (model.remote) return [];
   const loaded = isLoaded ? engine.value?.model : undefined;

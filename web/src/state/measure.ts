@@ -15,7 +15,7 @@ const isIdle = computed(
   () => engineState.value.kind === "idle" && downloads.value.every(({ state }) => state !== "running"),
 );
 
-/** Where an answer is still to be written, and only while there is nothing else to do: measures the device. */
+/** Measures the device where no answer has been written yet, and only while there is nothing else to do. */
 export function measureWhenIdle(): void {
   /** Once each: where WebGPU fails, the automatic choice measures the CPU. */
   const done = new Set<DeviceChoice>();

@@ -100,8 +100,8 @@ function addedModels(value: unknown): AddedModel[] {
 }
 
 /**
- * Templates by model. Once there was one for all models (`template`): it was meant for the one that was chosen
- * then.
+ * Templates by model. Once there was one for all models (`template`): it was meant for the one that was
+ * chosen then.
  */
 function templatesOf({ templates: stored, template, modelId }: Record<string, unknown>) {
   const before = isRecord(stored) ? stored : typeof modelId === "string" ? { [modelId]: template } : {};

@@ -1,6 +1,6 @@
 /**
- * How fast models answer on this device: from the speed of answers that have been written here, and before the
- * first one from what the package has measured.
+ * How fast models answer on this device: from the speed of answers that have been written here, and before
+ * the first one from what the package has measured.
  */
 import { signal } from "@preact/signals";
 import { expectedSpeed as measuredSpeed, type DeviceSpeed } from "nomoat";
