@@ -205,7 +205,7 @@ export interface CompletionUsage {
   completion_tokens_details: {
     /** Tokens of the model's thoughts. */
     reasoning_tokens: number;
-    /** Tokens that were guessed (from what the text repeats, from `prediction`, by `draft`), and were right. */
+    /** Tokens that were guessed from the text itself, from `prediction` or by `draft`, and were right. */
     accepted_prediction_tokens: number;
     /** Those that were wrong; they are not part of `completion_tokens`. */
     rejected_prediction_tokens: number;

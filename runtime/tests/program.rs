@@ -201,8 +201,9 @@ fn prompt_prints_what_the_model_gets() {
     let (text, _) = json(echo, &["--messages", &talk, "--tools", &tools]);
     assert!(text.starts_with("system:You can call tools.") && text.contains("\"name\":\"now\""), "{text}");
     assert!(text.contains("assistant:<tool_call>") && text.contains("user:<tool_response>\nRain"), "{text}");
-    let knows = "{% for tool in tools %}{{ tool.function.name }};{% endfor %}{% for m in messages %}{{ m.content }}\
-        {% for call in m.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}\
+    let knows = "{% for tool in tools %}{{ tool.function.name }};{% endfor %}\
+        {% for m in messages %}{{ m.content }}{% for call in m.tool_calls %}\
+        <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}\
         {% if m.role == 'tool' %}{{ m.name }}{% endif %};{% endfor %}";
     let (text, _) = json(knows, &["--messages", &talk, "--tools", &tools]);
     let call = r#"<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>"#;

@@ -20,7 +20,7 @@ const plan = JSON.parse(process.env.NOMOAT_BENCH ?? "null") as Plan | null;
 const STORY = Array.from(
   { length: 85 },
   (_, day) =>
-    `On day ${day + 1} the boat sailed ${(day * 37) % 101} miles, and the crew saw ${(day * 53) % 67} birds. `,
+    `On day ${day + 1} the boat sailed ${(day * 37) % 101} miles, and saw ${(day * 53) % 67} birds. `,
 ).join("");
 
 /** Asks; gives the text, the time to the first token, and what of the prompt was there. */

@@ -1,6 +1,6 @@
 /**
- * Tool calls by a real model whose chat template has tools, and what it fills in. Only the full test has them,
- * because the model is large.
+ * Tool calls by a real model whose chat template has tools, and what it fills in. Only the full test has
+ * them, because the model is large.
  */
 import type { BrowserContext, Page } from "@playwright/test";
 import { Ajv2020 } from "ajv/dist/2020.js";

@@ -14,13 +14,11 @@ import type {
   CatalogueEntry,
   ChosenDevice,
   DeviceChoice,
-  DeviceSpeed,
   Engine,
   EngineOptions,
   Fit,
   InspectOptions,
   LoadProgress,
-  MeasureOptions,
   ModelInspection,
   StoredModel,
 } from "nomoat";
@@ -261,17 +259,6 @@ export function fitOf(bytes: number, backend: "webgpu" | "cpu", memory: number):
   if ((backend === "cpu" && bytes > 3.6 * 2 ** 30) || (memory < 8 && bytes > memory * 2 ** 30))
     return "too-large";
   return bytes <= memory * 2 ** 29 ? "fits" : "tight";
-}
-
-/** ?unmeasured never gets done. */
-export async function measureSpeed({ device, signal }: MeasureOptions): Promise<DeviceSpeed> {
-  await pause(wish.has("unmeasured") ? 2 ** 30 : 100, signal);
-  const { backend } = await chooseDevice(device);
-  return { backend, bytesPerSecond: backend === "cpu" ? 8e9 : 80e9, secondsPerToken: 0.002 };
-}
-
-export function expectedSpeed(speed: DeviceSpeed, bytesPerToken: number): number {
-  return 1 / (speed.secondsPerToken + bytesPerToken / speed.bytesPerSecond);
 }
 
 const othersKey = "nomoat-fake-others";

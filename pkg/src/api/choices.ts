@@ -62,7 +62,7 @@ export async function streamedChoices(
   return stream;
 }
 
-/** Asks for `n` answers, each with a seed of its own. Only the first tells of its prompt, which they share. */
+/** Asks for `n` answers, each with its own seed. Only the first tells of its prompt, which they share. */
 function all<T>(
   request: RuntimeRequest,
   n: number,

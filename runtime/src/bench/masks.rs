@@ -67,10 +67,15 @@ fn constraints() -> Vec<(&'static str, Constraint, String)> {
             "name": { "type": "string" },
             "born": { "type": "string", "format": "date" },
             "height": { "type": "number", "minimum": 0, "maximum": 3 },
-            "languages": { "type": "array", "items": { "enum": ["English", "Français", "中文"] }, "maxItems": 5 },
+            "languages": {
+                "type": "array", "items": { "enum": ["English", "Français", "中文"] }, "maxItems": 5
+            },
             "address": {
                 "type": "object",
-                "properties": { "street": { "type": "string", "maxLength": 60 }, "zip": { "type": "string", "pattern": "^[0-9]{5}$" } },
+                "properties": {
+                    "street": { "type": "string", "maxLength": 60 },
+                    "zip": { "type": "string", "pattern": "^[0-9]{5}$" }
+                },
                 "required": ["street", "zip"], "additionalProperties": false
             },
             "notes": { "anyOf": [{ "type": "string" }, { "type": "null" }] }
@@ -78,13 +83,20 @@ fn constraints() -> Vec<(&'static str, Constraint, String)> {
         "required": ["name", "born", "height", "languages", "address", "notes"],
         "additionalProperties": false
     });
-    let text = r#"{"name": "Ada Lovelace", "born": "1815-12-10", "height": 1.68, "languages": ["English", "Français"], "address": {"street": "12 St James's Square", "zip": "10115"}, "notes": "She wrote what is held to be the first program, for a machine that was never built; her notes are three times as long as the paper that they explain."}"#;
-    let free = r#"{"title": "The sea", "verses": [{"line": "The waves come in, the waves go out", "n": 1}, {"line": "and nobody knows what it is about", "n": 2}], "rating": 4.5, "read": true, "by": null}"#;
+    let text = json!({
+        "name": "Ada Lovelace", "born": "1815-12-10", "height": 1.68, "languages": ["English", "Français"],
+        "address": { "street": "12 St James's Square", "zip": "10115" },
+        "notes": "She wrote what is held to be the first program, for a machine that was never built."
+    });
+    let free = json!({
+        "title": "The sea", "rating": 4.5, "read": true, "by": null,
+        "verses": [{ "line": "The waves come in, they go out", "n": 1 }, { "line": "and in again", "n": 2 }]
+    });
     let sum = "start: expr\nexpr: term ((\"+\" | \"-\") term)*\nterm: factor ((\"*\" | \"/\") factor)*\n\
                factor: NUMBER | \"(\" expr \")\"\nNUMBER: /[0-9]+(\\.[0-9]+)?/\n%ignore /[ ]/";
     vec![
-        ("json_object", Constraint::JsonObject, free.into()),
-        ("json_schema", Constraint::JsonSchema(person), text.into()),
+        ("json_object", Constraint::JsonObject, free.to_string()),
+        ("json_schema", Constraint::JsonSchema(person), text.to_string()),
         (
             "regex",
             Constraint::Regex(r"[A-Z][a-z]+( [a-z]+){2,20}[.!?]".into()),
@@ -123,9 +135,9 @@ impl Random {
     fn allowed(&mut self, mask: &[u32]) -> Option<u32> {
         let n: u64 = mask.iter().map(|word| u64::from(word.count_ones())).sum();
         let wanted = self.next().checked_rem(n)? as usize;
-        let bits = (0..).zip(mask).flat_map(|(word, bits)| {
+        let mut bits = (0..).zip(mask).flat_map(|(word, bits)| {
             (0..32).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 32 * word + bit)
         });
-        bits.skip(wanted).next()
+        bits.nth(wanted)
     }
 }

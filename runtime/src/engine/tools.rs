@@ -39,8 +39,8 @@ impl<D: Device> Engine<D> {
         has_tools: bool,
     ) -> Result<Vec<u32>, Error> {
         let (Some(template), Some(tool_use)) = (&self.template, &self.tool_use) else {
-            let message = "this is a base model without a chat template: load it with one (`template`, in the \
-                           program `--template`), or give it a raw `prompt`";
+            let message = "this is a base model without a chat template: load it with one (`template`, in \
+                           the program `--template`), or give it a raw `prompt`";
             return Err(Error::InvalidRequest(message.into()));
         };
         let mut variables = request.variables.clone();

@@ -40,7 +40,8 @@ pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
     while open > 0 {
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
         let (index, told) = steps.recv().await.ok_or_else(stopping)?;
-        if let Told::Progress(Progress::Embedding { embedding, prompt_tokens }) = told? {
+        let Told::Progress(progress) = told? else { continue };
+        if let Progress::Embedding { embedding, prompt_tokens } = *progress {
             open -= 1;
             n_tokens += prompt_tokens;
             vectors[index] = embedding;

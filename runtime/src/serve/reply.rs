@@ -177,7 +177,7 @@ impl Reply {
                 self.omitted_messages = omitted_messages;
                 return Ok(Some(Piece::new(choice, Vec::new())));
             }
-            Told::Progress(progress) => progress,
+            Told::Progress(progress) => *progress,
         };
         Ok(Some(match progress {
             Progress::Prefill { .. } => Piece::new(choice, Vec::new()),

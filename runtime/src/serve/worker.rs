@@ -26,7 +26,7 @@ pub enum Told {
     Started {
         omitted_messages: usize,
     },
-    Progress(Progress),
+    Progress(Box<Progress>),
 }
 
 /// Why there is no answer.
@@ -148,7 +148,7 @@ fn advance<D: Device>(engine: &mut Engine<D>, running: &mut Vec<Running>, metric
                 Progress::Embedding { prompt_tokens, .. } => [*prompt_tokens, 0, 0],
                 Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Token { .. } => [0; 3],
             };
-            let is_received = running[at].answer.send(Ok(Told::Progress(event.progress)));
+            let is_received = running[at].answer.send(Ok(Told::Progress(Box::new(event.progress))));
             metrics.prompt_tokens.fetch_add(prompt as u64, Ordering::Relaxed);
             metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
             metrics.completion_tokens.fetch_add(completion as u64, Ordering::Relaxed);

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 #[test]
 fn what_is_left_out_of_a_long_conversation_is_told() {
     let server = Server::start(super::tools::model(), &["--template", "plain", "--context-length", "64"]);
-    let message =
-        |i: usize| json!({ "role": if i % 2 == 0 { "user" } else { "assistant" }, "content": "abcdefgh" });
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
+    let message = |i: usize| json!({ "role": role(i), "content": "abcdefgh" });
     let body = |n: usize, overflow: &str| {
         let messages: Vec<Value> = (0..n).map(message).collect();
         json!({ "messages": messages, "context_overflow": overflow, "max_tokens": 3, "temperature": 0 })

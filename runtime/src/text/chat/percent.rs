@@ -76,6 +76,7 @@ fn end_of_group(tokens: &[(Token, Span)], at: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use crate::text::chat::environment;
     use minijinja::context;
