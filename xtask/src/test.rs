@@ -189,7 +189,7 @@ const WAYS: [Way; 7] = [
 ];
 
 /// Training is 70 kB of each.
-const MAX_WASM: usize = 1_450_000;
+const MAX_WASM: usize = 1_500_000;
 /// The parser for constraints, which is fetched for the first of them.
 const MAX_GRAMMAR_WASM: usize = 600_000;
 const MAX_PAGE_JS: usize = 250_000;
