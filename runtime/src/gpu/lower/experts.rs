@@ -98,7 +98,7 @@ impl Lowering<'_> {
             ];
             let w_row = piece.buffer_row;
             let shape = [padded, w_row, n_rows, 0, n_used * n_rows, 0, bias_at, 0].map(|n| n as u32);
-            let resources = [&resources[..], &self.planes(weight, piece), &[self.shape(shape)]].concat();
+            let resources = [&resources[..], &self.planes(weight, piece), &[self.shape(&shape)]].concat();
             self.push(kernel, &[&constants[..], &held].concat(), &resources, domain, grid)?;
         }
         Ok(())
