@@ -4,10 +4,10 @@
 //! the same rows are stacked in one weight, so that they are one product. Its columns that do not belong to a
 //! product are zero in that product's B, which names the others ([`Weight::low_rank`]).
 
-use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
-use crate::load::Sink;
 #[cfg(test)]
 use crate::graph::testing::{Case, Random};
+use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
+use crate::load::Sink;
 use crate::quant::Format;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -40,8 +40,8 @@ pub struct Adapted {
 
 /// The format in which devices hold the matrices of low-rank paths.
 const FORMAT: Format = Format::F32;
-/// Where matrices A begin in their stack: devices read four columns of B at a time.
-const UNIT: usize = 4;
+/// Where matrices A begin in their stack: devices read eight columns of B at a time.
+const UNIT: usize = 8;
 
 impl Adapted {
     /// The formats of the weights that are new.
@@ -104,10 +104,11 @@ impl Adapted {
         &mut self,
         name: String,
         [n_rows, n_cols]: [usize; 2],
-        low_rank: Option<Range<usize>>,
+        columns: Range<usize>,
         numbers: Vec<f32>,
     ) -> WeightId {
         let source = Source::Tensor { name, first_row: 0 };
+        let low_rank = Some(columns);
         self.graph.weights.push(Weight { source, is_vector: false, n_rows, n_cols, low_rank });
         self.numbers.push(numbers);
         WeightId(self.graph.weights.len() - 1)
@@ -130,7 +131,8 @@ impl Adapted {
         let Value { domain, width } = graph.value(x);
         let n_rows = stack.n_rows;
         let names: Vec<String> = stack.tensors.iter().map(|(name, _)| format!("{name}.lora_a")).collect();
-        let a = self.weight(names.join(", "), [n_rows, width], None, std::mem::take(&mut stack.numbers));
+        let numbers = std::mem::take(&mut stack.numbers);
+        let a = self.weight(names.join(", "), [n_rows, width], 0..width, numbers);
         let down = self.value(domain, n_rows);
         self.graph.ops.push(Op::MatMul { x, weight: a, out: down });
         let (mut ups, mut sums) = (Vec::new(), Vec::new());
@@ -154,7 +156,8 @@ impl Adapted {
         let (name, n_cols) = (weight.source.name(), stack.n_rows);
         let first_row = weight.source.tensors().next().map_or(0, |(_, first_row)| first_row);
         let mut numbers = vec![0.0; weight.n_rows * n_cols];
-        let columns = stack.tensors.iter().find(|(known, _)| known == name).map_or(0..0, |(_, it)| it.clone());
+        let columns =
+            stack.tensors.iter().find(|(known, _)| known == name).map_or(0..0, |(_, it)| it.clone());
         let mut at = columns.start;
         for (path, factor) in paths.iter().filter(|(path, _)| path.tensor == name) {
             let rows = path.b.chunks_exact(path.rank).skip(first_row);
@@ -163,7 +166,7 @@ impl Adapted {
             }
             at += path.rank;
         }
-        self.weight(format!("{name}.lora_b"), [weight.n_rows, n_cols], Some(columns), numbers)
+        self.weight(format!("{name}.lora_b"), [weight.n_rows, n_cols], columns, numbers)
     }
 }
 
@@ -311,11 +314,11 @@ mod tests {
         let adapted = adapt(&graph, &[(&path, 2.0)]);
         // One A for both products, then a B for each: rows 3 to 7, and rows 0 to 2.
         assert_eq!(adapted.numbers.len(), 3);
-        let firsts = |i: usize| adapted.numbers[i].chunks_exact(4).map(|row| row[0]).collect::<Vec<_>>();
+        let firsts = |i: usize| adapted.numbers[i].chunks_exact(8).map(|row| row[0]).collect::<Vec<_>>();
         assert_eq!(firsts(1), [12.0, 16.0, 20.0, 24.0, 28.0]);
         assert_eq!(firsts(2), [0.0, 4.0, 8.0]);
-        // Rows of the second A would begin at a multiple of four.
-        assert_eq!(adapted.graph.weights[2].n_rows, 4);
+        // Rows of another A would begin at a multiple of eight.
+        assert_eq!(adapted.graph.weights[2].n_rows, 8);
         assert_eq!(adapted.graph.weights[3].low_rank, Some(0..2));
         let other = LowRank { tensor: "v".into(), ..path.clone() };
         assert_eq!(misfit(&graph, &other).unwrap(), "the model has no such projection");

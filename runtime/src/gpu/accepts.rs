@@ -90,15 +90,15 @@ pub(super) fn ends(graph: &Graph, products: &Products) -> Option<Ends> {
         return None;
     }
     let width = |id: ValueId| graph.value(id).width;
-    let low = match lows.iter().flatten().next() {
-        None => None,
-        Some((down, _)) => {
-            let is_same = lows.iter().flatten().all(|(other, _)| other == down);
-            let weights = lows.iter().map(|low| low.map(|(_, weight)| weight)).collect();
-            let fits = width(*down).is_multiple_of(4) && width(*down) <= MAX_LOW;
-            Some(Low { down: *down, weights }).filter(|_| is_same && fits).map(Some)?
-        }
+    let weights = lows.iter().map(|low| low.map(|(_, weight)| weight)).collect();
+    let low = lows.iter().flatten().next().map(|(down, _)| Low { down: *down, weights });
+    let fits = |low: &Low| {
+        let is_same = lows.iter().flatten().all(|(down, _)| *down == low.down);
+        is_same && width(low.down).is_multiple_of(8) && width(low.down) <= MAX_LOW
     };
+    if !low.as_ref().is_none_or(fits) {
+        return None;
+    }
     let tail = match split.as_slice() {
         [(rest, one)] => match (*rest, one.out) {
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),

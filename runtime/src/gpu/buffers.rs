@@ -65,9 +65,7 @@ impl Buffers {
         let kv = graph.caches.iter().map(|cache| make("kv", cache.bytes(capacity.cells()), kv_usage));
         let kv = kv.collect();
         let places = place(graph, lists, keep_values);
-        let of_shape = |shape: &Value| {
-            (*shape, make("value", value_bytes(*shape, capacity), VALUE))
-        };
+        let of_shape = |shape: &Value| (*shape, make("value", value_bytes(*shape, capacity), VALUE));
         let shapes: Vec<(Value, wgpu::Buffer)> = places.shapes.iter().map(of_shape).collect();
         let values = places.of.iter().map(|place| place.map(|place| shapes[place].1.clone())).collect();
         Self { values, kv, step, places: shapes, all }

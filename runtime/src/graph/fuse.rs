@@ -399,10 +399,11 @@ impl<D: Fuses> Fuser<'_, D> {
             !inputs.contains(out) && readers.all(|reader| *reader > last_op || ops.contains(reader))
         };
         let Work::Products(work) = &group.work else { return true };
-        let mut caches = work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
-            Part::KvWrite(cache, _) => Some(*cache),
-            _ => None,
-        });
+        let mut caches =
+            work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
+                Part::KvWrite(cache, _) => Some(*cache),
+                _ => None,
+            });
         let is_read_late = |cache: CacheId| {
             let reads = |op: &Op| matches!(op, Op::Attention { cache: Some(read), .. } if *read == cache);
             self.graph.ops.iter().position(reads).is_none_or(|reader| reader > last_op)

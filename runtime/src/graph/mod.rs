@@ -93,7 +93,7 @@ pub struct Weight {
     pub n_rows: usize,
     /// Inputs of a projection.
     pub n_cols: usize,
-    /// Of the second matrix of a low-rank path: the columns that are not zero.
+    /// Of the matrices of low-rank paths: the columns that are not zero.
     pub low_rank: Option<Range<usize>>,
 }
 

@@ -1,70 +1,106 @@
 // Low-rank paths beside products (arXiv 2106.09685): y[t] += b · low[t], where low[t] = a · x[t] has been
 // computed before. Each product has its own columns of b; the others are zero.
 //   paths  where these columns are
-//   low    [8 step rows, low_width] f32, four per vec4
+//   low    [8 step rows, low_width] f32, eight per element, so that bounds are checked once
 //   b      [rows of products with a path, b_width] f32, likewise
 #if BIAS=low|bias_low
 struct Path {
     first: u32,  // the product's first row; no row is as great if there is no such product
     b_row: u32,  // that row in b
-    begin: u32,  // its columns, in fours
+    begin: u32,  // its columns, in eights
     end: u32,
 }
 struct Paths {
-    low_width: u32,  // in fours
+    low_width: u32,  // in eights
     b_width: u32,    // likewise
     unused0: u32,
     unused1: u32,
     all: array<Path, 3>,
 }
 @group(0) @binding(12) var<uniform> paths: Paths;
-@group(0) @binding(13) var<uniform> low: array<vec4<f32>, 1024>;
-@group(0) @binding(14) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(13) var<uniform> low: array<array<vec4<f32>, 2>, 512>;
+@group(0) @binding(14) var<storage, read> b: array<array<vec4<f32>, 2>>;
 
-fn path_of(row: u32) -> Path {
-    if row >= paths.all[2].first {
-        return paths.all[2];
+// Where rows of b begin.
+fn begins(path: Path, rows: vec2<u32>) -> vec2<u32> {
+    return (rows - vec2<u32>(path.first) + vec2<u32>(path.b_row)) * paths.b_width;
+}
+
+// The path of a unit's first two rows, and that of the last two.
+fn paths_of(rows: vec4<u32>) -> array<Path, 2> {
+#if OUTPUT=gated
+    return array<Path, 2>(paths.all[0], paths.all[1]);
+#else
+    var path = paths.all[0];
+#if OUTPUT=plain|heads
+    if rows.x >= paths.all[2].first {
+        path = paths.all[2];
+    } else if rows.x >= paths.all[1].first {
+        path = paths.all[1];
     }
-    if row >= paths.all[1].first {
-        return paths.all[1];
-    }
-    return paths.all[0];
+#endif
+    return array<Path, 2>(path, path);
+#endif
 }
 
 // What a lane has of the sums of two rows of a product.
-fn low_pair(t: u32, rows: vec2<u32>, lane: u32) -> vec2<f32> {
-    let path = path_of(rows.x);
-    let at = (rows - vec2<u32>(path.first) + vec2<u32>(path.b_row)) * paths.b_width;
+fn low_pair(path: Path, t: u32, rows: vec2<u32>, lane: u32) -> vec2<f32> {
+    let at = begins(path, rows);
     var sums = vec2<f32>();
     for (var i = path.begin + lane; i < path.end; i += LANES) {
         let v = low[t * paths.low_width + i];
-        sums += vec2<f32>(dot(b[at.x + i], v), dot(b[at.y + i], v));
+        let x = b[at.x + i];
+        let y = b[at.y + i];
+        sums += vec2<f32>(dot(x[0], v[0]) + dot(x[1], v[1]), dot(y[0], v[0]) + dot(y[1], v[1]));
     }
     return sums;
 }
 
 // The same for four step rows, each a component.
-fn low_pairs(t: vec4<u32>, rows: vec2<u32>, lane: u32) -> mat2x4<f32> {
-    let path = path_of(rows.x);
-    let at = (rows - vec2<u32>(path.first) + vec2<u32>(path.b_row)) * paths.b_width;
+fn low_pairs(path: Path, t: vec4<u32>, rows: vec2<u32>, lane: u32) -> mat2x4<f32> {
+    let at = begins(path, rows);
     let low_at = t * paths.low_width;
     var sums = mat2x4<f32>();
     for (var i = path.begin + lane; i < path.end; i += LANES) {
-        let v = mat4x4<f32>(low[low_at.x + i], low[low_at.y + i], low[low_at.z + i], low[low_at.w + i]);
-        sums += mat2x4<f32>(b[at.x + i] * v, b[at.y + i] * v);
+        let v0 = low[low_at.x + i];
+        let v1 = low[low_at.y + i];
+        let v2 = low[low_at.z + i];
+        let v3 = low[low_at.w + i];
+        let first = mat4x4<f32>(v0[0], v1[0], v2[0], v3[0]);
+        let last = mat4x4<f32>(v0[1], v1[1], v2[1], v3[1]);
+        let x = b[at.x + i];
+        let y = b[at.y + i];
+        sums += mat2x4<f32>(x[0] * first + x[1] * last, y[0] * first + y[1] * last);
     }
     return sums;
 }
 
-// The sums of the four rows of a unit, of which the first two and the last two are of one product each.
+// The sums of the four rows of a unit.
 fn low_rank(t: u32, rows: vec4<u32>, lane: u32) -> vec4<f32> {
-    return vec4<f32>(low_pair(t, rows.xy, lane), low_pair(t, rows.zw, lane));
+    let of = paths_of(rows);
+#if OUTPUT=gated
+    return vec4<f32>(low_pair(of[0], t, rows.xy, lane), low_pair(of[1], t, rows.zw, lane));
+#else
+    let at = vec4<u32>(begins(of[0], rows.xy), begins(of[0], rows.zw));
+    var sums = vec4<f32>();
+    for (var i = of[0].begin + lane; i < of[0].end; i += LANES) {
+        let v = low[t * paths.low_width + i];
+        let x = b[at.x + i];
+        let y = b[at.y + i];
+        let z = b[at.z + i];
+        let w = b[at.w + i];
+        sums += vec4<f32>(dot(x[0], v[0]), dot(y[0], v[0]), dot(z[0], v[0]), dot(w[0], v[0]))
+            + vec4<f32>(dot(x[1], v[1]), dot(y[1], v[1]), dot(z[1], v[1]), dot(w[1], v[1]));
+    }
+    return sums;
+#endif
 }
 
 // The same for four step rows, each a column.
 fn low_ranks(t: vec4<u32>, rows: vec4<u32>, lane: u32) -> mat4x4<f32> {
-    let first = low_pairs(t, rows.xy, lane);
-    let last = low_pairs(t, rows.zw, lane);
+    let of = paths_of(rows);
+    let first = low_pairs(of[0], t, rows.xy, lane);
+    let last = low_pairs(of[1], t, rows.zw, lane);
     return transpose(mat4x4<f32>(first[0], first[1], last[0], last[1]));
 }
 #endif

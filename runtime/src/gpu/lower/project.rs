@@ -7,6 +7,11 @@ use crate::graph::KvFormat;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
 
+/// The most units of a product with the first matrices of low-rank paths that has small workgroups where
+/// threads share no rows, and their threads.
+const SMALL: usize = 32;
+const SMALL_GROUP: u32 = 2;
+
 /// A projection of one piece of a weight, or of several stacked weights.
 struct Projection<'p> {
     x: ValueId,
@@ -192,8 +197,7 @@ impl Lowering<'_> {
         resources.extend(self.planes(p.weight, p.piece));
         resources.extend(p.resources);
         resources.extend(p.bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
-        let tail =
-            nomoat_shaders::Tail { output: p.output, bias: p.bias.is_some(), low: p.low.is_some() };
+        let tail = nomoat_shaders::Tail { output: p.output, bias: p.bias.is_some(), low: p.low.is_some() };
         resources.extend(p.low.into_iter().flatten());
         let eps = p.norm.map_or(0.0, |norm| norm.eps);
         let bias_at = p.bias.as_ref().map_or(0, |bias| bias.at);
@@ -203,9 +207,14 @@ impl Lowering<'_> {
         resources.push(self.shape(&shape));
         let mut constants = vec![rows_constant(domain), ("LANES", f64::from(self.n_lanes(n_cols)))];
         constants.extend(p.constants);
-
+        // The first matrices of low-rank paths have few rows; all of a processor's threads should have some.
         let n_units = p.n_rows.div_ceil(UNIT);
-        let (lanes, x_groups) = self.units(n_units, n_cols);
+        let is_small = self.graph.weight(p.weight).low_rank.is_some() && n_units <= SMALL;
+        if is_small && self.gpu.variants().lanes == super::super::Lanes::One {
+            constants.push(("GROUP", f64::from(SMALL_GROUP)));
+        }
+
+        let (lanes, x_groups) = self.units(n_units, n_cols, is_small);
         let mut all: Vec<(u32, Kernel, Grid)> = Vec::new();
         // A step of many rows can have a single output.
         if self.is_few || domain == Domain::Outputs {
@@ -309,12 +318,12 @@ impl Lowering<'_> {
             else {
                 return Err(GpuError::Internal("a low-rank path that no kernel can run".into()));
             };
-            let [from, to] = [columns.start / 4, columns.end.div_ceil(4)].map(|n| n as u32);
+            let [from, to] = [columns.start / 8, columns.end.div_ceil(8)].map(|n| n as u32);
             path[1..].copy_from_slice(&[piece.buffer_row as u32, from, to]);
             b = Some(("b", piece.buffer.clone(), 0, Some(piece.planes.quants)));
         }
         let width = graph.value(low.down).width;
-        let [width, b_width] = [width, width.next_multiple_of(BLOCK)].map(|n| n as u32 / 4);
+        let [width, b_width] = [width, width.next_multiple_of(BLOCK)].map(|n| n as u32 / 8);
         let contents = [[width, b_width, 0, 0]].iter().chain(&paths).flatten().copied().collect::<Vec<_>>();
         let down = ("low", self.value(low.down)?.clone(), 0, Some(LOW_BYTES));
         let paths = whole("paths", &self.constants(&contents));
@@ -354,9 +363,13 @@ impl Lowering<'_> {
     }
 
     /// How threads share a unit, and the number of workgroups for `n_units` units.
-    pub(super) fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
+    pub(super) fn units(&self, n_units: usize, n_cols: usize, is_small: bool) -> (Lanes, Extent) {
         let lanes = self.gpu.variants().lanes.into();
-        let group = if lanes == Lanes::One { 16 } else { 64 };
+        let group = match lanes {
+            Lanes::One if is_small => SMALL_GROUP,
+            Lanes::One => 16,
+            _ => 64,
+        };
         let per_group = group / self.n_lanes(n_cols);
         (lanes, Extent::Fixed((n_units as u32).div_ceil(per_group).min(MAX_GROUPS)))
     }

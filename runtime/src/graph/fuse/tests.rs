@@ -65,7 +65,8 @@ fn a_layer_is_five_groups_if_all_are_accepted() {
 
 #[test]
 fn low_rank_paths_are_parts_of_tails() {
-    let graph = |rank: &dyn Fn(&str) -> usize| beside(layers(Layers::of(Format::Q4_0), &[1]), 1.0, rank).graph;
+    let graph =
+        |rank: &dyn Fn(&str) -> usize| beside(layers(Layers::of(Format::Q4_0), &[1]), 1.0, rank).graph;
     let all = graph(&|_| 3);
     let groups = fuse(&all, &Device(|_: &Products| true));
     let first = ["norm []", "norm [low rope, low rope keys, low values]", "op", "op", "[low add]"];
