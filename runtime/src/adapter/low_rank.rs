@@ -215,8 +215,8 @@ pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
     })
 }
 
-/// A case with low-rank paths beside its products: `rank` has the rank for a tensor's name without its format,
-/// and 0 for no path.
+/// A case with low-rank paths beside its products: `rank` has the rank for a tensor's name without its
+/// format, and 0 for no path.
 #[cfg(test)]
 pub(crate) fn beside(case: Case, factor: f32, rank: impl Fn(&str) -> usize) -> Case {
     let mut random = Random(7);
