@@ -26,20 +26,25 @@ fn begins(path: Path, rows: vec2<u32>) -> vec2<u32> {
     return (rows - vec2<u32>(path.first) + vec2<u32>(path.b_row)) * paths.b_width;
 }
 
-// The path of a unit's first two rows, and that of the last two.
-fn paths_of(rows: vec4<u32>) -> array<Path, 2> {
-#if OUTPUT=gated
-    return array<Path, 2>(paths.all[0], paths.all[1]);
-#else
-    var path = paths.all[0];
+// The path of a unit's first two rows.
+fn first_path(rows: vec4<u32>) -> Path {
 #if OUTPUT=plain|heads
     if rows.x >= paths.all[2].first {
-        path = paths.all[2];
-    } else if rows.x >= paths.all[1].first {
-        path = paths.all[1];
+        return paths.all[2];
+    }
+    if rows.x >= paths.all[1].first {
+        return paths.all[1];
     }
 #endif
-    return array<Path, 2>(path, path);
+    return paths.all[0];
+}
+
+// The path of its last two rows: only a gate and its partner are two products.
+fn last_path(rows: vec4<u32>) -> Path {
+#if OUTPUT=gated
+    return paths.all[1];
+#else
+    return first_path(rows);
 #endif
 }
 
@@ -77,13 +82,13 @@ fn low_pairs(path: Path, t: vec4<u32>, rows: vec2<u32>, lane: u32) -> mat2x4<f32
 
 // The sums of the four rows of a unit.
 fn low_rank(t: u32, rows: vec4<u32>, lane: u32) -> vec4<f32> {
-    let of = paths_of(rows);
+    let path = first_path(rows);
 #if OUTPUT=gated
-    return vec4<f32>(low_pair(of[0], t, rows.xy, lane), low_pair(of[1], t, rows.zw, lane));
+    return vec4<f32>(low_pair(path, t, rows.xy, lane), low_pair(last_path(rows), t, rows.zw, lane));
 #else
-    let at = vec4<u32>(begins(of[0], rows.xy), begins(of[0], rows.zw));
+    let at = vec4<u32>(begins(path, rows.xy), begins(path, rows.zw));
     var sums = vec4<f32>();
-    for (var i = of[0].begin + lane; i < of[0].end; i += LANES) {
+    for (var i = path.begin + lane; i < path.end; i += LANES) {
         let v = low[t * paths.low_width + i];
         let x = b[at.x + i];
         let y = b[at.y + i];
@@ -98,9 +103,8 @@ fn low_rank(t: u32, rows: vec4<u32>, lane: u32) -> vec4<f32> {
 
 // The same for four step rows, each a column.
 fn low_ranks(t: vec4<u32>, rows: vec4<u32>, lane: u32) -> mat4x4<f32> {
-    let of = paths_of(rows);
-    let first = low_pairs(of[0], t, rows.xy, lane);
-    let last = low_pairs(of[1], t, rows.zw, lane);
+    let first = low_pairs(first_path(rows), t, rows.xy, lane);
+    let last = low_pairs(last_path(rows), t, rows.zw, lane);
     return transpose(mat4x4<f32>(first[0], first[1], last[0], last[1]));
 }
 #endif
