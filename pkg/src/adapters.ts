@@ -42,7 +42,8 @@ export interface Adapters {
   load(source: AdapterSource, options: { name: string; signal?: AbortSignal }): Promise<AdapterInfo>;
   /**
    * The files of an adapter, for llama.cpp (`gguf`) or PEFT (`peft`: `adapter_config.json` and
-   * `adapter_model.safetensors`). One that was trained here has both; another has what it was loaded from.
+   * `adapter_model.safetensors`). One that was trained here has both, or GGUF alone if PEFT has no names for
+   * what it learnt; another has what it was loaded from.
    */
   export(name: string, format: "gguf"): Blob;
   export(name: string, format: "peft"): { config: Blob; weights: Blob };

@@ -181,6 +181,7 @@ export function addUsages(usages: CompletionUsage[]): CompletionUsage {
     total_tokens: sum((usage) => usage.total_tokens),
     prompt_tokens_details: { cached_tokens: sum((usage) => usage.prompt_tokens_details.cached_tokens) },
     completion_tokens_details: {
+      reasoning_tokens: sum((usage) => usage.completion_tokens_details.reasoning_tokens),
       accepted_prediction_tokens: sum((usage) => usage.completion_tokens_details.accepted_prediction_tokens),
       rejected_prediction_tokens: sum((usage) => usage.completion_tokens_details.rejected_prediction_tokens),
     },
@@ -195,6 +196,7 @@ function usageOf(usage: RuntimeUsage): CompletionUsage {
     total_tokens,
     prompt_tokens_details: { cached_tokens },
     completion_tokens_details: {
+      reasoning_tokens: usage.reasoning_tokens,
       accepted_prediction_tokens: usage.accepted_tokens,
       rejected_prediction_tokens: usage.drafted_tokens - usage.accepted_tokens,
     },

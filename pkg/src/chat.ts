@@ -8,9 +8,11 @@ export type ChatContent = string | { type: "text"; text: string }[];
 
 /** One message of a conversation. Content parts may be text only. */
 export type ChatMessage =
-  | { role: "system" | "developer" | "user"; content: ChatContent }
+  | { role: "system" | "developer" | "user"; content: ChatContent; name?: string }
   | {
       role: "assistant";
+      /** Who speaks, where there are several; some chat templates tell the model. */
+      name?: string;
       content?: ChatContent | null;
       tool_calls?: ChatToolCall[] | null;
       /**
@@ -20,7 +22,7 @@ export type ChatMessage =
       reasoning_content?: string | null;
     }
   /** What a tool returned. */
-  | { role: "tool"; content: ChatContent; tool_call_id: string };
+  | { role: "tool"; content: ChatContent; tool_call_id: string; name?: string };
 
 /** A tool that the model may call. */
 export interface ChatTool {
@@ -31,6 +33,7 @@ export interface ChatTool {
     description?: string;
     /** The JSON Schema of the arguments. Default: none. */
     parameters?: Record<string, unknown> | null;
+    /** Calls fit the schema, also where the model decides whether to call. Default false. */
     strict?: boolean | null;
   };
 }
@@ -199,11 +202,14 @@ export interface CompletionUsage {
   total_tokens: number;
   /** Prompt tokens that were still in the KV cache. */
   prompt_tokens_details: { cached_tokens: number };
-  /**
-   * Tokens that were guessed from what the text repeats or from `prediction`, and were right or wrong. The
-   * wrong ones are not part of `completion_tokens`.
-   */
-  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
+  completion_tokens_details: {
+    /** Tokens of the model's thoughts. */
+    reasoning_tokens: number;
+    /** Tokens that were guessed from the text itself, from `prediction` or by `draft`, and were right. */
+    accepted_prediction_tokens: number;
+    /** Those that were wrong; they are not part of `completion_tokens`. */
+    rejected_prediction_tokens: number;
+  };
 }
 
 /** How long an answer took. An extension to OpenAI's shapes. */

@@ -2,7 +2,7 @@
 import type { Adapter } from "./adapter.js";
 import { InternalError, NoSimdError, NoWebGpuError } from "./errors.js";
 import type { WasmFeatures } from "./features.js";
-import type { KernelStore } from "./kernels.js";
+import type { KeptTexts } from "./kept.js";
 import type { PageStore } from "./pages.js";
 import type { InspectorClass, ParserClass, Runtime, RuntimeClass, RuntimeDeviceInfo } from "./runtime.js";
 
@@ -47,7 +47,7 @@ export interface Platform extends Features {
   /** The store for so many bytes of the prefix cache's pages; null where there is none. */
   openPages(maxBytes: number): Promise<PageStore | null>;
   /** Remembers the fastest kernels of each adapter. */
-  kernels: KernelStore;
+  kernels: KeptTexts;
   /** Shows a warning to the page's developer. */
   warn(message: string): void;
 }

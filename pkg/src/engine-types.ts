@@ -16,6 +16,11 @@ import type { Trainings, TrainOptions, TrainResult } from "./training.js";
 export interface EngineOptions extends SourceOptions {
   /** Catalogue id, address, File(s), or addresses with their SHA-256. */
   model: ModelSource;
+  /**
+   * A smaller model with the same vocabulary, which guesses what the model will say. Its guesses change no
+   * text; they are used where they make answers faster. It takes memory beside the model.
+   */
+  draft?: ModelSource;
   /** Tokens the context holds. Default: the runtime's choice, at most what the model was trained for. */
   contextLength?: number;
   /**

@@ -43,7 +43,7 @@ import type {
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
-import { resolveSource } from "./source.js";
+import { draftFiles, resolveSource } from "./source.js";
 import { start } from "./start.js";
 import { ChatStream } from "./stream.js";
 import {
@@ -84,8 +84,10 @@ export async function createEngineWith(
   const onOverflow = overflow(options.contextOverflow, "contextOverflow");
   const format = kvFormat(options.kvFormat);
   const source = resolveSource(options.model, options, base);
+  const draft = options.draft === undefined ? null : draftFiles(options.draft, options, base);
   const request: LoadRequest = {
     ...source,
+    draft,
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
@@ -101,7 +103,8 @@ export async function createEngineWith(
   };
   if (signal?.aborted) throw new AbortedError();
   // Not waited for: some browsers ask the person.
-  if (source.files.some((file) => file.kind === "url")) void requestPersistentStorage();
+  const files = [...source.files, ...(draft?.files ?? [])];
+  if (files.some((file) => file.kind === "url")) void requestPersistentStorage();
   const { link, loaded } = await start(spawn, request, signal, options);
   const again = { ...request, refresh: false, waits: false };
   return new WorkerEngine(spawn, base, again, link, loaded, onOverflow);

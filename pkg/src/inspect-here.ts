@@ -4,6 +4,7 @@ import { chooseDevice } from "./features.js";
 import { deviceMemory } from "./fit.js";
 import { inspectModelWith, type InspectOptions, type ModelInspection } from "./inspect.js";
 import { spawnWorker } from "./link.js";
+import { speedHere } from "./speed-here.js";
 import type { ModelSource } from "./source.js";
 
 /**
@@ -21,6 +22,7 @@ export async function inspectModel(
     network: await browserEnv(),
     base: location.href,
     backend: async (device) => (await chooseDevice(device)).backend,
+    speed: speedHere,
     memory: deviceMemory(),
   });
 }

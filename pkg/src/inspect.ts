@@ -7,6 +7,7 @@ import { listRepository, repositoryOf, suggestFile, type HubFile, type HubReposi
 import { withWorker, type WorkerLike } from "./link.js";
 import { kvFormat } from "./request.js";
 import type { KvFormat } from "./runtime.js";
+import { expectedSpeed, type DeviceSpeed } from "./speed.js";
 import { resolveSource, type ModelSource, type SourceOptions } from "./source.js";
 
 /** Options of `inspectModel`. */
@@ -51,6 +52,8 @@ export interface ModelInspection {
   weightBytes: number;
   /** Of weights, what is read for each token of an answer: of experts, only those in use. */
   bytesPerToken: number;
+  /** Expected of an answer, from what `measureSpeed` has found here before; null where it has not. */
+  tokensPerSecond: number | null;
   /** The KV cache for `contextLength`. It grows in proportion. */
   kvBytes: number;
   /** Of its own, or a built-in one that the catalogue names. */
@@ -76,6 +79,8 @@ export interface InspectPlatform {
   /** The page's address. */
   base: string;
   backend(device: DeviceChoice): Promise<"webgpu" | "cpu">;
+  /** What was measured of the device, or null. */
+  speed(backend: "webgpu" | "cpu"): Promise<DeviceSpeed | null>;
   /** The device's memory in GiB, or null. */
   memory: number | null;
 }
@@ -84,7 +89,7 @@ export interface InspectPlatform {
 export async function inspectModelWith(
   source: ModelSource,
   options: InspectOptions,
-  { spawn, network, base, backend, memory }: InspectPlatform,
+  { spawn, network, base, backend, speed, memory }: InspectPlatform,
 ): Promise<ModelInspection> {
   const { contextLength, device = "auto" } = options;
   const signal = options.signal ?? new AbortController().signal;
@@ -121,6 +126,7 @@ export async function inspectModelWith(
     trainedContextLength: said.trained_context_length,
     weightBytes: said.weight_bytes,
     bytesPerToken: said.bytes_per_token,
+    tokensPerSecond: expectedSpeed(await speed(runsOn), said.bytes_per_token),
     kvBytes: said.kv_bytes,
     hasChatTemplate: said.has_chat_template || template !== null,
     license: said.license ?? repository?.license ?? null,

@@ -47,6 +47,8 @@ export interface ModelInfo {
   /** The KV cache, included in `gpuBytes`. */
   kvBytes: number;
   hasChatTemplate: boolean;
+  /** The name of the draft model, whose buffers are counted above; null without one. */
+  draft: string | null;
   /** Who tells the model about tools: its chat template, or a built-in text. Null without a template. */
   tools: "template" | "built-in" | null;
   /** How its makers recommend to choose tokens, if the file says so. Requests do not use it by themselves. */
@@ -73,6 +75,7 @@ export function modelInfo(info: LoadedModel): ModelInfo {
     gpuBytes: info.gpu_bytes,
     kvBytes: info.kv_bytes,
     hasChatTemplate: info.has_chat_template,
+    draft: info.draft,
     tools: info.tools,
     sampling: info.sampling,
     license: info.license,

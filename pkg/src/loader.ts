@@ -8,7 +8,7 @@ import { Prefetcher } from "./prefetcher.js";
 import type { ProgressMeter } from "./progress.js";
 import type { FileSpec, LoadedModel, LoadRequest, RemoteFile, StoreRequest } from "./protocol.js";
 import { refuseOther } from "./recognise.js";
-import type { Runtime, RuntimeModelInfo } from "./runtime.js";
+import type { LoadTarget, RuntimeModelInfo } from "./runtime.js";
 import {
   identityOf,
   newManifest,
@@ -54,7 +54,7 @@ export async function modelKey(files: readonly RemoteFile[]): Promise<string> {
  * and the first memory for it.
  */
 export function loadModel(
-  runtime: Runtime,
+  runtime: LoadTarget,
   request: LoadRequest,
   env: LoadEnv,
   progress: ProgressMeter,
@@ -346,7 +346,7 @@ class Load {
 
   /** Feeds a model to the runtime. What is known to be bad afterwards does not stay in the store. */
   async feed(
-    runtime: Runtime,
+    runtime: LoadTarget,
     request: LoadRequest,
     files: ModelFile[],
     ready: () => Promise<void>,
@@ -393,7 +393,7 @@ class Load {
 
   /** Feeds the headers, then every byte in order, then checks the hashes. */
   async #push(
-    runtime: Runtime,
+    runtime: LoadTarget,
     request: LoadRequest,
     files: ModelFile[],
     ready: () => Promise<void>,
@@ -435,7 +435,7 @@ class Load {
     return { ...model, sha256 };
   }
 
-  async #header(runtime: Runtime, prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
+  async #header(runtime: LoadTarget, prefetcher: Prefetcher, index: number, file: ModelFile): Promise<void> {
     for (let shard = 0; shard < shardCount(file.size); shard++) {
       const bytes = await prefetcher.peek(index, shard);
       if (bytes && shard === 0) refuseOther(file.label, bytes);

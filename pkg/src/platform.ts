@@ -3,7 +3,7 @@ import { adapter, grantSubgroups } from "./adapter.js";
 import type { Build, Platform, RuntimeModule } from "./devices.js";
 import type { ThreadStart } from "./thread.js";
 import { wasmFeatures } from "./features.js";
-import { kernelStore } from "./kernels.js";
+import { keptKernels } from "./kept.js";
 import { PageStore } from "./pages.js";
 import type { ParserClass } from "./runtime.js";
 
@@ -13,7 +13,7 @@ export const platform: Platform = {
   load,
   loadParser,
   openPages: (maxBytes) => PageStore.open(maxBytes),
-  kernels: kernelStore,
+  kernels: keptKernels,
   warn: (message) => console.warn(message),
 };
 

@@ -15,6 +15,7 @@ import type {
   RuntimeRequest,
   RuntimeStart,
 } from "./runtime.js";
+import type { DeviceSpeed } from "./speed.js";
 import type { TrainedFiles, TrainingPlan } from "./training.js";
 
 /** One file of a model, as the worker loads it. */
@@ -39,12 +40,16 @@ export interface LocalFile {
   file: File;
 }
 
-/** What is needed to download a model. */
-export interface StoreRequest {
+/** A model by its files. */
+export interface ModelFiles {
   /** Name for the list of stored models. */
   name: string;
   /** In order. */
   files: FileSpec[];
+}
+
+/** What is needed to download a model. */
+export interface StoreRequest extends ModelFiles {
   /** Ask the server whether a stored, unpinned file changed. */
   refresh: boolean;
   /** Take files from the browser's storage for all sites, and offer them there. */
@@ -53,6 +58,8 @@ export interface StoreRequest {
 
 /** What the worker needs to load a model. */
 export interface LoadRequest extends DeviceOptions, StoreRequest {
+  /** A model that guesses tokens for it, or null. */
+  draft: ModelFiles | null;
   contextLength: number | null;
   /** A built-in chat template in place of the file's, or null. */
   template: string | null;
@@ -98,6 +105,8 @@ export interface LoadProgress {
   bytesPerSecond: number;
   /** Estimate, or null while unknown. */
   secondsLeft: number | null;
+  /** It is about the draft model, which is loaded after the model. */
+  isDraft?: true;
 }
 
 /** The answer to `load`. */
@@ -125,6 +134,7 @@ export interface MemoryUse {
 export interface Calls {
   load: { params: LoadRequest; result: Loaded };
   inspect: { params: InspectRequest; result: Inspected };
+  measure: { params: DeviceOptions; result: DeviceSpeed };
   generate: { params: RuntimeRequest; result: void };
   score: {
     params: { ids: Uint32Array; oneByOne: boolean; adapters: RuntimeAdapterUse[] };

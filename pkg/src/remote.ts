@@ -84,7 +84,7 @@ class RemoteEngine implements Engine {
       sha256: [],
       warnings: [],
     };
-    const chats = { hasChatTemplate: true, sampling: {}, tools: "template" as const };
+    const chats = { hasChatTemplate: true, draft: null, sampling: {}, tools: "template" as const };
     const sizes = { contextLength: 0, trainedContextLength: 0, vocabSize: 0 };
     const bytes = { tensorBytes: 0, bytesPerToken: 0, gpuBytes: 0, kvBytes: 0 };
     this.model = { name, ...unknown, ...chats, ...sizes, ...bytes };

@@ -288,21 +288,16 @@ function messages(value: unknown): RuntimeMessage[] {
     const calls = role === "assistant" ? toolCalls(message["tool_calls"], `${at}.tool_calls`) : undefined;
     const said = message["content"];
     const text = calls && said == null ? "" : content(said, `${at}.content`);
-    if (role !== "tool")
-      return defined({
-        role,
-        content: text,
-        reasoning_content: reasoning ? wellFormed(reasoning) : undefined,
-        tool_calls: calls,
-      });
     const { tool_call_id: id, name } = message;
-    if (typeof id !== "string")
+    if (role === "tool" && typeof id !== "string")
       throw new InvalidRequestError(`\`${at}.tool_call_id\` must be a text.`, `${at}.tool_call_id`);
     return defined({
       role,
+      name: typeof name === "string" ? wellFormed(name) : undefined,
       content: text,
-      tool_call_id: id,
-      name: typeof name === "string" ? name : undefined,
+      reasoning_content: reasoning ? wellFormed(reasoning) : undefined,
+      tool_calls: calls,
+      tool_call_id: role === "tool" ? (id as string) : undefined,
     });
   });
 }

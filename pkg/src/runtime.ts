@@ -37,10 +37,14 @@ export type RuntimeErrorCode =
 export interface Runtime {
   /** `RuntimeDeviceInfo` as JSON. */
   device_info(): string;
+  /** `RuntimeSpeed` as JSON, in half a second. No model is needed. */
+  measure_speed(): Promise<string>;
   /**
    * Starts loading a model of these files (sizes in bytes, in order); a load that did not finish is dropped.
    */
   begin(file_sizes: Float64Array, options_json: string): void;
+  /** The same for a draft model of the loaded model, which stays. It ends with `finish_draft`. */
+  begin_draft(file_sizes: Float64Array): void;
   /**
    * Consecutive bytes from the file's start; 0 when the header is complete, else how many more are wanted.
    */
@@ -53,6 +57,8 @@ export interface Runtime {
   push_data(file: number, bytes: Uint8Array): Promise<void>;
   /** After the last byte: `{"sha256": [hex per file]}`. */
   finish(): Promise<string>;
+  /** The same for a draft model; `model` is the loaded model's `RuntimeModelInfo` with it. */
+  finish_draft(): Promise<string>;
   /** Token ids of a text; `parse_special` parses control tokens such as `<|im_end|>` in it. */
   tokenize(text: string, parse_special: boolean): Uint32Array;
   /** The text of token ids. */
@@ -96,13 +102,19 @@ export interface Runtime {
   training_checkpoint(): Promise<Bytes>;
   /** What has been learnt, as GGUF. */
   trained_gguf(): Promise<Bytes>;
-  /** What has been learnt, as PEFT saves it: weights and settings. */
-  trained_peft(base: string): Promise<[Bytes, Bytes]>;
+  /** What has been learnt, as PEFT saves it: weights and settings. Nothing if PEFT's names are not known. */
+  trained_peft(base: string): Promise<[Bytes, Bytes] | undefined>;
   /** Frees what training takes. */
   end_training(): void;
   /** Frees the runtime's memory. */
   free(): void;
 }
+
+/** The part of a runtime that a model is fed to. */
+export type LoadTarget = Pick<
+  Runtime,
+  "begin" | "push_header" | "check" | "prepare" | "push_data" | "finish"
+>;
 
 /** The class the wasm glue exports. */
 export interface RuntimeClass {
@@ -155,6 +167,12 @@ export interface RuntimeCpuInfo {
 /** JSON of `device_info()`. */
 export type RuntimeDeviceInfo = RuntimeGpuInfo | RuntimeCpuInfo;
 
+/** JSON of `measure_speed()`. */
+export interface RuntimeSpeed {
+  bytes_per_second: number;
+  seconds_per_token: number;
+}
+
 /** How keys and values are stored: in half precision, or as ggml's blocks of 8 or 4 bits a number. */
 export type KvFormat = "f16" | "q8_0" | "q4_0";
 
@@ -173,6 +191,8 @@ export interface RuntimeModelInfo {
   gpu_bytes: number;
   kv_bytes: number;
   has_chat_template: boolean;
+  /** The name of the draft model, whose memory is counted. */
+  draft: string | null;
   /** Who tells the model about tools; null without a chat template. */
   tools: "template" | "built-in" | null;
   /** How its makers recommend to choose tokens. */
@@ -347,6 +367,8 @@ export interface RuntimeUsage {
   completion_tokens: number;
   total_tokens: number;
   cached_tokens: number;
+  /** Of the model's thoughts. */
+  reasoning_tokens: number;
   /** Guessed, and those of them that were right. */
   drafted_tokens: number;
   accepted_tokens: number;

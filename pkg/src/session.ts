@@ -1,10 +1,18 @@
 /** The worker's side: serves the page's calls with the runtime. Answers run together. */
 import type { AdapterFiles } from "./adapters.js";
 import { offerFiles } from "./cross-origin.js";
-import { loadInspector, loadParser, openDevice, type OpenDevice, type Platform } from "./devices.js";
+import {
+  loadInspector,
+  loadParser,
+  openDevice,
+  type DeviceOptions,
+  type OpenDevice,
+  type Platform,
+} from "./devices.js";
 import { AbortedError, InternalError, toWire } from "./errors.js";
 import { inspectFiles } from "./inspect-files.js";
 import { Keeper, type Exclusive } from "./keeper.js";
+import { loadDraft } from "./draft.js";
 import { loadModel, type LoadEnv } from "./loader.js";
 import { deletePromptCache } from "./pages.js";
 import { ProgressMeter } from "./progress.js";
@@ -26,6 +34,7 @@ import type {
   RuntimeEvent,
   RuntimeInspection,
   RuntimeRequest,
+  RuntimeSpeed,
   RuntimeStart,
 } from "./runtime.js";
 import { teaching, type Teaching } from "./teaching.js";
@@ -145,6 +154,8 @@ export class Session {
         return this.#load(call.params, notify, signal);
       case "inspect":
         return this.#inspect(call.params, signal);
+      case "measure":
+        return this.#measure(call.params);
       case "generate":
         return this.#generate(call.params, notify, signal);
       case "score":
@@ -177,23 +188,36 @@ export class Session {
     notify: (notice: Notice) => void,
     signal: AbortSignal,
   ): Promise<Calls["load"]["result"]> {
-    const progress = new ProgressMeter((report) => notify({ kind: "progress", progress: report }));
+    const { draft } = request;
+    const progress = new ProgressMeter((report) => {
+      // The draft model is still to come.
+      if (!draft || report.phase !== "ready") notify({ kind: "progress", progress: report });
+    });
+    const ofDraft = new ProgressMeter((report) =>
+      notify({ kind: "progress", progress: { ...report, isDraft: true } }),
+    );
     progress.phase("device", 0, 0);
     this.#device ??= await openDevice(request, this.#platform);
     const { runtime, reason, why } = this.#device;
     const device = JSON.parse(runtime.device_info()) as RuntimeDeviceInfo;
-    const ticking = setInterval(() => progress.tick(), TICK_MS);
+    const ticking = setInterval(() => {
+      progress.tick();
+      ofDraft.tick();
+    }, TICK_MS);
     try {
       const env = await this.#openEnv();
       let waited: Promise<void> | null = null;
       const ready = () => (waited ??= this.#mayGoOn(request, notify, signal));
-      const model = await loadModel(runtime, request, env, progress, signal, ready);
+      const loaded = await loadModel(runtime, request, env, progress, signal, ready);
+      const drafted = draft ? await loadDraft(runtime, request, draft, env, ofDraft, signal) : null;
+      const model = { ...loaded, ...drafted };
       this.#gpuBytes = model.gpu_bytes;
       const pages =
         request.promptCacheBytes > 0 && (await this.#platform.openPages(request.promptCacheBytes));
       const exclusive: Exclusive = (call) => this.#exclusive(() => call(this.#ready()));
       this.#keeper = pages ? new Keeper(pages, exclusive) : null;
-      if (request.share) void offerFiles(request.files, env, this.#closing.signal);
+      const files = [...request.files, ...(draft?.files ?? [])];
+      if (request.share) void offerFiles(files, env, this.#closing.signal);
       return { device, reason, why, model };
     } finally {
       clearInterval(ticking);
@@ -212,6 +236,13 @@ export class Session {
     } finally {
       inspector.free();
     }
+  }
+
+  async #measure(options: DeviceOptions): Promise<Calls["measure"]["result"]> {
+    this.#device ??= await openDevice(options, this.#platform);
+    const { runtime, backend } = this.#device;
+    const said = JSON.parse(await runtime.measure_speed()) as RuntimeSpeed;
+    return { backend, bytesPerSecond: said.bytes_per_second, secondsPerToken: said.seconds_per_token };
   }
 
   /** Resolves when the page lets the load take memory. */

@@ -1,7 +1,7 @@
 /** Resolves the caller's model source to the files that the worker loads. */
 import { catalogue, hubUrl } from "./catalogue.js";
 import { InvalidRequestError, ModelNotFoundError } from "./errors.js";
-import type { FileSpec, RemoteFile } from "./protocol.js";
+import type { FileSpec, ModelFiles, RemoteFile } from "./protocol.js";
 
 /** A model by catalogue id or address, by files, or by addresses with their hashes. */
 export type ModelSource =
@@ -93,6 +93,18 @@ export function resolveSource(source: ModelSource, options: SourceOptions, base:
   if (source instanceof File) return localFiles([source]);
   if (Array.isArray(source)) return localFiles(source);
   return remoteFiles(source, options, base);
+}
+
+/** The same for a draft model; errors name that option. */
+export function draftFiles(source: ModelSource, options: SourceOptions, base: string): ModelFiles {
+  try {
+    const { name, files } = resolveSource(source, options, base);
+    return { name, files };
+  } catch (error) {
+    if (!(error instanceof InvalidRequestError)) throw error;
+    const param = error.param?.replace(/^model/, "draft");
+    throw new InvalidRequestError(error.message.replaceAll("`model", "`draft"), param);
+  }
 }
 
 function remoteFiles(

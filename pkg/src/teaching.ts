@@ -32,8 +32,10 @@ export function teaching(runtime: Runtime): Teaching {
     step: async () => JSON.parse(await begun().advance_training()) as RuntimeAdvance,
     checkpoint: async () => new Blob([await begun().training_checkpoint()]),
     async files(base) {
-      const [weights, config] = await begun().trained_peft(base);
-      const gguf = new Blob([await runtime.trained_gguf()]);
+      const gguf = new Blob([await begun().trained_gguf()]);
+      const peft = await runtime.trained_peft(base);
+      if (!peft) return gguf;
+      const [weights, config] = peft;
       return { weights: new Blob([weights]), config: new Blob([config]), gguf };
     },
     end() {

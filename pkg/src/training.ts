@@ -179,12 +179,11 @@ export type TrainingCall = <M extends TrainingMethod>(
 /** What the worker does for a training. */
 export type TrainingMethod = "trainBegin" | "trainStep" | "trainCheckpoint" | "trainFiles" | "trainEnd";
 
-/** What an adapter that was taught is loaded from and exported as. */
-export interface TrainedFiles {
-  weights: Blob;
-  config: Blob;
-  gguf: Blob;
-}
+/**
+ * What an adapter that was taught is loaded from and exported as. It is the GGUF file alone if it learnt
+ * projections that have no name in PEFT.
+ */
+export type TrainedFiles = Blob | { weights: Blob; config: Blob; gguf: Blob };
 
 /** How a training uses its engine. */
 export interface Trained {

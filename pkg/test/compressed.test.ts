@@ -53,6 +53,7 @@ for (const ranges of [true, false])
         network: fakeEnv(),
         base: "https://page.test/",
         backend: async () => "cpu",
+        speed: async () => null,
         memory: 8,
       },
     );

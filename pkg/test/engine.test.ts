@@ -157,7 +157,11 @@ test("a streamed answer has OpenAI's chunks", async () => {
     completion_tokens: 2,
     total_tokens: 5,
     prompt_tokens_details: { cached_tokens: 1 },
-    completion_tokens_details: { accepted_prediction_tokens: 2, rejected_prediction_tokens: 1 },
+    completion_tokens_details: {
+      reasoning_tokens: 0,
+      accepted_prediction_tokens: 2,
+      rejected_prediction_tokens: 1,
+    },
   };
   assert.deepEqual(
     chunks.map((chunk) => chunk.usage),

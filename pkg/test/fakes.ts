@@ -11,6 +11,7 @@ import type {
   ParserClass,
   Runtime,
   RuntimeEvent,
+  RuntimeModelInfo,
   KvFormat,
   RuntimeRequest,
   Vocabulary,
@@ -33,6 +34,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     refresh,
     waits: false,
     share: true,
+    draft: null,
   };
 }
 
@@ -44,6 +46,8 @@ export interface Script {
   onBegin?: (options: object) => void;
   /** Called with the step of loading that begins; throws what the runtime would. */
   onLoad?: (step: "header" | "check" | "prepare" | "data" | "finish") => void;
+  /** Called when the speed is measured. */
+  onMeasure?: () => void;
   /** Sees the bytes that an inspector gets. */
   onHeader?: (file: number, bytes: Uint8Array) => void;
   /** What an inspector says otherwise. */
@@ -71,6 +75,8 @@ export interface Script {
   onParser?: () => void;
   /** Sees what training does; throws what the runtime would. */
   onTraining?: (what: string) => void;
+  /** What is taught has no name in PEFT. */
+  hasNoPeft?: boolean;
   /** Sees each adapter. */
   onAdapter?: (what: "load" | "unload", name: string) => void;
 }
@@ -105,12 +111,22 @@ export class FakeRuntime implements Runtime {
     });
   }
 
+  async measure_speed(): Promise<string> {
+    this.script.onMeasure?.();
+    return JSON.stringify({ bytes_per_second: 4e9, seconds_per_token: 0.001 });
+  }
+
   begin(sizes: Float64Array, options: string): void {
     this.script.onBegin?.(JSON.parse(options) as object);
     this.#sizes = [...sizes];
     this.#headers = this.#sizes.map(() => 0);
     this.#at = this.#sizes.map(() => 0);
     this.#hash = this.#sizes.map(() => createHash("sha256"));
+  }
+
+  begin_draft(sizes: Float64Array): void {
+    assert.ok(this.hashes.length > 0, "a model is loaded");
+    this.begin(sizes, JSON.stringify({ draft: true }));
   }
 
   push_header(file: number, bytes: Uint8Array): number {
@@ -138,6 +154,7 @@ export class FakeRuntime implements Runtime {
       gpu_bytes: 77,
       kv_bytes: 8,
       has_chat_template: true,
+      draft: null,
       tools: this.script.tools === undefined ? "template" : this.script.tools,
       sampling: {},
       license: null,
@@ -159,6 +176,12 @@ export class FakeRuntime implements Runtime {
     assert.deepEqual(this.#at, this.#sizes, "every byte was pushed");
     this.hashes = this.#hash.map((hash) => hash.digest("hex"));
     return JSON.stringify({ sha256: this.hashes });
+  }
+
+  async finish_draft(): Promise<string> {
+    const { sha256 } = JSON.parse(await this.finish()) as { sha256: string[] };
+    const model = JSON.parse(await this.prepare()) as RuntimeModelInfo;
+    return JSON.stringify({ sha256, model: { ...model, draft: "Small", gpu_bytes: 100, kv_bytes: 11 } });
   }
 
   tokenize(text: string): Uint32Array {
@@ -254,6 +277,7 @@ export class FakeRuntime implements Runtime {
               completion_tokens: limit,
               total_tokens: 3 + limit,
               cached_tokens: 1,
+              reasoning_tokens: 0,
               drafted_tokens: 3,
               accepted_tokens: 2,
             },
@@ -340,7 +364,8 @@ export class FakeRuntime implements Runtime {
     return Uint8Array.of(7);
   }
 
-  async trained_peft(base: string): Promise<[Bytes, Bytes]> {
+  async trained_peft(base: string): Promise<[Bytes, Bytes] | undefined> {
+    if (this.script.hasNoPeft) return undefined;
     return [Uint8Array.of(1, 2), new TextEncoder().encode(base)];
   }
 

@@ -36,12 +36,39 @@ test("text completions: several prompts, echo, whole and streamed", async () => 
     completion_tokens: 4,
     total_tokens: 10,
     prompt_tokens_details: { cached_tokens: 2 },
-    completion_tokens_details: { accepted_prediction_tokens: 4, rejected_prediction_tokens: 2 },
+    completion_tokens_details: {
+      reasoning_tokens: 0,
+      accepted_prediction_tokens: 4,
+      rejected_prediction_tokens: 2,
+    },
   });
   assert.deepEqual(
     seen.map(({ prompt, messages, max_tokens }) => ({ prompt, messages, max_tokens })),
     ["One", "Two"].map((prompt) => ({ prompt, messages: undefined, max_tokens: 16 })),
   );
+
+  const twice = await engine.completions.create({ prompt: ["One", "Two"], n: 2, seed: 5 });
+  assert.deepEqual(
+    seen.splice(2).map(({ prompt, seed }) => [prompt, seed]),
+    [
+      ["One", 5],
+      ["One", 6],
+      ["Two", 5],
+      ["Two", 6],
+    ],
+  );
+  assert.deepEqual(
+    twice.choices.map(({ index, text }) => [index, text]),
+    [0, 1, 2, 3].map((index) => [index, "Hello!"]),
+  );
+  // A prompt counts once.
+  assert.deepEqual([twice.usage?.prompt_tokens, twice.usage?.completion_tokens], [6, 8]);
+  const streamed = await engine.completions.create({ prompt: ["One", "Two"], n: 2, stream: true });
+  const texts = ["", "", "", ""];
+  for await (const { choices } of streamed) for (const { index, text } of choices) texts[index] += text;
+  assert.deepEqual(texts, ["Hello!", "Hello!", "Hello!", "Hello!"]);
+  await assert.rejects(engine.completions.create({ prompt: ["One", "Two"], n: 65 }), { param: "n" });
+  seen.splice(2);
 
   for (const prompt of [
     [7, 8],
@@ -183,10 +210,10 @@ test("tools of a response become a chat's, and calls are items of the output", a
       "in_progress",
       "output_item.added",
       "function_call_arguments.delta",
-      "output_item.added",
-      "function_call_arguments.delta",
       "function_call_arguments.done",
       "output_item.done",
+      "output_item.added",
+      "function_call_arguments.delta",
       "function_call_arguments.done",
       "output_item.done",
       "completed",
@@ -224,6 +251,12 @@ test("what a model thinks is an item of a response, and comes back with the next
   );
   const done = data.find(({ type }) => type === "response.reasoning_text.done");
   assert.equal(done?.["text"], "Let me see.");
+  // It ends before the message begins.
+  const order = data.map(({ type }) => type);
+  assert.ok(
+    order.indexOf("response.output_item.done") < order.indexOf("response.output_text.delta"),
+    order.join(),
+  );
   type Item = { id: string; type: string; content: { type: string; text: string }[] };
   const { response } = data.at(-1) as { response: { output: Item[] } };
   const contents = (output: Item[]) => output.map(({ type, content }) => [type, content[0]?.text]);

@@ -46,6 +46,7 @@ async function inspect(
       network: env,
       base: "https://page.test/",
       backend: async () => "webgpu",
+      speed: async () => null,
       memory: 8,
       ...platform,
     });
@@ -161,6 +162,22 @@ test("files that are no models are refused", async (t) => {
   await assert.rejects(inspect(`${server.origin}/m.gguf`, { kvFormat }), InvalidRequestError);
   const signal = AbortSignal.abort();
   await assert.rejects(inspect(`${server.origin}/m.gguf`, { signal }), AbortedError);
+});
+
+test("the speed that was measured here is what can be expected", async (t) => {
+  const server = await serve(t);
+  const url = `${server.origin}/m.gguf`;
+  assert.equal((await inspect(url, {})).tokensPerSecond, null);
+  const speed = async (backend: "webgpu" | "cpu") => ({
+    backend,
+    bytesPerSecond: backend === "cpu" ? 4e9 : 40e9,
+    secondsPerToken: 0.01,
+  });
+  // 400 MB a token.
+  const onGpu = await inspect(url, {}, { platform: { speed } });
+  assert.equal(onGpu.tokensPerSecond, 1 / 0.02);
+  const onCpu = await inspect(url, {}, { platform: { speed, backend: async () => "cpu" } });
+  assert.equal(onCpu.tokensPerSecond, 1 / 0.11);
 });
 
 test("a repository is listed, and the file that suits is inspected", async (t) => {

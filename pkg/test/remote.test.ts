@@ -110,6 +110,24 @@ test("its fetch goes to the server, with the server's key", async (context) => {
   await assert.rejects(engine.fetch("http://nomoat/v1/models"), { name: "AbortError" });
 });
 
+test("a server's counts may lack their details", async (context) => {
+  const counts = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };
+  const message = { role: "assistant", content: "Hi" };
+  const chat = { choices: [{ index: 0, message, finish_reason: "stop" }], usage: counts };
+  const baseURL = await serve(context, ({ url }, response) => {
+    response.writeHead(url === "/v1/responses" ? 404 : 200, { "content-type": "application/json" });
+    response.end(JSON.stringify(url === "/v1/models" ? { data: [{ id: "m" }] } : chat));
+  });
+  const engine = await createRemoteEngine({ baseURL });
+  assert.deepEqual((await engine.responses.create({ input: "a" })).usage, {
+    input_tokens: 1,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens: 2,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: 3,
+  });
+});
+
 test("a server without responses gets chats for them", async (context) => {
   const { engine, seen } = await remote(context, {}, /^\/v1\/responses/);
   const whole = await engine.responses.create({ input: "a", instructions: "b" });

@@ -92,7 +92,11 @@ test("several choices have OpenAI's shape, each with a seed of its own", async (
     completion_tokens: 9,
     total_tokens: 12,
     prompt_tokens_details: { cached_tokens: 1 },
-    completion_tokens_details: { accepted_prediction_tokens: 6, rejected_prediction_tokens: 3 },
+    completion_tokens_details: {
+      reasoning_tokens: 0,
+      accepted_prediction_tokens: 6,
+      rejected_prediction_tokens: 3,
+    },
   };
   assert.deepEqual(whole.usage, usage);
   assert.deepEqual(seeds, [7, 8, 9]);

@@ -62,6 +62,24 @@ test("what is learnt is an adapter that can be used and exported", async () => {
   await assert.rejects(engine.train(options), /pirate already/);
 });
 
+test("what has no name in PEFT is an adapter as GGUF", async () => {
+  page();
+  let seen: unknown;
+  const { engine } = await engineWith({ hasNoPeft: true });
+  const { adapter } = await engine.train({
+    name: "pirate",
+    examples,
+    onStep: ({ step }) => {
+      if (step === 1) seen = engine.trainings.snapshot();
+    },
+  });
+  assert.deepEqual(adapter.formats, ["gguf"]);
+  assert.deepEqual([...new Uint8Array(await engine.adapters.export("pirate", "gguf").arrayBuffer())], [7]);
+  assert.throws(() => engine.adapters.export("pirate", "peft"), InvalidRequestError);
+  assert.ok((await seen) instanceof Blob);
+  assert.deepEqual(await engine.trainings.resumable(), []);
+});
+
 test("an aborted training goes on from its checkpoint", async () => {
   page();
   const first = seen();

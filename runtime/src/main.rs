@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::engine::{
     self, Device, Engine, GrammarText, Headers, LoadOptions, Loading, Message, NamedSchema, Progress,
-    Request, ResponseFormat, cpu_kernels,
+    Request, ResponseFormat, Usage, cpu_kernels,
 };
 use nomoat_runtime::gguf::Header;
 use nomoat_runtime::gpu::{Gpu, GpuError, Options, self_test};
@@ -59,6 +59,8 @@ enum Command {
         #[command(flatten)]
         adapters: Adapters,
         #[command(flatten)]
+        draft: Draft,
+        #[command(flatten)]
         load: Load,
     },
     /// Serve OpenAI's HTTP API: chat completions, completions, models.
@@ -67,6 +69,8 @@ enum Command {
         model: PathBuf,
         #[command(flatten)]
         serve: serve::Args,
+        #[command(flatten)]
+        draft: Draft,
         #[command(flatten)]
         load: Load,
     },
@@ -168,9 +172,20 @@ struct Load {
     /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
     #[arg(long, default_value = "f16", value_parser = kv_format)]
     kv_format: KvFormat,
+    /// A built-in chat template, such as `vicuna` or `plain`, instead of the file's.
+    #[arg(long)]
+    template: Option<String>,
     /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
+}
+
+#[derive(clap::Args, Default)]
+struct Draft {
+    /// GGUF file of a smaller model with the same vocabulary, which guesses tokens. It changes no text, and
+    /// is used where it makes answers faster.
+    #[arg(long)]
+    draft: Option<PathBuf>,
 }
 
 fn kv_format(name: &str) -> Result<KvFormat, String> {
@@ -199,7 +214,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { model, prompt, raw, system, max_tokens, sampling, form, adapters, load } => {
+        Command::Run { model, prompt, raw, system, max_tokens, sampling, form, adapters, draft, load } => {
             let mut request = Request { max_tokens, ..Default::default() };
             request.sampling = sampling.settings();
             form.apply(&mut request)?;
@@ -210,9 +225,11 @@ fn run(command: Command) -> Result<()> {
                 let system = system.map(|text| message("system", text));
                 request.messages = Some(system.into_iter().chain([message("user", prompt)]).collect());
             }
-            with_model(&model, &load, Task::Answer(Box::new(request), adapters))
+            with_models(&model, &draft, &load, Task::Answer(Box::new(request), adapters))
         }
-        Command::Serve { model, serve, load } => with_model(&model, &load, Task::Serve(serve)),
+        Command::Serve { model, serve, draft, load } => {
+            with_models(&model, &draft, &load, Task::Serve(serve))
+        }
         Command::Prompt(args) => prompt::print(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Bench { command } => bench::run(command),
@@ -230,12 +247,18 @@ enum Task {
     Answer(Box<Request>, Adapters),
     Eval { golden: PathBuf, max_tokens: Option<usize>, adapters: Adapters },
     Serve(serve::Args),
-    BenchAnswers,
+    BenchAnswers(bench::answers::Extent),
     BenchAdapter(bench::adapter::Extent),
 }
 
 /// Opens the device, loads the model and does the task.
 fn with_model(model: &Path, load: &Load, task: Task) -> Result<()> {
+    with_models(model, &Draft::default(), load, task)
+}
+
+/// The same with a draft model, if there is one.
+fn with_models(model: &Path, draft: &Draft, load: &Load, task: Task) -> Result<()> {
+    let models = (model, draft.draft.as_deref());
     let start = Instant::now();
     match load.device {
         DeviceChoice::Webgpu => {
@@ -247,7 +270,7 @@ fn with_model(model: &Path, load: &Load, task: Task) -> Result<()> {
             })?;
             let info = gpu.info();
             let name = format!("{} ({}), kernels {}", info.name, info.backend, info.kernels);
-            on_device(&gpu, &name, start, model, load, task)
+            on_device(&gpu, &name, start, models, load, task)
         }
         DeviceChoice::Cpu => {
             let int8 = cpu_kernels(&load.kernels)?;
@@ -255,7 +278,7 @@ fn with_model(model: &Path, load: &Load, task: Task) -> Result<()> {
             cpu.set_int8(int8);
             let info = cpu.info();
             let name = format!("{} ({}, {} threads, {})", info.name, info.simd, info.threads, info.kernels);
-            on_device(&cpu, &name, start, model, load, task)
+            on_device(&cpu, &name, start, models, load, task)
         }
     }
 }
@@ -264,21 +287,27 @@ fn on_device<D: Device>(
     device: &D,
     name: &str,
     start: Instant,
-    model: &Path,
+    (model, draft): (&Path, Option<&Path>),
     load: &Load,
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
     let parallel = match &task {
         Task::Serve(args) => Some(args.parallel),
-        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers | Task::BenchAdapter(_) => None,
+        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => None,
     };
     let Load { context_length, kv_format, .. } = *load;
-    let options = LoadOptions { context_length, parallel, kv_format, ..Default::default() };
+    let template = load.template.clone();
+    let options = LoadOptions { context_length, parallel, kv_format, template, ..Default::default() };
     let mut engine = open(device, model, options)?;
+    if let Some(draft) = draft {
+        open_draft(device, draft, &mut engine)?;
+    }
+    let drafted = engine.info().draft.as_ref().map(|name| format!(", drafted by {name},"));
     eprintln!(
-        "[{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
+        "[{}{} on {name}; device opened in {:.1} s, model loaded in {:.1} s]",
         engine.info().name,
+        drafted.unwrap_or_default(),
         opened.as_secs_f64(),
         (start.elapsed() - opened).as_secs_f64(),
     );
@@ -298,7 +327,7 @@ fn on_device<D: Device>(
             pollster::block_on(adapters::eval(&mut engine, &golden, &uses))
         }
         Task::Serve(args) => serve::run(&mut engine, &args),
-        Task::BenchAnswers => pollster::block_on(bench::answers::run(&mut engine)),
+        Task::BenchAnswers(extent) => pollster::block_on(bench::answers::run(&mut engine, &extent)),
         Task::BenchAdapter(extent) => pollster::block_on(bench::adapter::run(&mut engine, model, &extent)),
     }
 }
@@ -324,14 +353,25 @@ async fn answer<D: Device>(engine: &mut Engine<D>, request: Request) -> Result<(
                 let computed = usage.prompt_tokens - usage.cached_tokens;
                 eprintln!(
                     "[prompt: {computed} tokens, {:.1} tokens/s; answer: {} tokens, {:.1} tokens/s, \
-                     {} dispatches per token]",
+                     {} dispatches per token{}]",
                     computed as f64 / timings.prefill_ms * 1e3,
                     usage.completion_tokens,
                     usage.completion_tokens.saturating_sub(1) as f64 / timings.decode_ms * 1e3,
                     timings.dispatches_per_token,
+                    guesses(&usage),
                 );
                 return Ok(());
             }
+        }
+    }
+}
+
+/// What became of guessed tokens, if there were any.
+fn guesses(usage: &Usage) -> String {
+    match usage {
+        Usage { drafted_tokens: 0, .. } => String::new(),
+        Usage { drafted_tokens: n, accepted_tokens, .. } => {
+            format!("; {accepted_tokens} of {n} guesses were right")
         }
     }
 }
@@ -351,6 +391,19 @@ fn files(model: &Path) -> Result<Vec<PathBuf>> {
 fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Engine<D>> {
     let paths = files(model)?;
     let mut loading = Loading::new(&sizes(&paths)?, options);
+    push_files(device, &paths, &mut loading)?;
+    Ok(pollster::block_on(loading.finish(device))?.0)
+}
+
+fn open_draft<D: Device>(device: &D, model: &Path, engine: &mut Engine<D>) -> Result<()> {
+    let paths = files(model)?;
+    let mut loading = Loading::draft(&sizes(&paths)?, engine);
+    push_files(device, &paths, &mut loading).with_context(|| model.display().to_string())?;
+    pollster::block_on(loading.finish_draft(device, engine))?;
+    Ok(())
+}
+
+fn push_files<D: Device>(device: &D, paths: &[PathBuf], loading: &mut Loading<D>) -> Result<()> {
     for (i, path) in paths.iter().enumerate() {
         push_header(path, |bytes| loading.push_header(i, bytes))?;
     }
@@ -358,7 +411,7 @@ fn open<D: Device>(device: &D, model: &Path, options: LoadOptions) -> Result<Eng
     for (i, path) in paths.iter().enumerate() {
         read_pieces(path, |piece| Ok(pollster::block_on(loading.push_data(device, i, piece))?))?;
     }
-    Ok(pollster::block_on(loading.finish(device))?.0)
+    Ok(())
 }
 
 /// The headers of a model's files, of which there is one at least.

@@ -19,6 +19,9 @@ pub struct Args {
     /// JSON file with a list of tools, as in OpenAI's API.
     #[arg(long)]
     tools: Option<PathBuf>,
+    /// JSON object with other variables of the template, such as `{"enable_thinking": false}`.
+    #[arg(long, value_name = "JSON")]
+    kwargs: Option<String>,
     /// A built-in template, such as `vicuna` or `plain`, instead of the file's.
     #[arg(long)]
     template: Option<String>,
@@ -44,7 +47,10 @@ pub fn print(args: &Args) -> Result<()> {
         (None, prompt) => vec![Message::new("user", prompt.as_deref().unwrap_or_default())],
     };
     let tools = args.tools.as_deref().map(read).transpose()?;
-    let variables = Variables { tools, ..Default::default() };
+    let other = args.kwargs.as_deref().map(serde_json::from_str).transpose();
+    let other = other.context("--kwargs is no JSON object")?.unwrap_or_default();
+    let variables = Variables { tools, other, ..Default::default() };
+    let messages = template.tool_use().prepare(&messages, variables.tools.as_ref());
     let prompt = template.render(&messages, &variables)?;
     if !args.json {
         // Shown also where it cannot be used, because it lacks the last message.

@@ -3,6 +3,7 @@
 use super::DeviceChoice;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use nomoat_runtime::cpu::{self, Cpu};
 use nomoat_runtime::gpu::{self, Gpu, Options, self_test};
 use nomoat_runtime::graph::Graph;
@@ -10,8 +11,9 @@ use nomoat_runtime::load::{FileLoader, Sink, formats};
 use nomoat_runtime::model::{Config, Tensors, build};
 use nomoat_runtime::quant::Format;
 use nomoat_runtime::text::{ChatTemplate, Tokenizer};
-use nomoat_runtime::train::{Files, Schedule, Settings, Student, Teaches, Texts, TrainError, TrainingRun};
-use std::io::IsTerminal;
+use nomoat_runtime::train::{
+    Advance, Files, Plan, Point, Schedule, Settings, Student, Teaches, Texts, TrainError, TrainingRun,
+};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -69,6 +71,12 @@ pub struct Args {
     /// Examples per step.
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// Share of the examples that is not learnt; the loss on them is shown after each epoch.
+    #[arg(long, default_value_t = 0.0)]
+    validation: f32,
+    /// End when that loss has not fallen for so many epochs, and keep the best; 0: never.
+    #[arg(long, default_value_t = 0)]
+    patience: usize,
     /// Most tokens of an example; longer ones are left out.
     #[arg(long, default_value_t = 1024)]
     max_tokens: usize,
@@ -179,10 +187,11 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         clip: args.clip,
         epochs: args.epochs,
         batch: args.batch,
+        validation: args.validation,
+        patience: args.patience,
         max_tokens: args.max_tokens,
         seed: args.seed,
         kept_bytes: args.kept << 20,
-        ..Settings::default()
     };
     let student = Student {
         name: &args.model.to_string_lossy(),
@@ -204,40 +213,107 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         }
         run => run?,
     };
+    if !is_gguf(output) {
+        run.files().check_peft()?;
+    }
     let plan = run.plan();
     warn(&plan.refused);
-    eprintln!("[{} examples, {} steps; {} numbers are learnt]", plan.examples, plan.steps, plan.parameters);
+    if args.patience > 0 && plan.validation == 0 {
+        bail!("--patience needs --validation: a loss on examples that are not learnt");
+    }
+    let progress = Progress::new(&plan);
     let graph = run.graph();
     let mut training = model.device.training(run.learnt(), &graph, &model.weights, run.kept_bytes())?;
-    let (mut begun, mut rows) = (Instant::now(), 0);
+    let mut speed = Speed::new();
     loop {
         let part = run.advance(&mut training).await?;
-        rows += part.rows;
-        if let Some(point) = part.point {
-            let margin = point.margin.zip(point.accuracy);
-            let margin = margin.map(|(margin, right)| format!(", margin {margin:.3}, right {right:.2}"));
-            let end = if std::io::stderr().is_terminal() { "\r" } else { "\n" };
-            eprint!(
-                "step {} of {}: loss {:.4}{}, {:.0} tokens/s   {end}",
-                part.step,
-                part.steps,
-                point.loss.unwrap_or_default(),
-                margin.unwrap_or_default(),
-                rows as f64 / begun.elapsed().as_secs_f64(),
-            );
-            (begun, rows) = (Instant::now(), 0);
-        }
+        progress.show(&part, speed.after(&part));
         if part.is_done {
             break;
         }
     }
-    eprintln!();
+    progress.bar.finish_and_clear();
     save(&run.files(), &run.parameters().await?, args, output)
+}
+
+/// Tokens per second, since the last point of the curve.
+struct Speed {
+    since: Instant,
+    rows: usize,
+}
+
+impl Speed {
+    fn new() -> Self {
+        Self { since: Instant::now(), rows: 0 }
+    }
+
+    fn after(&mut self, part: &Advance) -> f64 {
+        self.rows += part.rows;
+        let speed = self.rows as f64 / self.since.elapsed().as_secs_f64();
+        if part.point.is_some() {
+            *self = Self::new();
+        }
+        speed
+    }
+}
+
+/// What a person sees while the model learns: a bar on a terminal, else a line for each point of the curve.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Says what is going to be done, and what it takes.
+    fn new(plan: &Plan) -> Self {
+        let held_out = if plan.validation > 0 {
+            format!(", {} of them held out", plan.validation)
+        } else {
+            String::new()
+        };
+        let (examples, megabytes) = (plan.examples + plan.validation, plan.bytes.div_ceil(1_000_000));
+        let &Plan { tokens, steps, parameters, .. } = plan;
+        eprintln!(
+            "[{examples} examples{held_out}, {tokens} tokens; {steps} steps; \
+            {parameters} numbers are learnt; up to {megabytes} MB beside the model]"
+        );
+        let bar = ProgressBar::new(plan.steps as u64);
+        let style = ProgressStyle::with_template("{bar:24} {pos} of {len}, {eta} left{msg}");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    fn show(&self, part: &Advance, speed: f64) {
+        self.bar.set_position(part.step as u64);
+        let Some(point) = &part.point else { return };
+        let message = format!("{}, {speed:.0} tokens/s", told(point));
+        if let Some(loss) = point.validation {
+            // It stays, above the bar.
+            self.bar.suspend(|| eprintln!("after step {}: loss {loss:.4} on what is held out", part.step));
+        } else if self.bar.is_hidden() {
+            eprintln!("step {} of {}: {message}", part.step, part.steps);
+        }
+        self.bar.set_message(format!(": {message}"));
+    }
+}
+
+/// The losses of a point of the curve.
+fn told(point: &Point) -> String {
+    let loss = point.loss.or(point.validation).unwrap_or_default();
+    let margin = point.margin.zip(point.accuracy);
+    let margin = margin.map(|(margin, right)| format!(", margin {margin:.3}, right {right:.2}"));
+    format!("loss {loss:.4}{}", margin.unwrap_or_default())
+}
+
+/// Whether an adapter is saved as a GGUF file.
+fn is_gguf(output: &Path) -> bool {
+    output.extension().is_some_and(|extension| extension == "gguf")
 }
 
 fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {
     let cannot = |path: &Path| format!("cannot write {}", path.display());
-    if output.extension().is_some_and(|extension| extension == "gguf") {
+    if is_gguf(output) {
         let file = std::fs::File::create(output).with_context(|| cannot(output))?;
         files.write_gguf(parameters, std::io::BufWriter::new(file)).with_context(|| cannot(output))?;
     } else {

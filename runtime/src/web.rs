@@ -5,7 +5,8 @@ use crate::adapter::AdapterFiles;
 use crate::cpu::{Cpu, Team};
 #[cfg(feature = "cpu")]
 use crate::engine::cpu_kernels;
-use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId, inspect};
+use crate::engine::{AdapterUse, Device, Engine, Error, Headers, Loading, Request, SequenceId};
+use crate::engine::{inspect, measure_speed};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, Options, self_test, tune};
 use crate::train::{Teaches, TrainingRun};
@@ -66,6 +67,11 @@ impl Runtime {
         json(&Device::info(&self.device))
     }
 
+    /// How fast a model can be expected to be, measured in half a second, as JSON.
+    pub async fn measure_speed(&self) -> Result<String, JsValue> {
+        json(&measure_speed(&self.device, measured_bytes(&self.device)).await.map_err(thrown)?)
+    }
+
     /// Begins to load a model from files of these sizes. Frees the one before.
     pub fn begin(&mut self, file_sizes: &[f64], options_json: &str) -> Result<(), JsValue> {
         let options = serde_json::from_str(options_json)
@@ -74,6 +80,13 @@ impl Runtime {
         self.engine = None;
         self.end_training();
         self.loading = Some(Loading::new(&sizes, options));
+        Ok(())
+    }
+
+    /// Begins to load a draft model for the model, which stays.
+    pub fn begin_draft(&mut self, file_sizes: &[f64]) -> Result<(), JsValue> {
+        let sizes: Vec<u64> = file_sizes.iter().map(|size| *size as u64).collect();
+        self.loading = Some(Loading::draft(&sizes, self.engine.as_ref().ok_or_else(no_model)?));
         Ok(())
     }
 
@@ -105,6 +118,14 @@ impl Runtime {
         let (engine, sha256) = loading.finish(&self.device).await.map_err(thrown)?;
         self.engine = Some(engine);
         json(&serde_json::json!({ "sha256": sha256 }))
+    }
+
+    /// After the last byte of a draft model. Returns the files' digests and what the model is now, as JSON.
+    pub async fn finish_draft(&mut self) -> Result<String, JsValue> {
+        let loading = self.loading.take().ok_or_else(no_model)?;
+        let engine = self.engine.as_mut().ok_or_else(no_model)?;
+        let sha256 = loading.finish_draft(&self.device, engine).await.map_err(thrown)?;
+        json(&serde_json::json!({ "sha256": sha256, "model": engine.info() }))
     }
 
     /// Token ids of a text.
@@ -252,13 +273,16 @@ impl Runtime {
     }
 
     /// What has been learnt, as PEFT saves it: the bytes of `adapter_model.safetensors` and
-    /// `adapter_config.json`. `base` is the base model's name.
-    pub async fn trained_peft(&self, base: String) -> Result<js_sys::Array, JsValue> {
+    /// `adapter_config.json`; nothing if PEFT's names are not known. `base` is the base model's name.
+    pub async fn trained_peft(&self, base: String) -> Result<Option<js_sys::Array>, JsValue> {
         let run = self.training.as_ref().ok_or_else(no_training)?;
+        if run.files().check_peft().is_err() {
+            return Ok(None);
+        }
         let files = run.files().write_peft(&run.parameters().await.map_err(thrown)?, &base);
         let (weights, config) = files.map_err(thrown)?;
         let bytes = |bytes: &[u8]| js_sys::Uint8Array::from(bytes);
-        Ok(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes())))
+        Ok(Some(js_sys::Array::of2(&bytes(&weights), &bytes(config.as_bytes()))))
     }
 
     /// Frees what training takes.
@@ -380,6 +404,17 @@ async fn open_device(options: OpenOptions) -> Result<Cpu, Error> {
     let mut cpu = open_cpu()?;
     cpu.set_int8(int8);
     Ok(cpu)
+}
+
+/// Bytes of weights for measuring the speed: software takes long for many.
+#[cfg(feature = "gpu")]
+fn measured_bytes(gpu: &Gpu) -> usize {
+    if gpu.info().is_fallback { 8 << 20 } else { 256 << 20 }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn measured_bytes(_: &Cpu) -> usize {
+    64 << 20
 }
 
 fn check_device(wanted: &str, only: &str) -> Result<(), Error> {

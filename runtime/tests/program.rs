@@ -158,3 +158,83 @@ fn keys_and_values_may_be_in_fewer_bits() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && message.contains("f16, q8_0 or q4_0"), "{message}");
 }
+
+/// The prompt is the one that the engine gives the model: calls as its template takes them, and tools in a
+/// text where it has no place for them.
+#[test]
+fn prompt_prints_what_the_model_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let prompt = |template: &str, args: &[&str]| {
+        write_model_with(&path, &[("tokenizer.chat_template", template.into())]);
+        nomoat().arg("prompt").arg(&path).args(args).output().unwrap()
+    };
+    let json = |template: &str, args: &[&str]| -> (String, Vec<u32>) {
+        let output = prompt(template, &[args, &["--json"]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (value["prompt"].as_str().unwrap().into(), serde_json::from_value(value["ids"].clone()).unwrap())
+    };
+    let echo = "{% for m in messages %}{{ m.role }}:{{ m.content }} {% endfor %}";
+    // SentencePiece begins a text with `<s>` and a space.
+    let (text, ids) = json("{{ messages[0].content }}{{ ' ' if x }}{{ 'a' if x }}", &["-p", "a"]);
+    assert_eq!((text.as_str(), &ids[..]), ("a", &[1, 4, 3][..]));
+    let kwargs = ["-p", "a", "--kwargs", r#"{"x": true}"#];
+    let (text, ids) = json("{{ messages[0].content }}{{ ' ' if x }}{{ 'a' if x }}", &kwargs);
+    assert_eq!((text.as_str(), &ids[..]), ("a a", &[1, 4, 3, 4, 3][..]));
+    let output = prompt(echo, &["-p", "a", "--kwargs", "3"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--kwargs"), "{output:?}");
+
+    let talk = file(
+        "talk.json",
+        r#"[{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": null, "tool_calls":
+            [{"id": "1", "type": "function", "function": {"name": "now", "arguments": "{\"a\": 1}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "Rain"}]"#,
+    );
+    let tools =
+        file("tools.json", r#"[{"type": "function", "function": {"name": "now", "parameters": {}}}]"#);
+    let (text, _) = json(echo, &["--messages", &talk, "--tools", &tools]);
+    assert!(text.starts_with("system:You can call tools.") && text.contains("\"name\":\"now\""), "{text}");
+    assert!(text.contains("assistant:<tool_call>") && text.contains("user:<tool_response>\nRain"), "{text}");
+    let knows = "{% for tool in tools %}{{ tool.function.name }};{% endfor %}\
+        {% for m in messages %}{{ m.content }}{% for call in m.tool_calls %}\
+        <tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}\
+        {% if m.role == 'tool' %}{{ m.name }}{% endif %};{% endfor %}";
+    let (text, _) = json(knows, &["--messages", &talk, "--tools", &tools]);
+    let call = r#"<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>"#;
+    assert_eq!(text, format!("now;Weather?;{call};Rainnow;"));
+}
+
+/// As those of transformers; a template that says what time it is must not say it for Greenwich.
+#[test]
+fn dates_in_prompts_are_local() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let template = "{{ strftime_now('%z') }}{{ messages[0].content }}";
+    write_model_with(&path, &[("tokenizer.chat_template", template.into())]);
+    for (zone, expected) in [("UTC0", "+0000a"), ("<+0545>-05:45", "+0545a")] {
+        let args = ["prompt", "-p", "a"];
+        let output = nomoat().args(args).arg(&path).env("TZ", zone).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(expected), "{zone}: {text}");
+    }
+}
+
+#[test]
+fn a_draft_model_with_another_vocabulary_is_an_error_that_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let draft = folder.path().join("small.gguf");
+    write_model(&draft);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny/llama.gguf");
+    let args = ["run", "--device", "cpu", "--prompt", "a", "--raw", "--draft"];
+    let run = nomoat().args(args).args([draft, model]).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    let expected =
+        "small.gguf: the draft model cannot guess for this model: its vocabulary has 5 tokens, not 64";
+    assert!(!run.status.success() && said.contains(expected), "{said}");
+}

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 mod common;
+#[path = "serve/draft.rs"]
+mod draft;
+#[path = "serve/long.rs"]
+mod long;
 #[path = "serve/tools.rs"]
 mod tools;
 

@@ -1,12 +1,13 @@
 //! Tiny models of every family on the GPU and on the CPU against what llama.cpp computes. See
-//! `tests/golden/README.md`. `src/model/golden.rs` compares the ten likeliest tokens of each step; devices
-//! give the log-probability of one.
+//! `tests/golden/README.md`.
 
 #![cfg(all(feature = "gpu", feature = "cpu"))]
 #![allow(clippy::unwrap_used)]
 
 use nomoat_runtime::cpu::Cpu;
-use nomoat_runtime::engine::{Device, Engine, LoadOptions, Loading, Progress, Request, Sampling};
+use nomoat_runtime::engine::{
+    Device, Engine, LoadOptions, Loading, MAX_TOP_LOGPROBS, Progress, Prompt, Request, Sampling, Spelled,
+};
 use nomoat_runtime::gpu::{Gpu, Options};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,54 @@ async fn answer<D: Device>(engine: &mut Engine<D>, golden: &Golden) -> String {
     }
 }
 
+/// The mean distance of the ten likeliest tokens' log-probabilities from llama.cpp's, in the places of the
+/// answer's tokens: in one prefill, and token by token.
+async fn distances<D: Device>(engine: &mut Engine<D>, golden: &Golden) -> [f32; 2] {
+    let sampling = Sampling { temperature: 0.0, ..Default::default() };
+    let request = Request { top_logprobs: Some(MAX_TOP_LOGPROBS), sampling, ..Default::default() };
+    let whole: Vec<u32> = golden.prompt_ids.iter().chain(&golden.greedy_ids).copied().collect();
+    let prefill = Request {
+        prompt: Some(Prompt::Ids(whole)),
+        prompt_logprobs: true,
+        max_tokens: Some(1),
+        ..request.clone()
+    };
+    let (prompt, max_tokens) = (Some(Prompt::Ids(golden.prompt_ids.clone())), Some(golden.greedy_ids.len()));
+    let decode = Request { prompt, max_tokens, ..request };
+    let mut distances = [0.0; 2];
+    for (request, distance) in [prefill, decode].into_iter().zip(&mut distances) {
+        let is_prefill = request.prompt_logprobs;
+        let mut found = Vec::new();
+        engine.start(request).unwrap();
+        loop {
+            let progress = engine.advance().await.unwrap().progress;
+            let is_last = progress.is_last();
+            match progress {
+                Progress::Prompt { mut logprobs } => found = logprobs.split_off(golden.prompt_ids.len()),
+                Progress::Token { logprob, .. } | Progress::End { logprob, .. } if !is_prefill => {
+                    found.extend(logprob);
+                }
+                _ => {}
+            }
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(found.len(), golden.steps.len());
+        let mut off = Vec::new();
+        for (found, golden) in found.iter().zip(&golden.steps) {
+            for (id, expected) in golden.ids.iter().zip(&golden.logprobs) {
+                let token = Spelled::new(*id, engine.tokenizer());
+                let top = found.top_logprobs.iter().find(|top| top.token == token);
+                off.push((top.map_or(f32::NEG_INFINITY, |top| top.logprob) - expected).abs());
+            }
+        }
+        assert_eq!(off.len(), 10 * golden.steps.len());
+        *distance = off.iter().sum::<f32>() / off.len() as f32;
+    }
+    distances
+}
+
 async fn check<D: Device>(device: &D, path: &Path) {
     let name = path.file_stem().unwrap().to_string_lossy();
     let golden = std::fs::read_to_string(path.with_extension("json")).unwrap();
@@ -68,6 +117,10 @@ async fn check<D: Device>(device: &D, path: &Path) {
     let mut engine = load(device, path).await;
     assert_eq!(engine.tokenizer().encode(&golden.text, true).unwrap(), golden.prompt_ids);
     assert_eq!(answer(&mut engine, &golden).await, golden.greedy_text, "{name}");
+
+    let distances = distances(&mut engine, &golden).await;
+    println!("{name}, ten likeliest: {distances:?}");
+    assert!(distances.iter().all(|distance| *distance <= 0.01), "{name}: {distances:?}");
 
     let ids: Vec<u32> = golden.prompt_ids.iter().chain(&golden.greedy_ids).copied().collect();
     let likeliest: Vec<u32> = golden.steps.iter().map(|step| step.ids[0]).collect();

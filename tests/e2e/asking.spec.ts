@@ -19,6 +19,7 @@ interface Asked {
   temperature: number;
   top_p?: number;
   min_p?: number;
+  frequency_penalty?: number;
   repetition_penalty?: number;
   thinking_token_budget: number | null;
 }
@@ -38,12 +39,14 @@ test("thoughts go back to the model, their budget is set, and another answer dif
   };
   const first = await ask("one", 1);
   expect([first.temperature, first.min_p, first.thinking_token_budget]).toEqual([0, undefined, null]);
+  expect(first.frequency_penalty).toBe(0.15);
   await expect(page.getByText("Thinking", { exact: true })).toBeVisible();
 
   await page.getByRole("button", { name: "Regenerate" }).click();
   await expect.poll(async () => (await last()).temperature).toBe(0.7);
-  // For its 135M parameters; a larger model may say what is less likely.
+  // For its 135M parameters; a larger model may say what is less likely, and does not repeat itself for ever.
   expect((await last()).min_p).toBe(0.9);
+  expect((await last()).frequency_penalty).toBe(0.15);
   expect(sampling(null, true, {}, 1e9)).toEqual({ temperature: 0.7, min_p: 0.1, repetition_penalty: 1.1 });
 
   await page.getByRole("button", { name: "Settings", exact: true }).click();

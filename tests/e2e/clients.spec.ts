@@ -15,6 +15,11 @@ test("openai, the AI SDK and LangChain ask the engine as they ask a server", asy
     const params = { prompt: "The quick brown fox", temperature: 0, max_tokens: 6 };
     return (await window.engine.completions.create(params)).choices[0]?.text;
   });
+  const embeddings = await smallPage.evaluate(async (question) => {
+    const { data } = await window.engine.embeddings.create({ input: [question, "The sea"] });
+    return data.map(({ embedding }) => embedding as number[]);
+  }, QUESTION);
+  expect(embeddings.map((embedding) => embedding.length)).toEqual([576, 576]);
   const answers = await smallPage.evaluate(async (question) => {
     const address = "/clients.js";
     const { askAll } = (await import(address)) as typeof import("../support/clients.ts");
@@ -27,6 +32,8 @@ test("openai, the AI SDK and LangChain ask the engine as they ask a server", asy
     response: text,
     json: expect.stringMatching(/^\{\s*"city"\s*:\s*"(Paris|Rome)"\s*\}$/),
     continued: `The quick brown fox${continuation}`,
+    // What base64 has of them: 32 bits.
+    embeddings: embeddings.map((embedding) => Array.from(Float32Array.from(embedding))),
     responseStatus: "incomplete",
     responseStream: text,
     usage: [6, 6, 6],

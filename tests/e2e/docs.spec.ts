@@ -14,7 +14,14 @@ const sunny = expect.stringMatching(/^It is sunny in (Paris|Rome)\.$/);
 
 /** What the code of each page logs. */
 const PAGES: Record<string, unknown[][]> = {
-  openai: [[text, 20], [trip], [sunny], [3, text], ["temperature", expect.stringContaining("`temperature`")]],
+  openai: [
+    [text, 20],
+    [trip],
+    [sunny],
+    [3, text],
+    [2, true],
+    ["temperature", expect.stringContaining("`temperature`")],
+  ],
   "ai-sdk": [[text, 20], [trip], [[[sunny], []]]],
   langchain: [[text], [trip], [[sunny], true]],
   "service-worker": [[200]],

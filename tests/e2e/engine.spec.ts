@@ -192,6 +192,41 @@ test("a finished training goes on with more epochs, as if it had had them from t
   expect(left).toEqual([]);
 });
 
+test("the better of two answers becomes likelier than the other", async ({ smallPage }) => {
+  const { points, gains } = await smallPage.evaluate(async () => {
+    const { engine } = window;
+    const messages = [{ role: "user" as const, content: "Who are you?" }];
+    const preferences = [
+      { messages, chosen: "A pirate", rejected: "A language model" },
+      { messages: [{ role: "user" as const, content: "Hi" }], chosen: "Ahoy", rejected: "Hello" },
+    ];
+    const settings = { rank: 4, epochs: 6, learningRate: 5e-3, schedule: "constant" as const };
+    const { curve } = await engine.train({ name: "preferred", preferences, ...settings });
+    // How much likelier each answer is after the question than without the adapter.
+    const logprob = async (answer: string, adapters: { name: string }[]) => {
+      const turns = [...messages, { role: "assistant" as const, content: answer }];
+      const text = turns.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`).join("");
+      const { logprobs } = await engine.score(await engine.tokenize(text, { special: true }), { adapters });
+      return logprobs.reduce((sum, one) => sum + one, 0);
+    };
+    const gain = async (answer: string) =>
+      (await logprob(answer, [{ name: "preferred" }])) - (await logprob(answer, []));
+    const gains = [await gain("A pirate"), await gain("A language model")];
+    await engine.adapters.unload("preferred");
+    return { points: curve, gains };
+  });
+  expect(points).toHaveLength(12);
+  // Before the first step nothing has been learnt: both gained nothing.
+  expect(points[0]?.loss).toBeCloseTo(Math.LN2, 3);
+  expect(points[0]?.margin).toBeCloseTo(0, 3);
+  for (const { loss, margin, accuracy } of points.slice(-2)) {
+    expect(loss).toBeLessThan(0.5);
+    expect(margin).toBeGreaterThan(0.3);
+    expect(accuracy).toBe(1);
+  }
+  expect((gains[0] ?? 0) - (gains[1] ?? 0)).toBeGreaterThan(3);
+});
+
 test("WebGPU learns as the CPU does, and goes on where it was interrupted", async ({
   smallPage,
   gpuPage,

@@ -61,6 +61,30 @@ test("a repository, an address and a file have the same numbers, and loading tak
   await page.close();
 });
 
+test("a device is measured once, without a model, and inspections say what can be expected", async ({
+  shared,
+  bare,
+}) => {
+  const page = await barePage(shared, bare);
+  const said = await page.evaluate(async (model) => {
+    const { expectedSpeed, inspectModel, measureSpeed } = window.nomoat;
+    const device = "cpu";
+    const { tokensPerSecond: before } = await inspectModel(model, { device });
+    const stopping = new AbortController();
+    const stopped = measureSpeed({ device, signal: stopping.signal }).catch((error: Error) => error.name);
+    stopping.abort();
+    const both = await Promise.all([measureSpeed({ device }), measureSpeed({ device })]);
+    const { tokensPerSecond: after, bytesPerToken } = await inspectModel(model, { device });
+    return { before, stopped: await stopped, both, after, expected: expectedSpeed(both[0], bytesPerToken) };
+  }, SMALL_PATH);
+  expect(said).toMatchObject({ before: null, stopped: "AbortError", both: [{ backend: "cpu" }, {}] });
+  expect(said.both[1]).toEqual(said.both[0]);
+  expect(said.both[0].bytesPerSecond).toBeGreaterThan(0);
+  expect(said.after).toBeGreaterThan(0);
+  expect(said.after).toBe(said.expected);
+  await page.close();
+});
+
 test("the page shows these numbers for each source, also at other lengths", async ({ shared, small }) => {
   const site = await startChatSite(small);
   addRepository(site, small);

@@ -1,6 +1,6 @@
 /**
- * Tool calls by a real model whose chat template has tools. Only the full test has them, because the model is
- * large.
+ * Tool calls by a real model whose chat template has tools, and what it fills in. Only the full test has
+ * them, because the model is large.
  */
 import type { BrowserContext, Page } from "@playwright/test";
 import { Ajv2020 } from "ajv/dist/2020.js";
@@ -93,6 +93,30 @@ for (const id of isFull ? ["qwen2.5-coder-0.5b"] : []) {
     // What the first tool returned.
     expect(steps[1]?.calls[0]?.input).toMatchObject({ city: expect.stringContaining("Lisbon") });
     expect(steps[2]?.text).toMatch(/\S/);
+    await dispose(page);
+    await page.close();
+  });
+
+  // llama.cpp's greedy texts, on the tokens `<|fim_prefix|>` prompt `<|fim_suffix|>` suffix `<|fim_middle|>`.
+  test(`${id}: what comes between two texts is llama.cpp's`, async ({ shared, bare }) => {
+    const page = await modelPage(shared, bare, id);
+    const between = (prompt: string, suffix: string, max_tokens: number) =>
+      page.evaluate(
+        async (params) => {
+          const { choices, usage } = await window.engine.completions.create({ ...params, temperature: 0 });
+          return [choices[0]?.text, usage?.prompt_tokens];
+        },
+        { prompt, suffix, max_tokens },
+      );
+    const fibonacci = "def fib(n):\n    if n < 2:\n        return n\n    ";
+    expect(await between("function isEven(n) {\n  return ", ";\n}\n", 16)).toEqual([
+      "n % 2 === 0;\n}\n\nfunction isOdd(n) {\n ",
+      14,
+    ]);
+    expect(await between(fibonacci, "\n\nassert fib(10) == 55\n", 32)).toEqual([
+      "else:\n        return fib(n-1) + fib(n-2)\n\nassert fib(1) == 1\nassert fib(0) == 0",
+      31,
+    ]);
     await dispose(page);
     await page.close();
   });

@@ -70,6 +70,8 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
     temperature: 0,
     max_tokens: MAX,
   });
+  // The clients ask for base64 by default.
+  const embedded = await client.embeddings.create({ model: MODEL, input: [question, "The sea"] });
   const models = [];
   for await (const model of client.models.list()) models.push(model.id);
   return {
@@ -79,6 +81,7 @@ async function openai(client: OpenAI, question: string): Promise<Answers> {
     response: made.output_text,
     json: json.choices[0]?.message.content,
     continued: continued.choices[0]?.text,
+    embeddings: embedded.data.map(({ embedding }) => embedding),
     responseStatus: made.status,
     responseStream: final.output_text,
     usage: [whole.usage?.completion_tokens, made.usage?.output_tokens, final.usage?.output_tokens],

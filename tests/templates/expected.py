@@ -52,12 +52,12 @@ def environment():
     return env
 
 
-def render(source, conversation):
+def render(source, conversation, asks=True):
     context = {"tools": None, "documents": None, **conversation}
     context |= context.pop("chat_template_kwargs", {})
     try:
         template = environment().from_string(source)
-        return template.render(add_generation_prompt=True, bos_token="<s>", eos_token="</s>", **context)
+        return template.render(add_generation_prompt=asks, bos_token="<s>", eos_token="</s>", **context)
     except Exception as error:
         return error
 
@@ -87,4 +87,5 @@ def main(arguments):
           f"{len(data)} bytes, {FILE.stat().st_size} compressed")
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

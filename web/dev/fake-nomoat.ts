@@ -27,6 +27,8 @@ import { learning } from "./fake-learning";
 import { sample } from "./fake-text";
 import { wantedCall, type ToolParams } from "./fake-tools";
 
+export { expectedSpeed, measureSpeed } from "./fake-speed";
+
 export class NomoatError extends Error {
   code: string;
   constructor(message: string, code = "internal") {
@@ -320,6 +322,7 @@ export async function inspectModel(
     trainedContextLength: 16_384,
     weightBytes: runs ? (taken?.size ?? 1e9) : 0,
     bytesPerToken: runs ? (taken?.size ?? 1e9) : 0,
+    tokensPerSecond: null,
     kvBytes: runs ? tokens * 100_000 : 0,
     hasChatTemplate: true,
     license: "mit",

@@ -10,6 +10,7 @@ import {
   startModel,
 } from "./state/engine";
 import { refreshList } from "./state/history";
+import { measureWhenIdle } from "./state/measure";
 import { reloadOnceIsolated, wasLoading } from "./state/isolation";
 import { refreshStorage } from "./state/models";
 import { registerServiceWorker } from "./state/pwa";
@@ -28,6 +29,7 @@ async function start(): Promise<void> {
   const isHere = serverInUse.peek() === null;
   const checked = isHere ? checkDevice() : null;
   const [device] = await Promise.all([checked, refreshStorage(), engineSettled()]);
+  measureWhenIdle();
   if (isHere && device === null) return;
   if (device?.isolationHelps === true) reloadOnceIsolated();
   if (engineState.value.kind !== "idle") return;

@@ -9,6 +9,7 @@ mod in_browser;
 mod lines;
 mod memory;
 mod model;
+mod reload;
 mod report;
 mod serve;
 mod test;
@@ -77,6 +78,8 @@ enum BenchCommand {
     Cpu(bench_cpu::Cpu),
     /// Measure the memory of the chat page on the CPU, in a browser with a memory limit.
     Memory(memory::Memory),
+    /// Measure how soon a long conversation goes on after a reload, on the CPU in a browser.
+    Reload(reload::Reload),
     /// Measure steps of training on the CPU in Chromium, and by PyTorch and PEFT.
     Tune(bench_tune::Tune),
 }
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
         Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
         Command::Bench { command: BenchCommand::Memory(options) } => memory::run(&options),
+        Command::Bench { command: BenchCommand::Reload(options) } => reload::run(&options),
         Command::Bench { command: BenchCommand::Tune(options) } => bench_tune::run_all(&options),
         Command::Model { command: ModelCommand::List } => model::list(),
         Command::Model { command: ModelCommand::Fetch { id } } => {

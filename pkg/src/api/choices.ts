@@ -62,34 +62,45 @@ export async function streamedChoices(
   return stream;
 }
 
-/**
- * Asks for `n` answers; if one fails, the others are aborted. With a seed, each has the next one. Only the
- * first tells of its prompt, which the others share.
- */
-async function all<T>(
+/** Asks for `n` answers, each with its own seed. Only the first tells of its prompt, which they share. */
+function all<T>(
   request: RuntimeRequest,
   n: number,
-  { signal: outer, onPrefill }: CompletionOptions,
+  { signal, onPrefill }: CompletionOptions,
   ask: (request: RuntimeRequest, options: CompletionOptions) => Promise<T>,
+): Promise<T[]> {
+  return together(seeded(request, n), signal, (one, own, i) =>
+    ask(one, { signal: own, ...(i === 0 && onPrefill && { onPrefill }) }),
+  );
+}
+
+/** The same request `n` times; with a seed, each has the next one. */
+export function seeded(request: RuntimeRequest, n: number): RuntimeRequest[] {
+  const { seed } = request;
+  return Array.from({ length: n }, (_, i) => ({
+    ...request,
+    seed: seed === null ? null : (seed + i) % Number.MAX_SAFE_INTEGER,
+  }));
+}
+
+/** Asks for all at once: the engine computes them together. If one fails, the others are aborted. */
+export async function together<I, T>(
+  items: readonly I[],
+  outer: AbortSignal | undefined,
+  ask: (item: I, signal: AbortSignal, index: number) => Promise<T>,
 ): Promise<T[]> {
   const controller = new AbortController();
   const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-  const { seed } = request;
-  const one = (_: unknown, i: number) =>
-    ask(
-      { ...request, seed: seed === null ? null : (seed + i) % Number.MAX_SAFE_INTEGER },
-      { signal, ...(i === 0 && onPrefill && { onPrefill }) },
-    );
   try {
-    return await Promise.all(Array.from({ length: n }, one));
+    return await Promise.all(items.map((item, index) => ask(item, signal, index)));
   } catch (error) {
     controller.abort();
     throw error;
   }
 }
 
-/** The prompt counts once. */
-function usageOf(usages: CompletionUsage[]): CompletionUsage {
+/** Counts of the choices of one prompt, which counts once. */
+export function usageOf(usages: CompletionUsage[]): CompletionUsage {
   const sum = addUsages(usages);
   const { prompt_tokens, prompt_tokens_details } = usages[0] ?? sum;
   const total_tokens = prompt_tokens + sum.completion_tokens;

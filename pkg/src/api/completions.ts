@@ -11,6 +11,8 @@ import type {
 import { InvalidRequestError } from "../errors.js";
 import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
+import type { ChatStream } from "../stream.js";
+import { seeded, together, usageOf } from "./choices.js";
 import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 
 /** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
@@ -19,8 +21,7 @@ export type TextCompletionCreateParams = Omit<
   "messages" | "max_completion_tokens" | "logprobs" | "top_logprobs" | "return_token_ids" | "continue_ids"
 > & {
   /**
-   * A text, or several, which are continued one after the other, or their tokens. Control tokens in a text
-   * are parsed.
+   * A text, or several, or their tokens. All are continued at once. Control tokens in a text are parsed.
    */
   prompt: string | string[] | number[] | number[][];
   /** Most tokens to generate. Default 16. */
@@ -48,7 +49,7 @@ export interface TextCompletion {
   /** Seconds since 1970. */
   created: number;
   model: string;
-  /** One choice for each prompt; in a stream, one or none. */
+  /** `n` choices for each prompt; in a stream, one or none. */
   choices: {
     index: number;
     text: string;
@@ -79,11 +80,11 @@ export interface Answering {
   /** The checked request of a chat; throws InvalidRequestError with the field that is wrong. */
   request(params: ChatCompletionCreateParams): RuntimeRequest;
   whole(request: RuntimeRequest, options?: CompletionOptions): Promise<ChatCompletion>;
-  streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
+  streamed(request: RuntimeRequest, options?: CompletionOptions): Promise<ChatStream>;
 }
 
 /** As many as `nomoat serve` takes. */
-const MAX_PROMPTS = 128;
+const MAX_CHOICES = 128;
 
 /** Parameters that a chat does not have, or has in another form. */
 const OWN = new Set(["prompt", "suffix", "echo", "logprobs"]);
@@ -93,81 +94,105 @@ const NOT_HERE = ["messages", "max_completion_tokens", "top_logprobs", "return_t
 
 /** `completions` that are computed by `answering`. */
 export function completionsOf(model: string, answering: Answering): TextCompletions {
-  const create = async (params: TextCompletionCreateParams, options?: CompletionOptions) => {
-    const { texts, requests, echo, usage } = checked(params, answering);
+  const create = async (params: TextCompletionCreateParams, options: CompletionOptions = {}) => {
+    const { requests, n, echoed, usage: wantsUsage } = checked(params, answering);
     const head = {
       id: `cmpl-${crypto.randomUUID().replaceAll("-", "")}`,
       object: "text_completion" as const,
       created: Math.floor(Date.now() / 1000),
       model,
     };
+    const { onPrefill, signal } = options;
+    const own = (signal: AbortSignal, index: number) => ({
+      signal,
+      ...(index === 0 && onPrefill && { onPrefill }),
+    });
     if (params.stream) {
-      const [first, ...others] = requests;
-      const started = first && (await answering.streamed(first, options));
-      const streams = async function* () {
-        if (started) yield started;
-        for (const request of others) yield await answering.streamed(request, options);
-      };
-      return pieces(head, streams(), echo ? texts : [], usage);
+      const streams = await together(requests, signal, (request, inner, index) =>
+        answering.streamed(request, own(inner, index)),
+      );
+      return pieces(head, streams, n, echoed, wantsUsage);
     }
-    const choices: TextCompletion["choices"] = [];
-    let sum = addUsages([]);
-    for (const [index, request] of requests.entries()) {
-      const answer = await answering.whole(request, options);
-      const [choice] = answer.choices;
-      const text = (echo ? (texts[index] ?? "") : "") + (choice?.message.content ?? "");
-      const finish_reason = choice?.finish_reason ?? null;
-      const logprobs = choice?.logprobs ? textLogprobs(choice.logprobs.content, 0) : null;
-      choices.push({ index, text, finish_reason, logprobs });
-      sum = addUsages([sum, answer.usage]);
-    }
-    return { ...head, choices, usage: sum };
+    const answers = await together(requests, signal, (request, inner, index) =>
+      answering.whole(request, own(inner, index)),
+    );
+    const choices = answers.map(({ choices: [choice] }, index) => ({
+      index,
+      text: (echoed[index] ?? "") + (choice?.message.content ?? ""),
+      finish_reason: choice?.finish_reason ?? null,
+      logprobs: choice?.logprobs ? textLogprobs(choice.logprobs.content, 0) : null,
+    }));
+    const usages = answers.map(({ usage }) => usage);
+    return { ...head, choices, usage: usageOfAll(usages, n) };
   };
   return { create: create as TextCompletions["create"] };
 }
 
-/** The pieces of all streams, one stream after the other. */
+/** The pieces of all streams, as they come. */
 async function* pieces(
   head: Omit<TextCompletion, "choices">,
-  streams: AsyncIterable<AsyncIterable<ChatCompletionChunk>>,
+  streams: ChatStream[],
+  n: number,
   echoed: string[],
   wantsUsage: boolean,
 ): AsyncGenerator<TextCompletion, void> {
   const none = wantsUsage ? { usage: null } : {};
-  let index = 0;
-  let usage = addUsages([]);
-  for await (const stream of streams) {
-    let offset = 0;
-    const piece = (
-      text: string,
-      finish_reason: FinishReason | null,
-      logprobs: TextLogprobs | null = null,
-    ): TextCompletion => ({ ...head, choices: [{ index, text, finish_reason, logprobs }], ...none });
-    const prompt = echoed[index];
-    if (prompt) yield piece(prompt, null);
-    for await (const chunk of stream) {
-      if (chunk.usage) usage = addUsages([usage, chunk.usage]);
-      const [choice] = chunk.choices;
-      const text = choice?.delta.content ?? "";
-      const list = choice?.logprobs?.content;
-      const logprobs = list ? textLogprobs(list, offset) : null;
-      for (const { token } of list ?? []) offset += characters(token);
-      if (text || logprobs || choice?.finish_reason)
-        yield piece(text, choice?.finish_reason ?? null, logprobs);
-    }
-    index += 1;
+  const piece = (
+    index: number,
+    text: string,
+    finish_reason: FinishReason | null,
+    logprobs: TextLogprobs | null = null,
+  ): TextCompletion => ({ ...head, choices: [{ index, text, finish_reason, logprobs }], ...none });
+  for (const [index, prompt] of echoed.entries()) if (prompt) yield piece(index, prompt, null);
+  const offsets = streams.map(() => 0);
+  const usages: CompletionUsage[] = [];
+  for await (const [index, chunk] of merged(streams)) {
+    if (chunk.usage) usages[index] = chunk.usage;
+    const [choice] = chunk.choices;
+    const text = choice?.delta.content ?? "";
+    const list = choice?.logprobs?.content;
+    const offset = offsets[index] ?? 0;
+    const logprobs = list ? textLogprobs(list, offset) : null;
+    offsets[index] = (list ?? []).reduce((sum, { token }) => sum + characters(token), offset);
+    if (text || logprobs || choice?.finish_reason)
+      yield piece(index, text, choice?.finish_reason ?? null, logprobs);
   }
-  if (wantsUsage) yield { ...head, choices: [], usage };
+  if (wantsUsage) yield { ...head, choices: [], usage: usageOfAll(usages, n) };
 }
 
-/** The runtime's requests, one for each prompt; throws InvalidRequestError with the field that is wrong. */
+/** What comes next of any of them, and of which. Leaving it stops all. */
+async function* merged(streams: ChatStream[]): AsyncGenerator<[number, ChatCompletionChunk], void> {
+  const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
+  const next = async (index: number) => ({ index, result: await iterators[index]?.next() });
+  const open = new Map(iterators.map((_, index) => [index, next(index)]));
+  try {
+    while (open.size > 0) {
+      const { index, result } = await Promise.race(open.values());
+      if (!result || result.done) {
+        open.delete(index);
+        continue;
+      }
+      yield [index, result.value];
+      open.set(index, next(index));
+    }
+  } finally {
+    for (const { controller } of streams) controller.abort();
+  }
+}
+
+/** Counts of all choices, of which each prompt has `n`. */
+function usageOfAll(usages: CompletionUsage[], n: number): CompletionUsage {
+  const ofPrompt = (_: unknown, i: number) => usageOf(usages.slice(i * n, (i + 1) * n));
+  return addUsages(Array.from({ length: usages.length / n }, ofPrompt));
+}
+
+/** The runtime's requests, `n` for each prompt; throws InvalidRequestError with the field that is wrong. */
 function checked(params: TextCompletionCreateParams, answering: Answering) {
   const given: Record<string, unknown> = { ...params };
   const { prompt, suffix, echo } = given;
-  const inputs = prompts(prompt, "prompt", MAX_PROMPTS);
+  const inputs = prompts(prompt, "prompt", MAX_CHOICES);
   boolean(given, "echo");
-  if (given["n"] != null && given["n"] !== 1)
-    throw new InvalidRequestError("`n` must be 1: one text for a prompt.", "n");
+  const n = integer(given, "n", 1, Math.floor(MAX_CHOICES / inputs.length)) ?? 1;
   const texts = inputs.filter((input) => typeof input === "string");
   if (echo && texts.length < inputs.length)
     throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
@@ -182,19 +207,21 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
   for (const name of OWN) delete given[name];
   const scored = logprobs === undefined ? {} : { logprobs: true, top_logprobs: logprobs };
   const max_tokens = params.max_tokens ?? 16;
-  const requests = inputs.map((input): RuntimeRequest => {
+  const requests = inputs.flatMap((input): RuntimeRequest[] => {
     // Everything but the prompt is checked as in a chat, and is the same there.
     const content = typeof input === "string" ? input : "";
     const chat = { ...given, ...scored, max_tokens, messages: [{ role: "user" as const, content }] };
     const { messages, ...request } = answering.request(chat);
     const prompt_logprobs = echo === true && logprobs !== undefined;
-    return {
+    const whole = {
       ...request,
       ...(prompt_logprobs && { prompt_logprobs }),
       ...(suffix && { suffix }),
       prompt: typeof input === "string" ? (messages?.[0]?.content ?? "") : input,
     };
+    return seeded(whole, n);
   });
   const usage = params.stream_options?.include_usage === true;
-  return { texts, requests, echo: echo === true, usage };
+  const echoed = echo ? texts.flatMap((text) => Array.from({ length: n }, () => text)) : [];
+  return { requests, n, echoed, usage };
 }

@@ -1,6 +1,7 @@
 /** OpenAI's `embeddings`: vectors of texts. */
 import { InvalidRequestError } from "../errors.js";
 import { prompts } from "../request.js";
+import { together } from "./choices.js";
 import type { RuntimeEmbedding, RuntimeRequest } from "../runtime.js";
 
 /** Parameters of `embeddings.create`. */
@@ -51,7 +52,7 @@ export type EmbeddingRequest = Required<Pick<RuntimeRequest, "prompt" | "embeddi
 const MAX_INPUTS = 2048;
 const KNOWN = new Set(["input", "model", "encoding_format", "dimensions", "user"]);
 
-/** `embeddings` that `embed` computes, one text after the other. */
+/** `embeddings` that `embed` computes. */
 export function embeddingsOf(
   model: string,
   embed: (request: EmbeddingRequest, signal?: AbortSignal) => Promise<RuntimeEmbedding>,
@@ -59,14 +60,15 @@ export function embeddingsOf(
   return {
     create: async (params, { signal } = {}) => {
       const { inputs, dimensions, isBase64 } = checked(params);
-      const data: Embedding[] = [];
-      let prompt_tokens = 0;
-      for (const [index, prompt] of inputs.entries()) {
-        const found = await embed({ prompt, embedding: dimensions }, signal);
-        const embedding = isBase64 ? base64(found.embedding) : found.embedding;
-        data.push({ object: "embedding", index, embedding });
-        prompt_tokens += found.prompt_tokens;
-      }
+      const found = await together(inputs, signal, (prompt, own) =>
+        embed({ prompt, embedding: dimensions }, own),
+      );
+      const data = found.map(({ embedding }, index): Embedding => ({
+        object: "embedding",
+        index,
+        embedding: isBase64 ? base64(embedding) : embedding,
+      }));
+      const prompt_tokens = found.reduce((sum, one) => sum + one.prompt_tokens, 0);
       return { object: "list", data, model, usage: { prompt_tokens, total_tokens: prompt_tokens } };
     },
   };

@@ -60,11 +60,8 @@ export class ResponseBuilder {
   async *events(chunks: AsyncIterable<ChatCompletionChunk>): AsyncGenerator<ResponseStreamEvent, void> {
     yield this.#event({ type: "response.created", response: this.#head });
     yield this.#event({ type: "response.in_progress", response: this.#head });
-    // In the order in which they begin.
+    // In the order in which they begin; each ends when the next one begins.
     const output: ResponseOutputItem[] = [];
-    let thought: ResponseReasoning | undefined;
-    let message: ResponseOutputMessage | undefined;
-    let call: ReturnType<typeof callItem> | undefined;
     let finish: FinishReason = "stop";
     let usage: CompletionUsage | null = null;
     try {
@@ -72,22 +69,20 @@ export class ResponseBuilder {
         const [choice] = chunk.choices;
         const { reasoning_content: thinks, content: says, tool_calls: calls = [] } = choice?.delta ?? {};
         if (thinks) {
-          if (!thought) yield* this.#begun(output, (thought = reasoningItem("")));
-          thought.content[0].text += thinks;
-          const place = placeOf(output, thought);
+          if (output.at(-1)?.type !== "reasoning") yield* this.#begun(output, reasoningItem(""));
+          const place = added(output, "reasoning", (item) => (item.content[0].text += thinks));
           yield this.#event({ type: "response.reasoning_text.delta", ...place, delta: thinks });
         }
         if (says) {
-          if (!message) yield* this.#begun(output, (message = messageItem("")));
-          message.content[0].text += says;
-          const place = placeOf(output, message);
+          if (output.at(-1)?.type !== "message") yield* this.#begun(output, messageItem(""));
+          const place = added(output, "message", (item) => (item.content[0].text += says));
           yield this.#event({ type: "response.output_text.delta", ...place, delta: says, logprobs: [] });
         }
         for (const { id, function: piece } of calls) {
-          if (id !== undefined) yield* this.#begun(output, (call = callItem(id, piece.name ?? "", "")));
-          if (!call || piece.arguments === "") continue;
-          call.arguments += piece.arguments;
-          const { item_id, output_index } = placeOf(output, call);
+          if (id !== undefined) yield* this.#begun(output, callItem(id, piece.name ?? "", ""));
+          if (piece.arguments === "") continue;
+          const place = added(output, "function_call", (item) => (item.arguments += piece.arguments));
+          const { item_id, output_index } = place;
           const delta = { item_id, output_index, delta: piece.arguments };
           yield this.#event({ type: "response.function_call_arguments.delta", ...delta });
         }
@@ -104,9 +99,9 @@ export class ResponseBuilder {
       });
       return;
     }
-    if (!message && !call) yield* this.#begun(output, messageItem(""));
+    if (output.every(({ type }) => type === "reasoning")) yield* this.#begun(output, messageItem(""));
     const response = this.#ended(output, finish, usage);
-    for (const item of response.output) yield* this.#done(response.output, item);
+    yield* this.#done(response.output);
     const isComplete = response.status === "completed";
     yield this.#event({ type: isComplete ? "response.completed" : "response.incomplete", response });
   }
@@ -115,10 +110,15 @@ export class ResponseBuilder {
     return { ...body, sequence_number: this.#number++ };
   }
 
-  /** Adds an item that begins, still empty. */
+  /** Adds an item that begins, still empty. The one before it has ended. */
   *#begun(output: ResponseOutputItem[], item: ResponseOutputItem): Generator<ResponseStreamEvent> {
+    const last = output.at(-1);
+    if (last) {
+      last.status = "completed";
+      yield* this.#done(output);
+    }
     output.push(item);
-    const place = placeOf(output, item);
+    const place = placeOfLast(output);
     const { output_index } = place;
     const added = { ...item, status: "in_progress" as const };
     const empty = added.type === "function_call" ? added : { ...added, content: [] };
@@ -132,9 +132,11 @@ export class ResponseBuilder {
       yield this.#event({ type: "response.content_part.added", ...place, part: { ...item.content[0] } });
   }
 
-  /** The events at the end of an item. */
-  *#done(output: ResponseOutputItem[], item: ResponseOutputItem): Generator<ResponseStreamEvent> {
-    const place = placeOf(output, item);
+  /** The events at the end of the last item. */
+  *#done(output: ResponseOutputItem[]): Generator<ResponseStreamEvent> {
+    const item = output.at(-1);
+    if (!item) return;
+    const place = placeOfLast(output);
     const { item_id, output_index } = place;
     if (item.type === "function_call") {
       const { name, arguments: json } = item;
@@ -159,24 +161,43 @@ export class ResponseBuilder {
       ...this.#head,
       status,
       incomplete_details: finish === "length" ? { reason: "max_output_tokens" } : null,
-      output: items.map((item) => ({ ...item, status })),
-      usage: usage && {
-        input_tokens: usage.prompt_tokens,
-        input_tokens_details: usage.prompt_tokens_details,
-        output_tokens: usage.completion_tokens,
-        output_tokens_details: { reasoning_tokens: 0 },
-        total_tokens: usage.total_tokens,
-      },
+      // What was cut off is the last one.
+      output: items.map((item, i) => ({ ...item, status: i < items.length - 1 ? "completed" : status })),
+      usage: usage && usageOf(usage),
     };
     this.#onEnd(response);
     return response;
   }
 }
 
-/** Where the content of an item belongs. */
-function placeOf(output: ResponseOutputItem[], { id }: ResponseOutputItem) {
-  const output_index = output.findIndex((item) => item.id === id);
-  return { item_id: id, output_index, content_index: 0 as const };
+/** `usage` of a chat; servers may leave the details out. */
+function usageOf({ prompt_tokens, completion_tokens, total_tokens, ...details }: CompletionUsage) {
+  const { prompt_tokens_details: input, completion_tokens_details: output }: Partial<CompletionUsage> =
+    details;
+  return {
+    input_tokens: prompt_tokens,
+    input_tokens_details: { cached_tokens: input?.cached_tokens ?? 0 },
+    output_tokens: completion_tokens,
+    output_tokens_details: { reasoning_tokens: output?.reasoning_tokens ?? 0 },
+    total_tokens,
+  };
+}
+
+/** Where the content of the last item belongs. */
+function placeOfLast(output: ResponseOutputItem[]) {
+  const item_id = output.at(-1)?.id ?? "";
+  return { item_id, output_index: output.length - 1, content_index: 0 as const };
+}
+
+/** Adds to the last item, if it is of this type, and says where. */
+function added<T extends ResponseOutputItem["type"]>(
+  output: ResponseOutputItem[],
+  type: T,
+  add: (item: Extract<ResponseOutputItem, { type: T }>) => void,
+) {
+  const item = output.at(-1);
+  if (item?.type === type) add(item as Extract<ResponseOutputItem, { type: T }>);
+  return placeOfLast(output);
 }
 
 function messageItem(text: string): ResponseOutputMessage {

@@ -34,6 +34,7 @@ export interface ResponseFunctionTool {
   description?: string | null;
   /** The JSON Schema of the arguments. */
   parameters?: Record<string, unknown> | null;
+  /** Calls fit the schema, also where the model decides whether to call. Default false. */
   strict?: boolean | null;
 }
 

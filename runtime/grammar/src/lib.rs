@@ -15,6 +15,10 @@ mod module;
 #[cfg(feature = "parser")]
 mod schema;
 
+#[cfg(all(test, feature = "parser"))]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod suite_tests;
+
 #[cfg(feature = "parser")]
 pub use compile::{Encode, Grammar, Grammars};
 

@@ -14,7 +14,6 @@ pub(crate) mod tests;
 #[cfg(test)]
 pub(crate) use low_rank::beside;
 pub use low_rank::{Adapted, LowRank, adapt};
-pub(crate) use peft::head_dim;
 
 use crate::gguf::GgufError;
 use crate::graph::Graph;

@@ -2,9 +2,8 @@
 //!
 //! Reference: <https://huggingface.co/docs/peft/developer_guides/checkpoint>
 
-use super::names::{JOINED, MODULES, gguf_row, is_permuted};
+use super::names::{Names, Rows};
 use super::{AdapterError, Base, LowRank, Matrix, Pairs};
-use crate::graph::{Graph, Op};
 use fancy_regex::Regex;
 use safetensors::SafeTensors;
 use serde_json::{Map, Value};
@@ -46,15 +45,18 @@ const INITIAL: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// Reads an adapter for this model.
 pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(LowRank, f32)>, AdapterError> {
-    let config = Config::read(config)?;
+    let names = Names::of(base.architecture).ok_or_else(|| {
+        AdapterError::Unsupported(format!("PEFT's names of the architecture {}", base.architecture))
+    })?;
+    let config = Config::read(config, names.is_turned)?;
     let tensors = SafeTensors::deserialize(weights)
         .map_err(|error| AdapterError::Invalid(format!("adapter_model.safetensors: {error}")))?;
-    let mut names = tensors.names();
+    let mut in_order = tensors.names();
     // The crate has them in no order.
-    names.sort_unstable();
+    in_order.sort_unstable();
     let mut pairs = Pairs::default();
     let mut modules: HashMap<String, String> = HashMap::new();
-    for name in names {
+    for name in in_order {
         let unsupported = || AdapterError::Unsupported(format!("tensor {name}"));
         let path = name.strip_prefix("base_model.model.").unwrap_or(name);
         let half = [path.strip_suffix(".lora_A.weight"), path.strip_suffix(".lora_B.weight")];
@@ -63,54 +65,39 @@ pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(Low
             [_, Some(module)] => (module, 1),
             _ => return Err(unsupported()),
         };
-        let tensor = tensor_of(module).ok_or_else(unsupported)?;
+        let tensor = names.tensor(module).ok_or_else(unsupported)?;
         if modules.entry(tensor.clone()).or_insert_with(|| module.to_string()) != module {
             return Err(AdapterError::Invalid(format!("{name} is there twice")));
         }
         let found = tensors.tensor(name).map_err(|error| AdapterError::Invalid(error.to_string()))?;
         let shape: Vec<u64> = found.shape().iter().map(|n| *n as u64).collect();
         let mut matrix = Matrix::new(name, &format!("{:?}", found.dtype()), &shape, found.data())?;
-        let short = tensor.split('.').nth(2).unwrap_or_default();
-        if half == 1 && is_permuted(base.architecture, short) {
-            let head_dim = head_dim(base.graph).filter(|n| matrix.n_rows.is_multiple_of(*n));
-            let head_dim = head_dim.ok_or_else(|| {
-                AdapterError::Misfit(format!("{name}: its {} rows are not whole heads", matrix.n_rows))
+        if half == 1 {
+            let mut parts = tensor.split('.').skip(1);
+            let layer = parts.next().and_then(|layer| layer.parse().ok()).unwrap_or_default();
+            let rows = Rows::of(base.architecture, parts.next().unwrap_or_default(), layer, base.graph);
+            matrix = in_order_of(rows, matrix).ok_or_else(|| {
+                AdapterError::Misfit(format!("{name}: its {} rows are not whole heads", shape[0]))
             })?;
-            matrix = permute(&matrix, head_dim);
         }
         pairs.push(&tensor, half, matrix)?;
     }
     pairs.finish(|tensor, rank| config.factor(modules.get(tensor).map_or("", String::as_str), rank))
 }
 
-/// The tensor of a module, such as `model.layers.3.mlp.up_proj`.
-fn tensor_of(module: &str) -> Option<String> {
-    if module == "lm_head" {
-        return Some("output.weight".into());
+/// A matrix whose rows are in the order of GGUF's, if it has as many as that takes.
+fn in_order_of(rows: Rows, matrix: Matrix) -> Option<Matrix> {
+    if rows == Rows::Same {
+        return Some(matrix);
     }
-    let (layer, part) = module.strip_prefix("model.layers.")?.split_once('.')?;
-    let layer: u32 = layer.parse().ok()?;
-    let (_, tensor) = MODULES.into_iter().chain(JOINED).find(|(name, _)| *name == part)?;
-    Some(format!("blk.{layer}.{tensor}.weight"))
-}
-
-/// The length of the model's heads, if it is even.
-pub(crate) fn head_dim(graph: &Graph) -> Option<usize> {
-    graph.ops.iter().find_map(|op| match op {
-        Op::Attention { shape, .. } if shape.head_dim > 0 && shape.head_dim.is_multiple_of(2) => {
-            Some(shape.head_dim)
-        }
-        _ => None,
-    })
-}
-
-/// Rows in the order of GGUF: see [`gguf_row`].
-fn permute(matrix: &Matrix, head_dim: usize) -> Matrix {
-    let mut permuted = Matrix { numbers: vec![0.0; matrix.numbers.len()], ..*matrix };
+    if !rows.fit(matrix.n_rows) {
+        return None;
+    }
+    let mut ordered = Matrix { numbers: vec![0.0; matrix.numbers.len()], ..matrix };
     for (row, numbers) in matrix.numbers.chunks_exact(matrix.n_cols).enumerate() {
-        permuted.numbers[gguf_row(row, head_dim) * matrix.n_cols..][..matrix.n_cols].copy_from_slice(numbers);
+        ordered.numbers[rows.in_gguf(row) * matrix.n_cols..][..matrix.n_cols].copy_from_slice(numbers);
     }
-    permuted
+    Some(ordered)
 }
 
 /// What is needed of `adapter_config.json`.
@@ -124,7 +111,8 @@ struct Config {
 }
 
 impl Config {
-    fn read(json: &[u8]) -> Result<Self, AdapterError> {
+    /// With `is_turned`, the architecture's matrices are stored as `[in, out]`.
+    fn read(json: &[u8], is_turned: bool) -> Result<Self, AdapterError> {
         let invalid = |problem: String| AdapterError::Invalid(format!("adapter_config.json: {problem}"));
         let config: Map<String, Value> =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
@@ -144,6 +132,7 @@ impl Config {
             };
             let allowed = match (key.as_str(), value) {
                 _ if is_off => true,
+                ("fan_in_fan_out", _) => is_turned,
                 ("bias", _) => text(key) == Some("none"),
                 ("task_type", _) => text(key) == Some("CAUSAL_LM"),
                 ("init_lora_weights", Value::String(way)) => INITIAL.contains(&way.as_str()),
@@ -210,18 +199,9 @@ mod tests {
     fn rows_are_permuted_head_by_head() {
         // Two heads of 4: pairs (0, 2) and (1, 3) become neighbours.
         let numbers = (0..8).map(|n| n as f32).collect();
-        let found = permute(&Matrix { n_rows: 8, n_cols: 1, numbers }, 4);
+        let found =
+            in_order_of(Rows::Pairs { head_dim: 4 }, Matrix { n_rows: 8, n_cols: 1, numbers }).unwrap();
         assert_eq!(found.numbers, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
-    }
-
-    #[test]
-    fn modules_have_tensors() {
-        let name = |module| tensor_of(module).unwrap_or_default();
-        assert_eq!(name("model.layers.12.self_attn.o_proj"), "blk.12.attn_output.weight");
-        assert_eq!(name("lm_head"), "output.weight");
-        for other in ["model.layers.x.mlp.up_proj", "model.layers.1.mlp.experts.0", "model.embed_tokens"] {
-            assert_eq!(tensor_of(other), None, "{other}");
-        }
     }
 
     #[test]
@@ -229,13 +209,13 @@ mod tests {
         let json = r#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "use_rslora": RS,
             "rank_pattern": {"q_proj": 4, "layers\\.1\\.mlp\\..*": 2},
             "alpha_pattern": {"proj": 1, "q_proj": 3}}"#;
-        let plain = Config::read(json.replace("RS", "false").as_bytes()).unwrap();
+        let plain = Config::read(json.replace("RS", "false").as_bytes(), false).unwrap();
         let factor = |config: &Config, module: &str, rank| config.factor(module, rank).unwrap();
         assert_eq!(factor(&plain, "model.layers.0.self_attn.v_proj", 8), 2.0);
         assert_eq!(factor(&plain, "model.layers.0.self_attn.q_proj", 4), 0.75);
         assert_eq!(factor(&plain, "model.layers.1.mlp.up_proj", 2), 8.0);
         assert!(plain.factor("model.layers.11.mlp.up_proj", 2).is_err());
-        let rs = Config::read(json.replace("RS", "true").as_bytes()).unwrap();
+        let rs = Config::read(json.replace("RS", "true").as_bytes(), false).unwrap();
         assert_eq!(factor(&rs, "model.layers.0.self_attn.q_proj", 4), 1.5);
     }
 }

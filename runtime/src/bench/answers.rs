@@ -6,10 +6,16 @@ use nomoat_runtime::engine::{Device, Engine, Progress, Request, Sampling, Sequen
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Tokens of an answer at most.
-const TOKENS: usize = 128;
-/// The fastest of so many rounds counts. What is compared takes turns.
-const ROUNDS: usize = 3;
+/// How much is measured.
+#[derive(clap::Args)]
+pub struct Extent {
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 128)]
+    tokens: usize,
+    /// The fastest of so many rounds counts. What is compared takes turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
 
 /// A text that is repeated with one change. Names and numbers make it hard to guess without looking.
 const TEXT: &str = "\
@@ -29,11 +35,11 @@ const OTHERS: [&str; 4] = [
     "The history of paper begins in China, where it was made of bark and rags. From there",
 ];
 
-fn request(prompt: &str, speculate: Option<bool>) -> Request {
+fn request(prompt: &str, tokens: usize, speculate: Option<bool>) -> Request {
     let sampling = Sampling { temperature: 0.0, ..Default::default() };
     Request {
         prompt: Some(prompt.into()),
-        max_tokens: Some(TOKENS),
+        max_tokens: Some(tokens),
         sampling,
         speculate,
         ..Default::default()
@@ -62,7 +68,7 @@ async fn rate<D: Device>(engine: &mut Engine<D>, requests: &[Request]) -> Result
             Progress::End { usage, .. } => {
                 let time: Duration = begun.context("an answer has ended before all had begun")?.elapsed();
                 engine.cancel_all();
-                ensure!(n_tokens > TOKENS / 4, "an answer has ended after {n_tokens} tokens");
+                ensure!(n_tokens > 8, "an answer has ended after {n_tokens} tokens");
                 return Ok(((n_tokens + 1) as f64 / time.as_secs_f64(), usage));
             }
             _ => {}
@@ -71,9 +77,13 @@ async fn rate<D: Device>(engine: &mut Engine<D>, requests: &[Request]) -> Result
 }
 
 /// The fastest rates of some runs, which take turns.
-async fn fastest<D: Device>(engine: &mut Engine<D>, runs: &[&[Request]]) -> Result<Vec<(f64, Usage)>> {
+async fn fastest<D: Device>(
+    engine: &mut Engine<D>,
+    rounds: usize,
+    runs: &[&[Request]],
+) -> Result<Vec<(f64, Usage)>> {
     let mut best = vec![(0.0, Usage::default()); runs.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (run, best) in runs.iter().zip(&mut best) {
             let found = rate(engine, run).await?;
             if found.0 > best.0 {
@@ -85,9 +95,9 @@ async fn fastest<D: Device>(engine: &mut Engine<D>, runs: &[&[Request]]) -> Resu
 }
 
 /// Prints what it measures.
-pub async fn run<D: Device>(engine: &mut Engine<D>) -> Result<()> {
-    let four = OTHERS.map(|prompt| request(prompt, Some(false)));
-    let rates = fastest(engine, &[&four[..1], &four[..2], &four]).await?;
+pub async fn run<D: Device>(engine: &mut Engine<D>, &Extent { tokens, rounds }: &Extent) -> Result<()> {
+    let four = OTHERS.map(|prompt| request(prompt, tokens, Some(false)));
+    let rates = fastest(engine, rounds, &[&four[..1], &four[..2], &four]).await?;
     let rows = [1, 2, 4]
         .iter()
         .zip(&rates)
@@ -95,16 +105,15 @@ pub async fn run<D: Device>(engine: &mut Engine<D>) -> Result<()> {
     let header = ["answers at once", "tokens/s in all", "times one"];
     println!("{}", table(&header, &rows.collect::<Vec<_>>()));
 
-    let repeat = format!(
-        "Here is a text.\n\n{TEXT}\n\nHere is the same text again, but the ferry leaves at 10:15 instead of \
-         9:45.\n\n"
-    );
+    // Small models repeat a text if it was repeated before.
+    let again = TEXT.replace("9:45", "10:15");
+    let repeat = format!("{TEXT}\n\n{again}\n\nThe ferry to Arran leaves Ardrossan at 11:20");
     let prompts = [("repeats a text with one change", repeat.as_str())];
     let others = OTHERS.map(|prompt| ("another text", prompt));
     let mut rows = Vec::new();
     for (name, prompt) in prompts.into_iter().chain(others) {
-        let [off, on] = [Some(false), None].map(|speculate| [request(prompt, speculate)]);
-        let rates = fastest(engine, &[&off, &on]).await?;
+        let [off, on] = [Some(false), None].map(|speculate| [request(prompt, tokens, speculate)]);
+        let rates = fastest(engine, rounds, &[&off, &on]).await?;
         let Usage { drafted_tokens, accepted_tokens, .. } = rates[1].1;
         rows.push(vec![
             name.to_string(),

@@ -3,12 +3,13 @@
 pub mod adapter;
 pub mod answers;
 mod gpu;
+mod masks;
 mod model;
 mod report;
 mod shape;
 mod table;
 
-use super::{Load, Task, with_model};
+use super::{Draft, Load, Task, with_models};
 use anyhow::Result;
 use clap::Subcommand;
 use nomoat_runtime::cpu::{Cpu, bench, default_threads};
@@ -30,18 +31,30 @@ pub enum Command {
         /// GGUF file; the first one of a split model.
         model: PathBuf,
         #[command(flatten)]
+        extent: answers::Extent,
+        #[command(flatten)]
+        draft: Draft,
+        #[command(flatten)]
         load: Load,
     },
     /// Measure the GPU's limits, its kernels, and a whole model with random weights.
     Gpu(gpu::Options),
+    /// Measure the masks of constrained answers, for a model's vocabulary; prints JSON.
+    Masks {
+        /// GGUF file; the first one of a split model.
+        model: PathBuf,
+    },
     /// Measure what an adapter costs while a model answers; prints JSON.
     Adapter(Box<adapter::Options>),
 }
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Answers { model, load } => with_model(&model, &load, Task::BenchAnswers),
+        Command::Answers { model, extent, draft, load } => {
+            with_models(&model, &draft, &load, Task::BenchAnswers(extent))
+        }
         Command::Gpu(options) => gpu::run(&options),
+        Command::Masks { model } => masks::run(&model),
         Command::Adapter(options) => {
             let adapter::Options { model, extent, load } = *options;
             crate::with_model(&model, &load, crate::Task::BenchAdapter(extent))

@@ -77,7 +77,7 @@ impl<D: Device> Engine<D> {
             self.model.remove(set.number);
         }
         self.adapters.loaded.remove(at);
-        self.info.gpu_bytes = self.model.gpu_bytes();
+        self.info.gpu_bytes = self.gpu_bytes();
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl<D: Device> Engine<D> {
         let number = self.adapters.n_sets;
         self.model.add(number, &adapted)?;
         self.adapters.sets.push(Set { number, parts });
-        self.info.gpu_bytes = self.model.gpu_bytes();
+        self.info.gpu_bytes = self.gpu_bytes();
         Ok(number)
     }
 

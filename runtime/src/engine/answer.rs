@@ -49,6 +49,7 @@ pub(super) struct Answer {
     /// Where the template knows reasoning, or tools may be called.
     separator: Option<Separator>,
     budget: Option<Budget>,
+    reasoning_tokens: usize,
     /// Whether it goes on when the context is full.
     pub shifts: bool,
     started: Instant,
@@ -111,9 +112,10 @@ impl Answer {
         let is_single = request.parallel_tool_calls == Some(false);
         let mut separator = (format != Format::default())
             .then(|| Separator::after(format, tokenizer, prompt).with_tools(tools.into(), is_single));
+        let mut reasoning_tokens = 0;
         for &id in &request.continue_ids {
             sampler.accept(id, spell);
-            spend(budget.as_mut(), separator.as_ref());
+            reasoning_tokens += spent(budget.as_mut(), separator.as_ref());
             // The text of these tokens has been given out before.
             let (text, _) = stop.push(&text_of(id, tokenizer, &mut detokenizer, separator.as_ref()));
             separated(separator.as_mut(), text);
@@ -143,6 +145,7 @@ impl Answer {
             stop,
             separator,
             budget,
+            reasoning_tokens,
             shifts,
             started: Instant::now(),
             first_token: None,
@@ -332,8 +335,9 @@ impl Answer {
             // Where probabilities are asked for, each token is picked from its own logits.
             Some(_) if self.top_logprobs.is_some() => Vec::new(),
             Some(grammar) => grammar.forced(),
-            None => self.end_of_reasoning(),
+            None => Vec::new(),
         };
+        let forced = if forced.is_empty() { self.end_of_reasoning() } else { forced };
         for (i, &id) in forced.iter().enumerate() {
             self.append(id, tokenizer, room == i + 1, dispatches, events)?;
             if has_ended(events) {
@@ -364,7 +368,7 @@ impl Answer {
         self.lookup.push(id);
         self.completion_tokens += 1;
         self.last = Some(id);
-        spend(self.budget.as_mut(), self.separator.as_ref());
+        self.reasoning_tokens += spent(self.budget.as_mut(), self.separator.as_ref());
         let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
         let mut is_complete = false;
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_end) {
@@ -453,6 +457,7 @@ impl Answer {
                 completion_tokens: self.completion_tokens,
                 total_tokens: self.prompt_tokens + self.completion_tokens,
                 cached_tokens: self.cached_tokens,
+                reasoning_tokens: self.reasoning_tokens,
                 drafted_tokens: self.lookup.drafted,
                 accepted_tokens: self.lookup.accepted,
             },
@@ -485,11 +490,13 @@ fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
     }
 }
 
-/// Counts a token that follows what the separator has read.
-fn spend(budget: Option<&mut Budget>, separator: Option<&Separator>) {
-    if let Some(budget) = budget.filter(|_| separator.is_some_and(Separator::is_in_reasoning)) {
+/// Counts a token that follows what the separator has read: 1 if it belongs to the model's thoughts.
+fn spent(budget: Option<&mut Budget>, separator: Option<&Separator>) -> usize {
+    let is_thought = separator.is_some_and(Separator::is_in_reasoning);
+    if let Some(budget) = budget.filter(|_| is_thought) {
         budget.left = budget.left.saturating_sub(1);
     }
+    usize::from(is_thought)
 }
 
 fn has_ended(events: &[Progress]) -> bool {

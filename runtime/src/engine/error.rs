@@ -67,6 +67,9 @@ pub enum Error {
         /// Tokens of the context.
         limit: usize,
     },
+    /// The draft model cannot guess for this model.
+    #[error("the draft model cannot guess for this model: {0}; use a smaller model of the same family")]
+    Draft(String),
     /// The caller's request is invalid.
     #[error("{0}")]
     InvalidRequest(String),
@@ -116,7 +119,7 @@ impl Error {
             },
             Error::ContextMemory { .. } => "out_of_memory",
             Error::ContextLength { .. } => "context_length_exceeded",
-            Error::InvalidRequest(_) => "invalid_request",
+            Error::Draft(_) | Error::InvalidRequest(_) => "invalid_request",
         }
     }
 }

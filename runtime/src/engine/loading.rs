@@ -59,6 +59,8 @@ pub struct ModelInfo {
     pub kv_bytes: u64,
     /// Whether the file has a chat template, or a vocabulary whose usual template is known.
     pub has_chat_template: bool,
+    /// The name of the draft model, whose buffers are part of the sizes above; none: there is none.
+    pub draft: Option<String>,
     /// Who tells the model about tools; none without a chat template.
     pub tools: Option<ToolPrompt>,
     /// How its makers recommend to choose tokens.
@@ -106,6 +108,8 @@ impl Headers {
 /// A model that is being loaded.
 pub struct Loading<D: Device> {
     options: LoadOptions,
+    /// It is a draft model for the model of this tokenizer.
+    draft_of: Option<Arc<Tokenizer>>,
     sizes: Vec<u64>,
     headers: Headers,
     checked: Option<(Vec<Header>, Checked)>,
@@ -171,6 +175,7 @@ impl<D: Device> Loading<D> {
     pub fn new(sizes: &[u64], options: LoadOptions) -> Self {
         Self {
             options,
+            draft_of: None,
             sizes: sizes.to_vec(),
             headers: Headers::new(sizes),
             checked: None,
@@ -179,6 +184,17 @@ impl<D: Device> Loading<D> {
             queued: 0,
             digests: Vec::new(),
         }
+    }
+
+    /// The same for a draft model. Ends with [`Self::finish_draft`].
+    pub fn draft(sizes: &[u64], engine: &Engine<D>) -> Self {
+        let caches = &engine.model.graph().caches;
+        let options = LoadOptions {
+            context_length: Some(engine.info.context_length),
+            kv_format: caches.first().map(|cache| cache.format).unwrap_or_default(),
+            ..Default::default()
+        };
+        Self { draft_of: Some(engine.tokenizer.clone()), ..Self::new(sizes, options) }
     }
 
     /// Takes the next bytes of a file, from its start on. Returns how many more its header needs at least; 0
@@ -197,6 +213,9 @@ impl<D: Device> Loading<D> {
     fn check_headers(&mut self) -> Result<(Vec<Header>, Checked), Error> {
         let mut headers = self.headers.finish()?;
         let checked = check(&mut headers, &self.options)?;
+        if let Some(tokenizer) = &self.draft_of {
+            tokenizer.check_same_ids(&checked.tokenizer).map_err(Error::Draft)?;
+        }
         Ok((headers, checked))
     }
 
@@ -208,7 +227,10 @@ impl<D: Device> Loading<D> {
         };
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             checked;
-        let capacity = capacity(device, context_length, self.options.parallel)?;
+        let mut capacity = capacity(device, context_length, self.options.parallel)?;
+        if self.draft_of.is_some() {
+            (capacity.outputs, capacity.sequences) = (1, 1);
+        }
         let kv_bytes = graph.caches.iter().map(|cache| cache.bytes(capacity.cells()));
         let kv_buffer = kv_bytes.max().unwrap_or(0);
         if kv_buffer > device.max_buffer() {
@@ -258,16 +280,12 @@ impl<D: Device> Loading<D> {
 
     /// After the last byte: the engine, and the SHA-256 of each file.
     pub async fn finish(mut self, device: &D) -> Result<(Engine<D>, Vec<String>), Error> {
-        let mut prepared = self.prepared.take().ok_or_else(|| out_of_order("finished before the headers"))?;
-        while !prepared.loaders.is_empty() {
-            finish_file(&mut prepared, &mut self.digests)?;
-        }
-        device.settle().await?;
-        prepared.model.drain().await?;
+        let prepared = self.finished(device).await?;
         let (model, info) = (&prepared.model, &prepared.info);
         let scheduler = Scheduler::new(model.capacity(), info.context_length, model.graph().window());
         let engine = Engine {
             model: prepared.model,
+            draft: None,
             tokenizer: Arc::new(prepared.tokenizer),
             grammars: None,
             format: prepared.template.as_ref().map(ChatTemplate::format).unwrap_or_default(),
@@ -283,6 +301,23 @@ impl<D: Device> Loading<D> {
             n_requests: 0,
         };
         Ok((engine, self.digests))
+    }
+
+    /// After the last byte of a draft model: gives it to the engine. Returns the SHA-256 of each file.
+    pub async fn finish_draft(mut self, device: &D, engine: &mut Engine<D>) -> Result<Vec<String>, Error> {
+        let Prepared { model, info, .. } = self.finished(device).await?;
+        engine.set_draft(model, info.name, info.context_length);
+        Ok(self.digests)
+    }
+
+    async fn finished(&mut self, device: &D) -> Result<Prepared<D>, Error> {
+        let mut prepared = self.prepared.take().ok_or_else(|| out_of_order("finished before the headers"))?;
+        while !prepared.loaders.is_empty() {
+            finish_file(&mut prepared, &mut self.digests)?;
+        }
+        device.settle().await?;
+        prepared.model.drain().await?;
+        Ok(prepared)
     }
 }
 
@@ -368,6 +403,7 @@ fn describe(headers: &[Header], config: &Config) -> ModelInfo {
         gpu_bytes: 0,
         kv_bytes: 0,
         has_chat_template: false,
+        draft: None,
         tools: None,
         sampling: Recommended::of(metadata),
         license: text("general.license").map(str::to_string),

@@ -7,6 +7,7 @@
 //! sampling for a draft that is certain of itself (arXiv 2211.17192): it accepts a token as often as it is
 //! likely, and what takes the place of another follows the distribution without it.
 
+use super::draft_model::Gains;
 use std::time::Duration;
 use web_time::Instant;
 
@@ -18,14 +19,25 @@ const SURE: usize = 6;
 const MOST: usize = 16;
 /// Tokens of a draft after so few, and after more. With the token before them these are the numbers of rows
 /// that kernels for few rows take at once.
-const SHORT: usize = 3;
-const LONG: usize = 7;
+pub(super) const SHORT: usize = 3;
+pub(super) const LONG: usize = 7;
 /// The share of time that may be lost by drafts that are wrong.
 const LOSS: f64 = 0.02;
 /// Most tokens' time that is lost again after drafts that were right.
-const CREDIT: f64 = 4.0;
+pub(super) const CREDIT: f64 = 4.0;
 /// Results after a draft that count as its costs: the device has nothing else under way then.
 const SETTLING: u32 = 2;
+
+/// What a result is a cost of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cause {
+    /// A draft of what the text repeats.
+    Repeat,
+    /// One of the draft model.
+    Guess,
+    /// The draft model has read some of the text.
+    Reading,
+}
 
 /// The text that drafts come from, and whether they pay.
 #[derive(Debug)]
@@ -38,8 +50,13 @@ pub(super) struct Lookup {
     is_off: bool,
     /// The last result; none if others have run since.
     last: Option<Instant>,
-    /// Results that count as costs of drafts.
+    /// Results that count as costs, and of what.
     settling: u32,
+    cause: Cause,
+    /// What the draft model says comes next.
+    guess: Vec<u32>,
+    /// How long the prompt took, from the first token on; 0 once [`Gains`] know it.
+    prompt_time: Option<Duration>,
     /// Tokens of drafts so far, and how many of them were right.
     pub drafted: usize,
     pub accepted: usize,
@@ -62,6 +79,9 @@ impl Lookup {
             is_off: speculate == Some(false),
             last: None,
             settling: 0,
+            cause: Cause::Repeat,
+            guess: Vec::new(),
+            prompt_time: None,
             drafted: 0,
             accepted: 0,
         }
@@ -70,6 +90,27 @@ impl Lookup {
     /// Appends a token to the answer.
     pub fn push(&mut self, id: u32) {
         self.ids.push(id);
+        self.guess.clear();
+    }
+
+    /// Takes note of the time that the prompt took.
+    pub fn prompt_took(&mut self, time: Duration) {
+        self.prompt_time.get_or_insert(time);
+    }
+
+    /// Whether the draft model is asked where nothing repeats.
+    pub fn asks(&self, gains: &Gains) -> bool {
+        !self.is_off && (self.always || self.account.token.is_some() && gains.allow_draft())
+    }
+
+    /// Seconds that the draft model may take to read more of the text.
+    pub fn for_reading(&self, gains: &Gains) -> f64 {
+        if self.always { f64::INFINITY } else { gains.for_reading() }
+    }
+
+    /// Takes what the draft model says comes next.
+    pub fn propose(&mut self, guess: Vec<u32>) {
+        self.guess = guess;
     }
 
     /// What is likely to follow, at most so many tokens; empty if nothing is, or if it does not pay.
@@ -78,30 +119,46 @@ impl Lookup {
         if !is_alone {
             self.last = None;
         }
-        if self.is_off || !self.always && (!is_alone || !self.account.allows(MOST)) {
+        if self.is_off || !self.always && !is_alone {
             return Vec::new();
         }
-        let (at, n) = longest_repeat(&self.ids);
+        let may_repeat = self.always || self.account.allows(MOST);
+        let (at, n) = if may_repeat { longest_repeat(&self.ids) } else { (0, 0) };
         if n < LEAST || !self.always && !self.account.allows(n) {
-            return Vec::new();
+            return self.guess.iter().take(most).copied().collect();
         }
         let n_draft = if n < SURE { SHORT } else { LONG };
         // Where the text ends, what repeats goes on in circles.
         self.ids[at..].iter().cycle().take(n_draft.min(most)).copied().collect()
     }
 
-    /// Takes note that a draft's step begins or that its answer waits for one, instead of running ahead.
-    pub fn strain(&mut self) {
-        self.settling = SETTLING;
+    /// Takes note that a draft's step begins, or that the answer waits for one instead of running ahead.
+    pub fn strain(&mut self, cause: Cause) {
+        (self.settling, self.cause) = (SETTLING, cause);
     }
 
-    /// Takes note of a result of so many tokens.
-    pub fn told(&mut self, tokens: usize) {
+    /// The same for the step of a draft that [`Self::draft`] has given.
+    pub fn strain_by_draft(&mut self) {
+        let cause = if self.guess.is_empty() { Cause::Repeat } else { Cause::Guess };
+        self.strain(cause);
+    }
+
+    /// Takes note of a result of so many tokens. `gains` are those of the draft model.
+    pub fn told(&mut self, tokens: usize, gains: Option<&mut Gains>) {
         let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            self.account.add(now.duration_since(last), tokens, self.settling > 0);
-        }
+        let cause = (self.settling > 0).then_some(self.cause);
         self.settling = self.settling.saturating_sub(1);
+        let Some(last) = self.last.replace(now) else { return };
+        let time = now.duration_since(last);
+        if !matches!(cause, Some(Cause::Guess | Cause::Reading)) {
+            self.account.add(time, tokens, cause.is_some());
+        }
+        // An answer without drafts earns nothing for others.
+        if let Some(gains) = gains.filter(|_| !self.is_off) {
+            gains.earn_prompt(self.prompt_time.as_mut().map(std::mem::take).unwrap_or_default());
+            let token = *self.account.token.get_or_insert(time.as_secs_f64());
+            gains.add(time, tokens, token, cause);
+        }
     }
 }
 

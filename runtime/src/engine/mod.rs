@@ -5,6 +5,7 @@ mod adapters;
 mod answer;
 mod cache;
 mod device;
+mod draft_model;
 mod embed;
 mod error;
 mod inspection;
@@ -21,6 +22,7 @@ mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speed;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod testing;
@@ -46,6 +48,7 @@ pub use request::{
     ResponseFormat, SequenceId, Started, Timings, ToolChoice, Usage, Variables, read_json,
 };
 pub use sampler::Sampling;
+pub use speed::{Speed, measure_speed};
 
 use crate::graph::Output;
 use crate::text::grammar::{Constraint, Grammar, GrammarError, Grammars, grammars_of};
@@ -53,6 +56,7 @@ use crate::text::response::Format;
 use crate::text::{ChatTemplate, Tokenizer, ToolUse};
 use adapters::Adapters;
 use answer::{Answer, Beginning, Budget};
+use draft_model::DraftModel;
 use scheduler::{Scheduler, UnderWay, Waiting};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -61,6 +65,8 @@ use std::sync::Arc;
 /// A loaded model.
 pub struct Engine<D: Device> {
     model: D::Model,
+    /// Guesses what the model will say.
+    draft: Option<DraftModel<D::Model>>,
     tokenizer: Arc<Tokenizer>,
     /// From the first constraint on.
     grammars: Option<Grammars>,
@@ -123,7 +129,9 @@ impl<D: Device> Engine<D> {
         self.check_ids(&request.continue_ids)?;
         let constraint = self.constraint(&request, tools.as_ref(), &ids)?;
         let is_constrained = constraint.is_some();
-        let budget = if is_constrained { None } else { self.budget(&request)? };
+        // What a grammar allows besides calls is content.
+        let may_reason = !is_constrained || tools.is_some();
+        let budget = if may_reason { self.budget(&request)? } else { None };
         if let Some(Budget { left: 0, ending }) = &budget
             && self.format.opens_reasoning(&self.tokenizer, &ids)
         {
@@ -143,7 +151,11 @@ impl<D: Device> Engine<D> {
             Some(text) => self.tokenizer.encode_middle(text)?,
             None => Vec::new(),
         };
-        let grammar = constraint.map(|it| self.grammar(&it, &request.continue_ids)).transpose()?;
+        let grammar = match (constraint, &tools) {
+            (Some(constraint), Some(tools)) => Some(self.grammar_of_calls(&constraint, tools, &request)?),
+            (Some(constraint), None) => Some(self.grammar(&constraint, &request.continue_ids)?),
+            (None, _) => None,
+        };
         let uses = self.uses(&request)?;
         let pooling = self.pooling_of(&request, &uses)?;
         let adapters = self.parts_of(&uses)?;
@@ -202,7 +214,7 @@ impl<D: Device> Engine<D> {
         Ok(grammar)
     }
 
-    /// How much an answer without a constraint may reason; none: as much as it likes.
+    /// How much an answer may reason; none: as much as it likes.
     fn budget(&self, request: &Request) -> Result<Option<Budget>, Error> {
         let (Some(left), Some(reasoning)) = (request.thinking_token_budget, &self.format.reasoning) else {
             return Ok(None);
@@ -255,7 +267,9 @@ impl<D: Device> Engine<D> {
 
     /// Begins the steps that can begin, and waits for the oldest.
     async fn step(&mut self) -> Result<UnderWay, Error> {
-        self.scheduler.begin_steps(&mut self.model)?;
+        if self.guess().await? {
+            self.scheduler.begin_steps(&mut self.model)?;
+        }
         let step = self.scheduler.result(&mut self.model).await?;
         step.ok_or_else(|| Error::InvalidRequest("an answer has no step".into()))
     }
@@ -301,7 +315,10 @@ impl<D: Device> Engine<D> {
                 end += 1;
             }
             match chosen {
-                Some(_) => answer.end_step(end + share.n_draft + 1 - share.end),
+                Some(_) => {
+                    let gains = self.draft.as_mut().map(|draft| &mut draft.gains);
+                    answer.end_step(end + share.n_draft + 1 - share.end, gains);
+                }
                 // Nothing comes after an embedding.
                 None if events.is_empty() => events.extend(answer.prefilled(share.end)),
                 None => {}

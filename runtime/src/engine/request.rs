@@ -281,6 +281,8 @@ pub struct Usage {
     pub total_tokens: usize,
     /// Tokens of the prompt that were not computed again.
     pub cached_tokens: usize,
+    /// Tokens of the answer in which the model was thinking, with those that end it.
+    pub reasoning_tokens: usize,
     /// Tokens that were guessed, see [`Request::speculate`].
     pub drafted_tokens: usize,
     /// Those of them that were right.

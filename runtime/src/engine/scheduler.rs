@@ -10,6 +10,7 @@ use super::adapters::Parts;
 use super::answer::Answer;
 use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
+use super::lookup::Cause;
 use super::pace::Pace;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
@@ -199,10 +200,24 @@ impl Scheduler {
         Ok(false)
     }
 
+    /// The only sequence that answers, and how many tokens a draft of it may have.
+    pub fn only(&mut self) -> Option<(&mut Sequence, usize)> {
+        let (room, context_length) = (self.draft_room(), self.context_length);
+        let mut running = self.sequences.iter_mut().filter(|sequence| sequence.answer.is_some());
+        let only = running.next().filter(|_| running.next().is_none())?;
+        let room = room.min(context_length.saturating_sub(only.len() + 1));
+        Some((only, room))
+    }
+
+    /// Rows that a step has for drafts: every sequence may need a row and an output, too.
+    fn draft_room(&self) -> usize {
+        self.most_rows.min(self.most_outputs).saturating_sub(self.sequences.len())
+    }
+
     /// The last token of every answer that is past its prompt, and what is drafted after it.
     fn add_answers(&mut self) -> Result<(), Error> {
         let is_alone = self.sequences.iter().filter(|sequence| sequence.answer.is_some()).count() == 1;
-        let n_sequences = self.sequences.len();
+        let room = self.draft_room();
         for slot in 0..self.sequences.len() {
             let sequence = &mut self.sequences[slot];
             let n = sequence.len();
@@ -210,11 +225,8 @@ impl Scheduler {
             let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) else {
                 continue;
             };
-            // Every other sequence may need a row and an output, too.
-            let room = |most: usize, taken: usize| most.saturating_sub(taken + n_sequences);
-            let rows = room(self.most_rows, self.next.tokens.len());
-            let most = room(self.most_outputs, self.next.outputs.len()).min(rows);
-            let draft = answer.draft(most.min(self.context_length - n - 1), is_alone);
+            let taken = self.next.tokens.len().max(self.next.outputs.len());
+            let draft = answer.draft(room.saturating_sub(taken).min(self.context_length - n - 1), is_alone);
             if draft.is_empty() {
                 let id = answer.last().unwrap_or(Token::FROM_SLOT | slot as u32);
                 self.add_rows(slot, &[id])?;
@@ -224,7 +236,7 @@ impl Scheduler {
                 self.add_drafted_choices(slot, draft.len());
             } else {
                 // The draft waits for the tokens that steps under way will choose.
-                answer.lookup.strain();
+                answer.lookup.strain(Cause::Repeat);
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use super::{Device, Engine, Error, Request, ResponseFormat, ToolChoice};
 use crate::text::Message;
-use crate::text::grammar::Constraint;
-use crate::text::response::{Format, Tools, Wanted};
+use crate::text::grammar::{Constraint, Grammar, GrammarError};
+use crate::text::response::{Format, Otherwise, Tools, Wanted};
 use serde_json::json;
 
 impl Request {
@@ -39,8 +39,8 @@ impl<D: Device> Engine<D> {
         has_tools: bool,
     ) -> Result<Vec<u32>, Error> {
         let (Some(template), Some(tool_use)) = (&self.template, &self.tool_use) else {
-            let message = "this is a base model without a chat template: load it with one (`template`), or \
-                           give it a raw `prompt`";
+            let message = "this is a base model without a chat template: load it with one (`template`, in \
+                           the program `--template`), or give it a raw `prompt`";
             return Err(Error::InvalidRequest(message.into()));
         };
         let mut variables = request.variables.clone();
@@ -71,17 +71,40 @@ impl<D: Device> Engine<D> {
         let (Some(tools), Some(tool_use)) = (tools, &self.tool_use) else { return Ok(own) };
         let is_required = !matches!(request.tool_choice, ToolChoice::Auto);
         let any = json!({ "type": "object" });
-        let schema = match (&request.response_format, &own) {
-            _ if is_required => None,
+        let otherwise = match (&request.response_format, &own) {
+            _ if is_required => Otherwise::Nothing,
+            (_, None) if tools.iter().any(|tool| tool.is_strict) => Otherwise::Text,
             (_, None) => return Ok(None),
-            (ResponseFormat::JsonSchema { json_schema }, _) => Some(&json_schema.schema),
-            (ResponseFormat::JsonObject, _) => Some(&any),
+            (ResponseFormat::JsonSchema { json_schema }, _) => Otherwise::Json(&json_schema.schema),
+            (ResponseFormat::JsonObject, _) => Otherwise::Json(&any),
             _ => return Err(Error::InvalidRequest("a request has either `tools` or a `grammar`".into())),
         };
-        let close =
-            self.format.reasoning.as_ref().filter(|_| self.format.opens_reasoning(&self.tokenizer, prompt));
-        let wanted = Wanted { tools, schema, close: close.map(|reasoning| reasoning.close.as_str()) };
-        let lark = wanted.lark(tool_use, &self.tokenizer).map_err(Error::InvalidRequest)?;
-        Ok(Some(Constraint::Lark(lark)))
+        let is_reasoning = self.format.opens_reasoning(&self.tokenizer, prompt);
+        let wanted = Wanted { tools, otherwise, reasoning: self.format.reasoning.as_deref(), is_reasoning };
+        let lark = wanted.lark(tool_use, &self.tokenizer);
+        Ok(Some(Constraint::Lark(lark.map_err(|error| Error::InvalidRequest(error.to_string()))?)))
+    }
+
+    /// The grammar of an answer that may call tools. An error names the schema that is to blame.
+    pub(super) fn grammar_of_calls(
+        &mut self,
+        constraint: &Constraint,
+        tools: &Tools,
+        request: &Request,
+    ) -> Result<Grammar, Error> {
+        let error = match self.grammar(constraint, &request.continue_ids) {
+            Err(Error::Grammar(error @ GrammarError::Text { .. })) => error,
+            other => return other,
+        };
+        for tool in tools.iter() {
+            let alone = self.grammar(&Constraint::JsonSchema(tool.parameters.clone()), &[]);
+            if let Err(Error::Grammar(error @ GrammarError::Schema { .. })) = alone {
+                return Err(Error::InvalidRequest(format!("tool {:?}: {error}", tool.name)));
+            }
+        }
+        if let ResponseFormat::JsonSchema { json_schema } = &request.response_format {
+            self.grammar(&Constraint::JsonSchema(json_schema.schema.clone()), &[])?;
+        }
+        Err(error.into())
     }
 }

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::error::ApiError;
 use super::params::{object, prompts};
-use super::worker::Failure;
+use super::worker::{Failure, Told};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use nomoat_runtime::engine::{Progress, Request};
 use serde_json::{Map, Value, json};
@@ -39,8 +39,9 @@ pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
     let (mut open, mut n_tokens) = (vectors.len(), 0);
     while open > 0 {
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
-        let (index, progress) = steps.recv().await.ok_or_else(stopping)?;
-        if let Progress::Embedding { embedding, prompt_tokens } = progress? {
+        let (index, told) = steps.recv().await.ok_or_else(stopping)?;
+        let Told::Progress(progress) = told? else { continue };
+        if let Progress::Embedding { embedding, prompt_tokens } = *progress {
             open -= 1;
             n_tokens += prompt_tokens;
             vectors[index] = embedding;

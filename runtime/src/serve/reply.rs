@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::params::Params;
-use super::worker::{Failure, Sender, Step};
+use super::worker::{Failure, Sender, Step, Told};
 use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +41,8 @@ pub struct Reply {
     /// Choices of each prompt, whose tokens count once.
     per_prompt: usize,
     usage: Usage,
+    /// Messages that the prompt lacks because the context is full.
+    omitted_messages: usize,
     /// Characters of each choice whose tokens have been told.
     offsets: Vec<usize>,
 }
@@ -82,6 +84,7 @@ impl Reply {
             n_choices,
             per_prompt: params.n,
             usage: Usage::default(),
+            omitted_messages: 0,
             offsets: vec![0; n_choices],
         }
     }
@@ -127,6 +130,9 @@ impl Reply {
         });
         let mut object = self.object("chat.completion", choices.collect());
         object.insert("usage".into(), self.usage());
+        if self.omitted_messages > 0 {
+            object.insert("omitted_messages".into(), self.omitted_messages.into());
+        }
         if let (Kind::Chat, Some(Some(end))) = (self.kind, ends.first()) {
             object.insert("timings".into(), timings_of(end));
         }
@@ -136,9 +142,10 @@ impl Reply {
     /// The pieces of all choices as server-sent events. The first step is awaited before, so that a wrong
     /// request is answered with its status.
     pub async fn streamed(mut self) -> Result<Response, ApiError> {
+        let piece = self.next().await?;
         let mut pieces: VecDeque<String> =
             (0..self.n_choices).filter_map(|choice| Some(self.first(choice)?.to_string())).collect();
-        if let Some(piece) = self.next().await? {
+        if let Some(piece) = piece {
             pieces.extend(self.pieces(piece));
         }
         let events = stream::unfold(Some((self, pieces)), |state| async {
@@ -164,8 +171,15 @@ impl Reply {
             return Ok(None);
         }
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
-        let (choice, progress) = self.steps.recv().await.ok_or_else(stopping)?;
-        Ok(Some(match progress? {
+        let (choice, told) = self.steps.recv().await.ok_or_else(stopping)?;
+        let progress = match told? {
+            Told::Started { omitted_messages } => {
+                self.omitted_messages = omitted_messages;
+                return Ok(Some(Piece::new(choice, Vec::new())));
+            }
+            Told::Progress(progress) => *progress,
+        };
+        Ok(Some(match progress {
             Progress::Prefill { .. } => Piece::new(choice, Vec::new()),
             // No chat and no completion asks for one.
             Progress::Embedding { .. } => Piece::new(choice, Vec::new()),
@@ -185,6 +199,7 @@ impl Reply {
             } => {
                 self.open -= 1;
                 self.usage.completion_tokens += usage.completion_tokens;
+                self.usage.reasoning_tokens += usage.reasoning_tokens;
                 self.usage.drafted_tokens += usage.drafted_tokens;
                 self.usage.accepted_tokens += usage.accepted_tokens;
                 if choice % self.per_prompt == 0 {
@@ -204,7 +219,13 @@ impl Reply {
     /// What a choice begins with.
     fn first(&self, choice: usize) -> Option<Value> {
         match (self.kind, self.beginning(choice)) {
-            (Kind::Chat, _) => Some(self.piece(choice, json!({ "role": "assistant", "content": "" }), None)),
+            (Kind::Chat, _) => {
+                let mut first = self.piece(choice, json!({ "role": "assistant", "content": "" }), None);
+                if self.omitted_messages > 0 {
+                    first["omitted_messages"] = self.omitted_messages.into();
+                }
+                Some(first)
+            }
             (Kind::Text, "") => None,
             (Kind::Text, beginning) => Some(self.piece(choice, beginning.into(), None)),
         }
@@ -279,7 +300,13 @@ impl Reply {
 
     fn usage(&self) -> Value {
         let Usage {
-            prompt_tokens, completion_tokens, cached_tokens, drafted_tokens, accepted_tokens, ..
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            reasoning_tokens,
+            drafted_tokens,
+            accepted_tokens,
+            ..
         } = self.usage;
         json!({
             "prompt_tokens": prompt_tokens,
@@ -287,6 +314,7 @@ impl Reply {
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": { "cached_tokens": cached_tokens },
             "completion_tokens_details": {
+                "reasoning_tokens": reasoning_tokens,
                 "accepted_prediction_tokens": accepted_tokens,
                 "rejected_prediction_tokens": drafted_tokens - accepted_tokens,
             },

@@ -1,6 +1,6 @@
 //! The loop that owns the engine. Handlers send it requests and get their progress.
 
-use nomoat_runtime::engine::{Device, Engine, Error, Progress, Request, SequenceId};
+use nomoat_runtime::engine::{Device, Engine, Error, Progress, Request, SequenceId, Started};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,7 +18,16 @@ struct Answer {
 }
 
 /// The number of a choice, and what happened to it.
-pub type Step = (usize, Result<Progress, Failure>);
+pub type Step = (usize, Result<Told, Failure>);
+
+/// What happened to a choice.
+pub enum Told {
+    /// It begins, without so many messages of the conversation.
+    Started {
+        omitted_messages: usize,
+    },
+    Progress(Box<Progress>),
+}
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -69,8 +78,8 @@ impl Sender {
 
 impl Answer {
     /// Whether the client still wants it.
-    fn send(&self, progress: Result<Progress, Failure>) -> bool {
-        self.progress.send((self.choice, progress)).is_ok()
+    fn send(&self, told: Result<Told, Failure>) -> bool {
+        self.progress.send((self.choice, told)).is_ok()
     }
 }
 
@@ -111,7 +120,11 @@ fn start<D: Device>(engine: &mut Engine<D>, job: Job, metrics: &Metrics) -> Opti
     let Job { request, answer } = job;
     metrics.requests.fetch_add(1, Ordering::Relaxed);
     match engine.start(request) {
-        Ok(started) => Some(Running { sequence: started.sequence, answer }),
+        Ok(Started { sequence, omitted_messages, .. }) => {
+            // If the client has left, the first progress finds out.
+            answer.send(Ok(Told::Started { omitted_messages }));
+            Some(Running { sequence, answer })
+        }
         Err(error) => {
             metrics.failed.fetch_add(1, Ordering::Relaxed);
             answer.send(Err(Failure::from(&error)));
@@ -135,7 +148,7 @@ fn advance<D: Device>(engine: &mut Engine<D>, running: &mut Vec<Running>, metric
                 Progress::Embedding { prompt_tokens, .. } => [*prompt_tokens, 0, 0],
                 Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Token { .. } => [0; 3],
             };
-            let is_received = running[at].answer.send(Ok(event.progress));
+            let is_received = running[at].answer.send(Ok(Told::Progress(Box::new(event.progress))));
             metrics.prompt_tokens.fetch_add(prompt as u64, Ordering::Relaxed);
             metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
             metrics.completion_tokens.fetch_add(completion as u64, Ordering::Relaxed);

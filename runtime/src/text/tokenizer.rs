@@ -226,6 +226,27 @@ impl Tokenizer {
         self.kinds.get(id as usize) == Some(&Kind::Control)
     }
 
+    /// Whether ids mean the same to another tokenizer; otherwise, where they differ.
+    pub fn check_same_ids(&self, other: &Self) -> Result<(), String> {
+        let (n, n_other) = (self.vocab_size, other.vocab_size);
+        if n != n_other {
+            return Err(format!("its vocabulary has {n_other} tokens, not {n}"));
+        }
+        let spelled = |it: &Self, id| it.spelled(id).unwrap_or_default();
+        for id in 0..n as u32 {
+            let (token, of_other) = (spelled(self, id), spelled(other, id));
+            if token != of_other {
+                return Err(format!("its token {id} is {of_other:?}, not {token:?}"));
+            }
+            match (self.is_control(id), other.is_control(id)) {
+                (true, false) => return Err(format!("its token {id}, {token:?}, is no control token")),
+                (false, true) => return Err(format!("its token {id}, {token:?}, is a control token")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// What was odd in the file and has been put right, in sentences.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -1,20 +1,19 @@
 //! LoRA's matrices in files: PEFT's safetensors, and GGUF as llama.cpp reads it.
 //!
 //! Names and shapes are those of `peft` and of llama.cpp's `convert_lora_to_gguf.py`. GGUF files of some
-//! architectures have the rows of queries and keys in another order than Hugging Face's, and so have the rows
-//! of B.
+//! architectures have the rows of queries, keys and values in another order than Hugging Face's, and so have
+//! the rows of B.
 
 use super::{Lora, TrainError, TrainingGraph};
-use crate::adapter::head_dim;
-use crate::adapter::names::{self, MODULES, is_permuted};
+use crate::adapter::names::{GATE_UP, Names, Rows};
 use crate::gguf::{TensorType, Writer};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 use std::io::Write;
 
-/// The name in GGUF of a module in PEFT's configuration, such as `q_proj`.
-pub fn target_of_module(module: &str) -> Option<&'static str> {
-    MODULES.iter().find(|(path, _)| path.rsplit('.').next() == Some(module)).map(|(_, name)| *name)
+/// The name in GGUF of a module in PEFT's configuration for an architecture, such as `q_proj`.
+pub fn target_of_module(architecture: &str, module: &str) -> Option<&'static str> {
+    Names::of(architecture)?.tensor_of_target(module)
 }
 
 /// A model whose adapters are read or written.
@@ -26,19 +25,52 @@ pub struct Files<'a> {
     pub architecture: &'a str,
 }
 
+/// A LoRA's module at Hugging Face.
+struct Module {
+    /// The beginning of the names of its matrices.
+    path: String,
+    /// What the settings call it.
+    target: &'static str,
+    /// The order of the rows of B in GGUF.
+    rows: Rows,
+}
+
 impl Files<'_> {
-    /// A LoRA's module in PEFT, and the length of heads if rows of B are permuted.
-    fn module(&self, lora: &Lora) -> Result<(String, Option<usize>), TrainError> {
-        let unknown =
-            || TrainError::Setting(format!("PEFT's name of {} is not known; save it as GGUF", lora.name));
-        let mut parts = lora.name.split('.');
-        let (Some("blk"), Some(layer), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(unknown());
+    /// An error that names what is learnt and has no name in PEFT.
+    pub fn check_peft(&self) -> Result<(), TrainError> {
+        self.graph.loras.iter().try_for_each(|lora| self.module(lora).map(drop))
+    }
+
+    fn names(&self) -> Result<&'static Names, TrainError> {
+        Names::of(self.architecture).ok_or_else(|| {
+            let message = format!("PEFT's names of {} are not known; save it as GGUF", self.architecture);
+            TrainError::Setting(message)
+        })
+    }
+
+    fn module(&self, lora: &Lora) -> Result<Module, TrainError> {
+        let names = self.names()?;
+        let found = || {
+            let mut parts = lora.name.split('.').skip(1);
+            let (layer, tensor) = (parts.next()?.parse().ok()?, parts.next()?);
+            let part = names.part(tensor)?;
+            // Gate and up may be in one tensor, or not.
+            if tensor == "ffn_up" && self.is_joined(lora) != (part == GATE_UP) {
+                return None;
+            }
+            let rows = Rows::of(self.architecture, tensor, layer, &self.graph.graph);
+            let path = format!("base_model.model.{}", names.module(layer, part));
+            rows.fit(lora.n_out).then_some(Module { path, target: names.target(part), rows })
         };
-        let (module, _) = MODULES.iter().find(|(_, known)| *known == name).ok_or_else(unknown)?;
-        let layer: usize = layer.parse().map_err(|_| unknown())?;
-        let head_dim = head_dim(&self.graph.graph).filter(|_| is_permuted(self.architecture, name));
-        Ok((format!("base_model.model.model.layers.{layer}.{module}"), head_dim))
+        found().ok_or_else(|| {
+            TrainError::Setting(format!("PEFT's name of {} is not known; save it as GGUF", lora.name))
+        })
+    }
+
+    /// Whether a tensor holds several projections.
+    fn is_joined(&self, lora: &Lora) -> bool {
+        let mut parts = self.graph.parts.iter().flatten();
+        parts.any(|part| self.graph.loras[part.lora].name == lora.name && part.first_row > 0)
     }
 
     /// Reads numbers as PEFT saves them, into the order of the parameters. Returns them and, for each LoRA,
@@ -49,8 +81,8 @@ impl Files<'_> {
         let mut parameters = vec![0.0; self.graph.n_parameters];
         let mut has = Vec::new();
         for lora in &self.graph.loras {
-            let (module, head_dim) = self.module(lora)?;
-            let names = [format!("{module}.lora_A.weight"), format!("{module}.lora_B.weight")];
+            let Module { path, rows: order, .. } = self.module(lora)?;
+            let names = [format!("{path}.lora_A.weight"), format!("{path}.lora_B.weight")];
             let found = names.each_ref().map(|name| tensors.tensor(name).ok());
             let [Some(a), Some(b)] = found else {
                 has.push(false);
@@ -69,7 +101,7 @@ impl Files<'_> {
             let rows = numbers(&b);
             let to = &mut parameters[lora.b()];
             for (row, numbers) in rows.chunks_exact(lora.rank).enumerate() {
-                to[gguf_row(row, lora.n_out, head_dim) * lora.rank..][..lora.rank].copy_from_slice(numbers);
+                to[order.in_gguf(row) * lora.rank..][..lora.rank].copy_from_slice(numbers);
             }
             has.push(true);
         }
@@ -81,20 +113,19 @@ impl Files<'_> {
     pub fn write_peft(&self, parameters: &[f32], base: &str) -> Result<(Vec<u8>, String), TrainError> {
         let mut all: Vec<(String, [usize; 2], Vec<f32>)> = Vec::new();
         let mut modules: Vec<&str> = Vec::new();
+        let is_turned = self.names()?.is_turned;
         for lora in &self.graph.loras {
-            let (module, head_dim) = self.module(lora)?;
-            let short = MODULES.iter().map(|(path, _)| *path).find(|path| module.ends_with(path));
-            modules.extend(short.and_then(|path| path.rsplit('.').next()));
+            let Module { path, target, rows: order } = self.module(lora)?;
+            modules.push(target);
             let from = &parameters[lora.b()];
-            let rows = (0..lora.n_out)
-                .flat_map(|row| &from[gguf_row(row, lora.n_out, head_dim) * lora.rank..][..lora.rank]);
+            let rows = (0..lora.n_out).flat_map(|row| &from[order.in_gguf(row) * lora.rank..][..lora.rank]);
             let b = rows.copied().collect();
             all.push((
-                format!("{module}.lora_A.weight"),
+                format!("{path}.lora_A.weight"),
                 [lora.rank, lora.n_in],
                 parameters[lora.a()].to_vec(),
             ));
-            all.push((format!("{module}.lora_B.weight"), [lora.n_out, lora.rank], b));
+            all.push((format!("{path}.lora_B.weight"), [lora.n_out, lora.rank], b));
         }
         modules.sort_unstable();
         modules.dedup();
@@ -120,7 +151,7 @@ impl Files<'_> {
             "bias": "none",
             "use_rslora": false,
             "use_dora": false,
-            "fan_in_fan_out": false,
+            "fan_in_fan_out": is_turned,
             "inference_mode": true,
         });
         Ok((file, format!("{config:#}\n")))
@@ -151,69 +182,130 @@ impl Files<'_> {
     }
 }
 
-/// Where a row of Hugging Face's layout is in GGUF's, if its matrix has heads whose rows are in another
-/// order.
-fn gguf_row(row: usize, n_rows: usize, head_dim: Option<usize>) -> usize {
-    match head_dim.filter(|head_dim| n_rows.is_multiple_of(*head_dim)) {
-        Some(head_dim) => names::gguf_row(row, head_dim),
-        None => row,
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::adapter::{Adapter, AdapterFiles, Base};
     use crate::gguf::HeaderReader;
     use crate::model::golden::Tiny;
-    use crate::train::tests::{random_parameters, spec};
+    use crate::train::LoraSpec;
+    use crate::train::tests::{random_parameters, spec, trainable};
 
-    /// numpy's `arange(16).reshape(2, 2, 4).swapaxes(1, 2).reshape(16)`: GGUF's row i is this row of PEFT's.
+    /// Every family that can be trained: what is saved in either form is read as it was, and is an adapter of
+    /// the model.
     #[test]
-    fn rows_go_where_the_converter_puts_them() {
-        let converted = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
-        for (gguf, row) in converted.into_iter().enumerate() {
-            assert_eq!(gguf_row(row, 16, Some(8)), gguf);
-            assert_eq!(gguf_row(row, 16, None), row);
+    fn what_is_saved_is_read() {
+        for name in trainable() {
+            let tiny = Tiny::new(&name);
+            let plain = tiny.graph();
+            let graph = TrainingGraph::new(&plain, &spec(3)).unwrap();
+            let architecture = tiny.config.architecture.as_str();
+            let files = Files { graph: &graph, architecture };
+            let parameters = random_parameters(&graph);
+            let (file, config) = files.write_peft(&parameters, "base").unwrap();
+            let (found, has) = files.read_peft(&file).unwrap();
+            assert!(found == parameters && has.iter().all(|has| *has), "{name}");
+            let mut gguf = Vec::new();
+            files.write_gguf(&parameters, &mut gguf).unwrap();
+
+            let peft = AdapterFiles::Peft { config: config.as_bytes(), weights: &file };
+            for files in [peft, AdapterFiles::Gguf(&gguf)] {
+                let adapter = Adapter::read(files, Base { architecture, graph: &plain }).unwrap();
+                assert_eq!(adapter.paths.len(), graph.loras.len(), "{name}");
+                for (path, factor) in adapter.paths {
+                    let lora = graph.loras.iter().find(|lora| lora.name == path.tensor).unwrap();
+                    assert!(path.a == parameters[lora.a()] && path.b == parameters[lora.b()], "{name}");
+                    assert_eq!(factor, 2.0);
+                }
+            }
+
+            let other = TrainingGraph::new(&plain, &spec(4)).unwrap();
+            let wrong = Files { graph: &other, ..files }.read_peft(&file).unwrap_err().to_string();
+            assert!(wrong.contains("not F32 [4, "), "{wrong}");
         }
     }
 
+    /// The names that `peft` gives when it wraps the modules, and whether rows are in another order.
     #[test]
-    fn what_is_saved_is_read() {
-        for name in ["llama", "qwen2"] {
+    fn peft_has_its_own_names() {
+        for (name, module, tensor, is_same, targets) in [
+            ("llama", "model.layers.0.self_attn.q_proj", "attn_q", false, LLAMA),
+            ("llama", "model.layers.0.self_attn.v_proj", "attn_v", true, LLAMA),
+            ("qwen2", "model.layers.0.self_attn.q_proj", "attn_q", true, LLAMA),
+            ("phi3", "model.layers.0.self_attn.qkv_proj", "attn_qkv", true, PHI3),
+            ("phi3", "model.layers.0.mlp.gate_up_proj", "ffn_up", true, PHI3),
+            ("glm4", "model.layers.0.mlp.gate_up_proj", "ffn_up", true, GLM4),
+            ("gptneox", "gpt_neox.layers.0.attention.query_key_value", "attn_qkv", false, NEOX),
+            ("falcon", "transformer.h.0.self_attention.query_key_value", "attn_qkv", true, NEOX),
+            ("gpt2", "transformer.h.0.attn.c_attn", "attn_qkv", true, GPT2),
+        ] {
             let tiny = Tiny::new(name);
             let graph = TrainingGraph::new(&tiny.graph(), &spec(3)).unwrap();
             let files = Files { graph: &graph, architecture: &tiny.config.architecture };
             let parameters = random_parameters(&graph);
             let (file, config) = files.write_peft(&parameters, "base").unwrap();
-            let (found, has) = files.read_peft(&file).unwrap();
-            assert!(found == parameters && has.iter().all(|has| *has), "{name}");
             let config: serde_json::Value = serde_json::from_str(&config).unwrap();
             assert_eq!((&config["r"], &config["lora_alpha"]), (&3.into(), &6.0.into()));
-            assert_eq!(config["target_modules"].as_array().unwrap().len(), 7);
-            // Rows are permuted for one of the two.
-            let q = graph.loras.iter().find(|lora| lora.name == "blk.0.attn_q.weight").unwrap();
+            assert_eq!(config["fan_in_fan_out"], name == "gpt2");
+            assert_eq!(config["target_modules"], serde_json::json!(targets), "{name}");
             let tensors = SafeTensors::deserialize(&file).unwrap();
-            let b = tensors.tensor("base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight").unwrap();
-            let same = bytemuck::pod_collect_to_vec::<u8, f32>(b.data()) == parameters[q.b()];
-            assert_eq!(same, name == "qwen2");
-
-            let mut gguf = Vec::new();
-            files.write_gguf(&parameters, &mut gguf).unwrap();
-            let mut reader = HeaderReader::new(gguf.len() as u64);
-            reader.push(&gguf).unwrap();
-            let header = reader.finish().unwrap();
-            assert_eq!(header.metadata.str("general.type").unwrap(), Some("adapter"));
-            assert_eq!(header.metadata.f32("adapter.lora.alpha").unwrap(), Some(6.0));
-            let tensor = header.tensors.iter().find(|t| t.name == "blk.0.attn_q.weight.lora_b").unwrap();
-            assert_eq!(tensor.shape, [q.n_out as u64, 3]);
-            let bytes = &gguf[tensor.offset as usize..][..tensor.n_bytes as usize];
-            assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(bytes), parameters[q.b()]);
-
-            let (wrong, _) = Files { graph: &TrainingGraph::new(&tiny.graph(), &spec(4)).unwrap(), ..files }
-                .read_peft(&file)
-                .map_or_else(|e| (e.to_string(), ()), |_| (String::new(), ()));
-            assert!(wrong.contains("not F32 [4, "), "{wrong}");
+            let b = tensors.tensor(&format!("base_model.model.{module}.lora_B.weight")).unwrap();
+            let name_in_gguf = format!("blk.0.{tensor}.weight");
+            let lora = graph.loras.iter().find(|lora| lora.name == name_in_gguf).unwrap();
+            let same = bytemuck::pod_collect_to_vec::<u8, f32>(b.data()) == parameters[lora.b()];
+            assert_eq!(same, is_same, "{name} {module}");
         }
+    }
+
+    const LLAMA: &[&str] = &["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"];
+    const PHI3: &[&str] = &["down_proj", "gate_up_proj", "o_proj", "qkv_proj"];
+    const GLM4: &[&str] = &["down_proj", "gate_up_proj", "k_proj", "o_proj", "q_proj", "v_proj"];
+    const NEOX: &[&str] = &["dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"];
+    const GPT2: &[&str] = &["attn.c_proj", "c_attn", "c_fc", "mlp.c_proj"];
+
+    /// What has no name at Hugging Face is refused by name, and can be saved as GGUF.
+    #[test]
+    fn what_has_no_name_is_saved_as_gguf() {
+        // Queries, keys and values in one tensor, as files of other converters have them.
+        for (name, architecture, words) in [
+            ("gpt2", "phi2", "blk.0.attn_qkv.weight"),
+            ("phi3", "llama", "attn_qkv"),
+            ("phi3", "new", "of new"),
+        ] {
+            let graph = TrainingGraph::new(&Tiny::new(name).graph(), &spec(2)).unwrap();
+            let files = Files { graph: &graph, architecture };
+            let error = files.check_peft().unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("save it as GGUF"), "{error}");
+            let mut gguf = Vec::new();
+            files.write_gguf(&random_parameters(&graph), &mut gguf).unwrap();
+            assert!(!gguf.is_empty());
+        }
+        // Gate and up in one tensor, where they should not be.
+        let targets = vec!["ffn_up".to_string()];
+        let spec = LoraSpec { rank: 2, alpha: 1.0, targets };
+        let graph = TrainingGraph::new(&Tiny::new("phi3").graph(), &spec).unwrap();
+        assert!(Files { graph: &graph, architecture: "phi3" }.check_peft().is_ok());
+        assert!(Files { graph: &graph, architecture: "llama" }.check_peft().is_err());
+    }
+
+    #[test]
+    fn gguf_is_as_llama_cpp_reads_it() {
+        let tiny = Tiny::new("llama");
+        let graph = TrainingGraph::new(&tiny.graph(), &spec(3)).unwrap();
+        let files = Files { graph: &graph, architecture: &tiny.config.architecture };
+        let parameters = random_parameters(&graph);
+        let mut gguf = Vec::new();
+        files.write_gguf(&parameters, &mut gguf).unwrap();
+        let mut reader = HeaderReader::new(gguf.len() as u64);
+        reader.push(&gguf).unwrap();
+        let header = reader.finish().unwrap();
+        assert_eq!(header.metadata.str("general.type").unwrap(), Some("adapter"));
+        assert_eq!(header.metadata.f32("adapter.lora.alpha").unwrap(), Some(6.0));
+        let q = graph.loras.iter().find(|lora| lora.name == "blk.0.attn_q.weight").unwrap();
+        let tensor = header.tensors.iter().find(|t| t.name == "blk.0.attn_q.weight.lora_b").unwrap();
+        assert_eq!(tensor.shape, [q.n_out as u64, 3]);
+        let bytes = &gguf[tensor.offset as usize..][..tensor.n_bytes as usize];
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(bytes), parameters[q.b()]);
     }
 }

@@ -1,7 +1,7 @@
 //! `nomoat tune --golden`: the same steps as another implementation took, and how far the results are apart.
 
 use super::Model;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nomoat_runtime::train::{
     AdamW, Batch, Example, Files, Gradients, Kind, Learnt, LoraSpec, Optimiser, Preference, Schedule,
     StepResult, Teaches, Trainer, TrainingGraph, target_of_module,
@@ -37,8 +37,39 @@ struct Settings {
     clip: f32,
 }
 
+/// Which example or pair each step learns.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Order {
+    /// Those of each step.
+    Batches(Vec<Vec<usize>>),
+    /// One in each step.
+    Steps(Vec<usize>),
+    /// In words: only `s % N at step s` is known, as in "example s % 3 at step s".
+    Words(String),
+}
+
+impl Order {
+    /// Those of each step, of `n` in all.
+    fn steps(this: &Option<Self>, n_steps: usize, n: usize) -> Result<Vec<Vec<usize>>> {
+        let steps: Vec<Vec<usize>> = match this {
+            Some(Self::Batches(steps)) => steps.clone(),
+            Some(Self::Steps(steps)) => steps.iter().map(|i| vec![*i]).collect(),
+            Some(Self::Words(words)) if !words.contains(&format!("s % {n} at step s")) => {
+                bail!("the order {words:?} is not known; use a list of numbers")
+            }
+            Some(Self::Words(_)) | None => (0..n_steps).map(|step| vec![step % n]).collect(),
+        };
+        ensure!(steps.len() == n_steps, "there are {n_steps} losses, but the order has {}", steps.len());
+        let is_known = |step: &Vec<usize>| !step.is_empty() && step.iter().all(|i| *i < n);
+        ensure!(steps.iter().all(is_known), "the order has more than the {n} examples");
+        Ok(steps)
+    }
+}
+
 #[derive(Deserialize)]
 struct Sft {
+    order: Option<Order>,
     loss: Vec<f64>,
     loss_after: Vec<f64>,
     greedy_after: String,
@@ -48,6 +79,7 @@ struct Sft {
 
 #[derive(Deserialize)]
 struct Dpo {
+    order: Option<Order>,
     beta: f64,
     rejected: Vec<Labelled>,
     ref_logps: Vec<[f64; 2]>,
@@ -105,7 +137,8 @@ pub async fn run<D: Teaches>(
     };
     let golden: Golden = serde_json::from_slice(&bytes("lora_golden.json")?).context("lora_golden.json")?;
     let targets = golden.targets.iter().map(|module| {
-        target_of_module(module).map(String::from).with_context(|| format!("there is no module {module}"))
+        let target = target_of_module(&model.config.architecture, module);
+        target.map(String::from).with_context(|| format!("there is no module {module}"))
     });
     let spec = LoraSpec { rank: golden.r, alpha: golden.alpha, targets: targets.collect::<Result<_>>()? };
     let graph = TrainingGraph::new(&model.graph, &spec)?;
@@ -122,12 +155,13 @@ pub async fn run<D: Teaches>(
     let (mut losses, mut gradient) = (Vec::new(), Vec::new());
     let examples: Vec<Example> = golden.sft_examples.iter().map(Labelled::example).collect();
     ensure!(!examples.is_empty(), "there are no examples");
+    let order = Order::steps(&golden.sft.order, golden.sft.loss.len(), examples.len())?;
     let mut trainer = begin(&golden.sft.settings, golden.sft.loss.len())?;
     let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;
     let begun = Instant::now();
-    for step in 0..n_sft {
-        let example = &examples[step % examples.len()];
-        let StepResult { loss, .. } = trainer.sft(&mut training, &[example]).await?;
+    for (step, batch) in order.iter().enumerate().take(n_sft) {
+        let batch: Vec<&Example> = batch.iter().map(|i| &examples[*i]).collect();
+        let StepResult { loss, .. } = trainer.sft(&mut training, &batch).await?;
         eprintln!("sft step {step}: loss {loss:.5}, golden {:.5}", golden.sft.loss[step]);
         losses.push(loss);
         if step == 0 {
@@ -144,7 +178,10 @@ pub async fn run<D: Teaches>(
         after = Some(most(&losses, &golden.sft.loss_after));
         greedy = Some(answer(model, &mut training, &trainer.learnt, &examples[0]).await?);
     }
-    let expected = model.tokenizer.encode(&golden.sft.greedy_after, true)?;
+    let mut expected = model.tokenizer.encode(&golden.sft.greedy_after, true)?;
+    if model.tokenizer.adds_bos() {
+        expected.remove(0); // The answer goes on.
+    }
     let gradients = bytes("sft_step0_grads_clipped.safetensors")?;
     let grad_rel_error = gradient_error(&files, &gradients, &gradient)?;
 
@@ -154,6 +191,8 @@ pub async fn run<D: Teaches>(
         .map(|(chosen, rejected)| Preference { chosen: chosen.clone(), rejected: rejected.example() })
         .collect();
     ensure!(!pairs.is_empty() && pairs.len() == golden.dpo.ref_logps.len(), "there are no pairs");
+    ensure!(golden.dpo.margin.len() == golden.dpo.loss.len(), "there are not as many margins as losses");
+    let order = Order::steps(&golden.dpo.order, golden.dpo.loss.len(), pairs.len())?;
     let mut trainer = begin(&golden.dpo.settings, golden.dpo.loss.len())?;
     let mut training = model.device.training(&trainer.learnt, &graph, &model.weights, kept)?;
     let mut references: Vec<[f64; 2]> = Vec::new();
@@ -161,9 +200,9 @@ pub async fn run<D: Teaches>(
         references.push(trainer.reference(&mut training, pair).await?);
     }
     let (mut dpo_losses, mut margins) = (Vec::new(), Vec::new());
-    for step in 0..n_dpo {
-        let i = step % pairs.len();
-        let result = trainer.dpo(&mut training, &[(&pairs[i], references[i])], golden.dpo.beta).await?;
+    for (step, batch) in order.iter().enumerate().take(n_dpo) {
+        let batch: Vec<_> = batch.iter().map(|i| (&pairs[*i], references[*i])).collect();
+        let result = trainer.dpo(&mut training, &batch, golden.dpo.beta).await?;
         dpo_losses.push(result.loss);
         margins.extend(result.margin.map(|(margin, _)| margin));
         eprintln!("dpo step {step}: loss {:.5}, golden {:.5}", result.loss, golden.dpo.loss[step]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Writes a model with one layer, whose tokens are printable characters. Its template knows no tools.
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     let control = ["<unk>", "<s>", "</s>"].map(String::from);
     let printable = (33..127_u8).map(|byte| char::from(byte).to_string());
     // A space and a line feed.
@@ -94,5 +94,17 @@ fn a_required_call_comes_whole_and_in_pieces() {
         body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
         let (status, reply) = server.post("/v1/chat/completions", &body);
         assert_eq!((status, &reply["error"]["param"]), (400, &json!("tool_choice")), "{reply}");
+    }
+
+    // Where the model decides, only calls of strict tools are held to a schema, which must be possible.
+    for (strict, expected) in [(json!(true), 400), (json!(false), 200), (Value::Null, 200)] {
+        let parameters = json!({ "type": "object", "not": {} });
+        let function = json!({ "name": "weather", "parameters": parameters, "strict": strict });
+        let tools = json!([{ "type": "function", "function": function }]);
+        let body = json!({ "messages": [question], "tools": tools, "max_tokens": 3 });
+        let (status, reply) = server.post("/v1/chat/completions", &body);
+        assert_eq!(status, expected, "{reply}");
+        let names_it = reply["error"]["message"].as_str().is_some_and(|message| message.contains("#/not"));
+        assert_eq!(names_it, expected == 400, "{reply}");
     }
 }

@@ -1,7 +1,7 @@
 // What llama.cpp computes on the tiny models, through node-llama-cpp:
 //
-//     npm ci --ignore-scripts --prefix tests/bench/llama.cpp
-//     node tests/golden/tiny/golden.mjs
+//     npm install --no-save --ignore-scripts --omit=optional --prefix tests/bench/llama.cpp
+//     node tests/golden/tiny/golden.mjs [NAME]
 //
 // Writes a golden file beside each model that `make.py` has written; see ../README.md. All numbers are
 // float32: the weights, for which it reads the models' copies in F32, the KV cache, the sums.
@@ -78,7 +78,9 @@ async function golden(path) {
 }
 
 // llama.cpp has no GPT-J: see gptj.py.
-const isOurs = (name) => name.endsWith(".gguf") && name !== "gptj.gguf";
+const wanted = process.argv[2];
+const isOurs = (name) =>
+  name.endsWith(".gguf") && name !== "gptj.gguf" && (!wanted || name === `${wanted}.gguf`);
 for (const file of readdirSync(folder).filter(isOurs)) {
   const lines = Object.entries(await golden(join(f32Folder, file))).map(([key, value]) => {
     const isList = Array.isArray(value) && typeof value[0] === "object";

@@ -27,7 +27,8 @@ FOLDER = Path(__file__).parent
 # The same models with all numbers in F32, for `golden.mjs`.
 F32_FOLDER = FOLDER / "../../../target/golden-f32"
 
-F32, F16, Q8_0 = (gguf.GGMLQuantizationType[name] for name in ["F32", "F16", "Q8_0"])
+NAMES = ["F32", "F16", "Q8_0", "Q5_0", "Q4_K", "Q6_K", "MXFP4"]
+F32, F16, Q8_0, Q5_0, Q4_K, Q6_K, MXFP4 = (gguf.GGMLQuantizationType[name] for name in NAMES)
 
 
 @dataclass
@@ -49,6 +50,10 @@ class Dims:
     @property
     def n_kv(self):
         return self.n_kv_heads * self.head_dim
+
+
+# Heads that are longer than a row divided by their number.
+LONG = Dims(n_heads=4, n_kv_heads=2, head_dim=16, n_ff=32)
 
 
 class Model:
@@ -105,9 +110,30 @@ class Model:
         """A matrix in the next format."""
         kind = self.formats[self.n_matrices % len(self.formats)]
         self.n_matrices += 1
-        stored = gguf.quants.quantize(values.astype(np.float32), kind)
+        if kind in (Q4_K, Q6_K):
+            stored = self.random_blocks(kind, values)
+        else:
+            stored = gguf.quants.quantize(values.astype(np.float32), kind)
         self.files[0].add_tensor(name, stored, raw_dtype=kind)
         self.files[1].add_tensor(name, gguf.quants.dequantize(stored, kind).astype(np.float32))
+
+    def random_blocks(self, kind: gguf.GGMLQuantizationType, values: np.ndarray):
+        """Random blocks of a type that `gguf` only reads, with the scale of these values."""
+        n_weights, n_bytes = gguf.GGML_QUANT_SIZES[kind]
+        rows, n_blocks = len(values), values.shape[1] // n_weights
+        blocks = self.random.integers(0, 256, (rows, n_blocks, n_bytes), dtype=np.uint8)
+        # Where a block has its scales. The second one of Q4_K makes up for quants that are never negative.
+        halves = {Q4_K: [(0, 1.0), (2, 7.5)], Q6_K: [(208, 1.0)]}[kind]
+
+        def write(scale: float):
+            for at, factor in halves:
+                half = np.full((rows, n_blocks, 1), scale * factor, "<f2")
+                blocks[:, :, at : at + 2] = half.view(np.uint8)
+            return blocks.reshape(rows, -1)
+
+        scale = 1e-3
+        scale *= values.std() / gguf.quants.dequantize(write(scale), kind).std()
+        return write(scale)
 
     def matrix(self, name: str, n_rows: int, n_cols: int, gain: float = 1.0):
         """Its products with normed rows have a standard deviation of `gain`."""

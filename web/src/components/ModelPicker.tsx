@@ -3,6 +3,7 @@ import { joined, parameters, roundBytes } from "../lib/format";
 import { hostOf } from "../lib/servers";
 import { engine } from "../state/engine";
 import { bytesOf, chosenModel, storedCopy, type ModelChoice } from "../state/models";
+import { templateOf } from "../state/settings";
 import { dialog } from "../state/ui";
 import { Icon } from "./Icon";
 
@@ -24,13 +25,15 @@ export function sizeOf(model: ModelChoice): string | null {
   return isKnown ? roundBytes(size) : `≈\u00a0${roundBytes(size)}`;
 }
 
-/** What is known of a model: parameters, quantization, context, licence. */
+/** What is known of a model: a chosen chat template, parameters, quantization, context, licence. */
 export function factsOf(model: ModelChoice, text: Dictionary, isLoaded: boolean): (string | undefined)[] {
   if (model.remote) return [];
   const loaded = isLoaded ? engine.value?.model : undefined;
   const count = loaded?.parameters ?? model.parameters;
+  const template = templateOf(model.id);
   const context = loaded?.contextLength ?? model.contextLength;
   return [
+    template === null ? undefined : text.templateUsed(text.templates[template] ?? template),
     count === undefined ? undefined : text.parameterCount(parameters(count)),
     loaded?.quantization ?? model.quantization,
     context === undefined ? undefined : text.contextOf(context),

@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { config } from "../state/config";
 import { followSettings, recommendedSampling, serverInUse } from "../state/engine";
+import { chosenModel } from "../state/models";
 import { sampling } from "../state/sampling";
 import {
   contextLengths,
@@ -11,6 +12,8 @@ import {
   hubAddress,
   limits,
   settings,
+  setTemplate,
+  templateOf,
   templates,
   updateSettings,
   type LanguageSetting,
@@ -72,6 +75,38 @@ function Temperature() {
           {text.suitModel}
         </button>
       )}
+    </Field>
+  );
+}
+
+/** The chosen model's chat template. A server has its own. */
+function Template() {
+  const text = t.value;
+  const model = chosenModel.value;
+  if (model === null || model.remote) return null;
+  const nameOf = (name: string) => text.templates[name] ?? name;
+  const { template: own } = model;
+  return (
+    <Field
+      id="template"
+      label={text.labelled(text.template, model.name)}
+      help={text.templateHelp(model.name)}
+    >
+      <Select
+        id="template"
+        aria-describedby="template-help"
+        value={templateOf(model.id) ?? ""}
+        onChange={(event) => setTemplate(model.id, event.currentTarget.value || null)}
+      >
+        <option value="">
+          {own === undefined ? text.templateOfFile : text.labelled(text.templateOfFile, nameOf(own))}
+        </option>
+        {templates.map((name) => (
+          <option key={name} value={name}>
+            {nameOf(name)}
+          </option>
+        ))}
+      </Select>
     </Field>
   );
 }
@@ -158,21 +193,7 @@ function Answers() {
           ))}
         </Select>
       </Field>
-      <Field id="template" label={text.template} help={text.templateHelp}>
-        <Select
-          id="template"
-          aria-describedby="template-help"
-          value={now.template ?? ""}
-          onChange={(event) => updateSettings({ template: event.currentTarget.value || null })}
-        >
-          <option value="">{text.templateOfFile}</option>
-          {templates.map((name) => (
-            <option key={name} value={name}>
-              {text.templates[name] ?? name}
-            </option>
-          ))}
-        </Select>
-      </Field>
+      <Template />
     </section>
   );
 }
@@ -253,13 +274,14 @@ function Hub() {
  */
 function ReloadOnClose() {
   useEffect(() => {
-    const before = settings.peek();
+    const loadedWith = () => {
+      const { contextLength, device } = settings.peek();
+      const model = chosenModel.peek();
+      return JSON.stringify([contextLength, device, model && templateOf(model.id)]);
+    };
+    const before = loadedWith();
     return () => {
-      const now = settings.peek();
-      const isOther = (["contextLength", "device", "template"] as const).some(
-        (name) => now[name] !== before[name],
-      );
-      if (isOther) followSettings();
+      if (loadedWith() !== before) followSettings();
     };
   }, []);
   return null;

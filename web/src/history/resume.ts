@@ -28,6 +28,7 @@ export const resume = v.strictObject({
       top_p: amount,
       min_p: amount,
       repetition_penalty: amount,
+      frequency_penalty: amount,
     }),
     seed: count,
     maxTokens: count,

@@ -202,9 +202,9 @@ export const en = {
     history: "seeing how models were in 2023",
   },
   why: {
-    webgpu: (size: string) => `A chat model that suits this device’s GPU and fits its memory: ${size}.`,
-    cpu: (size: string) =>
-      `A chat model that is quick enough on this device’s CPU and fits its memory: ${size}.`,
+    webgpu: (facts: string) => `A chat model that suits this device’s GPU and fits its memory: ${facts}.`,
+    cpu: (facts: string) =>
+      `A chat model that is quick enough on this device’s CPU and fits its memory: ${facts}.`,
   },
   notDownloaded: "not downloaded",
   partly: (percent: number) => `${percent}% downloaded`,
@@ -265,8 +265,10 @@ export const en = {
   deviceHelp:
     "Automatic uses the GPU if there is a hardware one, and the CPU if not. A change loads the model again.",
   template: "Chat template",
-  templateHelp:
-    "How messages become a prompt. Only models from before templates need another than their own.",
+  templateHelp: (model: string) =>
+    `How messages become a prompt for ${model}; other models keep theirs. Only models from before templates` +
+    " need another than their own.",
+  templateUsed: (name: string) => `template ${name}`,
   templateOfFile: "The model’s own",
   templates: {
     chatml: "ChatML",

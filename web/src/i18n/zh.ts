@@ -177,8 +177,8 @@ export const zh: Dictionary = {
     history: "了解 2023 年的模型",
   },
   why: {
-    webgpu: (size) => `适合本机 GPU、内存也放得下的聊天模型：${size}。`,
-    cpu: (size) => `在本机 CPU 上足够快、内存也放得下的聊天模型：${size}。`,
+    webgpu: (facts) => `适合本机 GPU、内存也放得下的聊天模型：${facts}。`,
+    cpu: (facts) => `在本机 CPU 上足够快、内存也放得下的聊天模型：${facts}。`,
   },
   notDownloaded: "未下载",
   partly: (percent) => `已下载 ${percent}%`,
@@ -232,7 +232,8 @@ export const zh: Dictionary = {
   device: "设备",
   deviceHelp: "“自动”在有真正的 GPU 时使用 GPU，否则使用 CPU；更改后会重新加载模型。",
   template: "对话模板",
-  templateHelp: "消息如何变成提示词。只有没有模板的旧模型才需要另选。",
+  templateHelp: (model) => `${model} 如何把消息变成提示词，不影响其他模型。只有没有模板的旧模型才需要另选。`,
+  templateUsed: (name) => `模板 ${name}`,
   templateOfFile: "模型自带",
   templates: {
     chatml: "ChatML",

@@ -27,7 +27,7 @@ export async function answerTo(
     {
       messages: [...messages],
       tools: false,
-      sampling: sampling(temperature, false, recommendedSampling.peek()),
+      sampling: sampling(temperature, false, recommendedSampling.peek(), engine.model.parameters || Infinity),
       temperature,
       maxTokens,
       thinkingBudget: settings.peek().thinkingBudget,

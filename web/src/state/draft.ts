@@ -2,7 +2,8 @@
 import type { ChatCompletionChunk, ChatMessage, ChatTool, ChatToolCall, Engine } from "nomoat";
 import type { Answer, Message } from "../history/records";
 import { MOST_TOKENS, MOST_TRIES, type Resume } from "../history/resume";
-import { settings } from "./settings";
+import { chosenModel } from "./models";
+import { settings, templateOf } from "./settings";
 import { toolParams, toolsFor } from "./tools";
 import { turns, withCalls } from "./turns";
 
@@ -39,7 +40,8 @@ export async function digestOf(
   const isSecure = "locks" in navigator && "subtle" in crypto;
   if (device.backend === "remote" || sha256.length === 0 || !isSecure) return null;
   const { backend, kernels } = device;
-  const { template } = settings.peek();
+  const chosen = chosenModel.peek();
+  const template = chosen && templateOf(chosen.id);
   const parts = ["answer 1", sha256, contextLength, backend, kernels, template, messages, tools];
   const text = new TextEncoder().encode(JSON.stringify(parts));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", text));

@@ -32,7 +32,7 @@ import {
 } from "./models";
 import { backend } from "./recommend";
 import { connect, forgetServer, forgetServerModel, type RemoteModel } from "./servers";
-import { settings, updateSettings } from "./settings";
+import { setTemplate, settings, templateOf, updateSettings } from "./settings";
 import { announcement, notice } from "./ui";
 import { t } from "../i18n";
 
@@ -94,7 +94,8 @@ function isBadModel(error: unknown): boolean {
 }
 
 async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine> {
-  const { contextLength, device, template } = settings.value;
+  const { contextLength, device } = settings.value;
+  const template = templateOf(model.id);
   const { quota } = estimate.peek() ?? (await storageEstimate());
   return createEngine({
     model: model.source,
@@ -220,6 +221,7 @@ export async function forgetAdded(model: ModelChoice): Promise<void> {
   const copy = storedCopy(model);
   if (copy !== undefined) await deleteStored(copy.key);
   const wasChosen = chosenModel.value?.id === model.id;
+  setTemplate(model.id, null);
   updateSettings({ addedModels: settings.value.addedModels.filter((added) => added.urls[0] !== model.id) });
   if (wasChosen) followChoice();
 }

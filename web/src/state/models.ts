@@ -33,6 +33,8 @@ export interface ModelChoice {
   strengths?: readonly Strength[];
   /** How its makers recommend to choose tokens, where its file does not say. */
   sampling?: RecommendedSampling;
+  /** The built-in chat template that it has if no other is chosen, where its file has none. */
+  template?: string;
   /** `owner/name` on the hub. */
   repo?: string;
   /** Where it runs, if not on this device: what is written to it is sent there. */
@@ -85,6 +87,7 @@ export const models = computed<readonly ModelChoice[]>(() => [
     description: entry.description,
     strengths: entry.strengths,
     ...(entry.sampling && { sampling: entry.sampling }),
+    ...(entry.template && { template: entry.template }),
     repo: entry.repo,
     parameters: entry.parameters,
     quantization: entry.quantization,

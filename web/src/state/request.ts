@@ -7,8 +7,8 @@ import type {
   ChatStream,
   CompletionOptions,
   Engine,
-  RecommendedSampling,
 } from "nomoat";
+import type { Sampling } from "./sampling";
 
 /** How an answer is asked for. */
 export interface Asked {
@@ -17,7 +17,7 @@ export interface Asked {
   tools: false | Pick<ChatCompletionStreamParams, "tools" | "tool_choice">;
   maxTokens: number;
   /** How tokens are chosen on this device. */
-  sampling: RecommendedSampling;
+  sampling: Sampling;
   /** The temperature on a server; null: what the server does by default. */
   temperature: number | null;
   thinkingBudget: number | null;

@@ -26,8 +26,11 @@ export interface Settings {
   contextLength: number;
   /** What computes; takes effect when the model is loaded. */
   device: DeviceChoice;
-  /** A built-in chat template in place of the file's; null: the file's. Takes effect when the model loads. */
-  template: string | null;
+  /**
+   * Built-in chat templates in place of the files' own, by the models' ids. They take effect when a model is
+   * loaded.
+   */
+  templates: Readonly<Record<string, string>>;
   systemPrompt: string;
   language: LanguageSetting;
   theme: ThemeSetting;
@@ -56,7 +59,7 @@ const defaults: Settings = {
   thinkingBudget: null,
   contextLength: 4096,
   device: "auto",
-  template: null,
+  templates: {},
   systemPrompt: "",
   language: "auto",
   theme: "auto",
@@ -96,6 +99,19 @@ function addedModels(value: unknown): AddedModel[] {
   });
 }
 
+/**
+ * Templates by model. Once there was one for all models (`template`): it was meant for the one that was
+ * chosen then.
+ */
+function templatesOf({ templates: stored, template, modelId }: Record<string, unknown>) {
+  const before = isRecord(stored) ? stored : typeof modelId === "string" ? { [modelId]: template } : {};
+  const known = Object.entries(before).flatMap(([id, value]): [string, string][] => {
+    const name = oneOf(value, templates, null);
+    return name === null ? [] : [[id, name]];
+  });
+  return Object.fromEntries(known);
+}
+
 /** An address that a hub can have, without a slash at its end; null for other values. */
 export function hubAddress(value: unknown): string | null {
   if (typeof value !== "string" || !URL.canParse(value.trim())) return null;
@@ -121,7 +137,7 @@ function parse(stored: unknown): Settings {
     ),
     contextLength: oneOf(stored.contextLength, contextLengths, defaults.contextLength),
     device: oneOf(stored.device, devices, defaults.device),
-    template: oneOf(stored.template, templates, null),
+    templates: templatesOf(stored),
     systemPrompt: typeof stored.systemPrompt === "string" ? stored.systemPrompt : defaults.systemPrompt,
     language: oneOf(stored.language, ["auto", "en", "zh"] as const, defaults.language),
     theme: oneOf(stored.theme, ["auto", "light", "dark"] as const, defaults.theme),
@@ -134,6 +150,17 @@ function parse(stored: unknown): Settings {
 
 /** What the person has set, kept across visits. The key is read by public/theme.js too. */
 export const settings = persisted<Settings>("nomoat-settings", parse);
+
+/** The built-in chat template that was chosen for a model; null: its own. */
+export function templateOf(id: string): string | null {
+  return Object.hasOwn(settings.value.templates, id) ? (settings.value.templates[id] ?? null) : null;
+}
+
+/** Chooses a built-in chat template for a model; null: its own. */
+export function setTemplate(id: string, name: string | null): void {
+  const { [id]: _, ...others } = settings.value.templates;
+  updateSettings({ templates: name === null ? others : { ...others, [id]: name } });
+}
 
 export function updateSettings(change: Partial<Settings>): void {
   settings.value = { ...settings.value, ...change };

@@ -1,4 +1,9 @@
-/** How fast models answer on this device, from the speed of answers that have been written here. */
+/**
+ * How fast models answer on this device: from the speed of answers that have been written here, and before
+ * the first one from what the package has measured.
+ */
+import { signal } from "@preact/signals";
+import { expectedSpeed as measuredSpeed, type DeviceSpeed } from "nomoat";
 import { isRecord, persisted } from "../lib/persisted";
 
 type Backend = "webgpu" | "cpu";
@@ -14,6 +19,14 @@ const bandwidth = persisted<Partial<Record<Backend, number>>>("nomoat-bandwidth"
   return { ...(webgpu !== null && { webgpu }), ...(cpu !== null && { cpu }) };
 });
 
+/** What the package has measured: see `measure.ts`. */
+export const measured = signal<DeviceSpeed | null>(null);
+
+/** Whether something is known of a device's speed. */
+export function isSpeedKnown(backend: Backend): boolean {
+  return bandwidth.value[backend] !== undefined || measured.value?.backend === backend;
+}
+
 /** Learns from an answer. `bytesPerToken` is what its model reads for each token. */
 export function learnSpeed(
   backend: Backend,
@@ -27,9 +40,11 @@ export function learnSpeed(
 
 /**
  * Tokens per second that a model can be expected to write here: reading its weights takes most of the time.
- * Null while no answer has been written on this device.
+ * Null while nothing is known of this device.
  */
 export function expectedSpeed(backend: Backend | null, bytesPerToken: number | null): number | null {
-  const known = backend === null ? undefined : bandwidth.value[backend];
-  return known === undefined || bytesPerToken === null || bytesPerToken <= 0 ? null : known / bytesPerToken;
+  if (backend === null || bytesPerToken === null || bytesPerToken <= 0) return null;
+  const known = bandwidth.value[backend];
+  if (known !== undefined) return known / bytesPerToken;
+  return measured.value?.backend === backend ? measuredSpeed(measured.value, bytesPerToken) : null;
 }

@@ -4,6 +4,7 @@ mod adapters;
 mod answers;
 mod cases;
 mod constrained;
+mod draft_model;
 mod embeddings;
 mod experts;
 mod inspection;

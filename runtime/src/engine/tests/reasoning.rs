@@ -49,7 +49,7 @@ fn ending() -> Vec<u32> {
 #[test]
 fn a_spent_budget_ends_the_reasoning() {
     let unlimited = budgeted(OPENED, 1, None, Vec::new());
-    assert_eq!(unlimited.text, "");
+    assert_eq!((unlimited.text.as_str(), unlimited.usage.reasoning_tokens), ("", 40));
     for budget in [1, 3, 7] {
         // What the model says after those thoughts, by a template that knows no reasoning.
         let begin = [&unlimited.ids[..budget], &ending()[..]].concat();
@@ -60,6 +60,7 @@ fn a_spent_budget_ends_the_reasoning() {
             assert!(unlimited.reasoning.starts_with(&told.reasoning), "{}", told.reasoning);
             assert_eq!(told.text, after.text.trim_start());
             assert_eq!(told.usage.completion_tokens, 40);
+            assert_eq!(told.usage.reasoning_tokens, begin.len());
         }
     }
     for depth in [1, 4] {

@@ -2,16 +2,20 @@
 
 use super::*;
 
-fn with(request: &Request, speculate: bool) -> Request {
+pub(super) fn with(request: &Request, speculate: bool) -> Request {
     Request { speculate: Some(speculate), ..request.clone() }
 }
 
 /// What a request gives with drafts is what it gives without; how many tokens were drafted and were right.
 fn check<D: Device>(device: &D, request: &Request) -> (usize, usize) {
+    check_on(&mut engine(device, &TestModel::new(), 1), device, request)
+}
+
+/// The same on this engine, which has answered nothing like it.
+pub(super) fn check_on<D: Device>(engine: &mut Engine<D>, device: &D, request: &Request) -> (usize, usize) {
     let plain = alone(device, with(request, false));
     assert_eq!((plain.usage.drafted_tokens, plain.usage.accepted_tokens), (0, 0));
-    let mut engine = engine(device, &TestModel::new(), 1);
-    let told = answer(&mut engine, with(request, true));
+    let told = answer(engine, with(request, true));
     let Usage { drafted_tokens, accepted_tokens, .. } = told.usage;
     assert_eq!(told, Told { usage: Usage { drafted_tokens, accepted_tokens, ..plain.usage }, ..plain });
     assert!(engine.scheduler.cache.has_all_pages());
@@ -19,7 +23,7 @@ fn check<D: Device>(device: &D, request: &Request) -> (usize, usize) {
 }
 
 /// Requests that use every way to choose a token, and end in every way.
-fn requests() -> Vec<Request> {
+pub(super) fn requests() -> Vec<Request> {
     let repeats = "one two three one two three one two";
     let mut penalised = seeded(repeats, 24, 3);
     (penalised.sampling.frequency_penalty, penalised.sampling.temperature) = (0.2, 0.4);
@@ -138,30 +142,42 @@ fn several_with_drafts() {
     assert!(engine.scheduler.cache.has_all_pages());
 }
 
-/// The token that a draft is about has the model's own distribution: a chi-squared test over many seeds.
 #[test]
 fn drafts_do_not_change_the_distribution() {
     let device = TestDevice::default();
     let mut engine = engine(&device, &TestModel::new(), 1);
-    let prompt = engine.tokenizer().encode("abcde", true).unwrap();
     let first = answer(&mut engine, greedy("abcde", 2)).ids[0];
-    let ids = [&prompt[..], &[first]].concat();
-    let n_vocab = engine.tokenizer().vocab_size() as u32;
-    let p: Vec<f64> = (0..n_vocab)
-        .map(|id| {
-            let score = pollster::block_on(engine.score(&[&ids[..], &[id]].concat(), false)).unwrap();
-            f64::from(*score.logprobs.last().unwrap()).exp()
-        })
-        .collect();
-    let draft = (4..n_vocab).max_by(|a, b| p[*a as usize].total_cmp(&p[*b as usize])).unwrap();
+    let p = distribution(&mut engine, "abcde", first);
+    let draft = (4..p.len() as u32).max_by(|a, b| p[*a as usize].total_cmp(&p[*b as usize])).unwrap();
     let prediction = engine.tokenizer().decode(&[first, draft, draft, draft]);
+    check_distribution(&mut engine, Some(prediction), first, &p);
+}
 
+/// The probabilities of the tokens after a prompt and a first token.
+pub(super) fn distribution<D: Device>(engine: &mut Engine<D>, prompt: &str, first: u32) -> Vec<f64> {
+    let prompt = engine.tokenizer().encode(prompt, true).unwrap();
+    let ids = [&prompt[..], &[first]].concat();
+    let mut p = |id| {
+        let score = pollster::block_on(engine.score(&[&ids[..], &[id]].concat(), false)).unwrap();
+        f64::from(*score.logprobs.last().unwrap()).exp()
+    };
+    (0..words().len() as u32).map(&mut p).collect()
+}
+
+/// The token that a draft is about has the model's own distribution `p`: a chi-squared test over many seeds.
+/// It comes after "abcde" and `first`.
+pub(super) fn check_distribution<D: Device>(
+    engine: &mut Engine<D>,
+    prediction: Option<String>,
+    first: u32,
+    p: &[f64],
+) {
     let mut counts = vec![0.0; p.len()];
     let (mut n, mut accepted) = (0.0, 0);
     for seed in 0..6000 {
         let mut request = with(&seeded("abcde", 4, seed), true);
-        request.prediction = Some(prediction.clone());
-        let told = answer(&mut engine, request);
+        request.prediction.clone_from(&prediction);
+        let told = answer(engine, request);
         // An answer of two tokens ends with the second, which is then the end of its text.
         let (Some(one), second) = (told.ids.first(), told.ids.get(1).copied().unwrap_or(2)) else { continue };
         if *one == first {
@@ -173,7 +189,7 @@ fn drafts_do_not_change_the_distribution() {
     assert!(n > 60.0 && accepted > 3, "{n} drafts, {accepted} of them right");
     // Tokens that are expected less than five times are counted together.
     let (mut chi, mut bins, mut rest) = (0.0, 0, [0.0, 0.0]);
-    for (count, p) in counts.iter().zip(&p) {
+    for (count, p) in counts.iter().zip(p) {
         if n * p < 5.0 {
             rest = [rest[0] + count, rest[1] + n * p];
         } else {

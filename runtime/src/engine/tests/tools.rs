@@ -63,6 +63,99 @@ fn a_required_call_fits_the_schema() {
     }
 }
 
+/// Like Qwen3-Coder's.
+const TAGGED: &str = "{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}\
+    {% for m in messages %}{% if m.tool_calls %}{% for call in m.tool_calls %}\
+    <tool_call>\n<function={{ call.function.name }}>\n\
+    {% for k, v in call.function.arguments | items %}<parameter={{ k }}>\n{{ v }}\n</parameter>\n{% endfor %}\
+    </function>\n</tool_call>{% endfor %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+
+fn strict_tools() -> serde_json::Value {
+    let mut tools = tools();
+    tools[0]["function"]["strict"] = json!(true);
+    tools
+}
+
+#[test]
+fn strict_calls_in_a_text_fit_the_schema() {
+    let device = TestDevice::default();
+    for template in [TEMPLATE, TAGGED, "{{ messages[0].content }}{{ messages[-1].content }}"] {
+        let mut engine = with_template(&device, template);
+        // The weights are random: the answer has begun a call.
+        let begun = engine.tokenizer().encode("I see.\n<tool_call>", false).unwrap();
+        for seed in 0..8 {
+            let mut tools = strict_tools();
+            if seed % 2 == 0 {
+                tools.as_array_mut().unwrap().pop();
+            }
+            let fields = json!({
+                "tools": tools, "continue_ids": begun, "parallel_tool_calls": false, "max_tokens": 900
+            });
+            let told = answer(&mut engine, request(fields, seed));
+            let [(name, arguments)] = &told.calls[..] else { panic!("{:?}", told.calls) };
+            match (name.as_str(), arguments) {
+                ("weather", Some(arguments)) => {
+                    assert!(arguments["unit"] == "C" || arguments["unit"] == "F", "{arguments}");
+                    assert!(arguments["hot"].is_boolean() && arguments.as_object().unwrap().len() == 2);
+                    assert_eq!((told.text.as_str(), told.reason), ("", FinishReason::ToolCalls));
+                }
+                // It is not strict: it may have any arguments, for ever.
+                ("now", _) if seed % 2 == 1 => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn strict_tools_change_no_text_without_a_call() {
+    let device = TestDevice::default();
+    let mut engine = with_template(&device, TAGGED);
+    let loose = answer(&mut engine, request(json!({ "max_tokens": 40, "temperature": 0 }), 1));
+    let fields = json!({ "tools": strict_tools(), "max_tokens": 40, "temperature": 0 });
+    let strict = answer(&mut engine, request(fields, 1));
+    assert_eq!((strict.text, strict.calls), (loose.text, loose.calls));
+}
+
+#[test]
+fn schemas_of_tools_that_cannot_be_held_name_their_keyword() {
+    let device = TestDevice::default();
+    let tool = |property: serde_json::Value, root: serde_json::Value| {
+        let mut parameters = json!({ "type": "object", "properties": { "a": property } });
+        parameters.as_object_mut().unwrap().extend(root.as_object().unwrap().clone());
+        json!([{ "type": "function", "function": { "name": "f", "parameters": parameters, "strict": true } }])
+    };
+    let string = |more: serde_json::Value| {
+        let mut all = json!({ "type": "string" });
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    // In both formats, and where arguments are bare text.
+    let both = [
+        (tool(json!({ "type": "array", "contains": {} }), json!({})), "#/properties/a/contains"),
+        (tool(string(json!({ "not": { "const": "b" } })), json!({})), "#/properties/a/not"),
+        (tool(string(json!({ "format": "phone" })), json!({})), "#/properties/a/format"),
+        (tool(string(json!({ "pattern": "^(?!b)" })), json!({})), "#/properties/a/pattern"),
+        (tool(json!({}), json!({ "not": {} })), "#/not"),
+    ];
+    let tagged = [
+        (tool(json!({}), json!({ "oneOf": [{ "required": ["a"] }] })), "#/oneOf"),
+        (tool(json!({}), json!({ "minProperties": 1 })), "#/minProperties"),
+        (tool(json!({}), json!({ "properties": { "<a>": {} } })), "#/properties/<a>"),
+    ];
+    for (template, cases) in [(TEMPLATE, &both[..]), (TAGGED, &both), (TAGGED, &tagged)] {
+        let mut engine = with_template(&device, template);
+        for (tools, path) in cases {
+            for choice in ["auto", "required"] {
+                let fields = json!({ "tools": tools, "tool_choice": choice });
+                let message = invalid(engine.start(request(fields, 1)));
+                let words = format!("tool \"f\": the JSON Schema cannot be used: {path}: ");
+                assert!(message.starts_with(&words), "{message:?} does not say {words:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn who_tells_about_tools() {
     let device = TestDevice::default();
@@ -89,6 +182,7 @@ fn wrong_tools_are_refused() {
     let mut engine = with_template(&device, TEMPLATE);
     for (fields, words) in [
         (json!({ "tools": [{ "type": "function" }] }), "tools[0].function.name"),
+        (json!({ "tools": [{ "function": { "name": "f", "strict": 1 } }] }), "tools[0].function.strict"),
         (json!({ "tools": null, "tool_choice": "required" }), "needs `tools`"),
         (json!({ "tool_choice": { "function": { "name": "other" } } }), "no tool \"other\""),
     ] {

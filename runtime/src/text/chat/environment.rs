@@ -1,7 +1,7 @@
 //! The environment in which templates run: minijinja with what templates expect of Python's jinja2 as
 //! transformers sets it up, within limits.
 
-use super::python;
+use super::{percent, python};
 use crate::text::TextError;
 use chrono::{DateTime, Local, TimeZone};
 use fancy_regex::Regex;
@@ -36,6 +36,7 @@ pub fn new(source: &str) -> Result<Environment<'static>, TextError> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     let syntax = syntax.map_err(|e| failed(&e))?;
     check_chains(&source, &syntax)?;
+    let source = percent::as_filter(&without_generation_tags(&source)?, &syntax).map_err(|e| failed(&e))?;
     environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_RECURSION);
@@ -44,7 +45,7 @@ pub fn new(source: &str) -> Result<Environment<'static>, TextError> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_function("strftime_now", |format: &str| strftime(&Local::now(), format));
-    environment.add_template_owned(NAME, without_generation_tags(&source)?).map_err(|e| failed(&e))?;
+    environment.add_template_owned(NAME, source).map_err(|e| failed(&e))?;
     Ok(environment)
 }
 

@@ -4,6 +4,7 @@ mod builtin;
 mod environment;
 mod marks;
 mod message;
+mod percent;
 mod python;
 mod reasoning;
 mod tools;
@@ -14,6 +15,8 @@ mod reasoning_tests;
 pub(super) mod tests;
 
 pub use message::{Message, Variables};
+#[cfg(test)]
+pub(in crate::text) use tools::all_written;
 pub use tools::{ToolPrompt, ToolUse};
 
 use super::response::Format;

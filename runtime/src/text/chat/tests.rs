@@ -27,6 +27,12 @@ pub(in crate::text) struct Template {
 }
 
 impl Expected {
+    /// The tools of a conversation.
+    pub fn tools(&self, conversation: &str) -> Option<&minijinja::Value> {
+        let found = self.conversations.iter().find(|(other, _)| other == conversation);
+        found.and_then(|(_, conversation)| conversation.variables.tools.as_ref())
+    }
+
     /// What a template writes of a conversation; none where it raises an error.
     pub fn of<'a>(&self, template: &'a Template, conversation: &str) -> Option<&'a str> {
         let at = self.conversations.iter().position(|(other, _)| other == conversation).unwrap();
@@ -180,6 +186,44 @@ fn calls_are_read_as_templates_write_them() {
     }
     assert_eq!(unread, UNREAD.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     assert_eq!(n_read, 51);
+}
+
+/// Clients send calls back as they got them: without content, or with null.
+#[test]
+fn a_call_without_content_is_one_with_an_empty_text() {
+    let expected = expected();
+    let conversation =
+        |name: &str| &expected.conversations.iter().find(|(known, _)| known == name).unwrap().1;
+    let (null, none) = (conversation("call_null_content"), conversation("call_no_content"));
+    let mut empty = serde_json::to_value(&null.messages).unwrap();
+    let is_call = |message: &&mut serde_json::Value| message["content"].is_null();
+    empty
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .filter(is_call)
+        .for_each(|message| message["content"] = "".into());
+    let empty: Vec<Message> = serde_json::from_value(empty).unwrap();
+    assert_ne!(empty, null.messages);
+    let mut n_rendered = 0;
+    for (name, template) in &expected.templates {
+        let chat = template.chat();
+        let tool_use = chat.tool_use();
+        let rendered = |messages: &[Message]| {
+            let messages = tool_use.prepare(messages, null.variables.tools.as_ref());
+            chat.render(&messages, &null.variables)
+        };
+        let Ok(right) = chat.render(&empty, &null.variables) else { continue };
+        n_rendered += 1;
+        for given in [&empty, &null.messages, &none.messages] {
+            let found = rendered(given).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(!found.contains("None"), "{name}: {found}");
+            if tool_use.prompt == ToolPrompt::Template && !tool_use.written.is_empty() {
+                assert_eq!(found, right, "{name}");
+            }
+        }
+    }
+    assert!(n_rendered > 60, "{n_rendered}");
 }
 
 fn unescaped(html: &str) -> String {

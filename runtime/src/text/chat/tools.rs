@@ -2,7 +2,7 @@
 //! none.
 
 use super::{ChatTemplate, Message, Variables};
-use crate::text::response::{Calls, HERMES, TRIAL, Tools, after_question};
+use crate::text::response::{Calls, HERMES, TRIAL, TYPED, Tools, after_question};
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde::Serialize;
@@ -28,8 +28,12 @@ pub struct ToolUse {
     pub calls: &'static Calls,
     /// What the template wrote for the call [`TRIAL`], from the question on.
     pub written: String,
+    /// What it wrote for that call and another one with other arguments; empty if it takes no two.
+    pub written_two: String,
     /// Whether it takes a call's arguments as a text of JSON, not as a map.
     takes_text: bool,
+    /// The content of a message that only calls tools, as the template takes it; none: null.
+    empty: Option<&'static str>,
 }
 
 pub(super) const QUESTION: &str = "trial question?";
@@ -42,7 +46,9 @@ impl ToolUse {
             prompt: ToolPrompt::BuiltIn,
             calls: &HERMES,
             written: written_by_hand(TRIAL.0, &arguments().to_string()),
+            written_two: String::new(),
             takes_text: false,
+            empty: Some(""),
         })
     }
 
@@ -59,21 +65,23 @@ impl ToolUse {
         if plain.is_some_and(|plain| !told.contains(TRIAL.0) || plain.contains(TRIAL.0)) {
             return None;
         }
-        let found = |calls, written: String, takes_text| Self {
+        let found = |calls, written: String, written_two: String, takes_text, empty| Self {
             prompt: ToolPrompt::Template,
             calls,
             written,
+            written_two,
             takes_text,
+            empty,
         };
-        for (content, takes_text, has_result) in TRIALS {
-            let tried = template.tried(&trial(*content, *takes_text, *has_result), &with);
-            let written = tried.and_then(|text| Some(after_question(&text, QUESTION)?.to_string()));
-            let Some(written) = written else { continue };
-            if let Some(calls) = Calls::that_reads(&written, TRIAL.0, &arguments()) {
-                return Some(found(calls, written, *takes_text));
+        for way in TRIALS {
+            let written = |calls: &[Call]| written(template, &with, *way, calls);
+            let Some(one) = written(&[(TRIAL.0, arguments())]) else { continue };
+            if let Some(calls) = Calls::that_reads(&one, TRIAL.0, &arguments()) {
+                let two = written(&[(TRIAL.0, arguments()), (TRIAL.0, typed_arguments())]);
+                return Some(found(calls, one, two.unwrap_or_default(), way.1, way.0));
             }
         }
-        Some(found(Calls::spelled_in(&source)?, String::new(), false))
+        Some(found(Calls::spelled_in(&source)?, String::new(), String::new(), false, Some("")))
     }
 
     /// A conversation as the template takes it.
@@ -82,7 +90,7 @@ impl ToolUse {
         let messages: Vec<Message> = messages
             .iter()
             .map(|message| {
-                let message = with_name(self.with_arguments(message), &called);
+                let message = with_name(self.with_content(self.with_arguments(message)), &called);
                 called.extend(names_of(&message));
                 message
             })
@@ -90,6 +98,20 @@ impl ToolUse {
         match self.prompt {
             ToolPrompt::Template => messages,
             ToolPrompt::BuiltIn => built_in(&messages, tools),
+        }
+    }
+
+    /// OpenAI's API has no content, or null, in a message that only calls tools; most templates take a text.
+    fn with_content(&self, message: Message) -> Message {
+        let content = message.0.get_attr("content").unwrap_or_default();
+        let is_empty = match content.as_str() {
+            Some(text) => text.is_empty() && list_of(&message.0, "tool_calls").is_some(),
+            None => content.is_none() || content.is_undefined(),
+        };
+        let text = if message.role() == "assistant" { self.empty } else { Some("") };
+        match is_empty {
+            true => Message(with_field(&message.0, "content", text.map_or(Value::from(()), Value::from))),
+            false => message,
         }
     }
 
@@ -130,14 +152,22 @@ fn with_name(message: Message, called: &BTreeMap<String, String>) -> Message {
     let text = |key| message.0.get_attr(key).ok().filter(|value: &Value| value.as_str().is_some());
     let id = text("tool_call_id").filter(|_| message.role() == "tool" && text("name").is_none());
     let Some(name) = id.and_then(|id| called.get(id.as_str()?)) else { return message };
-    let keys = message.0.try_iter().into_iter().flatten().filter(|key| key.as_str() != Some("name"));
-    let own = keys.map(|key| (key.clone(), message.0.get_item(&key).unwrap_or_default()));
-    Message(Value::from_pairs(own.chain([(Value::from("name"), Value::from(name.as_str()))])))
+    Message(with_field(&message.0, "name", Value::from(name.as_str())))
 }
 
-/// Ways to write a conversation with a call, of which templates take some: the content, whether arguments are
-/// a text, and whether the tool's result follows.
-const TRIALS: &[(Option<&str>, bool, bool)] = &[
+/// A map with this value for a key that it may lack.
+fn with_field(map: &Value, name: &str, value: Value) -> Value {
+    let keys = map.try_iter().into_iter().flatten().filter(|key| key.as_str() != Some(name));
+    let own = keys.map(|key| (key.clone(), map.get_item(&key).unwrap_or_default()));
+    Value::from_pairs(own.chain([(Value::from(name), value)]))
+}
+
+/// A way to write a conversation with calls: the content, whether arguments are a text, and whether the
+/// tools' results follow.
+type Way = (Option<&'static str>, bool, bool);
+
+/// Ways of which templates take some.
+const TRIALS: &[Way] = &[
     (Some(""), false, false),
     (Some(""), false, true),
     (Some(""), true, false),
@@ -146,22 +176,51 @@ const TRIALS: &[(Option<&str>, bool, bool)] = &[
     (None, true, true),
 ];
 
+/// A name and arguments.
+pub(in crate::text) type Call<'a> = (&'a str, serde_json::Value);
+
 fn arguments() -> serde_json::Value {
     json!({ TRIAL.1: TRIAL.2 })
 }
 
-fn trial(content: Option<&str>, takes_text: bool, has_result: bool) -> Vec<Message> {
-    let (name, arguments) = (TRIAL.0, arguments());
-    let given = if takes_text { json!(arguments.to_string()) } else { arguments };
-    let call = json!({ "id": ID, "type": "function", "function": { "name": name, "arguments": given } });
-    let answer = match content {
-        Some(content) => json!({ "role": "assistant", "content": content, "tool_calls": [call] }),
-        None => json!({ "role": "assistant", "content": null, "tool_calls": [call] }),
-    };
-    let result = json!({ "role": "tool", "tool_call_id": ID, "name": name, "content": "trial result" });
+fn typed_arguments() -> serde_json::Value {
+    let value = |json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default();
+    TYPED.iter().map(|(key, json)| (key.to_string(), value(json))).collect()
+}
+
+/// What a template writes of calls, after the question.
+fn written(template: &ChatTemplate, with: &Variables, way: Way, calls: &[Call]) -> Option<String> {
+    let text = template.tried(&trial(way, calls), with)?;
+    Some(after_question(&text, QUESTION)?.to_string())
+}
+
+fn trial((content, takes_text, has_result): Way, calls: &[Call]) -> Vec<Message> {
+    let mut results = Vec::new();
+    let calls: Vec<serde_json::Value> = calls
+        .iter()
+        .map(|(name, arguments)| {
+            let given = if takes_text { json!(arguments.to_string()) } else { arguments.clone() };
+            let result =
+                json!({ "role": "tool", "tool_call_id": ID, "name": name, "content": "trial result" });
+            results.extend(has_result.then_some(result));
+            json!({ "id": ID, "type": "function", "function": { "name": name, "arguments": given } })
+        })
+        .collect();
+    let answer = json!({ "role": "assistant", "content": content, "tool_calls": calls });
     let mut messages = vec![json!({ "role": "user", "content": QUESTION }), answer];
-    messages.extend(has_result.then_some(result));
+    messages.extend(results);
     messages.into_iter().map(|message| Message(value_of(message))).collect()
+}
+
+/// What a template writes of calls of these tools, in all the ways in which it can.
+#[cfg(test)]
+pub(in crate::text) fn all_written(
+    template: &ChatTemplate,
+    tools: &serde_json::Value,
+    calls: &[Call],
+) -> Vec<String> {
+    let with = Variables { tools: Some(value_of(tools.clone())), is_whole: true, ..Variables::default() };
+    TRIALS.iter().filter_map(|way| written(template, &with, *way, calls)).collect()
 }
 
 fn list_of(map: &Value, key: &str) -> Option<Vec<Value>> {

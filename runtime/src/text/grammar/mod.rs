@@ -29,12 +29,17 @@ pub fn grammars_of(tokenizer: &Arc<Tokenizer>) -> Result<Grammars, GrammarError>
     Grammars::new(words, tokenizer.stop_ids(), encode)
 }
 
-/// The bytes of a token.
-fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+/// Whether a token must be named to be allowed: control tokens, and other markers in angle brackets.
+pub(super) fn is_named(tokenizer: &Tokenizer, id: u32) -> bool {
     let spelled = tokenizer.spelled(id).unwrap_or_default();
     let is_marker = || tokenizer.markers_in(&spelled).next() == Some((0, spelled.len()));
-    if tokenizer.is_control(id) || (spelled.starts_with('<') && is_marker()) {
-        return [&[MARK], spelled.as_bytes()].concat();
+    tokenizer.is_control(id) || (spelled.starts_with('<') && is_marker())
+}
+
+/// The bytes of a token.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    if is_named(tokenizer, id) {
+        return [&[MARK], tokenizer.spelled(id).unwrap_or_default().as_bytes()].concat();
     }
     let bytes = tokenizer.token_bytes(id);
     if bytes.first() == Some(&MARK) { Vec::new() } else { bytes }

@@ -275,6 +275,15 @@ pub fn whole(pieces: &[CallDelta]) -> Vec<(String, Option<serde_json::Value>)> {
 /// The tool call with which a template is tried.
 pub const TRIAL: (&str, &str, &str) = ("trial_of_tool", "trial_key", "trial value");
 
+/// Arguments of a second call that a template is tried with: a number, and others that are no texts.
+pub const TYPED: [(&str, &str); 5] = [
+    ("typed_a", "7"),
+    ("typed_b", "true"),
+    ("typed_c", "null"),
+    ("typed_d", "[7]"),
+    ("typed_e", "{\"x\": 7}"),
+];
+
 /// What a template wrote of the trial's answer: what follows the question.
 pub fn after_question<'a>(rendered: &'a str, question: &str) -> Option<&'a str> {
     rendered.rsplit_once(question).map(|(_, answer)| answer)

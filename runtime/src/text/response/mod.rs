@@ -3,20 +3,29 @@
 //! A [`Format`] says how a model marks them; it is known by what its chat template writes. A [`Separator`]
 //! follows one answer, character by character: however its text is cut, the parts are the same.
 
+mod arguments;
 mod calls;
 mod lark;
+#[cfg(test)]
+mod lark_tests;
+#[cfg(test)]
+mod oracle_tests;
+mod pattern;
 mod reasoning;
 mod scanner;
+mod shape;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tool_tests;
 mod tools;
+mod values;
 
-pub use calls::{Calls, HERMES, TRIAL, after_question, whole};
-pub use lark::Wanted;
+pub use calls::{Calls, HERMES, TRIAL, TYPED, after_question, whole};
+pub use lark::{NoGrammar, Otherwise, Wanted};
 pub use reasoning::Reasoning;
 pub use tools::{Tool, Tools};
+pub use values::Problem;
 
 use super::Tokenizer;
 use scanner::Scanner;

@@ -1,5 +1,6 @@
 //! The tools of a request, as far as answers depend on them.
 
+use super::values::{Kinds, read};
 use serde_json::Value;
 
 /// The tools that a model may call.
@@ -13,6 +14,8 @@ pub struct Tool {
     pub name: String,
     /// The JSON Schema of its arguments.
     pub parameters: Value,
+    /// Whether calls must fit it.
+    pub is_strict: bool,
 }
 
 impl Tools {
@@ -38,7 +41,12 @@ impl Tools {
                 Some(schema @ Value::Object(_)) => schema.clone(),
                 Some(_) => return Err(format!("`tools[{i}].function.parameters` must be a JSON Schema")),
             };
-            tools.push(Tool { name: name.to_string(), parameters });
+            let is_strict = match function.get("strict") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(strict)) => *strict,
+                Some(_) => return Err(format!("`tools[{i}].function.strict` must be true or false")),
+            };
+            tools.push(Tool { name: name.to_string(), parameters, is_strict });
         }
         Ok(Self(tools))
     }
@@ -63,31 +71,12 @@ impl Tools {
         self.0.iter().find(|tool| tool.name == name).map(|tool| Self(vec![tool.clone()]))
     }
 
-    /// An argument that the model wrote as bare text, as JSON of the type that the schema says. Without one,
+    /// An argument that the model wrote as bare text, as JSON of a type that the schema says. Without one,
     /// what is JSON stays so.
     pub(super) fn json_of(&self, tool: &str, key: &str, text: &str) -> String {
-        let property = self
-            .0
-            .iter()
-            .find(|t| t.name == tool)
-            .and_then(|t| t.parameters.get("properties")?.get(key)?.get("type"));
-        let is = |name: &str| match property {
-            Some(Value::String(only)) => only == name,
-            Some(Value::Array(list)) => list.iter().any(|item| item == name),
-            _ => false,
-        };
-        let trimmed = text.trim();
-        let json = match trimmed {
-            "True" => "true",
-            "False" => "false",
-            "None" => "null",
-            other => other,
-        };
-        let is_text = is("string") && !(is("null") && json == "null");
-        if !is_text && serde_json::from_str::<Value>(json).is_ok() {
-            return json.to_string();
-        }
-        Value::from(text).to_string()
+        let schema = self.0.iter().find(|t| t.name == tool).map(|t| &t.parameters);
+        let kinds = schema.and_then(|schema| Kinds::of_argument(schema, key, schema, 0));
+        read(kinds.unwrap_or(Kinds::ALL), text)
     }
 }
 
