@@ -2,13 +2,14 @@
 
 use super::*;
 
-/// A rank for each product: odd ones, more than four, and none.
+/// A rank for each product: odd ones, more than four, and none. Not 1: a single number that happens to be close
+/// to 0 would be compared by its own size.
 pub fn ranks(part: &str) -> usize {
     match part.trim_end_matches(char::is_numeric) {
         "q" => 5,
         "k" | "g" | "output" => 16,
         "v" => 0,
-        "o" => 1,
+        "o" => 2,
         "u" => 3,
         _ => 64,
     }
@@ -27,7 +28,7 @@ fn groups_with_low_rank_paths() {
     for (gpu, tolerance) in choices() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         for shape in shapes {
-            let mut case = beside(layers(shape, &[11, 1, 1, 3, 1, 8]), 0.25, ranks);
+            let mut case = beside(layers(shape, &[11, 1, 1, 3, 1, 8]), 1.0, ranks);
             case.same_choice = !is_int8;
             let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
             let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
