@@ -52,6 +52,8 @@ pub struct Tail {
     pub output: Output,
     /// Whether a bias is added first.
     pub bias: bool,
+    /// Whether low-rank paths are added before that.
+    pub low: bool,
 }
 
 /// The main part of a tail: a file in `wgsl/matmul/output`.
@@ -264,7 +266,13 @@ impl Tail {
             Output::Gated => "gated",
             Output::Heads => "heads",
         };
-        [("OUTPUT", output), ("BIAS", if self.bias { "bias" } else { "none" })]
+        let bias = match (self.bias, self.low) {
+            (false, false) => "none",
+            (true, false) => "bias",
+            (false, true) => "low",
+            (true, true) => "bias_low",
+        };
+        [("OUTPUT", output), ("BIAS", bias)]
     }
 }
 
@@ -436,8 +444,12 @@ impl Kernel {
             for operands in operands.chain(int8.map(Operands::Int8)) {
                 for output in [Output::Plain, Output::Residual, Output::Gated, Output::Heads] {
                     for lanes in [Lanes::One, Lanes::Shared, Lanes::Subgroup] {
-                        for bias in [false, true] {
-                            let tail = Tail { output, bias };
+                        for (bias, low) in [(false, false), (true, false), (false, true), (true, true)] {
+                            // With both, this would have more buffers than every device supports.
+                            if output == Output::Heads && bias && low {
+                                continue;
+                            }
+                            let tail = Tail { output, bias, low };
                             all.extend([Matvec(operands, tail, lanes), MatmulFew(operands, tail, lanes)]);
                         }
                     }

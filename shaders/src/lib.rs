@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn bindings_and_features_are_reflected() {
         let [f32, q4_1] = ["f32", "q4_1"].map(|name| Layout::find(name).unwrap());
-        let plain = Tail { output: Output::Plain, bias: false };
+        let plain = Tail { output: Output::Plain, bias: false, low: false };
         let matvec = Kernel::Matvec(Operands::Floats(f32), plain, Lanes::One);
         let names: Vec<_> = matvec.shader().unwrap().bindings.into_iter().map(|b| b.name).collect();
         assert_eq!(names, ["step", "x", "quants", "y", "shape"]);
         assert_eq!(matvec.to_string(), "matvec.f32.plain.plain.none.one");
-        let heads = Tail { output: Output::Heads, bias: true };
+        let heads = Tail { output: Output::Heads, bias: true, low: false };
         let shared = Kernel::Matvec(Operands::Normed(q4_1), heads, Lanes::Shared).shader().unwrap();
         assert!(shared.overrides.iter().any(|name| name == "LANES") && !shared.needs_subgroups());
         assert!(

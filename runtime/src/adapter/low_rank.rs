@@ -2,12 +2,15 @@
 //!
 //! A product `y = x · Wᵀ` with a path becomes `y = x · Wᵀ + (x · Aᵀ) · Bᵀ`. The matrices A of all products of
 //! the same rows are stacked in one weight, so that they are one product. Its columns that do not belong to a
-//! product are zero in that product's B.
+//! product are zero in that product's B, which names the others ([`Weight::low_rank`]).
 
+#[cfg(test)]
+use crate::graph::testing::{Case, Random};
 use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
 use crate::load::Sink;
-use crate::quant::{BLOCK, Format};
+use crate::quant::Format;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What is added to a tensor that multiplies rows: `B · A`.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +40,8 @@ pub struct Adapted {
 
 /// The format in which devices hold the matrices of low-rank paths.
 const FORMAT: Format = Format::F32;
+/// Where matrices A begin in their stack: devices read eight columns of B at a time.
+const UNIT: usize = 8;
 
 impl Adapted {
     /// The formats of the weights that are new.
@@ -64,9 +69,15 @@ impl Adapted {
 pub fn adapt(graph: &Graph, paths: &[(&LowRank, f32)]) -> Adapted {
     let mut adapted = Adapted { graph: Graph { ops: Vec::new(), ..graph.clone() }, numbers: Vec::new() };
     let mut done: Vec<ValueId> = Vec::new();
+    let has_path = |x: ValueId| {
+        graph.ops.iter().any(|op| match *op {
+            Op::MatMul { x: rows, weight, .. } => rows == x && is_beside_any(graph, weight, paths),
+            _ => false,
+        })
+    };
     for op in &graph.ops {
         match *op {
-            Op::MatMul { x, weight, .. } if paths.iter().any(|path| is_beside(graph, weight, path)) => {
+            Op::MatMul { x, .. } if has_path(x) => {
                 if !done.contains(&x) {
                     done.push(x);
                     adapted.products(graph, x, paths);
@@ -78,8 +89,9 @@ pub fn adapt(graph: &Graph, paths: &[(&LowRank, f32)]) -> Adapted {
     adapted
 }
 
-fn is_beside(graph: &Graph, weight: WeightId, (path, _): &(&LowRank, f32)) -> bool {
-    path.tensor == graph.weight(weight).source.name()
+fn is_beside_any(graph: &Graph, weight: WeightId, paths: &[(&LowRank, f32)]) -> bool {
+    let name = graph.weight(weight).source.name();
+    paths.iter().any(|(path, _)| path.tensor == name)
 }
 
 impl Adapted {
@@ -88,36 +100,48 @@ impl Adapted {
         ValueId(self.graph.values.len() - 1)
     }
 
-    fn weight(&mut self, name: String, n_rows: usize, n_cols: usize, numbers: Vec<f32>) -> WeightId {
+    fn weight(
+        &mut self,
+        name: String,
+        [n_rows, n_cols]: [usize; 2],
+        columns: Range<usize>,
+        numbers: Vec<f32>,
+    ) -> WeightId {
         let source = Source::Tensor { name, first_row: 0 };
-        self.graph.weights.push(Weight { source, is_vector: false, n_rows, n_cols });
+        let low_rank = Some(columns);
+        self.graph.weights.push(Weight { source, is_vector: false, n_rows, n_cols, low_rank });
         self.numbers.push(numbers);
         WeightId(self.graph.weights.len() - 1)
     }
 
-    /// Adds the products of rows that have paths beside them, all at once: first those with A, then with the
-    /// weights, then with each B, then the sums. In this order, devices can fuse the sums with the products.
+    /// Adds the products of rows of which some have paths beside them, all at once: first that with A, then
+    /// with the weights, then with each B, then the sums. In this order, devices can fuse the sums with the
+    /// products.
     fn products(&mut self, graph: &Graph, x: ValueId, paths: &[(&LowRank, f32)]) {
         let mut stack = Stack::default();
         let products = graph.ops.iter().filter_map(|op| match *op {
             Op::MatMul { x: rows, weight, out } if rows == x => Some((weight, out)),
             _ => None,
         });
-        let products: Vec<(WeightId, ValueId)> =
-            products.filter(|(weight, _)| paths.iter().any(|path| is_beside(graph, *weight, path))).collect();
-        for (weight, _) in &products {
+        let products: Vec<(WeightId, ValueId)> = products.collect();
+        let has_path = |weight: &WeightId| is_beside_any(graph, *weight, paths);
+        for (weight, _) in products.iter().filter(|(weight, _)| has_path(weight)) {
             stack.push(graph.weight(*weight).source.name(), paths);
         }
         let Value { domain, width } = graph.value(x);
-        let n_rows = stack.n_rows.next_multiple_of(BLOCK);
-        stack.numbers.resize(n_rows * width, 0.0);
+        let n_rows = stack.n_rows;
         let names: Vec<String> = stack.tensors.iter().map(|(name, _)| format!("{name}.lora_a")).collect();
-        let a = self.weight(names.join(", "), n_rows, width, std::mem::take(&mut stack.numbers));
+        let numbers = std::mem::take(&mut stack.numbers);
+        let a = self.weight(names.join(", "), [n_rows, width], 0..width, numbers);
         let down = self.value(domain, n_rows);
         self.graph.ops.push(Op::MatMul { x, weight: a, out: down });
         let (mut ups, mut sums) = (Vec::new(), Vec::new());
         for (weight, out) in products {
-            let b = self.wide_b(graph.weight(weight), paths, &stack, n_rows);
+            if !has_path(&weight) {
+                self.graph.ops.push(Op::MatMul { x, weight, out });
+                continue;
+            }
+            let b = self.wide_b(graph.weight(weight), paths, &stack);
             let width = graph.value(out).width;
             let [base, low] = [self.value(domain, width), self.value(domain, width)];
             self.graph.ops.push(Op::MatMul { x, weight, out: base });
@@ -128,17 +152,13 @@ impl Adapted {
     }
 
     /// The matrices B beside a weight, times their factors, in the columns of their A.
-    fn wide_b(
-        &mut self,
-        weight: &Weight,
-        paths: &[(&LowRank, f32)],
-        stack: &Stack,
-        n_cols: usize,
-    ) -> WeightId {
-        let name = weight.source.name();
+    fn wide_b(&mut self, weight: &Weight, paths: &[(&LowRank, f32)], stack: &Stack) -> WeightId {
+        let (name, n_cols) = (weight.source.name(), stack.n_rows);
         let first_row = weight.source.tensors().next().map_or(0, |(_, first_row)| first_row);
         let mut numbers = vec![0.0; weight.n_rows * n_cols];
-        let mut at = stack.tensors.iter().find(|(known, _)| known == name).map_or(0, |(_, at)| *at);
+        let columns =
+            stack.tensors.iter().find(|(known, _)| known == name).map_or(0..0, |(_, it)| it.clone());
+        let mut at = columns.start;
         for (path, factor) in paths.iter().filter(|(path, _)| path.tensor == name) {
             let rows = path.b.chunks_exact(path.rank).skip(first_row);
             for (wide, row) in numbers.chunks_exact_mut(n_cols).zip(rows) {
@@ -146,15 +166,15 @@ impl Adapted {
             }
             at += path.rank;
         }
-        self.weight(format!("{name}.lora_b"), weight.n_rows, n_cols, numbers)
+        self.weight(format!("{name}.lora_b"), [weight.n_rows, n_cols], columns, numbers)
     }
 }
 
 /// The matrices A of products of the same rows, below each other.
 #[derive(Debug, Default)]
 struct Stack {
-    /// The tensors, each with the row where its matrices begin.
-    tensors: Vec<(String, usize)>,
+    /// The tensors, each with the rows of its matrices.
+    tensors: Vec<(String, Range<usize>)>,
     n_rows: usize,
     numbers: Vec<f32>,
 }
@@ -165,11 +185,15 @@ impl Stack {
         if self.tensors.iter().any(|(known, _)| known == name) {
             return;
         }
-        self.tensors.push((name.to_string(), self.n_rows));
+        let first = self.n_rows;
         for (path, _) in paths.iter().filter(|(path, _)| path.tensor == name) {
             self.numbers.extend_from_slice(&path.a);
             self.n_rows += path.rank;
         }
+        self.tensors.push((name.to_string(), first..self.n_rows));
+        let width = self.numbers.len() / self.n_rows.max(1);
+        self.n_rows = self.n_rows.next_multiple_of(UNIT);
+        self.numbers.resize(self.n_rows * width, 0.0);
     }
 }
 
@@ -191,13 +215,34 @@ pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
     })
 }
 
+/// A case with low-rank paths beside its products: `rank` has the rank for a tensor's name without its
+/// format, and 0 for no path.
+#[cfg(test)]
+pub(crate) fn beside(case: Case, factor: f32, rank: impl Fn(&str) -> usize) -> Case {
+    let mut random = Random(7);
+    let mut paths: Vec<(LowRank, f32)> = Vec::new();
+    for op in &case.graph.ops {
+        let Op::MatMul { weight, .. } = op else { continue };
+        let tensor = case.graph.weight(*weight).source.name();
+        let rank = rank(tensor.rsplit(':').next().unwrap_or(tensor));
+        if rank > 0 {
+            paths.push((tests::path(&case.graph, tensor, rank, &mut random), factor));
+        }
+    }
+    let refs: Vec<(&LowRank, f32)> = paths.iter().map(|(path, factor)| (path, *factor)).collect();
+    let adapted = adapt(&case.graph, &refs);
+    let bytes = |numbers: &Vec<f32>| (FORMAT, bytemuck::cast_slice(numbers).to_vec());
+    let weights = case.weights.iter().cloned().chain(adapted.numbers.iter().map(bytes)).collect();
+    let name = format!("{}, {} paths", case.name, paths.len());
+    Case { name, graph: adapted.graph, weights, ..case }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::graph::interpreter::Interpreter;
-    use crate::graph::testing::{Case, Layers, Random, distance, floats, layers};
-    use crate::quant::Format;
+    use crate::graph::testing::{Layers, distance, floats, layers};
 
     /// A path beside a weight of a graph.
     pub fn path(graph: &Graph, tensor: &str, rank: usize, random: &mut Random) -> LowRank {
@@ -269,9 +314,12 @@ mod tests {
         let adapted = adapt(&graph, &[(&path, 2.0)]);
         // One A for both products, then a B for each: rows 3 to 7, and rows 0 to 2.
         assert_eq!(adapted.numbers.len(), 3);
-        let firsts = |i: usize| adapted.numbers[i].chunks_exact(32).map(|row| row[0]).collect::<Vec<_>>();
+        let firsts = |i: usize| adapted.numbers[i].chunks_exact(8).map(|row| row[0]).collect::<Vec<_>>();
         assert_eq!(firsts(1), [12.0, 16.0, 20.0, 24.0, 28.0]);
         assert_eq!(firsts(2), [0.0, 4.0, 8.0]);
+        // Rows of another A would begin at a multiple of eight.
+        assert_eq!(adapted.graph.weights[2].n_rows, 8);
+        assert_eq!(adapted.graph.weights[3].low_rank, Some(0..2));
         let other = LowRank { tensor: "v".into(), ..path.clone() };
         assert_eq!(misfit(&graph, &other).unwrap(), "the model has no such projection");
         let message = misfit(&graph, &LowRank { n_out: 7, ..path }).unwrap();

@@ -11,6 +11,8 @@ mod peft;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
 
+#[cfg(test)]
+pub(crate) use low_rank::beside;
 pub use low_rank::{Adapted, LowRank, adapt};
 
 use crate::gguf::GgufError;

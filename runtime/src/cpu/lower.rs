@@ -108,7 +108,7 @@ impl Fuses for ByColumns {
     fn takes(&self, part: &Part) -> bool {
         match part {
             Part::Bias(_) | Part::Unary(_) | Part::Gate | Part::GatedBy(..) | Part::Add(_) => true,
-            Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
+            Part::LowRank { .. } | Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => false,
         }
     }
 

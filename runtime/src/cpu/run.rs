@@ -381,7 +381,7 @@ impl Run<'_> {
             Part::Add(id) => numbers::add(y, &unsafe { self.input(id, row) }[first..]),
             // The end of a gate.
             Part::Gate => {}
-            Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => {
+            Part::LowRank { .. } | Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => {
                 return Err(CpuError::Internal("a part that the CPU has not in tails".into()));
             }
         }

@@ -3,6 +3,7 @@
 
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
+use crate::adapter::beside;
 use crate::graph::testing::cases::kv;
 use crate::graph::testing::{
     Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
@@ -264,6 +265,18 @@ fn whole_layers_of_two_sequences() {
         let mut case = layers(Layers { n_layers: 2, ..Layers::of(Format::Q8_0) }, steps);
         cases::in_two_sequences(&mut case);
         check_with(&case, false, case.tolerance);
+    }
+}
+
+#[test]
+fn low_rank_paths_beside_products() {
+    for (format, biases) in [(Format::Q4_1, false), (Format::F32, true)] {
+        let case = layers(Layers { biases, ..Layers::of(format) }, &[9, 1, 5]);
+        let rank = |part: &str| if part == "v0" { 0 } else { 2 * part.len() + 1 };
+        check_with(&beside(case, 0.5, rank), false, 4e-3);
+    }
+    for case in cases::odd_products() {
+        check_with(&beside(case, 1.0, |_| 3), false, 1e-3);
     }
 }
 

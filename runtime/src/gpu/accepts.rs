@@ -10,8 +10,30 @@ use crate::quant::{BLOCK, Format};
 /// The most rows of a step that runs in groups: the length of the uniform buffer in
 /// `matmul/output/heads.wgsl`.
 pub(super) const FEW_ROWS: u32 = 8;
+/// The most columns that low-rank paths of the same rows can have together, and the bytes of the uniform
+/// buffer in `matmul/low_rank.wgsl`.
+const MAX_LOW: usize = 512;
+pub(super) const LOW_BYTES: u64 = 4 * FEW_ROWS as u64 * MAX_LOW as u64;
 
-/// A group's tail, in the form that kernels have.
+/// What follows a group's products, in the form that kernels have.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ends {
+    pub low: Option<Low>,
+    /// One per product, or none.
+    pub biases: Vec<WeightId>,
+    pub tail: Tail,
+}
+
+/// Low-rank paths beside products.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Low {
+    /// The rows, times the first matrices of all paths.
+    pub down: ValueId,
+    /// The second matrix of each product's path, if it has one.
+    pub weights: Vec<Option<WeightId>>,
+}
+
+/// A group's tail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tail {
     /// Stored, or a function of it.
@@ -46,18 +68,39 @@ pub(super) struct Heads {
     pub f: Option<Unary>,
 }
 
-/// A group's tail in the form that kernels have, and its biases: one per product, or none. None if no kernel
-/// has this tail.
-pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<WeightId>)> {
-    let split: Vec<(Option<WeightId>, &[Part], &Product)> =
-        products.products.iter().map(split_bias).collect();
-    let biases: Vec<WeightId> = split.iter().filter_map(|(bias, ..)| *bias).collect();
+/// What follows a group's products, in the form that kernels have; none if no kernel has it.
+pub(super) fn ends(graph: &Graph, products: &Products) -> Option<Ends> {
+    let (mut lows, mut biases, mut split) = (Vec::new(), Vec::new(), Vec::new());
+    for product in &products.products {
+        let (low, rest) = match product.tail.as_slice() {
+            [Part::LowRank { down, weight }, rest @ ..] => (Some((*down, *weight)), rest),
+            rest => (None, rest),
+        };
+        let rest = match rest {
+            [Part::Bias(bias), rest @ ..] => {
+                biases.push(*bias);
+                rest
+            }
+            rest => rest,
+        };
+        lows.push(low);
+        split.push((rest, product));
+    }
     if !biases.is_empty() && biases.len() != split.len() {
         return None;
     }
     let width = |id: ValueId| graph.value(id).width;
-    let found = match split.as_slice() {
-        [(_, rest, one)] => match (*rest, one.out) {
+    let weights = lows.iter().map(|low| low.map(|(_, weight)| weight)).collect();
+    let low = lows.iter().flatten().next().map(|(down, _)| Low { down: *down, weights });
+    let fits = |low: &Low| {
+        let is_same = lows.iter().flatten().all(|(down, _)| *down == low.down);
+        is_same && width(low.down).is_multiple_of(8) && width(low.down) <= MAX_LOW
+    };
+    if !low.as_ref().is_none_or(fits) {
+        return None;
+    }
+    let tail = match split.as_slice() {
+        [(rest, one)] => match (*rest, one.out) {
             ([], Some(out)) => Some(Tail::Plain { f: None, out }),
             ([Part::Unary(f)], Some(out)) => Some(Tail::Plain { f: Some(*f), out }),
             ([Part::Add(residual)], Some(out)) if width(out).is_multiple_of(4) => {
@@ -68,27 +111,39 @@ pub(super) fn tail(graph: &Graph, products: &Products) -> Option<(Tail, Vec<Weig
             }
             _ => heads(graph, &split),
         },
-        [(_, [Part::Gate], _), (_, [Part::GatedBy(0, f)], up)] => {
+        [([Part::Gate], _), ([Part::GatedBy(0, f)], up)] => {
             let out = up.out.filter(|out| width(*out).is_multiple_of(2));
             out.map(|out| Tail::Gated { f: *f, out })
         }
         _ => heads(graph, &split),
     };
-    found.map(|tail| (tail, biases))
+    // Four neighbouring rows of queries, keys and values must have the same path.
+    let is_whole = |heads: Heads| [heads.q, heads.k, heads.v].iter().all(|width| width.is_multiple_of(4));
+    let fits = |tail: &Tail| low.is_none() || !matches!(tail, Tail::Heads(heads) if !is_whole(*heads));
+    tail.filter(fits).map(|tail| Ends { low, biases, tail })
 }
 
-fn split_bias(product: &Product) -> (Option<WeightId>, &[Part], &Product) {
-    match product.tail.as_slice() {
-        [Part::Bias(bias), rest @ ..] => (Some(*bias), rest, product),
-        rest => (None, rest, product),
+impl Ends {
+    /// Whether the projection's kernel can do it all, see [`Heads::are_direct`]. With both biases and
+    /// low-rank paths, it would read more buffers than every device supports.
+    pub fn are_direct(&self) -> bool {
+        let Tail::Heads(heads) = self.tail else { return true };
+        heads.are_direct() && (self.low.is_none() || self.biases.is_empty())
     }
 }
 
-fn heads(graph: &Graph, products: &[(Option<WeightId>, &[Part], &Product)]) -> Option<Tail> {
+impl Low {
+    /// The second matrices.
+    pub fn matrices(&self) -> Vec<WeightId> {
+        self.weights.iter().flatten().copied().collect()
+    }
+}
+
+fn heads(graph: &Graph, products: &[(&[Part], &Product)]) -> Option<Tail> {
     let mut heads = Heads::default();
     // Of queries and keys.
     let (mut turns, mut norms) = (Vec::new(), Vec::new());
-    for (i, (_, parts, product)) in products.iter().enumerate() {
+    for (i, (parts, product)) in products.iter().enumerate() {
         let (f, parts) = match parts {
             [Part::Unary(f), rest @ ..] => (Some(*f), rest),
             rest => (None, *rest),
@@ -174,7 +229,7 @@ impl Heads {
 
     /// Whether the projection's kernel can do it all. Otherwise, another kernel takes its results: the floats
     /// of one head are computed by several workgroups, so none of them can normalise it or make blocks of it.
-    pub fn are_direct(&self) -> bool {
+    fn are_direct(&self) -> bool {
         let n_rot = self.rope.map_or(0, |rope| rope.n_rot);
         self.norms.is_none()
             && self.kv == KvFormat::F16
@@ -195,8 +250,9 @@ pub(super) struct Accepts<'a> {
 impl Accepts<'_> {
     /// Whether the weights can be stacked in one buffer.
     fn can_stack(&self, graph: &Graph, ids: &[WeightId]) -> bool {
-        let first = graph.weight(ids[0]);
-        let format = self.formats[ids[0].0];
+        let Some(first_id) = ids.first() else { return true };
+        let first = graph.weight(*first_id);
+        let format = self.formats[first_id.0];
         let row_blocks = format.row_blocks(first.n_cols);
         let n_rows: usize = ids.iter().map(|id| graph.weight(*id).n_rows).sum();
         let is_alike = ids.iter().all(|id| {
@@ -227,7 +283,7 @@ impl Fuses for Accepts<'_> {
     }
 
     fn accepts(&self, graph: &Graph, products: &Products) -> bool {
-        let Some((tail, biases)) = tail(graph, products) else { return false };
+        let Some(Ends { low, biases, tail }) = ends(graph, products) else { return false };
         // Sums are scaled after the product, so only this norm can be computed with it.
         let is_simple = |norm: Norm| {
             let Norm { kind, run, weight, bias, .. } = norm;
@@ -239,9 +295,16 @@ impl Fuses for Accepts<'_> {
         let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         // Only these tails can run piece by piece on a weight that is cut by rows.
         let in_pieces = matches!(tail, Tail::Plain { .. } | Tail::Residual { .. });
+        let low = low.map_or(Vec::new(), |low| low.matrices());
+        if low.iter().any(|id| self.formats[id.0] != Format::F32) {
+            return false;
+        }
         match self.weights {
-            None => in_pieces || self.can_stack(graph, &ids),
-            Some(weights) => in_pieces || (weights.are_stacked(&ids) && weights.are_vectors_stacked(&biases)),
+            None => (in_pieces || self.can_stack(graph, &ids)) && self.can_stack(graph, &low),
+            Some(weights) => {
+                let is_stacked = weights.are_stacked(&ids) && weights.are_vectors_stacked(&biases);
+                (in_pieces || is_stacked) && weights.are_stacked(&low)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The buffers of a plan, except the weights: values, the KV pool and the step's parameters.
 
 use super::Gpu;
-use super::accepts::FEW_ROWS;
+use super::accepts::{FEW_ROWS, LOW_BYTES};
 use crate::graph::fuse::Group;
 use crate::graph::uses::place;
 use crate::graph::{Capacity, Choice, Graph, Output, Token, Value};
@@ -38,6 +38,8 @@ pub(super) struct Buffers {
 pub(super) const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+const VALUE: wgpu::BufferUsages =
+    STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::UNIFORM);
 
 impl Buffers {
     pub fn new(gpu: &Gpu, graph: &Graph, lists: &[&[Group]], capacity: Capacity, keep_values: bool) -> Self {
@@ -63,9 +65,7 @@ impl Buffers {
         let kv = graph.caches.iter().map(|cache| make("kv", cache.bytes(capacity.cells()), kv_usage));
         let kv = kv.collect();
         let places = place(graph, lists, keep_values);
-        let of_shape = |shape: &Value| {
-            (*shape, make("value", value_bytes(*shape, capacity), STORAGE | wgpu::BufferUsages::COPY_SRC))
-        };
+        let of_shape = |shape: &Value| (*shape, make("value", value_bytes(*shape, capacity), VALUE));
         let shapes: Vec<(Value, wgpu::Buffer)> = places.shapes.iter().map(of_shape).collect();
         let values = places.of.iter().map(|place| place.map(|place| shapes[place].1.clone())).collect();
         Self { values, kv, step, places: shapes, all }
@@ -87,8 +87,7 @@ impl Buffers {
                 (Some((place, buffer)), _) if *place == i => (*shape, buffer.clone()),
                 (_, Some(known)) => free.swap_remove(known),
                 (_, None) => {
-                    let bytes = value_bytes(*shape, capacity);
-                    let buffer = gpu.buffer("value", bytes, STORAGE | wgpu::BufferUsages::COPY_SRC);
+                    let buffer = gpu.buffer("value", value_bytes(*shape, capacity), VALUE);
                     all.push(buffer.clone());
                     (*shape, buffer)
                 }
@@ -126,5 +125,7 @@ impl Buffers {
 }
 
 fn value_bytes(shape: Value, capacity: Capacity) -> u64 {
-    4 * shape.width as u64 * u64::from(capacity.rows(shape.domain))
+    let bytes = 4 * shape.width as u64 * u64::from(capacity.rows(shape.domain));
+    // Kernels with low-rank paths bind a value as a uniform buffer of this length.
+    bytes.max(LOW_BYTES)
 }

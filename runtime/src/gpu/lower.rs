@@ -156,7 +156,7 @@ pub(super) struct Plan {
     pub slots: Option<SlotBuffers>,
     pub buffers: Buffers,
     scratch: HashMap<Scratch, wgpu::Buffer>,
-    shapes: HashMap<[u32; 8], wgpu::Buffer>,
+    shapes: HashMap<Vec<u32>, wgpu::Buffer>,
 }
 
 /// Makes the plan. With `keep_values`, every value has its own buffer, so that it can be read afterwards.
@@ -237,7 +237,7 @@ struct Lowering<'a> {
     is_few: bool,
     scratch: HashMap<Scratch, wgpu::Buffer>,
     held: HashMap<Scratch, Held>,
-    shapes: HashMap<[u32; 8], wgpu::Buffer>,
+    shapes: HashMap<Vec<u32>, wgpu::Buffer>,
     grids: HashMap<quant::Layout, wgpu::Buffer>,
     dispatches: Vec<Dispatch>,
 }

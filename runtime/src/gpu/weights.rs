@@ -5,7 +5,7 @@
 //! stacked in one buffer if they have the same format and fit into one binding. Their biases are stacked,
 //! too. Vectors are f32.
 
-use super::accepts::{Accepts, tail};
+use super::accepts::{Accepts, Ends, ends};
 use super::{Gpu, GpuError};
 use crate::graph::fuse::{ExpertGroup, Work, fuse, stacks};
 use crate::graph::{Experts, Graph, Op, Source, Weight, WeightId};
@@ -101,9 +101,10 @@ impl Weights {
         let accepts = Accepts { formats: &weights.formats.clone(), max_binding, weights: None };
         for products in stacks(graph, &accepts) {
             let ids: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
-            let biases = tail(graph, &products).map_or(Vec::new(), |(_, biases)| biases);
             weights.stack_matrices(graph, &ids);
+            let Some(Ends { low, biases, .. }) = ends(graph, &products) else { continue };
             weights.stack_vectors(graph, &biases);
+            weights.stack_matrices(graph, &low.map_or(Vec::new(), |low| low.matrices()));
         }
         for group in fuse(graph, &accepts) {
             if let Work::Experts(ExpertGroup { gate: Some((gate, gate_bias, _)), experts, .. }) = group.work {
@@ -160,7 +161,7 @@ impl Weights {
     fn stack_matrices(&mut self, graph: &Graph, ids: &[WeightId]) {
         let is_free =
             |id: &WeightId| matches!(&self.stored[id.0], Stored::Matrix { pieces, .. } if pieces.is_empty());
-        if !ids.iter().all(is_free) {
+        if ids.is_empty() || !ids.iter().all(is_free) {
             return;
         }
         let format = self.formats[ids[0].0];

@@ -1,7 +1,7 @@
 //! Counts the bytes and multiply-adds that an op needs with any kernel. They give the least time that the op
 //! can take, for comparison with measured times.
 
-use super::accepts::{Tail, tail};
+use super::accepts::{Ends, Tail, ends};
 use crate::graph::fuse::{ExpertGroup, Group, NormAdd, Products, Work as GroupWork};
 use crate::graph::{CacheId, Chosen, Domain, Experts, Graph, Op, Step, Token, Value, ValueId, WeightId};
 use crate::quant::Format;
@@ -64,11 +64,15 @@ impl Counter<'_> {
             work = norm.vectors().fold(work, |work, id| work + self.vector(id));
         }
         let shape = self.shape(&ids);
-        let what = match tail(self.graph, products) {
+        let what = match ends(self.graph, products) {
             None => format!("group {shape}"),
-            Some((tail, biases)) => {
+            Some(Ends { low, biases, tail }) => {
                 work = biases.iter().fold(work, |work, bias| work + self.vector(*bias));
-                match tail {
+                let beside = if low.is_some() { ", low rank" } else { "" };
+                if let Some(low) = low {
+                    work = work + self.projection(&low.matrices(), self.graph.value(low.down).domain);
+                }
+                let what = match tail {
                     Tail::Plain { f: None, .. } if products.norm.is_some() => {
                         format!("norm, project {shape}")
                     }
@@ -80,7 +84,8 @@ impl Counter<'_> {
                         work.bytes += 2 * (heads.k + heads.v) as u64 * self.rows(Domain::Tokens);
                         format!("q, k, v {shape}")
                     }
-                }
+                };
+                what + beside
             }
         };
         (work, what)
@@ -179,7 +184,12 @@ impl Counter<'_> {
         ids.iter().fold(Work::default(), |work, id| {
             let weight = &self.graph.weights[id.0];
             let n_rows = weight.n_rows as u64;
-            work + Work { bytes: n_rows * self.row_bytes(*id), macs: rows * n_rows * weight.n_cols as u64 }
+            // Of low-rank paths, only the columns that are not zero are read.
+            let (n_cols, row_bytes) = match &weight.low_rank {
+                Some(columns) => (columns.len() as u64, 4 * columns.len() as u64),
+                None => (weight.n_cols as u64, self.row_bytes(*id)),
+            };
+            work + Work { bytes: n_rows * row_bytes, macs: rows * n_rows * n_cols }
         })
     }
 

@@ -35,12 +35,13 @@ impl Builder {
         n_cols: usize,
     ) -> WeightId {
         let source = Source::Tensor { name: tensor.into(), first_row };
-        self.weight(Weight { source, is_vector: false, n_rows, n_cols })
+        self.weight(Weight { source, is_vector: false, n_rows, n_cols, low_rank: None })
     }
 
     /// A matrix of the rows of several tensors, as many of each.
     pub fn joined(&mut self, tensors: Vec<String>, n_rows: usize, n_cols: usize) -> WeightId {
-        self.weight(Weight { source: Source::Tensors(tensors), is_vector: false, n_rows, n_cols })
+        let source = Source::Tensors(tensors);
+        self.weight(Weight { source, is_vector: false, n_rows, n_cols, low_rank: None })
     }
 
     /// A vector tensor of `n` numbers.
@@ -51,13 +52,14 @@ impl Builder {
     /// `n` numbers of a vector tensor, starting at number `first`.
     pub fn part_of_vector(&mut self, tensor: impl Into<String>, first: usize, n: usize) -> WeightId {
         let source = Source::Tensor { name: tensor.into(), first_row: first };
-        self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n })
+        self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols: n, low_rank: None })
     }
 
     /// A vector of constants. The same numbers give the same weight.
     pub fn constant(&mut self, numbers: Vec<f32>) -> WeightId {
         let n_cols = numbers.len();
-        self.weight(Weight { source: Source::Constant(numbers), is_vector: true, n_rows: 1, n_cols })
+        let source = Source::Constant(numbers);
+        self.weight(Weight { source, is_vector: true, n_rows: 1, n_cols, low_rank: None })
     }
 
     fn weight(&mut self, weight: Weight) -> WeightId {

@@ -68,6 +68,13 @@ pub struct Product {
 /// A part of a tail. `y` is the result so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
+    /// `y + down · weightᵀ`: what a low-rank path adds.
+    LowRank {
+        /// The rows, times the path's first matrix.
+        down: ValueId,
+        /// Its second matrix.
+        weight: WeightId,
+    },
     /// `y + bias`.
     Bias(WeightId),
     /// The norm of each head, or of the row.
@@ -99,7 +106,7 @@ impl Group {
             Work::Products(products) => {
                 let tails = products.products.iter().flat_map(|product| &product.tail);
                 let added = tails.filter_map(|part| match part {
-                    Part::Add(residual) => Some(*residual),
+                    Part::Add(other) | Part::LowRank { down: other, .. } => Some(*other),
                     _ => None,
                 });
                 std::iter::once(products.x).chain(added).collect()
@@ -187,6 +194,8 @@ struct Candidate {
     weight: WeightId,
     /// Indices of its ops: the product, then one per part of the tail.
     ops: Vec<usize>,
+    /// For each part of the tail, the product that a low-rank path adds.
+    low: Vec<Option<usize>>,
     tail: Vec<Part>,
     /// The result of the product, then of each part of the tail.
     values: Vec<Option<ValueId>>,
@@ -198,6 +207,7 @@ impl Candidate {
         Self {
             weight: self.weight,
             ops: self.ops[..=n_parts].to_vec(),
+            low: self.low[..n_parts].to_vec(),
             tail: self.tail[..n_parts].to_vec(),
             values: self.values[..=n_parts].to_vec(),
         }
@@ -251,14 +261,17 @@ impl<D: Fuses> Fuser<'_, D> {
     /// The product of an op, with the longest tail that the graph allows.
     fn candidate(&self, op: usize) -> Option<Candidate> {
         let Op::MatMul { weight, out, .. } = self.graph.ops[op] else { return None };
-        let mut found = Candidate { weight, ops: vec![op], tail: Vec::new(), values: vec![Some(out)] };
+        let mut found =
+            Candidate { weight, ops: vec![op], low: vec![], tail: vec![], values: vec![Some(out)] };
         let mut y = out;
         while let [reader] = *self.uses.readers(y) {
             if self.taken[reader] || self.graph.logits == Some(y) {
                 break;
             }
             let next = &self.graph.ops[reader];
+            let low = self.low_rank(op, y, reader);
             let part = match *next {
+                Op::Add { .. } if let Some((_, part)) = low => part,
                 Op::Bias { bias, .. } => Part::Bias(bias),
                 Op::Norm { norm, .. } => Part::Norm(norm),
                 Op::Rope { rope, .. } => Part::Rope(rope),
@@ -279,6 +292,7 @@ impl<D: Fuses> Fuser<'_, D> {
                 break;
             }
             found.ops.push(reader);
+            found.low.push(low.map(|(op, _)| op));
             found.tail.push(part);
             found.values.push(next.out());
             match (part, next.out()) {
@@ -287,6 +301,17 @@ impl<D: Fuses> Fuser<'_, D> {
             }
         }
         Some(found)
+    }
+
+    /// The product that op `reader` adds to `y`, the result of op `op`, if it is that of a low-rank path.
+    fn low_rank(&self, op: usize, y: ValueId, reader: usize) -> Option<(usize, Part)> {
+        let Op::Add { a, b, .. } = self.graph.ops[reader] else { return None };
+        let low = if a == y { b } else { a };
+        let maker = self.uses.maker(low)?;
+        let Op::MatMul { x: down, weight, .. } = self.graph.ops[maker] else { return None };
+        let is_path = self.graph.weight(weight).low_rank.is_some() && self.uses.maker(down) < Some(op);
+        let is_free = !self.taken[maker] && *self.uses.readers(low) == [reader];
+        (is_path && is_free && a != b).then_some((maker, Part::LowRank { down, weight }))
     }
 
     /// Connects each gate to the product that it gates. Where one of the two is missing, the tail is cut.
@@ -327,7 +352,8 @@ impl<D: Fuses> Fuser<'_, D> {
 
     /// Makes a group of the candidates, with the norm before them if possible, and marks their ops as taken.
     fn take(&mut self, x: ValueId, candidates: &[Candidate]) -> Option<Group> {
-        let mut ops: Vec<usize> = candidates.iter().flat_map(|candidate| &candidate.ops).copied().collect();
+        let ops = candidates.iter().flat_map(|it| it.ops.iter().chain(it.low.iter().flatten()));
+        let mut ops: Vec<usize> = ops.copied().collect();
         let products: Vec<Product> = candidates.iter().map(Candidate::product).collect();
         let readers = self.uses.readers(x);
         let are_products = readers.iter().all(|i| matches!(self.graph.ops[*i], Op::MatMul { .. }));
@@ -349,7 +375,8 @@ impl<D: Fuses> Fuser<'_, D> {
                 continue;
             }
             let last_op = ops.iter().copied().max()?;
-            if !self.can_run_at(&ops, &work, last_op) {
+            let group = Group { work: Work::Products(work), last_op };
+            if !self.can_run(&ops, &group) {
                 return None;
             }
             // Once all who read the norm's result compute it themselves, it has no place of its own.
@@ -358,28 +385,30 @@ impl<D: Fuses> Fuser<'_, D> {
                 self.normed[*i] == n_readers
             }));
             ops.iter().for_each(|i| self.taken[*i] = true);
-            return Some(Group { work: Work::Products(work), last_op });
+            return Some(group);
         }
         None
     }
 
-    /// Whether no op outside the group reads a result of the group before its last op.
-    fn can_run_at(&self, ops: &[usize], work: &Products, last_op: usize) -> bool {
-        let outs = work.products.iter().filter_map(|product| product.out);
-        let is_late = |out: ValueId| {
-            self.uses.readers(out).iter().all(|reader| *reader > last_op || ops.contains(reader))
+    /// Whether no op outside the group reads a result of the group before its last op, and the group itself
+    /// reads none.
+    fn can_run(&self, ops: &[usize], group: &Group) -> bool {
+        let (last_op, inputs) = (group.last_op, group.inputs());
+        let is_late = |out: &ValueId| {
+            let mut readers = self.uses.readers(*out).iter();
+            !inputs.contains(out) && readers.all(|reader| *reader > last_op || ops.contains(reader))
         };
-        let caches = work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
-            Part::KvWrite(cache, _) => Some(*cache),
-            _ => None,
-        });
+        let Work::Products(work) = &group.work else { return true };
+        let mut caches =
+            work.products.iter().flat_map(|product| &product.tail).filter_map(|part| match part {
+                Part::KvWrite(cache, _) => Some(*cache),
+                _ => None,
+            });
         let is_read_late = |cache: CacheId| {
             let reads = |op: &Op| matches!(op, Op::Attention { cache: Some(read), .. } if *read == cache);
             self.graph.ops.iter().position(reads).is_none_or(|reader| reader > last_op)
         };
-        let mut outs = outs;
-        let mut caches = caches;
-        outs.all(is_late) && caches.all(is_read_late)
+        group.outs().iter().all(is_late) && caches.all(is_read_late)
     }
 }
 

@@ -20,6 +20,8 @@ pub use choice::{BIN, BINS, Choice, IN_PROMPT, allows};
 pub use kv::{KV_BLOCK, KvFormat};
 pub use step::{Capacity, Chosen, Output, PAGE, Step, Token};
 
+use std::ops::Range;
+
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ValueId(pub usize);
@@ -91,6 +93,8 @@ pub struct Weight {
     pub n_rows: usize,
     /// Inputs of a projection.
     pub n_cols: usize,
+    /// Of the matrices of low-rank paths: the columns that are not zero.
+    pub low_rank: Option<Range<usize>>,
 }
 
 /// How a norm measures a run of floats.

@@ -1,5 +1,5 @@
 // Adds a bias to the sums of four rows; `rows` are the rows' numbers in the weight.
-#if BIAS=bias
+#if BIAS=bias|bias_low
 @group(0) @binding(10) var<storage, read> bias: array<f32>;
 
 fn biased(rows: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {

@@ -1,6 +1,6 @@
 // Sums over the lanes, which are the neighbouring threads that share a unit. LANES is a power of two.
 #if LANES=one
-const GROUP = 16u;
+override GROUP: u32 = 16u;
 const LANES = 1u;
 
 fn sum_lanes(thread: u32, value: vec4<f32>) -> vec4<f32> {

@@ -15,6 +15,7 @@ enable subgroups;
 #import matmul/x/{X}
 #import matmul/output/{OUTPUT}
 #import matmul/lanes
+#import matmul/low_rank
 
 @compute @workgroup_size(GROUP)
 fn main(
@@ -78,6 +79,14 @@ fn main(
         sums1 *= scales.y;
         sums2 *= scales.z;
         sums3 *= scales.w;
+#endif
+#if BIAS=low|bias_low
+        let step_row = min(vec4<u32>(t) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
+        let low_sums = low_ranks(step_row, unit_rows(unit) + vec4<u32>(shape.first_row), lane);
+        sums0 += sum_lanes(thread, low_sums[0]);
+        sums1 += sum_lanes(thread, low_sums[1]);
+        sums2 += sum_lanes(thread, low_sums[2]);
+        sums3 += sum_lanes(thread, low_sums[3]);
 #endif
         if lane == 0u && first + thread / LANES < n_units() {
             store(t, unit, sums0);

@@ -15,6 +15,7 @@ enable subgroups;
 #import matmul/x/{X}
 #import matmul/output/{OUTPUT}
 #import matmul/lanes
+#import matmul/low_rank
 
 @compute @workgroup_size(GROUP)
 fn main(
@@ -50,6 +51,9 @@ fn main(
         sums = sum_lanes(thread, sums);
 #if X=normed
         sums *= norm_scales(sum_lanes(thread, vec4<f32>(squares))).x;
+#endif
+#if BIAS=low|bias_low
+        sums += sum_lanes(thread, low_rank(t, unit_rows(unit) + vec4<u32>(shape.first_row), lane));
 #endif
         if lane == 0u && first + thread / LANES < n_units() {
             store(t, unit, sums);

@@ -86,7 +86,8 @@ impl Lowering<'_> {
             (Kernel::ExpertMatmul { staged, bias }, grid)
         } else {
             let gated = group.gate.is_some();
-            let (lanes, x_groups) = self.units(n_rows.div_ceil(if gated { UNIT / 2 } else { UNIT }), padded);
+            let n_units = n_rows.div_ceil(if gated { UNIT / 2 } else { UNIT });
+            let (lanes, x_groups) = self.units(n_units, padded, false);
             let grid = [x_groups, Extent::Pairs(domain, n_used as u32), SINGLE];
             (Kernel::Experts { layout, lanes, bias, gated }, grid)
         };
@@ -98,7 +99,7 @@ impl Lowering<'_> {
             ];
             let w_row = piece.buffer_row;
             let shape = [padded, w_row, n_rows, 0, n_used * n_rows, 0, bias_at, 0].map(|n| n as u32);
-            let resources = [&resources[..], &self.planes(weight, piece), &[self.shape(shape)]].concat();
+            let resources = [&resources[..], &self.planes(weight, piece), &[self.shape(&shape)]].concat();
             self.push(kernel, &[&constants[..], &held].concat(), &resources, domain, grid)?;
         }
         Ok(())

@@ -1,11 +1,16 @@
 //! Lowers projections: in groups for steps of few rows, alone for steps of many rows.
 
-use super::super::accepts::{FEW_ROWS, Heads, Tail, tail};
+use super::super::accepts::{Ends, FEW_ROWS, Heads, LOW_BYTES, Low, Tail, ends};
 use super::attend::stored;
 use super::*;
 use crate::graph::KvFormat;
 use crate::graph::fuse::Products;
 use nomoat_shaders::{Lanes, Operands, Output, Packed, Staged, Tile};
+
+/// The most units of a product with the first matrices of low-rank paths that has small workgroups where
+/// threads share no rows, and their threads.
+const SMALL: usize = 32;
+const SMALL_GROUP: u32 = 2;
 
 /// A projection of one piece of a weight, or of several stacked weights.
 struct Projection<'p> {
@@ -16,6 +21,8 @@ struct Projection<'p> {
     output: Output,
     /// The bias; if several are stacked, the first.
     bias: Option<Vector>,
+    /// The buffers of low-rank paths, if there are any.
+    low: Option<Vec<Resource>>,
     /// Floats per row of the result.
     out_width: usize,
     /// Rows of the piece, or of all stacked weights.
@@ -32,8 +39,10 @@ pub(in crate::gpu) fn gate_constants(gate: Gate) -> Vec<(&'static str, f64)> {
 
 impl Lowering<'_> {
     pub(super) fn products(&mut self, products: &Products) -> Result<(), GpuError> {
-        let (tail, biases) = tail(self.graph, products)
+        let ends = ends(self.graph, products)
             .ok_or_else(|| GpuError::Internal("no kernel can run this group".into()))?;
+        let is_direct = ends.are_direct();
+        let Ends { low, biases, tail } = ends;
         let weights: Vec<WeightId> = products.products.iter().map(|product| product.weight).collect();
         let (mut constants, mut resources) = (Vec::new(), Vec::new());
         let (output, out_width) = match tail {
@@ -53,7 +62,7 @@ impl Lowering<'_> {
                 resources.push(whole("y", self.value(out)?));
                 (Output::Gated, self.graph.value(out).width)
             }
-            Tail::Heads(heads) if heads.are_direct() => {
+            Tail::Heads(heads) if is_direct => {
                 (constants, resources) = self.heads(heads)?;
                 (Output::Heads, heads.q)
             }
@@ -65,6 +74,7 @@ impl Lowering<'_> {
         };
         let n_rows: usize = weights.iter().map(|id| self.graph.weight(*id).n_rows).sum();
         let bias = biases.first().map(|bias| self.vector(*bias).cloned()).transpose()?;
+        let low = low.map(|low| self.low(&weights, low)).transpose()?;
         let in_pieces = weights.len() == 1;
         let stored = self.weights;
         for piece in stored.pieces(weights[0]) {
@@ -75,6 +85,7 @@ impl Lowering<'_> {
                 piece,
                 output,
                 bias: bias.clone(),
+                low: low.clone(),
                 out_width,
                 n_rows: if in_pieces { piece.n_rows } else { n_rows },
                 constants: constants.clone(),
@@ -82,7 +93,7 @@ impl Lowering<'_> {
             })?;
         }
         match tail {
-            Tail::Heads(heads) if !heads.are_direct() => self.heads_end(heads),
+            Tail::Heads(heads) if !is_direct => self.heads_end(heads),
             _ => Ok(()),
         }
     }
@@ -160,6 +171,7 @@ impl Lowering<'_> {
                 piece,
                 output: Output::Plain,
                 bias: None,
+                low: None,
                 out_width: self.graph.value(out).width,
                 n_rows: piece.n_rows,
                 constants: unary(None).to_vec(),
@@ -185,18 +197,24 @@ impl Lowering<'_> {
         resources.extend(self.planes(p.weight, p.piece));
         resources.extend(p.resources);
         resources.extend(p.bias.as_ref().map(|bias| whole("bias", &bias.buffer)));
+        let tail = nomoat_shaders::Tail { output: p.output, bias: p.bias.is_some(), low: p.low.is_some() };
+        resources.extend(p.low.into_iter().flatten());
         let eps = p.norm.map_or(0.0, |norm| norm.eps);
         let bias_at = p.bias.as_ref().map_or(0, |bias| bias.at);
         let [n_cols_, w_row, n_rows, first_row, out_width] =
             [n_cols, p.piece.buffer_row, p.n_rows, p.piece.first_row, p.out_width].map(|n| n as u32);
         let shape = [n_cols_, w_row, n_rows, first_row, out_width, eps.to_bits(), bias_at as u32, 0];
-        resources.push(self.shape(shape));
+        resources.push(self.shape(&shape));
         let mut constants = vec![rows_constant(domain), ("LANES", f64::from(self.n_lanes(n_cols)))];
         constants.extend(p.constants);
-
-        let tail = nomoat_shaders::Tail { output: p.output, bias: p.bias.is_some() };
+        // The first matrices of low-rank paths have few rows; all of a processor's threads should have some.
         let n_units = p.n_rows.div_ceil(UNIT);
-        let (lanes, x_groups) = self.units(n_units, n_cols);
+        let is_small = self.graph.weight(p.weight).low_rank.is_some() && n_units <= SMALL;
+        if is_small && self.gpu.variants().lanes == super::super::Lanes::One {
+            constants.push(("GROUP", f64::from(SMALL_GROUP)));
+        }
+
+        let (lanes, x_groups) = self.units(n_units, n_cols, is_small);
         let mut all: Vec<(u32, Kernel, Grid)> = Vec::new();
         // A step of many rows can have a single output.
         if self.is_few || domain == Domain::Outputs {
@@ -275,11 +293,41 @@ impl Lowering<'_> {
     }
 
     /// The uniform buffer with a projection's shape. Projections of the same shape share it.
-    pub(super) fn shape(&mut self, contents: [u32; 8]) -> Resource {
+    pub(super) fn shape(&mut self, contents: &[u32]) -> Resource {
+        whole("shape", &self.constants(contents))
+    }
+
+    fn constants(&mut self, contents: &[u32]) -> wgpu::Buffer {
         let (gpu, buffers) = (self.gpu, &mut self.buffers);
-        let buffer =
-            self.shapes.entry(contents).or_insert_with(|| buffers.add_uniform(gpu, "shape", &contents));
-        whole("shape", buffer)
+        let add = || buffers.add_uniform(gpu, "constants", contents);
+        self.shapes.entry(contents.to_vec()).or_insert_with(add).clone()
+    }
+
+    /// What kernels read of the low-rank paths beside these weights, see `matmul/low_rank.wgsl`.
+    fn low(&mut self, weights: &[WeightId], low: Low) -> Result<Vec<Resource>, GpuError> {
+        let graph = self.graph;
+        let mut b = None;
+        // Products that are not there begin after all rows.
+        let mut paths = [[u32::MAX, 0, 0, 0]; 3];
+        let mut first = 0;
+        for ((path, weight), second) in paths.iter_mut().zip(weights).zip(&low.weights) {
+            path[0] = first;
+            first += graph.weight(*weight).n_rows as u32;
+            let Some(second) = second else { continue };
+            let (Some(columns), [piece]) = (&graph.weight(*second).low_rank, self.weights.pieces(*second))
+            else {
+                return Err(GpuError::Internal("a low-rank path that no kernel can run".into()));
+            };
+            let [from, to] = [columns.start / 8, columns.end.div_ceil(8)].map(|n| n as u32);
+            path[1..].copy_from_slice(&[piece.buffer_row as u32, from, to]);
+            b = Some(("b", piece.buffer.clone(), 0, Some(piece.planes.quants)));
+        }
+        let width = graph.value(low.down).width;
+        let [width, b_width] = [width, width.next_multiple_of(BLOCK)].map(|n| n as u32 / 8);
+        let contents = [[width, b_width, 0, 0]].iter().chain(&paths).flatten().copied().collect::<Vec<_>>();
+        let down = ("low", self.value(low.down)?.clone(), 0, Some(LOW_BYTES));
+        let paths = whole("paths", &self.constants(&contents));
+        Ok([paths, down].into_iter().chain(b).collect())
     }
 
     /// The layout for integer dot products, if activations are quantised to 8 bits. Only 4-bit weights use
@@ -315,9 +363,13 @@ impl Lowering<'_> {
     }
 
     /// How threads share a unit, and the number of workgroups for `n_units` units.
-    pub(super) fn units(&self, n_units: usize, n_cols: usize) -> (Lanes, Extent) {
+    pub(super) fn units(&self, n_units: usize, n_cols: usize, is_small: bool) -> (Lanes, Extent) {
         let lanes = self.gpu.variants().lanes.into();
-        let group = if lanes == Lanes::One { 16 } else { 64 };
+        let group = match lanes {
+            Lanes::One if is_small => SMALL_GROUP,
+            Lanes::One => 16,
+            _ => 64,
+        };
         let per_group = group / self.n_lanes(n_cols);
         (lanes, Extent::Fixed((n_units as u32).div_ceil(per_group).min(MAX_GROUPS)))
     }

@@ -2,8 +2,10 @@
 
 mod choices;
 mod experts;
+mod low_rank;
 
 use super::*;
+use crate::adapter::beside;
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
 use crate::graph::testing::cases::{self, kv};
@@ -211,20 +213,28 @@ fn groups_with_weights_in_pieces() {
             let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
             let tolerance = if is_int8 { 0.2 } else { 1e-3 };
             assert!(error <= tolerance, "{} ({words}): {error}", case.name);
+            let case = beside(case, 1.0, low_rank::ranks);
+            let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
+            assert!(error <= tolerance, "{} ({words}): {error}", case.name);
         }
     }
 }
 
 /// The dispatches that one more layer adds to a step of `rows` rows at this position.
 fn dispatches_per_layer(shape: Layers, rows: u32, position: u32) -> usize {
-    dispatches_in(KvFormat::F16, shape, rows, position)
+    dispatches_of(rows, position, |n_layers| layers(Layers { n_layers, ..shape }, &[rows as usize]))
 }
 
 fn dispatches_in(format: KvFormat, shape: Layers, rows: u32, position: u32) -> usize {
+    let build = |n_layers| kv::stored(layers(Layers { n_layers, ..shape }, &[rows as usize]), format);
+    dispatches_of(rows, position, build)
+}
+
+fn dispatches_of(rows: u32, position: u32, build: impl Fn(usize) -> Case) -> usize {
     let mut gpu = device();
     gpu.set_variants(Variants::parse("tile", gpu.info()).unwrap());
     let count = |n_layers| {
-        let mut case = kv::stored(layers(Layers { n_layers, ..shape }, &[rows as usize]), format);
+        let mut case = build(n_layers);
         case.max_pages = (position + rows) / PAGE + 1;
         case.pages = (0..case.max_pages).collect();
         for (token, i) in case.tokens.iter_mut().zip(0..) {

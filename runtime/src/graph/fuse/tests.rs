@@ -1,6 +1,7 @@
 //! Groups of a small model's layers, for devices that accept different things.
 
 use super::*;
+use crate::adapter::beside;
 use crate::graph::testing::{Layers, cases, layers};
 use crate::quant::Format;
 
@@ -19,6 +20,7 @@ fn graph() -> Graph {
 
 fn tails(groups: &[Group]) -> Vec<String> {
     let name = |part: &Part| match part {
+        Part::LowRank { .. } => "low",
         Part::Bias(_) => "bias",
         Part::Norm(_) => "norm",
         Part::Rope(_) => "rope",
@@ -59,6 +61,26 @@ fn a_layer_is_five_groups_if_all_are_accepted() {
     assert_eq!(tails(&groups), [&layer[..], &["op", "norm []"]].concat());
     // Only queries: keys and values go to the cache.
     assert_eq!(groups[0].outs().len(), 1);
+}
+
+#[test]
+fn low_rank_paths_are_parts_of_tails() {
+    let graph =
+        |rank: &dyn Fn(&str) -> usize| beside(layers(Layers::of(Format::Q4_0), &[1]), 1.0, rank).graph;
+    let all = graph(&|_| 3);
+    let groups = fuse(&all, &Device(|_: &Products| true));
+    let first = ["norm []", "norm [low rope, low rope keys, low values]", "op", "op", "[low add]"];
+    let last = ["norm []", "norm [low gate, low gated]", "op", "[low add]", "op", "norm []", "norm [low]"];
+    assert_eq!(tails(&groups), [&first[..], &last].concat());
+    // What the path's first matrix gives is read by the group that has the second one.
+    assert_eq!(groups[1].inputs(), [groups[0].inputs(), vec![groups[0].outs()[0]; 3]].concat());
+    // Only beside some of the products.
+    let some = graph(&|part| usize::from(["k0", "u0"].contains(&part)));
+    let groups = ["norm []", "norm [rope, low rope keys, values]", "op", "[add]"];
+    assert_eq!(tails(&fuse(&some, &Device(|_: &Products| true)))[..4], groups);
+    // A device that does not take them adds the product to the one that is made later.
+    let groups = tails(&fuse(&all, &Columns));
+    assert_eq!(groups[..4], ["norm [, , , ]", "[add, add, add]", "op", "op"]);
 }
 
 #[test]
@@ -114,7 +136,7 @@ struct Columns;
 
 impl Fuses for Columns {
     fn takes(&self, part: &Part) -> bool {
-        !matches!(part, Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..))
+        !matches!(part, Part::LowRank { .. } | Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..))
     }
 
     fn accepts(&self, _: &Graph, _: &Products) -> bool {
