@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A rank for each product: odd ones, more than four, and none. Not 1: a single number that happens to be close
-/// to 0 would be compared by its own size.
+/// A rank for each product: odd ones, more than four, and none. Not 1: a single number that happens to be
+/// close to 0 would be compared by its own size.
 pub fn ranks(part: &str) -> usize {
     match part.trim_end_matches(char::is_numeric) {
         "q" => 5,
