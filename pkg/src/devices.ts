@@ -90,6 +90,16 @@ export function defaultThreads(cores: number): number {
   return cores <= 4 ? cores : Math.min(Math.max(4, Math.floor(cores / 2)), 8);
 }
 
+/** Whether threads can share memory here, so that the CPU can use several. */
+function canShareMemory({ relaxedSimd, threads, isolated }: WasmFeatures): boolean {
+  return relaxedSimd && threads && isolated;
+}
+
+/** The threads that the CPU uses here by default. */
+export function cpuThreads(wasm: WasmFeatures): number {
+  return canShareMemory(wasm) ? defaultThreads(wasm.cores) : 1;
+}
+
 /** Resolves a choice. Throws NoWebGpuError or NoSimdError if the browser lacks what it needs. */
 export async function chooseDeviceOn(choice: DeviceChoice, features: Features): Promise<ChosenDevice> {
   const cpu = async (reason: DeviceReason): Promise<ChosenDevice> => {
@@ -173,16 +183,15 @@ async function openCpu(
   reason: DeviceReason,
   why: string,
 ): Promise<OpenDevice> {
-  const { relaxedSimd, threads, isolated, cores } = await wasmWithSimd(platform);
-  const count = wanted ?? defaultThreads(cores);
-  const canShare = relaxedSimd && threads && isolated;
-  if (count > 1 && !isolated)
+  const wasm = await wasmWithSimd(platform);
+  const count = wanted ?? defaultThreads(wasm.cores);
+  if (count > 1 && !wasm.isolated)
     platform.warn(
       "nomoat: this page is not cross-origin isolated, so the model runs on one thread of the CPU. " +
         "Serve the page with `Cross-Origin-Opener-Policy: same-origin` and " +
         "`Cross-Origin-Embedder-Policy: require-corp` to use more.",
     );
-  const { memory, Runtime } = await load(platform, canShare ? "cpu-threads" : "cpu", count);
+  const { memory, Runtime } = await load(platform, canShareMemory(wasm) ? "cpu-threads" : "cpu", count);
   const runtime = await Runtime.open(JSON.stringify({ device: "cpu", kernels }));
   return { runtime, memory, backend: "cpu", reason, why };
 }

@@ -1,10 +1,10 @@
 /** What a model is and whether it runs here, from the headers of its files. */
 import type { DeviceChoice } from "./devices.js";
-import { AbortedError, InternalError, InvalidRequestError, ModelNotFoundError } from "./errors.js";
+import { AbortedError, InvalidRequestError, ModelNotFoundError } from "./errors.js";
 import type { NetworkEnv } from "./exchange.js";
 import { comfortableBytes, fitOf, type Fit } from "./fit.js";
 import { listRepository, repositoryOf, suggestFile, type HubFile, type HubRepository } from "./hub.js";
-import { withWorker, type WorkerLike } from "./link.js";
+import { callOnce, type WorkerLike } from "./link.js";
 import { kvFormat } from "./request.js";
 import type { KvFormat } from "./runtime.js";
 import { expectedSpeed, type DeviceSpeed } from "./speed.js";
@@ -105,13 +105,7 @@ export async function inspectModelWith(
     : source;
   const { files, template } = resolveSource(model, options, base);
   const request = { files, contextLength: contextLength ?? null, kvFormat: format, backend: runsOn };
-  const said = await withWorker(spawn, signal, async (link) => {
-    try {
-      return await link.call("inspect", request);
-    } finally {
-      link.close(new InternalError("The inspection is over."));
-    }
-  });
+  const said = await callOnce(spawn, signal, "inspect", request);
   const needed = said.weight_bytes + said.kv_bytes;
   const fit = fitOf(needed, runsOn, memory);
   const problem = said.problem ?? (fit === "too-large" ? tooLarge(needed, runsOn) : null);

@@ -58,6 +58,22 @@ export async function withWorker<T>(
   }
 }
 
+/** Starts a worker for one call. */
+export function callOnce<M extends Method>(
+  spawn: () => WorkerLike,
+  signal: AbortSignal | undefined,
+  method: M,
+  params: Calls[M]["params"],
+): Promise<Calls[M]["result"]> {
+  return withWorker(spawn, signal, async (link) => {
+    try {
+      return await link.call(method, params);
+    } finally {
+      link.close(new InternalError("The worker's only call is over."));
+    }
+  });
+}
+
 /** Time that a worker gets to free its resources. */
 const GRACE_MS = 1000;
 

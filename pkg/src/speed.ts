@@ -1,8 +1,8 @@
 /** How fast models can be expected to answer on a device, from a measurement that needs no model. */
-import { chooseDeviceOn, defaultThreads, type DeviceChoice, type Features } from "./devices.js";
-import { AbortedError, InternalError } from "./errors.js";
+import { chooseDeviceOn, cpuThreads, type DeviceChoice, type Features } from "./devices.js";
+import { AbortedError } from "./errors.js";
 import type { KeptTexts } from "./kept.js";
-import { withWorker, type WorkerLike } from "./link.js";
+import { callOnce, type WorkerLike } from "./link.js";
 
 /** What was measured of a device. */
 export interface DeviceSpeed {
@@ -47,35 +47,25 @@ export async function measureSpeedWith(
 ): Promise<DeviceSpeed> {
   if (signal?.aborted) throw new AbortedError();
   const { backend } = await chooseDeviceOn(device, platform);
-  const known = await keptSpeed(backend, platform);
+  const name = await nameOf(backend, platform);
+  const known = await kept(name, backend, platform);
   if (known) return known;
   try {
     return await platform.alone(async () => {
       // Another tab may have measured meanwhile.
-      const now = await keptSpeed(backend, platform);
-      return now ?? (await measured(device, platform, signal));
+      const now = await kept(name, backend, platform);
+      if (now) return now;
+      // The number of threads that is possible here, so that none more is asked for.
+      const threads = cpuThreads(await platform.wasm());
+      const speed = await callOnce(platform.spawn, signal, "measure", { device, threads, kernels: "" });
+      // Where WebGPU fails, `auto` has measured the CPU.
+      const of = speed.backend === backend ? name : await nameOf(speed.backend, platform);
+      await platform.kept.put(of, JSON.stringify(speed));
+      return speed;
     }, signal);
   } catch (error) {
     throw signal?.aborted ? new AbortedError() : error;
   }
-}
-
-async function measured(
-  device: DeviceChoice,
-  platform: SpeedPlatform,
-  signal: AbortSignal | undefined,
-): Promise<DeviceSpeed> {
-  const threads = await threadsOf(platform);
-  const speed = await withWorker(platform.spawn, signal, async (link) => {
-    try {
-      return await link.call("measure", { device, threads, kernels: "" });
-    } finally {
-      link.close(new InternalError("The measurement is over."));
-    }
-  });
-  // Where WebGPU fails, `auto` has measured the CPU.
-  await platform.kept.put(await nameOf(speed.backend, platform), JSON.stringify(speed));
-  return speed;
 }
 
 /** What was measured of a device before, or null. */
@@ -83,7 +73,15 @@ export async function keptSpeed(
   backend: Backend,
   platform: Pick<SpeedPlatform, keyof Features | "kept">,
 ): Promise<DeviceSpeed | null> {
-  const text = await platform.kept.get(await nameOf(backend, platform));
+  return kept(await nameOf(backend, platform), backend, platform);
+}
+
+async function kept(
+  name: string,
+  backend: Backend,
+  platform: Pick<SpeedPlatform, "kept">,
+): Promise<DeviceSpeed | null> {
+  const text = await platform.kept.get(name);
   try {
     const { bytesPerSecond, secondsPerToken } = Object(JSON.parse(text ?? "null")) as Record<string, unknown>;
     const areNumbers = typeof bytesPerSecond === "number" && typeof secondsPerToken === "number";
@@ -97,12 +95,6 @@ export async function keptSpeed(
 /** What the speed depends on. */
 async function nameOf(backend: Backend, features: Features): Promise<string> {
   if (backend === "webgpu") return `webgpu ${(await features.adapter())?.name ?? ""}`;
-  const { relaxedSimd } = await features.wasm();
-  return `cpu ${await threadsOf(features)} ${relaxedSimd ? "relaxed" : "simd"}`;
-}
-
-/** The threads that the CPU would use. */
-async function threadsOf(features: Features): Promise<number> {
-  const { relaxedSimd, threads, isolated, cores } = await features.wasm();
-  return relaxedSimd && threads && isolated ? defaultThreads(cores) : 1;
+  const wasm = await features.wasm();
+  return `cpu ${cpuThreads(wasm)} ${wasm.relaxedSimd ? "relaxed" : "simd"}`;
 }

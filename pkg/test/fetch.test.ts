@@ -20,6 +20,20 @@ test("a chat completion, whole and streamed", async () => {
   assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join(""), "Hello!");
 });
 
+test("text completions that are left early, at the echo too, end all answers", async () => {
+  let ended = 0;
+  const { engine } = await engineWith({ tokens: Array(99).fill("a"), onCancel: () => (ended += 1) });
+  const left = async (echo: boolean) => {
+    ended = 0;
+    for await (const _ of await engine.completions.create({ prompt: ["1", "2", "3"], echo, stream: true }))
+      break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return ended;
+  };
+  assert.equal(await left(true), 3);
+  assert.equal(await left(false), 3);
+});
+
 test("text completions: several prompts, echo, whole and streamed", async () => {
   const seen: RuntimeRequest[] = [];
   const { engine } = await engineWith({ tokens: ["Hel", "lo"], onStart: (request) => seen.push(request) });

@@ -1,4 +1,4 @@
-/** Several choices of one request (`n`), each an answer of its own. They run together. */
+/** Several answers of one call, such as the choices of `n`. They run together. */
 import type { ChatCompletion, ChatCompletionChunk, CompletionOptions, CompletionUsage } from "../chat.js";
 import { addUsages, type Told } from "../chat-builder.js";
 import { InternalError } from "../errors.js";
@@ -13,7 +13,7 @@ export async function wholeChoices(
   options: CompletionOptions = {},
   whole: (request: RuntimeRequest, options: CompletionOptions) => Promise<ChatCompletion>,
 ): Promise<ChatCompletion> {
-  const answers = await all(request, n, options, whole);
+  const answers = await together(seeded(request, n), options, whole);
   const [first] = answers;
   if (!first) throw new InternalError("There is no choice.");
   return {
@@ -24,26 +24,43 @@ export async function wholeChoices(
 }
 
 /** One stream of `n` streamed answers. */
-export async function streamedChoices(
+export function streamedChoices(
   request: RuntimeRequest,
   n: number,
   told: Told,
-  { signal: outer, ...options }: CompletionOptions = {},
+  options: CompletionOptions = {},
   streamed: (request: RuntimeRequest, told: Told, options: CompletionOptions) => Promise<ChatStream>,
+): Promise<ChatStream> {
+  const id = `chatcmpl-${randomId()}`;
+  return streamedTogether(
+    seeded(request, n),
+    options,
+    (one, own) => streamed(one, { ...told, usage: true }, own),
+    (chunk) => ({ ...chunk, id, ...(told.usage && { usage: null }) }),
+    (usages) => (told.usage ? usageOf(usages) : null),
+  );
+}
+
+/**
+ * One stream of several answers, whose chunks are changed by `each`. `ask` must ask for counts; `count` makes
+ * those of the last chunk of them, or none.
+ */
+export async function streamedTogether<I>(
+  items: readonly I[],
+  { signal: outer, ...options }: CompletionOptions,
+  ask: (item: I, options: CompletionOptions) => Promise<ChatStream>,
+  each: (chunk: ChatCompletionChunk) => ChatCompletionChunk,
+  count: (usages: CompletionUsage[]) => CompletionUsage | null,
 ): Promise<ChatStream> {
   const controller = new AbortController();
   const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
-  const answers = await all(request, n, { ...options, signal }, (one, own) =>
-    streamed(one, { ...told, usage: true }, own),
-  );
+  const answers = await together(items, { ...options, signal }, ask);
   const stream = new ChatStream(controller);
-  const id = `chatcmpl-${randomId()}`;
   const usages: CompletionUsage[] = [];
   const read = async (answer: ChatStream, index: number) => {
     let last: ChatCompletionChunk | null = null;
     for await (const { usage, ...chunk } of answer) {
-      const choices = chunk.choices.map((choice) => ({ ...choice, index }));
-      last = { ...chunk, id, choices, ...(told.usage && { usage: null }) };
+      last = each({ ...chunk, choices: chunk.choices.map((choice) => ({ ...choice, index })) });
       if (usage) usages[index] = usage;
       else stream.push(last);
     }
@@ -51,7 +68,8 @@ export async function streamedChoices(
   };
   Promise.all(answers.map(read)).then(
     ([last]) => {
-      if (told.usage && last) stream.push({ ...last, usage: usageOf(usages) });
+      const usage = count(usages);
+      if (usage && last) stream.push({ ...last, usage });
       stream.end();
     },
     (error: unknown) => {
@@ -60,18 +78,6 @@ export async function streamedChoices(
     },
   );
   return stream;
-}
-
-/** Asks for `n` answers, each with its own seed. Only the first tells of its prompt, which they share. */
-function all<T>(
-  request: RuntimeRequest,
-  n: number,
-  { signal, onPrefill }: CompletionOptions,
-  ask: (request: RuntimeRequest, options: CompletionOptions) => Promise<T>,
-): Promise<T[]> {
-  return together(seeded(request, n), signal, (one, own, i) =>
-    ask(one, { signal: own, ...(i === 0 && onPrefill && { onPrefill }) }),
-  );
 }
 
 /** The same request `n` times; with a seed, each has the next one. */
@@ -83,16 +89,21 @@ export function seeded(request: RuntimeRequest, n: number): RuntimeRequest[] {
   }));
 }
 
-/** Asks for all at once: the engine computes them together. If one fails, the others are aborted. */
+/**
+ * Asks for all at once: the engine computes them together. If one fails, the others are aborted. Only the
+ * first tells of its prompt.
+ */
 export async function together<I, T>(
   items: readonly I[],
-  outer: AbortSignal | undefined,
-  ask: (item: I, signal: AbortSignal, index: number) => Promise<T>,
+  { signal: outer, onPrefill }: CompletionOptions,
+  ask: (item: I, options: CompletionOptions & { signal: AbortSignal }) => Promise<T>,
 ): Promise<T[]> {
   const controller = new AbortController();
   const signal = outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+  const one = (item: I, index: number) =>
+    ask(item, { signal, ...(index === 0 && onPrefill && { onPrefill }) });
   try {
-    return await Promise.all(items.map((item, index) => ask(item, signal, index)));
+    return await Promise.all(items.map(one));
   } catch (error) {
     controller.abort();
     throw error;

@@ -2,17 +2,17 @@
 import { addUsages } from "../chat-builder.js";
 import type {
   ChatCompletion,
-  ChatCompletionChunk,
   ChatCompletionCreateParams,
   CompletionOptions,
   CompletionUsage,
   FinishReason,
 } from "../chat.js";
 import { InvalidRequestError } from "../errors.js";
+import { randomId } from "../id.js";
 import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
 import type { ChatStream } from "../stream.js";
-import { seeded, together, usageOf } from "./choices.js";
+import { seeded, streamedTogether, together, usageOf } from "./choices.js";
 import { characters, textLogprobs, type TextLogprobs } from "./logprobs.js";
 
 /** Parameters of `completions.create`: `prompt`, `echo`, and those of a chat that are not about messages. */
@@ -97,25 +97,22 @@ export function completionsOf(model: string, answering: Answering): TextCompleti
   const create = async (params: TextCompletionCreateParams, options: CompletionOptions = {}) => {
     const { requests, n, echoed, usage: wantsUsage } = checked(params, answering);
     const head = {
-      id: `cmpl-${crypto.randomUUID().replaceAll("-", "")}`,
+      id: `cmpl-${randomId()}`,
       object: "text_completion" as const,
       created: Math.floor(Date.now() / 1000),
       model,
     };
-    const { onPrefill, signal } = options;
-    const own = (signal: AbortSignal, index: number) => ({
-      signal,
-      ...(index === 0 && onPrefill && { onPrefill }),
-    });
     if (params.stream) {
-      const streams = await together(requests, signal, (request, inner, index) =>
-        answering.streamed(request, own(inner, index)),
+      const stream = await streamedTogether(
+        requests,
+        options,
+        (request, own) => answering.streamed(request, own),
+        (chunk) => chunk,
+        (usages) => usageOfAll(usages, n),
       );
-      return pieces(head, streams, n, echoed, wantsUsage);
+      return pieces(head, stream, echoed, wantsUsage);
     }
-    const answers = await together(requests, signal, (request, inner, index) =>
-      answering.whole(request, own(inner, index)),
-    );
+    const answers = await together(requests, options, (request, own) => answering.whole(request, own));
     const choices = answers.map(({ choices: [choice] }, index) => ({
       index,
       text: (echoed[index] ?? "") + (choice?.message.content ?? ""),
@@ -128,11 +125,10 @@ export function completionsOf(model: string, answering: Answering): TextCompleti
   return { create: create as TextCompletions["create"] };
 }
 
-/** The pieces of all streams, as they come. */
+/** The pieces of all answers, as they come. */
 async function* pieces(
   head: Omit<TextCompletion, "choices">,
-  streams: ChatStream[],
-  n: number,
+  stream: ChatStream,
   echoed: string[],
   wantsUsage: boolean,
 ): AsyncGenerator<TextCompletion, void> {
@@ -143,40 +139,23 @@ async function* pieces(
     finish_reason: FinishReason | null,
     logprobs: TextLogprobs | null = null,
   ): TextCompletion => ({ ...head, choices: [{ index, text, finish_reason, logprobs }], ...none });
-  for (const [index, prompt] of echoed.entries()) if (prompt) yield piece(index, prompt, null);
-  const offsets = streams.map(() => 0);
-  const usages: CompletionUsage[] = [];
-  for await (const [index, chunk] of merged(streams)) {
-    if (chunk.usage) usages[index] = chunk.usage;
-    const [choice] = chunk.choices;
-    const text = choice?.delta.content ?? "";
-    const list = choice?.logprobs?.content;
-    const offset = offsets[index] ?? 0;
-    const logprobs = list ? textLogprobs(list, offset) : null;
-    offsets[index] = (list ?? []).reduce((sum, { token }) => sum + characters(token), offset);
-    if (text || logprobs || choice?.finish_reason)
-      yield piece(index, text, choice?.finish_reason ?? null, logprobs);
-  }
-  if (wantsUsage) yield { ...head, choices: [], usage: usageOfAll(usages, n) };
-}
-
-/** What comes next of any of them, and of which. Leaving it stops all. */
-async function* merged(streams: ChatStream[]): AsyncGenerator<[number, ChatCompletionChunk], void> {
-  const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
-  const next = async (index: number) => ({ index, result: await iterators[index]?.next() });
-  const open = new Map(iterators.map((_, index) => [index, next(index)]));
+  const offsets: number[] = [];
   try {
-    while (open.size > 0) {
-      const { index, result } = await Promise.race(open.values());
-      if (!result || result.done) {
-        open.delete(index);
-        continue;
+    for (const [index, prompt] of echoed.entries()) if (prompt) yield piece(index, prompt, null);
+    for await (const { choices, usage } of stream) {
+      for (const { index, delta, finish_reason, logprobs: scored } of choices) {
+        const text = delta.content ?? "";
+        const list = scored?.content;
+        const offset = offsets[index] ?? 0;
+        const logprobs = list ? textLogprobs(list, offset) : null;
+        offsets[index] = (list ?? []).reduce((sum, { token }) => sum + characters(token), offset);
+        if (text || logprobs || finish_reason) yield piece(index, text, finish_reason, logprobs);
       }
-      yield [index, result.value];
-      open.set(index, next(index));
+      if (usage && wantsUsage) yield { ...head, choices: [], usage };
     }
   } finally {
-    for (const { controller } of streams) controller.abort();
+    // Also where the loop is left before the first piece of an answer.
+    stream.controller.abort();
   }
 }
 

@@ -60,8 +60,8 @@ export function embeddingsOf(
   return {
     create: async (params, { signal } = {}) => {
       const { inputs, dimensions, isBase64 } = checked(params);
-      const found = await together(inputs, signal, (prompt, own) =>
-        embed({ prompt, embedding: dimensions }, own),
+      const found = await together(inputs, { ...(signal && { signal }) }, (prompt, own) =>
+        embed({ prompt, embedding: dimensions }, own.signal),
       );
       const data = found.map(({ embedding }, index): Embedding => ({
         object: "embedding",

@@ -80,7 +80,7 @@ export class ResponseBuilder {
         }
         for (const { id, function: piece } of calls) {
           if (id !== undefined) yield* this.#begun(output, callItem(id, piece.name ?? "", ""));
-          if (piece.arguments === "") continue;
+          if (output.at(-1)?.type !== "function_call" || piece.arguments === "") continue;
           const place = added(output, "function_call", (item) => (item.arguments += piece.arguments));
           const { item_id, output_index } = place;
           const delta = { item_id, output_index, delta: piece.arguments };

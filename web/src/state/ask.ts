@@ -27,7 +27,7 @@ export async function answerTo(
     {
       messages: [...messages],
       tools: false,
-      sampling: sampling(temperature, false, recommendedSampling.peek(), engine.model.parameters || Infinity),
+      sampling: sampling(temperature, false, recommendedSampling.peek(), engine.model.parameters),
       temperature,
       maxTokens,
       thinkingBudget: settings.peek().thinkingBudget,

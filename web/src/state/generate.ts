@@ -120,12 +120,7 @@ export async function generate(
     const offered = toolParams(tools);
     const adapters = continued === null ? adapterUses() : [];
     const request: Resume["request"] = continued?.request ?? {
-      sampling: sampling(
-        temperature,
-        isAgain,
-        recommendedSampling.peek(),
-        engine.model.parameters || Infinity,
-      ),
+      sampling: sampling(temperature, isAgain, recommendedSampling.peek(), engine.model.parameters),
       seed: crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
       maxTokens,
       thinkingBudget,

@@ -29,9 +29,9 @@ export function sampling(
   temperature: number | null,
   isAgain: boolean,
   recommended: RecommendedSampling = {},
-  parameters = Infinity,
+  parameters = 0,
 ): Sampling {
-  const isTiny = parameters < TINY.parameters;
+  const isTiny = parameters > 0 && parameters < TINY.parameters;
   const usual = isTiny ? { ...USUAL, frequency_penalty: TINY.frequencyPenalty } : USUAL;
   const suits = recommended.temperature === undefined ? { ...usual, ...recommended } : recommended;
   const chosen = temperature ?? suits.temperature ?? USUAL.temperature;

@@ -1,10 +1,7 @@
 //! Which arguments the schema of a tool asks for, where a format writes each of them between tags.
 
-use super::values::{Problem, escaped, resolve};
+use super::schema::{Choice, Problem, choices, escaped};
 use serde_json::{Map, Value};
-
-const MAX_DEPTH: usize = 32;
-const MAX_CHOICES: usize = 64;
 
 /// Keywords about objects that are not followed, unless they say nothing.
 const STRANGE: &[&str] = &[
@@ -34,7 +31,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// All ways to fit a schema.
     pub fn of(schema: &Value) -> Result<Vec<Self>, Problem> {
-        let mut all = at(schema, schema, "#", 0)?;
+        let mut all: Vec<Self> = choices(schema, schema, "#")?;
         for arguments in &mut all {
             for name in arguments.required.clone() {
                 if !arguments.properties.iter().any(|(other, ..)| *other == name) {
@@ -47,29 +44,17 @@ impl Arguments {
         }
         Ok(all)
     }
+}
 
-    fn and(&self, other: &Self) -> Result<Self, Problem> {
-        let mut both = self.clone();
-        for (name, schema, path) in &other.properties {
-            match both.properties.iter_mut().find(|(own, ..)| own == name) {
-                Some((_, own, _)) => *own = serde_json::json!({ "allOf": [own.clone(), schema] }),
-                None => both.properties.push((name.clone(), schema.clone(), path.clone())),
-            }
-        }
-        for part in [self, other] {
-            let knows = |name: &String| part.properties.iter().any(|(own, ..)| own == name);
-            if let Some(path) =
-                part.closed.as_ref().filter(|_| !both.properties.iter().all(|(name, ..)| knows(name)))
-            {
-                return Err(Problem::new(path, "it forbids arguments that another part of the schema has"));
-            }
-        }
-        both.required.extend(other.required.iter().filter(|name| !self.required.contains(name)).cloned());
-        both.closed = self.closed.clone().or(other.closed.clone());
-        Ok(both)
+impl Choice for Arguments {
+    fn any() -> Self {
+        Self::default()
     }
 
-    /// From a schema's own keywords.
+    fn of_other(_: &Value, path: &str) -> Result<Vec<Self>, Problem> {
+        Err(Problem::new(path, "arguments are an object"))
+    }
+
     fn of_keywords(map: &Map<String, Value>, path: &str) -> Result<Self, Problem> {
         let mut own = Self::default();
         let properties = map.get("properties").and_then(Value::as_object);
@@ -106,41 +91,29 @@ impl Arguments {
         }
         Ok(own)
     }
-}
 
-fn at(schema: &Value, root: &Value, path: &str, depth: usize) -> Result<Vec<Arguments>, Problem> {
-    let map = match schema {
-        Value::Bool(true) => return Ok(vec![Arguments::default()]),
-        Value::Object(map) if depth < MAX_DEPTH => map,
-        Value::Object(_) => return Err(Problem::new(path, "it is nested too deeply")),
-        _ => return Err(Problem::new(path, "arguments are an object")),
-    };
-    let mut all = vec![Arguments::of_keywords(map, path)?];
-    for (key, value) in map {
-        let path = format!("{path}/{key}");
-        let list = || -> Result<Vec<Vec<Arguments>>, Problem> {
-            let list = value.as_array().ok_or_else(|| Problem::new(&path, "must be a list"))?;
-            let inner = |(i, one)| at(one, root, &format!("{path}/{i}"), depth + 1);
-            list.iter().enumerate().map(inner).collect()
-        };
-        let choices = match key.as_str() {
-            "$ref" => {
-                let target =
-                    resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
-                vec![at(target, root, value.as_str().unwrap_or(&path), depth + 1)?]
-            }
-            "allOf" => list()?,
-            "anyOf" => vec![list()?.concat()],
-            "oneOf" => return Err(Problem::new(&path, "it cannot be held; use `anyOf`")),
-            _ => continue,
-        };
-        for choice in choices {
-            let pairs = all.iter().flat_map(|a| choice.iter().map(move |b| a.and(b)));
-            all = pairs.collect::<Result<_, _>>()?;
-            if all.len() > MAX_CHOICES {
-                return Err(Problem::new(&path, "there are too many ways to fit it"));
+    fn one_of(_: impl FnOnce() -> Result<Vec<Vec<Self>>, Problem>, path: &str) -> Result<Vec<Self>, Problem> {
+        Err(Problem::new(path, "it cannot be held; use `anyOf`"))
+    }
+
+    fn with(&self, other: &Self) -> Result<Option<Self>, Problem> {
+        let mut both = self.clone();
+        for (name, schema, path) in &other.properties {
+            match both.properties.iter_mut().find(|(own, ..)| own == name) {
+                Some((_, own, _)) => *own = serde_json::json!({ "allOf": [own.clone(), schema] }),
+                None => both.properties.push((name.clone(), schema.clone(), path.clone())),
             }
         }
+        for part in [self, other] {
+            let knows = |name: &String| part.properties.iter().any(|(own, ..)| own == name);
+            if let Some(path) =
+                part.closed.as_ref().filter(|_| !both.properties.iter().all(|(name, ..)| knows(name)))
+            {
+                return Err(Problem::new(path, "it forbids arguments that another part of the schema has"));
+            }
+        }
+        both.required.extend(other.required.iter().filter(|name| !self.required.contains(name)).cloned());
+        both.closed = self.closed.clone().or(other.closed.clone());
+        Ok(Some(both))
     }
-    Ok(all)
 }

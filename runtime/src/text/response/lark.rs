@@ -4,8 +4,8 @@
 mod free;
 mod tagged;
 
+use super::schema::Problem;
 use super::shape::Shape;
-use super::values::Problem;
 use super::{Reasoning, Tool, Tools};
 use crate::text::grammar::{WHITE_SPACE, is_named};
 use crate::text::{Tokenizer, ToolUse};

@@ -13,6 +13,7 @@ mod oracle_tests;
 mod pattern;
 mod reasoning;
 mod scanner;
+mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,8 @@ mod values;
 pub use calls::{Calls, HERMES, TRIAL, TYPED, after_question, whole};
 pub use lark::{NoGrammar, Otherwise, Wanted};
 pub use reasoning::Reasoning;
+pub use schema::Problem;
 pub use tools::{Tool, Tools};
-pub use values::Problem;
 
 use super::Tokenizer;
 use scanner::Scanner;

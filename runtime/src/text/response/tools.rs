@@ -75,7 +75,7 @@ impl Tools {
     /// what is JSON stays so.
     pub(super) fn json_of(&self, tool: &str, key: &str, text: &str) -> String {
         let schema = self.0.iter().find(|t| t.name == tool).map(|t| &t.parameters);
-        let kinds = schema.and_then(|schema| Kinds::of_argument(schema, key, schema, 0));
+        let kinds = schema.and_then(|schema| Kinds::of_argument(schema, key, schema));
         read(kinds.unwrap_or(Kinds::ALL), text)
     }
 }

@@ -1,34 +1,12 @@
 //! What a JSON Schema says about values that a format writes as bare text, between tags: which kinds of
 //! values a text may mean, and which texts are right.
 
+use super::schema::{Choice, MAX_DEPTH, Problem, escaped, resolve};
 use serde_json::{Map, Value};
-use thiserror::Error;
+use std::cell::Cell;
 
-/// Deeper references and combinations of schemas are not followed.
-const MAX_DEPTH: usize = 32;
-/// Ways to fit a schema at most.
-const MAX_WAYS: usize = 64;
-
-/// What a schema asks for and cannot be held.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the JSON Schema cannot be used: {path}: {problem}")]
-pub struct Problem {
-    /// The keyword, as a JSON Pointer in a URI fragment (RFC 6901).
-    pub path: String,
-    /// What is wrong.
-    pub problem: String,
-}
-
-impl Problem {
-    pub(super) fn new(path: &str, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
-    }
-
-    fn of_keyword(path: &str, keyword: &str) -> Self {
-        let problem = "this model's format of calls has arguments as bare text, which cannot be held to it";
-        Self::new(&format!("{path}/{keyword}"), problem)
-    }
-}
+/// Parts of a schema that are read for the kinds that it allows.
+const MAX_PARTS: usize = 10_000;
 
 /// Kinds of JSON values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,14 +83,14 @@ impl Kinds {
 
     /// The kinds that a schema allows, or more.
     pub fn of(schema: &Value, root: &Value) -> Self {
-        Self::at_depth(schema, root, 0)
+        Self::at_depth(schema, root, 0, &Cell::new(MAX_PARTS))
     }
 
-    fn at_depth(schema: &Value, root: &Value, depth: usize) -> Self {
-        let Some(map) = schema.as_object().filter(|_| depth < MAX_DEPTH) else {
+    fn at_depth(schema: &Value, root: &Value, depth: usize, left: &Cell<usize>) -> Self {
+        let Some(map) = schema.as_object().filter(|_| may_descend(depth, left)) else {
             return if schema == &Value::Bool(false) { Self::NONE } else { Self::ALL };
         };
-        let inner = |schema: &Value| Self::at_depth(schema, root, depth + 1);
+        let inner = |schema: &Value| Self::at_depth(schema, root, depth + 1, left);
         let union = |list: &Value, kinds: &dyn Fn(&Value) -> Self| {
             list.as_array()
                 .map_or(Self::ALL, |list| list.iter().fold(Self::NONE, |all, one| all.or(kinds(one))))
@@ -133,16 +111,26 @@ impl Kinds {
     }
 
     /// The kinds of an argument of this name, for the schema of all arguments; none if it says nothing.
-    pub fn of_argument(schema: &Value, key: &str, root: &Value, depth: usize) -> Option<Self> {
-        let map = schema.as_object().filter(|_| depth < MAX_DEPTH)?;
-        let inner = |schema: &Value| Self::of_argument(schema, key, root, depth + 1);
+    pub fn of_argument(schema: &Value, key: &str, root: &Value) -> Option<Self> {
+        Self::of_argument_at(schema, key, root, 0, &Cell::new(MAX_PARTS))
+    }
+
+    fn of_argument_at(
+        schema: &Value,
+        key: &str,
+        root: &Value,
+        depth: usize,
+        left: &Cell<usize>,
+    ) -> Option<Self> {
+        let map = schema.as_object().filter(|_| may_descend(depth, left))?;
+        let inner = |schema: &Value| Self::of_argument_at(schema, key, root, depth + 1, left);
         let both = |a: Option<Self>, b: Option<Self>| a.map_or(b, |a| Some(b.map_or(a, |b| a.and(b))));
         let list = |value: &Value| -> Vec<Option<Self>> {
             value.as_array().into_iter().flatten().map(inner).collect()
         };
         let own = map.get("properties").and_then(|properties| properties.get(key));
         let own = own.or(map.get("additionalProperties").filter(|extra| extra.is_object()));
-        let own = own.map(|property| Self::of(property, root));
+        let own = own.map(|property| Self::at_depth(property, root, 0, left));
         map.iter().fold(own, |kinds, (keyword, value)| {
             let more = match keyword.as_str() {
                 "$ref" => resolve(root, value).and_then(inner),
@@ -153,6 +141,13 @@ impl Kinds {
             both(kinds, more)
         })
     }
+}
+
+/// Whether a part of a schema is read. Parts that refer to each other could be read for ever.
+fn may_descend(depth: usize, left: &Cell<usize>) -> bool {
+    let may = depth < MAX_DEPTH && left.get() > 0;
+    left.set(left.get().saturating_sub(1));
+    may
 }
 
 /// The JSON that a bare text means where these kinds are allowed. What is not sure to be of another kind is a
@@ -171,16 +166,6 @@ pub(super) fn read(kinds: Kinds, text: &str) -> String {
         if kinds == Kinds::ALL { kind == Kinds::NONE } else { !kinds.without(Kinds::STRING).has(kind) };
     let must_be_json = !kinds.has(Kinds::STRING) && kind != Kinds::NONE;
     if is_text && !must_be_json { Value::from(text).to_string() } else { json.to_string() }
-}
-
-/// The part of a schema that a reference names.
-pub(super) fn resolve<'a>(root: &'a Value, reference: &Value) -> Option<&'a Value> {
-    root.pointer(reference.as_str()?.strip_prefix('#')?)
-}
-
-/// A name in a JSON Pointer (RFC 6901).
-pub(super) fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// Keywords that say something about a value of any kind and cannot be followed.
@@ -209,6 +194,11 @@ const SHAPES: &[&str] = &[
     "uniqueItems",
 ];
 
+fn unheld(path: &str, keyword: &str) -> Problem {
+    let problem = "this model's format of calls has arguments as bare text, which cannot be held to it";
+    Problem::new(&format!("{path}/{}", escaped(keyword)), problem)
+}
+
 /// One way to fit a schema.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
@@ -228,20 +218,6 @@ pub(super) struct Way {
 }
 
 impl Way {
-    fn any() -> Self {
-        Self {
-            kinds: Kinds::ALL,
-            values: None,
-            min_length: 0,
-            max_length: None,
-            patterns: Vec::new(),
-            formats: Vec::new(),
-            is_integer: false,
-            is_bounded: false,
-            is_shaped: false,
-        }
-    }
-
     fn and(&self, other: &Self) -> Self {
         let values = match (&self.values, &other.values) {
             (Some(a), Some(b)) => Some(a.iter().filter(|value| b.contains(value)).cloned().collect()),
@@ -276,8 +252,30 @@ impl Way {
         let is_named = self.values.as_ref().is_none_or(|values| values.contains(value));
         self.kinds.has(Kinds::of_value(value)) && is_named
     }
+}
 
-    /// From a schema's own keywords.
+impl Choice for Way {
+    fn any() -> Self {
+        Self {
+            kinds: Kinds::ALL,
+            values: None,
+            min_length: 0,
+            max_length: None,
+            patterns: Vec::new(),
+            formats: Vec::new(),
+            is_integer: false,
+            is_bounded: false,
+            is_shaped: false,
+        }
+    }
+
+    fn of_other(schema: &Value, path: &str) -> Result<Vec<Self>, Problem> {
+        match schema {
+            Value::Bool(false) => Ok(Vec::new()),
+            _ => Err(Problem::new(path, "must be a JSON Schema")),
+        }
+    }
+
     fn of_keywords(map: &Map<String, Value>, path: &str) -> Result<Self, Problem> {
         let mut way = Self::any();
         for (key, value) in map {
@@ -308,61 +306,41 @@ impl Way {
                     way.is_bounded = true;
                 }
                 _ if SHAPES.contains(&key.as_str()) => way.is_shaped = true,
-                _ if STRANGE.contains(&key.as_str()) => return Err(Problem::of_keyword(path, &escaped(key))),
+                _ if STRANGE.contains(&key.as_str()) => return Err(unheld(path, key)),
                 _ => {}
             }
         }
         Ok(way)
     }
-}
 
-/// The ways to fit a schema, some of which may be texts.
-pub(super) fn ways(schema: &Value, root: &Value, path: &str) -> Result<Vec<Way>, Problem> {
-    ways_at(schema, root, path, 0)
-}
-
-fn ways_at(schema: &Value, root: &Value, path: &str, depth: usize) -> Result<Vec<Way>, Problem> {
-    let map = match schema {
-        Value::Bool(true) => return Ok(vec![Way::any()]),
-        Value::Bool(false) => return Ok(Vec::new()),
-        Value::Object(map) if depth < MAX_DEPTH => map,
-        Value::Object(_) => return Err(Problem::new(path, "it is nested too deeply")),
-        _ => return Err(Problem::new(path, "must be a JSON Schema")),
-    };
-    let mut all = vec![Way::of_keywords(map, path)?];
-    for (key, value) in map {
-        let path = format!("{path}/{key}");
-        let list = || -> Result<Vec<Vec<Way>>, Problem> {
-            let list = value.as_array().ok_or_else(|| Problem::new(&path, "must be a list"))?;
-            let inner = |(i, one)| ways_at(one, root, &format!("{path}/{i}"), depth + 1);
-            list.iter().enumerate().map(inner).collect()
-        };
-        let choices = match key.as_str() {
-            "$ref" => {
-                let target =
-                    resolve(root, value).ok_or_else(|| Problem::new(&path, "there is no such definition"))?;
-                vec![ways_at(target, root, value.as_str().unwrap_or(&path), depth + 1)?]
-            }
-            "allOf" => list()?,
-            "anyOf" => vec![list()?.concat()],
-            "oneOf" => {
-                let list = list()?;
-                let kinds = |ways: &[Way]| ways.iter().fold(Kinds::NONE, |all, way| all.or(way.kinds));
-                let texts = list.iter().filter(|ways| kinds(ways).has(Kinds::STRING)).count();
-                if texts > 1 {
-                    return Err(Problem::new(&path, "several of these could be a text; use `anyOf`"));
-                }
-                vec![list.concat()]
-            }
-            _ => continue,
-        };
-        for choice in choices {
-            all = all.iter().flat_map(|a| choice.iter().map(|b| a.and(b))).collect();
-            all.retain(|way| way.kinds != Kinds::NONE);
-            if all.len() > MAX_WAYS {
-                return Err(Problem::new(&path, "there are too many ways to fit it"));
-            }
+    fn one_of(
+        list: impl FnOnce() -> Result<Vec<Vec<Self>>, Problem>,
+        path: &str,
+    ) -> Result<Vec<Self>, Problem> {
+        let list = list()?;
+        let may_be_text = |ways: &&Vec<Self>| ways.iter().any(|way| way.kinds.has(Kinds::STRING));
+        if list.iter().filter(may_be_text).count() > 1 {
+            return Err(Problem::new(path, "several of these could be a text; use `anyOf`"));
         }
+        Ok(list.concat())
     }
-    Ok(all)
+
+    fn with(&self, other: &Self) -> Result<Option<Self>, Problem> {
+        Ok(Some(self.and(other)).filter(|way| way.kinds != Kinds::NONE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Without a limit, this would take longer than anybody waits.
+    #[test]
+    fn schemas_that_refer_to_themselves_many_times_are_left() {
+        let itself = vec![json!({ "$ref": "#" }); 9];
+        let schema = json!({ "anyOf": itself, "properties": { "a": { "type": "string" } } });
+        assert_eq!(Kinds::of(&schema, &schema), Kinds::ALL);
+        assert_eq!(Kinds::of_argument(&schema, "a", &schema), Some(Kinds::STRING));
+    }
 }

@@ -3,8 +3,9 @@
 use super::super::Tool;
 use super::super::arguments::Arguments;
 use super::super::pattern;
+use super::super::schema::{Problem, choices};
 use super::super::shape::Argument;
-use super::super::values::{KINDS, Kinds, Problem, Way, read, ways};
+use super::super::values::{KINDS, Kinds, Way, read};
 use super::{ANY, Lark, options, quoted, without};
 use serde_json::{Value, json};
 
@@ -69,7 +70,7 @@ impl Lark<'_> {
         let after = self.literal(&shape.after);
         let mut all = Vec::new();
         if !kinds.has(Kinds::STRING) {
-            let ways = ways(schema, root, path).unwrap_or_default();
+            let ways: Vec<Way> = choices(schema, root, path).unwrap_or_default();
             for kind in KINDS.into_iter().filter(|kind| kinds.has(*kind)) {
                 let mut values = vec![format!("%json {}", of_kinds(kind, schema, root))];
                 values.extend(python(kind, &ways).into_iter().map(quoted));
@@ -80,7 +81,7 @@ impl Lark<'_> {
                 false => Ok(format!("({})", all.join(" | "))),
             };
         }
-        let ways = ways(schema, root, path)?;
+        let ways: Vec<Way> = choices(schema, root, path)?;
         let (texts, may_be_empty, as_json) = texts(&ways, kinds, path)?;
         // Terminals in the same place are one, or the longer one would win.
         let mut places: Vec<(Kinds, Vec<String>)> = Vec::new();
