@@ -1,7 +1,7 @@
 //! `cargo xtask bench reload`: how soon a conversation of about 2,000 tokens goes on after a reload of the
 //! page, with the keys and values that the browser has stored and without them.
 
-use crate::report::{command, machine, replace_section};
+use crate::report::{command, machine, median, replace_section};
 use crate::{build, in_browser, model, tools};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -51,9 +51,7 @@ pub fn run(options: &Reload) -> Result<()> {
 
 fn section(results: &Results, browser: &str) -> Result<String> {
     let seconds = |of: fn(&Round) -> &Answer| {
-        let mut times: Vec<f64> = results.rounds.iter().map(|round| of(round).first_ms / 1e3).collect();
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied().context("there are no rounds")
+        median(results.rounds.iter().map(|round| of(round).first_ms / 1e3)).context("there are no rounds")
     };
     let (kept, anew) = (seconds(|round| &round.kept)?, seconds(|round| &round.anew)?);
     let Answer { tokens, cached, .. } =

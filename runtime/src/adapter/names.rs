@@ -188,6 +188,12 @@ const PAIRS: [&str; 6] = ["llama", "mistral3", "smollm3", "granite", "granitemoe
 /// Architectures whose joined queries, keys and values have [`Rows::Groups`] in GGUF.
 const GROUPS: [&str; 2] = ["falcon", "gptneox"];
 
+/// The layer and the short name of a tensor: 3 and `attn_q` for `blk.3.attn_q.weight`; none for others.
+pub(crate) fn parts(name: &str) -> Option<(usize, &str)> {
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse().ok()?, rest.split('.').next()?))
+}
+
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }

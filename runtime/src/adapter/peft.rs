@@ -2,7 +2,7 @@
 //!
 //! Reference: <https://huggingface.co/docs/peft/developer_guides/checkpoint>
 
-use super::names::{Names, Rows};
+use super::names::{Names, Rows, parts};
 use super::{AdapterError, Base, LowRank, Matrix, Pairs};
 use fancy_regex::Regex;
 use safetensors::SafeTensors;
@@ -72,10 +72,8 @@ pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(Low
         let found = tensors.tensor(name).map_err(|error| AdapterError::Invalid(error.to_string()))?;
         let shape: Vec<u64> = found.shape().iter().map(|n| *n as u64).collect();
         let mut matrix = Matrix::new(name, &format!("{:?}", found.dtype()), &shape, found.data())?;
-        if half == 1 {
-            let mut parts = tensor.split('.').skip(1);
-            let layer = parts.next().and_then(|layer| layer.parse().ok()).unwrap_or_default();
-            let rows = Rows::of(base.architecture, parts.next().unwrap_or_default(), layer, base.graph);
+        if let Some((layer, part)) = parts(&tensor).filter(|_| half == 1) {
+            let rows = Rows::of(base.architecture, part, layer, base.graph);
             matrix = in_order_of(rows, matrix).ok_or_else(|| {
                 AdapterError::Misfit(format!("{name}: its {} rows are not whole heads", shape[0]))
             })?;

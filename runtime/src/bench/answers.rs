@@ -68,7 +68,8 @@ async fn rate<D: Device>(engine: &mut Engine<D>, requests: &[Request]) -> Result
             Progress::End { usage, .. } => {
                 let time: Duration = begun.context("an answer has ended before all had begun")?.elapsed();
                 engine.cancel_all();
-                ensure!(n_tokens > 8, "an answer has ended after {n_tokens} tokens");
+                let wanted = requests[0].max_tokens.unwrap_or_default();
+                ensure!(n_tokens > wanted / 5, "an answer has ended after {n_tokens} of {wanted} tokens");
                 return Ok(((n_tokens + 1) as f64 / time.as_secs_f64(), usage));
             }
             _ => {}

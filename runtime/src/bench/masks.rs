@@ -1,5 +1,6 @@
 //! `nomoat bench masks`: how long the masks of constrained answers take, for a model's vocabulary.
 
+use super::shape::random;
 use anyhow::Result;
 use nomoat_runtime::text::Tokenizer;
 use nomoat_runtime::text::grammar::{Constraint, Grammar, grammars_of};
@@ -34,9 +35,9 @@ pub fn run(model: &Path) -> Result<()> {
         let mut times = Vec::new();
         for seed in 1..=ANSWERS {
             let mut grammar = grammars.compile(&constraint)?;
-            let mut random = Random(seed);
+            let mut random = random(seed);
             for _ in 0..MAX_TOKENS {
-                let Some(id) = random.allowed(grammar.mask()) else { break };
+                let Some(id) = allowed(grammar.mask(), random()) else { break };
                 if grammar.is_complete() || tokenizer.stop_ids().contains(&id) {
                     break;
                 }
@@ -120,24 +121,12 @@ fn summary(times: &mut [Duration]) -> Value {
     json!({ "tokens": times.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0) })
 }
 
-/// Numbers that look random (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
-    }
-
-    /// One of the tokens of a mask.
-    fn allowed(&mut self, mask: &[u32]) -> Option<u32> {
-        let n: u64 = mask.iter().map(|word| u64::from(word.count_ones())).sum();
-        let wanted = self.next().checked_rem(n)? as usize;
-        let mut bits = (0..).zip(mask).flat_map(|(word, bits)| {
-            (0..32).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 32 * word + bit)
-        });
-        bits.nth(wanted)
-    }
+/// One of the tokens of a mask, by a random number.
+fn allowed(mask: &[u32], random: u64) -> Option<u32> {
+    let n: u64 = mask.iter().map(|word| u64::from(word.count_ones())).sum();
+    let wanted = random.checked_rem(n)? as usize;
+    let mut bits = (0..).zip(mask).flat_map(|(word, bits)| {
+        (0..32).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 32 * word + bit)
+    });
+    bits.nth(wanted)
 }

@@ -203,15 +203,18 @@ pub const RUN: usize = 1 << 16;
 /// activations. A matrix repeats this run: it is only used to measure speed.
 pub fn blocks(format: Format, n_cols: usize, n_blocks: usize, seed: u64) -> Vec<u8> {
     let n_blocks = n_blocks.min(RUN);
+    format.made_up(n_blocks * format.block_len(), 1.0 / (n_cols as f32).sqrt(), random(seed))
+}
+
+/// Random numbers of 64 bits: SplitMix64 (Steele, Lea and Flood 2014).
+pub fn random(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
-    // SplitMix64 (Steele, Lea and Flood 2014).
-    let random = move || {
+    move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    };
-    format.made_up(n_blocks * format.block_len(), 1.0 / (n_cols as f32).sqrt(), random)
+    }
 }
 
 /// The type of a format's tensors in files.

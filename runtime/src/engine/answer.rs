@@ -1,6 +1,10 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
 mod draft;
+mod reasoning;
+
+pub(super) use reasoning::Budget;
+use reasoning::spent;
 
 use super::embed::{Pooled, Pooling};
 use super::lookup::Lookup;
@@ -56,15 +60,6 @@ pub(super) struct Answer {
     first_token: Option<Instant>,
 }
 
-/// How much an answer may reason.
-#[derive(Clone, Debug)]
-pub(super) struct Budget {
-    /// Tokens of reasoning that are left.
-    pub left: usize,
-    /// What then ends the reasoning.
-    pub ending: Vec<u32>,
-}
-
 /// What an answer depends on besides the request.
 pub(super) struct Beginning<'a> {
     pub id: SequenceId,
@@ -104,8 +99,8 @@ impl Answer {
             sampler.pick_by_host(&request.sampling, &ids[..prompt_tokens], spell);
         }
         // An answer is a text of its own; a raw prompt continues in the middle of one. A grammar says itself
-        // where there are spaces.
-        let is_own = request.messages.is_some() && grammar.is_none();
+        // where there are spaces, but may allow any text where tools may be called.
+        let is_own = request.messages.is_some() && (grammar.is_none() || !tools.is_empty());
         let mut detokenizer = if is_own { Detokenizer::new() } else { Detokenizer::continuing() };
         let mut stop = StopMatcher::new(request.stop, tokenizer);
         let prompt = ids.get(..prompt_tokens).unwrap_or_default();
@@ -247,21 +242,6 @@ impl Answer {
         self.unfed() == 0 && has_room && is_known
     }
 
-    /// Whether the reasoning's budget may be spent after so many more tokens.
-    fn may_end_reasoning_after(&self, n: usize) -> bool {
-        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return false };
-        let may_reason = separator.is_in_reasoning() || separator.is_undecided() || self.last.is_none();
-        may_reason && budget.left <= n
-    }
-
-    /// The tokens that end the reasoning, if its budget is spent.
-    fn end_of_reasoning(&self) -> Vec<u32> {
-        let (Some(budget), Some(separator)) = (&self.budget, &self.separator) else { return Vec::new() };
-        // Steps under way have no room for other tokens, and a character is not cut.
-        let is_due = budget.left == 0 && self.ahead == 0 && self.detokenizer.is_at_boundary();
-        if is_due && separator.is_in_reasoning() { budget.ending.clone() } else { Vec::new() }
-    }
-
     /// Whether steps under way will choose tokens.
     pub fn is_ahead(&self) -> bool {
         self.ahead > 0
@@ -363,7 +343,10 @@ impl Answer {
         dispatches: usize,
         events: &mut Vec<Progress>,
     ) -> Result<(), GrammarError> {
-        self.first_token.get_or_insert_with(Instant::now);
+        if self.first_token.is_none() {
+            self.first_token = Some(Instant::now());
+            self.lookup.prompt_took(self.started.elapsed());
+        }
         self.sampler.accept(id, &|id| tokenizer.token_bytes(id));
         self.lookup.push(id);
         self.completion_tokens += 1;
@@ -488,15 +471,6 @@ fn separated(separator: Option<&mut Separator>, text: String) -> Parts {
         Some(separator) => separator.push(&text),
         None => Parts { content: text, ..Parts::default() },
     }
-}
-
-/// Counts a token that follows what the separator has read: 1 if it belongs to the model's thoughts.
-fn spent(budget: Option<&mut Budget>, separator: Option<&Separator>) -> usize {
-    let is_thought = separator.is_some_and(Separator::is_in_reasoning);
-    if let Some(budget) = budget.filter(|_| is_thought) {
-        budget.left = budget.left.saturating_sub(1);
-    }
-    usize::from(is_thought)
 }
 
 fn has_ended(events: &[Progress]) -> bool {

@@ -225,14 +225,19 @@ impl<D: Device> Engine<D> {
         let (Some(draft), Some((sequence, room))) = (&mut self.draft, self.scheduler.only()) else {
             return Ok(true);
         };
-        let mut text = sequence.ids(0..sequence.computed()).to_vec();
-        let room = room.min(draft.room_after(text.len() + 1));
+        let computed = sequence.computed();
+        let room = room.min(draft.room_after(computed + 1));
         let Some(answer) = &mut sequence.answer else { return Ok(true) };
         let room = answer.room_for_guess(room, &draft.gains);
-        let for_reading = answer.lookup.for_reading(&draft.gains);
-        if room == 0 || draft.is_behind(&text) && for_reading < 0.0 {
+        if room == 0 {
             return Ok(true);
         }
+        let for_reading = answer.lookup.for_reading(&draft.gains);
+        let mut text = sequence.ids(0..computed).to_vec();
+        if draft.is_behind(&text) && for_reading < 0.0 {
+            return Ok(true);
+        }
+        let Some(answer) = &mut sequence.answer else { return Ok(true) };
         let Some(last) = answer.last() else {
             // Steps under way will choose it.
             answer.lookup.strain(Cause::Guess);

@@ -192,6 +192,8 @@ impl<D: Device> Loading<D> {
         let options = LoadOptions {
             context_length: Some(engine.info.context_length),
             kv_format: caches.first().map(|cache| cache.format).unwrap_or_default(),
+            // Its own is not used, and might not be valid.
+            template: Some("plain".into()),
             ..Default::default()
         };
         Self { draft_of: Some(engine.tokenizer.clone()), ..Self::new(sizes, options) }

@@ -55,7 +55,7 @@ pub(super) struct Lookup {
     cause: Cause,
     /// What the draft model says comes next.
     guess: Vec<u32>,
-    /// How long the prompt took, from the first token on; 0 once [`Gains`] know it.
+    /// How long the prompt took, from the first token until [`Gains`] know it.
     prompt_time: Option<Duration>,
     /// Tokens of drafts so far, and how many of them were right.
     pub drafted: usize,
@@ -95,7 +95,7 @@ impl Lookup {
 
     /// Takes note of the time that the prompt took.
     pub fn prompt_took(&mut self, time: Duration) {
-        self.prompt_time.get_or_insert(time);
+        self.prompt_time = Some(time);
     }
 
     /// Whether the draft model is asked where nothing repeats.
@@ -155,7 +155,7 @@ impl Lookup {
         }
         // An answer without drafts earns nothing for others.
         if let Some(gains) = gains.filter(|_| !self.is_off) {
-            gains.earn_prompt(self.prompt_time.as_mut().map(std::mem::take).unwrap_or_default());
+            gains.earn_prompt(self.prompt_time.take().unwrap_or_default());
             let token = *self.account.token.get_or_insert(time.as_secs_f64());
             gains.add(time, tokens, token, cause);
         }

@@ -216,7 +216,7 @@ impl Scheduler {
 
     /// The last token of every answer that is past its prompt, and what is drafted after it.
     fn add_answers(&mut self) -> Result<(), Error> {
-        let is_alone = self.sequences.iter().filter(|sequence| sequence.answer.is_some()).count() == 1;
+        let is_alone = self.only().is_some();
         let room = self.draft_room();
         for slot in 0..self.sequences.len() {
             let sequence = &mut self.sequences[slot];

@@ -18,6 +18,14 @@ use std::task::Poll;
 #[derive(Clone, Default)]
 pub struct TestDevice(pub Rc<Settings>);
 
+impl TestDevice {
+    /// See [`Settings`].
+    pub fn new(depth: usize, max_rows: u32) -> Self {
+        let settings = Settings { depth: depth.into(), max_rows: max_rows.into(), ..Default::default() };
+        Self(Rc::new(settings))
+    }
+}
+
 /// What tests set and see.
 #[derive(Default)]
 pub struct Settings {

@@ -171,13 +171,12 @@ impl Reply {
             return Ok(None);
         }
         let stopping = || Failure { code: "internal", message: "the server is stopping".into() };
-        let (choice, told) = self.steps.recv().await.ok_or_else(stopping)?;
-        let progress = match told? {
-            Told::Started { omitted_messages } => {
-                self.omitted_messages = omitted_messages;
-                return Ok(Some(Piece::new(choice, Vec::new())));
+        let (choice, progress) = loop {
+            let (choice, told) = self.steps.recv().await.ok_or_else(stopping)?;
+            match told? {
+                Told::Started { omitted_messages } => self.omitted_messages = omitted_messages,
+                Told::Progress(progress) => break (choice, *progress),
             }
-            Told::Progress(progress) => *progress,
         };
         Ok(Some(match progress {
             Progress::Prefill { .. } => Piece::new(choice, Vec::new()),

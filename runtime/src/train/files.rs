@@ -5,7 +5,7 @@
 //! the rows of B.
 
 use super::{Lora, TrainError, TrainingGraph};
-use crate::adapter::names::{GATE_UP, Names, Rows};
+use crate::adapter::names::{GATE_UP, Names, Rows, parts};
 use crate::gguf::{TensorType, Writer};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
@@ -51,8 +51,7 @@ impl Files<'_> {
     fn module(&self, lora: &Lora) -> Result<Module, TrainError> {
         let names = self.names()?;
         let found = || {
-            let mut parts = lora.name.split('.').skip(1);
-            let (layer, tensor) = (parts.next()?.parse().ok()?, parts.next()?);
+            let (layer, tensor) = parts(&lora.name)?;
             let part = names.part(tensor)?;
             // Gate and up may be in one tensor, or not.
             if tensor == "ffn_up" && self.is_joined(lora) != (part == GATE_UP) {

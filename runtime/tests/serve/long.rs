@@ -20,12 +20,9 @@ fn what_is_left_out_of_a_long_conversation_is_told() {
     assert!(omitted > 0 && omitted % 2 == 0, "{reply}");
     let mut streamed = body(31, "truncate");
     streamed["stream"] = true.into();
-    let (_, _, text) = server.ask("POST", "/v1/chat/completions", &[super::JSON], &streamed.to_string());
-    let told: Vec<u64> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
-        .filter_map(|chunk| chunk["omitted_messages"].as_u64())
-        .collect();
+    let chunks = server.stream("/v1/chat/completions", &streamed);
+    let chunks = chunks.iter().filter_map(|chunk| serde_json::from_str::<Value>(chunk).ok());
+    let told: Vec<u64> = chunks.filter_map(|chunk| chunk["omitted_messages"].as_u64()).collect();
     assert_eq!(told, [omitted]);
     let (status, reply) = server.post("/v1/chat/completions", &body(31, "stop"));
     assert_eq!((status, &reply["error"]["code"]), (400, &json!("context_length_exceeded")), "{reply}");

@@ -3,7 +3,6 @@
 use super::Answer;
 use crate::engine::draft_model::Gains;
 use crate::graph::Output;
-use std::time::Duration;
 
 impl Answer {
     /// What is likely to come after its last token: at most `most` tokens. `is_alone`: no other answer runs.
@@ -36,7 +35,6 @@ impl Answer {
     /// Ends a step that has chosen so many tokens. `gains` are those of the draft model.
     pub fn end_step(&mut self, n_tokens: usize, gains: Option<&mut Gains>) {
         self.has_draft = false;
-        self.lookup.prompt_took(self.first_token.map_or(Duration::ZERO, |first| first - self.started));
         self.lookup.told(n_tokens, gains);
     }
 }

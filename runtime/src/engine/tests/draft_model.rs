@@ -47,9 +47,7 @@ fn check_all<D: Device>(device: &D, requests: &[Request]) {
 #[test]
 fn a_draft_model_changes_no_text() {
     for (depth, max_rows) in [(1, 32), (4, 32), (3, 10)] {
-        let device = TestDevice::default();
-        device.0.depth.set(depth);
-        device.0.max_rows.set(max_rows);
+        let device = TestDevice::new(depth, max_rows);
         let mut requests = requests();
         let long = "a long prompt that is read in several pieces before the first guess is made";
         requests.extend([greedy("hello", 40), seeded("hello", 40, 8), greedy(long, 20)]);

@@ -93,9 +93,7 @@ fn check_many<D: Device>(device: &D, contexts: u32) {
 #[test]
 fn many_requests_give_the_texts_that_they_give_alone() {
     for (contexts, depth, max_rows) in [(1, 1, 32), (2, 3, 8), (4, 4, 16), (8, 2, 32)] {
-        let device = TestDevice::default();
-        device.0.depth.set(depth);
-        device.0.max_rows.set(max_rows);
+        let device = TestDevice::new(depth, max_rows);
         check_many(&device, contexts);
     }
 }

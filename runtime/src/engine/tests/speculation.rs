@@ -65,9 +65,7 @@ fn check_all<D: Device>(device: &D, requests: Vec<Request>) {
 #[test]
 fn drafts_change_no_text() {
     for (depth, max_rows) in [(1, 32), (4, 32), (3, 10)] {
-        let device = TestDevice::default();
-        device.0.depth.set(depth);
-        device.0.max_rows.set(max_rows);
+        let device = TestDevice::new(depth, max_rows);
         check_all(&device, requests());
     }
 }

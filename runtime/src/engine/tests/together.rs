@@ -86,9 +86,7 @@ fn check_two<D: Device>(device: &D) {
 #[test]
 fn two_give_the_texts_that_they_give_alone() {
     for (depth, max_rows) in [(1, 32), (1, 8), (3, 32), (4, 8)] {
-        let device = TestDevice::default();
-        device.0.depth.set(depth);
-        device.0.max_rows.set(max_rows);
+        let device = TestDevice::new(depth, max_rows);
         check_two(&device);
     }
 }

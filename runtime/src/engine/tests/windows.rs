@@ -69,9 +69,7 @@ fn check<D: Device>(device: &D, n_tokens: usize) {
 #[test]
 fn long_answers_share_a_pool_that_none_needs_whole() {
     for (depth, max_rows) in [(1, 32), (3, 32), (4, 8)] {
-        let device = TestDevice::default();
-        device.0.depth.set(depth);
-        device.0.max_rows.set(max_rows);
+        let device = TestDevice::new(depth, max_rows);
         check(&device, 300);
     }
 }

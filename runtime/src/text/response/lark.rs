@@ -10,6 +10,7 @@ use super::{Reasoning, Tool, Tools};
 use crate::text::grammar::{WHITE_SPACE, is_named};
 use crate::text::{Tokenizer, ToolUse};
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use thiserror::Error;
 
@@ -61,7 +62,7 @@ impl Wanted<'_> {
     pub fn lark(&self, tool_use: &ToolUse, tokenizer: &Tokenizer) -> Result<String, NoGrammar> {
         let shape = Shape::of(tool_use.calls, &tool_use.written, &tool_use.written_two);
         let shape = shape.ok_or(NoGrammar::Unknown)?;
-        let mut lark = Lark { tokenizer, rules: String::new(), n: 0 };
+        let mut lark = Lark { tokenizer, named: OnceCell::new(), rules: String::new(), n: 0 };
         let think = match self.reasoning.filter(|_| self.is_reasoning) {
             Some(reasoning) => lark.reasoning(&reasoning.close),
             None => "\"\"".into(),
@@ -108,6 +109,8 @@ enum Part {
 /// A grammar that is being written.
 struct Lark<'a> {
     tokenizer: &'a Tokenizer,
+    /// Tokens that must be named, once they are asked for.
+    named: OnceCell<Vec<u32>>,
     rules: String,
     /// Rules with a number as a name.
     n: usize,
@@ -194,9 +197,12 @@ impl Lark<'_> {
 
     /// Any of the tokens that must be named, but these and those that end an answer.
     fn specials(&self, but: &[u32]) -> Option<String> {
-        let ids = (0..self.tokenizer.vocab_size() as u32).filter(|id| {
-            !but.contains(id) && !self.tokenizer.stop_ids().contains(id) && is_named(self.tokenizer, *id)
+        let named = self.named.get_or_init(|| {
+            let all = 0..self.tokenizer.vocab_size() as u32;
+            all.filter(|id| is_named(self.tokenizer, *id)).collect()
         });
+        let is_other = |id: &u32| !but.contains(id) && !self.tokenizer.stop_ids().contains(id);
+        let ids = named.iter().copied().filter(is_other);
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for id in ids {
             match ranges.last_mut().filter(|(_, last)| last + 1 == id) {
@@ -223,8 +229,10 @@ impl Lark<'_> {
             let body = match &shape.tags {
                 Some(tags) if loose => Ok(self.any_arguments(tags)),
                 Some(tags) => self.arguments(tool, tags),
-                None if loose => Ok(format!("%json {}", options(json!({ "type": "object" }), &Value::Null))),
-                None => Ok(format!("%json {}", options(tool.parameters.clone(), &Value::Null))),
+                None => {
+                    let schema = if loose { json!({ "type": "object" }) } else { tool.parameters.clone() };
+                    Ok(format!("%json {}", options(schema, &Value::Null)))
+                }
             };
             let body = body.map_err(|problem| NoGrammar::Schema { tool: tool.name.clone(), problem })?;
             bodies.push(self.rule(&body));

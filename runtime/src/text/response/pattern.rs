@@ -84,16 +84,20 @@ const FORMATS: &[(&str, &str)] = &[
     ("date-time", "DATE[tT]TIME"),
     ("date", "DATE"),
     ("time", "TIME"),
-    (
-        "duration",
-        "P([0-9]+W|([0-9]+Y)?([0-9]+M)?[0-9]+D(T([0-9]+H)?([0-9]+M)?[0-9]+S)?|T([0-9]+H)?([0-9]+M)?[0-9]+S)",
-    ),
-    ("email", "ATOM(\\.ATOM)*@LABEL(\\.LABEL)*"),
+    ("duration", "P([0-9]+W|(DAYS)(T(CLOCK))?|T(CLOCK))"),
+    ("email", "ATOM(\\.ATOM)*@(LABEL(\\.LABEL)*|\\[(BYTE\\.){3}BYTE\\])"),
     ("hostname", "LABEL(\\.LABEL)*"),
     ("ipv4", "(BYTE\\.){3}BYTE"),
-    ("ipv6", "([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|::([0-9a-fA-F]{1,4}:){0,5}[0-9a-fA-F]{1,4}|::"),
+    (
+        "ipv6",
+        "(HEX:){7}HEX|(HEX:){1,7}:|:(:HEX){1,7}|(HEX:){1,6}(:HEX)|(HEX:){1,5}(:HEX){2}|(HEX:){1,4}(:HEX){3}\
+         |(HEX:){1,3}(:HEX){4}|(HEX:){1,2}(:HEX){5}|HEX:(:HEX){6}|::",
+    ),
     ("uuid", "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
-    ("uri", "[a-zA-Z][a-zA-Z0-9+.-]*:URI+"),
+    (
+        "uri",
+        "[a-zA-Z][a-zA-Z0-9+.-]*:(\\/\\/AUTHORITY(\\/PCHAR*)*|\\/?(PCHAR+(\\/PCHAR*)*)?)(\\?PART)?(#PART)?",
+    ),
 ];
 
 /// What stands for longer expressions there.
@@ -101,13 +105,22 @@ const NAMES: &[(&str, &str)] = &[
     (
         "DATE",
         "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)\
-         |02-(0[1-9]|1[0-9]|2[0-8]))",
+         |02-(0[1-9]|[12][0-9]))",
     ),
-    ("TIME", "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?([zZ]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"),
-    ("ATOM", "[a-zA-Z0-9!#$%&'*+=?^_`{|}~-]+"),
+    (
+        "TIME",
+        "([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\\.[0-9]+)?([zZ]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
+    ),
+    ("DAYS", "[0-9]+Y([0-9]+M([0-9]+D)?)?|[0-9]+M([0-9]+D)?|[0-9]+D"),
+    ("CLOCK", "[0-9]+H([0-9]+M([0-9]+S)?)?|[0-9]+M([0-9]+S)?|[0-9]+S"),
+    ("AUTHORITY", "((NCHAR|:)*@)?(NCHAR*|\\[([0-9a-fA-F:]*:(BYTE\\.){3}BYTE|[0-9a-fA-F:]+)\\])(:[0-9]*)?"),
+    ("HEX", "[0-9a-fA-F]{1,4}"),
+    ("ATOM", "[a-zA-Z0-9!#$%&'*+=?^_`{|}~\\/-]+"),
     ("LABEL", "[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"),
     ("BYTE", "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"),
-    ("URI", "([a-zA-Z0-9._~:?#@!$&'()*+,;=\\/-]|%[0-9a-fA-F]{2})"),
+    ("PART", "(PCHAR|[\\/?])*"),
+    ("PCHAR", "(NCHAR|[:@])"),
+    ("NCHAR", "([a-zA-Z0-9._~!$&'()*+,;=-]|%[0-9a-fA-F]{2})"),
 ];
 
 /// A format's expression; none if it is not known.
@@ -143,7 +156,7 @@ mod tests {
             ("date-time", "2026-11-27T20:15:00Z", "2026-11-27"),
             ("date", "2024-02-28", "2024-02-30"),
             ("time", "20:15:00.5+01:00", "25:15:00Z"),
-            ("duration", "P1DT2H3S", "1D"),
+            ("duration", "P1DT2H0M3S", "1D"),
             ("email", "a.b+c@example.org", "a@@b"),
             ("hostname", "www.example.org", "-a"),
             ("ipv4", "127.0.0.255", "127.0.0.256"),
@@ -156,5 +169,36 @@ mod tests {
             assert!(!regex.is_match(wrong).unwrap(), "{name}: {wrong}");
         }
         assert_eq!(format("phone"), None);
+    }
+
+    /// A text is right here where the parser for JSON holds it to be right. The texts are those of the JSON
+    /// Schema Test Suite, see `tests/schemas`.
+    #[test]
+    fn formats_are_those_of_texts_in_json() {
+        let file = &include_bytes!("../../../../tests/schemas/draft2020-12.json.gz")[..];
+        let suite: serde_json::Value = serde_json::from_reader(flate2::read::GzDecoder::new(file)).unwrap();
+        let bytes = (0..=255_u8).map(|byte| vec![byte]).collect();
+        let grammars = nomoat_grammar::Grammars::new(bytes, &[], None).unwrap();
+        let mut n = 0;
+        for (name, _) in FORMATS {
+            let schema = serde_json::json!({ "type": "string", "format": name });
+            let schema = nomoat_grammar::Constraint::JsonSchema(schema);
+            let regex = fancy_regex::Regex::new(&format!("^(?:{})$", format(name).unwrap())).unwrap();
+            let file = format!("optional/format/{name}");
+            let file = suite.as_array().unwrap().iter().find(|part| part["name"] == file.as_str()).unwrap();
+            let groups = file["groups"].as_array().unwrap().iter();
+            let tests = groups.flat_map(|group| group["tests"].as_array().unwrap());
+            for text in tests.filter_map(|test| test["data"].as_str()) {
+                let mut grammar = grammars.compile(&schema).unwrap();
+                let is_json = serde_json::to_string(text).unwrap().bytes().all(|byte| {
+                    let id = u32::from(byte);
+                    let may = grammar.allows(id);
+                    may && grammar.accept(id).is_ok() && (grammar.is_complete() || grammar.prepare().is_ok())
+                });
+                assert_eq!(regex.is_match(text).unwrap(), is_json, "{name}: {text:?}");
+                n += 1;
+            }
+        }
+        assert!(n > 200, "{n}");
     }
 }
