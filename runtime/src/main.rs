@@ -178,6 +178,9 @@ struct Load {
     /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
+    /// The most MiB that a kernel on the GPU binds of a buffer: small devices in browsers allow 128.
+    #[arg(long)]
+    max_binding: Option<u64>,
 }
 
 #[derive(clap::Args, Default)]
@@ -263,7 +266,9 @@ fn with_models(model: &Path, draft: &Draft, load: &Load, task: Task) -> Result<(
     match load.device {
         DeviceChoice::Webgpu => {
             let gpu = pollster::block_on(async {
-                let options = Options { kernels: load.kernels.clone(), ..Default::default() };
+                let max_binding_size = load.max_binding.map_or(u64::MAX, |mib| mib << 20);
+                let options =
+                    Options { kernels: load.kernels.clone(), max_binding_size, ..Default::default() };
                 let gpu = Gpu::open(options).await?;
                 self_test::run(&gpu).await?;
                 Ok::<_, GpuError>(gpu)

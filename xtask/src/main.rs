@@ -6,6 +6,7 @@ mod bench_gpu;
 mod bench_tune;
 mod build;
 mod in_browser;
+mod large;
 mod lines;
 mod memory;
 mod model;
@@ -76,6 +77,8 @@ enum BenchCommand {
     Gpu(bench_gpu::Options),
     /// Measure the CPU's kernels, natively and as wasm in Chromium.
     Cpu(bench_cpu::Cpu),
+    /// Run a model of 13 billion random parameters on WebGPU in Chromium, and natively with small bindings.
+    Large(large::Large),
     /// Measure the memory of the chat page on the CPU, in a browser with a memory limit.
     Memory(memory::Memory),
     /// Measure how soon a long conversation goes on after a reload, on the CPU in a browser.
@@ -119,6 +122,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { command: BenchCommand::Gpu(options) } => bench_gpu::run(&options),
         Command::Bench { command: BenchCommand::Cpu(options) } => bench_cpu::run_all(&options),
         Command::Bench { command: BenchCommand::Memory(options) } => memory::run(&options),
+        Command::Bench { command: BenchCommand::Large(options) } => large::run(&options),
         Command::Bench { command: BenchCommand::Reload(options) } => reload::run(&options),
         Command::Bench { command: BenchCommand::Tune(options) } => bench_tune::run_all(&options),
         Command::Model { command: ModelCommand::List } => model::list(),

@@ -13,6 +13,9 @@ pub enum Name {
     /// Llama-3.2-1B.
     #[value(name = "llama-1b")]
     Llama1b,
+    /// LLaMA-2-13B.
+    #[value(name = "llama-13b")]
+    Llama13b,
     /// Llama-3.1-8B.
     #[value(name = "llama-8b")]
     Llama8b,
@@ -54,6 +57,19 @@ impl Name {
                 is_tied: true,
                 rope_base: 500_000.0,
                 context_length: 131_072,
+            },
+            Name::Llama13b => Shape {
+                name: "LLaMA-2-13B",
+                n_layers: 40,
+                n_embd: 5120,
+                n_ff: 13_824,
+                n_heads: 40,
+                n_kv_heads: 40,
+                head_dim: 128,
+                n_vocab: 32_000,
+                is_tied: false,
+                rope_base: 10_000.0,
+                context_length: 4096,
             },
             Name::Llama8b => Shape {
                 name: "Llama-3.1-8B",
@@ -238,6 +254,7 @@ mod tests {
         // (parameters, layers, n_embd, n_ff, heads, kv heads, head length, vocabulary)
         for (name, expected) in [
             (Name::Llama1b, (1_235_814_400, 16, 2048, 8192, 32, 8, 64, 128_256)),
+            (Name::Llama13b, (13_015_864_320, 40, 5120, 13_824, 40, 40, 128, 32_000)),
             (Name::Llama8b, (8_030_261_248, 32, 4096, 14_336, 32, 8, 128, 128_256)),
             (Name::Smollm2, (134_515_008, 30, 576, 1536, 9, 3, 64, 49_152)),
         ] {

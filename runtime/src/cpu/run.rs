@@ -90,8 +90,9 @@ struct Strip<'a> {
     multiply: &'a Multiply,
     /// Prepared activations of all rows.
     prepared: &'a [u8],
-    /// The first row.
+    /// The first row, and how many.
     row: usize,
+    n_rows: usize,
     tiles: Range<usize>,
 }
 
@@ -268,7 +269,7 @@ impl Run<'_> {
                 let n = self.weights.matrix(product.weight)?.n_tiles();
                 let own = tiles.start.min(n)..tiles.end.min(n);
                 if !own.is_empty() {
-                    let strip = Strip { multiply, prepared, row: 0, tiles: own };
+                    let strip = Strip { multiply, prepared, row: 0, n_rows: 0, tiles: own };
                     self.tiles(strip, rows, product, out, room)?;
                 }
                 tiles = tiles.start.saturating_sub(n)..tiles.end.saturating_sub(n);
@@ -307,13 +308,14 @@ impl Run<'_> {
         room: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
         while strip.row < rows {
-            if rows - strip.row >= ROWS {
-                self.strip::<ROWS>(&strip, product, out, room)?;
-                strip.row += ROWS;
-            } else {
-                self.strip::<1>(&strip, product, out, room)?;
-                strip.row += 1;
+            strip.n_rows = ROWS.min(rows - strip.row);
+            match strip.n_rows {
+                1 => self.strip::<1>(&strip, product, out, room)?,
+                2 => self.strip::<2>(&strip, product, out, room)?,
+                // Three take as long as four.
+                _ => self.strip::<ROWS>(&strip, product, out, room)?,
             }
+            strip.row += strip.n_rows;
         }
         Ok(())
     }
@@ -332,23 +334,25 @@ impl Run<'_> {
             if let Part::GatedBy(gate, _) = part {
                 let gate = &strip.multiply.work.products[*gate];
                 self.multiply::<R>(strip, gate.weight, gates)?;
-                for (r, y) in gates.chunks_mut(width).take(R).enumerate() {
+                for (r, y) in gates.chunks_mut(width).take(strip.n_rows).enumerate() {
                     let mut tail = gate.tail.iter();
                     tail.try_for_each(|part| self.part(part, strip.row + r, first, &mut y[..n], &[]))?;
                 }
             }
-            for (r, (y, gate)) in sums.chunks_mut(width).zip(gates.chunks(width)).take(R).enumerate() {
+            for (r, (y, gate)) in
+                sums.chunks_mut(width).zip(gates.chunks(width)).take(strip.n_rows).enumerate()
+            {
                 self.part(part, strip.row + r, first, &mut y[..n], &gate[..n])?;
             }
         }
-        for (r, y) in sums.chunks(width).take(R).enumerate() {
+        for (r, y) in sums.chunks(width).take(strip.n_rows).enumerate() {
             // SAFETY: these columns are this task's.
             unsafe { self.columns(out, strip.row + r, first, n) }.copy_from_slice(&y[..n]);
         }
         Ok(())
     }
 
-    /// The products of a strip, `[R, 8 tiles]`.
+    /// The products of a strip, `[R, 8 tiles]`. Those that it has no rows for are of its last row.
     fn multiply<const R: usize>(
         &self,
         strip: &Strip,
@@ -358,8 +362,10 @@ impl Run<'_> {
         let matrix = self.weights.matrix(weight)?;
         let Multiply { forms, row_bytes, .. } = strip.multiply;
         let at = forms.iter().find(|(form, _)| *form == matrix.activations).map_or(0, |(_, at)| *at);
-        let x: [&[u8]; R] =
-            std::array::from_fn(|r| &strip.prepared[(strip.row + r) * row_bytes..][..*row_bytes][at..]);
+        let x: [&[u8]; R] = std::array::from_fn(|r| {
+            let row = strip.row + r.min(strip.n_rows - 1);
+            &strip.prepared[row * row_bytes..][..*row_bytes][at..]
+        });
         products(matrix, strip.tiles.clone(), x, self.dots, out);
         Ok(())
     }

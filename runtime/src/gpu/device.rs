@@ -17,11 +17,19 @@ pub struct Options {
     pub subgroup_size: u32,
     /// The adapter's name if wgpu does not know it, as in browsers.
     pub name: String,
+    /// The most bytes that a kernel binds of a buffer, where the device allows more.
+    pub max_binding_size: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kernels: String::new(), packed_dot: true, subgroup_size: 0, name: "WebGPU adapter".into() }
+        Self {
+            kernels: String::new(),
+            packed_dot: true,
+            subgroup_size: 0,
+            name: "WebGPU adapter".into(),
+            max_binding_size: u64::MAX,
+        }
     }
 }
 
@@ -82,13 +90,16 @@ impl Gpu {
             })
             .await
             .map_err(|e| GpuError::NoAdapter(e.to_string()))?;
+        let mut limits = adapter.limits();
+        let max_binding = limits.max_storage_buffer_binding_size.min(options.max_binding_size);
+        limits.max_storage_buffer_binding_size = max_binding;
         let offered = adapter.features();
         let features = offered
             & (wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 required_features: features,
-                required_limits: adapter.limits(),
+                required_limits: limits,
                 ..Default::default()
             })
             .await
