@@ -221,10 +221,10 @@ fn sets_that_are_not_in_use_give_way() {
 fn pages_with_adapters_are_kept() {
     use super::kept::{kept, restore};
     let device = TestDevice::default();
-    let prompt = "a prompt that is longer than the one page that it takes to be kept";
+    let prompt = "a prompt that is longer than two pages, so that they are kept when its engine ends";
     let request = |uses: &[AdapterUse]| with(uses, greedy(prompt, 6));
     let (one, both) = ([of("one", 1.0)], [of("one", 0.5), of("two", 1.0)]);
-    let mut first = adapted(&device, 1);
+    let mut first = adapted(&device, 3);
     let expected = [&[][..], &one, &both].map(|uses| answer(&mut first, request(uses)).text);
     let pages = kept(&mut first);
     let mut names: Vec<&String> = pages.iter().map(|(name, _)| name).collect();
@@ -232,7 +232,7 @@ fn pages_with_adapters_are_kept() {
     names.dedup();
     assert_eq!((pages.len(), names.len()), (6, 6));
 
-    let mut second = adapted(&device, 1);
+    let mut second = adapted(&device, 3);
     for (uses, expected) in [&both[..], &[], &one].iter().zip([2, 0, 1]).map(|(u, i)| (u, &expected[i])) {
         assert_eq!(restore(&mut second, &request(uses), &pages), 2, "{uses:?}");
         let told = answer(&mut second, request(uses));

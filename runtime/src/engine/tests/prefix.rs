@@ -23,8 +23,8 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
         let (mut cached, mut aborted) = (0, 0);
         // Pages outside of the engine, and how many of them were taken back.
         let (mut pages, mut restored) = (Vec::<(String, Vec<u8>)>::new(), 0);
-        for round in 0..24 {
-            if round % 3 == 2 {
+        for round in 1..41 {
+            if round % 4 == 0 {
                 for (name, mut page) in kept(&mut engine) {
                     let at = (random.bits() >> 20) as usize % page.len();
                     match random.bits() >> 20 & 15 {
