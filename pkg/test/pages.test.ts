@@ -146,7 +146,12 @@ function slow(cache: MemoryCache, seed: number): MemoryCache {
 test("tabs that store, read and delete at once leave right pages within their limit", async () => {
   for (let seed = 1; seed <= 20; seed++) {
     const cache = new MemoryCache();
-    const prompts = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 9, 9, 9, 9], [7, 7, 7, 7, 1, 2], [1, 2, 8, 8]];
+    const prompts = [
+      [1, 2, 3, 4, 5, 6],
+      [1, 2, 3, 4, 9, 9, 9, 9],
+      [7, 7, 7, 7, 1, 2],
+      [1, 2, 8, 8],
+    ];
     const tab = async (number: number) => {
       const runtime = new PagesOnly();
       const keeper = keeperOf(await open(slow(cache, seed * 10 + number), 650), runtime);
