@@ -17,10 +17,11 @@ for (const options of [fromSite, onGpu])
     let exact: number[] = [];
     for (const { kvFormat, bytes, off } of FORMATS) {
       // What is said before a download is what it takes.
-      const inspected = await page.evaluate(
-        (given) => window.nomoat.inspectModel(given.model, given),
-        { ...options, model: SMALL_PATH, kvFormat },
-      );
+      const inspected = await page.evaluate((given) => window.nomoat.inspectModel(given.model, given), {
+        ...options,
+        model: SMALL_PATH,
+        kvFormat,
+      });
       await open(page, { ...options, parallel: 1, kvFormat });
       const { kvBytes } = await page.evaluate(() => window.engine.model);
       // Two layers of three heads of 64 numbers, for keys and for values.
@@ -39,8 +40,11 @@ for (const options of [fromSite, onGpu])
         return { logprobs, texts: [await ask(), await ask()] };
       }, QUESTION);
       if (kvFormat === "f16") exact = logprobs;
-      const apart = logprobs.reduce((sum, one, i) => sum + Math.abs(one - (exact[i] ?? NaN)), 0) / logprobs.length;
-      console.log(`${options.device}, ${kvFormat}: log-probabilities are ${apart.toFixed(5)} from those with f16`);
+      const apart =
+        logprobs.reduce((sum, one, i) => sum + Math.abs(one - (exact[i] ?? NaN)), 0) / logprobs.length;
+      console.log(
+        `${options.device}, ${kvFormat}: log-probabilities are ${apart.toFixed(5)} from those with f16`,
+      );
       expect(apart).toBeLessThanOrEqual(off);
       expect(apart > 0).toBe(kvFormat !== "f16");
       expect(texts[1]).toBe(texts[0]);

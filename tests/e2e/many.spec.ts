@@ -16,7 +16,9 @@ test("of 64 requests at once, those that are not aborted or invalid have the tex
       const { engine } = window;
       const long = "Tell me a long story about a small boat on a wide sea. ".repeat(12);
       const params = (kind: number) => ({
-        messages: [{ role: "user" as const, content: kind % 4 === 3 ? `${kind}: ${long}` : `What is ${kind}?` }],
+        messages: [
+          { role: "user" as const, content: kind % 4 === 3 ? `${kind}: ${long}` : `What is ${kind}?` },
+        ],
         // Some are greedy, the others the same each time by their seed.
         temperature: kind % 2,
         seed: kind,
@@ -38,7 +40,10 @@ test("of 64 requests at once, those that are not aborted or invalid have the tex
         // While it waits for its turn, or after its first word.
         if (request % 16 === 2) setTimeout(() => controller.abort());
         const options = { signal: controller.signal };
-        const stream = await engine.chat.completions.create({ ...own, max_tokens: 99, stream: true }, options);
+        const stream = await engine.chat.completions.create(
+          { ...own, max_tokens: 99, stream: true },
+          options,
+        );
         for await (const chunk of stream) if (chunk.choices[0]?.delta.content) controller.abort();
         return "not aborted";
       };
