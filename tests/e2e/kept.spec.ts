@@ -53,7 +53,8 @@ for (const options of [fromSite, onGpu]) {
     await open(page, { ...options, promptCacheBytes: 2 ** 26 });
     const again = await ask(page, QUESTION);
     expect(again.text).toBe(first.text);
-    expect(again.cached).toBeGreaterThan(100);
+    // Each restart finds the first wrong page of a prompt, and puts it right.
+    expect(again.cached).toBeGreaterThan(0);
 
     // Damaged pages are computed.
     await page.reload();
@@ -115,12 +116,12 @@ test("pages with wrong bytes are computed, and stored again", async ({ shared, b
     await open(page, options);
     expect(await ask(page, QUESTION), fault).toEqual(first);
     await expect.poll(async () => (await stored(page)).length, fault).toBe(n);
-    await restart();
-    await open(page, options);
-    const again = await ask(page, QUESTION);
-    expect(again.text).toBe(first.text);
-    expect(again.cached, fault).toBeGreaterThan(0);
   }
+  await restart();
+  await open(page, options);
+  const again = await ask(page, QUESTION);
+  expect(again.text).toBe(first.text);
+  expect(again.cached).toBeGreaterThan(100);
   await page.close();
 });
 

@@ -70,7 +70,7 @@ test("of 64 requests at once, those that are not aborted or invalid have the tex
   const expected = Array.from({ length: REQUESTS }, (_, request) => {
     if (request % 16 === 5) return "InvalidRequestError";
     if (request % 16 === 13) return "ContextLengthError";
-    return request % 8 === 2 ? "AbortedError" : (seen.alone[request % KINDS] ?? "");
+    return request % 8 === 2 ? "AbortError" : (seen.alone[request % KINDS] ?? "");
   });
   expect(new Set(seen.alone).size).toBeGreaterThan(KINDS / 2);
   expect(seen.together).toEqual(expected);
