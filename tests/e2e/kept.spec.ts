@@ -53,8 +53,7 @@ for (const options of [fromSite, onGpu]) {
     await open(page, { ...options, promptCacheBytes: 2 ** 26 });
     const again = await ask(page, QUESTION);
     expect(again.text).toBe(first.text);
-    // Each restart finds the first wrong page of a prompt, and puts it right.
-    expect(again.cached).toBeGreaterThan(0);
+    expect(again.cached).toBeGreaterThan(100);
 
     // Damaged pages are computed.
     await page.reload();
@@ -121,7 +120,8 @@ test("pages with wrong bytes are computed, and stored again", async ({ shared, b
   await open(page, options);
   const again = await ask(page, QUESTION);
   expect(again.text).toBe(first.text);
-  expect(again.cached).toBeGreaterThan(100);
+  // Each restart finds the first wrong page of a prompt, and puts it right.
+  expect(again.cached).toBeGreaterThan(0);
   await page.close();
 });
 
