@@ -83,8 +83,8 @@ export interface Runtime {
   /** `RuntimePromptPages` as JSON, of a `RuntimeRequest` as JSON. */
   prompt_pages(request_json: string): string;
   /**
-   * Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. `set` is that of
-   * `prompt_pages`.
+   * Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. `set` is that
+   * of `prompt_pages`.
    */
   restore_page(set: number | null, ids: Uint32Array, bytes: Uint8Array): boolean;
   /** Forgets all cached pages. */

@@ -18,6 +18,8 @@ class PagesOnly implements Pick<
   /** The last used first. */
   cached: string[] = [];
   reads: string[] = [];
+  /** The set of adapters that all prompts have. */
+  set: number | null = null;
 
   /** Reads a prompt, and caches its pages. */
   compute(...ids: number[]): void {
@@ -43,10 +45,11 @@ class PagesOnly implements Pick<
     const names = this.#names(JSON.parse(request) as number[]);
     const ids = (JSON.parse(request) as number[]).slice(0, names.length * PAGE);
     const missing = names.findIndex((name) => !this.cached.includes(name));
-    return JSON.stringify({ set: null, ids, names, cached: missing < 0 ? names.length : missing });
+    return JSON.stringify({ set: this.set, ids, names, cached: missing < 0 ? names.length : missing });
   }
 
-  restore_page(_set: null, ids: Uint32Array, bytes: Uint8Array): boolean {
+  restore_page(set: number | null, ids: Uint32Array, bytes: Uint8Array): boolean {
+    assert.equal(set, this.set);
     const name = ids.join("-");
     const before = Array.from(ids.subarray(0, -PAGE)).join("-");
     const isRight = new TextDecoder().decode(bytes) === `page ${name}`.padEnd(100);
@@ -83,6 +86,13 @@ test("another runtime goes on from what was kept", async () => {
   assert.equal(runtime.cached[0], "1-2-9-9");
   await keeper.restore("[7,7,7,7]");
   assert.equal(runtime.cached.length, 4);
+});
+
+test("pages are given back with the set of adapters that the runtime named", async () => {
+  const runtime = new PagesOnly();
+  runtime.set = 3;
+  await keeperOf(await open(await kept([1, 2, 3, 4])), runtime).restore("[1,2,3,4]");
+  assert.deepEqual(runtime.cached, ["1-2-3-4", "1-2"]);
 });
 
 test("a page is stored once", async () => {

@@ -272,12 +272,7 @@ impl Answer {
     }
 
     /// The token of a step's output: the one that the device chose, or one that is picked here.
-    pub fn pick(
-        &mut self,
-        chosen: u32,
-        logits: &[f32],
-        tokenizer: &Tokenizer,
-    ) -> Result<u32, GrammarError> {
+    pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> Result<u32, GrammarError> {
         self.prepare_mask()?;
         let by_host = self.sampler.is_by_host() || self.has_draft && !self.is_argmax();
         let mask = self.grammar.as_ref().map(Grammar::mask);

@@ -132,9 +132,9 @@ impl Cache {
         pages.len() >= n
     }
 
-    /// The full pages of the sets that have a root. Those that were used last come first, and pages come after
-    /// those before them. `next` makes a page's name from that of the page before (at first the root) and its
-    /// tokens.
+    /// The full pages of the sets that have a root. Those that were used last come first, and pages come
+    /// after those before them. `next` makes a page's name from that of the page before (at first the root)
+    /// and its tokens.
     pub fn named(
         &self,
         root: impl Fn(Set) -> Option<Name>,

@@ -123,8 +123,8 @@ impl<D: Device> Engine<D> {
     }
 
     /// Caches the page of the last tokens, from bytes of [`Self::read_page`]. False if they are damaged or of
-    /// another page, if the pages before it are missing, if there is no room, or if the set of adapters is not
-    /// on the device.
+    /// another page, if the pages before it are missing, if there is no room, or if the set of adapters is
+    /// not on the device.
     pub fn restore_page(&mut self, set: Option<u32>, ids: &[u32], bytes: &[u8]) -> bool {
         let size = self.model.graph().kv_bytes(PAGE);
         let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };

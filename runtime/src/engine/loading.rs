@@ -24,8 +24,8 @@ pub struct LoadOptions {
     /// Whole contexts that the KV pool has room for, 1 to 8. Default: by [`Self::memory`]. Answers share the
     /// room: up to 8 run at once, as far as it holds their prompts and the most that they may become.
     pub parallel: Option<u32>,
-    /// Bytes of memory that the device has, as far as known. By default the KV pool has room for as many whole
-    /// contexts as fit into a 32nd of it, at least for one.
+    /// Bytes of memory that the device has, as far as known. By default the KV pool has room for as many
+    /// whole contexts as fit into a 32nd of it, at least for one.
     pub memory: u64,
     /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
     pub template: Option<String>,
