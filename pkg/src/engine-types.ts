@@ -34,8 +34,9 @@ export interface EngineOptions extends SourceOptions {
    */
   fallbackTemplate?: string;
   /**
-   * Whole contexts that memory is taken for, from 1 to 8. Default 1. Answers share it: up to 8 run at once,
-   * as far as it has room for their prompts and the most tokens that they may get. Others wait their turn.
+   * Whole contexts that memory is taken for, from 1 to 8. Default: as many as fit into a 32nd of the device's
+   * memory, at least one. Answers share it: up to 8 run at once, as far as it has room for their prompts and
+   * the most tokens that they may get. Others wait their turn.
    */
   parallel?: number;
   /**

@@ -69,11 +69,11 @@ export async function createEngineWith(
   spawn: () => WorkerLike,
   base: string,
 ): Promise<Engine> {
-  const { contextLength, parallel = 1, device = "auto", threads, kernels = "", signal } = options;
+  const { contextLength, parallel, device = "auto", threads, kernels = "", signal } = options;
   const { promptCacheBytes = 0 } = options;
   if (contextLength !== undefined && !(Number.isSafeInteger(contextLength) && contextLength > 0))
     throw new InvalidRequestError("`contextLength` must be an integer above 0.", "contextLength");
-  if (!(Number.isSafeInteger(parallel) && parallel > 0 && parallel <= 8))
+  if (parallel !== undefined && !(Number.isSafeInteger(parallel) && parallel > 0 && parallel <= 8))
     throw new InvalidRequestError("`parallel` must be an integer from 1 to 8.", "parallel");
   if (!(Number.isSafeInteger(promptCacheBytes) && promptCacheBytes >= 0))
     throw new InvalidRequestError("`promptCacheBytes` must be an integer from 0.", "promptCacheBytes");
@@ -91,7 +91,7 @@ export async function createEngineWith(
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
-    parallel,
+    parallel: parallel ?? null,
     kvFormat: format,
     promptCacheBytes,
     device,

@@ -20,6 +20,11 @@ export function deviceMemory(): number | null {
   return typeof memory === "number" && memory > 0 ? memory : null;
 }
 
+/** The device's memory in bytes, as far as it is known. */
+export function memoryBytes(): number {
+  return Math.round((deviceMemory() ?? UNKNOWN_MEMORY) * GIB);
+}
+
 /** Whether so many bytes of weights and context have room. `memory` is in GiB, or null. */
 export function fitOf(bytes: number, backend: "webgpu" | "cpu", memory: number | null): Fit {
   if (backend === "cpu" && bytes > WASM_LIMIT) return "too-large";

@@ -26,7 +26,7 @@ export class Keeper {
     if (this.#store.isEmpty) return;
     try {
       const prompt = await this.#exclusive((runtime) => runtime.prompt_pages(request));
-      const { ids, names, cached } = JSON.parse(prompt) as RuntimePromptPages;
+      const { set, ids, names, cached } = JSON.parse(prompt) as RuntimePromptPages;
       const all = Uint32Array.from(ids);
       const perPage = ids.length / names.length;
       const missing = names.findIndex((name, index) => index >= cached && this.#store.bytesOf(name) === null);
@@ -37,7 +37,7 @@ export class Keeper {
         for (const [index, page] of pages.entries()) {
           if (!page) return;
           const before = all.subarray(0, (first + index + 1) * perPage);
-          if (await this.#exclusive((runtime) => runtime.restore_page(before, page))) continue;
+          if (await this.#exclusive((runtime) => runtime.restore_page(set, before, page))) continue;
           // It is damaged, or there is no room: then it is stored again when it has been computed.
           await this.#store.remove(some[index] ?? "");
           return;

@@ -3,6 +3,7 @@ import { SharedFile, type OfferEnv } from "./cross-origin.js";
 import { CorruptFileError, NetworkError, QuotaError, type NomoatError } from "./errors.js";
 import type { NetworkEnv } from "./exchange.js";
 import { Fetcher, FileChangedError, sameVersion } from "./fetcher.js";
+import { memoryBytes } from "./fit.js";
 import { FetchedFile, OpenedFile, type ModelFile, type Shelf } from "./model-file.js";
 import { Prefetcher } from "./prefetcher.js";
 import type { ProgressMeter } from "./progress.js";
@@ -406,6 +407,7 @@ class Load {
         template: request.template,
         fallback_template: request.fallbackTemplate,
         parallel: request.parallel,
+        memory: memoryBytes(),
         kv_format: request.kvFormat,
       }),
     );

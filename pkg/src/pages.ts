@@ -64,13 +64,17 @@ export class PageStore {
     return this.#known.get(name) ?? null;
   }
 
-  /** A page, or null if it is gone. */
+  /** A page, or null if it is gone. One that cannot be read is deleted, so that it is stored again. */
   async read(name: string): Promise<Bytes | null> {
     const bytes = this.#known.get(name);
     if (bytes === undefined) return null;
-    const answer = await this.#cache.match(this.#address(name, bytes)).catch(() => undefined);
-    if (answer) return new Uint8Array(await answer.arrayBuffer());
-    this.#known.delete(name);
+    try {
+      const page = await (await this.#cache.match(this.#address(name, bytes)))?.arrayBuffer();
+      if (page) return new Uint8Array(page);
+    } catch {
+      // The browser cannot read it.
+    }
+    await this.remove(name).catch(() => undefined);
     return null;
   }
 

@@ -65,8 +65,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   template: string | null;
   /** A built-in chat template for files that have none, or null. */
   fallbackTemplate: string | null;
-  /** Whole contexts that memory is taken for. */
-  parallel: number;
+  /** Whole contexts that memory is taken for; null: by the device's memory. */
+  parallel: number | null;
   /** How keys and values are stored. */
   kvFormat: KvFormat;
   /** Bytes of the browser's storage for pages of the prefix cache. */

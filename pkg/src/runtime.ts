@@ -82,8 +82,11 @@ export interface Runtime {
   read_page(name: string): Promise<Bytes | null>;
   /** `RuntimePromptPages` as JSON, of a `RuntimeRequest` as JSON. */
   prompt_pages(request_json: string): string;
-  /** Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. */
-  restore_page(ids: Uint32Array, bytes: Uint8Array): boolean;
+  /**
+   * Caches the page of the last tokens, from the bytes of `read_page`; false if that cannot be. `set` is that
+   * of `prompt_pages`.
+   */
+  restore_page(set: number | null, ids: Uint32Array, bytes: Uint8Array): boolean;
   /** Forgets all cached pages. */
   forget(): void;
   /** `{"logprobs": [n-1], "top": [n-1]}` for n ids, with `RuntimeAdapterUse[]` as JSON. */
@@ -353,6 +356,8 @@ export interface RuntimeStart {
 
 /** JSON of `prompt_pages()`. */
 export interface RuntimePromptPages {
+  /** The set of adapters that they are computed with; null: none. */
+  set: number | null;
   /** The tokens of the prompt's full pages. */
   ids: number[];
   /** The names of these pages. */

@@ -39,7 +39,9 @@ test("options of the model reach the runtime", async () => {
     context_length: 64,
     template: null,
     fallback_template: null,
-    parallel: 1,
+    parallel: null,
+    // Node does not say how much there is.
+    memory: 4 * 2 ** 30,
     kv_format: "f16",
   };
   for (const named of [

@@ -25,7 +25,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     contextLength: null,
     template: null,
     fallbackTemplate: null,
-    parallel: 1,
+    parallel: null,
     kvFormat: "f16",
     promptCacheBytes: 0,
     device: "auto",
@@ -301,7 +301,7 @@ export class FakeRuntime implements Runtime {
   }
 
   prompt_pages(): string {
-    return JSON.stringify({ ids: [], names: [], cached: 0 });
+    return JSON.stringify({ set: null, ids: [], names: [], cached: 0 });
   }
 
   restore_page(): boolean {

@@ -298,12 +298,13 @@ fn on_device<D: Device>(
 ) -> Result<()> {
     let opened = start.elapsed();
     let parallel = match &task {
-        Task::Serve(args) => Some(args.parallel),
-        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => None,
+        Task::Serve(args) => args.parallel,
+        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => Some(1),
     };
     let Load { context_length, kv_format, .. } = *load;
     let template = load.template.clone();
-    let options = LoadOptions { context_length, parallel, kv_format, template, ..Default::default() };
+    let memory = serve::memory();
+    let options = LoadOptions { context_length, parallel, memory, kv_format, template, ..Default::default() };
     let mut engine = open(device, model, options)?;
     if let Some(draft) = draft {
         open_draft(device, draft, &mut engine)?;

@@ -180,14 +180,15 @@ impl Runtime {
     }
 
     /// The pages of a request's prompt, as JSON.
-    pub fn prompt_pages(&self, request_json: &str) -> Result<String, JsValue> {
+    pub fn prompt_pages(&mut self, request_json: &str) -> Result<String, JsValue> {
         let request = Request::from_json(request_json).map_err(thrown)?;
-        json(&self.engine.as_ref().ok_or_else(no_model)?.prompt_pages(&request))
+        json(&self.engine.as_mut().ok_or_else(no_model)?.prompt_pages(&request))
     }
 
     /// Caches the page of the last tokens, from bytes of [`Self::read_page`]; false if that cannot be.
-    pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> Result<bool, JsValue> {
-        Ok(self.engine.as_mut().ok_or_else(no_model)?.restore_page(ids, bytes))
+    /// `set` is that of [`Self::prompt_pages`].
+    pub fn restore_page(&mut self, set: Option<u32>, ids: &[u32], bytes: &[u8]) -> Result<bool, JsValue> {
+        Ok(self.engine.as_mut().ok_or_else(no_model)?.restore_page(set, ids, bytes))
     }
 
     /// Forgets all cached pages.

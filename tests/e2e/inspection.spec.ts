@@ -44,7 +44,7 @@ test("a repository, an address and a file have the same numbers, and loading tak
         );
         inspections.push({ weightBytes, kvBytes, bytesPerToken, contextLength, size, runsOn, fit });
       }
-      const engine = await createEngine({ model: address, ...options });
+      const engine = await createEngine({ model: address, ...options, parallel: 1 });
       const { kvBytes, bytesPerToken, contextLength } = engine.model;
       await engine.dispose();
       const entry = await inspectModel(catalogued, options);

@@ -1,10 +1,10 @@
 /** Conversations go on after a reload without being read again. */
 import type { Page } from "@playwright/test";
 import type { Answer } from "../../web/src/history/records.ts";
-import { barePage, open } from "../support/bare.ts";
+import { barePage, open, startBareSite } from "../support/bare.ts";
 import { Chat, startChatSite, startHubSite } from "../support/chat.ts";
 import { readHistory } from "../support/fake.ts";
-import { expect, fromSite, onGpu, test } from "../support/fixtures.ts";
+import { expect, fromSite, onGpu, SMALL_PATH, test } from "../support/fixtures.ts";
 
 /** Long enough for several pages. */
 const QUESTION = "Tell me a long story about a small boat on a wide sea. ".repeat(10);
@@ -31,6 +31,12 @@ function stored(page: Page): Promise<string[]> {
 /** Waits until something is stored; the uses come last. */
 async function keeps(page: Page): Promise<void> {
   await expect.poll(async () => (await stored(page)).some((url) => url.endsWith("/uses"))).toBe(true);
+}
+
+/** What is stored, once all of it is. */
+async function storedAfter(page: Page): Promise<string[]> {
+  await keeps(page);
+  return stored(page);
 }
 
 for (const options of [fromSite, onGpu]) {
@@ -71,6 +77,135 @@ for (const options of [fromSite, onGpu]) {
     await page.close();
   });
 }
+
+/** Faults of stored pages: what becomes of their bytes. */
+const FAULTS = {
+  "cut in the middle": (bytes: Uint8Array) => bytes.slice(0, bytes.length >> 1),
+  "cut by a byte": (bytes: Uint8Array) => bytes.slice(0, -1),
+  empty: () => new Uint8Array(),
+  "longer than they were": (bytes: Uint8Array) => new Uint8Array([...bytes, 0]),
+  "of another page": (_: Uint8Array, other: Uint8Array) => other,
+};
+
+test("pages with wrong bytes are computed, and stored again", async ({ shared, bare }) => {
+  const page = await barePage(shared, bare);
+  await page.evaluate(() => window.nomoat.deletePromptCache());
+  const restart = async () => {
+    await page.reload();
+    await page.waitForFunction(() => "nomoat" in window);
+  };
+  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
+  await open(page, options);
+  const first = await ask(page, QUESTION);
+  const n = (await storedAfter(page)).length;
+  for (const [fault, damage] of Object.entries(FAULTS)) {
+    await restart();
+    await page.evaluate(async (source) => {
+      const change = eval(source) as (bytes: Uint8Array, other: Uint8Array) => Uint8Array<ArrayBuffer>;
+      const cache = await caches.open("nomoat-pages-v1");
+      const keys = await cache.keys();
+      const bodies = await Promise.all(
+        keys.map(async (key) => new Uint8Array(await (await cache.match(key))!.arrayBuffer())),
+      );
+      for (const [index, key] of keys.entries()) {
+        const other = bodies[(index + 1) % keys.length] ?? new Uint8Array();
+        await cache.put(key, new Response(change(bodies[index] ?? other, other)));
+      }
+    }, damage.toString());
+    await open(page, options);
+    expect(await ask(page, QUESTION), fault).toEqual(first);
+    await expect.poll(async () => (await stored(page)).length, fault).toBe(n);
+  }
+  await restart();
+  await open(page, options);
+  const again = await ask(page, QUESTION);
+  expect(again.text).toBe(first.text);
+  // Each restart finds the first wrong page of a prompt, and puts it right.
+  expect(again.cached).toBeGreaterThan(0);
+  await page.close();
+});
+
+test("a full storage changes no text", async ({ shared, small }) => {
+  const site = await startBareSite();
+  site.files.set(SMALL_PATH, small);
+  const page = await barePage(shared, site);
+  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
+  await open(page, options);
+  const devtools = await shared.newCDPSession(page);
+  // Less than the model takes: nothing more can be stored.
+  await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.origin, quotaSize: 1000 });
+  const first = await ask(page, QUESTION);
+  expect(await ask(page, `Please. ${QUESTION}`)).toMatchObject({ cached: expect.any(Number) });
+  expect((await ask(page, QUESTION)).text).toBe(first.text);
+  expect(await stored(page)).toEqual([]);
+  await page.evaluate(() => window.engine.dispose());
+  await open(page, options);
+  expect(await ask(page, QUESTION)).toEqual(first);
+  // Once there is room, pages are stored.
+  await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.origin });
+  expect((await ask(page, QUESTION)).text).toBe(first.text);
+  await keeps(page);
+  await page.close();
+  await site.stop();
+});
+
+test("a tab that is closed while it stores pages leaves nothing wrong", async ({ shared, bare }) => {
+  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
+  const begin = async () => {
+    const page = await barePage(shared, bare);
+    await open(page, options);
+    return page;
+  };
+  let page = await begin();
+  await page.evaluate(() => window.nomoat.deletePromptCache());
+  // Closed before a page is stored, and when there are some.
+  for (const pages of [0, 1, 3]) {
+    const question = `${pages}: ${QUESTION}`;
+    const first = await ask(page, question);
+    const before = (await stored(page)).length;
+    while ((await stored(page)).length < before + pages);
+    await page.close();
+    page = await begin();
+    expect((await ask(page, question)).text).toBe(first.text);
+  }
+  await page.close();
+});
+
+test("two tabs that store pages at once keep to the limit, and to their texts", async ({ shared, bare }) => {
+  // Some ten pages: fewer than the conversations have.
+  const options = { ...fromSite, promptCacheBytes: 500_000 };
+  const tabs = await Promise.all([barePage(shared, bare), barePage(shared, bare)]);
+  await tabs[0].evaluate(() => window.nomoat.deletePromptCache());
+  const questions = ["one", "two", "three"].map((word) => `${word}. ${QUESTION}`);
+  const round = async () => {
+    await Promise.all(tabs.map((tab) => open(tab, options)));
+    return Promise.all(
+      tabs.map(async (tab, index) => {
+        const texts = new Map<string, string | null>();
+        // The same ones, in another order.
+        for (const each of index === 0 ? questions : questions.toReversed())
+          texts.set(each, (await ask(tab, each)).text);
+        return questions.map((question) => texts.get(question));
+      }),
+    );
+  };
+  const [first, second] = await round();
+  expect(second).toEqual(first);
+  for (let rounds = 0; rounds < 2; rounds++) {
+    await keeps(tabs[0]);
+    await Promise.all(tabs.map((tab) => tab.reload()));
+    await Promise.all(tabs.map((tab) => tab.waitForFunction(() => "nomoat" in window)));
+    expect(await round()).toEqual([first, first]);
+  }
+  // An address ends with the bytes of its page.
+  const total = async () => {
+    const sizes = (await stored(tabs[0])).map((url) => Number(url.split("/").at(-1)));
+    return sizes.filter(Number.isFinite).reduce((sum, bytes) => sum + bytes, 0);
+  };
+  await expect.poll(total).toBeLessThanOrEqual(500_000);
+  expect(await total()).toBeGreaterThan(100_000);
+  await Promise.all(tabs.map((tab) => tab.close()));
+});
 
 test("a deleted conversation leaves nothing in the page's storage", async ({ shared, small }) => {
   const site = await startChatSite(small);

@@ -4,6 +4,7 @@
 //! and KV pool. A set's number is never used again, so keys and values that were computed with one set are
 //! not taken for those of another.
 
+use super::kept::{Name, digest};
 use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
 use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
 
@@ -28,6 +29,8 @@ pub(super) struct Adapters {
 struct Loaded {
     name: String,
     number: u64,
+    /// Of its files.
+    digest: Name,
     adapter: Adapter,
 }
 
@@ -48,12 +51,16 @@ impl<D: Device> Engine<D> {
             let message = format!("there is an adapter {name:?} already; unload it, or take another name");
             return Err(Error::InvalidRequest(message));
         }
+        let digest = match files {
+            AdapterFiles::Gguf(bytes) => digest([bytes]),
+            AdapterFiles::Peft { config, weights } => digest([config, weights]),
+        };
         let base = Base { architecture: &self.info.architecture, graph: self.model.graph() };
         let adapter = Adapter::read(files, base)?;
         let info = adapter.info(name);
         let adapters = &mut self.adapters;
         adapters.n_loaded += 1;
-        adapters.loaded.push(Loaded { name: name.to_string(), number: adapters.n_loaded, adapter });
+        adapters.loaded.push(Loaded { name: name.to_string(), number: adapters.n_loaded, digest, adapter });
         Ok(info)
     }
 
@@ -112,6 +119,21 @@ impl<D: Device> Engine<D> {
         parts.retain(|(_, scale)| f32::from_bits(*scale) != 0.0);
         parts.sort_unstable();
         Ok(parts)
+    }
+
+    /// The adapters of a set that is on the device; none if it is not there.
+    pub(super) fn parts_in(&self, set: Option<u32>) -> Option<&Parts> {
+        const NOTHING: &Parts = &Parts::new();
+        let Some(number) = set else { return Some(NOTHING) };
+        self.adapters.sets.iter().find(|set| set.number == number).map(|set| &set.parts)
+    }
+
+    /// The name that the first pages with these adapters follow; see `kept.rs`.
+    pub(super) fn root_with(&self, parts: &Parts) -> Name {
+        parts.iter().fold(self.page_root, |root, (number, scale)| {
+            let loaded = self.adapters.loaded.iter().filter(|loaded| loaded.number == *number);
+            loaded.fold(root, |root, loaded| digest([&root, &loaded.digest, &scale.to_le_bytes()]))
+        })
     }
 
     /// The number of a set of adapters, which is then on the device; none for the model as it is.

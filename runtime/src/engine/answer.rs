@@ -1,6 +1,7 @@
 //! A running answer: which tokens of its prompt and of itself are computed, and what its tokens mean.
 
 mod draft;
+mod mask;
 mod reasoning;
 
 pub(super) use reasoning::Budget;
@@ -48,6 +49,8 @@ pub(super) struct Answer {
     pooled: Option<Pooled>,
     /// What the answer must be.
     grammar: Option<Grammar>,
+    /// Whether the grammar's mask is that of the next token.
+    has_mask: bool,
     detokenizer: Detokenizer,
     stop: StopMatcher,
     /// Where the template knows reasoning, or tools may be called.
@@ -136,6 +139,7 @@ impl Answer {
             }),
             pooled: pooling.map(|pooling| Pooled::new(pooling, request.embedding.unwrap_or(0))),
             grammar,
+            has_mask: true,
             detokenizer,
             stop,
             separator,
@@ -268,7 +272,8 @@ impl Answer {
     }
 
     /// The token of a step's output: the one that the device chose, or one that is picked here.
-    pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> u32 {
+    pub fn pick(&mut self, chosen: u32, logits: &[f32], tokenizer: &Tokenizer) -> Result<u32, GrammarError> {
+        self.prepare_mask()?;
         let by_host = self.sampler.is_by_host() || self.has_draft && !self.is_argmax();
         let mask = self.grammar.as_ref().map(Grammar::mask);
         let id = match by_host {
@@ -276,12 +281,7 @@ impl Answer {
             false => chosen,
         };
         self.picked = self.top_logprobs.map(|top| TokenLogprob::of(id, logits, top, tokenizer));
-        id
-    }
-
-    /// The tokens that may come next; none: any.
-    pub fn mask(&self) -> Option<&[u32]> {
-        self.grammar.as_ref().map(Grammar::mask)
+        Ok(id)
     }
 
     /// How much of the prompt is computed, when `computed` tokens of the sequence are; none if the answer has
@@ -324,9 +324,6 @@ impl Answer {
                 return Ok(false);
             }
         }
-        if let Some(grammar) = &mut self.grammar {
-            grammar.prepare()?;
-        }
         if !forced.is_empty() {
             self.prompt = [&[id], &forced[..]].concat();
             self.fed = 0;
@@ -355,6 +352,7 @@ impl Answer {
         let is_end = tokenizer.stop_ids().contains(&id) || self.stop.is_stop_token(id);
         let mut is_complete = false;
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_end) {
+            self.has_mask = false;
             grammar.accept(id)?;
             is_complete = grammar.is_complete();
         }

@@ -119,25 +119,29 @@ impl Cache {
 
     /// Adds a page that was computed before, of the last tokens. Its contents are given by `write`. False if
     /// the pages before it are missing, or if there is no room for it.
-    pub fn restore(&mut self, ids: &[u32], write: impl FnOnce(u32)) -> bool {
-        let mut pages = self.find(None, ids).full;
+    pub fn restore(&mut self, set: Set, ids: &[u32], write: impl FnOnce(u32)) -> bool {
+        let mut pages = self.find(set, ids).full;
         let n = ids.len() / PAGE as usize;
         let is_next = pages.len() + 1 == n;
         if is_next && let Some(taken) = self.take(1) {
             write(taken[0]);
             pages.extend(taken);
-            self.insert(None, ids, &pages, 0);
+            self.insert(set, ids, &pages, 0);
         }
         self.release(&pages);
         pages.len() >= n
     }
 
-    /// The full pages that belong to no adapters. Those that were used last come first, and pages come after
-    /// those before them. `next` makes a page's name from that of the page before (at first `root`) and its
-    /// tokens.
-    pub fn named(&self, root: Name, next: impl Fn(Name, &[u32]) -> Name) -> Vec<(Name, u32)> {
-        let roots = self.roots.iter().filter(|(set, _)| set.is_none());
-        let mut open: Vec<(Name, usize)> = roots.map(|(_, at)| (root, *at)).collect();
+    /// The full pages of the sets that have a root. Those that were used last come first, and pages come
+    /// after those before them. `next` makes a page's name from that of the page before (at first the root)
+    /// and its tokens.
+    pub fn named(
+        &self,
+        root: impl Fn(Set) -> Option<Name>,
+        next: impl Fn(Name, &[u32]) -> Name,
+    ) -> Vec<(Name, u32)> {
+        let roots = self.roots.iter().filter_map(|(set, at)| Some((root(*set)?, *at)));
+        let mut open: Vec<(Name, usize)> = roots.collect();
         let mut found = Vec::new();
         while let Some((before, at)) = open.pop() {
             let Some(node) = self.node(at).filter(|node| node.tokens.len() == PAGE as usize) else {

@@ -2,10 +2,11 @@
 //! after a restart.
 //!
 //! The name of a page is a digest of all that its keys and values depend on: the model's files, their format,
-//! the device's kernels, and the tokens up to its end. So what is found under a name is right, or damaged;
-//! and what conversations have in common is kept once. Only full pages of the model without adapters are
+//! the device's kernels, the files and strengths of adapters, and the tokens up to its end. So what is found
+//! under a name is right, or damaged; and what conversations have in common is kept once. Only full pages are
 //! kept.
 
+use super::cache::Set;
 use super::device::{Device, DeviceModel};
 use super::{Engine, Error, Request};
 use crate::graph::{KvFormat, PAGE};
@@ -21,8 +22,10 @@ const DIGEST: usize = 32;
 pub(super) type Name = [u8; DIGEST];
 
 /// The pages of a prompt.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PromptPages {
+    /// The set of adapters that they are computed with, for [`Engine::restore_page`].
+    pub set: Option<u32>,
     /// The tokens of its full pages.
     pub ids: Vec<u32>,
     /// The names of these pages.
@@ -36,7 +39,7 @@ pub(super) fn root(kernels: &str, format: KvFormat, files: &[String]) -> Name {
     digest([VERSION.as_bytes(), kernels.as_bytes(), format.name().as_bytes(), files.concat().as_bytes()])
 }
 
-fn digest<const N: usize>(parts: [&[u8]; N]) -> Name {
+pub(super) fn digest<const N: usize>(parts: [&[u8]; N]) -> Name {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
@@ -62,15 +65,22 @@ impl<D: Device> Engine<D> {
     /// The names of the cached pages, in the order in which they should be kept: what was used last first,
     /// and no page before the one that it follows.
     pub fn cached_pages(&self) -> Vec<String> {
-        let named = self.scheduler.cache.named(self.page_root, next);
-        named.iter().map(|(name, _)| hex(name)).collect()
+        self.named_pages().iter().map(|(name, _)| hex(name)).collect()
+    }
+
+    fn named_pages(&self) -> Vec<(Name, u32)> {
+        self.scheduler.cache.named(|set| self.root_of(set), next)
+    }
+
+    /// The name that the first pages of a set of adapters follow; none if it is not on the device.
+    fn root_of(&self, set: Set) -> Option<Name> {
+        Some(self.root_with(self.parts_in(set)?))
     }
 
     /// A cached page as bytes; none if it is no longer cached. Running answers may go on meanwhile.
     pub async fn read_page(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(name) = parsed(name) else { return Ok(None) };
-        let named = self.scheduler.cache.named(self.page_root, next);
-        let Some((_, page)) = named.into_iter().find(|(found, _)| *found == name) else {
+        let Some((_, page)) = self.named_pages().into_iter().find(|(found, _)| *found == name) else {
             return Ok(None);
         };
         let mut bytes = self.model.read_page(page).await?;
@@ -81,41 +91,50 @@ impl<D: Device> Engine<D> {
 
     /// What [`Self::restore_page`] can restore before a request starts; nothing for a request that
     /// computes all of its prompt, or that cannot be started.
-    pub fn prompt_pages(&self, request: &Request) -> PromptPages {
-        let computes_all = !request.adapters.is_empty() || request.reads_prompt();
-        let ids = request.callable().and_then(|tools| {
-            let (prompt, _) = self.fitting_prompt(request, tools.is_some())?;
-            let ids = self.with_answer(request, prompt);
-            self.check_length(&ids).map(|()| ids)
-        });
-        let mut ids = ids.ok().filter(|_| !computes_all).unwrap_or_default();
+    pub fn prompt_pages(&mut self, request: &Request) -> PromptPages {
+        if request.reads_prompt() {
+            return PromptPages::default();
+        }
+        self.restorable(request).unwrap_or_default()
+    }
+
+    fn restorable(&mut self, request: &Request) -> Result<PromptPages, Error> {
+        let tools = request.callable()?;
+        let (prompt, _) = self.fitting_prompt(request, tools.is_some())?;
+        let mut ids = self.with_answer(request, prompt);
+        self.check_length(&ids)?;
+        let parts = self.parts_of(&self.uses(request)?)?;
+        let root = self.root_with(&parts);
+        let set = self.set_of(parts)?;
         // The last token is computed anyway, for its logits.
         ids.pop();
         ids.truncate(ids.len() - ids.len() % PAGE as usize);
         let pages = ids.chunks(PAGE as usize);
         let names: Vec<Name> = pages
-            .scan(self.page_root, |name, ids| {
+            .scan(root, |name, ids| {
                 *name = next(*name, ids);
                 Some(*name)
             })
             .collect();
-        let cached = self.scheduler.cache.named(self.page_root, next);
+        let cached = self.named_pages();
         let is_cached = |name: &&Name| cached.iter().any(|(cached, _)| cached == *name);
         let cached = names.iter().take_while(is_cached).count();
-        PromptPages { ids, names: names.iter().map(|name| hex(name)).collect(), cached }
+        Ok(PromptPages { set, ids, names: names.iter().map(|name| hex(name)).collect(), cached })
     }
 
     /// Caches the page of the last tokens, from bytes of [`Self::read_page`]. False if they are damaged or of
-    /// another page, if the pages before it are missing, or if there is no room.
-    pub fn restore_page(&mut self, ids: &[u32], bytes: &[u8]) -> bool {
+    /// another page, if the pages before it are missing, if there is no room, or if the set of adapters is
+    /// not on the device.
+    pub fn restore_page(&mut self, set: Option<u32>, ids: &[u32], bytes: &[u8]) -> bool {
         let size = self.model.graph().kv_bytes(PAGE);
         let Some((data, check)) = bytes.split_last_chunk::<DIGEST>() else { return false };
-        let name = ids.chunks(PAGE as usize).fold(self.page_root, next);
+        let Some(root) = self.root_of(set) else { return false };
+        let name = ids.chunks(PAGE as usize).fold(root, next);
         let is_page = ids.len().is_multiple_of(PAGE as usize) && !ids.is_empty() && data.len() as u64 == size;
         if !is_page || *check != digest([&name, data]) {
             return false;
         }
-        self.scheduler.cache.restore(ids, |page| self.model.write_page(page, data))
+        self.scheduler.cache.restore(set, ids, |page| self.model.write_page(page, data))
     }
 
     /// Forgets all cached pages.

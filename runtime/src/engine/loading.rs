@@ -21,9 +21,12 @@ use std::sync::Arc;
 pub struct LoadOptions {
     /// Positions of a sequence; at most what the model was trained for. Default: that, but no more than 4096.
     pub context_length: Option<usize>,
-    /// Whole contexts that the KV pool has room for. Default: 1. Answers share the room: up to 8 run at once,
-    /// as far as it holds their prompts and the most that they may become.
+    /// Whole contexts that the KV pool has room for, 1 to 8. Default: by [`Self::memory`]. Answers share the
+    /// room: up to 8 run at once, as far as it holds their prompts and the most that they may become.
     pub parallel: Option<u32>,
+    /// Bytes of memory that the device has, as far as known. By default the KV pool has room for as many
+    /// whole contexts as fit into a 32nd of it, at least for one.
+    pub memory: u64,
     /// A built-in chat template, such as `vicuna`, instead of the file's: [`ChatTemplate::named`].
     pub template: Option<String>,
     /// The same for files that have none, such as `plain` for base models.
@@ -76,6 +79,9 @@ const QUEUED: u64 = 16 << 20;
 
 /// Most rows of a step with logits: those of large vocabularies take half a megabyte each.
 const MAX_OUTPUTS: u32 = 64;
+
+/// The part of the device's memory that the KV pool takes by default.
+const POOL_PART: u64 = 32;
 
 /// Most sequences that run at once; every device takes steps with that many rows.
 const MAX_SEQUENCES: u32 = 8;
@@ -191,6 +197,7 @@ impl<D: Device> Loading<D> {
         let caches = &engine.model.graph().caches;
         let options = LoadOptions {
             context_length: Some(engine.info.context_length),
+            parallel: Some(1),
             kv_format: caches.first().map(|cache| cache.format).unwrap_or_default(),
             // Its own is not used, and might not be valid.
             template: Some("plain".into()),
@@ -229,7 +236,11 @@ impl<D: Device> Loading<D> {
         };
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             checked;
-        let mut capacity = capacity(device, context_length, self.options.parallel)?;
+        let LoadOptions { parallel, memory, .. } = self.options;
+        let mut capacity = capacity(device, context_length, parallel)?;
+        if parallel.is_none() {
+            capacity.pages *= contexts(device, &graph, capacity.cells(), memory);
+        }
         if self.draft_of.is_some() {
             (capacity.outputs, capacity.sequences) = (1, 1);
         }
@@ -239,8 +250,15 @@ impl<D: Device> Loading<D> {
             let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
             return Err(Error::ContextMemory { wanted: context_length, limit });
         }
-        let mut model = device.allocate(&graph, &formats, capacity)?;
-        device.settle().await?;
+        let mut model = loop {
+            match allocate(device, &graph, &formats, capacity).await {
+                // Nobody asked for more than one context.
+                Err(_) if parallel.is_none() && capacity.pages > capacity.max_pages => {
+                    capacity.pages = capacity.max_pages;
+                }
+                model => break model?,
+            }
+        };
         model.warm_up()?;
 
         let info = describe(&headers, &config);
@@ -384,6 +402,24 @@ fn capacity(device: &impl Device, context_length: usize, parallel: Option<u32>) 
     let pages = max_pages * parallel;
     let outputs = tokens.min(MAX_OUTPUTS);
     Ok(Capacity { tokens, outputs, sequences: MAX_SEQUENCES, max_pages, pages })
+}
+
+/// How many whole contexts, of so many cells, the KV pool has room for where nobody says it.
+fn contexts(device: &impl Device, graph: &Graph, cells: u32, memory: u64) -> u32 {
+    let largest = graph.caches.iter().map(|cache| cache.bytes(cells)).max().unwrap_or(0);
+    let room = memory / POOL_PART / graph.kv_bytes(cells).max(1);
+    room.min(device.max_buffer() / largest.max(1)).clamp(1, MAX_SEQUENCES.into()) as u32
+}
+
+async fn allocate<D: Device>(
+    device: &D,
+    graph: &Graph,
+    formats: &[Format],
+    capacity: Capacity,
+) -> Result<D::Model, Error> {
+    let model = device.allocate(graph, formats, capacity)?;
+    device.settle().await?;
+    Ok(model)
 }
 
 /// What the headers alone say.

@@ -299,7 +299,13 @@ impl<D: Device> Engine<D> {
                 share.output.iter().flat_map(|first| *first..=first + share.n_draft).enumerate()
             {
                 let Some(of_device) = self.model.chosen().get(output) else { break };
-                let picked = answer.pick(of_device.id, self.model.logits(output), &self.tokenizer);
+                let picked = match answer.pick(of_device.id, self.model.logits(output), &self.tokenizer) {
+                    Ok(picked) => picked,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                };
                 let room = match answer.shifts {
                     true => usize::MAX,
                     false => self.info.context_length.saturating_sub(end),

@@ -176,6 +176,10 @@ impl Scheduler {
         while self.under_way.len() < model.depth() && self.put_together(model)? {
             self.submit(model)?;
         }
+        // Masks that the host applies to what a step gives are computed while the device works.
+        for answer in self.sequences.iter_mut().filter_map(|sequence| sequence.answer.as_mut()) {
+            let _ = answer.prepare_mask();
+        }
         Ok(())
     }
 
@@ -397,11 +401,10 @@ impl Scheduler {
             next.pages.extend_from_slice(pages);
             next.pages.extend(std::iter::repeat_n(0, max_pages - pages.len()));
         }
-        for (output, choice) in next.outputs.iter().zip(&next.choices) {
-            let answer = self.sequences.get(output.slot as usize).and_then(|s| s.answer.as_ref());
-            if let Some(mask) =
-                answer.and_then(Answer::mask).filter(|_| output.by_choice == 1 && choice.masked != 0)
-            {
+        let masked = next.outputs.iter().zip(&next.choices).filter(|(_, choice)| choice.masked != 0);
+        for (output, _) in masked.filter(|(output, _)| output.by_choice == 1) {
+            let sequence = self.sequences.get_mut(output.slot as usize);
+            if let Some(mask) = sequence.and_then(|sequence| sequence.answer.as_mut()?.mask()) {
                 model.set_mask(output.slot, mask);
             }
         }

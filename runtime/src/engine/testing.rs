@@ -35,6 +35,8 @@ pub struct Settings {
     pub max_rows: Cell<u32>,
     /// Bytes of the largest buffer; 0 is no limit.
     pub max_buffer: Cell<u64>,
+    /// Bytes of the KV pool that there is memory for; 0 is no limit.
+    pub max_pool: Cell<u64>,
     /// How often polls for a result find it pending.
     pub pending: Cell<usize>,
     /// The next step does not begin.
@@ -78,6 +80,9 @@ impl Device for TestDevice {
         capacity: Capacity,
     ) -> Result<TestModelOnDevice, Error> {
         assert!(formats.iter().all(|format| *format == Format::F32));
+        if graph.kv_bytes(capacity.cells()) > unless_0(self.0.max_pool.get(), u64::MAX) {
+            return Err(broken());
+        }
         // The interpreter borrows its graph. Tests are short: it is never freed.
         let graph: &'static Graph = Box::leak(Box::new(graph.clone()));
         let numbers = |source: &Source, n| match source {

@@ -38,9 +38,17 @@ pub struct Args {
     /// be given several times.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
-    /// Whole contexts in memory. Answers share the room, up to 8 at once; more requests wait their turn.
-    #[arg(long, default_value_t = 4)]
-    pub parallel: u32,
+    /// Whole contexts in memory, 1 to 8. Answers share the room, up to 8 at once; more requests wait their
+    /// turn [default: as many as fit into a 32nd of the machine's memory].
+    #[arg(long)]
+    pub parallel: Option<u32>,
+}
+
+/// Bytes of the machine's memory; 8 GiB where that is not known.
+pub fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"));
+    total.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(8 << 30, |kib| kib << 10)
 }
 
 /// What the handlers share.

@@ -104,6 +104,8 @@ async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine
     ...(template !== null && { template }),
     fallbackTemplate: "plain",
     contextOverflow: "truncate",
+    // What the page says of memory is for one context.
+    parallel: 1,
     promptCacheBytes: Math.min(PROMPT_CACHE_BYTES, Math.floor(quota / 8)),
     signal,
     ...hubOptions.value,

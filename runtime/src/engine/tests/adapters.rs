@@ -215,3 +215,43 @@ fn sets_that_are_not_in_use_give_way() {
     engine.unload_adapter("two").unwrap();
     assert!(engine.adapters().is_empty());
 }
+
+/// Pages of conversations with adapters are found again after a restart by the adapters' files and strengths.
+#[test]
+fn pages_with_adapters_are_kept() {
+    use super::kept::{kept, restore};
+    let device = TestDevice::default();
+    let prompt = "a prompt that is longer than two pages, so that they are kept when its engine ends";
+    let request = |uses: &[AdapterUse]| with(uses, greedy(prompt, 6));
+    let (one, both) = ([of("one", 1.0)], [of("one", 0.5), of("two", 1.0)]);
+    let mut first = adapted(&device, 3);
+    let expected = [&[][..], &one, &both].map(|uses| answer(&mut first, request(uses)).text);
+    let pages = kept(&mut first);
+    let mut names: Vec<&String> = pages.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((pages.len(), names.len()), (6, 6));
+
+    let mut second = adapted(&device, 3);
+    for (uses, expected) in [&both[..], &[], &one].iter().zip([2, 0, 1]).map(|(u, i)| (u, &expected[i])) {
+        assert_eq!(restore(&mut second, &request(uses), &pages), 2, "{uses:?}");
+        let told = answer(&mut second, request(uses));
+        assert_eq!((&told.text, told.usage.cached_tokens), (expected, 64));
+        assert!(second.scheduler.cache.has_all_pages());
+    }
+    // Another strength, and another adapter under the same name.
+    assert_eq!(restore(&mut second, &request(&[of("one", 0.9)]), &pages), 0);
+    let mut third = engine(&device, &TestModel::new(), 1);
+    let other = gguf(&matrices(3, 9), 6.0);
+    third.load_adapter("one", AdapterFiles::Gguf(&other)).unwrap();
+    assert_eq!(restore(&mut third, &request(&one), &pages), 0);
+    // A page of one set is not taken for another, nor for one that is not there.
+    let PromptPages { set, ids, names, .. } = third.prompt_pages(&request(&one));
+    assert!(set.is_some() && names.len() == 2);
+    for set in [set, None, Some(99)] {
+        let foreign = |(_, page): &(String, Vec<u8>)| third.restore_page(set, &ids[..32], page);
+        let taken = pages.iter().map(foreign).filter(|taken| *taken).count();
+        // That of the model without adapters is its own.
+        assert_eq!(taken, usize::from(set.is_none()));
+    }
+}

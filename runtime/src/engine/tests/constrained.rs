@@ -1,6 +1,7 @@
 //! Answers that are held to a schema or a grammar. The weights are random: what fits is the grammar's doing.
 
 use super::*;
+use crate::engine::answer::Answer;
 use crate::text::grammar::GrammarError;
 use serde_json::{Map, Value, json};
 
@@ -289,4 +290,31 @@ fn forced_tokens_have_probabilities() {
     };
     assert_eq!(String::from_utf8(bytes).unwrap(), told.text);
     assert_eq!(told.text.trim_start_matches(['x', 'y']).trim_end_matches(['x', 'y']), "forced");
+}
+
+/// A mask that the host applies is computed after its step has begun, and before its result is waited for.
+#[test]
+fn masks_of_the_host_are_computed_while_the_device_works() {
+    let has_mask = |engine: &Engine<TestDevice>| engine.scheduler.answers().all(Answer::has_mask);
+    // With probabilities, the host picks; without, the device, which needs the mask for its step.
+    for (by_host, before_step) in [(true, false), (false, true)] {
+        let begun = || {
+            let (device, mut engine) = json_engine(1);
+            let request = with_regex(greedy("abc", 20), "[a-z]+");
+            engine.start(Request { top_logprobs: by_host.then_some(1), ..request }).unwrap();
+            while !matches!(pollster::block_on(engine.advance()).unwrap().progress, Progress::Token { .. }) {}
+            assert!(!has_mask(&engine), "nothing needs the mask yet");
+            (device, engine)
+        };
+        let (device, mut engine) = begun();
+        device.0.fails_to_begin.set(true);
+        assert!(engine.scheduler.begin_steps(&mut engine.model).is_err());
+        assert_eq!(has_mask(&engine), before_step, "when a step begins");
+
+        let (device, mut engine) = begun();
+        let n_steps = device.0.steps.borrow().len();
+        engine.scheduler.begin_steps(&mut engine.model).unwrap();
+        assert_eq!(device.0.steps.borrow().len(), n_steps + 1);
+        assert!(has_mask(&engine), "before its result");
+    }
 }

@@ -5,7 +5,7 @@ use super::*;
 const PROMPT: &str = "the first page of this is full, the second one too, and a third is not: zq xw vk zq";
 
 /// All cached pages, in the order in which they should be kept.
-fn kept<D: Device>(engine: &mut Engine<D>) -> Vec<(String, Vec<u8>)> {
+pub(super) fn kept<D: Device>(engine: &mut Engine<D>) -> Vec<(String, Vec<u8>)> {
     let names = engine.cached_pages();
     let page = |name: String| {
         let bytes = pollster::block_on(engine.read_page(&name)).unwrap().unwrap();
@@ -15,12 +15,16 @@ fn kept<D: Device>(engine: &mut Engine<D>) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Restores what is kept of a request's prompt; gives the number of restored pages.
-fn restore<D: Device>(engine: &mut Engine<D>, request: &Request, kept: &[(String, Vec<u8>)]) -> usize {
-    let PromptPages { ids, names, cached } = engine.prompt_pages(request);
+pub(super) fn restore<D: Device>(
+    engine: &mut Engine<D>,
+    request: &Request,
+    kept: &[(String, Vec<u8>)],
+) -> usize {
+    let PromptPages { set, ids, names, cached } = engine.prompt_pages(request);
     let bytes = |name: &String| kept.iter().find(|(found, _)| found == name).map(|(_, bytes)| bytes);
     let pages = names[cached..].iter().map_while(bytes);
     let page = graph::PAGE as usize;
-    pages.zip(cached + 1..).take_while(|(bytes, n)| engine.restore_page(&ids[..n * page], bytes)).count()
+    pages.zip(cached + 1..).take_while(|(bytes, n)| engine.restore_page(set, &ids[..n * page], bytes)).count()
 }
 
 fn check_continues<D: Device>(device: &D) {
@@ -74,7 +78,9 @@ fn damaged_and_foreign_pages_are_not_taken() {
     answer(&mut first, greedy(PROMPT, 2));
     let pages = kept(&mut first);
     let (_, mut second) = single();
-    let PromptPages { ids, names, cached } = second.prompt_pages(&greedy(PROMPT, 2));
+    let PromptPages { set: None, ids, names, cached } = second.prompt_pages(&greedy(PROMPT, 2)) else {
+        panic!("a set without adapters")
+    };
     assert_eq!((names.len(), cached), (2, 0));
     let (one, two) = (&ids[..32], &ids[..64]);
     let bytes = |name: &String| &pages.iter().find(|(found, _)| found == name).unwrap().1;
@@ -82,28 +88,28 @@ fn damaged_and_foreign_pages_are_not_taken() {
     for at in [0, first_page.len() / 2, first_page.len() - 1] {
         let mut damaged = first_page.clone();
         damaged[at] ^= 4;
-        assert!(!second.restore_page(one, &damaged));
+        assert!(!second.restore_page(None, one, &damaged));
     }
     for length in [0, 31, 32, first_page.len() - 1] {
-        assert!(!second.restore_page(one, &first_page[..length]));
+        assert!(!second.restore_page(None, one, &first_page[..length]));
     }
-    assert!(!second.restore_page(&one[..31], first_page));
-    assert!(!second.restore_page(&[], first_page));
+    assert!(!second.restore_page(None, &one[..31], first_page));
+    assert!(!second.restore_page(None, &[], first_page));
     // Another page's bytes, and a page without the one before it.
-    assert!(!second.restore_page(one, second_page));
-    assert!(!second.restore_page(two, second_page));
+    assert!(!second.restore_page(None, one, second_page));
+    assert!(!second.restore_page(None, two, second_page));
     assert_eq!(second.cached_pages().len(), 0);
-    assert!(second.restore_page(one, first_page) && second.restore_page(two, second_page));
+    assert!(second.restore_page(None, one, first_page) && second.restore_page(None, two, second_page));
     // The same tokens of another model.
     let other = TestModel::new().with("general.name", "another");
     let mut other = engine(&TestDevice::default(), &other, 1);
-    assert!(!other.restore_page(one, first_page));
+    assert!(!other.restore_page(None, one, first_page));
     assert!(other.scheduler.cache.has_all_pages());
 }
 
 #[test]
 fn requests_that_compute_all_of_their_prompt_have_no_pages() {
-    let (_, engine) = single();
+    let (_, mut engine) = single();
     let scored = Request { prompt_logprobs: true, ..greedy(PROMPT, 1) };
     let embedded = Request { embedding: Some(0), ..greedy(PROMPT, 1) };
     let long = greedy(&PROMPT.repeat(20), 1);

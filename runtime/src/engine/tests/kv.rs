@@ -58,14 +58,14 @@ fn check<D: Device>(device: &D) {
         assert_eq!(texts, alone, "{format:?}");
         assert!(engine.scheduler.cache.has_all_pages());
 
-        let PromptPages { ids, names: its, cached } = engine.prompt_pages(&greedy(prompt, 12));
+        let PromptPages { ids, names: its, cached, .. } = engine.prompt_pages(&greedy(prompt, 12));
         assert_eq!(cached, 1);
         assert!(!names.contains(&its[0]), "{format:?}");
         let page = pollster::block_on(engine.read_page(&its[0])).unwrap().unwrap();
         let mut other = engine_of(device, format);
         // Nothing of another format is taken.
-        assert!(pages.iter().all(|(ids, page)| !other.restore_page(ids, page)));
-        assert!(other.restore_page(&ids[..graph::PAGE as usize], &page));
+        assert!(pages.iter().all(|(ids, page)| !other.restore_page(None, ids, page)));
+        assert!(other.restore_page(None, &ids[..graph::PAGE as usize], &page));
         let told = answer(&mut other, greedy(prompt, 12));
         assert_eq!((told.text, told.usage.cached_tokens), (alone[0].clone(), 32));
         names.push(its[0].clone());

@@ -231,3 +231,28 @@ fn a_check_takes_nothing_of_the_device() {
     let info = pollster::block_on(loading.prepare(&TestDevice::default())).unwrap();
     assert_eq!((info.context_length, info.has_chat_template), (CONTEXT, true));
 }
+
+/// Without a wish, the KV pool has room for as many contexts as fit into a 32nd of the device's memory.
+#[test]
+fn room_for_contexts_by_memory() {
+    let device = TestDevice::default();
+    let files = TestModel::new().files(1);
+    let contexts = |parallel, memory| {
+        let options = LoadOptions { parallel, memory, ..Default::default() };
+        load(&device, &files, options).map(|(engine, _)| engine.info().kv_bytes / 24_576)
+    };
+    // A context of 96 positions has 24 KiB: two layers of 32 floats for keys and 32 for values, in f16.
+    let for_one = 32 * 24_576;
+    for (memory, expected) in [(0, 1), (for_one, 1), (3 * for_one - 1, 2), (3 * for_one, 3), (1 << 40, 8)] {
+        assert_eq!(contexts(None, memory).unwrap(), expected, "{memory}");
+    }
+    assert_eq!(contexts(Some(2), 1 << 40).unwrap(), 2);
+    // Half of a context is in each layer's buffer.
+    device.0.max_buffer.set(5 * 24_576 / 2);
+    assert_eq!(contexts(None, 1 << 40).unwrap(), 5);
+    assert!(matches!(contexts(Some(6), 0), Err(Error::ContextMemory { .. })));
+    // Where there is less memory than was thought, one context has to do, unless more are asked for.
+    device.0.max_pool.set(3 * 24_576);
+    assert_eq!(contexts(None, 1 << 40).unwrap(), 1);
+    assert!(invalid(contexts(Some(4), 0)).contains("broken"));
+}

@@ -1,5 +1,6 @@
 //! The prefix cache: what is computed again, and that it never changes a text or loses a page.
 
+use super::kept::{kept, restore};
 use super::*;
 use crate::graph::testing::Random;
 
@@ -8,8 +9,9 @@ fn letters(random: &mut Random, n: usize) -> String {
     (0..n).map(|_| b"abcdefghij "[(random.bits() >> 20) as usize % 11] as char).collect()
 }
 
-/// Conversations that go on, branch anywhere, begin alike, run together and are aborted: each gives the
-/// greedy text that it gives alone, and no page is lost.
+/// Conversations that go on, branch anywhere, begin alike, run together and are aborted, on engines that are
+/// restarted with the pages that were kept, some of them damaged: each gives the greedy text that it gives
+/// alone, and no page is lost.
 #[test]
 fn random_conversations_give_the_texts_that_they_give_alone() {
     for (seed, sequences, depth) in [(1, 1, 1), (2, 2, 3), (3, 4, 2)] {
@@ -19,7 +21,24 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
         let mut random = Random(seed);
         let mut texts = vec![letters(&mut random, 40)];
         let (mut cached, mut aborted) = (0, 0);
-        for _ in 0..20 {
+        // Pages outside of the engine, and how many of them were taken back.
+        let (mut pages, mut restored) = (Vec::<(String, Vec<u8>)>::new(), 0);
+        for round in 1..41 {
+            if round % 4 == 0 {
+                for (name, mut page) in kept(&mut engine) {
+                    let at = (random.bits() >> 20) as usize % page.len();
+                    match random.bits() >> 20 & 15 {
+                        0 => page[at] ^= 1,
+                        1 => page.truncate(at),
+                        _ => {}
+                    }
+                    // What is stored stays, as in a browser.
+                    if !pages.iter().any(|(stored, _)| *stored == name) {
+                        pages.push((name, page));
+                    }
+                }
+                engine = self::engine(&device, &TestModel::new(), sequences);
+            }
             let mut running = Vec::new();
             for _ in 0..sequences {
                 let mut below = |n: usize| (random.bits() >> 20) as usize % n;
@@ -29,6 +48,7 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
                 let (more, max_tokens, abort) = (1 + below(25), 1 + below(20), below(40));
                 let prompt = known[..n.min(60)].to_string() + &letters(&mut random, more);
                 let request = greedy(&prompt, max_tokens);
+                restored += restore(&mut engine, &request, &pages);
                 let started = engine.start(request.clone()).unwrap();
                 running.push((started.sequence, request, abort, Telling::default()));
             }
@@ -51,7 +71,8 @@ fn random_conversations_give_the_texts_that_they_give_alone() {
             }
             assert!(running.is_empty() && engine.scheduler.cache.has_all_pages());
         }
-        assert!(cached > 500 && aborted > 2, "{cached} tokens reused, {aborted} answers aborted");
+        let seen = format!("{cached} tokens reused, {aborted} answers aborted, {restored} pages restored");
+        assert!(cached > 500 && aborted > 2 && restored > 5, "{seen}");
     }
 }
 

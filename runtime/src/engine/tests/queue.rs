@@ -81,8 +81,10 @@ fn check_many<D: Device>(device: &D, contexts: u32) {
     }
     ended.extend(finish_all(&mut engine, running));
     assert!(ended.len() > 40 && ended.len() < n_requests - 3, "{} of {n_requests}", ended.len());
+    let mut single = self::engine(device, &TestModel::new(), 1);
     for (_, request, told) in ended {
-        let expected = alone(device, request.clone());
+        single.forget();
+        let expected = answer(&mut single, request.clone());
         assert_eq!((&told.text, &told.ids), (&expected.text, &expected.ids), "{request:?}");
         assert_eq!(told.reason, expected.reason);
     }
@@ -102,6 +104,14 @@ fn many_requests_give_the_texts_that_they_give_alone() {
 #[test]
 fn many_on_the_cpu() {
     check_many(&crate::cpu::Cpu::open(2).unwrap(), 2);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn many_on_a_gpu() {
+    use crate::gpu::{Gpu, Options};
+    let options = Options { kernels: "exact,steps:3".into(), ..Default::default() };
+    check_many(&pollster::block_on(Gpu::open(options)).unwrap(), 2);
 }
 
 /// A request begins when fewer than eight older ones are left.
