@@ -9,7 +9,7 @@ import type {
   ResponseFormat,
 } from "../chat.js";
 import { InvalidRequestError } from "../errors.js";
-import { IGNORED, record } from "../request.js";
+import { boolean, IGNORED, record } from "../request.js";
 import type { ResponseCreateParams, ResponseOutputItem } from "./response-types.js";
 
 /** Parameters that mean the same in a chat, with their names there. */
@@ -53,6 +53,7 @@ export function chatParams(
     if (!same) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
     chat[same] = value;
   }
+  boolean(given, "stream");
   const most: unknown = given["max_output_tokens"];
   if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
     throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");

@@ -4,6 +4,7 @@ use super::embeddings;
 use super::error::ApiError;
 use super::params::{self, Params};
 use super::reply::{Kind, Reply};
+use super::responses;
 use super::{Shared, is_local_host};
 use axum::Json;
 use axum::body::Bytes;
@@ -29,6 +30,15 @@ pub async fn completions(
 ) -> Result<Response> {
     is_json(&headers)?;
     reply(&shared, Kind::Text, params::completions(&body)?).await
+}
+
+pub async fn responses(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
+    is_json(&headers)?;
+    responses::answer(shared, &body).await
 }
 
 pub async fn embeddings(
@@ -130,8 +140,9 @@ pub async fn local_host(State(shared): State<Arc<Shared>>, request: Request, nex
 
 pub async fn unknown(method: Method, uri: Uri) -> ApiError {
     let help = match uri.path() {
-        "/v1/responses" => " Use /v1/chat/completions; the npm package makes responses of it by itself.",
-        "/chat/completions" | "/completions" | "/embeddings" | "/models" => " The API's address ends in /v1.",
+        "/chat/completions" | "/completions" | "/responses" | "/embeddings" | "/models" => {
+            " The API's address ends in /v1."
+        }
         _ => "",
     };
     let message = format!("There is no {method} {} here.{help}", uri.path());

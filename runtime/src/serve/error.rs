@@ -27,6 +27,26 @@ impl ApiError {
         Self { param, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", message) }
     }
 
+    /// A field is not known or not supported.
+    pub fn unknown(name: &str) -> Self {
+        Self::field(name, format!("`{name}` is not supported."))
+    }
+
+    /// A field that must be there is not.
+    pub fn missing(name: &str, message: impl Into<String>) -> Self {
+        Self::field(name, message)
+    }
+
+    /// What kind of error it is.
+    pub fn code(&self) -> &str {
+        self.code
+    }
+
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// `{"error": {message, type, param, code}}`
     pub fn body(&self) -> Value {
         let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };

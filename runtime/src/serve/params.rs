@@ -57,7 +57,7 @@ const TAKEN: [&str; 36] = [
     "prompt",
 ];
 /// What does not change the answer.
-const IGNORED: [&str; 9] = [
+pub const IGNORED: [&str; 9] = [
     "model",
     "user",
     "metadata",
@@ -79,7 +79,11 @@ const COMPLETION_TOKENS: u64 = 16;
 
 /// Reads the body of `/v1/chat/completions`.
 pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
-    let mut given = object(body)?;
+    chat_of(object(body)?)
+}
+
+/// Reads the parameters of a chat, none of which is null.
+pub fn chat_of(mut given: Map<String, Value>) -> Result<Params, ApiError> {
     if given.contains_key("prompt") {
         return Err(ApiError::field("prompt", "`prompt` is for /v1/completions; send `messages`."));
     }
@@ -97,6 +101,7 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
             message["content"] = joined(parts, &format!("messages[{i}].content"))?.into();
         }
     }
+    check_tools(given.get("tools"))?;
     let is_asked = flag(&mut given, "logprobs")?;
     let top = top_logprobs(&mut given, "top_logprobs")?;
     if top.is_some() && !is_asked {
@@ -108,6 +113,26 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
     }
     let requests = head.requests(given)?;
     Ok(head.params(requests, Vec::new()))
+}
+
+/// Tools must be functions. What these hold is checked by the runtime.
+fn check_tools(tools: Option<&Value>) -> Result<(), ApiError> {
+    let Some(tools) = tools else { return Ok(()) };
+    let tools = tools.as_array().ok_or_else(|| ApiError::field("tools", "`tools` must be a list."))?;
+    for (i, tool) in tools.iter().enumerate() {
+        let at = format!("tools[{i}]");
+        let tool = tool.as_object();
+        let tool = tool.ok_or_else(|| ApiError::field(&at, format!("`{at}` must be an object.")))?;
+        if tool.get("type").is_none_or(|kind| kind != "function") {
+            let at = format!("{at}.type");
+            return Err(ApiError::field(&at, format!("`{at}` must be \"function\".")));
+        }
+        if !tool.get("function").is_some_and(Value::is_object) {
+            let at = format!("{at}.function");
+            return Err(ApiError::field(&at, format!("`{at}` must be an object.")));
+        }
+    }
+    Ok(())
 }
 
 /// The text of a message's content parts. Many templates take a text only.
@@ -325,7 +350,8 @@ fn invalid(error: Error) -> ApiError {
     Failure::from(&error).into()
 }
 
-fn flag(given: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
+/// Takes a parameter that is true or false.
+pub fn flag(given: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
     match given.remove(name) {
         None => Ok(false),
         Some(Value::Bool(value)) => Ok(value),
