@@ -31,7 +31,12 @@ fn answer(case: &Value) -> (Vec<Piece>, Usage) {
             arguments: text(&call["arguments"]),
         });
         let calls = calls.collect();
-        Piece { text: text(&value["text"]), reasoning: text(&value["reasoning"]), calls, ..Piece::new(0, Vec::new()) }
+        Piece {
+            text: text(&value["text"]),
+            reasoning: text(&value["reasoning"]),
+            calls,
+            ..Piece::new(0, Vec::new())
+        }
     };
     let mut pieces: Vec<Piece> = case["pieces"].as_array().unwrap().iter().map(piece).collect();
     let end = &case["end"];
@@ -43,6 +48,7 @@ fn answer(case: &Value) -> (Vec<Piece>, Usage) {
         reasoning_tokens: count(3),
         ..Usage::default()
     };
+    let timings = Timings { prefill_ms: 1.0, decode_ms: 1.0, dispatches_per_token: 1 };
     if end.is_object() {
         let finish_reason = match end["finish_reason"].as_str().unwrap() {
             "stop" => FinishReason::Stop,
@@ -50,7 +56,7 @@ fn answer(case: &Value) -> (Vec<Piece>, Usage) {
             "tool_calls" => FinishReason::ToolCalls,
             other => panic!("{other}"),
         };
-        let last = End { finish_reason, context_full: false, usage, timings: Timings::default() };
+        let last = End { finish_reason, context_full: false, usage, timings };
         pieces.push(Piece { end: Some(last), ..piece(end) });
     }
     (pieces, usage)
