@@ -48,7 +48,6 @@ fn answer(case: &Value) -> (Vec<Piece>, Usage) {
         reasoning_tokens: count(3),
         ..Usage::default()
     };
-    let timings = Timings { prefill_ms: 1.0, decode_ms: 1.0, dispatches_per_token: 1 };
     if end.is_object() {
         let finish_reason = match end["finish_reason"].as_str().unwrap() {
             "stop" => FinishReason::Stop,
@@ -56,6 +55,7 @@ fn answer(case: &Value) -> (Vec<Piece>, Usage) {
             "tool_calls" => FinishReason::ToolCalls,
             other => panic!("{other}"),
         };
+        let timings = Timings { prefill_ms: 1.0, decode_ms: 1.0, dispatches_per_token: 1 };
         let last = End { finish_reason, context_full: false, usage, timings };
         pieces.push(Piece { end: Some(last), ..piece(end) });
     }
