@@ -111,7 +111,13 @@ test("an answer goes on after a prefix, and both are the session's", async () =>
     streamed += text;
   assert.equal(streamed, "bc!");
   // An empty one begins nothing.
-  assert.equal(await model.prompt([{ role: "user", content: "3" }, { ...begun, content: "" }]), "abc!");
+  assert.equal(
+    await model.prompt([
+      { role: "user", content: "3" },
+      { ...begun, content: "" },
+    ]),
+    "abc!",
+  );
   await assert.rejects(model.prompt([begun, { role: "user", content: "4" }]), dom("SyntaxError"));
   await assert.rejects(model.prompt([begun, begun]), dom("SyntaxError"));
   await assert.rejects(model.append([begun, { role: "user", content: "4" }]), dom("SyntaxError"));
