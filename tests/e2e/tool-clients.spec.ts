@@ -1,6 +1,6 @@
 /**
- * Official clients of OpenAI's API that call tools and ask for objects: of an engine through its `fetch`, and of
- * `nomoat serve`.
+ * Official clients of OpenAI's API that call tools and ask for objects: of an engine through its `fetch`,
+ * and of `nomoat serve`.
  */
 import { join } from "node:path";
 import { bundle } from "../support/bundle.ts";

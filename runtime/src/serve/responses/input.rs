@@ -1,4 +1,5 @@
-//! How a request for a response becomes a chat's. The package does the same (`pkg/src/api/response-input.ts`).
+//! How a request for a response becomes a chat's. The package does the same
+//! (`pkg/src/api/response-input.ts`).
 
 use super::super::error::ApiError;
 use super::super::params::IGNORED;
