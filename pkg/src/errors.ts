@@ -151,11 +151,14 @@ export class ContextLengthError extends NomoatError {
 export class InvalidRequestError extends NomoatError {
   /** The field at fault, such as `messages[0].role`. */
   readonly param: string | undefined;
+  /** What is wrong with it, as one of the codes of OpenAI's API, such as `unknown_parameter`. */
+  readonly apiCode: string;
 
-  constructor(message: string, param?: string) {
+  constructor(message: string, param?: string, apiCode?: string) {
     super("invalid_request", message);
     this.name = "InvalidRequestError";
     this.param = param;
+    this.apiCode = apiCode ?? (param === undefined ? "invalid_request" : "invalid_value");
   }
 }
 
