@@ -76,7 +76,7 @@ pub async fn model(State(shared): State<Arc<Shared>>, Path(model): Path<String>)
         return Ok(Json(described(&shared)));
     }
     let message = format!("The model that is loaded is {}, not {model}.", shared.model);
-    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message))
+    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model"))
 }
 
 fn described(shared: &Shared) -> Value {
