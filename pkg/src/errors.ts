@@ -7,8 +7,9 @@ export interface ErrorDetails {
   /** Bytes needed and bytes available. */
   needed?: number;
   available?: number;
-  /** The request's field that is wrong. */
+  /** The request's field that is wrong, and what OpenAI's API calls that. */
   param?: string;
+  apiCode?: string;
   /** The device that ran out of memory. */
   backend?: "webgpu" | "cpu";
 }
@@ -219,7 +220,7 @@ export function fromWire(wire: WireError): NomoatError {
     case "context_length_exceeded":
       return new ContextLengthError(message);
     case "invalid_request":
-      return new InvalidRequestError(message, wire.param);
+      return new InvalidRequestError(message, wire.param, wire.apiCode);
     case "template":
       return new NomoatError(code, message);
     default:
@@ -231,7 +232,7 @@ export function fromWire(wire: WireError): NomoatError {
 export function toWire(error: unknown): WireError {
   if (error instanceof WebAssembly.RuntimeError)
     return { code: "internal", message: `The runtime stopped: ${error.message}`, fatal: true };
-  const { code, message, status, needed, available, param } = Object(error) as Partial<WireError>;
+  const { code, message, status, needed, available, param, apiCode } = Object(error) as Partial<WireError>;
   return {
     code: typeof code === "string" ? code : "internal",
     message: typeof message === "string" ? message : String(error),
@@ -239,5 +240,6 @@ export function toWire(error: unknown): WireError {
     ...(needed !== undefined && { needed }),
     ...(available !== undefined && { available }),
     ...(param !== undefined && { param }),
+    ...(apiCode !== undefined && { apiCode }),
   };
 }

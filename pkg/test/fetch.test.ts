@@ -360,6 +360,25 @@ test("errors have OpenAI's shape and codes, and name the field", async () => {
   }
 });
 
+test("a prompt that is too long is named as OpenAI names it", async () => {
+  const onStart = () => {
+    throw Object.assign(new Error("too long"), { code: "context_length_exceeded" });
+  };
+  const { engine } = await engineWith({ onStart });
+  const messages = [{ role: "user", content: "Hi" }];
+  for (const [path, body, param] of [
+    ["/chat/completions", { messages }, "messages"],
+    ["/chat/completions", { messages, stream: true }, "messages"],
+    ["/responses", { input: "Hi" }, "input"],
+    ["/completions", { prompt: "Hi" }, null],
+  ] as const) {
+    const response = await engine.fetch(BASE + path, post(body));
+    const { error } = await response.json();
+    const found = [response.status, error.code, error.param];
+    assert.deepEqual(found, [400, "context_length_exceeded", param], path);
+  }
+});
+
 test("an error in the middle of a stream is its last event", async () => {
   const fails = () => {
     throw Object.assign(new Error("broken"), { code: "internal" });

@@ -50,6 +50,11 @@ impl ApiError {
         Self { param: Some(name.to_owned()), ..self }
     }
 
+    /// The same error; if the prompt is too long, it is about this field.
+    pub fn of_prompt(self, name: &str) -> Self {
+        if self.code == "context_length_exceeded" { self.about(name) } else { self }
+    }
+
     /// A field has a wrong value.
     pub fn field(name: &str, message: impl Into<String>) -> Self {
         Self::coded(name, "invalid_value", message)
