@@ -210,8 +210,7 @@ function templateVariables(given: Given): Record<string, unknown> | undefined {
 /** The tools and how they may be called. Names and schemas are checked by the runtime. */
 function toolsOf(given: Given): Pick<RuntimeRequest, "tools" | "tool_choice" | "parallel_tool_calls"> {
   const { tools, tool_choice: choice, parallel_tool_calls: parallel } = given;
-  if (tools != null && !Array.isArray(tools))
-    throw mistyped("`tools` must be a list.", "tools", tools);
+  if (tools != null && !Array.isArray(tools)) throw mistyped("`tools` must be a list.", "tools", tools);
   const list = (tools ?? []) as unknown[];
   for (const [index, tool] of list.entries()) {
     const at = `tools[${index}]`;
@@ -331,8 +330,7 @@ function wellFormed(text: string): string {
 
 function content(value: unknown, at: string): string {
   if (typeof value === "string") return wellFormed(value);
-  if (!Array.isArray(value))
-    throw mistyped(`\`${at}\` must be a string or a list of text parts.`, at, value);
+  if (!Array.isArray(value)) throw mistyped(`\`${at}\` must be a string or a list of text parts.`, at, value);
   return value
     .map((item: unknown, index) => {
       const part = record(item, `${at}[${index}]`);

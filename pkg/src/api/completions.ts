@@ -175,8 +175,7 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
   const texts = inputs.filter((input) => typeof input === "string");
   if (echo && texts.length < inputs.length)
     throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
-  for (const name of NOT_HERE)
-    if (given[name] != null) throw refused(name);
+  for (const name of NOT_HERE) if (given[name] != null) throw refused(name);
   if (suffix != null && typeof suffix !== "string")
     throw mistyped("`suffix` must be a text.", "suffix", suffix);
   if (suffix && echo) throw new InvalidRequestError("`suffix` and `echo` exclude each other.", "suffix");

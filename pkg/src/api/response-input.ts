@@ -164,8 +164,7 @@ function thoughtOf(content: unknown, at: string): string {
 function effortOf(reasoning: unknown): unknown {
   if (reasoning == null) return undefined;
   const { effort, ...others } = record(reasoning, "reasoning");
-  for (const [name, value] of Object.entries(others))
-    if (value != null) throw refused(`reasoning.${name}`);
+  for (const [name, value] of Object.entries(others)) if (value != null) throw refused(`reasoning.${name}`);
   return effort;
 }
 
@@ -211,8 +210,7 @@ function contentOf(content: unknown, at: string): ChatContent {
 function textFormat(text: unknown): ResponseFormat | undefined {
   if (text == null) return undefined;
   const { format, ...others } = record(text, "text");
-  for (const [name, value] of Object.entries(others))
-    if (value != null) throw refused(`text.${name}`);
+  for (const [name, value] of Object.entries(others)) if (value != null) throw refused(`text.${name}`);
   if (format == null) return undefined;
   const { type, ...rest } = record(format, "text.format");
   // What it holds is checked with the rest of the chat.
