@@ -1,7 +1,6 @@
 /** The package's engine on a server, and `nomoat serve`: each against the other, from a page in Chromium. */
 import { join } from "node:path";
 import { bundle } from "../support/bundle.ts";
-import { askAll } from "../support/clients.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { API_KEY, connect } from "../support/native.ts";
 import { root } from "../support/places.ts";
@@ -129,9 +128,6 @@ test("official clients ask it through its fetch", async ({ bare, smallPage, nati
   }, QUESTION);
   expect(comparable(remote)).toEqual(comparable(local));
   expectClose(remote, local);
-  // In Node, by its address.
-  const direct = await askAll(fetch, QUESTION, { baseURL: native.baseURL, apiKey: API_KEY });
-  expect(comparable(direct)).toEqual(comparable(local));
 });
 
 test("an abort stops the answer on the server", async ({ smallPage, native }) => {

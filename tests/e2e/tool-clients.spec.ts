@@ -9,8 +9,8 @@ import { API_KEY } from "../support/native.ts";
 import { root } from "../support/places.ts";
 import { callAll, type Got } from "../support/tool-clients.ts";
 
-/** Whether all clients got what they should. */
-function expectRight(got: Record<string, Got>): void {
+/** Whether the clients got what they should. */
+function expectRight(got: Record<string, Got>, only?: readonly string[]): void {
   const fits = (value: unknown) => {
     expect(value).toEqual({ city: expect.stringMatching(/^(Paris|Rome)$/), days: expect.any(Number) });
     expect([1, 2, 3, 4, 5, 6, 7]).toContain((value as { days: number }).days);
@@ -54,7 +54,7 @@ function expectRight(got: Record<string, Got>): void {
     more: true,
   };
   const chain = { calls: 2, objects: 2, call: ["weather", true], result: "sunny", answered: true };
-  expect(Object.fromEntries(counted)).toEqual({
+  const expected = {
     "openai, chat": chat,
     "openai, responses": responses,
     "openai 6, chat": chat,
@@ -68,7 +68,9 @@ function expectRight(got: Record<string, Got>): void {
     "langchain, responses": chain,
     "langchain 0": chain,
     "langchain 0, responses": chain,
-  });
+  };
+  const asked = Object.entries(expected).filter(([client]) => only?.includes(client) ?? true);
+  expect(Object.fromEntries(counted)).toEqual(Object.fromEntries(asked));
 }
 
 test("openai, the AI SDK and LangChain call tools and get objects", async ({ bare, smallPage }) => {
@@ -81,8 +83,10 @@ test("openai, the AI SDK and LangChain call tools and get objects", async ({ bar
   expectRight(got);
 });
 
-test("they call tools and get objects of `nomoat serve`, in Node and without the package", async ({
+// In `server.spec.ts` they ask it from a page.
+test("by responses they call tools of `nomoat serve`, in Node and without the package", async ({
   native: { baseURL },
 }) => {
-  expectRight(await callAll(fetch, { baseURL, apiKey: API_KEY }));
+  const only = ["openai, responses", "ai, openai", "langchain, responses"];
+  expectRight(await callAll(fetch, { baseURL, apiKey: API_KEY }, only), only);
 });

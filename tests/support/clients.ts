@@ -137,8 +137,8 @@ async function langchain(model: ChatOpenAI, question: string): Promise<Answers> 
 export async function askAll(
   fetch: typeof globalThis.fetch,
   question: string,
-  { baseURL, apiKey } = ENGINE,
 ): Promise<Record<string, Answers>> {
+  const { baseURL, apiKey } = ENGINE;
   const provider = { apiKey, baseURL, fetch, name: "nomoat", includeUsage: true };
   const options = { apiKey, baseURL, fetch, dangerouslyAllowBrowser: true, maxRetries: 0 };
   const newest = new OpenAI(options);

@@ -270,10 +270,11 @@ async function langchain(given: ChatOpenAI, { HumanMessage, tool }: Chain): Prom
   return got;
 }
 
-/** What every client got, through this `fetch`. */
+/** What every client got, through this `fetch`; with `only`, those of these names. */
 export async function callAll(
   fetch: typeof globalThis.fetch,
   { baseURL, apiKey } = ENGINE,
+  only?: readonly string[],
 ): Promise<Record<string, Got>> {
   const options = { apiKey, baseURL, fetch, dangerouslyAllowBrowser: true, maxRetries: 0 };
   const newest = new OpenAI(options);
@@ -292,22 +293,24 @@ export async function callAll(
   const newestChain: Chain = { HumanMessage, tool };
   const old0 = (given: ConstructorParameters<typeof chain0.ChatOpenAI>[0]) =>
     new chain0.ChatOpenAI(given) as unknown as ChatOpenAI;
-  return {
-    "openai, chat": await chat(newest),
-    "openai, responses": await responses(newest),
-    "openai 6, chat": await chat(before),
-    "openai 6, responses": await responses(before),
-    "ai, openai-compatible": await sdk(ai, createOpenAICompatible(provider)(model)),
-    "ai, openai": await sdk(ai, createOpenAI(provider)(model)),
-    "ai, openai.chat": await sdk(ai, createOpenAI(provider).chat(model)),
-    "ai 6, openai-compatible": await sdk(old, as(createOpenAICompatible2(provider)(model))),
-    "ai 6, openai": await sdk(old, as(createOpenAI3(provider)(model))),
-    langchain: await langchain(new ChatOpenAI(chain), newestChain),
-    "langchain, responses": await langchain(new ChatOpenAI({ ...chain, useResponsesApi: true }), newestChain),
-    "langchain 0": await langchain(old0(chain), chain0 as unknown as Chain),
-    "langchain 0, responses": await langchain(
-      old0({ ...chain, useResponsesApi: true }),
-      chain0 as unknown as Chain,
-    ),
+  const clients: Record<string, () => Promise<Got>> = {
+    "openai, chat": () => chat(newest),
+    "openai, responses": () => responses(newest),
+    "openai 6, chat": () => chat(before),
+    "openai 6, responses": () => responses(before),
+    "ai, openai-compatible": () => sdk(ai, createOpenAICompatible(provider)(model)),
+    "ai, openai": () => sdk(ai, createOpenAI(provider)(model)),
+    "ai, openai.chat": () => sdk(ai, createOpenAI(provider).chat(model)),
+    "ai 6, openai-compatible": () => sdk(old, as(createOpenAICompatible2(provider)(model))),
+    "ai 6, openai": () => sdk(old, as(createOpenAI3(provider)(model))),
+    langchain: () => langchain(new ChatOpenAI(chain), newestChain),
+    "langchain, responses": () => langchain(new ChatOpenAI({ ...chain, useResponsesApi: true }), newestChain),
+    "langchain 0": () => langchain(old0(chain), chain0 as unknown as Chain),
+    "langchain 0, responses": () =>
+      langchain(old0({ ...chain, useResponsesApi: true }), chain0 as unknown as Chain),
   };
+  const got: Record<string, Got> = {};
+  for (const [name, ask] of Object.entries(clients))
+    if (only?.includes(name) ?? true) got[name] = await ask();
+  return got;
 }

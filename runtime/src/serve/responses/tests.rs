@@ -1,6 +1,6 @@
 //! The golden responses, which the package is checked against too: what a request becomes, and its events.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::reply::{End, Piece};
 use super::super::worker::Failure;
