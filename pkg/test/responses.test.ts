@@ -8,8 +8,6 @@ import { CompletionBuilder } from "../src/chat-builder.js";
 import type { ChatCompletionCreateParams, ChatCompletions } from "../src/chat.js";
 import { NomoatError } from "../src/errors.js";
 import type { RuntimeCallDelta, RuntimeEnd } from "../src/runtime.js";
-import { BASE, post } from "./api.js";
-import { engineWith } from "./fake-worker.js";
 
 /** What the runtime says at a time. */
 interface Piece {
@@ -129,12 +127,3 @@ for (const entry of golden("cases.json") as Case[])
     }
     assert.deepEqual(asked, [chat, chat]);
   });
-
-test("responses: what is refused names the field", async () => {
-  const { engine } = await engineWith({});
-  for (const { request, param } of golden("refused.json") as { request: object; param: string }[]) {
-    const answer = await engine.fetch(`${BASE}/responses`, post(request));
-    const { error } = (await answer.json()) as { error?: { param: string } };
-    assert.deepEqual([answer.status, error?.param], [400, param], JSON.stringify(request));
-  }
-});

@@ -20,7 +20,7 @@ type Result<T> = std::result::Result<T, ApiError>;
 
 pub async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Result<Response> {
     is_json(&headers)?;
-    reply(&shared, Kind::Chat, params::chat(&body)?).await
+    reply(&shared, Kind::Chat, params::chat(&body)?).await.map_err(|error| error.of_prompt("messages"))
 }
 
 pub async fn completions(
@@ -38,7 +38,7 @@ pub async fn responses(
     body: Bytes,
 ) -> Result<Response> {
     is_json(&headers)?;
-    responses::answer(shared, &body).await
+    responses::answer(shared, &body).await.map_err(|error| error.of_prompt("input"))
 }
 
 pub async fn embeddings(
@@ -76,7 +76,7 @@ pub async fn model(State(shared): State<Arc<Shared>>, Path(model): Path<String>)
         return Ok(Json(described(&shared)));
     }
     let message = format!("The model that is loaded is {}, not {model}.", shared.model);
-    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message))
+    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model"))
 }
 
 fn described(shared: &Shared) -> Value {

@@ -1,6 +1,7 @@
 //! `nomoat serve`: the model behind OpenAI's HTTP API.
 
 mod api;
+mod check;
 mod embeddings;
 mod error;
 mod params;

@@ -1,6 +1,7 @@
 //! How a request for a response becomes a chat's. The package does the same
 //! (`pkg/src/api/response-input.ts`).
 
+use super::super::check;
 use super::super::error::ApiError;
 use super::super::params::IGNORED;
 use serde_json::{Map, Value, json};
@@ -42,9 +43,7 @@ pub fn chat(given: &Object, find: impl Fn(&str) -> Option<Value>) -> Result<Obje
         let (_, same) = same.ok_or_else(|| ApiError::unknown(name))?;
         chat.insert((*same).to_owned(), value.clone());
     }
-    if given.get("max_output_tokens").is_some_and(|most| most.as_u64().is_none_or(|most| most == 0)) {
-        return Err(ApiError::field("max_output_tokens", "`max_output_tokens` must be an integer above 0."));
-    }
+    check::integer(given, "max_output_tokens", 1, None)?;
     let overflow = match given.get("truncation").map(Value::as_str) {
         None => None,
         Some(Some("auto")) => Some("truncate"),
@@ -75,7 +74,7 @@ fn messages(given: &Object, find: impl Fn(&str) -> Option<Value>) -> Result<Vec<
     match given.get("instructions") {
         None => {}
         Some(Value::String(text)) => list.push(json!({ "role": "system", "content": text })),
-        Some(_) => return Err(ApiError::field("instructions", "`instructions` must be a text.")),
+        other => return Err(ApiError::mistyped("instructions", other, "`instructions` must be a text.")),
     }
     let items = match given.get("input") {
         Some(Value::String(text)) => {
@@ -83,8 +82,7 @@ fn messages(given: &Object, find: impl Fn(&str) -> Option<Value>) -> Result<Vec<
             return Ok(list);
         }
         Some(Value::Array(items)) if !items.is_empty() => items,
-        None => return Err(ApiError::missing("input", INPUT)),
-        Some(_) => return Err(ApiError::field("input", INPUT)),
+        other => return Err(ApiError::list("input", other, INPUT)),
     };
     // What the model thought belongs to the answer that follows.
     let mut thought = String::new();
@@ -159,7 +157,7 @@ fn thought_of(content: &Value, at: &str) -> Result<String> {
     let parts = match content {
         Value::Null => return Ok(String::new()),
         Value::Array(parts) => parts,
-        _ => return Err(ApiError::field(at, format!("`{at}` must be a list."))),
+        _ => return Err(ApiError::mistyped(at, Some(content), format!("`{at}` must be a list."))),
     };
     let texts = parts.iter().enumerate().map(|(index, part)| {
         let at = format!("{at}[{index}]");
@@ -175,7 +173,10 @@ fn content_of(content: &Value, at: &str) -> Result<Value> {
     let parts = match content {
         Value::String(_) => return Ok(content.clone()),
         Value::Array(parts) => parts,
-        _ => return Err(ApiError::field(at, format!("`{at}` must be a text or a list of text parts."))),
+        _ => {
+            let message = format!("`{at}` must be a text or a list of text parts.");
+            return Err(ApiError::mistyped(at, Some(content), message));
+        }
     };
     let texts = parts.iter().enumerate().map(|(index, part)| {
         let at = format!("{at}[{index}]");
@@ -199,7 +200,8 @@ fn only<'a>(object: &'a Value, at: &str, name: &str) -> Result<Option<&'a Value>
 /// A response's tools as a chat's, where they lie one level deeper. What they hold is checked with the rest
 /// of the chat.
 fn tools_of(tools: &Value) -> Result<Vec<Value>> {
-    let tools = tools.as_array().ok_or_else(|| ApiError::field("tools", "`tools` must be a list."))?;
+    let wrong = || ApiError::mistyped("tools", Some(tools), "`tools` must be a list.");
+    let tools = tools.as_array().ok_or_else(wrong)?;
     let tools = tools.iter().enumerate().map(|(index, tool)| {
         let mut described = record(tool, &format!("tools[{index}]"))?.clone();
         let kind = described.remove("type");
@@ -234,5 +236,6 @@ fn format_of(format: &Value) -> Result<Value> {
 
 /// An object, or an error that names the field.
 fn record<'a>(value: &'a Value, at: &str) -> Result<&'a Object> {
-    value.as_object().ok_or_else(|| ApiError::field(at, format!("`{at}` must be an object.")))
+    let wrong = || ApiError::mistyped(at, Some(value), format!("`{at}` must be an object."));
+    value.as_object().ok_or_else(wrong)
 }
