@@ -7,8 +7,9 @@ export interface ErrorDetails {
   /** Bytes needed and bytes available. */
   needed?: number;
   available?: number;
-  /** The request's field that is wrong. */
+  /** The request's field that is wrong, and what OpenAI's API calls that. */
   param?: string;
+  apiCode?: string;
   /** The device that ran out of memory. */
   backend?: "webgpu" | "cpu";
 }
@@ -151,11 +152,14 @@ export class ContextLengthError extends NomoatError {
 export class InvalidRequestError extends NomoatError {
   /** The field at fault, such as `messages[0].role`. */
   readonly param: string | undefined;
+  /** What is wrong with it, as one of the codes of OpenAI's API, such as `unknown_parameter`. */
+  readonly apiCode: string;
 
-  constructor(message: string, param?: string) {
+  constructor(message: string, param?: string, apiCode?: string) {
     super("invalid_request", message);
     this.name = "InvalidRequestError";
     this.param = param;
+    this.apiCode = apiCode ?? (param === undefined ? "invalid_request" : "invalid_value");
   }
 }
 
@@ -216,7 +220,7 @@ export function fromWire(wire: WireError): NomoatError {
     case "context_length_exceeded":
       return new ContextLengthError(message);
     case "invalid_request":
-      return new InvalidRequestError(message, wire.param);
+      return new InvalidRequestError(message, wire.param, wire.apiCode);
     case "template":
       return new NomoatError(code, message);
     default:
@@ -228,7 +232,7 @@ export function fromWire(wire: WireError): NomoatError {
 export function toWire(error: unknown): WireError {
   if (error instanceof WebAssembly.RuntimeError)
     return { code: "internal", message: `The runtime stopped: ${error.message}`, fatal: true };
-  const { code, message, status, needed, available, param } = Object(error) as Partial<WireError>;
+  const { code, message, status, needed, available, param, apiCode } = Object(error) as Partial<WireError>;
   return {
     code: typeof code === "string" ? code : "internal",
     message: typeof message === "string" ? message : String(error),
@@ -236,5 +240,6 @@ export function toWire(error: unknown): WireError {
     ...(needed !== undefined && { needed }),
     ...(available !== undefined && { available }),
     ...(param !== undefined && { param }),
+    ...(apiCode !== undefined && { apiCode }),
   };
 }

@@ -180,6 +180,10 @@ export function errorOf(status: number, body: string): NomoatError {
   if (code === "template") return new NomoatError(code, message);
   if ([401, 403, 404].includes(status)) return new ModelNotFoundError(message, status);
   if (status >= 400 && status < 500 && ![408, 429].includes(status))
-    return new InvalidRequestError(message, typeof param === "string" ? param : undefined);
+    return new InvalidRequestError(
+      message,
+      typeof param === "string" ? param : undefined,
+      typeof code === "string" ? code : undefined,
+    );
   return new NetworkError(message, status);
 }

@@ -119,7 +119,7 @@ class RemoteEngine implements Engine {
       params.stream
         ? server.events<ResponseStreamEvent>("/responses", { ...params, model: name }, signal)
         : server.json("/responses", { ...params, model: name }, signal);
-    // Many servers, `nomoat serve` among them, have chats only: a response is then made of one here.
+    // Many servers have chats only: a response is then made of one here.
     const byChat = responsesOf(name, this.chat.completions);
     let isMissing = false;
     const create = async (params: ResponseCreateParams, options?: CompletionOptions) => {

@@ -72,6 +72,14 @@ export const IGNORED = [
   "prompt_cache_retention",
 ];
 const KNOWN = new Set<string>([...USED, ...IGNORED]);
+
+/** OpenAI's parameters that are refused. */
+const REFUSED = new Set([
+  ...["functions", "function_call", "verbosity", "modalities", "audio", "web_search_options", "moderation"],
+  ...["best_of", "previous_response_id", "conversation", "background", "prompt", "context_management"],
+  ...["max_tool_calls", "top_logprobs", "image", "access_programs", "reasoning.summary"],
+  ...["reasoning.generate_summary", "text.verbosity"],
+]);
 const MAX_STOPS = 16;
 const MAX_CHOICES = 128;
 export const MAX_TOP_LOGPROBS = 20;
@@ -91,8 +99,7 @@ const ROLES = new Map([
 export function toRuntimeRequest(params: ChatCompletionCreateParams): RuntimeRequest {
   const given = record(params, "the parameters");
   for (const [name, value] of Object.entries(given))
-    if (value != null && !KNOWN.has(name))
-      throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+    if (value != null && !KNOWN.has(name)) throw refused(name);
   boolean(given, "stream");
   boolean(given, "parallel_tool_calls");
   boolean(given, "return_token_ids");
@@ -159,10 +166,9 @@ function continued(value: unknown, n: number): number[] | undefined {
 export function prompts(value: unknown, name: string, most: number): (string | number[])[] {
   const list: unknown[] = Array.isArray(value) && !isIds(value) ? value : [value];
   if (list.length > 0 && list.length <= most && list.every(isPrompt)) return list;
-  throw new InvalidRequestError(
-    `\`${name}\` must be a text, a list of up to ${most} texts, or their tokens; none may be empty.`,
-    name,
-  );
+  const message = `\`${name}\` must be a text, a list of up to ${most} texts, or their tokens; none may be empty.`;
+  if (typeof value === "string") throw new InvalidRequestError(message, name);
+  throw wrongList(message, name, value);
 }
 
 function isPrompt(value: unknown): value is string | number[] {
@@ -196,7 +202,7 @@ function templateVariables(given: Given): Record<string, unknown> | undefined {
   const { reasoning_effort: effort, chat_template_kwargs: others } = given;
   if (effort == null && others == null) return undefined;
   if (effort != null && typeof effort !== "string")
-    throw new InvalidRequestError("`reasoning_effort` must be a text.", "reasoning_effort");
+    throw mistyped("`reasoning_effort` must be a text.", "reasoning_effort", effort);
   const variables = others == null ? {} : record(others, "chat_template_kwargs");
   return effort == null ? variables : { ...variables, reasoning_effort: effort };
 }
@@ -204,8 +210,7 @@ function templateVariables(given: Given): Record<string, unknown> | undefined {
 /** The tools and how they may be called. Names and schemas are checked by the runtime. */
 function toolsOf(given: Given): Pick<RuntimeRequest, "tools" | "tool_choice" | "parallel_tool_calls"> {
   const { tools, tool_choice: choice, parallel_tool_calls: parallel } = given;
-  if (tools != null && !Array.isArray(tools))
-    throw new InvalidRequestError("`tools` must be a list.", "tools");
+  if (tools != null && !Array.isArray(tools)) throw mistyped("`tools` must be a list.", "tools", tools);
   const list = (tools ?? []) as unknown[];
   for (const [index, tool] of list.entries()) {
     const at = `tools[${index}]`;
@@ -272,25 +277,25 @@ function grammarOf(value: unknown): Grammar | undefined {
 
 function messages(value: unknown): RuntimeMessage[] {
   if (!Array.isArray(value) || value.length === 0)
-    throw new InvalidRequestError("`messages` must be a list with at least one message.", "messages");
+    throw wrongList("`messages` must be a list with at least one message.", "messages", value);
   return value.map((item: unknown, index) => {
     const at = `messages[${index}]`;
     const message = record(item, at);
     const role = ROLES.get(String(message["role"]));
-    if (!role)
-      throw new InvalidRequestError(
-        `\`${at}.role\` must be one of ${[...ROLES.keys()].join(", ")}.`,
-        `${at}.role`,
-      );
+    if (!role) {
+      const wrong = `\`${at}.role\` must be one of ${[...ROLES.keys()].join(", ")}.`;
+      if (typeof message["role"] !== "string") throw mistyped(wrong, `${at}.role`, message["role"]);
+      throw new InvalidRequestError(wrong, `${at}.role`);
+    }
     const { reasoning_content: reasoning } = message;
     if (reasoning != null && typeof reasoning !== "string")
-      throw new InvalidRequestError(`\`${at}.reasoning_content\` must be a text.`, `${at}.reasoning_content`);
+      throw mistyped(`\`${at}.reasoning_content\` must be a text.`, `${at}.reasoning_content`, reasoning);
     const calls = role === "assistant" ? toolCalls(message["tool_calls"], `${at}.tool_calls`) : undefined;
     const said = message["content"];
     const text = calls && said == null ? "" : content(said, `${at}.content`);
     const { tool_call_id: id, name } = message;
     if (role === "tool" && typeof id !== "string")
-      throw new InvalidRequestError(`\`${at}.tool_call_id\` must be a text.`, `${at}.tool_call_id`);
+      throw mistyped(`\`${at}.tool_call_id\` must be a text.`, `${at}.tool_call_id`, id);
     return defined({
       role,
       name: typeof name === "string" ? wellFormed(name) : undefined,
@@ -305,7 +310,7 @@ function messages(value: unknown): RuntimeMessage[] {
 /** The calls of an earlier answer. */
 function toolCalls(value: unknown, at: string): ChatToolCall[] | undefined {
   if (value == null || (Array.isArray(value) && value.length === 0)) return undefined;
-  if (!Array.isArray(value)) throw new InvalidRequestError(`\`${at}\` must be a list.`, at);
+  if (!Array.isArray(value)) throw mistyped(`\`${at}\` must be a list.`, at, value);
   return value.map((item: unknown, index) => {
     const { id, function: called } = record(item, `${at}[${index}]`);
     const { name, arguments: json } = record(called, `${at}[${index}].function`);
@@ -325,8 +330,7 @@ function wellFormed(text: string): string {
 
 function content(value: unknown, at: string): string {
   if (typeof value === "string") return wellFormed(value);
-  if (!Array.isArray(value))
-    throw new InvalidRequestError(`\`${at}\` must be a string or a list of text parts.`, at);
+  if (!Array.isArray(value)) throw mistyped(`\`${at}\` must be a string or a list of text parts.`, at, value);
   return value
     .map((item: unknown, index) => {
       const part = record(item, `${at}[${index}]`);
@@ -411,10 +415,27 @@ function logitBias(value: unknown): Record<string, number> | undefined {
 
 type Given = Record<string, unknown>;
 
+/** The error for a parameter that is not supported. */
+export function refused(name: string): InvalidRequestError {
+  const code = REFUSED.has(name) ? "unsupported_parameter" : "unknown_parameter";
+  return new InvalidRequestError(`\`${name}\` is not supported.`, name, code);
+}
+
+/** The error for a parameter that is missing, or is of another type than it must be. */
+export function mistyped(message: string, at: string, value: unknown): InvalidRequestError {
+  return new InvalidRequestError(message, at, value == null ? "missing_required_parameter" : "invalid_type");
+}
+
+/** The error for a list that is missing, empty, too long or no list. */
+export function wrongList(message: string, at: string, value: unknown): InvalidRequestError {
+  if (!Array.isArray(value)) return mistyped(message, at, value);
+  return new InvalidRequestError(message, at, value.length === 0 ? "empty_array" : "invalid_value");
+}
+
 /** An object, or an error that names the field. */
 export function record(value: unknown, at: string): Given {
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new InvalidRequestError(`\`${at}\` must be an object.`, at);
+    throw mistyped(`\`${at}\` must be an object.`, at, value);
   return value as Given;
 }
 
@@ -422,7 +443,7 @@ export function record(value: unknown, at: string): Given {
 export function boolean(given: Given, name: string, at = name): void {
   const value = given[name];
   if (value != null && typeof value !== "boolean")
-    throw new InvalidRequestError(`\`${at}\` must be true or false.`, at);
+    throw mistyped(`\`${at}\` must be true or false.`, at, value);
 }
 
 function number(given: Given, name: string, min: number, max: number): number | undefined {
@@ -430,7 +451,10 @@ function number(given: Given, name: string, min: number, max: number): number | 
   if (value == null) return undefined;
   if (typeof value !== "number" || !(value >= min && value <= max)) {
     const from = min === Number.MIN_VALUE ? "above 0" : `from ${min}`;
-    throw new InvalidRequestError(`\`${name}\` must be a number ${from} to ${max}.`, name);
+    const message = `\`${name}\` must be a number ${from} to ${max}.`;
+    if (typeof value !== "number") throw mistyped(message, name, value);
+    const code = value > max ? "decimal_above_max_value" : "decimal_below_min_value";
+    throw new InvalidRequestError(message, name, code);
   }
   return value;
 }
@@ -441,7 +465,10 @@ export function integer(given: Given, name: string, min: number, max = Infinity)
   if (value == null) return undefined;
   if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
     const to = max === Infinity ? "" : ` to ${max}`;
-    throw new InvalidRequestError(`\`${name}\` must be an integer from ${min}${to}.`, name);
+    const message = `\`${name}\` must be an integer from ${min}${to}.`;
+    if (!Number.isInteger(value)) throw mistyped(message, name, value);
+    const code = (value as number) < min ? "integer_below_min_value" : "integer_above_max_value";
+    throw new InvalidRequestError(message, name, code);
   }
   return value as number;
 }

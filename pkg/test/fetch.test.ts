@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import type { RuntimeRequest } from "../src/runtime.js";
 import { BASE, eventsOf, post } from "./api.js";
@@ -325,64 +326,56 @@ test("a text between two calls has its own place in a streamed response", async 
   );
 });
 
-test("errors have OpenAI's shape, and name the field", async () => {
+test("errors have OpenAI's shape and codes, and name the field", async () => {
   const { engine } = await engineWith({});
-  const messages = [{ role: "user", content: "Hi" }];
+  // `nomoat serve` is checked against the same file.
+  const file = new URL("../../../../tests/golden/errors.json", import.meta.url);
+  const refused = JSON.parse(readFileSync(file, "utf8")) as {
+    path: string;
+    request: object;
+    param: string;
+    code: string;
+  }[];
   const cases: [string, RequestInit, number, string, string | null][] = [
-    ["/chat/completions", post({ messages, temperature: 3 }), 400, "invalid_request", "temperature"],
+    ...refused.map(
+      ({ path, request, code, param }) => [`/${path}`, post(request), 400, code, param] as (typeof cases)[0],
+    ),
     ["/chat/completions", post("{"), 400, "invalid_request", null],
-    ["/chat/completions", post("[]"), 400, "invalid_request", "the parameters"],
+    ["/chat/completions", post("[]"), 400, "invalid_type", "the parameters"],
     ["/chat/completions", {}, 405, "method_not_allowed", null],
-    ["/completions", post({ prompt: [] }), 400, "invalid_request", "prompt"],
-    ["/completions", post({ prompt: [[1], [-1]] }), 400, "invalid_request", "prompt"],
-    ["/completions", post({ prompt: [1, 2], echo: true }), 400, "invalid_request", "echo"],
-    ["/completions", post({ prompt: "Hi", echo: 1 }), 400, "invalid_request", "echo"],
-    ["/completions", post({ prompt: "Hi", suffix: 1 }), 400, "invalid_request", "suffix"],
-    ["/completions", post({ prompt: "Hi", suffix: "!", echo: true }), 400, "invalid_request", "suffix"],
-    ["/completions", post({ prompt: "Hi", best_of: 2 }), 400, "invalid_request", "best_of"],
-    ["/completions", post({ prompt: "Hi", messages: [] }), 400, "invalid_request", "messages"],
-    ["/responses", post({}), 400, "invalid_request", "input"],
-    [
-      "/responses",
-      post({ input: "Hi", previous_response_id: "r" }),
-      400,
-      "invalid_request",
-      "previous_response_id",
-    ],
-    [
-      "/responses",
-      post({ input: [{ type: "item_reference", id: "i" }] }),
-      400,
-      "invalid_request",
-      "input[0].id",
-    ],
-    ["/responses", post({ input: [{ type: "mcp_call" }] }), 400, "invalid_request", "input[0].type"],
-    [
-      "/responses",
-      post({ input: "Hi", reasoning: { summary: "auto" } }),
-      400,
-      "invalid_request",
-      "reasoning.summary",
-    ],
-    ["/responses", post({ input: "Hi", max_output_tokens: 0 }), 400, "invalid_request", "max_output_tokens"],
-    ["/responses", post({ input: "Hi", truncation: "some" }), 400, "invalid_request", "truncation"],
-    [
-      "/responses",
-      post({ input: "Hi", text: { verbosity: "low" } }),
-      400,
-      "invalid_request",
-      "text.verbosity",
-    ],
-    ["/models/another", {}, 404, "model_not_found", null],
+    ["/completions", post({ prompt: [[1], [-1]] }), 400, "invalid_value", "prompt"],
+    ["/completions", post({ prompt: [1, 2], echo: true }), 400, "invalid_value", "echo"],
+    ["/completions", post({ prompt: "Hi", suffix: "!", echo: true }), 400, "invalid_value", "suffix"],
+    ["/completions", post({ prompt: "Hi", messages: [] }), 400, "unknown_parameter", "messages"],
+    ["/models/another", {}, 404, "model_not_found", "model"],
     ["/files", {}, 404, "unknown_url", null],
   ];
   for (const [path, init, status, code, param] of cases) {
     const response = await engine.fetch(BASE + path, init);
-    assert.equal(response.status, status, path);
     const { error } = await response.json();
-    assert.deepEqual([error.code, error.param], [code, param], path);
+    const shown = `${path} ${String(init.body)}`;
+    assert.deepEqual([response.status, error?.code, error?.param], [status, code, param], shown);
     assert.equal(error.type, "invalid_request_error");
     assert.ok(error.message);
+  }
+});
+
+test("a prompt that is too long is named as OpenAI names it", async () => {
+  const onStart = () => {
+    throw Object.assign(new Error("too long"), { code: "context_length_exceeded" });
+  };
+  const { engine } = await engineWith({ onStart });
+  const messages = [{ role: "user", content: "Hi" }];
+  for (const [path, body, param] of [
+    ["/chat/completions", { messages }, "messages"],
+    ["/chat/completions", { messages, stream: true }, "messages"],
+    ["/responses", { input: "Hi" }, "input"],
+    ["/completions", { prompt: "Hi" }, null],
+  ] as const) {
+    const response = await engine.fetch(BASE + path, post(body));
+    const { error } = await response.json();
+    const found = [response.status, error.code, error.param];
+    assert.deepEqual(found, [400, "context_length_exceeded", param], path);
   }
 });
 

@@ -96,6 +96,33 @@ test("constraints become a schema or an expression", async () => {
   await assert.rejects(model.prompt("3", { responseConstraint: /a/i }), dom("NotSupportedError"));
 });
 
+test("an answer goes on after a prefix, and both are the session's", async () => {
+  const { seen, model } = await session({ tokens: ["a", "b", "c"] });
+  const begun = { role: "assistant" as const, content: "ab", prefix: true };
+  assert.equal(await model.prompt([{ role: "user", content: "1" }, begun]), "c!");
+  assert.deepEqual(seen[0]?.messages, [{ role: "user", content: "1" }]);
+  // The fake tokens are code points.
+  assert.deepEqual(seen[0]?.continue_ids, [97, 98]);
+  await model.prompt("2");
+  assert.deepEqual(seen[1]?.messages?.[1], { role: "assistant", content: "abc!" });
+  assert.equal(seen[1]?.continue_ids, undefined);
+  let streamed = "";
+  for await (const text of model.promptStreaming([{ ...begun, content: [{ type: "text", value: "a" }] }]))
+    streamed += text;
+  assert.equal(streamed, "bc!");
+  // An empty one begins nothing.
+  assert.equal(
+    await model.prompt([
+      { role: "user", content: "3" },
+      { ...begun, content: "" },
+    ]),
+    "abc!",
+  );
+  await assert.rejects(model.prompt([begun, { role: "user", content: "4" }]), dom("SyntaxError"));
+  await assert.rejects(model.prompt([begun, begun]), dom("SyntaxError"));
+  await assert.rejects(model.append([begun, { role: "user", content: "4" }]), dom("SyntaxError"));
+});
+
 test("a signal ends a prompt, which is forgotten; a destroyed session answers nothing", async () => {
   const { seen, model } = await session({ tokens: Array.from({ length: 50 }, () => "a") });
   const controller = new AbortController();

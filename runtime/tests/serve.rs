@@ -14,6 +14,8 @@ mod common;
 mod draft;
 #[path = "serve/long.rs"]
 mod long;
+#[path = "serve/responses.rs"]
+mod responses;
 #[path = "serve/tools.rs"]
 mod tools;
 
@@ -250,45 +252,40 @@ fn embeddings_are_the_models_last_rows() {
 #[test]
 fn wrong_requests_have_their_status_and_name_the_field() {
     let server = Server::start("llama.gguf", &[]);
-    for (path, body, param) in [
-        ("/v1/completions", json!({}), "prompt"),
-        ("/v1/completions", json!({ "prompt": "a", "suffix": "b" }), "suffix"),
-        ("/v1/completions", json!({ "prompt": "a", "temperature": "warm" }), "temperature"),
-        ("/v1/completions", json!({ "prompt": "a", "temperature": 9 }), "temperature"),
-        ("/v1/completions", json!({ "prompt": "a", "top_p": 2 }), "top_p"),
-        ("/v1/completions", json!({ "prompt": "a", "stop": [""] }), "stop"),
-        ("/v1/completions", json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
-        ("/v1/completions", json!({ "prompt": [3, 4], "echo": true }), "echo"),
-        ("/v1/completions", json!({ "prompt": [[3, 4], []] }), "prompt"),
-        (
-            "/v1/chat/completions",
-            json!({ "messages": [{ "role": "user" }], "top_logprobs": 2 }),
-            "top_logprobs",
-        ),
-        ("/v1/completions", json!({ "prompt": "a", "stream_options": {} }), "stream_options"),
-        ("/v1/chat/completions", json!({ "messages": [] }), "messages"),
-        (
-            "/v1/chat/completions",
-            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
-            "messages[0].content[0]",
-        ),
-        ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "audio": {} }), "audio"),
-        ("/v1/chat/completions", json!({ "messages": [{ "role": "user" }], "n": 0 }), "n"),
+    // The package is checked against the same file.
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/errors.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(cases.len() > 70);
+    for case in &cases {
+        let (status, reply) =
+            server.post(&format!("/v1/{}", case["path"].as_str().unwrap()), &case["request"]);
+        let error = &reply["error"];
+        assert_eq!((status, &error["code"], &error["param"]), (400, &case["code"], &case["param"]), "{case}");
+        assert_eq!(error["type"], "invalid_request_error");
+    }
+    for (body, param) in [
+        (json!({ "prompt": "a", "suffix": "b" }), "suffix"),
+        (json!({ "prompt": [3, 4], "echo": true }), "echo"),
+        (json!({ "prompt": [[3, 4], []] }), "prompt"),
+        (json!({ "prompt": "a", "logit_bias": { "4000000": 1 } }), "logit_bias.4000000"),
     ] {
-        let (status, reply) = server.post(path, &body);
-        assert_eq!(status, 400, "{body}: {reply}");
-        assert_eq!(reply["error"]["param"], param, "{body}: {reply}");
-        assert_eq!(reply["error"]["type"], "invalid_request_error");
+        let (status, reply) = server.post("/v1/completions", &body);
+        let error = &reply["error"];
+        assert_eq!(
+            (status, &error["code"], &error["param"]),
+            (400, &json!("invalid_value"), &json!(param)),
+            "{reply}"
+        );
     }
     let chat = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
     let (status, reply) = server.post("/v1/chat/completions", &chat);
     assert_eq!(status, 400);
     assert!(reply["error"]["message"].as_str().unwrap().contains("without a chat template"), "{reply}");
 
-    for (path, help) in [("/v1/responses", "/v1/chat/completions"), ("/chat/completions", "ends in /v1")] {
+    for path in ["/chat/completions", "/responses"] {
         let (status, reply) = server.post(path, &json!({ "input": "Hi" }));
         assert_eq!((status, &reply["error"]["code"]), (404, &json!("unknown_url")));
-        assert!(reply["error"]["message"].as_str().unwrap().contains(help), "{reply}");
+        assert!(reply["error"]["message"].as_str().unwrap().contains("ends in /v1"), "{reply}");
     }
     let status = |method, path, headers: &[(&str, &str)]| server.ask(method, path, headers, "{}").0;
     assert_eq!(status("GET", "/v1/files", &[]), 404);

@@ -26,7 +26,14 @@ const PAGES: Record<string, unknown[][]> = {
   langchain: [[text], [trip], [[sunny], true]],
   "service-worker": [[200]],
   server: [["remote", "Small"], [text], [text], [401]],
-  "prompt-api": [["available"], [trip.city], ["AbortError"], [true], [true]],
+  "prompt-api": [
+    ["available"],
+    [trip.city],
+    ["AbortError"],
+    [true],
+    [expect.stringMatching(/^The longest river in France is/)],
+    [true],
+  ],
 };
 
 test("the docs' code type-checks", () => {

@@ -1,16 +1,16 @@
-/** Official clients of OpenAI's API that call tools and ask for objects, through `engine.fetch`. */
+/**
+ * Official clients of OpenAI's API that call tools and ask for objects: of an engine through its `fetch`,
+ * and of `nomoat serve`.
+ */
 import { join } from "node:path";
 import { bundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
+import { API_KEY } from "../support/native.ts";
 import { root } from "../support/places.ts";
+import { callAll, type Got } from "../support/tool-clients.ts";
 
-test("openai, the AI SDK and LangChain call tools and get objects", async ({ bare, smallPage }) => {
-  bare.texts.set("/tool-clients.js", await bundle(join(root, "tests/support/tool-clients.ts")));
-  const got = await smallPage.evaluate(async () => {
-    const address = "/tool-clients.js";
-    const { callAll } = (await import(address)) as typeof import("../support/tool-clients.ts");
-    return callAll(window.engine.fetch);
-  });
+/** Whether the clients got what they should. */
+function expectRight(got: Record<string, Got>, only?: readonly string[]): void {
   const fits = (value: unknown) => {
     expect(value).toEqual({ city: expect.stringMatching(/^(Paris|Rome)$/), days: expect.any(Number) });
     expect([1, 2, 3, 4, 5, 6, 7]).toContain((value as { days: number }).days);
@@ -54,7 +54,7 @@ test("openai, the AI SDK and LangChain call tools and get objects", async ({ bar
     more: true,
   };
   const chain = { calls: 2, objects: 2, call: ["weather", true], result: "sunny", answered: true };
-  expect(Object.fromEntries(counted)).toEqual({
+  const expected = {
     "openai, chat": chat,
     "openai, responses": responses,
     "openai 6, chat": chat,
@@ -66,6 +66,27 @@ test("openai, the AI SDK and LangChain call tools and get objects", async ({ bar
     "ai 6, openai": sdk,
     langchain: chain,
     "langchain, responses": chain,
-    "langchain 1.5": chain,
+    "langchain 0": chain,
+    "langchain 0, responses": chain,
+  };
+  const asked = Object.entries(expected).filter(([client]) => only?.includes(client) ?? true);
+  expect(Object.fromEntries(counted)).toEqual(Object.fromEntries(asked));
+}
+
+test("openai, the AI SDK and LangChain call tools and get objects", async ({ bare, smallPage }) => {
+  bare.texts.set("/tool-clients.js", await bundle(join(root, "tests/support/tool-clients.ts")));
+  const got = await smallPage.evaluate(async () => {
+    const address = "/tool-clients.js";
+    const { callAll } = (await import(address)) as typeof import("../support/tool-clients.ts");
+    return callAll(window.engine.fetch);
   });
+  expectRight(got);
+});
+
+// In `server.spec.ts` they ask it from a page.
+test("by responses they call tools of `nomoat serve`, in Node and without the package", async ({
+  native: { baseURL },
+}) => {
+  const only = ["openai, responses", "ai, openai", "langchain, responses"];
+  expectRight(await callAll(fetch, { baseURL, apiKey: API_KEY }, only), only);
 });

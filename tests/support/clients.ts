@@ -9,31 +9,24 @@ import * as ai from "ai";
 import * as ai6 from "ai-6";
 import { createOpenAICompatible as createOpenAICompatible2 } from "ai-sdk-openai-compatible-2";
 import { createOpenAI as createOpenAI3 } from "ai-sdk-openai-3";
-import { ChatOpenAI as ChatOpenAI15 } from "langchain-openai-1.5";
 import OpenAI from "openai";
 import OpenAI6 from "openai-6";
+import { ChatOpenAI as ChatOpenAI0 } from "../langchain-0/index.ts";
 
-const baseURL = "http://nomoat/v1";
-const apiKey = "-";
 const MODEL = "any";
 const MAX = 6;
 
-type Fetch = typeof fetch;
+/** Where a server is, and its key. */
+export interface Place {
+  baseURL: string;
+  apiKey: string;
+}
+
+/** Where an engine is that is asked through its `fetch`. */
+export const ENGINE: Place = { baseURL: "http://nomoat/v1", apiKey: "-" };
+
 /** What a client makes of the question. */
 type Answers = Record<string, unknown>;
-
-const make = {
-  openai: (fetch: Fetch) =>
-    new OpenAI({ apiKey, baseURL, fetch, dangerouslyAllowBrowser: true, maxRetries: 0 }),
-  "openai-6": (fetch: Fetch) =>
-    new OpenAI6({
-      apiKey,
-      baseURL,
-      fetch,
-      dangerouslyAllowBrowser: true,
-      maxRetries: 0,
-    }) as unknown as OpenAI,
-};
 
 /** The client `openai`, by every way that it has to ask for a text. */
 async function openai(client: OpenAI, question: string): Promise<Answers> {
@@ -141,8 +134,15 @@ async function langchain(model: ChatOpenAI, question: string): Promise<Answers> 
 }
 
 /** What every client makes of the question, through this `fetch`. */
-export async function askAll(fetch: Fetch, question: string): Promise<Record<string, Answers>> {
+export async function askAll(
+  fetch: typeof globalThis.fetch,
+  question: string,
+): Promise<Record<string, Answers>> {
+  const { baseURL, apiKey } = ENGINE;
   const provider = { apiKey, baseURL, fetch, name: "nomoat", includeUsage: true };
+  const options = { apiKey, baseURL, fetch, dangerouslyAllowBrowser: true, maxRetries: 0 };
+  const newest = new OpenAI(options);
+  const before = new OpenAI6(options) as unknown as OpenAI;
   const chain = {
     apiKey,
     model: MODEL,
@@ -154,15 +154,15 @@ export async function askAll(fetch: Fetch, question: string): Promise<Record<str
   const old = ai6 as unknown as typeof ai;
   const model = (any: unknown) => any as ai.LanguageModel;
   return {
-    openai: await openai(make.openai(fetch), question),
-    "openai 6": await openai(make["openai-6"](fetch), question),
-    errors: await errors(make.openai(fetch), question),
-    "errors 6": await errors(make["openai-6"](fetch), question),
+    openai: await openai(newest, question),
+    "openai 6": await openai(before, question),
+    errors: await errors(newest, question),
+    "errors 6": await errors(before, question),
     "ai, openai-compatible": await sdk(ai, createOpenAICompatible(provider)(MODEL), question),
     "ai, openai": await sdk(ai, createOpenAI(provider)(MODEL), question),
     "ai 6, openai-compatible": await sdk(old, model(createOpenAICompatible2(provider)(MODEL)), question),
     "ai 6, openai": await sdk(old, model(createOpenAI3(provider)(MODEL)), question),
     langchain: await langchain(new ChatOpenAI(chain), question),
-    "langchain 1.5": await langchain(new ChatOpenAI15(chain) as unknown as ChatOpenAI, question),
+    "langchain 0": await langchain(new ChatOpenAI0(chain) as unknown as ChatOpenAI, question),
   };
 }

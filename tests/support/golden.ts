@@ -5,8 +5,10 @@ import { places } from "./places.ts";
 
 /** One entry of a golden file. */
 export interface Golden {
+  name: string;
   prompt_ids: number[];
   greedy_ids: number[];
+  greedy_text: string;
   /** The most likely next tokens, best first. */
   steps: { ids: number[]; logprobs: number[] }[];
 }

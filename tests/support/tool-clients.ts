@@ -4,26 +4,28 @@
  */
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { AIMessageChunk, HumanMessage, ToolMessage, type BaseMessage } from "@langchain/core/messages";
-import { tool as chainTool } from "@langchain/core/tools";
+import {
+  HumanMessage,
+  type AIMessageChunk,
+  type BaseMessage,
+  type ToolMessage,
+} from "@langchain/core/messages";
+import { tool } from "@langchain/core/tools";
 import { ChatOpenAI } from "@langchain/openai";
 import * as ai from "ai";
 import * as ai6 from "ai-6";
 import { createOpenAICompatible as createOpenAICompatible2 } from "ai-sdk-openai-compatible-2";
 import { createOpenAI as createOpenAI3 } from "ai-sdk-openai-3";
-import { ChatOpenAI as ChatOpenAI15 } from "langchain-openai-1.5";
 import OpenAI from "openai";
 import OpenAI6 from "openai-6";
 import { zodFunction, zodResponseFormat, zodResponsesFunction, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
+import * as chain0 from "../langchain-0/index.ts";
+import { ENGINE } from "./clients.ts";
 
-const baseURL = "http://nomoat/v1";
-const apiKey = "-";
 const model = "any";
 const QUESTION = "What is the weather?";
 const MAX = 80;
-
-type Fetch = typeof fetch;
 
 /** What a client got, for the test to judge. */
 export interface Got {
@@ -241,10 +243,13 @@ async function sdk(
   return got;
 }
 
+/** LangChain: what the newest version and the one before have under these names. */
+type Chain = { HumanMessage: typeof HumanMessage; tool: typeof tool };
+
 /** LangChain's chat model. */
-async function langchain(given: ChatOpenAI): Promise<Got> {
+async function langchain(given: ChatOpenAI, { HumanMessage, tool }: Chain): Promise<Got> {
   const got: Got = { calls: [], objects: [], rest: {} };
-  const lookUp = chainTool(async () => "sunny", { name, description, schema: weather });
+  const lookUp = tool(async () => "sunny", { name, description, schema: weather });
   const bound = given.bindTools([lookUp], { tool_choice: name });
   const asked: BaseMessage[] = [new HumanMessage(QUESTION)];
   const answer = await bound.invoke(asked);
@@ -265,8 +270,12 @@ async function langchain(given: ChatOpenAI): Promise<Got> {
   return got;
 }
 
-/** What every client got, through this `fetch`. */
-export async function callAll(fetch: Fetch): Promise<Record<string, Got>> {
+/** What every client got, through this `fetch`; with `only`, those of these names. */
+export async function callAll(
+  fetch: typeof globalThis.fetch,
+  { baseURL, apiKey } = ENGINE,
+  only?: readonly string[],
+): Promise<Record<string, Got>> {
   const options = { apiKey, baseURL, fetch, dangerouslyAllowBrowser: true, maxRetries: 0 };
   const newest = new OpenAI(options);
   const before = new OpenAI6(options) as unknown as OpenAI;
@@ -281,18 +290,27 @@ export async function callAll(fetch: Fetch): Promise<Record<string, Got>> {
   };
   const old = ai6 as unknown as Sdk;
   const as = (any: unknown) => any as ai.LanguageModel;
-  return {
-    "openai, chat": await chat(newest),
-    "openai, responses": await responses(newest),
-    "openai 6, chat": await chat(before),
-    "openai 6, responses": await responses(before),
-    "ai, openai-compatible": await sdk(ai, createOpenAICompatible(provider)(model)),
-    "ai, openai": await sdk(ai, createOpenAI(provider)(model)),
-    "ai, openai.chat": await sdk(ai, createOpenAI(provider).chat(model)),
-    "ai 6, openai-compatible": await sdk(old, as(createOpenAICompatible2(provider)(model))),
-    "ai 6, openai": await sdk(old, as(createOpenAI3(provider)(model))),
-    langchain: await langchain(new ChatOpenAI(chain)),
-    "langchain, responses": await langchain(new ChatOpenAI({ ...chain, useResponsesApi: true })),
-    "langchain 1.5": await langchain(new ChatOpenAI15(chain) as unknown as ChatOpenAI),
+  const newestChain: Chain = { HumanMessage, tool };
+  const old0 = (given: ConstructorParameters<typeof chain0.ChatOpenAI>[0]) =>
+    new chain0.ChatOpenAI(given) as unknown as ChatOpenAI;
+  const clients: Record<string, () => Promise<Got>> = {
+    "openai, chat": () => chat(newest),
+    "openai, responses": () => responses(newest),
+    "openai 6, chat": () => chat(before),
+    "openai 6, responses": () => responses(before),
+    "ai, openai-compatible": () => sdk(ai, createOpenAICompatible(provider)(model)),
+    "ai, openai": () => sdk(ai, createOpenAI(provider)(model)),
+    "ai, openai.chat": () => sdk(ai, createOpenAI(provider).chat(model)),
+    "ai 6, openai-compatible": () => sdk(old, as(createOpenAICompatible2(provider)(model))),
+    "ai 6, openai": () => sdk(old, as(createOpenAI3(provider)(model))),
+    langchain: () => langchain(new ChatOpenAI(chain), newestChain),
+    "langchain, responses": () => langchain(new ChatOpenAI({ ...chain, useResponsesApi: true }), newestChain),
+    "langchain 0": () => langchain(old0(chain), chain0 as unknown as Chain),
+    "langchain 0, responses": () =>
+      langchain(old0({ ...chain, useResponsesApi: true }), chain0 as unknown as Chain),
   };
+  const got: Record<string, Got> = {};
+  for (const [name, ask] of Object.entries(clients))
+    if (only?.includes(name) ?? true) got[name] = await ask();
+  return got;
 }

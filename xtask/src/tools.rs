@@ -89,8 +89,12 @@ pub fn rust_source() -> Result<()> {
 /// Installs the npm packages in package-lock.json.
 pub fn npm_packages() -> Result<()> {
     let inputs = [root().join("package-lock.json")];
-    once("npm", &inputs, &[&root().join("node_modules")], || {
-        run("npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+    let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    once("npm", &inputs, &[&root().join("node_modules")], || run("npm", &ci))?;
+    // An old version of LangChain, whose packages have the names of the new one's.
+    let old = root().join("tests/langchain-0");
+    once("npm-langchain-0", &[old.join("package-lock.json")], &[&old.join("node_modules")], || {
+        run("npm", &[&ci[..], &["--prefix", old.to_string_lossy().as_ref()]].concat())
     })
 }
 

@@ -9,7 +9,7 @@ import type {
 } from "../chat.js";
 import { InvalidRequestError } from "../errors.js";
 import { randomId } from "../id.js";
-import { boolean, integer, MAX_TOP_LOGPROBS, prompts } from "../request.js";
+import { boolean, integer, MAX_TOP_LOGPROBS, mistyped, prompts, refused } from "../request.js";
 import type { RuntimeRequest } from "../runtime.js";
 import type { ChatStream } from "../stream.js";
 import { seeded, streamedTogether, together, usageOf } from "./choices.js";
@@ -175,10 +175,9 @@ function checked(params: TextCompletionCreateParams, answering: Answering) {
   const texts = inputs.filter((input) => typeof input === "string");
   if (echo && texts.length < inputs.length)
     throw new InvalidRequestError("`echo` needs prompts that are texts.", "echo");
-  for (const name of NOT_HERE)
-    if (given[name] != null) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+  for (const name of NOT_HERE) if (given[name] != null) throw refused(name);
   if (suffix != null && typeof suffix !== "string")
-    throw new InvalidRequestError("`suffix` must be a text.", "suffix");
+    throw mistyped("`suffix` must be a text.", "suffix", suffix);
   if (suffix && echo) throw new InvalidRequestError("`suffix` and `echo` exclude each other.", "suffix");
   // The only value of a parameter that is not supported with which nothing is asked for.
   if (given["best_of"] === 1) delete given["best_of"];

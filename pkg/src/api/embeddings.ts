@@ -1,6 +1,6 @@
 /** OpenAI's `embeddings`: vectors of texts. */
 import { InvalidRequestError } from "../errors.js";
-import { prompts } from "../request.js";
+import { integer, prompts, refused } from "../request.js";
 import { together } from "./choices.js";
 import type { RuntimeEmbedding, RuntimeRequest } from "../runtime.js";
 
@@ -79,17 +79,15 @@ function checked(params: EmbeddingCreateParams) {
   if (typeof params !== "object" || params === null)
     throw new InvalidRequestError("The parameters must be an object.");
   for (const [name, value] of Object.entries(params))
-    if (value != null && !KNOWN.has(name))
-      throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
-  const { input, encoding_format, dimensions }: Partial<Record<string, unknown>> = { ...params };
+    if (value != null && !KNOWN.has(name)) throw refused(name);
+  const given: Record<string, unknown> = { ...params };
+  const { input, encoding_format } = given;
   const inputs = prompts(input, "input", MAX_INPUTS);
   if (encoding_format != null && encoding_format !== "float" && encoding_format !== "base64")
     throw new InvalidRequestError('`encoding_format` must be "float" or "base64".', "encoding_format");
-  if (dimensions != null && !(Number.isSafeInteger(dimensions) && (dimensions as number) > 0))
-    throw new InvalidRequestError("`dimensions` must be an integer above 0.", "dimensions");
   return {
     inputs,
-    dimensions: (dimensions as number | null | undefined) ?? 0,
+    dimensions: integer(given, "dimensions", 1) ?? 0,
     isBase64: encoding_format === "base64",
   };
 }

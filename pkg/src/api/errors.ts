@@ -1,5 +1,5 @@
 /** Errors as OpenAI's servers send them: a status and `{ error: { message, type, param, code } }`. */
-import { NomoatError } from "../errors.js";
+import { InvalidRequestError, NomoatError } from "../errors.js";
 
 /** The body of an error. */
 export interface ApiErrorBody {
@@ -39,8 +39,8 @@ export function toApiError(error: unknown): { status: number; body: ApiErrorBody
       error: {
         message: typeof message === "string" ? message : String(error),
         type: status < 500 ? "invalid_request_error" : "server_error",
-        param: typeof param === "string" ? param : null,
-        code,
+        param: typeof param === "string" ? param : code === "model_not_found" ? "model" : null,
+        code: error instanceof InvalidRequestError ? error.apiCode : code,
       },
     },
   };

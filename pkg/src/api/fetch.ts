@@ -3,12 +3,18 @@
  * `fetch` of their own. Nothing leaves the page.
  */
 import type { ChatCompletionCreateParams, ChatCompletions } from "../chat.js";
-import { AbortedError, InvalidRequestError } from "../errors.js";
+import { AbortedError, ContextLengthError, InvalidRequestError } from "../errors.js";
 import type { TextCompletionCreateParams, TextCompletions } from "./completions.js";
 import type { EmbeddingCreateParams, Embeddings } from "./embeddings.js";
 import { ApiError, toApiError } from "./errors.js";
 import type { Models } from "./models.js";
 import type { ResponseCreateParams, Responses } from "./response-types.js";
+
+/** What OpenAI's API says is too long, by address. */
+const PROMPTS = new Map([
+  ["/chat/completions", "messages"],
+  ["/responses", "input"],
+]);
 
 /** What the addresses lead to. */
 export interface Endpoints {
@@ -33,13 +39,19 @@ export function apiFetch(engine: Endpoints): typeof fetch {
     } catch (error) {
       signal.throwIfAborted();
       const { status, body } = toApiError(error);
+      if (error instanceof ContextLengthError) body.error.param = PROMPTS.get(pathOf(request)) ?? null;
       return json(body, status);
     }
   };
 }
 
+/** The address after `/v1`. */
+function pathOf({ url }: Request): string {
+  return new URL(url).pathname.replace(/^.*?\/v1\//, "/");
+}
+
 async function answer(engine: Endpoints, request: Request): Promise<Response> {
-  const path = new URL(request.url).pathname.replace(/^.*?\/v1\//, "/");
+  const path = pathOf(request);
   const [, model] = /^\/models\/(.+)$/.exec(path) ?? [];
   switch (model === undefined ? path : "/models/{model}") {
     case "/models":

@@ -9,7 +9,7 @@ import type {
   ResponseFormat,
 } from "../chat.js";
 import { InvalidRequestError } from "../errors.js";
-import { IGNORED, record } from "../request.js";
+import { boolean, IGNORED, integer, mistyped, record, refused, wrongList } from "../request.js";
 import type { ResponseCreateParams, ResponseOutputItem } from "./response-types.js";
 
 /** Parameters that mean the same in a chat, with their names there. */
@@ -50,12 +50,11 @@ export function chatParams(
   for (const [name, value] of Object.entries(given)) {
     if (value == null || OTHERS.has(name)) continue;
     const same = SAME.get(name);
-    if (!same) throw new InvalidRequestError(`\`${name}\` is not supported.`, name);
+    if (!same) throw refused(name);
     chat[same] = value;
   }
-  const most: unknown = given["max_output_tokens"];
-  if (most != null && !(Number.isSafeInteger(most) && (most as number) > 0))
-    throw new InvalidRequestError("`max_output_tokens` must be an integer above 0.", "max_output_tokens");
+  boolean(given, "stream");
+  integer(given, "max_output_tokens", 1);
   oneOf(given, "truncation", ["auto", "disabled"]);
   if (given["truncation"] != null)
     chat.context_overflow = given["truncation"] === "auto" ? "truncate" : "stop";
@@ -77,12 +76,12 @@ function messages(
   const list: ChatMessage[] = [];
   if (instructions != null) {
     if (typeof instructions !== "string")
-      throw new InvalidRequestError("`instructions` must be a text.", "instructions");
+      throw mistyped("`instructions` must be a text.", "instructions", instructions);
     list.push({ role: "system", content: instructions });
   }
   if (typeof input === "string") return [...list, { role: "user", content: input }];
   if (!Array.isArray(input) || input.length === 0)
-    throw new InvalidRequestError("`input` must be a text or a list with at least one item.", "input");
+    throw wrongList("`input` must be a text or a list with at least one item.", "input", input);
   // What the model thought belongs to the answer that follows.
   let thought = "";
   const answer = (message: Omit<ChatMessage & { role: "assistant" }, "role">) => {
@@ -148,7 +147,7 @@ function referred(
 /** The text of a reasoning item. One that has only a summary says nothing to the model. */
 function thoughtOf(content: unknown, at: string): string {
   if (content == null) return "";
-  if (!Array.isArray(content)) throw new InvalidRequestError(`\`${at}\` must be a list.`, at);
+  if (!Array.isArray(content)) throw mistyped(`\`${at}\` must be a list.`, at, content);
   return content
     .map((item: unknown, index) => {
       const { type, text } = record(item, `${at}[${index}]`);
@@ -165,16 +164,14 @@ function thoughtOf(content: unknown, at: string): string {
 function effortOf(reasoning: unknown): unknown {
   if (reasoning == null) return undefined;
   const { effort, ...others } = record(reasoning, "reasoning");
-  for (const [name, value] of Object.entries(others))
-    if (value != null)
-      throw new InvalidRequestError(`\`reasoning.${name}\` is not supported.`, `reasoning.${name}`);
+  for (const [name, value] of Object.entries(others)) if (value != null) throw refused(`reasoning.${name}`);
   return effort;
 }
 
 /** A response's tools as a chat's, where they lie one level deeper. */
 function toolsOf(tools: unknown): ChatTool[] | undefined {
   if (tools == null) return undefined;
-  if (!Array.isArray(tools)) throw new InvalidRequestError("`tools` must be a list.", "tools");
+  if (!Array.isArray(tools)) throw mistyped("`tools` must be a list.", "tools", tools);
   return tools.map((tool: unknown, index) => {
     const { type, ...described } = record(tool, `tools[${index}]`);
     // What it holds is checked with the rest of the chat.
@@ -197,7 +194,7 @@ function choiceOf(choice: unknown): ChatToolChoice | undefined {
 function contentOf(content: unknown, at: string): ChatContent {
   if (typeof content === "string") return content;
   if (!Array.isArray(content))
-    throw new InvalidRequestError(`\`${at}\` must be a text or a list of text parts.`, at);
+    throw mistyped(`\`${at}\` must be a text or a list of text parts.`, at, content);
   return content.map((item: unknown, index) => {
     const { type, text } = record(item, `${at}[${index}]`);
     if ((type !== "input_text" && type !== "output_text") || typeof text !== "string")
@@ -213,8 +210,7 @@ function contentOf(content: unknown, at: string): ChatContent {
 function textFormat(text: unknown): ResponseFormat | undefined {
   if (text == null) return undefined;
   const { format, ...others } = record(text, "text");
-  for (const [name, value] of Object.entries(others))
-    if (value != null) throw new InvalidRequestError(`\`text.${name}\` is not supported.`, `text.${name}`);
+  for (const [name, value] of Object.entries(others)) if (value != null) throw refused(`text.${name}`);
   if (format == null) return undefined;
   const { type, ...rest } = record(format, "text.format");
   // What it holds is checked with the rest of the chat.

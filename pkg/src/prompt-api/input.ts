@@ -12,7 +12,6 @@ export function messagesOf(input: LanguageModelPrompt, isLater: boolean): ChatMe
         "Only the last message can be a prefix, and only of the assistant.",
         "SyntaxError",
       );
-    if (prefix) throw new DOMException("An answer cannot be begun for the model.", "NotSupportedError");
     if (role === "system" && (isLater || index > 0))
       throw new TypeError("The system message must be the first one.");
     if (typeof content === "string") return { role, content };
@@ -24,6 +23,11 @@ export function messagesOf(input: LanguageModelPrompt, isLater: boolean): ChatMe
     });
     return { role, content: texts.join("") };
   });
+}
+
+/** Whether the last message begins the answer. */
+export function isBegun(input: LanguageModelPrompt): boolean {
+  return typeof input !== "string" && input.at(-1)?.prefix === true;
 }
 
 /** A constraint as the engine's parameters. */

@@ -4,7 +4,7 @@ import type { Engine } from "../engine-types.js";
 import { ContextLengthError } from "../errors.js";
 import type { ChatStream } from "../stream.js";
 import { abortable, inDom, quotaExceeded } from "./errors.js";
-import { constraintOf, messagesOf } from "./input.js";
+import { constraintOf, isBegun, messagesOf } from "./input.js";
 import { chatTools, collect, execute } from "./tools.js";
 import type {
   LanguageModelPrompt,
@@ -105,7 +105,7 @@ export class Session extends EventTarget implements LanguageModelSession {
     const signal = this.#signal(options.signal);
     const leave = await this.#turn(signal);
     try {
-      const messages = messagesOf(input, this.#isBegun);
+      const messages = messagesOf(input, this.#hasMessages);
       const requested = this.#usage + (await abortable(this.#count(messages), signal));
       if (requested > this.contextWindow) throw quotaExceeded(requested, this.contextWindow);
       this.#turns = [...this.#turns, ...messages];
@@ -153,7 +153,9 @@ export class Session extends EventTarget implements LanguageModelSession {
     const signal = this.#signal(options.signal);
     const leave = await this.#turn(signal);
     try {
-      const asked = messagesOf(input, this.#isBegun);
+      const asked = messagesOf(input, this.#hasMessages);
+      let begun = isBegun(input) ? String(asked.pop()?.content) : "";
+      const begunIds = await abortable(this.#idsOf(begun), signal);
       const params: Omit<ChatCompletionStreamParams, "messages"> = {
         stream: true,
         stream_options: { include_usage: true },
@@ -163,9 +165,13 @@ export class Session extends EventTarget implements LanguageModelSession {
         ...constraintOf(options),
       };
       for (let isAnswered = false; !isAnswered;) {
-        let content = "";
+        let content = begun;
         const calls: ChatToolCall[] = [];
-        for await (const chunk of await this.#start(asked, params, signal)) {
+        // What is begun is the answer, not what the model thinks before it.
+        const thoughtless = { chat_template_kwargs: { enable_thinking: false } };
+        const more = begun === "" ? {} : { continue_ids: begunIds, ...thoughtless };
+        begun = "";
+        for await (const chunk of await this.#start(asked, { ...params, ...more }, signal)) {
           const delta = chunk.choices[0]?.delta;
           const piece = delta?.content ?? "";
           content += piece;
@@ -224,13 +230,23 @@ export class Session extends EventTarget implements LanguageModelSession {
   }
 
   /** Whether there are messages. */
-  get #isBegun(): boolean {
+  get #hasMessages(): boolean {
     return this.#setup.initial.length + this.#turns.length > 0;
   }
 
   /** Fires when the session is destroyed, or with the given signal. */
   #signal(own?: AbortSignal): AbortSignal {
     return own ? AbortSignal.any([this.#end.signal, own]) : this.#end.signal;
+  }
+
+  /** The tokens of an answer's beginning, without those that the model wants around whole texts. */
+  async #idsOf(begun: string): Promise<number[]> {
+    const { engine } = this.#setup;
+    if (begun === "") return [];
+    const [ids, around] = [await engine.tokenize(begun), await engine.tokenize("")];
+    if (around.length > 0 && ids[0] === around[0]) ids.shift();
+    if (around.length > 0 && ids.at(-1) === around.at(-1)) ids.pop();
+    return ids;
   }
 
   /** Tokens of the messages' texts. The template's own tokens are counted once there is an answer. */

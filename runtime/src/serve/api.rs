@@ -4,6 +4,7 @@ use super::embeddings;
 use super::error::ApiError;
 use super::params::{self, Params};
 use super::reply::{Kind, Reply};
+use super::responses;
 use super::{Shared, is_local_host};
 use axum::Json;
 use axum::body::Bytes;
@@ -19,7 +20,7 @@ type Result<T> = std::result::Result<T, ApiError>;
 
 pub async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Result<Response> {
     is_json(&headers)?;
-    reply(&shared, Kind::Chat, params::chat(&body)?).await
+    reply(&shared, Kind::Chat, params::chat(&body)?).await.map_err(|error| error.of_prompt("messages"))
 }
 
 pub async fn completions(
@@ -29,6 +30,15 @@ pub async fn completions(
 ) -> Result<Response> {
     is_json(&headers)?;
     reply(&shared, Kind::Text, params::completions(&body)?).await
+}
+
+pub async fn responses(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
+    is_json(&headers)?;
+    responses::answer(shared, &body).await.map_err(|error| error.of_prompt("input"))
 }
 
 pub async fn embeddings(
@@ -66,7 +76,7 @@ pub async fn model(State(shared): State<Arc<Shared>>, Path(model): Path<String>)
         return Ok(Json(described(&shared)));
     }
     let message = format!("The model that is loaded is {}, not {model}.", shared.model);
-    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message))
+    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model"))
 }
 
 fn described(shared: &Shared) -> Value {
@@ -130,8 +140,9 @@ pub async fn local_host(State(shared): State<Arc<Shared>>, request: Request, nex
 
 pub async fn unknown(method: Method, uri: Uri) -> ApiError {
     let help = match uri.path() {
-        "/v1/responses" => " Use /v1/chat/completions; the npm package makes responses of it by itself.",
-        "/chat/completions" | "/completions" | "/embeddings" | "/models" => " The API's address ends in /v1.",
+        "/chat/completions" | "/completions" | "/responses" | "/embeddings" | "/models" => {
+            " The API's address ends in /v1."
+        }
         _ => "",
     };
     let message = format!("There is no {method} {} here.{help}", uri.path());

@@ -1,6 +1,7 @@
 //! `/v1/embeddings`.
 
 use super::Shared;
+use super::check;
 use super::error::ApiError;
 use super::params::{object, prompts};
 use super::worker::{Failure, Told};
@@ -15,14 +16,8 @@ const MAX_INPUTS: usize = 2048;
 pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
     let mut given = object(body)?;
     let inputs = prompts(&mut given, "input", MAX_INPUTS)?;
-    let dimensions = match given.remove("dimensions") {
-        None => 0,
-        Some(value) => {
-            let dimensions = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-            let message = "`dimensions` must be an integer above 0.";
-            dimensions.ok_or_else(|| ApiError::field("dimensions", message))?
-        }
-    };
+    check::integer(&given, "dimensions", 1, None)?;
+    let dimensions = given.remove("dimensions").and_then(|n| usize::try_from(n.as_u64()?).ok()).unwrap_or(0);
     let is_base64 = match given.remove("encoding_format").as_ref().map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => true,
@@ -63,7 +58,7 @@ pub async fn answer(shared: &Shared, body: &[u8]) -> Result<Value, ApiError> {
 /// Refuses what is not known.
 fn check_rest(given: &Map<String, Value>) -> Result<(), ApiError> {
     match given.keys().find(|name| !["model", "user"].contains(&name.as_str())) {
-        Some(name) => Err(ApiError::field(name, format!("`{name}` is not supported."))),
+        Some(name) => Err(ApiError::unknown(name)),
         None => Ok(()),
     }
 }

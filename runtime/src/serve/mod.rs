@@ -1,10 +1,12 @@
 //! `nomoat serve`: the model behind OpenAI's HTTP API.
 
 mod api;
+mod check;
 mod embeddings;
 mod error;
 mod params;
 mod reply;
+mod responses;
 mod worker;
 
 use anyhow::{Context, Result};
@@ -62,6 +64,8 @@ struct Shared {
     is_local: bool,
     requests: Sender,
     metrics: Arc<Metrics>,
+    /// Items of the last responses.
+    kept: responses::Kept,
 }
 
 /// Serves the model until the program is interrupted. Running answers are completed then.
@@ -75,6 +79,7 @@ pub fn run<D: Device>(engine: &mut Engine<D>, args: &Args) -> Result<()> {
         is_local: args.host.is_loopback(),
         requests,
         metrics: metrics.clone(),
+        kept: responses::Kept::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener =
@@ -135,6 +140,7 @@ fn router(shared: Arc<Shared>, origins: Vec<String>) -> Router {
     let api = Router::new()
         .route("/chat/completions", post(api::chat))
         .route("/completions", post(api::completions))
+        .route("/responses", post(api::responses))
         .route("/embeddings", post(api::embeddings))
         .route("/models", get(api::models))
         .route("/models/{*model}", get(api::model));

@@ -1,5 +1,6 @@
 //! OpenAI's parameters as the runtime's requests.
 
+use super::check;
 use super::error::ApiError;
 use super::worker::Failure;
 use nomoat_runtime::engine::{Error, MAX_TOP_LOGPROBS, Prompt, Request, read_json};
@@ -57,7 +58,7 @@ const TAKEN: [&str; 36] = [
     "prompt",
 ];
 /// What does not change the answer.
-const IGNORED: [&str; 9] = [
+pub const IGNORED: [&str; 9] = [
     "model",
     "user",
     "metadata",
@@ -68,9 +69,6 @@ const IGNORED: [&str; 9] = [
     "prompt_cache_options",
     "prompt_cache_retention",
 ];
-/// OpenAI's ranges, where the runtime's are wider.
-const RANGES: [(&str, f64, f64); 3] =
-    [("temperature", 0.0, 2.0), ("presence_penalty", -2.0, 2.0), ("frequency_penalty", -2.0, 2.0)];
 /// Choices of one request at most.
 const MAX_CHOICES: usize = 128;
 const MAX_STOPS: usize = 16;
@@ -79,15 +77,16 @@ const COMPLETION_TOKENS: u64 = 16;
 
 /// Reads the body of `/v1/chat/completions`.
 pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
-    let mut given = object(body)?;
+    chat_of(object(body)?)
+}
+
+/// Reads the parameters of a chat, none of which is null.
+pub fn chat_of(mut given: Map<String, Value>) -> Result<Params, ApiError> {
     if given.contains_key("prompt") {
-        return Err(ApiError::field("prompt", "`prompt` is for /v1/completions; send `messages`."));
+        let message = "`prompt` is for /v1/completions; send `messages`.";
+        return Err(ApiError::coded("prompt", "unsupported_parameter", message));
     }
-    let is_empty = given.get("messages").and_then(Value::as_array).is_none_or(Vec::is_empty);
-    if is_empty {
-        let message = "`messages` must be a list with at least one message.";
-        return Err(ApiError::field("messages", message));
-    }
+    check::messages(given.get("messages"))?;
     let messages = given.get_mut("messages").and_then(Value::as_array_mut);
     for (i, message) in messages.into_iter().flatten().enumerate() {
         if message.get("role").is_some_and(|role| role == "developer") {
@@ -97,6 +96,7 @@ pub fn chat(body: &[u8]) -> Result<Params, ApiError> {
             message["content"] = joined(parts, &format!("messages[{i}].content"))?.into();
         }
     }
+    check::tools(given.get("tools"))?;
     let is_asked = flag(&mut given, "logprobs")?;
     let top = top_logprobs(&mut given, "top_logprobs")?;
     if top.is_some() && !is_asked {
@@ -130,7 +130,8 @@ pub fn completions(body: &[u8]) -> Result<Params, ApiError> {
     let prompts = prompts(&mut given, "prompt", MAX_CHOICES)?;
     for name in ["messages", "max_completion_tokens"] {
         if given.contains_key(name) {
-            return Err(ApiError::field(name, format!("`{name}` is for /v1/chat/completions.")));
+            let message = format!("`{name}` is for /v1/chat/completions.");
+            return Err(ApiError::coded(name, "unknown_parameter", message));
         }
     }
     let echo = flag(&mut given, "echo")?;
@@ -172,7 +173,7 @@ fn suffix(given: &mut Map<String, Value>, echo: bool) -> Result<Option<String>, 
             Err(ApiError::field("suffix", "`suffix` and `echo` exclude each other."))
         }
         Some(Value::String(suffix)) => Ok(Some(suffix)),
-        Some(_) => Err(ApiError::field("suffix", "`suffix` must be a text.")),
+        other => Err(ApiError::mistyped("suffix", other.as_ref(), "`suffix` must be a text.")),
     }
 }
 
@@ -194,30 +195,26 @@ impl Head {
                 return Err(ApiError::field("stream_options", message));
             }
             Some(Value::Object(mut options)) => flag(&mut options, "include_usage")?,
-            Some(_) => return Err(ApiError::field("stream_options", "`stream_options` must be an object.")),
-        };
-        let n = match given.remove("n") {
-            None => 1,
-            Some(n) => n.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
-        };
-        if n == 0 || n > MAX_CHOICES {
-            return Err(ApiError::field("n", format!("`n` must be an integer from 1 to {MAX_CHOICES}.")));
-        }
-        for (name, low, high) in RANGES {
-            if given.get(name).and_then(Value::as_f64).is_some_and(|value| !(low..=high).contains(&value)) {
-                return Err(ApiError::field(name, format!("`{name}` must be from {low} to {high}.")));
+            other => {
+                let message = "`stream_options` must be an object.";
+                return Err(ApiError::mistyped("stream_options", other.as_ref(), message));
             }
-        }
+        };
+        check::integer(given, "n", 1, Some(MAX_CHOICES as i64))?;
+        let n = given.remove("n").and_then(|n| usize::try_from(n.as_u64()?).ok()).unwrap_or(1);
+        check::numbers(given)?;
         if let Some(most) = given.remove("max_completion_tokens") {
             given.insert("max_tokens".into(), most);
         }
         if let Some(effort) = given.remove("reasoning_effort") {
+            if !effort.is_string() {
+                let message = "`reasoning_effort` must be a text.";
+                return Err(ApiError::mistyped("reasoning_effort", Some(&effort), message));
+            }
             let variables = given.entry("chat_template_kwargs").or_insert_with(|| Map::new().into());
-            let variables = variables.as_object_mut().filter(|_| effort.is_string());
-            let message = "`reasoning_effort` must be a text, and `chat_template_kwargs` an object.";
-            variables
-                .ok_or_else(|| ApiError::field("reasoning_effort", message))?
-                .insert("reasoning_effort".into(), effort);
+            let message = "`chat_template_kwargs` must be an object.";
+            let wrong = || ApiError::coded("chat_template_kwargs", "invalid_type", message);
+            variables.as_object_mut().ok_or_else(wrong)?.insert("reasoning_effort".into(), effort);
         }
         if let Some(prediction) = given.remove("prediction") {
             given.insert("prediction".into(), predicted(&prediction)?.into());
@@ -227,7 +224,7 @@ impl Head {
         }
         given.retain(|name, _| !IGNORED.contains(&name.as_str()));
         if let Some(name) = given.keys().find(|name| !TAKEN.contains(&name.as_str())) {
-            return Err(ApiError::field(name, format!("`{name}` is not supported.")));
+            return Err(ApiError::unknown(name));
         }
         Ok(Self { n, stream, include_usage })
     }
@@ -252,14 +249,18 @@ impl Head {
 
 /// A text or several, or their tokens.
 pub fn prompts(given: &mut Map<String, Value>, name: &str, most: usize) -> Result<Vec<Prompt>, ApiError> {
-    let list = match given.remove(name) {
+    let value = given.remove(name);
+    let list = match value.clone() {
         Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
         Some(one) => vec![one],
         None => Vec::new(),
     };
     let message =
         format!("`{name}` must be a text, a list of up to {most} texts, or their tokens; none may be empty.");
-    let wrong = || ApiError::field(name, message.clone());
+    let wrong = || match &value {
+        Some(Value::String(_)) => ApiError::field(name, message.clone()),
+        other => ApiError::list(name, other.as_ref(), message.clone()),
+    };
     if list.is_empty() || list.len() > most {
         return Err(wrong());
     }
@@ -276,10 +277,8 @@ pub fn prompts(given: &mut Map<String, Value>, name: &str, most: usize) -> Resul
 
 /// How many of the likeliest tokens are named.
 fn top_logprobs(given: &mut Map<String, Value>, name: &str) -> Result<Option<usize>, ApiError> {
-    let Some(value) = given.remove(name) else { return Ok(None) };
-    let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top <= MAX_TOP_LOGPROBS);
-    let message = format!("`{name}` must be an integer from 0 to {MAX_TOP_LOGPROBS}.");
-    top.map(Some).ok_or_else(|| ApiError::field(name, message))
+    check::integer(given, name, 0, Some(MAX_TOP_LOGPROBS as i64))?;
+    Ok(given.remove(name).and_then(|top| usize::try_from(top.as_u64()?).ok()))
 }
 
 /// The text of a prediction: a text, or its parts.
@@ -325,10 +324,11 @@ fn invalid(error: Error) -> ApiError {
     Failure::from(&error).into()
 }
 
-fn flag(given: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
+/// Takes a parameter that is true or false.
+pub fn flag(given: &mut Map<String, Value>, name: &str) -> Result<bool, ApiError> {
     match given.remove(name) {
         None => Ok(false),
         Some(Value::Bool(value)) => Ok(value),
-        Some(_) => Err(ApiError::field(name, format!("`{name}` must be true or false."))),
+        other => Err(ApiError::mistyped(name, other.as_ref(), format!("`{name}` must be true or false."))),
     }
 }

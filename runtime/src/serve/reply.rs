@@ -48,23 +48,23 @@ pub struct Reply {
 }
 
 /// What a step added to a choice.
-struct Piece {
-    choice: usize,
-    text: String,
-    reasoning: String,
-    calls: Vec<CallDelta>,
+pub struct Piece {
+    pub choice: usize,
+    pub text: String,
+    pub reasoning: String,
+    pub calls: Vec<CallDelta>,
     /// How likely its tokens were, if that was asked for.
-    logprobs: Vec<TokenLogprob>,
+    pub logprobs: Vec<TokenLogprob>,
     /// How the choice ended, if it did.
-    end: Option<End>,
+    pub end: Option<End>,
 }
 
 /// How a choice ended.
-struct End {
-    finish_reason: FinishReason,
-    context_full: bool,
-    usage: Usage,
-    timings: Timings,
+pub struct End {
+    pub finish_reason: FinishReason,
+    pub context_full: bool,
+    pub usage: Usage,
+    pub timings: Timings,
 }
 
 impl Reply {
@@ -166,7 +166,7 @@ impl Reply {
     }
 
     /// What comes next; none when all choices have ended.
-    async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
         if self.open == 0 {
             return Ok(None);
         }
@@ -297,6 +297,11 @@ impl Reply {
         ])
     }
 
+    /// The tokens of all choices that have ended.
+    pub fn counts(&self) -> Usage {
+        self.usage
+    }
+
     fn usage(&self) -> Value {
         let Usage {
             prompt_tokens,
@@ -323,7 +328,7 @@ impl Reply {
 
 impl Piece {
     /// Without text.
-    fn new(choice: usize, logprobs: Vec<TokenLogprob>) -> Self {
+    pub fn new(choice: usize, logprobs: Vec<TokenLogprob>) -> Self {
         Self { choice, text: String::new(), reasoning: String::new(), calls: Vec::new(), logprobs, end: None }
     }
 }
@@ -368,12 +373,12 @@ fn call_of(CallDelta { index, name, arguments }: CallDelta) -> Value {
 }
 
 /// Nine letters and digits: templates of Mistral's models take nothing else.
-fn call_id() -> String {
+pub fn call_id() -> String {
     format!("{:09x}", getrandom::u64().unwrap_or(0) >> 28)
 }
 
 /// Adds a piece to whole calls.
-fn add_call(calls: &mut Vec<Value>, call: CallDelta) {
+pub fn add_call(calls: &mut Vec<Value>, call: CallDelta) {
     let Some(last) = calls.last_mut().filter(|_| call.name.is_none()) else {
         let mut call = call_of(call);
         call.as_object_mut().map(|call| call.remove("index"));

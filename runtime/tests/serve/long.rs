@@ -26,4 +26,8 @@ fn what_is_left_out_of_a_long_conversation_is_told() {
     assert_eq!(told, [omitted]);
     let (status, reply) = server.post("/v1/chat/completions", &body(31, "stop"));
     assert_eq!((status, &reply["error"]["code"]), (400, &json!("context_length_exceeded")), "{reply}");
+    assert_eq!(reply["error"]["param"], "messages");
+    let (status, reply) = server.post("/v1/responses", &json!({ "input": "abcdefgh".repeat(10) }));
+    assert_eq!((status, &reply["error"]["code"]), (400, &json!("context_length_exceeded")), "{reply}");
+    assert_eq!(reply["error"]["param"], "input");
 }
