@@ -19,7 +19,7 @@ pub use message::{Message, Variables};
 pub(in crate::text) use tools::all_written;
 pub use tools::{ToolPrompt, ToolUse};
 
-use super::response::Format;
+use super::response::{Content, Format};
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
 use builtin::{CHATML, TEMPLATES};
@@ -77,7 +77,8 @@ impl ChatTemplate {
 
     /// How the answers mark their reasoning, without tools. Renders the template several times.
     pub fn format(&self) -> Format {
-        Format { reasoning: reasoning::of(self).map(Arc::new), calls: None }
+        let content = Content::spelled_in(&self.source()).into();
+        Format { reasoning: reasoning::of(self).map(Arc::new), content, calls: None }
     }
 
     /// How the template handles tools. Renders it several times.

@@ -2,12 +2,13 @@
 //! none.
 
 use super::{ChatTemplate, Message, Variables};
-use crate::text::response::{Calls, HERMES, TRIAL, TYPED, Tools, after_question};
+use crate::text::response::{Calls, TRIAL, TYPED, Tools, after_question};
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Who tells a model about tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +26,7 @@ pub struct ToolUse {
     /// Who tells the model about them.
     pub prompt: ToolPrompt,
     /// How it writes calls.
-    pub calls: &'static Calls,
+    pub calls: Arc<Calls>,
     /// What the template wrote for the call [`TRIAL`], from the question on.
     pub written: String,
     /// What it wrote for that call and another one with other arguments; empty if it takes no two.
@@ -44,7 +45,7 @@ impl ToolUse {
     pub(super) fn of(template: &ChatTemplate) -> Self {
         Self::of_template(template).unwrap_or_else(|| Self {
             prompt: ToolPrompt::BuiltIn,
-            calls: &HERMES,
+            calls: Calls::hermes(),
             written: written_by_hand(TRIAL.0, &arguments().to_string()),
             written_two: String::new(),
             takes_text: false,

@@ -44,7 +44,7 @@ fn answers_are_separated_as_by_transformers() {
     let tools = Arc::new(Tools::new(&serde_json::to_value(expected.tools("call")).unwrap()).unwrap());
     for case in &cases {
         let chat = expected.templates[&case.template].chat();
-        let format = Format { reasoning: chat.format().reasoning, calls: Some(chat.tool_use().calls) };
+        let format = Format { calls: Some(chat.tool_use().calls), ..chat.format() };
         let mut separator = Separator::new(format, &case.prompt).with_tools(tools.clone(), false);
         let mut parts = Parts::default();
         for c in case.text().chars() {
