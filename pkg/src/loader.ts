@@ -405,6 +405,7 @@ class Load {
         context_length: request.contextLength,
         template: request.template,
         fallback_template: request.fallbackTemplate,
+        response_template: request.responseTemplate,
         parallel: request.parallel,
         kv_format: request.kvFormat,
       }),

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::text::chat::builtin::CHATML;
-use crate::text::response::{Parts, Separator, Tools, after_question, whole};
+use crate::text::response::{Given, Parts, Separator, Tools, after_question, whole};
 use crate::text::tests::{message, pieces, words};
 use chrono::NaiveDate;
 use flate2::read::GzDecoder;
@@ -47,7 +47,8 @@ impl Template {
 }
 
 pub(in crate::text) fn chat(source: &str) -> ChatTemplate {
-    ChatTemplate { environment: environment::new(source).unwrap(), bos: "<s>".into(), eos: "</s>".into() }
+    let (bos, eos) = ("<s>".to_string(), "</s>".to_string());
+    ChatTemplate { environment: environment::new(source).unwrap(), bos, eos, response: Given::known_for(source) }
 }
 
 #[derive(Deserialize)]
@@ -91,7 +92,7 @@ fn templates_render_as_in_python() {
         let mut environment =
             environment::new(&template.source).unwrap_or_else(|e| panic!("{template_name}: {e}"));
         environment.add_function("strftime_now", move |format: &str| environment::strftime(&now, format));
-        let chat = ChatTemplate { environment, bos: "<s>".into(), eos: "</s>".into() };
+        let chat = ChatTemplate { environment, ..chat(&template.source) };
         for (conversation, expected) in expected.conversations.iter().zip(&template.expected) {
             let name = format!("{template_name}/{}", conversation.0);
             let rendered = chat.render(&conversation.1.messages, &conversation.1.variables);
@@ -178,11 +179,17 @@ fn calls_are_read_as_templates_write_them() {
         }
         if let Some(answer) = written("calls").filter(|_| !PYTHON.contains(&name.as_str())) {
             let n = if FIRST_ONLY.contains(&name.as_str()) { 1 } else { 2 };
+            let mut both = both.clone();
+            if let ("MiniMax-M3", Some(full)) = (name.as_str(), &mut both[0].1) {
+                // It leaves out what is null, and an empty list is an empty text.
+                full.as_object_mut().unwrap().remove("none");
+                full["map"]["a"] = json!("");
+            }
             assert_eq!(whole(&read(&[answer]).calls), both[..n], "{name}");
         }
     }
     assert_eq!(unread, UNTOLD);
-    assert_eq!(n_read, 56);
+    assert_eq!(n_read, 58);
 }
 
 /// Clients send calls back as they got them: without content, or with null.
@@ -215,7 +222,8 @@ fn a_call_without_content_is_one_with_an_empty_text() {
         for given in [&empty, &null.messages, &none.messages] {
             let found = rendered(given).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(!found.contains("None"), "{name}: {found}");
-            if tool_use.prompt == ToolPrompt::Template && !tool_use.written.is_empty() {
+            let writes_calls = template.source.contains("tool_calls");
+            if tool_use.prompt == ToolPrompt::Template && !tool_use.written.is_empty() && writes_calls {
                 assert_eq!(found, right, "{name}");
             }
         }

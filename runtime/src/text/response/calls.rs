@@ -97,6 +97,28 @@ impl Calls {
         matches!(&read[..], [(n, a)] if n == name && a.as_ref() == Some(arguments))
     }
 
+    /// What a model writes of calls where its template does not show it; none if that is not known.
+    pub fn sample(&self, calls: &[(&str, serde_json::Value)]) -> Option<String> {
+        let Syntax::Named { arguments: Written::Literals(dialect), .. } = &self.syntax else { return None };
+        if *dialect != Dialect::python() {
+            return None;
+        }
+        let value = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) if !text.contains(['\'', '\\', '\n']) => format!("'{text}'"),
+            serde_json::Value::Bool(true) => "True".into(),
+            serde_json::Value::Bool(false) => "False".into(),
+            serde_json::Value::Null => "None".into(),
+            other => other.to_string(),
+        };
+        let call = |(name, arguments): &(&str, serde_json::Value)| {
+            let arguments = arguments.as_object().into_iter().flatten();
+            let all: Vec<String> = arguments.map(|(key, one)| format!("{key}={}", value(one))).collect();
+            format!("{name}({})", all.join(", "))
+        };
+        let all: Vec<String> = calls.iter().map(call).collect();
+        Some(format!("{}[{}]{}", self.open.first()?, all.join(", "), self.close))
+    }
+
     /// Hermes' format, which is also used for models whose template has no tools.
     pub fn hermes() -> Arc<Self> {
         TABLE[0].clone()

@@ -6,6 +6,10 @@
 mod arguments;
 mod calls;
 mod elements;
+mod given;
+#[cfg(test)]
+mod given_tests;
+mod known;
 mod lark;
 #[cfg(test)]
 mod lark_tests;
@@ -26,6 +30,7 @@ mod tools;
 mod values;
 
 pub use calls::{Calls, TRIAL, TYPED, after_question, whole};
+pub use given::{Given, GivenProblem};
 pub use lark::{NoGrammar, Otherwise, Wanted};
 pub use reasoning::Reasoning;
 pub use schema::Problem;

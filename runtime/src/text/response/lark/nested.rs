@@ -100,9 +100,8 @@ impl Lark<'_> {
         match style {
             Style::Elements(mark) => {
                 let begin = self.literal(&format!("{mark}<"));
-                let end = self.literal(&format!("{mark}</"));
                 let value = self.in_tag(schema, root, path, style, depth, mark)?;
-                Ok(self.rule(&format!("{begin} {key} \">\" {value} {end} {key} \">\"")))
+                Ok(self.rule(&format!("{begin} {key} \">\" {value} {key} \">\"")))
             }
             Style::Literals { assigns, is_python, .. } => {
                 let value = self.value(schema, root, path, style, depth)?;
@@ -116,7 +115,7 @@ impl Lark<'_> {
         }
     }
 
-    /// A value between tags: bare text, or other tags.
+    /// A value between tags, bare text or other tags, with the beginning of the tag that ends it.
     fn in_tag(
         &mut self,
         schema: &Value,
@@ -127,20 +126,26 @@ impl Lark<'_> {
         mark: &str,
     ) -> Result<String, Problem> {
         if is_anything(schema) {
-            let text = self.terminal(&format!("/(?s:.+)/ & {}", without([mark])));
-            return Ok(format!("({text}? | {})", self.anything(style)));
+            let text = self.bare(ANY, true, mark);
+            let end = self.literal(&format!("{mark}</"));
+            return Ok(format!("({text} | {} {end})", self.anything(style)));
         }
+        let end = self.literal(&format!("{mark}</"));
         let forms = self.forms_of(schema, root, path, style, depth)?;
-        let mut all = forms.rules;
+        let mut all: Vec<String> = forms.rules.iter().map(|rule| format!("{rule} {end}")).collect();
         if !forms.texts.is_empty() {
-            let all_texts = format!("({}) & /(?s:.+)/ & {}", forms.texts.join(" | "), without([mark]));
-            let text = self.terminal(&all_texts);
-            all.push(if forms.may_be_empty { format!("{text}?") } else { text });
+            all.push(self.bare(&forms.texts.join(" | "), forms.may_be_empty, mark));
         }
         match all.is_empty() {
             true => Err(Problem::new(path, "no value fits it")),
             false => Ok(format!("({})", all.join(" | "))),
         }
+    }
+
+    /// Bare text, and the beginning of the tag that ends it.
+    fn bare(&mut self, terminal: &str, may_be_empty: bool, mark: &str) -> String {
+        let all = format!("({terminal}) & {}", without([mark]));
+        self.until(&all, may_be_empty, &format!("{mark}</"))
     }
 
     fn value(
@@ -277,8 +282,8 @@ impl Lark<'_> {
             Style::Elements(mark) => {
                 let begin = self.literal(&format!("{mark}<"));
                 let end = self.literal(&format!("{mark}</"));
-                let text = self.terminal(&format!("/(?s:.+)/ & {}", without([mark.as_str()])));
-                format!("({begin} {NAME} \">\" ({text}? | {name}) {end} {NAME} \">\")+")
+                let text = self.bare(ANY, true, mark);
+                format!("({begin} {NAME} \">\" ({text} | {name} {end}) {NAME} \">\")+")
             }
             Style::Literals { quotes, assigns, gap, is_python } => {
                 let text = self.until(&format!("{ANY} & {}", without([quotes.1.as_str()])), true, &quotes.1);
