@@ -91,7 +91,11 @@ impl ChatTemplate {
     /// How the answers mark their reasoning, without tools. Renders the template several times.
     pub fn format(&self) -> Format {
         if let Some(given) = &self.response {
-            return Format { reasoning: given.reasoning.clone(), content: given.content.clone(), calls: None };
+            return Format {
+                reasoning: given.reasoning.clone(),
+                content: given.content.clone(),
+                calls: None,
+            };
         }
         let content = Content::spelled_in(&self.source()).into();
         Format { reasoning: reasoning::of(self).map(Arc::new), content, calls: None }

@@ -48,7 +48,12 @@ impl Template {
 
 pub(in crate::text) fn chat(source: &str) -> ChatTemplate {
     let (bos, eos) = ("<s>".to_string(), "</s>".to_string());
-    ChatTemplate { environment: environment::new(source).unwrap(), bos, eos, response: Given::known_for(source) }
+    ChatTemplate {
+        environment: environment::new(source).unwrap(),
+        bos,
+        eos,
+        response: Given::known_for(source),
+    }
 }
 
 #[derive(Deserialize)]

@@ -121,14 +121,16 @@ impl ToolUse {
 
     /// With calls in the content, where the template leaves them out.
     fn with_calls(&self, message: Message) -> Message {
-        let Some(calls) = list_of(&message.0, "tool_calls").filter(|calls| self.leaves_out && !calls.is_empty())
+        let Some(calls) =
+            list_of(&message.0, "tool_calls").filter(|calls| self.leaves_out && !calls.is_empty())
         else {
             return message;
         };
         let functions: Vec<Value> =
             calls.iter().map(|call| call.get_attr("function").unwrap_or_default()).collect();
         let field = |function: &Value, name| function.get_attr(name).unwrap_or_default();
-        let names: Vec<String> = functions.iter().map(|function| field(function, "name").to_string()).collect();
+        let names: Vec<String> =
+            functions.iter().map(|function| field(function, "name").to_string()).collect();
         let arguments = functions
             .iter()
             .map(|function| serde_json::to_value(field(function, "arguments")).unwrap_or_default());

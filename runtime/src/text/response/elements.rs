@@ -31,13 +31,7 @@ struct Element {
 
 impl Elements {
     pub fn new(mark: &str, end: &str) -> Self {
-        Self {
-            mark: mark.into(),
-            end: end.into(),
-            text: String::new(),
-            open: Vec::new(),
-            has_ended: false,
-        }
+        Self { mark: mark.into(), end: end.into(), text: String::new(), open: Vec::new(), has_ended: false }
     }
 
     pub fn has_ended(&self) -> bool {
@@ -129,10 +123,7 @@ fn part_at<'a>(schema: &'a Value, key: &str, root: &'a Value, depth: usize) -> O
         let lists = ["allOf", "anyOf", "oneOf"].iter().filter_map(|name| schema.get(name)?.as_array());
         lists.flatten().take(64).find_map(inner)
     };
-    own.or_else(items)
-        .or_else(extra)
-        .or_else(|| inner(resolve(root, schema.get("$ref")?)?))
-        .or_else(listed)
+    own.or_else(items).or_else(extra).or_else(|| inner(resolve(root, schema.get("$ref")?)?)).or_else(listed)
 }
 
 #[cfg(test)]
@@ -143,7 +134,8 @@ mod tests {
 
     #[test]
     fn elements_have_the_types_of_the_schema() {
-        let places = json!({ "anyOf": [{ "type": "null" }, { "type": "array", "items": { "$ref": "#/$defs/p" } }] });
+        let places =
+            json!({ "anyOf": [{ "type": "null" }, { "type": "array", "items": { "$ref": "#/$defs/p" } }] });
         let schema = json!({
             "type": "object", "properties": { "city": { "type": "string" }, "places": places,
                 "none": { "type": "array" } },

@@ -76,7 +76,8 @@ impl Given {
         if !map.contains_key("start_anchor") && !map.contains_key("start_anchor_pattern") {
             return problem("start_anchor", "it is missing");
         }
-        let Some(fields) = map.get("fields").and_then(Value::as_object).filter(|fields| !fields.is_empty()) else {
+        let Some(fields) = map.get("fields").and_then(Value::as_object).filter(|fields| !fields.is_empty())
+        else {
             return problem("fields", "must be an object with fields");
         };
         let mut given = Self::default();
@@ -84,8 +85,19 @@ impl Given {
         for (name, field) in fields {
             let path = format!("fields.{name}");
             let Some(field) = field.as_object() else { return problem(path, "must be an object") };
-            let keys = ["open", "open_pattern", "close", "close_pattern", "content", "content_args", "repeats",
-                "join", "optional", "transform", "transform_each"];
+            let keys = [
+                "open",
+                "open_pattern",
+                "close",
+                "close_pattern",
+                "content",
+                "content_args",
+                "repeats",
+                "join",
+                "optional",
+                "transform",
+                "transform_each",
+            ];
             known(field, &path, &keys)?;
             if field.get("optional").is_some_and(|optional| optional != true) {
                 return problem(format!("{path}.optional"), "fields may always be missing");
@@ -157,7 +169,9 @@ impl Marker {
                 let is_anchor = name == "start_anchor";
                 let looks_ahead = looked_for(text).is_some();
                 match alternatives(text) {
-                    Some(alternatives) => Ok(Some(Self { key: pattern, alternatives, pattern: Some(text.clone()) })),
+                    Some(alternatives) => {
+                        Ok(Some(Self { key: pattern, alternatives, pattern: Some(text.clone()) }))
+                    }
                     None if is_anchor || looks_ahead => {
                         Ok(Some(Self { key: pattern, alternatives: Vec::new(), pattern: Some(text.clone()) }))
                     }
@@ -170,10 +184,11 @@ impl Marker {
 
     /// All texts of which each is the marker.
     fn all(&self) -> Result<Vec<String>> {
-        let all = self.alternatives.iter().filter(|items| !items.is_empty()).map(|items| match &texts(items)[..] {
-            [text] => Ok(text.trim().to_string()),
-            _ => problem(self.key.as_str(), "it must be one text, with white space around it"),
-        });
+        let all =
+            self.alternatives.iter().filter(|items| !items.is_empty()).map(|items| match &texts(items)[..] {
+                [text] => Ok(text.trim().to_string()),
+                _ => problem(self.key.as_str(), "it must be one text, with white space around it"),
+            });
         all.collect()
     }
 
@@ -273,7 +288,10 @@ fn calls(field: &Map<String, Value>, path: &str, open: &Marker, close: Option<Ma
     };
     let Some((name, _)) = names.as_ref().filter(|(name, _)| is_named(name)) else {
         if content != "json" {
-            return problem(format!("{path}.content"), "without a name in `open_pattern`, only `json` is supported");
+            return problem(
+                format!("{path}.content"),
+                "without a name in `open_pattern`, only `json` is supported",
+            );
         }
         known(args, &args_path, &[])?;
         let (name, arguments) = names.unwrap_or(("name".into(), "arguments".into()));
@@ -343,7 +361,9 @@ fn json_arguments(args: &Map<String, Value>, path: &str) -> Result<Written> {
     };
     let quotes: Option<Vec<(String, String)>> = match args.get("string_delims") {
         None => Some(Vec::new()),
-        Some(list) => list.as_array().filter(|list| list.len() <= 8).and_then(|list| list.iter().map(pair).collect()),
+        Some(list) => {
+            list.as_array().filter(|list| list.len() <= 8).and_then(|list| list.iter().map(pair).collect())
+        }
     };
     let Some(quotes) = quotes else {
         return problem(format!("{path}.string_delims"), "must be a list of up to 8 pairs of texts");
@@ -368,24 +388,25 @@ fn tags(args: &Map<String, Value>, path: &str) -> Result<Tags> {
     }
     let all = alternatives(pattern).unwrap_or_default();
     let [items] = &all[..] else { return problem(key, "such patterns are not supported") };
-    let group = |name: &str| items.iter().position(|item| matches!(item, Item::Group(group, _) if group == name));
+    let group =
+        |name: &str| items.iter().position(|item| matches!(item, Item::Group(group, _) if group == name));
     let (Some(k), Some(v)) = (group("key"), group("value")) else {
         return problem(key, "must have the groups `key` and `value`");
     };
     if k > v {
         return problem(key, "the key must be before the value");
     }
-    let trimmed = |items: &[Item]| texts(items).iter().map(|text| text.trim().to_string()).collect::<Vec<_>>();
-    let (before, between, after) = (trimmed(&items[..k]), trimmed(&items[k + 1..v]), trimmed(&items[v + 1..]));
+    let trimmed =
+        |items: &[Item]| texts(items).iter().map(|text| text.trim().to_string()).collect::<Vec<_>>();
+    let (before, between, after) =
+        (trimmed(&items[..k]), trimmed(&items[k + 1..v]), trimmed(&items[v + 1..]));
     match (&before[..], &between[..], &after[..]) {
-        ([begin], [key_end], [end]) => Ok(Tags {
-            key: (begin.clone(), key_end.clone()),
-            value: (String::new(), end.clone()),
-        }),
-        ([begin], [key_end, value_begin], [end]) => Ok(Tags {
-            key: (begin.clone(), key_end.clone()),
-            value: (value_begin.clone(), end.clone()),
-        }),
+        ([begin], [key_end], [end]) => {
+            Ok(Tags { key: (begin.clone(), key_end.clone()), value: (String::new(), end.clone()) })
+        }
+        ([begin], [key_end, value_begin], [end]) => {
+            Ok(Tags { key: (begin.clone(), key_end.clone()), value: (value_begin.clone(), end.clone()) })
+        }
         _ => problem(key, "such patterns are not supported"),
     }
 }

@@ -23,9 +23,7 @@ fn refused(pointer: &str, value: Value) -> String {
 #[test]
 fn what_is_not_supported_is_named() {
     let call = json!({ "type": "function", "function": { "name": "{name}", "arguments": "{content}" } });
-    let calls = |open: &str, content: &str, args: Value| {
-        json!({ "open_pattern": open, "close": "</c>", "content": content, "content_args": args, "transform": call })
-    };
+    let calls = |open: &str, content: &str, args: Value| json!({ "open_pattern": open, "close": "</c>", "content": content, "content_args": args, "transform": call });
     let name = "<c>(?P<name>\\w+)";
     for (pointer, value, key) in [
         ("/version", json!(2), "version"),
@@ -46,7 +44,11 @@ fn what_is_not_supported_is_named() {
         ("/fields/tool_calls", json!({ "open": "<c>" }), "fields.tool_calls.transform"),
         ("/fields/tool_calls", calls(name, "kv-lines", json!({})), "fields.tool_calls.content"),
         ("/fields/tool_calls", calls(name, "json", json!({ "x": 1 })), "fields.tool_calls.content_args.x"),
-        ("/fields/tool_calls", calls(name, "xml-inline", json!({})), "fields.tool_calls.content_args.tag_pattern"),
+        (
+            "/fields/tool_calls",
+            calls(name, "xml-inline", json!({})),
+            "fields.tool_calls.content_args.tag_pattern",
+        ),
         ("/fields/tool_calls", calls("(a|b)c(?=d)", "json", json!({})), "fields.tool_calls.open_pattern"),
     ] {
         assert_eq!(refused(pointer, value.clone()), key, "{value}");
@@ -60,7 +62,8 @@ fn hostile_response_templates_end_in_errors() {
         assert_eq!(Given::new(&text).unwrap_err().key, "response_template");
     }
     let key = "fields.content.close_pattern";
-    let patterns = ["(?:a|b)".repeat(1000), "a|".repeat(1000), "(".repeat(2000), "(?:(?:".repeat(300), "a".repeat(3000)];
+    let patterns =
+        ["(?:a|b)".repeat(1000), "a|".repeat(1000), "(".repeat(2000), "(?:(?:".repeat(300), "a".repeat(3000)];
     for pattern in patterns {
         assert_eq!(refused("/fields/content/close_pattern", pattern.into()), key);
     }
@@ -111,7 +114,8 @@ fn known_response_templates_are_right() {
         let variables = Variables { tools: expected.tools("call").cloned(), ..Variables::default() };
         let messages = tool_use.prepare(&messages, variables.tools.as_ref());
         let prompt = chat.render(&messages, &variables).unwrap();
-        let shown = "assistant\n<|tool_call_start|>[get_weather(city='Rome', days=3)]<|tool_call_end|><|im_end|>";
+        let shown =
+            "assistant\n<|tool_call_start|>[get_weather(city='Rome', days=3)]<|tool_call_end|><|im_end|>";
         assert!(prompt.contains(shown), "{name}: {prompt}");
     }
 }
@@ -131,11 +135,16 @@ fn the_prompt_may_begin_a_marker() {
         (calls, "", "", 0),
     ] {
         for (cut, _) in answer.char_indices() {
-            let mut separator = Separator::new(format.clone(), "assistant\n\n>>>").with_tools(tools.clone(), false);
+            let mut separator =
+                Separator::new(format.clone(), "assistant\n\n>>>").with_tools(tools.clone(), false);
             let mut parts = separator.push(&answer[..cut]);
             parts.append(separator.push(&answer[cut..]));
             parts.append(separator.flush());
-            assert_eq!((parts.content.as_str(), whole(&parts.calls).len()), (content, n_calls), "{answer} cut at {cut}");
+            assert_eq!(
+                (parts.content.as_str(), whole(&parts.calls).len()),
+                (content, n_calls),
+                "{answer} cut at {cut}"
+            );
         }
     }
 }

@@ -193,7 +193,8 @@ fn grammars_hold_calls_as_templates_write_them() {
         let tool_use = chat.tool_use();
         // Some write no calls, but show or are known to have a format.
         let writes_calls = template.source.contains("tool_calls") || name.starts_with("Kimi");
-        if tool_use.prompt == crate::text::ToolPrompt::BuiltIn || tool_use.written.is_empty() || !writes_calls {
+        if tool_use.prompt == crate::text::ToolPrompt::BuiltIn || tool_use.written.is_empty() || !writes_calls
+        {
             continue;
         }
         n += 1;
@@ -211,7 +212,8 @@ fn grammars_hold_calls_as_templates_write_them() {
                 |what: &str, why: String| problems.push(format!("{name} ({kind}): {what}: {why}"));
             let written = |function: &str, arguments: &Value| {
                 let all = all_written(&chat, &shown(), &[(function, arguments.clone())]);
-                let sections = all.iter().filter_map(|text| Some(section(&tool_use.calls, text)?.to_string()));
+                let sections =
+                    all.iter().filter_map(|text| Some(section(&tool_use.calls, text)?.to_string()));
                 sections.into_iter().next()
             };
             for arguments in right().iter().filter(|arguments| is_plain(name, arguments)) {

@@ -138,7 +138,8 @@ fn unescaped(text: &str) -> String {
             'U' => 8,
             _ => 0,
         };
-        let code = rest.get(..digits).filter(|_| digits > 0).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let code =
+            rest.get(..digits).filter(|_| digits > 0).and_then(|hex| u32::from_str_radix(hex, 16).ok());
         if let Some(code) = code {
             rest = &rest[digits..];
             let code = match (high.take(), code) {
@@ -179,10 +180,18 @@ mod tests {
             (Dialect::python(), "(a='x', b = 7 ,c=True)", r#"{"a": "x", "b": 7, "c": true}"#),
             (Dialect::python(), r#"(a='it\'s', b="\"")"#, r#"{"a": "it's", "b": "\""}"#),
             (Dialect::python(), r"(a='\u00e9\ud83d\ude00\n\q')", r#"{"a": "é😀\n\\q"}"#),
-            (Dialect::python(), "(a=[1, 'b)', None], c=(1.5, 2))", r#"{"a": [1, "b)", null], "c": [1.5, 2]}"#),
+            (
+                Dialect::python(),
+                "(a=[1, 'b)', None], c=(1.5, 2))",
+                r#"{"a": [1, "b)", null], "c": [1.5, 2]}"#,
+            ),
             (Dialect::python(), r#"(a={"b": false, 'c': []})"#, r#"{"a": {"b": false, "c": []}}"#),
             (object.clone(), "{}", "{}"),
-            (object.clone(), r#"{a:<|"|>x "y", {z}<|"|>,n:2,o:{p:[]}}"#, r#"{"a": "x \"y\", {z}", "n": 2, "o": {"p": []}}"#),
+            (
+                object.clone(),
+                r#"{a:<|"|>x "y", {z}<|"|>,n:2,o:{p:[]}}"#,
+                r#"{"a": "x \"y\", {z}", "n": 2, "o": {"p": []}}"#,
+            ),
             (object, r#"{"a": "\\", b:[None,1.0]}"#, r#"{"a": "\\", "b": [null, 1.0]}"#),
         ] {
             let mut literals = Literals::new(dialect);

@@ -13,9 +13,9 @@ mod known;
 mod lark;
 #[cfg(test)]
 mod lark_tests;
+mod literals;
 #[cfg(test)]
 mod oracle_tests;
-mod literals;
 mod pattern;
 mod reasoning;
 mod scanner;
@@ -156,7 +156,8 @@ impl Separator {
             let parts = marker.char_indices().skip(1).map(|(at, _)| &marker[..at]);
             parts.filter(|part| prompt.ends_with(part)).last()
         });
-        let held = begun.max_by_key(|part| part.len()).filter(|_| !in_reasoning).unwrap_or_default().to_string();
+        let held =
+            begun.max_by_key(|part| part.len()).filter(|_| !in_reasoning).unwrap_or_default().to_string();
         Self {
             is_outside: format.content.is_marked && !in_reasoning,
             n_prompt: held.chars().count(),
@@ -305,7 +306,8 @@ impl Separator {
         });
         let content = self.format.content.as_ref();
         let of_content = content.open.iter().map(|open| (open.as_str(), Begins::Content));
-        let of_content = of_content.chain(content.close.iter().map(|close| (close.as_str(), Begins::Nothing)));
+        let of_content =
+            of_content.chain(content.close.iter().map(|close| (close.as_str(), Begins::Nothing)));
         let of_calls = calls.flat_map(|calls| calls.open.iter().map(|open| (open.as_str(), Begins::Calls)));
         let all = of_reasoning.chain(of_content.filter(move |_| !in_reasoning)).chain(of_calls);
         all.filter(|(marker, _)| !marker.is_empty())
@@ -320,7 +322,9 @@ impl Separator {
             }
             let begun = self.markers().filter(|(marker, _)| self.held.starts_with(marker));
             // The first one, of several.
-            let begun = begun.map(|(marker, begins)| (marker.len(), begins)).reduce(|a, b| if b.0 > a.0 { b } else { a });
+            let begun = begun
+                .map(|(marker, begins)| (marker.len(), begins))
+                .reduce(|a, b| if b.0 > a.0 { b } else { a });
             let Some((length, begins)) = begun else {
                 let c = self.held.remove(0);
                 match self.n_prompt {

@@ -39,7 +39,8 @@ pub(super) struct Case {
 }
 
 /// Tokens that end a turn; an engine does not pass them on.
-const ENDS: &[&str] = &["<|im_end|>", "<|eot_id|>", "<|return|>", "<|call|>", "<turn|>", "<|tool_response>", "[e~["];
+const ENDS: &[&str] =
+    &["<|im_end|>", "<|eot_id|>", "<|return|>", "<|call|>", "<turn|>", "<|tool_response>", "[e~["];
 
 impl Case {
     pub fn all() -> Vec<Self> {

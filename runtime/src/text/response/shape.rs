@@ -104,7 +104,8 @@ impl Shape {
                 let assigns = middle.strip_suffix(quotes.0.as_str())?;
                 // From the first value that is no text to the next key.
                 let typed = two.split_once(TYPED[0].0).and_then(|(_, rest)| rest.split_once(TYPED[1].0));
-                let gap = typed.and_then(|(typed, _)| typed.strip_prefix(&format!("{assigns}{}", TYPED[0].1)));
+                let gap =
+                    typed.and_then(|(typed, _)| typed.strip_prefix(&format!("{assigns}{}", TYPED[0].1)));
                 let style = Style::Literals {
                     quotes: quotes.clone(),
                     assigns: text(assigns),

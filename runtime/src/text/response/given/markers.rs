@@ -129,7 +129,8 @@ fn sequences(pattern: &str) -> Option<Vec<Vec<Item>>> {
                 choices.push(Vec::new());
                 rest = after;
             }
-            all = all.iter().flat_map(|one| choices.iter().map(|choice| [&one[..], choice].concat())).collect();
+            all =
+                all.iter().flat_map(|one| choices.iter().map(|choice| [&one[..], choice].concat())).collect();
             if all.len() > MAX_ALTERNATIVES {
                 return None;
             }
@@ -187,9 +188,14 @@ mod tests {
         };
         assert_eq!(of(r"</think>\s*"), list(&[&["</think>"]]));
         assert_eq!(of(r"</function>\s*</tool_call>\s*|$"), list(&[&["</function>", "</tool_call>"]]));
-        assert_eq!(of(r"(?:<turn\|>|<\|tool_response>|<eos>)\s*|$"), list(&[&["<turn|>"], &["<|tool_response>"], &["<eos>"]]));
+        assert_eq!(
+            of(r"(?:<turn\|>|<\|tool_response>|<eos>)\s*|$"),
+            list(&[&["<turn|>"], &["<|tool_response>"], &["<eos>"]])
+        );
         assert_eq!(of(r"<a(?P<name>[^)>]+)>\n?"), list(&[&["<a", ">"]]));
-        for refused in [r"(?=a)b", r"a{9}", r"[ab]", r"(a+)+b", r"((a))", r"\d+", r"\1", "a)", "(a", &"a|".repeat(20)] {
+        for refused in
+            [r"(?=a)b", r"a{9}", r"[ab]", r"(a+)+b", r"((a))", r"\d+", r"\1", "a)", "(a", &"a|".repeat(20)]
+        {
             assert_eq!(of(refused), None, "{refused}");
         }
         assert_eq!(ends("[^\\n>]+"), "\n>");

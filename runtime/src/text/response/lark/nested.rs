@@ -51,8 +51,16 @@ impl Lark<'_> {
             }
             let extra = schema.get("additionalProperties").filter(|extra| depth > 0 && extra.is_object());
             let free = depth > 0 && schema.get("properties").is_none() && extra.is_none();
-            let more = match (extra, free && schema.get("additionalProperties") != Some(&Value::Bool(false))) {
-                (Some(extra), _) => Some(self.entry(NAME, extra, root, &format!("{path}/additionalProperties"), style, depth)?),
+            let more = match (extra, free && schema.get("additionalProperties") != Some(&Value::Bool(false)))
+            {
+                (Some(extra), _) => Some(self.entry(
+                    NAME,
+                    extra,
+                    root,
+                    &format!("{path}/additionalProperties"),
+                    style,
+                    depth,
+                )?),
                 (None, true) => Some(self.entry(NAME, &Value::Bool(true), root, path, style, depth)?),
                 (None, false) => None,
             };
@@ -296,7 +304,9 @@ impl Lark<'_> {
                 let number = format!("%json {}", json!({ "type": "number" }));
                 let entry = format!("{key} {name}");
                 let text = match is_python {
-                    true => format!("%json {}", json!({ "type": "string" })) + " | " + &format!("{open} {text}"),
+                    true => {
+                        format!("%json {}", json!({ "type": "string" })) + " | " + &format!("{open} {text}")
+                    }
                     false => format!("{open} {text}"),
                 };
                 format!(
