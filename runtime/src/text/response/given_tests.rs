@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::text::ToolPrompt;
+use crate::gguf::Metadata;
 use crate::text::chat::tests::expected;
-use crate::text::chat::{Message, Variables};
+use crate::text::tests::pieces;
+use crate::text::{ChatTemplate, Message, ToolPrompt, Variables};
 use serde_json::{Value, json};
 
 fn smallest() -> Value {
@@ -23,7 +24,12 @@ fn refused(pointer: &str, value: Value) -> String {
 #[test]
 fn what_is_not_supported_is_named() {
     let call = json!({ "type": "function", "function": { "name": "{name}", "arguments": "{content}" } });
-    let calls = |open: &str, content: &str, args: Value| json!({ "open_pattern": open, "close": "</c>", "content": content, "content_args": args, "transform": call });
+    let calls = |open: &str, content: &str, args: Value| {
+        let mut field =
+            json!({ "open_pattern": open, "close": "</c>", "content": content, "transform": call });
+        field["content_args"] = args;
+        field
+    };
     let name = "<c>(?P<name>\\w+)";
     for (pointer, value, key) in [
         ("/version", json!(2), "version"),
@@ -147,4 +153,33 @@ fn the_prompt_may_begin_a_marker() {
             );
         }
     }
+}
+
+#[test]
+fn a_file_may_have_a_response_template() {
+    let mut metadata = pieces();
+    let tokenizer = Tokenizer::from_metadata(&mut metadata).unwrap();
+    metadata.insert("tokenizer.chat_template", "{{ messages[0].content }}{# <think></think> #}");
+    let opens = |metadata: &Metadata, given: Option<&str>| {
+        let template = ChatTemplate::from_metadata(metadata, &tokenizer).unwrap().unwrap();
+        let template = match given {
+            Some(json) => template.with_response_template(json),
+            None => Ok(template),
+        };
+        template.map(|template| template.format().reasoning.unwrap().open.clone())
+    };
+    let of = |open: &str| {
+        let fields = json!({ "thinking": { "open": open, "close": "</r>" } });
+        json!({ "start_anchor": "A:", "fields": fields }).to_string()
+    };
+    assert_eq!(opens(&metadata, None).unwrap(), "<think>");
+    metadata.insert("tokenizer.response_template", of("<r>").as_str());
+    assert_eq!(opens(&metadata, None).unwrap(), "<r>");
+    assert_eq!(opens(&metadata, Some(&of("<s>"))).unwrap(), "<s>");
+    let error = opens(&metadata, Some("{}")).unwrap_err();
+    assert_eq!(error.code(), "invalid_request");
+    assert!(error.to_string().contains("`start_anchor`"), "{error}");
+    // What is not supported stays unused.
+    metadata.insert("tokenizer.response_template", "{}");
+    assert_eq!(opens(&metadata, None).unwrap(), "<think>");
 }
