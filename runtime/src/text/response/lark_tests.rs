@@ -176,7 +176,11 @@ fn is_plain(name: &str, arguments: &Value) -> bool {
     // A text with quotes, which it does not escape; what is null, which it leaves out.
     let is_lost = match name {
         "LFM2.5-8B-A1B" => has("b_code"),
-        "MiniMax-M3" => ["d_maybe", "f_x"].iter().any(|key| arguments.get(key).is_some_and(Value::is_null)),
+        "MiniMax-M3" => {
+            // A number in a map of texts is a text there.
+            let is_text = arguments.pointer("/k_map/a").is_some_and(Value::is_number);
+            is_text || ["d_maybe", "f_x"].iter().any(|key| arguments.get(key).is_some_and(Value::is_null))
+        }
         _ => false,
     };
     !(is_python || is_escaped || is_data || is_lost)

@@ -135,7 +135,7 @@ pub struct Separator {
     /// White space that may be at the end of the part.
     space: String,
     /// A section of calls from its marker on, until there is a call in it.
-    section: String,
+    section: Option<String>,
     n_calls: usize,
     /// Whether only the first call counts.
     is_single: bool,
@@ -169,7 +169,7 @@ impl Separator {
             is_blank: true,
             held,
             space: String::new(),
-            section: String::new(),
+            section: None,
             n_calls: 0,
             is_single: false,
             is_trial: false,
@@ -265,9 +265,10 @@ impl Separator {
         if self.is_single {
             parts.calls.retain(|call| call.index == 0);
         }
-        match parts.calls.len() > before || self.section.is_empty() {
-            true => self.section.clear(),
-            false => self.section.push(c),
+        if parts.calls.len() > before {
+            self.section = None;
+        } else if let Some(section) = &mut self.section {
+            section.push(c);
         }
         if has_ended {
             self.is_in = In::Content;
@@ -277,13 +278,13 @@ impl Separator {
 
     /// Makes a section without a call content; after one with calls, content begins anew.
     fn give_back(&mut self, parts: &mut Parts) {
-        if self.section.is_empty() {
+        if self.section.is_none() {
             self.space.clear();
             self.has_begun = false;
             self.is_blank = true;
             self.is_outside = self.format.content.is_marked;
         }
-        for c in std::mem::take(&mut self.section).chars() {
+        for c in self.section.take().unwrap_or_default().chars() {
             self.put(c, parts);
         }
     }
@@ -353,7 +354,7 @@ impl Separator {
                 }
             }
             // White space before it is content if there is no call.
-            self.section = std::mem::take(&mut self.space) + own;
+            self.section = Some(std::mem::take(&mut self.space) + own);
             self.is_in = In::Calls(scanner);
             return;
         }

@@ -38,7 +38,11 @@ impl Lark<'_> {
             None => with_definitions(schema, root),
         };
         let mut all = Vec::new();
-        for arguments in Arguments::of(&schema)? {
+        for mut arguments in Arguments::of(&schema)? {
+            // Gemma's template sorts them, and so does its model.
+            if let Style::Literals { is_python: false, .. } = style {
+                arguments.properties.sort_by_key(|(key, ..)| key.to_lowercase());
+            }
             let mut entries = Vec::new();
             for (key, schema, inner) in &arguments.properties {
                 let is_plain = |c: char| c.is_alphanumeric() || "_-.".contains(c);
@@ -107,15 +111,24 @@ impl Lark<'_> {
     ) -> Result<String, Problem> {
         match style {
             Style::Elements(mark) => {
-                let begin = self.literal(&format!("{mark}<"));
-                let value = self.in_tag(schema, root, path, style, depth, mark)?;
-                Ok(self.rule(&format!("{begin} {key} \">\" {value} {key} \">\"")))
+                // A tag that is known may be a token.
+                let (begin, end, more) = match serde_json::from_str::<String>(key) {
+                    Ok(name) => {
+                        (self.literal(&format!("{mark}<{name}>")), format!("{mark}</{name}>"), String::new())
+                    }
+                    Err(_) => {
+                        let begin = format!("{} {key} \">\"", self.literal(&format!("{mark}<")));
+                        (begin, format!("{mark}</"), format!("{key} \">\""))
+                    }
+                };
+                let value = self.in_tag(schema, root, path, style, depth, (mark, &end))?;
+                Ok(self.rule(&format!("{begin} {value} {more}")))
             }
             Style::Literals { assigns, is_python, .. } => {
                 let value = self.value(schema, root, path, style, depth)?;
                 // Maps in calls of Python have keys in quotes.
                 let head = match *is_python && depth > 0 {
-                    true => format!("\"\\\"\" {key} \"\\\": \""),
+                    true => format!("(\"\\\"\" {key} \"\\\": \" | \"'\" {key} \"': \")"),
                     false => format!("{key} {}", self.literal(assigns)),
                 };
                 Ok(self.rule(&format!("{head} {value}")))
@@ -123,7 +136,7 @@ impl Lark<'_> {
         }
     }
 
-    /// A value between tags, bare text or other tags, with the beginning of the tag that ends it.
+    /// A value between tags, bare text or other tags, with what ends it.
     fn in_tag(
         &mut self,
         schema: &Value,
@@ -131,18 +144,18 @@ impl Lark<'_> {
         path: &str,
         style: &Style,
         depth: usize,
-        mark: &str,
+        (mark, end): (&str, &str),
     ) -> Result<String, Problem> {
         if is_anything(schema) {
-            let text = self.bare(ANY, true, mark);
-            let end = self.literal(&format!("{mark}</"));
+            let text = self.bare(ANY, true, mark, end);
+            let end = self.literal(end);
             return Ok(format!("({text} | {} {end})", self.anything(style)));
         }
-        let end = self.literal(&format!("{mark}</"));
+        let literal = self.literal(end);
         let forms = self.forms_of(schema, root, path, style, depth)?;
-        let mut all: Vec<String> = forms.rules.iter().map(|rule| format!("{rule} {end}")).collect();
+        let mut all: Vec<String> = forms.rules.iter().map(|rule| format!("{rule} {literal}")).collect();
         if !forms.texts.is_empty() {
-            all.push(self.bare(&forms.texts.join(" | "), forms.may_be_empty, mark));
+            all.push(self.bare(&forms.texts.join(" | "), forms.may_be_empty, mark, end));
         }
         match all.is_empty() {
             true => Err(Problem::new(path, "no value fits it")),
@@ -150,10 +163,10 @@ impl Lark<'_> {
         }
     }
 
-    /// Bare text, and the beginning of the tag that ends it.
-    fn bare(&mut self, terminal: &str, may_be_empty: bool, mark: &str) -> String {
+    /// Bare text, and what ends it.
+    fn bare(&mut self, terminal: &str, may_be_empty: bool, mark: &str, end: &str) -> String {
         let all = format!("({terminal}) & {}", without([mark]));
-        self.until(&all, may_be_empty, &format!("{mark}</"))
+        self.until(&all, may_be_empty, end)
     }
 
     fn value(
@@ -290,7 +303,7 @@ impl Lark<'_> {
             Style::Elements(mark) => {
                 let begin = self.literal(&format!("{mark}<"));
                 let end = self.literal(&format!("{mark}</"));
-                let text = self.bare(ANY, true, mark);
+                let text = self.bare(ANY, true, mark, &format!("{mark}</"));
                 format!("({begin} {NAME} \">\" ({text} | {name} {end}) {NAME} \">\")+")
             }
             Style::Literals { quotes, assigns, gap, is_python } => {
