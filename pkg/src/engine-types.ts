@@ -34,6 +34,11 @@ export interface EngineOptions extends SourceOptions {
    */
   fallbackTemplate?: string;
   /**
+   * How the model marks reasoning, content and tool calls, as `response_template` of Hugging Face's tokenizers
+   * says it. By default, the chat template shows it. A key that is not supported is an error that names it.
+   */
+  responseTemplate?: object;
+  /**
    * Whole contexts that memory is taken for, from 1 to 8. Default: as many as fit into a 32nd of the device's
    * memory, at least one. Answers share it: up to 8 run at once, as far as it has room for their prompts and
    * the most tokens that they may get. Others wait their turn.

@@ -33,7 +33,7 @@ import { spawnWorker, type WorkerLike, type WorkerLink } from "./link.js";
 import type { Calls, Loaded, LoadRequest, MemoryUse } from "./protocol.js";
 import { deletePromptCache } from "./pages.js";
 import { CallQueue, disposed } from "./queue.js";
-import { kvFormat, overflow, tokenIds, toRuntimeRequest } from "./request.js";
+import { kvFormat, responseTemplate, overflow, tokenIds, toRuntimeRequest } from "./request.js";
 import { createRemoteEngine, type RemoteEngineOptions } from "./remote.js";
 import type {
   RuntimeCallDelta,
@@ -91,6 +91,7 @@ export async function createEngineWith(
     contextLength: contextLength ?? null,
     template: options.template ?? source.template,
     fallbackTemplate: options.fallbackTemplate ?? null,
+    responseTemplate: responseTemplate(options.responseTemplate),
     parallel: parallel ?? null,
     kvFormat: format,
     promptCacheBytes,

@@ -406,6 +406,7 @@ class Load {
         context_length: request.contextLength,
         template: request.template,
         fallback_template: request.fallbackTemplate,
+        response_template: request.responseTemplate,
         parallel: request.parallel,
         memory: memoryBytes(),
         kv_format: request.kvFormat,

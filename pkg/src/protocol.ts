@@ -65,6 +65,8 @@ export interface LoadRequest extends DeviceOptions, StoreRequest {
   template: string | null;
   /** A built-in chat template for files that have none, or null. */
   fallbackTemplate: string | null;
+  /** A response template as JSON, or null. */
+  responseTemplate: string | null;
   /** Whole contexts that memory is taken for; null: by the device's memory. */
   parallel: number | null;
   /** How keys and values are stored. */

@@ -393,6 +393,14 @@ export function kvFormat(value: unknown): KvFormat {
   return value;
 }
 
+/** A response template as JSON; its keys are checked when the model is loaded. */
+export function responseTemplate(value: unknown): string | null {
+  if (value === undefined) return null;
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidRequestError("`responseTemplate` must be an object.", "responseTemplate");
+  return JSON.stringify(value);
+}
+
 function mirostat(value: unknown): number | undefined {
   if (value == null) return undefined;
   if (value !== 0 && value !== 2)

@@ -39,6 +39,7 @@ test("options of the model reach the runtime", async () => {
     context_length: 64,
     template: null,
     fallback_template: null,
+    response_template: null,
     parallel: null,
     // Node does not say how much there is.
     memory: 4 * 2 ** 30,
@@ -47,6 +48,7 @@ test("options of the model reach the runtime", async () => {
   for (const named of [
     { template: "vicuna" },
     { fallbackTemplate: "plain" },
+    { responseTemplate: { start_anchor: "A:" } },
     { parallel: 3 },
     { kvFormat: "q8_0" as const },
   ]) {
@@ -57,6 +59,10 @@ test("options of the model reach the runtime", async () => {
     await assert.rejects(createEngineWith({ model, parallel }, spawn, "https://page.test/"), {
       param: "parallel",
     });
+  for (const responseTemplate of ["{}", null, 1] as unknown[] as object[])
+    await assert.rejects(createEngineWith({ model, responseTemplate }, spawn, "https://page.test/"), {
+      param: "responseTemplate",
+    });
   for (const kvFormat of ["q5_0", "F16", ""] as string[] as "f16"[])
     await assert.rejects(createEngineWith({ model, kvFormat }, spawn, "https://page.test/"), {
       param: "kvFormat",
@@ -64,6 +70,7 @@ test("options of the model reach the runtime", async () => {
   assert.deepEqual(loads, [
     { ...plain, template: "vicuna" },
     { ...plain, fallback_template: "plain" },
+    { ...plain, response_template: '{"start_anchor":"A:"}' },
     { ...plain, parallel: 3 },
     { ...plain, kv_format: "q8_0" },
   ]);

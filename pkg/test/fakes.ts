@@ -25,6 +25,7 @@ export function loadRequest(files: FileSpec[], refresh = false): LoadRequest {
     contextLength: null,
     template: null,
     fallbackTemplate: null,
+    responseTemplate: null,
     parallel: null,
     kvFormat: "f16",
     promptCacheBytes: 0,

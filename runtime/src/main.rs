@@ -175,6 +175,10 @@ struct Load {
     /// A built-in chat template, such as `vicuna` or `plain`, instead of the file's.
     #[arg(long)]
     template: Option<String>,
+    /// JSON file with a response template, as Hugging Face's tokenizers have it: how answers are marked,
+    /// instead of what the chat template shows.
+    #[arg(long, value_name = "FILE")]
+    response_template: Option<PathBuf>,
     /// Kernels to run: `exact` or `int8`; on a GPU also variants, such as `exact,shared:16,tile,f32`.
     #[arg(long, env = "NOMOAT_KERNELS", default_value = "")]
     kernels: String,
@@ -304,7 +308,19 @@ fn on_device<D: Device>(
     let Load { context_length, kv_format, .. } = *load;
     let template = load.template.clone();
     let memory = serve::memory();
-    let options = LoadOptions { context_length, parallel, memory, kv_format, template, ..Default::default() };
+    let response = load.response_template.as_ref();
+    let response_template = response
+        .map(|path| std::fs::read_to_string(path).with_context(|| format!("cannot open {}", path.display())))
+        .transpose()?;
+    let options = LoadOptions {
+        context_length,
+        parallel,
+        memory,
+        kv_format,
+        template,
+        response_template,
+        ..Default::default()
+    };
     let mut engine = open(device, model, options)?;
     if let Some(draft) = draft {
         open_draft(device, draft, &mut engine)?;

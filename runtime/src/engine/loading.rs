@@ -31,6 +31,9 @@ pub struct LoadOptions {
     pub template: Option<String>,
     /// The same for files that have none, such as `plain` for base models.
     pub fallback_template: Option<String>,
+    /// A response template as JSON, which says how answers are marked, instead of the file's or what the chat
+    /// template shows: [`ChatTemplate::with_response_template`].
+    pub response_template: Option<String>,
     /// How the KV pool stores keys and values.
     pub kv_format: KvFormat,
 }
@@ -165,6 +168,9 @@ pub(super) fn check(headers: &mut [Header], options: &LoadOptions) -> Result<Che
     let has_chat_template = template.is_some();
     if template.is_none() {
         template = options.fallback_template.as_ref().map(named).transpose()?;
+    }
+    if let Some(json) = &options.response_template {
+        template = template.map(|template| template.with_response_template(json)).transpose()?;
     }
     let mut config = Config::from_metadata(metadata, tokenizer.vocab_size())?;
     let context_length = context_length(options.context_length, &config)?;

@@ -53,7 +53,9 @@ impl<D: Device> Engine<D> {
     pub(super) fn format_of(&self, request: &Request, has_tools: bool, is_constrained: bool) -> Format {
         match &self.tool_use {
             _ if request.messages.is_none() => Format::default(),
-            Some(tool_use) if has_tools => Format { calls: Some(tool_use.calls), ..self.format.clone() },
+            Some(tool_use) if has_tools => {
+                Format { calls: Some(tool_use.calls.clone()), ..self.format.clone() }
+            }
             // What a grammar allows is content.
             _ if is_constrained => Format::default(),
             _ => self.format.clone(),

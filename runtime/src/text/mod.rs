@@ -48,6 +48,9 @@ pub enum TextError {
     /// The chat template failed.
     #[error("the model's chat template failed: {0}")]
     Template(String),
+    /// A response template is wrong, or asks for what is not supported.
+    #[error(transparent)]
+    ResponseTemplate(#[from] response::GivenProblem),
     /// No built-in template has this name.
     #[error("{0}")]
     UnknownTemplate(String),
@@ -63,7 +66,9 @@ impl TextError {
             TextError::Unsupported(_) => "unsupported_feature",
             TextError::Vocabulary(_) | TextError::Metadata(_) => "corrupt_file",
             TextError::Template(_) => "template",
-            TextError::UnknownTemplate(_) | TextError::Encode(_) => "invalid_request",
+            TextError::UnknownTemplate(_) | TextError::ResponseTemplate(_) | TextError::Encode(_) => {
+                "invalid_request"
+            }
         }
     }
 }

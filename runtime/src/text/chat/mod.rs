@@ -19,7 +19,7 @@ pub use message::{Message, Variables};
 pub(in crate::text) use tools::all_written;
 pub use tools::{ToolPrompt, ToolUse};
 
-use super::response::Format;
+use super::response::{Content, Format, Given};
 use super::{TextError, Tokenizer};
 use crate::gguf::Metadata;
 use builtin::{CHATML, TEMPLATES};
@@ -41,6 +41,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    /// The response template that belongs to it: one that was given, or is known.
+    response: Option<Given>,
 }
 
 impl ChatTemplate {
@@ -55,7 +57,17 @@ impl ChatTemplate {
             }
             None => return Ok(None),
         };
-        Ok(Some(Self::new(source, tokenizer)?))
+        let mut template = Self::new(source, tokenizer)?;
+        // As `response_template` in the configuration of transformers' tokenizers. Without one that can be
+        // used, the chat template shows how answers are marked.
+        let own = metadata.str("tokenizer.response_template")?.and_then(|json| Given::new(json).ok());
+        template.response = own.or(template.response);
+        Ok(Some(template))
+    }
+
+    /// With a response template, as JSON: it says how the answers are marked.
+    pub fn with_response_template(self, json: &str) -> Result<Self, TextError> {
+        Ok(Self { response: Some(Given::new(json)?), ..self })
     }
 
     /// A built-in template, for models from before templates: `chatml`, `alpaca`, `vicuna`, `koala`,
@@ -72,12 +84,21 @@ impl ChatTemplate {
     fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.spelled(id)).unwrap_or_default();
         let environment = environment::new(source)?;
-        Ok(Self { environment, bos: spelled(tokenizer.bos()), eos: spelled(tokenizer.eos()) })
+        let (bos, eos) = (spelled(tokenizer.bos()), spelled(tokenizer.eos()));
+        Ok(Self { environment, bos, eos, response: Given::known_for(source) })
     }
 
     /// How the answers mark their reasoning, without tools. Renders the template several times.
     pub fn format(&self) -> Format {
-        Format { reasoning: reasoning::of(self).map(Arc::new), calls: None }
+        if let Some(given) = &self.response {
+            return Format {
+                reasoning: given.reasoning.clone(),
+                content: given.content.clone(),
+                calls: None,
+            };
+        }
+        let content = Content::spelled_in(&self.source()).into();
+        Format { reasoning: reasoning::of(self).map(Arc::new), content, calls: None }
     }
 
     /// How the template handles tools. Renders it several times.

@@ -97,7 +97,7 @@ fn markers_that_nobody_knows_are_found() {
     let format = |open: &str, close: &str, begins: &str, dropped: &[&str]| {
         let dropped = dropped.iter().map(ToString::to_string).collect();
         let reasoning = Reasoning { open: open.into(), close: close.into(), begins: begins.into(), dropped };
-        Format { reasoning: Some(Arc::new(reasoning)), calls: None }
+        Format { reasoning: Some(Arc::new(reasoning)), ..Format::default() }
     };
     let tags = template("<muse>\n{{ m.reasoning_content }}\n</muse>\n\n", "{{ m.content }}");
     assert_eq!(find(&tags), format("<muse>", "</muse>", "", &[]));

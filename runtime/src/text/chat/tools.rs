@@ -2,12 +2,13 @@
 //! none.
 
 use super::{ChatTemplate, Message, Variables};
-use crate::text::response::{Calls, HERMES, TRIAL, TYPED, Tools, after_question};
+use crate::text::response::{Calls, TRIAL, TYPED, Tools, after_question};
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Who tells a model about tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +26,7 @@ pub struct ToolUse {
     /// Who tells the model about them.
     pub prompt: ToolPrompt,
     /// How it writes calls.
-    pub calls: &'static Calls,
+    pub calls: Arc<Calls>,
     /// What the template wrote for the call [`TRIAL`], from the question on.
     pub written: String,
     /// What it wrote for that call and another one with other arguments; empty if it takes no two.
@@ -34,6 +35,8 @@ pub struct ToolUse {
     takes_text: bool,
     /// The content of a message that only calls tools, as the template takes it; none: null.
     empty: Option<&'static str>,
+    /// Whether it leaves out calls, which are then a part of the content.
+    leaves_out: bool,
 }
 
 pub(super) const QUESTION: &str = "trial question?";
@@ -44,11 +47,12 @@ impl ToolUse {
     pub(super) fn of(template: &ChatTemplate) -> Self {
         Self::of_template(template).unwrap_or_else(|| Self {
             prompt: ToolPrompt::BuiltIn,
-            calls: &HERMES,
+            calls: Calls::hermes(),
             written: written_by_hand(TRIAL.0, &arguments().to_string()),
             written_two: String::new(),
             takes_text: false,
             empty: Some(""),
+            leaves_out: false,
         })
     }
 
@@ -72,14 +76,28 @@ impl ToolUse {
             written_two,
             takes_text,
             empty,
+            leaves_out: false,
         };
+        let given = template.response.as_ref().and_then(|given| given.calls.clone());
         for way in TRIALS {
             let written = |calls: &[Call]| written(template, &with, *way, calls);
             let Some(one) = written(&[(TRIAL.0, arguments())]) else { continue };
-            if let Some(calls) = Calls::that_reads(&one, TRIAL.0, &arguments()) {
+            let reads = |calls: &Arc<Calls>| calls.reads(&one, TRIAL.0, &arguments());
+            let read = match &given {
+                Some(given) => Some(given.clone()).filter(reads),
+                None => Calls::that_reads(&one, TRIAL.0, &arguments()),
+            };
+            if let Some(calls) = read {
                 let two = written(&[(TRIAL.0, arguments()), (TRIAL.0, typed_arguments())]);
                 return Some(found(calls, one, two.unwrap_or_default(), way.1, way.0));
             }
+        }
+        if let Some(calls) = given {
+            let one = calls.sample(&[(TRIAL.0, arguments())]);
+            let two = calls.sample(&[(TRIAL.0, arguments()), (TRIAL.0, typed_arguments())]);
+            let leaves_out = one.is_some() && !source.contains("tool_calls");
+            let found = found(calls, one.unwrap_or_default(), two.unwrap_or_default(), false, Some(""));
+            return Some(Self { leaves_out, ..found });
         }
         Some(found(Calls::spelled_in(&source)?, String::new(), String::new(), false, Some("")))
     }
@@ -92,13 +110,33 @@ impl ToolUse {
             .map(|message| {
                 let message = with_name(self.with_content(self.with_arguments(message)), &called);
                 called.extend(names_of(&message));
-                message
+                self.with_calls(message)
             })
             .collect();
         match self.prompt {
             ToolPrompt::Template => messages,
             ToolPrompt::BuiltIn => built_in(&messages, tools),
         }
+    }
+
+    /// With calls in the content, where the template leaves them out.
+    fn with_calls(&self, message: Message) -> Message {
+        let Some(calls) =
+            list_of(&message.0, "tool_calls").filter(|calls| self.leaves_out && !calls.is_empty())
+        else {
+            return message;
+        };
+        let functions: Vec<Value> =
+            calls.iter().map(|call| call.get_attr("function").unwrap_or_default()).collect();
+        let field = |function: &Value, name| function.get_attr(name).unwrap_or_default();
+        let names: Vec<String> =
+            functions.iter().map(|function| field(function, "name").to_string()).collect();
+        let arguments = functions
+            .iter()
+            .map(|function| serde_json::to_value(field(function, "arguments")).unwrap_or_default());
+        let all: Vec<Call> = names.iter().map(String::as_str).zip(arguments).collect();
+        let text = format!("{}{}", text_of(&message), self.calls.sample(&all).unwrap_or_default());
+        Message(with_field(&message.0, "content", Value::from(text)))
     }
 
     /// OpenAI's API has no content, or null, in a message that only calls tools; most templates take a text.

@@ -1,243 +1,146 @@
-//! How models write tool calls: a table of formats, and which of them a chat template writes.
+//! How models write tool calls: descriptions of formats, and which of them a chat template writes.
 
+use super::table::TABLE;
 use super::{CallDelta, Separator, Tools};
+use std::sync::Arc;
 
 /// A section of tool calls in an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Calls {
     /// Each of these begins a section.
-    pub open: &'static [&'static str],
-    /// Ends it; empty: the end of a call's JSON does.
-    pub close: &'static str,
+    pub open: Vec<String>,
+    /// Ends it; empty: the end of a call does.
+    pub close: String,
     /// Whether it is only looked for where no content has come before.
     pub at_start: bool,
+    /// Whether what begins a section is only a marker if the name of a tool follows.
+    pub only_tools: bool,
     /// How a call is written.
     pub syntax: Syntax,
 }
 
 /// How a call is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Syntax {
     /// `{"name": "f", "arguments": {…}}`, alone, one after another, or in a list; the two keys.
-    Json { name: &'static str, arguments: &'static str },
+    Json { name: String, arguments: String },
     /// `{"f": {…}}` in a list.
     NameIsKey,
     /// A name, then its arguments.
     Named {
-        /// Before the name.
-        before: &'static str,
+        /// One of these is before the name; none: only the section's marker is.
+        before: Vec<String>,
         /// Characters that end it.
-        ends: &'static str,
+        ends: String,
         /// After arguments in tags.
-        after: &'static str,
-        /// Arguments in tags; none: a JSON object.
-        tags: Option<Tags>,
+        after: String,
+        /// How they are written.
+        arguments: Written,
     },
 }
 
-/// Arguments in tags, such as `<parameter=k>v</parameter>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the arguments of a call are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// A JSON object.
+    Json,
+    /// `<parameter=k>v</parameter>`.
+    Tags(Tags),
+    /// `(k='v', n=7)` or `{k:<|"|>v<|"|>,n:7}`.
+    Literals(Dialect),
+    /// Tags named by keys, which may be in each other; what is before each tag.
+    Elements(String),
+}
+
+/// Arguments in tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tags {
     /// Around a key.
-    pub key: (&'static str, &'static str),
+    pub key: (String, String),
     /// Around a value.
-    pub value: (&'static str, &'static str),
+    pub value: (String, String),
 }
 
-const NAME: Syntax = Syntax::Json { name: "name", arguments: "arguments" };
-
-const fn json(open: &'static [&'static str], close: &'static str) -> Calls {
-    Calls { open, close, at_start: false, syntax: NAME }
+/// How values are written that are nearly JSON: names and other words may be without quotes, and values may
+/// be those of Python.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// Begins the arguments, is between a key and its value, and ends the arguments.
+    pub signs: [char; 3],
+    /// Around texts. In those of one character, a backslash escapes; others have the text as it is.
+    pub quotes: Vec<(String, String)>,
 }
 
-const fn named(
-    (open, close): (&'static [&'static str], &'static str),
-    before: &'static str,
-    ends: &'static str,
-) -> Calls {
-    Calls { open, close, at_start: false, syntax: Syntax::Named { before, ends, after: "", tags: None } }
+impl Dialect {
+    /// Calls as in Python.
+    pub fn python() -> Self {
+        let quote = |quote: &str| (quote.to_string(), quote.to_string());
+        Self { signs: ['(', '=', ')'], quotes: vec![quote("'"), quote("\"")] }
+    }
+
+    /// Objects with texts in these quotes, or in those of JSON.
+    pub fn object(quotes: Vec<(String, String)>) -> Self {
+        let json = ("\"".to_string(), "\"".to_string());
+        Self { signs: ['{', ':', '}'], quotes: [quotes, vec![json]].concat() }
+    }
 }
-
-const fn tagged(
-    (open, close): (&'static [&'static str], &'static str),
-    (before, ends): (&'static str, &'static str),
-    key: (&'static str, &'static str),
-    value: (&'static str, &'static str),
-    after: &'static str,
-) -> Calls {
-    let syntax = Syntax::Named { before, ends, after, tags: Some(Tags { key, value }) };
-    Calls { open, close, at_start: false, syntax }
-}
-
-/// Hermes' format, which is also used for models whose template has no tools.
-pub static HERMES: Calls = json(&["<tool_call>"], "</tool_call>");
-
-/// The formats that are known. Those that a part of another one would match come later.
-static TABLE: &[&Calls] = &[
-    &HERMES,
-    // Qwen3-Coder, Qwen3.5, Nemotron 3, StepFun.
-    &tagged(
-        (&["<tool_call>"], "</tool_call>"),
-        ("<function=", ">"),
-        ("<parameter=", ">"),
-        ("", "</parameter>"),
-        "</function>",
-    ),
-    // Seed-OSS.
-    &tagged(
-        (&["<seed:tool_call>"], "</seed:tool_call>"),
-        ("<function=", ">"),
-        ("<parameter=", ">"),
-        ("", "</parameter>"),
-        "</function>",
-    ),
-    // GLM, Ling, Laguna, Spark.
-    &tagged(
-        (&["<tool_call>"], "</tool_call>"),
-        ("", "\n<"),
-        ("<arg_key>", "</arg_key>"),
-        ("<arg_value>", "</arg_value>"),
-        "",
-    ),
-    // Hy3.
-    &tagged(
-        (&["<tool_calls:opensource>"], "</tool_calls:opensource>"),
-        ("<tool_call:opensource>", "<"),
-        ("<arg_key:opensource>", "</arg_key:opensource>"),
-        ("<arg_value:opensource>", "</arg_value:opensource>"),
-        "</tool_call:opensource>",
-    ),
-    // MiniMax M2.
-    &tagged(
-        (&["<minimax:tool_call>"], "</minimax:tool_call>"),
-        ("<invoke name=\"", "\""),
-        ("<parameter name=\"", "\">"),
-        ("", "</parameter>"),
-        "</invoke>",
-    ),
-    // Muse Glimmer.
-    &tagged(
-        (&["<atem:function_calls>"], "</atem:function_calls>"),
-        ("<atem:invoke name=\"", "\""),
-        ("<atem:parameter name=\"", "\">"),
-        ("", "</atem:parameter>"),
-        "</atem:invoke>",
-    ),
-    // DeepSeek V3.2 and V4.
-    &tagged(
-        (&["<｜DSML｜function_calls>"], "</｜DSML｜function_calls>"),
-        ("<｜DSML｜invoke name=\"", "\""),
-        ("<｜DSML｜parameter name=\"", "\""),
-        (">", "</｜DSML｜parameter>"),
-        "</｜DSML｜invoke>",
-    ),
-    &tagged(
-        (&["<｜DSML｜tool_calls>"], "</｜DSML｜tool_calls>"),
-        ("<｜DSML｜invoke name=\"", "\""),
-        ("<｜DSML｜parameter name=\"", "\""),
-        (">", "</｜DSML｜parameter>"),
-        "</｜DSML｜invoke>",
-    ),
-    // MiniCPM5.
-    &tagged(
-        (&["<function name=\""], "</function>"),
-        ("", "\""),
-        ("<param name=\"", "\">"),
-        ("", "</param>"),
-        "",
-    ),
-    // Kimi K3.
-    &tagged(
-        (&["<|open|>tools<|sep|>"], "<|close|>tools<|sep|>"),
-        ("<|open|>call tool=\"", "\""),
-        ("<|open|>argument key=\"", "\""),
-        ("<|sep|>", "<|close|>argument<|sep|>"),
-        "<|close|>call<|sep|>",
-    ),
-    // Mistral Small 3.2, Ministral, Devstral.
-    &named((&["[TOOL_CALLS]"], ""), "", "["),
-    // Mistral Nemo.
-    &json(&["[TOOL_CALLS]"], ""),
-    // Kimi K2.
-    &named(
-        (&["<|tool_calls_section_begin|>"], "<|tool_calls_section_end|>"),
-        "<|tool_call_begin|>functions.",
-        ":",
-    ),
-    // DeepSeek R1, then V3.1.
-    &named(
-        (&["<｜tool▁calls▁begin｜>"], "<｜tool▁calls▁end｜>"),
-        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
-        "\n",
-    ),
-    &named((&["<｜tool▁calls▁begin｜>"], "<｜tool▁calls▁end｜>"), "<｜tool▁call▁begin｜>", "<"),
-    // Solar Open.
-    &named((&["<|tool_calls|>"], "<|calls|>"), "<|tool_call:name|>", "<"),
-    // Functionary 3.1.
-    &named((&["<function="], "</function>"), "", ">"),
-    // gpt-oss; what the model writes, and what its template does.
-    &Calls {
-        open: &["<|channel|>commentary to=functions.", "to=functions."],
-        close: "",
-        at_start: true,
-        syntax: Syntax::Named { before: "", ends: " <", after: "", tags: None },
-    },
-    // Apriel and MiniMax M1, Nemotron Nano 2, Command R7B, Apertus.
-    &json(&["<tool_calls>"], "</tool_calls>"),
-    &json(&["<TOOLCALL>"], "</TOOLCALL>"),
-    &Calls {
-        open: &["<|START_ACTION|>"],
-        close: "<|END_ACTION|>",
-        at_start: false,
-        syntax: Syntax::Json { name: "tool_name", arguments: "parameters" },
-    },
-    &Calls {
-        open: &["<|tools_prefix|>"],
-        close: "<|tools_suffix|>",
-        at_start: false,
-        syntax: Syntax::NameIsKey,
-    },
-    // Phi-4-mini, Granite 3, GigaChat, Firefunction.
-    &json(&["<|tool_call|>"], "<|/tool_call|>"),
-    &json(&["<|tool_call|>"], ""),
-    &json(&["<|function_call|>"], ""),
-    &json(&["function call<|role_sep|>"], ""),
-    &json(&["functools"], ""),
-    // Llama 3: nothing marks a call.
-    &Calls {
-        open: &["{\"name\":"],
-        close: "",
-        at_start: true,
-        syntax: Syntax::Json { name: "name", arguments: "parameters" },
-    },
-];
 
 impl Calls {
     /// The first format that reads exactly this call in what a template wrote of it.
-    pub fn that_reads(written: &str, name: &str, arguments: &serde_json::Value) -> Option<&'static Self> {
-        TABLE.iter().copied().find(|calls| {
-            let read = whole(&Separator::of_calls(calls).all(written).calls);
-            matches!(&read[..], [(n, a)] if n == name && a.as_ref() == Some(arguments))
-        })
+    pub fn that_reads(written: &str, name: &str, arguments: &serde_json::Value) -> Option<Arc<Self>> {
+        TABLE.iter().find(|calls| calls.reads(written, name, arguments)).cloned()
+    }
+
+    /// Whether it reads exactly this call in what a template wrote of it.
+    pub fn reads(self: &Arc<Self>, written: &str, name: &str, arguments: &serde_json::Value) -> bool {
+        let read = whole(&Separator::of_calls(self.clone()).all(written).calls);
+        matches!(&read[..], [(n, a)] if n == name && a.as_ref() == Some(arguments))
+    }
+
+    /// What a model writes of calls where its template does not show it; none if that is not known.
+    pub fn sample(&self, calls: &[(&str, serde_json::Value)]) -> Option<String> {
+        let Syntax::Named { arguments: Written::Literals(dialect), .. } = &self.syntax else { return None };
+        if *dialect != Dialect::python() {
+            return None;
+        }
+        let value = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) if !text.contains(['\'', '\\', '\n']) => format!("'{text}'"),
+            serde_json::Value::Bool(true) => "True".into(),
+            serde_json::Value::Bool(false) => "False".into(),
+            serde_json::Value::Null => "None".into(),
+            other => other.to_string(),
+        };
+        let call = |(name, arguments): &(&str, serde_json::Value)| {
+            let arguments = arguments.as_object().into_iter().flatten();
+            let all: Vec<String> = arguments.map(|(key, one)| format!("{key}={}", value(one))).collect();
+            format!("{name}({})", all.join(", "))
+        };
+        let all: Vec<String> = calls.iter().map(call).collect();
+        Some(format!("{}[{}]{}", self.open.first()?, all.join(", "), self.close))
+    }
+
+    /// Hermes' format, which is also used for models whose template has no tools.
+    pub fn hermes() -> Arc<Self> {
+        TABLE[0].clone()
     }
 
     /// The first format whose markers a template spells, for one that writes no calls itself.
-    pub fn spelled_in(source: &str) -> Option<&'static Self> {
+    pub fn spelled_in(source: &str) -> Option<Arc<Self>> {
         let is_spelled = |calls: &Calls| {
             !calls.at_start
                 && !calls.close.is_empty()
-                && source.contains(calls.close)
+                && source.contains(&calls.close)
                 && calls.open.iter().any(|open| source.contains(open))
         };
-        TABLE.iter().copied().find(|calls| is_spelled(calls))
+        TABLE.iter().find(|calls| is_spelled(calls)).cloned()
     }
 
     /// The first format with all of these markers.
     #[cfg(test)]
     #[allow(clippy::unwrap_used)]
-    pub fn with_markers(markers: &[&str]) -> &'static Self {
+    pub fn with_markers(markers: &[&str]) -> Arc<Self> {
         let has = |calls: &Calls| markers.iter().all(|marker| calls.markers().any(|own| own == *marker));
-        TABLE.iter().copied().find(|calls| has(calls)).unwrap()
+        TABLE.iter().find(|calls| has(calls)).unwrap().clone()
     }
 
     /// Whether what begins a section is the beginning of a call.
@@ -245,15 +148,22 @@ impl Calls {
         self.open.iter().any(|open| open.starts_with('{'))
     }
 
-    pub(super) fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let own = match self.syntax {
-            Syntax::Named { before, after, tags, .. } => {
-                let tags = tags.map_or([""; 4], |tags| [tags.key.0, tags.key.1, tags.value.0, tags.value.1]);
-                [&[before, after][..], &tags].concat()
+    pub(super) fn markers(&self) -> impl Iterator<Item = &str> {
+        let own: Vec<&str> = match &self.syntax {
+            Syntax::Named { before, after, arguments, .. } => {
+                let around: Vec<&str> = match arguments {
+                    Written::Json => Vec::new(),
+                    Written::Tags(Tags { key, value }) => vec![&key.0, &key.1, &value.0, &value.1],
+                    Written::Literals(dialect) => {
+                        dialect.quotes.iter().flat_map(|(a, b)| [a.as_str(), b]).collect()
+                    }
+                    Written::Elements(mark) => vec![mark],
+                };
+                before.iter().chain([after]).map(String::as_str).chain(around).collect()
             }
             _ => Vec::new(),
         };
-        self.open.iter().copied().chain([self.close]).chain(own)
+        self.open.iter().chain([&self.close]).map(String::as_str).chain(own)
     }
 }
 

@@ -2,10 +2,11 @@
 //! a call, and for one that may have calls among other text.
 
 mod free;
+mod nested;
 mod tagged;
 
 use super::schema::Problem;
-use super::shape::Shape;
+use super::shape::{Around, Shape};
 use super::{Reasoning, Tool, Tools};
 use crate::text::grammar::{WHITE_SPACE, is_named};
 use crate::text::{Tokenizer, ToolUse};
@@ -60,7 +61,7 @@ pub enum NoGrammar {
 impl Wanted<'_> {
     /// The grammar in llguidance's dialect of Lark.
     pub fn lark(&self, tool_use: &ToolUse, tokenizer: &Tokenizer) -> Result<String, NoGrammar> {
-        let shape = Shape::of(tool_use.calls, &tool_use.written, &tool_use.written_two);
+        let shape = Shape::of(&tool_use.calls, &tool_use.written, &tool_use.written_two);
         let shape = shape.ok_or(NoGrammar::Unknown)?;
         let mut lark = Lark { tokenizer, named: OnceCell::new(), rules: String::new(), n: 0 };
         let think = match self.reasoning.filter(|_| self.is_reasoning) {
@@ -69,14 +70,14 @@ impl Wanted<'_> {
         };
         let start = match self.otherwise {
             Otherwise::Text => {
-                let forms = lark.forms(tool_use.calls, &shape, self.tools, true)?;
-                lark.free(tool_use.calls, &forms, self.tools, self.reasoning)
+                let forms = lark.forms(&tool_use.calls, &shape, self.tools, true)?;
+                lark.free(&tool_use.calls, &forms, self.tools, self.reasoning)
             }
             Otherwise::Nothing | Otherwise::Json(_) => {
-                let forms = lark.forms(tool_use.calls, &shape, self.tools, false)?;
+                let forms = lark.forms(&tool_use.calls, &shape, self.tools, false)?;
                 let begins = |form: &Form| match tool_use.calls.keeps_open() {
                     true => String::new(),
-                    false => lark.literal(form.open),
+                    false => lark.literal(&form.open),
                 };
                 let mut choices: Vec<String> =
                     forms.iter().map(|form| format!("{} {}", begins(form), form.rest)).collect();
@@ -95,7 +96,7 @@ impl Wanted<'_> {
 
 /// A section of calls: a marker that begins it, and the rest as a rule.
 struct Form {
-    open: &'static str,
+    open: String,
     rest: String,
 }
 
@@ -218,7 +219,7 @@ impl Lark<'_> {
     /// and tools that are not strict are called as the model likes.
     fn forms(
         &mut self,
-        calls: &'static super::Calls,
+        calls: &super::Calls,
         shape: &Shape,
         tools: &Tools,
         is_free: bool,
@@ -226,10 +227,12 @@ impl Lark<'_> {
         let mut bodies = Vec::new();
         for tool in tools.iter() {
             let loose = is_free && !tool.is_strict;
-            let body = match &shape.tags {
-                Some(tags) if loose => Ok(self.any_arguments(tags)),
-                Some(tags) => self.arguments(tool, tags),
-                None => {
+            let body = match &shape.arguments {
+                Around::Tags(tags) if loose => Ok(self.any_arguments(tags)),
+                Around::Tags(tags) => self.arguments(tool, tags),
+                Around::Style(style) if loose => self.any_entries(style),
+                Around::Style(style) => self.entries(&tool.parameters, &tool.parameters, "#", style, 0),
+                Around::Json => {
                     let schema = if loose { json!({ "type": "object" }) } else { tool.parameters.clone() };
                     Ok(format!("%json {}", options(schema, &Value::Null)))
                 }
@@ -238,8 +241,8 @@ impl Lark<'_> {
             bodies.push(self.rule(&body));
         }
         let mut forms = Vec::new();
-        for open in calls.open {
-            let (before, between, after) = match shape.before.strip_prefix(open) {
+        for open in &calls.open {
+            let (before, between, after) = match shape.before.strip_prefix(open.as_str()) {
                 // What begins a section may be another text's beginning until the name has come.
                 Some(_) if calls.keeps_open() => {
                     (shape.before.as_str(), shape.between.as_str(), shape.after.as_str())
@@ -258,7 +261,7 @@ impl Lark<'_> {
                 |part: &Part| matches!(part, Part::Token(id) if self.tokenizer.stop_ids().contains(id));
             let after: Vec<Part> = self.parts(after).into_iter().take_while(|part| !is_end(part)).collect();
             let rest = format!("{first} {more} {}", rule_of(&after));
-            forms.push(Form { open, rest: self.rule(&rest) });
+            forms.push(Form { open: open.clone(), rest: self.rule(&rest) });
         }
         Ok(forms)
     }

@@ -173,7 +173,17 @@ fn is_plain(name: &str, arguments: &Value) -> bool {
     let is_python = PYTHON.contains(&name) && (has("j_list") || has("k_map"));
     let is_escaped = name == "Reka-Edge" && !arguments.to_string().is_ascii();
     let is_data = name == "openbmb-MiniCPM5-1B" && has("b_code");
-    !(is_python || is_escaped || is_data)
+    // A text with quotes, which it does not escape; what is null, which it leaves out.
+    let is_lost = match name {
+        "LFM2.5-8B-A1B" => has("b_code"),
+        "MiniMax-M3" => {
+            // A number in a map of texts is a text there.
+            let is_text = arguments.pointer("/k_map/a").is_some_and(Value::is_number);
+            is_text || ["d_maybe", "f_x"].iter().any(|key| arguments.get(key).is_some_and(Value::is_null))
+        }
+        _ => false,
+    };
+    !(is_python || is_escaped || is_data || is_lost)
 }
 
 #[test]
@@ -185,14 +195,17 @@ fn grammars_hold_calls_as_templates_write_them() {
     for (name, template) in &expected.templates {
         let chat = template.chat();
         let tool_use = chat.tool_use();
-        if tool_use.prompt == crate::text::ToolPrompt::BuiltIn || tool_use.written.is_empty() {
+        // Some write no calls, but show or are known to have a format.
+        let writes_calls = template.source.contains("tool_calls") || name.starts_with("Kimi");
+        if tool_use.prompt == crate::text::ToolPrompt::BuiltIn || tool_use.written.is_empty() || !writes_calls
+        {
             continue;
         }
         n += 1;
         let sample = format!("{}{}", tool_use.written, tool_use.written_two);
         for markers in [Vec::new(), markers_in(&sample)] {
             let model = Model::new(&markers);
-            let format = Format { reasoning: None, calls: Some(tool_use.calls) };
+            let format = Format { calls: Some(tool_use.calls.clone()), ..Format::default() };
             let wanted = |otherwise| {
                 let wanted = Wanted { tools: &tools, otherwise, reasoning: None, is_reasoning: false };
                 wanted.lark(&tool_use, &model.tokenizer).unwrap()
@@ -203,7 +216,8 @@ fn grammars_hold_calls_as_templates_write_them() {
                 |what: &str, why: String| problems.push(format!("{name} ({kind}): {what}: {why}"));
             let written = |function: &str, arguments: &Value| {
                 let all = all_written(&chat, &shown(), &[(function, arguments.clone())]);
-                let sections = all.iter().filter_map(|text| Some(section(tool_use.calls, text)?.to_string()));
+                let sections =
+                    all.iter().filter_map(|text| Some(section(&tool_use.calls, text)?.to_string()));
                 sections.into_iter().next()
             };
             for arguments in right().iter().filter(|arguments| is_plain(name, arguments)) {
@@ -247,7 +261,7 @@ fn grammars_hold_calls_as_templates_write_them() {
         }
     }
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
-    assert_eq!(n, 51);
+    assert_eq!(n, 56);
 }
 
 /// Whole answers: reasoning, text and calls.

@@ -5,9 +5,15 @@
 
 mod arguments;
 mod calls;
+mod elements;
+mod given;
+#[cfg(test)]
+mod given_tests;
+mod known;
 mod lark;
 #[cfg(test)]
 mod lark_tests;
+mod literals;
 #[cfg(test)]
 mod oracle_tests;
 mod pattern;
@@ -15,6 +21,7 @@ mod reasoning;
 mod scanner;
 mod schema;
 mod shape;
+mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -22,7 +29,8 @@ mod tool_tests;
 mod tools;
 mod values;
 
-pub use calls::{Calls, HERMES, TRIAL, TYPED, after_question, whole};
+pub use calls::{Calls, TRIAL, TYPED, after_question, whole};
+pub use given::{Given, GivenProblem};
 pub use lark::{NoGrammar, Otherwise, Wanted};
 pub use reasoning::Reasoning;
 pub use schema::Problem;
@@ -38,18 +46,41 @@ use std::sync::Arc;
 pub struct Format {
     /// Its reasoning; none if it knows none.
     pub reasoning: Option<Arc<Reasoning>>,
+    /// Its content.
+    pub content: Arc<Content>,
     /// Its tool calls; none where it may not call any.
-    pub calls: Option<&'static Calls>,
+    pub calls: Option<Arc<Calls>>,
+}
+
+/// How a model marks its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Each of these begins it. The prompt may have begun the marker.
+    pub open: Vec<String>,
+    /// Each of these ends it.
+    pub close: Vec<String>,
+    /// Whether text is left out that is neither content nor anything else.
+    pub is_marked: bool,
+}
+
+impl Content {
+    /// That of Functionary 3.2, whose prompt ends with `>>>`, if this is its template.
+    pub fn spelled_in(template: &str) -> Self {
+        let is_spelled = template.contains("'>>>all\\n'");
+        let open = is_spelled.then(|| ">>>all\n".to_string()).into_iter().collect();
+        Self { open, ..Self::default() }
+    }
 }
 
 /// Tokens at a prompt's end in which an opened marker is looked for.
 const TAIL: usize = 32;
 
 impl Format {
-    fn markers<'a>(&'a self) -> impl Iterator<Item = &'a str> {
+    fn markers(&self) -> impl Iterator<Item = &str> {
         let reasoning = self.reasoning.iter().flat_map(|reasoning| reasoning.markers());
-        let calls = self.calls.into_iter().flat_map(Calls::markers);
-        reasoning.chain(calls.map(|marker| -> &'a str { marker }))
+        let calls = self.calls.iter().flat_map(|calls| calls.markers());
+        let content = self.content.open.iter().chain(&self.content.close).map(String::as_str);
+        reasoning.chain(calls).chain(content)
     }
 
     /// Whether a prompt of these tokens has opened the reasoning.
@@ -104,28 +135,41 @@ pub struct Separator {
     /// White space that may be at the end of the part.
     space: String,
     /// A section of calls from its marker on, until there is a call in it.
-    section: String,
+    section: Option<String>,
     n_calls: usize,
     /// Whether only the first call counts.
     is_single: bool,
     /// Whether sections are looked for everywhere.
     is_trial: bool,
+    /// Whether text is left out until a marker comes.
+    is_outside: bool,
+    /// How many characters of what is held are the prompt's.
+    n_prompt: usize,
 }
 
 impl Separator {
     /// For the answer to this prompt.
     pub fn new(format: Format, prompt: &str) -> Self {
         let in_reasoning = format.reasoning.as_ref().is_some_and(|reasoning| reasoning.is_opened_by(prompt));
+        // A marker that the prompt has begun.
+        let begun = format.content.open.iter().flat_map(|marker| {
+            let parts = marker.char_indices().skip(1).map(|(at, _)| &marker[..at]);
+            parts.filter(|part| prompt.ends_with(part)).last()
+        });
+        let held =
+            begun.max_by_key(|part| part.len()).filter(|_| !in_reasoning).unwrap_or_default().to_string();
         Self {
+            is_outside: format.content.is_marked && !in_reasoning,
+            n_prompt: held.chars().count(),
             format,
             tools: Arc::default(),
             is_in: if in_reasoning { In::Reasoning } else { In::Content },
             // An answer without reasoning is not changed.
             has_begun: !in_reasoning,
             is_blank: true,
-            held: String::new(),
+            held,
             space: String::new(),
-            section: String::new(),
+            section: None,
             n_calls: 0,
             is_single: false,
             is_trial: false,
@@ -138,8 +182,8 @@ impl Separator {
     }
 
     /// For what a template wrote, in which calls may be anywhere.
-    fn of_calls(calls: &'static Calls) -> Self {
-        let format = Format { reasoning: None, calls: Some(calls) };
+    fn of_calls(calls: Arc<Calls>) -> Self {
+        let format = Format { calls: Some(calls), ..Format::default() };
         Self { is_trial: true, ..Self::new(format, "") }
     }
 
@@ -198,12 +242,10 @@ impl Separator {
     /// section without a call.
     pub fn flush(&mut self) -> Parts {
         let mut parts = Parts::default();
+        self.release(&mut parts, true);
         if matches!(self.is_in, In::Calls(_)) {
             self.is_in = In::Content;
             self.give_back(&mut parts);
-        }
-        for c in std::mem::take(&mut self.held).chars() {
-            self.put(c, &mut parts);
         }
         if matches!(self.is_in, In::Content) && self.has_begun {
             parts.content.push_str(&std::mem::take(&mut self.space));
@@ -214,7 +256,7 @@ impl Separator {
     fn take(&mut self, c: char, parts: &mut Parts) {
         let In::Calls(scanner) = &mut self.is_in else {
             self.held.push(c);
-            self.release(parts);
+            self.release(parts, false);
             return;
         };
         let before = parts.calls.len();
@@ -223,9 +265,10 @@ impl Separator {
         if self.is_single {
             parts.calls.retain(|call| call.index == 0);
         }
-        match parts.calls.len() > before || self.section.is_empty() {
-            true => self.section.clear(),
-            false => self.section.push(c),
+        if parts.calls.len() > before {
+            self.section = None;
+        } else if let Some(section) = &mut self.section {
+            section.push(c);
         }
         if has_ended {
             self.is_in = In::Content;
@@ -235,12 +278,13 @@ impl Separator {
 
     /// Makes a section without a call content; after one with calls, content begins anew.
     fn give_back(&mut self, parts: &mut Parts) {
-        if self.section.is_empty() {
+        if self.section.is_none() {
             self.space.clear();
             self.has_begun = false;
             self.is_blank = true;
+            self.is_outside = self.format.content.is_marked;
         }
-        for c in std::mem::take(&mut self.section).chars() {
+        for c in self.section.take().unwrap_or_default().chars() {
             self.put(c, parts);
         }
     }
@@ -251,56 +295,81 @@ impl Separator {
         let calls = self
             .format
             .calls
-            .filter(|calls| !in_reasoning && (!calls.at_start || self.is_blank || self.is_trial));
+            .iter()
+            .filter(move |calls| !in_reasoning && (!calls.at_start || self.is_blank || self.is_trial));
         let of_reasoning = self.format.reasoning.iter().flat_map(move |reasoning| {
             let one = match in_reasoning {
-                true => (reasoning.close.as_str(), Begins::Content),
+                true => (reasoning.close.as_str(), Begins::Nothing),
                 false => (reasoning.open.as_str(), Begins::Reasoning),
             };
             let dropped = reasoning.dropped.iter().filter(move |_| !in_reasoning);
-            [one].into_iter().chain(dropped.map(|marker| (marker.as_str(), Begins::Content)))
+            [one].into_iter().chain(dropped.map(|marker| (marker.as_str(), Begins::Nothing)))
         });
-        let of_calls =
-            calls.into_iter().flat_map(|calls| calls.open.iter().map(|open| (*open, Begins::Calls)));
-        of_reasoning.chain(of_calls)
+        let content = self.format.content.as_ref();
+        let of_content = content.open.iter().map(|open| (open.as_str(), Begins::Content));
+        let of_content =
+            of_content.chain(content.close.iter().map(|close| (close.as_str(), Begins::Nothing)));
+        let of_calls = calls.flat_map(|calls| calls.open.iter().map(|open| (open.as_str(), Begins::Calls)));
+        let all = of_reasoning.chain(of_content.filter(move |_| !in_reasoning)).chain(of_calls);
+        all.filter(|(marker, _)| !marker.is_empty())
     }
 
-    /// Gives out what is held and begins no marker, and passes a marker that is complete.
-    fn release(&mut self, parts: &mut Parts) {
+    /// Gives out what is held and begins no marker, and passes the longest marker that is complete.
+    fn release(&mut self, parts: &mut Parts, is_last: bool) {
         while !self.held.is_empty() {
-            if !self.markers().any(|(marker, _)| marker.starts_with(&self.held)) {
+            let goes_on = |marker: &str| marker.len() > self.held.len() && marker.starts_with(&self.held);
+            if !is_last && self.markers().any(|(marker, _)| goes_on(marker)) {
+                return;
+            }
+            let begun = self.markers().filter(|(marker, _)| self.held.starts_with(marker));
+            // The first one, of several.
+            let begun = begun
+                .map(|(marker, begins)| (marker.len(), begins))
+                .reduce(|a, b| if b.0 > a.0 { b } else { a });
+            let Some((length, begins)) = begun else {
                 let c = self.held.remove(0);
-                self.put(c, parts);
-                continue;
-            }
-            let begun = self.markers().find(|(marker, _)| *marker == self.held).map(|(_, begins)| begins);
-            let Some(begins) = begun else { return };
-            let marker = std::mem::take(&mut self.held);
-            match (begins, self.format.calls) {
-                (Begins::Calls, Some(calls)) => {
-                    let mut scanner = Scanner::new(calls, self.tools.clone(), self.n_calls);
-                    if calls.keeps_open() {
-                        for c in marker.chars() {
-                            scanner.push(c, &mut parts.calls);
-                        }
-                    }
-                    // White space before it is content if there is no call.
-                    self.section = std::mem::take(&mut self.space) + &marker;
-                    self.is_in = In::Calls(scanner);
-                    return;
+                match self.n_prompt {
+                    0 => self.put(c, parts),
+                    n => self.n_prompt = n - 1,
                 }
-                (Begins::Reasoning, _) => self.is_in = In::Reasoning,
-                _ => self.is_in = In::Content,
+                continue;
+            };
+            let rest = self.held.split_off(length);
+            let marker = std::mem::take(&mut self.held);
+            let own: String = marker.chars().skip(std::mem::take(&mut self.n_prompt)).collect();
+            self.pass(&marker, &own, begins, parts);
+            for c in rest.chars() {
+                self.take(c, parts);
             }
-            self.space.clear();
-            self.has_begun = false;
-            self.is_blank = true;
+        }
+    }
+
+    /// Passes a marker, of which the answer has this part.
+    fn pass(&mut self, marker: &str, own: &str, begins: Begins, parts: &mut Parts) {
+        if let (Begins::Calls, Some(calls)) = (begins, &self.format.calls) {
+            let mut scanner = Scanner::new(calls.clone(), self.tools.clone(), self.n_calls);
+            if calls.keeps_open() {
+                for c in marker.chars() {
+                    scanner.push(c, &mut parts.calls);
+                }
+            }
+            // White space before it is content if there is no call.
+            self.section = Some(std::mem::take(&mut self.space) + own);
+            self.is_in = In::Calls(scanner);
             return;
         }
+        self.is_in = if let Begins::Reasoning = begins { In::Reasoning } else { In::Content };
+        self.is_outside = self.format.content.is_marked && matches!(begins, Begins::Nothing);
+        self.space.clear();
+        self.has_begun = false;
+        self.is_blank = true;
     }
 
     fn put(&mut self, c: char, parts: &mut Parts) {
         let in_reasoning = matches!(self.is_in, In::Reasoning);
+        if self.is_outside && !in_reasoning {
+            return;
+        }
         if c.is_whitespace() {
             // Before a marker, it is no content.
             let may_be_left_out = self.is_blank && self.format.reasoning.is_some();
@@ -324,6 +393,8 @@ impl Separator {
 
 #[derive(Clone, Copy, Debug)]
 enum Begins {
+    /// What has no marker of its own.
+    Nothing,
     Content,
     Reasoning,
     Calls,

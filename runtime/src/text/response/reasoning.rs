@@ -60,7 +60,11 @@ impl Reasoning {
 
     /// Whether a prompt has opened the reasoning.
     pub(super) fn is_opened_by(&self, prompt: &str) -> bool {
-        prompt.trim_end().ends_with(&self.open)
+        match self.open.is_empty() {
+            // Every prompt opens it that does not close it.
+            true => !prompt.trim_end().ends_with(&self.close),
+            false => prompt.trim_end().ends_with(&self.open),
+        }
     }
 
     pub(super) fn markers(&self) -> impl Iterator<Item = &str> {

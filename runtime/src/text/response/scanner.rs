@@ -1,6 +1,8 @@
 //! Reads a section of tool calls, character by character.
 
-use super::calls::{Calls, Syntax, Tags};
+use super::calls::{Calls, Syntax, Tags, Written};
+use super::elements::Elements;
+use super::literals::Literals;
 use super::{CallDelta, Tools};
 use serde_json::Value;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 /// A section of calls that is being read.
 #[derive(Debug)]
 pub struct Scanner {
-    calls: &'static Calls,
+    calls: Arc<Calls>,
     tools: Arc<Tools>,
     state: State,
     /// What has come in this state.
@@ -44,14 +46,18 @@ enum State {
     /// What begins the value of this key.
     TagBefore(String),
     TagValue(String),
+    /// Arguments that are nearly JSON.
+    Literals(Literals),
+    /// Arguments in tags that they name.
+    Elements(Elements),
     /// The section has ended.
     Done,
 }
 
 impl Scanner {
-    pub fn new(calls: &'static Calls, tools: Arc<Tools>, index: usize) -> Self {
-        let state = match calls.syntax {
-            Syntax::Named { before: "", .. } => State::Name,
+    pub fn new(calls: Arc<Calls>, tools: Arc<Tools>, index: usize) -> Self {
+        let state = match &calls.syntax {
+            Syntax::Named { before, .. } if before.is_empty() => State::Name,
             _ => State::Between,
         };
         Self {
@@ -96,25 +102,43 @@ impl Scanner {
             },
             State::Tag => self.tag(c, out),
             State::TagKey => {
-                let (_, after) = self.tags().key;
-                self.state = match self.take_until(c, after) {
-                    Some(key) if self.tags().value.0.is_empty() => State::TagValue(key),
+                let Tags { key: (_, after), value: (before, _) } = self.tags();
+                self.state = match self.take_until(c, &after) {
+                    Some(key) if before.is_empty() => State::TagValue(key),
                     Some(key) => State::TagBefore(key),
                     None => State::TagKey,
                 };
             }
             State::TagBefore(key) => {
                 let (before, _) = self.tags().value;
-                self.state = match self.take_until(c, before) {
+                self.state = match self.take_until(c, &before) {
                     Some(_) => State::TagValue(key),
                     None => State::TagBefore(key),
                 };
             }
             State::TagValue(key) => {
                 let (_, after) = self.tags().value;
-                match self.take_until(c, after) {
+                match self.take_until(c, &after) {
                     Some(value) => self.tag_value(&key, &value, out),
                     None => self.state = State::TagValue(key),
+                }
+            }
+            State::Literals(mut literals) => {
+                let (json, has_ended) = literals.push(c);
+                json.chars().for_each(|c| self.argument(c, out));
+                match has_ended {
+                    true => self.end_call(out),
+                    false => self.state = State::Literals(literals),
+                }
+            }
+            State::Elements(mut elements) => {
+                let argument = elements.push(c, &self.tools, self.name.as_deref().unwrap_or_default());
+                if let Some((key, value)) = argument {
+                    self.give(&key, &value, out);
+                }
+                match elements.has_ended() {
+                    true => self.end_call(out),
+                    false => self.state = State::Elements(elements),
                 }
             }
             State::Done => {}
@@ -123,14 +147,15 @@ impl Scanner {
     }
 
     fn between(&mut self, c: char) {
-        let Calls { close, syntax, .. } = *self.calls;
+        let calls = self.calls.clone();
+        let Calls { close, syntax, .. } = &*calls;
         self.text.push(c);
         self.state = State::Between;
         if !close.is_empty() && self.text.ends_with(close) {
             self.state = State::Done;
         } else if let Syntax::Named { before, .. } = syntax {
             // Without one, the section has one call, which has been.
-            if !before.is_empty() && self.text.ends_with(before) {
+            if before.iter().any(|before| self.text.ends_with(before)) {
                 self.text.clear();
                 self.state = State::Name;
             }
@@ -185,8 +210,8 @@ impl Scanner {
             self.state = State::Value(key, json);
             return true;
         }
-        let (is_name, is_arguments) = match self.calls.syntax {
-            Syntax::Json { name, arguments } => (key == name, key == arguments),
+        let (is_name, is_arguments) = match &self.calls.syntax {
+            Syntax::Json { name, arguments } => (key == *name, key == *arguments),
             _ => (false, true),
         };
         // Arguments that are a text, as in OpenAI's API, can be read when they are complete.
@@ -219,12 +244,15 @@ impl Scanner {
     }
 
     fn name(&mut self, c: char, out: &mut Vec<CallDelta>) -> bool {
-        let Syntax::Named { ends, tags, .. } = self.calls.syntax else { return true };
+        let calls = self.calls.clone();
+        let Syntax::Named { ends, arguments, after, .. } = &calls.syntax else { return true };
         // A list, where a name should be, is another format.
         let has_begun = !self.text.trim().is_empty();
         if !ends.contains(c) || (!has_begun && c.is_whitespace()) {
             self.text.push(c);
-            self.state = State::Name;
+            let has_ended = !calls.close.is_empty() && self.text.ends_with(&calls.close);
+            let is_none = calls.only_tools && !self.tools.may_begin(self.text.trim_start());
+            self.state = if has_ended || is_none { State::Done } else { State::Name };
             return true;
         }
         let name = std::mem::take(&mut self.text).trim().to_string();
@@ -233,15 +261,21 @@ impl Scanner {
             return true;
         }
         self.begin_call(name, out);
-        self.state = if tags.is_some() { State::Tag } else { State::Arguments(Json::object()) };
-        // A tag may begin here.
-        c != '<'
+        self.state = match arguments {
+            _ if self.name.is_none() => State::Done,
+            Written::Json => State::Arguments(Json::object()),
+            Written::Tags(_) => State::Tag,
+            Written::Literals(dialect) => State::Literals(Literals::new(dialect.clone())),
+            Written::Elements(mark) => State::Elements(Elements::new(mark, after)),
+        };
+        // A tag or the arguments may begin here.
+        !"<{(".contains(c)
     }
 
     /// What is between a name and its arguments. The section may end here.
     fn before_arguments(&mut self, c: char, out: &mut Vec<CallDelta>) {
         self.text.push(c);
-        let close = self.calls.close;
+        let close = &self.calls.close;
         if !close.is_empty() && self.text.ends_with(close) {
             self.end_call(out);
             self.state = State::Done;
@@ -251,14 +285,14 @@ impl Scanner {
     }
 
     fn tag(&mut self, c: char, out: &mut Vec<CallDelta>) {
-        let Syntax::Named { after, .. } = self.calls.syntax else { return };
-        let close = self.calls.close;
+        let calls = self.calls.clone();
+        let Syntax::Named { after, arguments: Written::Tags(tags), .. } = &calls.syntax else { return };
         self.text.push(c);
         self.state = State::Tag;
-        if self.text.ends_with(self.tags().key.0) {
+        if self.text.ends_with(&tags.key.0) {
             self.text.clear();
             self.state = State::TagKey;
-        } else if !close.is_empty() && self.text.ends_with(close) {
+        } else if !calls.close.is_empty() && self.text.ends_with(&calls.close) {
             self.end_call(out);
             self.state = State::Done;
         } else if !after.is_empty() && self.text.ends_with(after) {
@@ -271,17 +305,22 @@ impl Scanner {
         // Some templates write a value on lines of its own.
         let value = value.strip_prefix('\n').and_then(|v| v.strip_suffix('\n')).unwrap_or(value);
         let value = self.tools.json_of(self.name.as_deref().unwrap_or_default(), key, value);
+        self.give(key, &value, out);
+        self.state = State::Tag;
+    }
+
+    /// Gives out an argument and its value's JSON.
+    fn give(&mut self, key: &str, value: &str, out: &mut Vec<CallDelta>) {
         let before = if self.has_arguments { ", " } else { "{" };
         self.has_arguments = true;
         let arguments = format!("{before}{}: {value}", Value::from(key));
         out.push(CallDelta { index: self.index, name: None, arguments });
-        self.state = State::Tag;
     }
 
     fn tags(&self) -> Tags {
-        match self.calls.syntax {
-            Syntax::Named { tags: Some(tags), .. } => tags,
-            _ => Tags { key: ("", ""), value: ("", "") },
+        match &self.calls.syntax {
+            Syntax::Named { arguments: Written::Tags(tags), .. } => tags.clone(),
+            _ => Tags { key: Default::default(), value: Default::default() },
         }
     }
 
@@ -295,7 +334,7 @@ impl Scanner {
 
     fn begin_call(&mut self, name: String, out: &mut Vec<CallDelta>) {
         // Where nothing marks a call, other JSON may have a name, too.
-        let is_known = !self.calls.keeps_open() || self.tools.is_empty() || self.tools.has(&name);
+        let is_known = !self.calls.only_tools || self.tools.is_empty() || self.tools.has(&name);
         if self.name.is_some() || name.is_empty() || !is_known {
             return;
         }
@@ -315,7 +354,10 @@ impl Scanner {
 
     fn end_call(&mut self, out: &mut Vec<CallDelta>) {
         if self.name.is_some() {
-            let is_tagged = matches!(self.calls.syntax, Syntax::Named { tags: Some(_), .. });
+            let is_tagged = matches!(
+                self.calls.syntax,
+                Syntax::Named { arguments: Written::Tags(_) | Written::Elements(_), .. }
+            );
             let rest = match (self.has_arguments, is_tagged) {
                 (false, _) => "{}",
                 (true, true) => "}",

@@ -84,12 +84,12 @@ fn tools() -> Arc<Tools> {
     Arc::new(Tools::new(&json!([{ "type": "function", "function": f }, { "name": "g" }])).unwrap())
 }
 
-fn separator(calls: &'static Calls) -> Separator {
-    Separator::new(Format { reasoning: None, calls: Some(calls) }, "").with_tools(tools(), false)
+fn separator(calls: &Arc<Calls>) -> Separator {
+    Separator::new(Format { calls: Some(calls.clone()), ..Format::default() }, "").with_tools(tools(), false)
 }
 
 /// Content and calls of an answer whose pieces are these.
-fn read(calls: &'static Calls, pieces: &[&str]) -> (String, Vec<(String, String)>) {
+fn read(calls: &Arc<Calls>, pieces: &[&str]) -> (String, Vec<(String, String)>) {
     let mut separator = separator(calls);
     let mut parts = Parts::default();
     for piece in pieces {
@@ -101,7 +101,7 @@ fn read(calls: &'static Calls, pieces: &[&str]) -> (String, Vec<(String, String)
 }
 
 /// The same for every cut.
-fn read_cut(calls: &'static Calls, answer: &str) -> (String, Vec<(String, String)>) {
+fn read_cut(calls: &Arc<Calls>, answer: &str) -> (String, Vec<(String, String)>) {
     let whole = read(calls, &[answer]);
     for (cut, _) in answer.char_indices() {
         let (a, b) = answer.split_at(cut);
@@ -118,14 +118,14 @@ fn calls_are_separated_however_the_answer_is_cut() {
         let format = Calls::with_markers(markers);
         let expected: Vec<_> =
             calls.iter().map(|(name, args)| (name.to_string(), args.to_string())).collect();
-        assert_eq!(read_cut(format, answer), (content.to_string(), expected), "{answer}");
+        assert_eq!(read_cut(&format, answer), (content.to_string(), expected), "{answer}");
     }
 }
 
 #[test]
 fn arguments_in_tags_have_the_types_of_the_schema() {
     for (marker, answer) in TAGGED {
-        let (content, calls) = read_cut(Calls::with_markers(&["<tool_call>", marker]), answer);
+        let (content, calls) = read_cut(&Calls::with_markers(&["<tool_call>", marker]), answer);
         assert_eq!(content, "");
         assert_eq!(calls.len(), 1, "{answer}");
         assert_eq!(calls[0].0, "f");
@@ -135,7 +135,7 @@ fn arguments_in_tags_have_the_types_of_the_schema() {
 
 #[test]
 fn only_one_call_counts_where_only_one_may_be_made() {
-    let mut separator = Separator::new(Format { reasoning: None, calls: Some(&HERMES) }, "");
+    let mut separator = Separator::new(Format { calls: Some(Calls::hermes()), ..Format::default() }, "");
     separator = separator.with_tools(tools(), true);
     let first = separator.push("<tool_call>{\"name\": \"f\"");
     assert!(!separator.is_complete());

@@ -66,6 +66,16 @@ impl Tools {
         self.0.iter().any(|tool| tool.name == name)
     }
 
+    /// Whether this may begin the name of one; without any, all may.
+    pub(super) fn may_begin(&self, text: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|tool| tool.name.starts_with(text))
+    }
+
+    /// The JSON Schema of a tool's arguments.
+    pub(super) fn schema_of(&self, tool: &str) -> Option<&Value> {
+        self.0.iter().find(|t| t.name == tool).map(|t| &t.parameters)
+    }
+
     /// Only the one of this name; none if there is none.
     pub fn only(&self, name: &str) -> Option<Self> {
         self.0.iter().find(|tool| tool.name == name).map(|tool| Self(vec![tool.clone()]))
@@ -74,7 +84,7 @@ impl Tools {
     /// An argument that the model wrote as bare text, as JSON of a type that the schema says. Without one,
     /// what is JSON stays so.
     pub(super) fn json_of(&self, tool: &str, key: &str, text: &str) -> String {
-        let schema = self.0.iter().find(|t| t.name == tool).map(|t| &t.parameters);
+        let schema = self.schema_of(tool);
         let kinds = schema.and_then(|schema| Kinds::of_argument(schema, key, schema));
         read(kinds.unwrap_or(Kinds::ALL), text)
     }

@@ -25,7 +25,7 @@ impl Lark<'_> {
         // Tokens that begin a call, a reasoning, or what may become one of these.
         let mut taken: Vec<u32> = Vec::new();
         let sections: Vec<(Vec<Part>, &str)> =
-            forms.iter().map(|form| (self.parts(form.open), form.rest.as_str())).collect();
+            forms.iter().map(|form| (self.parts(&form.open), form.rest.as_str())).collect();
         let opening = opened.iter().map(|(open, rest)| (vec![open.clone()], rest.as_str()));
         let all: Vec<(Vec<Part>, &str)> = sections.into_iter().chain(opening).collect();
         for (parts, _) in &all {

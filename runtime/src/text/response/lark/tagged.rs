@@ -21,8 +21,8 @@ impl Lark<'_> {
         for arguments in Arguments::of(&tool.parameters)? {
             let mut rule = String::new();
             for (key, schema, path) in &arguments.properties {
-                let (_, key_end) = shape.tags.key;
-                if key.contains(['<', '>', '"', '\n']) || key.is_empty() || key.contains(key_end) {
+                let (_, key_end) = &shape.tags.key;
+                if key.contains(['<', '>', '"', '\n']) || key.is_empty() || key.contains(key_end.as_str()) {
                     return Err(Problem::new(path, "this model's format of calls cannot write this name"));
                 }
                 let value = self.argument(key, schema, &tool.parameters, path, shape)?;
@@ -48,7 +48,7 @@ impl Lark<'_> {
 
     /// A text in its place: nothing in it ends it, and it is read as it is.
     fn raw(&mut self, terminal: &str, may_be_empty: bool, shape: &Argument) -> String {
-        let mut all = format!("({terminal}) & {}", without([shape.tags.value.1]));
+        let mut all = format!("({terminal}) & {}", without([shape.tags.value.1.as_str()]));
         if !shape.has_lines {
             all.push_str(&format!(" & ~(\"\\n\" {ANY} \"\\n\") & ~(\"<![CDATA[\" {ANY} \"]]>\")"));
         }
@@ -105,7 +105,7 @@ impl Lark<'_> {
 }
 
 /// A schema for values of one kind.
-fn of_kinds(kind: Kinds, schema: &Value, root: &Value) -> Value {
+pub(super) fn of_kinds(kind: Kinds, schema: &Value, root: &Value) -> Value {
     let types = json!({ "type": kind.names() });
     match schema == &Value::Bool(true) {
         true => options(types, root),
@@ -114,18 +114,18 @@ fn of_kinds(kind: Kinds, schema: &Value, root: &Value) -> Value {
 }
 
 /// What Python writes for values of this kind that fit.
-fn python(kind: Kinds, ways: &[Way]) -> Vec<&'static str> {
+pub(super) fn python(kind: Kinds, ways: &[Way]) -> Vec<&'static str> {
     let all = [("None", Value::Null), ("True", Value::Bool(true)), ("False", Value::Bool(false))];
     let fits = |value: &Value| Kinds::of_value(value) == kind && ways.iter().any(|way| way.allows(value));
     all.into_iter().filter(|(_, value)| fits(value)).map(|(text, _)| text).collect()
 }
 
 /// Terminals, each for values of one kind.
-type Texts = Vec<(Kinds, String)>;
+pub(super) type Texts = Vec<(Kinds, String)>;
 
 /// What can be written as bare text; whether a text may be empty; and the kinds of values that have no place
 /// in a terminal.
-fn texts(ways: &[Way], kinds: Kinds, path: &str) -> Result<(Texts, bool, Kinds), Problem> {
+pub(super) fn texts(ways: &[Way], kinds: Kinds, path: &str) -> Result<(Texts, bool, Kinds), Problem> {
     if ways.iter().any(Way::is_anything) {
         let all = [Kinds::STRING].into_iter().chain(KINDS);
         return Ok((all.map(|kind| (kind, ANY.to_string())).collect(), true, Kinds::NONE));
@@ -187,7 +187,7 @@ fn texts(ways: &[Way], kinds: Kinds, path: &str) -> Result<(Texts, bool, Kinds),
 }
 
 /// Texts of one way to fit a schema; none if there are none.
-fn of_texts(way: &Way, kinds: Kinds) -> Result<Option<String>, Problem> {
+pub(super) fn of_texts(way: &Way, kinds: Kinds) -> Result<Option<String>, Problem> {
     let mut all = Vec::new();
     if let Some(values) = &way.values {
         // Some would be read as something else.
