@@ -26,11 +26,7 @@ use std::collections::HashMap;
 
 impl From<CpuError> for TrainError {
     fn from(error: CpuError) -> Self {
-        let text = error.to_string();
-        match error {
-            CpuError::OutOfMemory(_) => Self::Memory(text),
-            _ => Self::Device(text),
-        }
+        Self::Device { code: error.code(), message: error.to_string() }
     }
 }
 
