@@ -86,13 +86,18 @@ export function restoreAdapters(): Promise<void> {
   });
 }
 
-// Another model has other adapters.
+/** The model that the strengths are of. */
+let strengthsOf: string | null = null;
+
+// Another model has other adapters. Where the same one is loaded again, those that are on stay on.
 effect(() => {
   const loaded = engine.value;
-  strengths.value = new Map();
   adapters.value = [];
   adaptersError.value = null;
-  if (loaded !== null) void restoreAdapters();
+  if (loaded === null) return;
+  if (loaded.model.name !== strengthsOf) strengths.value = new Map();
+  strengthsOf = loaded.model.name;
+  void restoreAdapters();
 });
 
 /** Stores a loaded adapter, and switches it on. */
