@@ -5,7 +5,7 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * GiB, ?learner tells the temperature in answers, and which of several models answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
  * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a
  * bad one, one with "late" turns out to be bad only while it loads. Models with "moe" in their name do not
  * run, named ones with "none" do not exist.
@@ -163,6 +163,10 @@ const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 /** It stores nothing of conversations. */
 export async function deletePromptCache(): Promise<void> {}
 
+/** How many engines there are, and how many there were at once; tests read it. */
+const engines = { now: 0, most: 0 };
+Object.assign(window, { engines });
+
 /** An option of the engine that `?params` tells, too. */
 let crossOriginStorage: boolean | undefined;
 
@@ -205,9 +209,12 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   report("ready", size, size - before);
 
   const disposed = new AbortController();
+  engines.most = Math.max(engines.most, (engines.now += 1));
+  disposed.signal.addEventListener("abort", () => (engines.now -= 1), { once: true });
+  const chosen = catalogue.find(({ id }) => id === options.model)?.name ?? "SmolLM2 135M Instruct";
   return {
     model: {
-      name: "SmolLM2 135M Instruct",
+      name: chosen,
       architecture: "llama",
       parameters: 134_515_008,
       quantization: "Q4_1",
@@ -228,7 +235,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     chat: {
       completions: {
         create: (params: Params, { signal, ...others }: Options = {}) =>
-          create(params, {
+          create(params, chosen, {
             ...others,
             signal: AbortSignal.any([disposed.signal, ...(signal ? [signal] : [])]),
           }),
@@ -378,7 +385,7 @@ type Params = {
   return_token_ids?: boolean;
 } & ToolParams;
 
-function create(params: Params, options: Options): Promise<AsyncIterable<object>> {
+function create(params: Params, model: string, options: Options): Promise<AsyncIterable<object>> {
   const { messages } = params;
   const countFrom = (start: number) =>
     messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
@@ -392,7 +399,11 @@ function create(params: Params, options: Options): Promise<AsyncIterable<object>
   if (call) return Promise.resolve(call);
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
-  const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
+  const others = Object.entries(params).flatMap(([name, value]) =>
+    wish.has("learner") && /^(top_.|min_p)$/.test(name) ? [` ${name} ${String(value)}`] : [],
+  );
+  const by = wish.has("learner") && wish.has("models") ? ` by ${model}` : "";
+  const question = [params.messages.at(-1)?.content ?? "", used, temperature, ...others, by].join("");
   const { max_tokens: maxTokens = 1024, continue_ids: there = [], return_token_ids: tells = false } = params;
   return Promise.resolve(answer(question, { maxTokens, omitted, there: there.length, tells }, options));
 }

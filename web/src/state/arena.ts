@@ -14,6 +14,7 @@ import { busy } from "./chat";
 import { entrants, type Contender } from "./contenders";
 import { engine, inUse, recommendedOf } from "./engine";
 import { refreshLessons } from "./lessons";
+import type { ModelChoice } from "./models";
 import { freeSecond, hasRoomBeside, withSecond } from "./second";
 import { connect } from "./servers";
 import { settings } from "./settings";
@@ -61,13 +62,12 @@ function messagesOf(question: string): Turn[] {
   return system.trim() === "" ? [turn] : [{ role: "system", content: wellFormed(system) }, turn];
 }
 
-/** Whether a contender's model is neither in use nor on a server. */
-const isSecond = ({ model }: Contender) =>
-  model.remote === undefined && model.id !== inUse.value?.model.id;
+/** Whether a model is neither in use nor on a server. */
+const isSecond = (model: ModelChoice) => model.remote === undefined && model.id !== inUse.value?.model.id;
 
-/** Where the models of those that take part run at once; null if only the model in use is on this device. */
+/** How other models on this device take part: beside the model in use or in turns; null: none does. */
 export const seconds = computed<"beside" | "turns" | null>(() => {
-  const others = entrants.value.filter(isSecond);
+  const others = entrants.value.filter(({ model }) => isSecond(model));
   if (others.length === 0) return null;
   return others.every(({ model }) => hasRoomBeside(model)) ? "beside" : "turns";
 });
@@ -77,33 +77,27 @@ export const isHeldUp = computed(
   () => seconds.value === "turns" && (busy.value || teachState.value.kind === "running"),
 );
 
-/** Asks one of a pair. `onText` gets what there is of the answer so far. */
-async function answerOf(
-  { model, adapters: uses, temperature, otherwise }: Contender,
-  question: string,
+/** Runs something with the engine of a model. */
+async function withEngine<T>(
+  model: ModelChoice,
   signal: AbortSignal,
-  onText: (text: string) => void,
-): Promise<string> {
-  const { maxTokens } = settings.peek();
-  const asked = { messages: messagesOf(question), maxTokens, temperature, adapters: uses, otherwise };
+  use: (engine: Engine) => Promise<T>,
+): Promise<T> {
   const current = inUse.peek();
-  if (model.id === current?.model.id) return answerTo(current.engine, asked, signal, onText);
-  const its = (engine: Engine) => {
-    const recommended = model.remote ? {} : recommendedOf(engine, model);
-    return answerTo(engine, { ...asked, recommended }, signal, onText);
-  };
-  return model.remote ? its(await connect(model.remote, signal)) : withSecond(model, signal, its);
+  if (model.id === current?.model.id) return use(current.engine);
+  return model.remote ? use(await connect(model.remote, signal)) : withSecond(model, signal, use);
 }
 
 /** Asks two of those that take part. */
 export async function askBoth(question: string): Promise<void> {
-  pair = draw(entrants.peek());
-  if (engine.peek() === null || pair === null || question.trim() === "" || isHeldUp.peek()) return;
+  const drawn = draw(entrants.peek());
+  if (engine.peek() === null || drawn === null || question.trim() === "" || isHeldUp.peek()) return;
+  pair = drawn;
   running?.abort();
   const controller = (running = new AbortController());
   const { signal } = controller;
-  // When an answer appears must not tell whose it is.
-  const isOneModel = pair[0].model.id === pair[1].model.id;
+  // When an answer of another model appears must not tell whose it is.
+  const isOneModel = drawn[0].model.id === drawn[1].model.id;
   const texts: [string, string] = ["", ""];
   const show = (kind: "answering" | "vote") => {
     const isShown = kind === "vote" || isOneModel;
@@ -111,23 +105,37 @@ export async function askBoth(question: string): Promise<void> {
   };
   const screen = throttle(SCREEN_INTERVAL, () => show("answering"));
   show("answering");
+  const { maxTokens } = settings.peek();
   const failures: (string | undefined)[] = [];
-  const answer = async (one: Contender, side: number) => {
+  /** Answers of one set of weights run together. */
+  const answer = async (model: ModelChoice) => {
     try {
-      texts[side] = await answerOf(one, question, signal, (text) => {
-        texts[side] = text;
-        screen.call();
-      });
+      await withEngine(model, signal, (engine) =>
+        Promise.all(
+          drawn.map(async (one, side) => {
+            if (one.model.id !== model.id) return;
+            const { adapters: uses, temperature, otherwise } = one;
+            const recommended = model.remote ? {} : recommendedOf(engine, model);
+            const how = { maxTokens, temperature, adapters: uses, otherwise, recommended };
+            const asked = { messages: messagesOf(question), ...how };
+            texts[side] = await answerTo(engine, asked, signal, (text) => {
+              texts[side] = text;
+              screen.call();
+            });
+          }),
+        ),
+      );
     } catch (error) {
-      failures.push(one.model.remote?.baseURL);
+      failures.push(model.remote?.baseURL);
       throw error;
     }
   };
   try {
-    const both = [...pair.entries()];
-    await Promise.all(both.filter(([, one]) => !isSecond(one)).map(([side, one]) => answer(one, side)));
+    const [first, second] = drawn.map(({ model }) => model);
+    const all = [first, ...(isOneModel ? [] : [second])].filter((model) => model !== undefined);
+    await Promise.all(all.filter((model) => !isSecond(model)).map(answer));
     // Each may need the memory of the others.
-    for (const [side, one] of both.filter(([, one]) => isSecond(one))) await answer(one, side);
+    for (const model of all.filter(isSecond)) await answer(model);
     screen.cancel();
     show("vote");
   } catch (error) {

@@ -1,6 +1,5 @@
 /** Who can take part in the arena, and who does. */
 import { computed, signal } from "@preact/signals";
-import type { AdapterUse } from "nomoat";
 import { nameOf, readOwn, type Own, type Sampled } from "../arena/contenders";
 import { persisted } from "../lib/persisted";
 import { adapters, strengths } from "./adapters";
@@ -14,7 +13,7 @@ export interface Contender {
   /** Tells it from the others, in ratings and exports. */
   name: string;
   model: ModelChoice;
-  adapters: AdapterUse[];
+  adapters: { name: string; scale: number }[];
   /** Null: what suits the model, or what its server does by default. */
   temperature: number | null;
   /** What else of choosing tokens is not as usual. */
@@ -49,7 +48,7 @@ export function baseName(model: ModelChoice): string {
   return isLoaded ? current.engine.model.name : fullName(model);
 }
 
-function adapterOf(name: string): AdapterUse {
+function adapterOf(name: string): { name: string; scale: number } {
   return { name, scale: strengths.value.get(name)?.scale ?? 1 };
 }
 

@@ -194,11 +194,10 @@ export function startModel(): Promise<void> {
  * nobody waits for that. What needs the memory is told when the person wants another model.
  */
 export function makeWay<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const now = engineState.peek();
+  const model = inUse.peek()?.model;
   loading?.abort();
-  const controller = (loading = new AbortController());
-  const { signal } = controller;
-  if (now.kind === "ready") engineState.value = { kind: "loading", model: now.model, progress: null };
+  const { signal } = (loading = new AbortController());
+  if (model) engineState.value = { kind: "loading", model, progress: null };
   const done = queue.then(async () => {
     await unload();
     signal.throwIfAborted();
@@ -207,7 +206,7 @@ export function makeWay<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T>
   queue = done
     .then(() => undefined)
     .catch(() => undefined) // Whoever needed the memory is told.
-    .then(() => (now.kind === "ready" ? load(now.model, signal) : undefined));
+    .then(() => (model ? load(model, signal) : undefined));
   return done;
 }
 
