@@ -195,6 +195,8 @@ export interface Trained {
 
 /** What is known of trainings. */
 export interface Trainings {
+  /** What a training would take as far as it can be counted, memory too. Nothing is computed. */
+  plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan>;
   /** What a training would take, by measuring its first parts. Nothing is kept of it. */
   estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate>;
   /** What the training that runs has learnt so far, as `adapters.load` takes it. */
@@ -269,6 +271,11 @@ export class Teacher implements Trainings {
       if (!keepCheckpoint) await store.delete(model, name);
       return { adapter, curve };
     });
+  }
+
+  async plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
+    const begin = toTraining(options);
+    return this.#alone(() => this.#of.call("trainBegin", begin));
   }
 
   async estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate> {

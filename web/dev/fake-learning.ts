@@ -117,6 +117,17 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
       return { adapter, curve: planOf(at).curve };
     },
     trainings: {
+      async plan({ epochs = 3, targets = [], patience = 0, validation = 0, ...options }) {
+        await pause(5);
+        const unknown = targets.find((name) => !name.startsWith("attn_"));
+        if (unknown !== undefined)
+          throw new InvalidRequestError(`no projection is called "${unknown}"; this model has attn_q`);
+        if (patience > 0 && validation === 0) throw new InvalidRequestError("patience needs validation");
+        return {
+          ...planOf({ step: 0, epochs, examples: countOf(options) }),
+          bytes: 5e6 * (options.rank ?? 8),
+        };
+      },
       async estimate({ epochs = 3, ...options }) {
         await pause(50);
         const plan = planOf({ step: 0, epochs, examples: countOf(options) });
