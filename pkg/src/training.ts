@@ -195,7 +195,7 @@ export interface Trained {
 
 /** What is known of trainings. */
 export interface Trainings {
-  /** What a training would take as far as it can be counted, memory too. Nothing is computed. */
+  /** What a training would take, memory included. Nothing is computed, and nothing kept of it. */
   plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan>;
   /** What a training would take, by measuring its first parts. Nothing is kept of it. */
   estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate>;
@@ -211,6 +211,8 @@ export interface Trainings {
 export class Teacher implements Trainings {
   readonly #of: Trained;
   #isBusy = false;
+  /** A plan that is being made; it takes a moment, and others wait for it. */
+  #planned: Promise<unknown> = Promise.resolve();
 
   constructor(of: Trained) {
     this.#of = of;
@@ -273,9 +275,18 @@ export class Teacher implements Trainings {
     });
   }
 
-  async plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
-    const begin = toTraining(options);
-    return this.#alone(() => this.#of.call("trainBegin", begin));
+  plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
+    const made = this.#planned.then(async () => {
+      const begin = toTraining(options);
+      this.#mustBeFree();
+      try {
+        return await this.#of.call("trainBegin", begin);
+      } finally {
+        await this.#of.call("trainEnd", null).catch(() => undefined);
+      }
+    });
+    this.#planned = made.catch(() => undefined); // Whoever asked for the plan is told.
+    return made;
   }
 
   async estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate> {
@@ -302,6 +313,11 @@ export class Teacher implements Trainings {
     return this.#of.store.delete(this.#of.model, name);
   }
 
+  #mustBeFree(): void {
+    if (this.#isBusy)
+      throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
+  }
+
   async #checkpoint(name: string, settings: TrainingSettings): Promise<{ checkpoint: Blob }> {
     const { epochs } = settingsOf(settings);
     const checkpoint = await this.#of.store.get(this.#of.model, name);
@@ -310,10 +326,10 @@ export class Teacher implements Trainings {
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#isBusy)
-      throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
+    this.#mustBeFree();
     this.#isBusy = true;
     try {
+      await this.#planned;
       return await act();
     } finally {
       this.#isBusy = false;

@@ -49,7 +49,7 @@ export const teachEn = {
   teachTargets: "Projections that learn",
   allTargets: "all",
   teachTargetsHelp: "Names such as attn_q, with commas between them.",
-  teachSchedule: "After that the rate",
+  teachSchedule: "Schedule of the learning rate",
   schedules: { cosine: "falls to 0 (cosine)", constant: "stays" },
   preset: "Preset",
   presets: { quick: "Quick", thorough: "Thorough" },
@@ -81,13 +81,15 @@ export const teachEn = {
   interruptedTraining: (name: string) => `The training of “${name}” was interrupted.`,
   resume: "Resume",
   adapters: "Adapters",
-  noAdapters: "Nothing learnt yet. Drop an adapter here to use it: GGUF, or both files of PEFT.",
+  noAdapters: "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or as a zip of the folder.",
   strength: (scale: number) => `Strength ${scale.toFixed(1)}`,
   strengthOf: (name: string) => `Strength of ${name}`,
   renameAdapter: (name: string) => `Rename “${name}”`,
   exportPeft: "Export for PEFT",
   exportGguf: "Export GGUF",
   importAdapter: "Import adapter",
+  noAdapterIn: (name: string) =>
+    `${name} has no adapter: neither adapter_config.json beside adapter_model.safetensors, nor a GGUF file.`,
 };
 
 function duration(seconds: number): string {
