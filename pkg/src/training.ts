@@ -211,8 +211,8 @@ export interface Trainings {
 export class Teacher implements Trainings {
   readonly #of: Trained;
   #isBusy = false;
-  /** A plan that is being made; it takes a moment, and others wait for it. */
-  #planned: Promise<unknown> = Promise.resolve();
+  /** The last plan that was asked for. It takes a moment, and what comes after it waits. */
+  #planned: Promise<unknown> | null = null;
 
   constructor(of: Trained) {
     this.#of = of;
@@ -275,17 +275,25 @@ export class Teacher implements Trainings {
     });
   }
 
-  plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
-    const made = this.#planned.then(async () => {
-      const begin = toTraining(options);
-      this.#mustBeFree();
+  async plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
+    const begin = toTraining(options);
+    this.#mustBeFree();
+    const before = this.#planned;
+    const make = async () => {
+      await before;
       try {
         return await this.#of.call("trainBegin", begin);
       } finally {
         await this.#of.call("trainEnd", null).catch(() => undefined);
       }
-    });
-    this.#planned = made.catch(() => undefined); // Whoever asked for the plan is told.
+    };
+    const made = make();
+    // Whoever asked for the plan is told if it failed.
+    const planned = (this.#planned = made
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#planned === planned) this.#planned = null;
+      }));
     return made;
   }
 
@@ -329,7 +337,7 @@ export class Teacher implements Trainings {
     this.#mustBeFree();
     this.#isBusy = true;
     try {
-      await this.#planned;
+      if (this.#planned) await this.#planned;
       return await act();
     } finally {
       this.#isBusy = false;
