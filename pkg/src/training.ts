@@ -45,7 +45,7 @@ export interface TrainingSettings {
   maxTokens?: number;
   /** Share of the examples that are kept out, so that the loss on them is known. Default 0. */
   validation?: number;
-  /** Ends when that loss has not fallen for so many epochs, and keeps the best. Default 0: never. */
+  /** Ends when the loss on them has not fallen for so many epochs, and keeps the best. Default 0: never. */
   patience?: number;
   /** Seed of the start and of the order. Default 0. */
   seed?: number;
