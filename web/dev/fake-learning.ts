@@ -95,6 +95,7 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
   return {
     adapters,
     async train({ name, resume, onPlan, onStep, signal, keepCheckpoint, ...options }) {
+      Object.assign(window, { taught: options }); // Tests read it.
       if (loaded.has(name)) throw new InvalidRequestError(`There is an adapter ${name} already`, "name");
       const stored = resume === true ? checkpoints()[name] : undefined;
       if (resume === true && stored === undefined)

@@ -43,7 +43,7 @@ export const teachEn = {
     maxTokens: "Longest example in tokens",
     warmup: "Steps in which the rate rises",
     weightDecay: "Weight decay",
-    patience: "Stop after epochs without a lower validation loss (0: never)",
+    patience: "Early stopping after so many validations without a gain (0: never)",
   },
   teachAlpha: "Alpha",
   teachTargets: "Projections that learn",

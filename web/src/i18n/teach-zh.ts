@@ -45,7 +45,7 @@ export const teachZh: {
     maxTokens: "样本最大词元数",
     warmup: "学习率上升的步数",
     weightDecay: "权重衰减",
-    patience: "验证损失连续多少轮不下降就停止（0：不停止）",
+    patience: "验证损失连续多少次不下降就提前停止（0：不停止）",
   },
   teachAlpha: "Alpha",
   teachTargets: "参与学习的投影",
