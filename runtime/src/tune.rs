@@ -155,18 +155,16 @@ pub fn run(args: &Args) -> Result<()> {
         match args.device {
             DeviceChoice::Cpu => {
                 let cpu = Cpu::open(args.threads.unwrap_or_else(cpu::default_threads))?;
-                let model = load(path, cpu, |_, graph, formats| {
-                    Ok(cpu::Weights::allocate(graph, formats, false)?)
-                })?;
+                let model =
+                    load(path, cpu, |_, graph, formats| Ok(cpu::Weights::allocate(graph, formats, false)?))?;
                 go(args, path, &model).await
             }
             DeviceChoice::Webgpu => {
                 let gpu = Gpu::open(Options::default()).await?;
                 self_test::run(&gpu).await?;
                 eprintln!("[{}]", gpu.info().name);
-                let model = load(path, gpu, |gpu, graph, formats| {
-                    Ok(gpu::Weights::allocate(gpu, graph, formats)?)
-                })?;
+                let model =
+                    load(path, gpu, |gpu, graph, formats| Ok(gpu::Weights::allocate(gpu, graph, formats)?))?;
                 go(args, path, &model).await
             }
         }
@@ -176,9 +174,7 @@ pub fn run(args: &Args) -> Result<()> {
 async fn go<D: Teaches>(args: &Args, path: &Path, model: &Model<D>) -> Result<()> {
     match (&args.golden, &args.data, &args.output) {
         (Some(folder), ..) => golden::run(model, folder, args.kept << 20, args.steps).await,
-        (None, Some(data), Some(output)) => {
-            teach(model, &path.to_string_lossy(), args, data, output).await
-        }
+        (None, Some(data), Some(output)) => teach(model, &path.to_string_lossy(), args, data, output).await,
         _ => bail!("choose examples by --data and where the adapter goes by -o"),
     }
 }

@@ -11,9 +11,9 @@ mod peft;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
 
+pub use low_rank::{Adapted, LowRank, adapt, adapt_rows};
 #[cfg(test)]
-pub(crate) use low_rank::beside;
-pub use low_rank::{Adapted, LowRank, adapt};
+pub(crate) use low_rank::{beside, beside_rows};
 
 use crate::gguf::GgufError;
 use crate::graph::Graph;

@@ -190,6 +190,9 @@ impl<D: Device> Engine<D> {
     fn admit(&mut self) -> Result<(), Error> {
         while let Some(Waiting { answer, adapters }) = self.scheduler.next_waiting() {
             let set = if answer.is_embedding() { self.embedder()? } else { self.set_of(adapters)? };
+            if !answer.is_embedding() {
+                self.mix(set);
+            }
             self.scheduler.claim(set, answer, &mut self.model);
         }
         Ok(())

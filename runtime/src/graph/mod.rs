@@ -325,6 +325,8 @@ pub enum Index {
     Id,
     /// Its position.
     Position,
+    /// What it uses of several adapters, see [`Token::set`].
+    Set,
 }
 
 /// Keys or values.
@@ -362,7 +364,7 @@ impl Cache {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
-    /// `out[t] = weight[id or position of t]`.
+    /// `out[t] = weight[id, position or set of t]`.
     Embed { weight: WeightId, by: Index, out: ValueId },
     /// See [`Norm`].
     Norm { x: ValueId, norm: Norm, out: ValueId },

@@ -124,7 +124,7 @@ impl Batch {
         let sequence = self.tokens.last().map_or(0, |token| token.sequence + 1);
         for (i, pair) in ids.windows(2).enumerate() {
             let position = i as u32;
-            self.tokens.push(Token { id: pair[0], position, sequence, cell: 0 });
+            self.tokens.push(Token { id: pair[0], position, sequence, cell: 0, ..Token::default() });
             if is_target(i + 1) {
                 self.targets.push(Target { row: first + position, id: pair[1] });
             }

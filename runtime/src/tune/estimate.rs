@@ -26,9 +26,11 @@ pub fn run(args: &Args) -> Result<()> {
         let spec = LoraSpec { rank, alpha: rank as f32, targets: args.targets.clone() };
         let training = TrainingGraph::new(&graph, &spec)?;
         let mut row = vec![rank.to_string(), training.n_parameters.to_string()];
-        row.extend(TOKENS.iter().map(|tokens| {
-            format!("{} MB", training.bytes(*tokens, args.kept << 20).div_ceil(1_000_000))
-        }));
+        row.extend(
+            TOKENS
+                .iter()
+                .map(|tokens| format!("{} MB", training.bytes(*tokens, args.kept << 20).div_ceil(1_000_000))),
+        );
         rows.push(row);
     }
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
