@@ -221,7 +221,9 @@ for (const [memory, most, words] of [
     await page.close();
   });
 
-test("answers of two models are shown when both are there; a stop brings the model back", async ({ shared }) => {
+test("answers of two models are shown when both are there; a stop brings the model back", async ({
+  shared,
+}) => {
   const { tab, page, question, answers, status, button, opener, dialog, box } = await openTwo(shared, 1);
   await page.goto(`${site.origin}/?stored&learner&models&memory=1&slow-answer=20`);
   await opener.click();

@@ -43,10 +43,7 @@ async function correct(tab: Tab, question: string, answer: string): Promise<void
 }
 
 /** Drops files on the list of adapters; bytes are given as base64. */
-function dropAdapters(
-  page: Page,
-  files: [name: string, text: string | { base64: string }][],
-): Promise<void> {
+function dropAdapters(page: Page, files: [name: string, text: string | { base64: string }][]): Promise<void> {
   return page.getByRole("region", { name: "Adapters" }).evaluate((list, given) => {
     const dataTransfer = new DataTransfer();
     for (const [name, text] of given) {
@@ -269,7 +266,9 @@ test("memory is told before, and every setting behind a preset can be changed", 
   const targets = dialog.getByRole("textbox", { name: "Projections that learn" });
   await targets.fill("attn_q, up");
   await targets.press("Tab");
-  await expect(dialog.getByRole("alert")).toContainText('no projection is called "up"; this model has attn_q');
+  await expect(dialog.getByRole("alert")).toContainText(
+    'no projection is called "up"; this model has attn_q',
+  );
   await expect(button("Teach")).toBeDisabled();
   await targets.fill("attn_q,attn_v");
   await targets.press("Tab");
@@ -339,7 +338,9 @@ test("lessons are imported, searched, edited, deleted, left out and exported", a
   const exported = async () => {
     const downloading = page.waitForEvent("download");
     await button("Export JSONL").click();
-    return readFileSync(await (await downloading).path(), "utf8").trimEnd().split("\n");
+    return readFileSync(await (await downloading).path(), "utf8")
+      .trimEnd()
+      .split("\n");
   };
   const example = (question: string, answer: string) => ({
     messages: [

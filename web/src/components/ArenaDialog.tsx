@@ -166,7 +166,9 @@ function told(state: Round): string {
     case "failed":
       return "";
     case "answering":
-      return secondProgress.value === null ? text.bothAnswer : text.secondLoads(shareOf(secondProgress.value));
+      return secondProgress.value === null
+        ? text.bothAnswer
+        : text.secondLoads(shareOf(secondProgress.value));
     case "vote":
       return state.texts[0] === state.texts[1] ? text.sameAnswers : text.whichIsBetter;
     case "told":

@@ -4,7 +4,6 @@ import { t } from "../i18n";
 import { adapters } from "../state/adapters";
 import {
   addContender,
-  baseName,
   contenderOf,
   contenders,
   entrants,
@@ -13,6 +12,7 @@ import {
   setEntrant,
 } from "../state/contenders";
 import { inUse } from "../state/engine";
+import { fullName } from "../state/models";
 import { Icon } from "./Icon";
 import { Select } from "./Select";
 
@@ -57,7 +57,7 @@ function NewContender() {
           >
             {modelsHere.value.map((one) => (
               <option key={one.id} value={one.id}>
-                {baseName(one) + (one.remote ? ` – ${text.notPrivate}` : "")}
+                {fullName(one) + (one.remote ? ` – ${text.notPrivate}` : "")}
               </option>
             ))}
           </Select>

@@ -81,7 +81,8 @@ export const teachEn = {
   interruptedTraining: (name: string) => `The training of “${name}” was interrupted.`,
   resume: "Resume",
   adapters: "Adapters",
-  noAdapters: "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or as a zip of the folder.",
+  noAdapters:
+    "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or as a zip of the folder.",
   strength: (scale: number) => `Strength ${scale.toFixed(1)}`,
   strengthOf: (name: string) => `Strength of ${name}`,
   renameAdapter: (name: string) => `Rename “${name}”`,

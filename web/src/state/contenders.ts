@@ -41,13 +41,6 @@ export const modelsHere = computed<readonly ModelChoice[]>(() => {
   return [current, ...others.filter(({ remote }) => !remote), ...others.filter(({ remote }) => remote)];
 });
 
-/** What a model is called here. */
-export function baseName(model: ModelChoice): string {
-  const current = inUse.value;
-  const isLoaded = current?.model.id === model.id && model.remote === undefined;
-  return isLoaded ? current.engine.model.name : fullName(model);
-}
-
 function adapterOf(name: string): { name: string; scale: number } {
   return { name, scale: strengths.value.get(name)?.scale ?? 1 };
 }
@@ -62,7 +55,7 @@ function usual(model: ModelChoice, adapter: string | null): Contender {
   const isSaid = temperature !== null && (temperature !== 0 || model.remote !== undefined);
   const use = adapter === null ? null : adapterOf(adapter);
   return {
-    name: nameOf(baseName(model), use, isSaid ? { temperature } : {}),
+    name: nameOf(fullName(model), use, isSaid ? { temperature } : {}),
     model,
     adapters: use === null ? [] : [use],
     temperature,
@@ -81,7 +74,7 @@ export function contenderOf(own: Own): Contender | null {
   const { temperature = plain.temperature, ...otherwise } = own.sampled;
   const isSaid = temperature !== null && (temperature !== 0 || model.remote !== undefined);
   const said = isSaid ? { ...own.sampled, temperature } : { ...otherwise };
-  const name = nameOf(baseName(model), plain.adapters[0] ?? null, said);
+  const name = nameOf(fullName(model), plain.adapters[0] ?? null, said);
   return { ...plain, name, temperature, otherwise, own };
 }
 
