@@ -225,14 +225,14 @@ test("answers of two models are shown when both are there; a stop brings the mod
   shared,
 }) => {
   const { tab, page, question, answers, status, button, opener, dialog, box } = await openTwo(shared, 1);
-  await page.goto(`${site.origin}/?stored&learner&models&memory=1&slow-answer=20`);
+  await page.goto(`${site.origin}/?stored&learner&models&memory=1&echo&slow-second`);
   await opener.click();
   await dialog.getByText("Taking part: 2").click();
   await box(ADAPTED).uncheck();
   await box("Llama 1B").check();
   await question.fill("one");
   await question.press("Enter");
-  await expect(status).toHaveText(/is loading/, { timeout: 30_000 });
+  await expect(status).toHaveText("The other model is loading: 40 %");
   for (const side of [0, 1]) await expect(answers.nth(side).locator(".markdown")).toHaveText("");
   await button("Stop").click();
   await expect(question).toHaveValue("one");

@@ -5,7 +5,8 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers, and which of several models answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * GiB, ?learner tells the temperature in answers, and which of several models answers, ?slow-second takes
+ * long to load any model but the first one, ?no-tools cannot use tools; for tools see fake-tools.ts.
  * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a
  * bad one, one with "late" turns out to be bad only while it loads. Models with "moe" in their name do not
  * run, named ones with "none" do not exist.
@@ -183,6 +184,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const [opened] = Array.isArray(options.model) ? options.model : [];
   if (opened !== undefined) await checkFile(opened, /damaged|late/);
   await options.onHeader?.();
+  if (wish.has("slow-second") && options.model !== catalogue[0]?.id) {
+    report("load", 0.4 * size, 0);
+    await pause(5000, signal);
+  }
   if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
   if (options.device !== "cpu") failAs("error");
