@@ -10,11 +10,11 @@ export const arenaEn = {
   tooFewEntrants: "Choose at least two to take part.",
   secondModels: {
     beside:
-      "Different models answer one after the other. There is room for two: both stay loaded while the arena is open. " +
-      "Both answers are shown at once, so that their speed tells nothing.",
+      "Different models answer one after the other. There is room for two: both stay loaded while the " +
+      "arena is open. Both answers are shown at once, so that their speed tells nothing.",
     turns:
-      "Different models take turns, as there is no room for two: the model in use makes way for the other and comes " +
-      "back while you read. Loading takes a moment in each round. Both answers are shown at once.",
+      "Different models take turns, as there is no room for two: the model in use makes way for the other " +
+      "and comes back while you read. Loading takes a moment in each round. Both answers are shown at once.",
   },
   secondLoads: (percent: number) => `The other model is loading: ${percent} %`,
   modelComesBack: "The model in use is loading again…",

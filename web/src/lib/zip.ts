@@ -10,7 +10,7 @@ export async function zip(files: readonly (readonly [string, Blob])[]): Promise<
 /** Deflate makes files at most so many times smaller; an archive that says more is not what it seems. */
 const MOST_DEFLATED = 1033;
 
-/** The files of a zip archive, by their paths; those that are not wanted stay packed. Throws if it is none. */
+/** The files of a zip archive that are wanted, by their paths. Throws if it is none. */
 export async function unzip(archive: Blob, isWanted: (path: string) => boolean): Promise<[string, Blob][]> {
   const files = unzipSync(new Uint8Array(await archive.arrayBuffer()), {
     filter: ({ name, size, originalSize }) => isWanted(name) && originalSize <= MOST_DEFLATED * (size + 1),
