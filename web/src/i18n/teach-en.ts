@@ -82,7 +82,8 @@ export const teachEn = {
   resume: "Resume",
   adapters: "Adapters",
   noAdapters:
-    "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or as a zip of the folder.",
+    "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or " +
+    "as a zip of the folder.",
   strength: (scale: number) => `Strength ${scale.toFixed(1)}`,
   strengthOf: (name: string) => `Strength of ${name}`,
   renameAdapter: (name: string) => `Rename “${name}”`,
