@@ -3,12 +3,9 @@
 //! A set has adapters with their strengths. The device has a plan of its own for each, over the same weights
 //! and KV pool. A set's number is never used again, so keys and values that were computed with one set are
 //! not taken for those of another.
-//!
-//! While answers with different sets run, a further plan, the *mix*, has the adapters of all these sets, and
-//! each row says which set it uses. So these answers share steps, and weights are read once for all of them.
 
 use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
-use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt, adapt_rows};
+use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
 
 /// Sets that stay on the device at least, for requests to come.
 const KEPT: usize = 3;
@@ -20,40 +17,24 @@ pub(super) type Parts = Vec<(u64, u32)>;
 #[derive(Debug, Default)]
 pub(super) struct Adapters {
     /// In the order in which they were loaded.
-    loaded: Vec<Loaded>,
+    pub loaded: Vec<Loaded>,
     n_loaded: u64,
     /// The sets on the device, the one used last at the end.
-    sets: Vec<Set>,
-    n_sets: u32,
+    pub sets: Vec<Set>,
+    pub n_sets: u32,
 }
 
 #[derive(Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     name: String,
-    number: u64,
-    adapter: Adapter,
+    pub number: u64,
+    pub adapter: Adapter,
 }
 
 #[derive(Debug)]
-struct Set {
-    number: u32,
-    parts: Parts,
-}
-
-/// Sets whose sequences share steps.
-#[derive(Debug)]
-pub(super) struct Mix {
-    /// The number of its plan.
+pub(super) struct Set {
     pub number: u32,
-    sets: Vec<u32>,
-}
-
-impl Mix {
-    /// What rows say that use a set; none if the mix does not have it.
-    pub fn index(&self, set: Option<u32>) -> Option<u32> {
-        let Some(set) = set else { return Some(0) };
-        self.sets.iter().position(|known| *known == set).map(|at| at as u32 + 1)
-    }
+    pub parts: Parts,
 }
 
 impl<D: Device> Engine<D> {
@@ -94,7 +75,7 @@ impl<D: Device> Engine<D> {
         }
         let mut numbers: Vec<u32> =
             self.adapters.sets.extract_if(.., |set| has(set)).map(|set| set.number).collect();
-        let is_its = |mix: &mut Mix| mix.sets.iter().any(|set| numbers.contains(set));
+        let is_its = |mix: &mut super::mix::Mix| mix.sets.iter().any(|set| numbers.contains(set));
         numbers.extend(self.scheduler.mix.take_if(is_its).map(|mix| mix.number));
         numbers.into_iter().for_each(|number| self.model.remove(number));
         self.adapters.loaded.remove(at);
@@ -170,48 +151,6 @@ impl<D: Device> Engine<D> {
         self.adapters.sets.push(Set { number, parts });
         self.info.gpu_bytes = self.gpu_bytes();
         Ok(number)
-    }
-
-    /// Makes a plan in which answers with a set share steps with those that run. If there is no room for it,
-    /// sets take turns.
-    pub(super) fn mix(&mut self, set: Option<u32>) {
-        let mut all = self.scheduler.sets();
-        if !all.contains(&set) {
-            all.push(set);
-        }
-        let sets: Vec<&Set> =
-            self.adapters.sets.iter().filter(|known| all.contains(&Some(known.number))).collect();
-        let n_mixed = sets.len() + usize::from(all.contains(&None));
-        let has_all = |mix: &Mix| all.iter().all(|set| mix.index(*set).is_some());
-        if n_mixed < 2 || self.scheduler.mix.as_ref().is_some_and(has_all) {
-            return;
-        }
-        let used = |number: u64| sets.iter().any(|set| set.parts.iter().any(|part| part.0 == number));
-        let mut paths: Vec<(&LowRank, f32)> = Vec::new();
-        // For each path the number of its adapter.
-        let mut numbers: Vec<u64> = Vec::new();
-        for loaded in self.adapters.loaded.iter().filter(|loaded| used(loaded.number)) {
-            paths.extend(loaded.adapter.paths.iter().map(|(path, factor)| (path, *factor)));
-            numbers.resize(paths.len(), loaded.number);
-        }
-        let strengths = |parts: &Parts| -> Vec<f32> {
-            let strength = |number: &u64| parts.iter().find(|part| part.0 == *number);
-            numbers.iter().map(|number| strength(number).map_or(0.0, |part| f32::from_bits(part.1))).collect()
-        };
-        // The first is the model as it is.
-        let none = Parts::new();
-        let parts = std::iter::once(&none).chain(sets.iter().map(|set| &set.parts));
-        let adapted = adapt_rows(self.model.graph(), &paths, &parts.map(strengths).collect::<Vec<_>>());
-        let sets = sets.iter().map(|set| set.number).collect();
-        if let Some(old) = self.scheduler.mix.take() {
-            self.model.remove(old.number);
-        }
-        self.adapters.n_sets += 1;
-        let number = self.adapters.n_sets;
-        if self.model.add(number, &adapted).is_ok() {
-            self.scheduler.mix = Some(Mix { number, sets });
-        }
-        self.info.gpu_bytes = self.gpu_bytes();
     }
 
     /// Whether a running answer uses a set.

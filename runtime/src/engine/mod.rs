@@ -13,6 +13,7 @@ mod kept;
 mod loading;
 mod logprobs;
 mod lookup;
+mod mix;
 mod overflow;
 mod pace;
 mod pool;

@@ -6,11 +6,12 @@
 //! token from the slot of its sequence, where the device keeps the token that it chose last. Each sequence
 //! has one slot.
 
-use super::adapters::{Mix, Parts};
+use super::adapters::Parts;
 use super::answer::Answer;
 use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
 use super::lookup::Cause;
+use super::mix::Mix;
 use super::pace::Pace;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
@@ -183,15 +184,6 @@ impl Scheduler {
             self.submit(model)?;
         }
         Ok(())
-    }
-
-    /// The sets of adapters that running answers use.
-    pub fn sets(&self) -> Vec<Option<u32>> {
-        let running = self.sequences.iter().filter(|sequence| sequence.answer.is_some());
-        let mut sets: Vec<Option<u32>> = running.map(|sequence| sequence.set).collect();
-        sets.sort_unstable();
-        sets.dedup();
-        sets
     }
 
     /// What the device runs for a set.

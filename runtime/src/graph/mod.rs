@@ -2,8 +2,7 @@
 //!
 //! A graph is a list of [`Op`]s on weights and on values `[rows, width]` of f32. It knows neither the model
 //! that it came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is the
-//! reference for every device. [`fuse`] finds ops that a device can run together; [`step`] is the input and
-//! output of one step.
+//! reference for every device. [`fuse`] finds ops that devices can run together; [`step`] has their steps.
 
 mod builder;
 mod choice;
