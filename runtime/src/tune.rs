@@ -29,7 +29,7 @@ pub struct Args {
     /// Folder of golden values to compare with; prints JSON.
     #[arg(long, conflicts_with = "data", required_unless_present_any = ["data", "estimate"])]
     golden: Option<PathBuf>,
-    /// Print how much memory training takes beside the model, by rank and by tokens of a step; reads no weights.
+    /// Print how much memory training takes beside the model, by rank and tokens; reads no weights.
     #[arg(long, conflicts_with_all = ["data", "golden"])]
     estimate: bool,
     /// With --estimate: a model by its dimensions, in place of a file.

@@ -192,8 +192,8 @@ impl Scheduler {
         mix.map_or(set, |mix| Some(mix.number))
     }
 
-    /// Puts a step together; false if there is nothing to compute. The sets of adapters that the mix has share
-    /// a step, the others take turns.
+    /// Puts a step together; false if there is nothing to compute. The sets of adapters that the mix has
+    /// share a step, the others take turns.
     fn put_together(&mut self, model: &mut impl DeviceModel) -> Result<bool, Error> {
         let sets = self.sets();
         let mixed = |mix: &Mix| sets.iter().filter(|set| mix.index(**set).is_some()).count();

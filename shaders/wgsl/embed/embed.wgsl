@@ -35,7 +35,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         token = chosen[token & ~FROM_SLOT];
     }
     // Wraps for tokens below FIRST_ROW, so that one comparison covers both ends.
-    let row = select(select(token, tokens[id.y].position, BY == 1u), tokens[id.y].adapters, BY == 2u) - FIRST_ROW;
+    let other = select(tokens[id.y].position, tokens[id.y].adapters, BY == 2u);
+    let row = select(token, other, BY > 0u) - FIRST_ROW;
     if row >= N_ROWS {
         return;
     }
