@@ -156,7 +156,8 @@ class RemoteEngine implements Engine {
       throw refusal();
     };
     this.adapters = { load: notHere, list: () => [], unload: notHere, export: none };
-    this.trainings = { estimate: notHere, resumable: async () => [], discard: notHere, snapshot: notHere };
+    const resumable = async () => [];
+    this.trainings = { plan: notHere, estimate: notHere, resumable, discard: notHere, snapshot: notHere };
   }
 
   readonly train = notHere;

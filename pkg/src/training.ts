@@ -45,7 +45,7 @@ export interface TrainingSettings {
   maxTokens?: number;
   /** Share of the examples that are kept out, so that the loss on them is known. Default 0. */
   validation?: number;
-  /** Ends when that loss has not fallen for so many epochs, and keeps the best. Default 0: never. */
+  /** Ends when the loss on them has not fallen for so many epochs, and keeps the best. Default 0: never. */
   patience?: number;
   /** Seed of the start and of the order. Default 0. */
   seed?: number;
@@ -195,6 +195,8 @@ export interface Trained {
 
 /** What is known of trainings. */
 export interface Trainings {
+  /** What a training would take, memory included. Nothing is computed, and nothing kept of it. */
+  plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan>;
   /** What a training would take, by measuring its first parts. Nothing is kept of it. */
   estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate>;
   /** What the training that runs has learnt so far, as `adapters.load` takes it. */
@@ -209,6 +211,8 @@ export interface Trainings {
 export class Teacher implements Trainings {
   readonly #of: Trained;
   #isBusy = false;
+  /** The last plan that was asked for. It takes a moment, and what comes after it waits. */
+  #planned: Promise<unknown> | null = null;
 
   constructor(of: Trained) {
     this.#of = of;
@@ -271,6 +275,28 @@ export class Teacher implements Trainings {
     });
   }
 
+  async plan(options: Omit<TrainOptions, "name">): Promise<TrainingPlan> {
+    const begin = toTraining(options);
+    this.#mustBeFree();
+    const before = this.#planned;
+    const make = async () => {
+      await before;
+      try {
+        return await this.#of.call("trainBegin", begin);
+      } finally {
+        await this.#of.call("trainEnd", null).catch(() => undefined);
+      }
+    };
+    const made = make();
+    // Whoever asked for the plan is told if it failed.
+    const planned = (this.#planned = made
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#planned === planned) this.#planned = null;
+      }));
+    return made;
+  }
+
   async estimate(options: Omit<TrainOptions, "name">): Promise<TrainingEstimate> {
     const begin = toTraining(options);
     return this.#alone(async () => {
@@ -295,6 +321,11 @@ export class Teacher implements Trainings {
     return this.#of.store.delete(this.#of.model, name);
   }
 
+  #mustBeFree(): void {
+    if (this.#isBusy)
+      throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
+  }
+
   async #checkpoint(name: string, settings: TrainingSettings): Promise<{ checkpoint: Blob }> {
     const { epochs } = settingsOf(settings);
     const checkpoint = await this.#of.store.get(this.#of.model, name);
@@ -303,10 +334,10 @@ export class Teacher implements Trainings {
   }
 
   async #alone<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#isBusy)
-      throw new InvalidRequestError("The model is being taught already; wait for its end, or abort it.");
+    this.#mustBeFree();
     this.#isBusy = true;
     try {
+      if (this.#planned) await this.#planned;
       return await act();
     } finally {
       this.#isBusy = false;

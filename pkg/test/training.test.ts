@@ -225,6 +225,24 @@ test("an estimate measures two parts and keeps nothing", async () => {
   assert.deepEqual(engine.adapters.list(), []);
 });
 
+test("a plan takes no step, and a training waits for it", async () => {
+  page();
+  const { log, script } = seen();
+  const { engine } = await engineWith(script);
+  const planned = engine.trainings.plan({ examples });
+  const trained = engine.train({ name: "pirate", examples });
+  // While the model is taught there is no other plan.
+  const late = assert.rejects(engine.trainings.plan({ examples }), /being taught already/);
+  assert.equal((await planned).bytes, 99);
+  await Promise.all([trained, late]);
+  const ends = log.flatMap((what, at) => (what === "end" ? [at] : []));
+  assert.equal(ends[0], 1, log.join());
+  assert.equal(ends.length, 2, log.join());
+  await assert.rejects(engine.trainings.plan({ examples: [] }), /nothing to learn from/);
+  // One that could not be made holds nothing up.
+  assert.equal((await engine.trainings.plan({ examples })).bytes, 99);
+});
+
 test("what is wrong is named", () => {
   const wrong: [object, string][] = [
     [{}, "examples"],

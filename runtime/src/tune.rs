@@ -1,6 +1,7 @@
 //! `nomoat tune`: teaches a model by LoRA, and compares with golden values of another implementation.
 
 use super::DeviceChoice;
+use super::bench::shape::Name;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,15 +18,23 @@ use nomoat_runtime::train::{
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+mod estimate;
 mod golden;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// GGUF file; the first one of a split model.
-    model: PathBuf,
+    #[arg(required_unless_present = "shape")]
+    model: Option<PathBuf>,
     /// Folder of golden values to compare with; prints JSON.
-    #[arg(long, conflicts_with = "data", required_unless_present = "data")]
+    #[arg(long, conflicts_with = "data", required_unless_present_any = ["data", "estimate"])]
     golden: Option<PathBuf>,
+    /// Print how much memory training takes beside the model, by rank and tokens; reads no weights.
+    #[arg(long, conflicts_with_all = ["data", "golden"])]
+    estimate: bool,
+    /// With --estimate: a model by its dimensions, in place of a file.
+    #[arg(long, value_enum, requires = "estimate", conflicts_with = "model")]
+    shape: Option<Name>,
     /// With --golden: at most so many steps each of SFT and DPO; what needs all of them is left out.
     #[arg(long, requires = "golden")]
     steps: Option<usize>,
@@ -138,37 +147,45 @@ fn load<D: Teaches<Weights: Sink>>(
 
 /// Trains or compares.
 pub fn run(args: &Args) -> Result<()> {
+    if args.estimate {
+        return estimate::run(args);
+    }
+    let Some(path) = &args.model else { bail!("name a model") };
     pollster::block_on(async {
         match args.device {
             DeviceChoice::Cpu => {
                 let cpu = Cpu::open(args.threads.unwrap_or_else(cpu::default_threads))?;
-                let model = load(&args.model, cpu, |_, graph, formats| {
-                    Ok(cpu::Weights::allocate(graph, formats, false)?)
-                })?;
-                go(args, &model).await
+                let model =
+                    load(path, cpu, |_, graph, formats| Ok(cpu::Weights::allocate(graph, formats, false)?))?;
+                go(args, path, &model).await
             }
             DeviceChoice::Webgpu => {
                 let gpu = Gpu::open(Options::default()).await?;
                 self_test::run(&gpu).await?;
                 eprintln!("[{}]", gpu.info().name);
-                let model = load(&args.model, gpu, |gpu, graph, formats| {
-                    Ok(gpu::Weights::allocate(gpu, graph, formats)?)
-                })?;
-                go(args, &model).await
+                let model =
+                    load(path, gpu, |gpu, graph, formats| Ok(gpu::Weights::allocate(gpu, graph, formats)?))?;
+                go(args, path, &model).await
             }
         }
     })
 }
 
-async fn go<D: Teaches>(args: &Args, model: &Model<D>) -> Result<()> {
+async fn go<D: Teaches>(args: &Args, path: &Path, model: &Model<D>) -> Result<()> {
     match (&args.golden, &args.data, &args.output) {
         (Some(folder), ..) => golden::run(model, folder, args.kept << 20, args.steps).await,
-        (None, Some(data), Some(output)) => teach(model, args, data, output).await,
+        (None, Some(data), Some(output)) => teach(model, &path.to_string_lossy(), args, data, output).await,
         _ => bail!("choose examples by --data and where the adapter goes by -o"),
     }
 }
 
-async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &Path) -> Result<()> {
+async fn teach<D: Teaches>(
+    model: &Model<D>,
+    name: &str,
+    args: &Args,
+    data: &Path,
+    output: &Path,
+) -> Result<()> {
     let Some(template) = &model.template else { bail!("this is a base model without a chat template") };
     let text = std::fs::read_to_string(data).with_context(|| format!("cannot open {}", data.display()))?;
     let settings = Settings {
@@ -194,7 +211,7 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         kept_bytes: args.kept << 20,
     };
     let student = Student {
-        name: &args.model.to_string_lossy(),
+        name,
         architecture: &model.config.architecture,
         graph: &model.graph,
         texts: Texts { template, tokenizer: &model.tokenizer },
@@ -218,9 +235,6 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
     }
     let plan = run.plan();
     warn(&plan.refused);
-    if args.patience > 0 && plan.validation == 0 {
-        bail!("--patience needs --validation: a loss on examples that are not learnt");
-    }
     let progress = Progress::new(&plan);
     let graph = run.graph();
     let mut training = model.device.training(run.learnt(), &graph, &model.weights, run.kept_bytes())?;
@@ -233,7 +247,7 @@ async fn teach<D: Teaches>(model: &Model<D>, args: &Args, data: &Path, output: &
         }
     }
     progress.bar.finish_and_clear();
-    save(&run.files(), &run.parameters().await?, args, output)
+    save(&run.files(), &run.parameters().await?, name, output)
 }
 
 /// Tokens per second, since the last point of the curve.
@@ -311,13 +325,13 @@ fn is_gguf(output: &Path) -> bool {
     output.extension().is_some_and(|extension| extension == "gguf")
 }
 
-fn save(files: &Files, parameters: &[f32], args: &Args, output: &Path) -> Result<()> {
+fn save(files: &Files, parameters: &[f32], base: &str, output: &Path) -> Result<()> {
     let cannot = |path: &Path| format!("cannot write {}", path.display());
     if is_gguf(output) {
         let file = std::fs::File::create(output).with_context(|| cannot(output))?;
         files.write_gguf(parameters, std::io::BufWriter::new(file)).with_context(|| cannot(output))?;
     } else {
-        let (weights, config) = files.write_peft(parameters, &args.model.to_string_lossy())?;
+        let (weights, config) = files.write_peft(parameters, base)?;
         std::fs::create_dir_all(output).with_context(|| cannot(output))?;
         std::fs::write(output.join("adapter_model.safetensors"), weights).with_context(|| cannot(output))?;
         std::fs::write(output.join("adapter_config.json"), config).with_context(|| cannot(output))?;

@@ -151,7 +151,44 @@ fn tune_says_what_it_takes_and_what_it_learns() {
     assert!(ended && lines(&said, "tokens/s") < 60, "{said}");
 
     let (ended, said) = tune(&["--patience", "2"]);
-    assert!(!ended && said.contains("--validation"), "{said}");
+    assert!(!ended && said.contains("a share for validation"), "{said}");
+}
+
+/// The rows of `nomoat tune --estimate`, and what it says if it fails.
+fn estimate(args: &[&str]) -> Result<Vec<Vec<String>>, String> {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_nomoat"));
+    let output = program.args(["tune", "--estimate"]).args(args).output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_string()).collect();
+    Ok(text.lines().skip(2).map(cells).collect())
+}
+
+#[test]
+fn the_memory_of_training_is_printed_without_training() {
+    let rows = estimate(&["--shape", "smollm2-135m"]).unwrap();
+    // PEFT counts so many parameters for all projections at a rank of 8.
+    let eight = rows.iter().find(|row| row[0] == "8").unwrap();
+    assert_eq!(eight[1], "2442240");
+    let mb = |cell: &String| cell.strip_suffix(" MB").unwrap().parse::<u64>().unwrap();
+    // 16 bytes for each, and what the layers compute.
+    assert!(eight[2..].iter().map(mb).is_sorted() && mb(&eight[2]) > 2_442_240 * 16 / 1_000_000, "{rows:?}");
+    let larger = estimate(&["--shape", "llama-1b"]).unwrap();
+    let all = |rows: &[Vec<String>]| rows.iter().flat_map(|row| row[2..].iter().map(mb)).collect::<Vec<_>>();
+    assert!(all(&larger).iter().zip(all(&rows)).all(|(large, small)| *large > small), "{larger:?}");
+
+    // Of a file only the header is read. Fewer projections learn less.
+    let model = golden("tiny/llama.gguf");
+    let learnt = |args: &[&str]| -> u64 {
+        let args = [&[model.to_str().unwrap()], args].concat();
+        estimate(&args).unwrap()[0][1].parse().unwrap()
+    };
+    assert!(learnt(&["--targets", "attn_q"]) < learnt(&[]));
+    let error = estimate(&[golden("tiny/qwen3moe.gguf").to_str().unwrap()]).unwrap_err();
+    assert!(error.contains("mixture of experts, which cannot be taught"), "{error}");
+    assert!(estimate(&[]).unwrap_err().contains("MODEL"), "a model must be named");
 }
 
 /// PEFT's adapters for families whose modules have other names and rows another order: `make_families.py`

@@ -166,6 +166,121 @@ test("who takes part is chosen; a round can be stopped; errors have a way on", a
   await page.close();
 });
 
+/** With a second model stored, and nothing learnt. */
+async function openTwo(shared: Parameters<typeof Tab.open>[0], memory: number) {
+  const arena = await open(shared, "/?stored&echo&learner&models");
+  const { page } = arena;
+  await page.evaluate(() =>
+    localStorage.setItem("nomoat-fake-others", JSON.stringify({ "/hub/llama-1b.gguf": 40 * 2 ** 20 })),
+  );
+  await page.goto(`${site.origin}/?stored&echo&learner&models&memory=${memory}`);
+  await expect(page.getByRole("main")).toBeVisible();
+  await arena.opener.click();
+  await arena.dialog.getByText("Taking part: 2").click();
+  const box = (name: string) => arena.dialog.getByRole("checkbox", { name, exact: true });
+  await box(ADAPTED).uncheck();
+  await box("Llama 1B").check();
+  return { ...arena, box };
+}
+
+const engines = (page: Tab["page"]) =>
+  page.evaluate(() => (window as unknown as { engines: { now: number; most: number } }).engines);
+
+for (const [memory, most, words] of [
+  [8, 2, "There is room for two"],
+  [1, 1, "no room for two"],
+] as const)
+  test(`two models are compared with room for ${most}`, async ({ shared }) => {
+    const { tab, page, dialog, question, answers, status, button } = await openTwo(shared, memory);
+    await expect(dialog).toContainText(words);
+    const sides = new Set<string>();
+    for (let number = 0; number < 4; number += 1) {
+      await question.fill(`question ${number}`);
+      await question.press("Enter");
+      await expect(button("A is better")).toBeFocused();
+      const texts = (await answers.locator(".markdown").allTextContents()).map((text) => text.trim());
+      const isLlama = texts.map((text) => text.endsWith("by Llama 1B"));
+      expect(isLlama.filter(Boolean)).toHaveLength(1);
+      expect(texts.filter((text) => text.endsWith(`by ${BASE}`))).toHaveLength(1);
+      await page.keyboard.press("Enter");
+      const names = isLlama[0] === true ? ["Llama 1B", BASE] : [BASE, "Llama 1B"];
+      await expect(status).toHaveText(`A was ${names[0]}. B was ${names[1]}.`);
+      sides.add(String(isLlama[0]));
+      await page.keyboard.press("Enter");
+      await expect(button("Ask both")).toBeDisabled();
+    }
+    expect(sides.size).toBe(2);
+    await expect.poll(() => engines(page)).toEqual({ now: most, most });
+    await expect(dialog.getByRole("rowheader", { name: "Llama 1B" })).toBeVisible();
+    // The other model's memory is freed, and the one in use answers in the chat.
+    await page.keyboard.press("Escape");
+    await expect.poll(async () => (await engines(page)).now).toBe(1);
+    await tab.ask("still here");
+    await expect(tab.answers.last()).toHaveText(/Answer to still here.* by SmolLM2 135M Instruct/);
+    expect(tab.errors).toEqual([]);
+    await page.close();
+  });
+
+test("answers of two models are shown when both are there; a stop brings the model back", async ({
+  shared,
+}) => {
+  const { tab, page, question, answers, status, button, opener, dialog, box } = await openTwo(shared, 1);
+  await page.goto(`${site.origin}/?stored&learner&models&memory=1&echo&slow-second`);
+  await opener.click();
+  await dialog.getByText("Taking part: 2").click();
+  await box(ADAPTED).uncheck();
+  await box("Llama 1B").check();
+  await question.fill("one");
+  await question.press("Enter");
+  await expect(status).toHaveText("The other model is loading: 40 %");
+  for (const side of [0, 1]) await expect(answers.nth(side).locator(".markdown")).toHaveText("");
+  await button("Stop").click();
+  await expect(question).toHaveValue("one");
+  await expect(button("Ask both")).toBeEnabled();
+  expect((await engines(page)).now).toBe(1);
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("contenders are put together from a model, an adapter and sampling", async ({ shared }) => {
+  const { tab, page, dialog, question, answers, button, opener, box } = await openTwo(shared, 8);
+  await box(BASE).uncheck();
+  await dialog.getByText("Add another one").click();
+  const field = (name: string) => dialog.getByRole("spinbutton", { name, exact: true });
+  await expect(button("Add")).toBeDisabled();
+  await expect(dialog).toContainText("This one is in the list already.");
+  await dialog.getByLabel("Adapter", { exact: true }).selectOption("pirate");
+  await field("Temperature").fill("0.4");
+  await field("Top-k").fill("7");
+  const pirate = `${ADAPTED} @ temperature 0.4, top-k 7`;
+  await expect(dialog).toContainText(pirate);
+  await field("Top-k").press("Enter");
+  await expect(box(pirate)).toBeChecked();
+  await dialog.getByLabel("Model", { exact: true }).selectOption("Llama 1B");
+  await expect(dialog.getByLabel("Adapter", { exact: true })).toHaveCount(0);
+  await field("Min-p").fill("0.2");
+  await button("Add").click();
+  const llama = "Llama 1B @ min-p 0.2";
+  await box("Llama 1B").uncheck();
+  await question.fill("one");
+  await question.press("Enter");
+  await expect(button("Both are bad")).toBeVisible();
+  expect((await answers.locator(".markdown").allTextContents()).map((text) => text.trim()).sort()).toEqual([
+    "Answer to one as pirate 1 at 0.4 top_k 7 by SmolLM2 135M Instruct",
+    "Answer to one at 0 min_p 0.2 by Llama 1B",
+  ]);
+  // They stay, until they are taken out.
+  await page.reload();
+  await opener.click();
+  await dialog.getByText(/^Taking part/).click();
+  await expect(box(pirate)).toBeChecked();
+  await expect(box(llama)).toBeChecked();
+  await button(`Remove “${llama}”`).click();
+  await expect(box(llama)).toHaveCount(0);
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
 test("on a phone, in Chinese, everything has its name and its place", async ({ shared }) => {
   const { tab, page } = await open(shared, "/?stored&echo");
   await page.evaluate(() => localStorage.setItem("nomoat-settings", JSON.stringify({ language: "zh" })));

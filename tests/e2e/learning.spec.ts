@@ -1,5 +1,7 @@
 /** The Teach panel and its adapters. The package is scripted; teach.spec.ts teaches a real model. */
 import type { Page } from "@playwright/test";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { expect, test } from "../support/fixtures.ts";
 import { startFakeSite, Tab } from "../support/fake.ts";
 import type { Site } from "../support/server.ts";
@@ -40,11 +42,15 @@ async function correct(tab: Tab, question: string, answer: string): Promise<void
   await tab.page.getByRole("button", { name: "Save", exact: true }).click();
 }
 
-/** Drops files on the list of adapters. */
-function dropAdapters(page: Page, files: [name: string, text: string][]): Promise<void> {
+/** Drops files on the list of adapters; bytes are given as base64. */
+function dropAdapters(page: Page, files: [name: string, text: string | { base64: string }][]): Promise<void> {
   return page.getByRole("region", { name: "Adapters" }).evaluate((list, given) => {
     const dataTransfer = new DataTransfer();
-    for (const [name, text] of given) dataTransfer.items.add(new File([text], name));
+    for (const [name, text] of given) {
+      const part =
+        typeof text === "string" ? text : Uint8Array.from(atob(text.base64), (c) => c.charCodeAt(0));
+      dataTransfer.items.add(new File([part], name));
+    }
     list.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
   }, files);
 }
@@ -169,6 +175,194 @@ test("adapters are dropped, renamed, and still there after a reload", async ({ s
   await page.reload();
   await panel();
   await expect(switches).toHaveCount(2);
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+/** A zip archive as Python's zipfile writes it, deflated. */
+function zipped(files: Record<string, string>): Buffer {
+  const code =
+    "import io,json,sys,zipfile\nout=io.BytesIO()\n" +
+    "with zipfile.ZipFile(out,'w',zipfile.ZIP_DEFLATED) as archive:\n" +
+    " [archive.writestr(name,text) for name,text in json.load(sys.stdin).items()]\n" +
+    "sys.stdout.buffer.write(out.getvalue())";
+  return execFileSync("python3", ["-c", code], { input: JSON.stringify(files) });
+}
+
+test("zips of PEFT's folders are dropped or chosen, and exported ones come back", async ({ shared }) => {
+  const { tab, page, dialog, panel, button } = await open(shared);
+  await panel();
+  const switches = dialog.getByRole("switch");
+  const [config, weights] = ["adapter_config.json", "adapter_model.safetensors"];
+  const folder = zipped({
+    "poet/README.md": "A poet.",
+    [`poet/${config}`]: "{}",
+    [`poet/${weights}`]: "weights ".repeat(1000),
+    [`poet/checkpoint-5/${config}`]: "{}",
+    [`poet/checkpoint-5/${weights}`]: "damaged",
+  });
+  await dropAdapters(page, [["download.zip", { base64: folder.toString("base64") }]]);
+  await expect(dialog.getByRole("switch", { name: "poet", exact: true })).toBeChecked();
+  // Without a folder it is called as the archive is; a GGUF file within one as that file.
+  const choose = (name: string, buffer: Buffer) =>
+    page.getByLabel("Import adapter").setInputFiles({ name, mimeType: "application/zip", buffer });
+  await choose("singer.zip", zipped({ [config]: "{}", [weights]: "w" }));
+  await expect(dialog.getByRole("switch", { name: "singer", exact: true })).toBeVisible();
+  await choose("some.ZIP", zipped({ "a/pirate.gguf": "GGUF" }));
+  await expect(dialog.getByRole("switch", { name: "pirate", exact: true })).toBeVisible();
+  await expect(switches).toHaveCount(3);
+  for (const buffer of [
+    Buffer.from("no archive"),
+    zipped({ [config]: "{}", [`other/${weights}`]: "w" }),
+    folder.subarray(0, 200),
+  ]) {
+    await choose("notes.zip", buffer);
+    await expect(dialog.getByRole("alert")).toHaveText(/^notes\.zip has no adapter: neither adapter_config/);
+    await choose("bad.gguf", Buffer.from("damaged"));
+    await expect(dialog.getByRole("alert")).not.toHaveText(/notes/);
+  }
+  await expect(switches).toHaveCount(3);
+
+  const downloading = page.waitForEvent("download");
+  const poet = dialog.getByRole("listitem").filter({ hasText: "poet" });
+  await poet.getByRole("button", { name: "Export for PEFT" }).click();
+  const exported = readFileSync(await (await downloading).path());
+  await poet.getByRole("button", { name: "Remove" }).click();
+  await expect(switches).toHaveCount(2);
+  await choose("again.zip", exported);
+  await expect(dialog.getByRole("switch", { name: "poet", exact: true })).toBeVisible();
+  await expect(button("Export for PEFT")).toHaveCount(2);
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("memory is told before, and every setting behind a preset can be changed", async ({ shared }) => {
+  const { tab, page, dialog, panel, button } = await open(shared);
+  await correct(tab, "one", "ONE");
+  await panel();
+  // One example, eight epochs. The stand-in takes 5 MB for each rank.
+  await expect(dialog).toContainText(/8 steps, at most 20\sMB of memory beside the model\./);
+  await button("Thorough").click();
+  await expect(dialog).toContainText(/12 steps, at most 80\sMB/);
+  await button("Quick").click();
+  await dialog.getByText("Settings of training").click();
+  const values = {
+    Rank: 6,
+    Alpha: 9,
+    "Learning rate": 0.002,
+    "Steps in which the rate rises": 2,
+    Epochs: 3,
+    "Examples per step": 2,
+    "Longest example in tokens": 128,
+    "Weight decay": 0.01,
+    "Share kept for validation": 0.2,
+  };
+  for (const [name, value] of Object.entries(values))
+    await dialog.getByRole("spinbutton", { name, exact: true }).fill(String(value));
+  await dialog.getByLabel("Schedule of the learning rate").selectOption("stays");
+  await expect(dialog).toContainText(/3 steps, at most 30\sMB/);
+  await expect(button("Quick")).toHaveAttribute("aria-pressed", "false");
+
+  const targets = dialog.getByRole("textbox", { name: "Projections that learn" });
+  await targets.fill("attn_q, up");
+  await targets.press("Tab");
+  await expect(dialog.getByRole("alert")).toContainText(
+    'no projection is called "up"; this model has attn_q',
+  );
+  await expect(button("Teach")).toBeDisabled();
+  await targets.fill("attn_q,attn_v");
+  await targets.press("Tab");
+  await expect(dialog.getByRole("alert")).toHaveCount(0);
+  const patience = dialog.getByRole("spinbutton", { name: /^Early stopping/ });
+  await patience.fill("4");
+  await dialog.getByRole("spinbutton", { name: "Share kept for validation" }).fill("0");
+  await dialog.getByRole("spinbutton", { name: "Rank", exact: true }).focus();
+  await expect(dialog.getByRole("alert")).toContainText("patience needs validation");
+  await dialog.getByRole("spinbutton", { name: "Share kept for validation" }).fill("0.2");
+  await dialog.getByRole("spinbutton", { name: "Rank", exact: true }).focus();
+  await button("Teach").click();
+  await button("Keep").click();
+  expect(await page.evaluate(() => (window as unknown as { taught: object }).taught)).toMatchObject({
+    rank: 6,
+    alpha: 9,
+    targets: ["attn_q", "attn_v"],
+    learningRate: 0.002,
+    warmup: 2,
+    schedule: "constant",
+    epochs: 3,
+    batch: 2,
+    maxTokens: 128,
+    weightDecay: 0.01,
+    validation: 0.2,
+    patience: 4,
+  });
+  expect(tab.errors).toEqual([]);
+  await page.close();
+});
+
+test("lessons are imported, searched, edited, deleted, left out and exported", async ({ shared }) => {
+  const { tab, page, dialog, panel, button } = await open(shared);
+  await panel();
+  await expect(dialog).toContainText("None yet.");
+  await expect(button("Export JSONL")).toHaveCount(0);
+  const lines = [
+    ...Array.from({ length: 7 }, (_, n) => ({ prompt: `question ${n}`, completion: `answer ${n}` })),
+    { prompt: "which", chosen: "better", rejected: "worse" },
+  ].map((line) => JSON.stringify(line));
+  const buffer = Buffer.from([...lines, "{", '{"text": 1}'].join("\n"));
+  const file = { name: "lessons.jsonl", mimeType: "application/jsonl", buffer };
+  await page.getByLabel("Import JSONL").setInputFiles(file);
+  await expect(dialog).toContainText("8 imported. Lines left out: 2.");
+  await expect(dialog).toContainText("Line 9: not JSON.");
+  await expect(dialog).toContainText("Line 10: an unknown format.");
+  const boxes = dialog.getByRole("checkbox");
+  await expect(boxes).toHaveCount(7);
+
+  const search = dialog.getByRole("searchbox", { name: "Search" });
+  await search.fill("answer 3");
+  await expect(boxes).toHaveCount(1);
+  await button("Edit the answer to “question 3”").click();
+  await dialog.getByRole("textbox", { name: "The answer as it should be" }).fill("the third");
+  await button("Save").click();
+  await expect(boxes).toHaveCount(0);
+  await search.fill("THIRD");
+  await expect(dialog.getByRole("checkbox", { name: /question 3.*the third/ })).toBeVisible();
+  await search.fill("");
+  await button("Delete “question 5”").click();
+  await expect(boxes).toHaveCount(6);
+
+  // Those that are not ticked are not taught: five of six, for eight epochs.
+  await dialog.getByRole("checkbox", { name: /question 0/ }).uncheck();
+  await expect(dialog).toContainText("40 steps");
+
+  const exported = async () => {
+    const downloading = page.waitForEvent("download");
+    await button("Export JSONL").click();
+    return readFileSync(await (await downloading).path(), "utf8")
+      .trimEnd()
+      .split("\n");
+  };
+  const example = (question: string, answer: string) => ({
+    messages: [
+      { role: "user", content: question },
+      { role: "assistant", content: answer },
+    ],
+  });
+  const numbers = [0, 1, 2, 3, 4, 6];
+  expect((await exported()).map((line) => JSON.parse(line) as unknown)).toEqual(
+    numbers.map((n) => example(`question ${n}`, n === 3 ? "the third" : `answer ${n}`)),
+  );
+  await button("Preferences: 1").click();
+  await expect(dialog.getByRole("checkbox", { name: /which.*better.*worse/ })).toBeChecked();
+  await button("Edit the answer to “which”").click();
+  await dialog.getByRole("textbox", { name: "The answer as it should be" }).fill("best");
+  await button("Save").click();
+  await expect(dialog.getByRole("checkbox", { name: /which.*best.*worse/ })).toBeVisible();
+  expect(await exported()).toHaveLength(1);
+  await page.reload();
+  await panel();
+  await expect(boxes).toHaveCount(6);
+  await expect(button("Preferences: 1")).toBeVisible();
   expect(tab.errors).toEqual([]);
   await page.close();
 });

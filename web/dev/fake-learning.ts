@@ -95,6 +95,7 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
   return {
     adapters,
     async train({ name, resume, onPlan, onStep, signal, keepCheckpoint, ...options }) {
+      Object.assign(window, { taught: options }); // Tests read it.
       if (loaded.has(name)) throw new InvalidRequestError(`There is an adapter ${name} already`, "name");
       const stored = resume === true ? checkpoints()[name] : undefined;
       if (resume === true && stored === undefined)
@@ -117,6 +118,17 @@ export function learning(): Pick<Engine, "adapters" | "train" | "trainings"> {
       return { adapter, curve: planOf(at).curve };
     },
     trainings: {
+      async plan({ epochs = 3, targets = [], patience = 0, validation = 0, ...options }) {
+        await pause(5);
+        const unknown = targets.find((name) => !name.startsWith("attn_"));
+        if (unknown !== undefined)
+          throw new InvalidRequestError(`no projection is called "${unknown}"; this model has attn_q`);
+        if (patience > 0 && validation === 0) throw new InvalidRequestError("patience needs validation");
+        return {
+          ...planOf({ step: 0, epochs, examples: countOf(options) }),
+          bytes: 5e6 * (options.rank ?? 8),
+        };
+      },
       async estimate({ epochs = 3, ...options }) {
         await pause(50);
         const plan = planOf({ step: 0, epochs, examples: countOf(options) });

@@ -5,7 +5,8 @@
  * fails in the middle of an answer, ?echo answers at once by repeating the question, ?slow-answer a word
  * every second, ?params thinks and then repeats what it was asked with, ?context=40 has a context of 40
  * words, ?stall stands still in the middle of a download, ?models has more models, ?memory=0.001 has so many
- * GiB, ?learner tells the temperature in answers, ?no-tools cannot use tools; for tools see fake-tools.ts.
+ * GiB, ?learner tells the temperature in answers, and which of several models answers, ?slow-second takes
+ * long to load any model but the first one, ?no-tools cannot use tools; for tools see fake-tools.ts.
  * ?model=x has other files. Answers name the adapters that are on. A file with the word "damaged" in it is a
  * bad one, one with "late" turns out to be bad only while it loads. Models with "moe" in their name do not
  * run, named ones with "none" do not exist.
@@ -23,6 +24,7 @@ import type {
   StoredModel,
 } from "nomoat";
 
+import { others } from "./fake-catalogue";
 import { learning } from "./fake-learning";
 import { sample } from "./fake-text";
 import { wantedCall, type ToolParams } from "./fake-tools";
@@ -123,32 +125,6 @@ export const catalogue: readonly CatalogueEntry[] = [
   ...(wish.has("models") ? others() : []),
 ];
 
-function others(): CatalogueEntry[] {
-  const entry = (id: string, name: string, billions: number, strengths: CatalogueEntry["strengths"]) => ({
-    id,
-    name,
-    description: `${name}, for the page's tests`,
-    license: "Apache-2.0",
-    parameters: billions * 1e9,
-    quantization: "Q4_K_M",
-    context_length: 32_768,
-    kv_bytes_per_token: 100_000,
-    strengths,
-    repo: `someone/${name.replaceAll(" ", "-")}-GGUF`,
-    files: [{ path: `${id}.gguf` }],
-  });
-  return [
-    entry("llama-1b", "Llama 1B", 1.2, ["chat", "long-context"]),
-    {
-      ...entry("qwen-1b", "Qwen 1B", 1.1, ["languages", "chat", "code"]),
-      sampling: { temperature: 0.7, top_p: 0.8, repetition_penalty: 1.05 },
-    },
-    entry("phi-3b", "Phi 3B", 3.8, ["reasoning", "code"]),
-    entry("vicuna-7b", "Vicuna 7B", 6.7, ["history"]),
-    entry("koala-13b", "Koala 13B", 13, ["history"]),
-  ];
-}
-
 /** A word is a token here. */
 function words(text: string): string[] {
   return text.match(/\s*\S+/g) ?? [];
@@ -162,6 +138,10 @@ const bytesStored = () => Number(localStorage.getItem(key) ?? 0);
 
 /** It stores nothing of conversations. */
 export async function deletePromptCache(): Promise<void> {}
+
+/** How many engines there are, and how many there were at once; tests read it. */
+const engines = { now: 0, most: 0 };
+Object.assign(window, { engines });
 
 /** An option of the engine that `?params` tells, too. */
 let crossOriginStorage: boolean | undefined;
@@ -179,6 +159,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const [opened] = Array.isArray(options.model) ? options.model : [];
   if (opened !== undefined) await checkFile(opened, /damaged|late/);
   await options.onHeader?.();
+  if (wish.has("slow-second") && options.model !== catalogue[0]?.id) {
+    report("load", 0.4 * size, 0);
+    await pause(5000, signal);
+  }
   if (!wish.has("echo")) await pause(200, signal);
   // Errors are the GPU's: they leave the CPU alone.
   if (options.device !== "cpu") failAs("error");
@@ -205,9 +189,12 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   report("ready", size, size - before);
 
   const disposed = new AbortController();
+  engines.most = Math.max(engines.most, (engines.now += 1));
+  disposed.signal.addEventListener("abort", () => (engines.now -= 1), { once: true });
+  const chosen = catalogue.find(({ id }) => id === options.model)?.name ?? "SmolLM2 135M Instruct";
   return {
     model: {
-      name: "SmolLM2 135M Instruct",
+      name: chosen,
       architecture: "llama",
       parameters: 134_515_008,
       quantization: "Q4_1",
@@ -228,7 +215,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     chat: {
       completions: {
         create: (params: Params, { signal, ...others }: Options = {}) =>
-          create(params, {
+          create(params, chosen, {
             ...others,
             signal: AbortSignal.any([disposed.signal, ...(signal ? [signal] : [])]),
           }),
@@ -378,7 +365,7 @@ type Params = {
   return_token_ids?: boolean;
 } & ToolParams;
 
-function create(params: Params, options: Options): Promise<AsyncIterable<object>> {
+function create(params: Params, model: string, options: Options): Promise<AsyncIterable<object>> {
   const { messages } = params;
   const countFrom = (start: number) =>
     messages.slice(start).reduce((sum, { content }) => sum + words(content).length + 4, 0);
@@ -392,7 +379,11 @@ function create(params: Params, options: Options): Promise<AsyncIterable<object>
   if (call) return Promise.resolve(call);
   const used = (params.adapters ?? []).map(({ name, scale }) => ` as ${name} ${scale}`).join("");
   const temperature = wish.has("learner") ? ` at ${params.temperature ?? 1}` : "";
-  const question = `${params.messages.at(-1)?.content ?? ""}${used}${temperature}`;
+  const others = Object.entries(params).flatMap(([name, value]) =>
+    wish.has("learner") && /^(top_.|min_p)$/.test(name) ? [` ${name} ${String(value)}`] : [],
+  );
+  const by = wish.has("learner") && wish.has("models") ? ` by ${model}` : "";
+  const question = [params.messages.at(-1)?.content ?? "", used, temperature, ...others, by].join("");
   const { max_tokens: maxTokens = 1024, continue_ids: there = [], return_token_ids: tells = false } = params;
   return Promise.resolve(answer(question, { maxTokens, omitted, there: there.length, tells }, options));
 }

@@ -37,11 +37,11 @@ pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Vec<(LowRank, f32
         let (of, half) = match half {
             [Some(of), _] => (of, 0),
             [_, Some(of)] => (of, 1),
-            _ => return Err(AdapterError::Unsupported(format!("tensor {name}"))),
+            _ => return Err(AdapterError::tensor(name)),
         };
-        // Its matrices are the other way round.
-        if of == "token_embd.weight" {
-            return Err(AdapterError::Unsupported(format!("tensor {name}")));
+        // The matrices of the embedding are the other way round, those of experts have three dimensions.
+        if of == "token_embd.weight" || of.contains("_exps.") {
+            return Err(AdapterError::tensor(name));
         }
         let bytes = usize::try_from(tensor.offset).ok().and_then(|at| bytes.get(at..));
         let bytes = bytes.and_then(|rest| rest.get(..usize::try_from(tensor.n_bytes).ok()?));

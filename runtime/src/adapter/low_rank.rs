@@ -3,10 +3,13 @@
 //! A product `y = x · Wᵀ` with a path becomes `y = x · Wᵀ + (x · Aᵀ) · Bᵀ`. The matrices A of all products of
 //! the same rows are stacked in one weight, so that they are one product. Its columns that do not belong to a
 //! product are zero in that product's B, which names the others ([`Weight::low_rank`]).
+//!
+//! Rows of one step may use different sets of paths: then `x · Aᵀ` is multiplied by a row of strengths, which
+//! are 0 for the paths that a set does not have. A table has such a row for each set ([`Index::Set`]).
 
 #[cfg(test)]
 use crate::graph::testing::{Case, Random};
-use crate::graph::{Domain, Graph, Op, Source, Value, ValueId, Weight, WeightId};
+use crate::graph::{Domain, Graph, Index, Op, Source, Value, ValueId, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::Format;
 use std::borrow::Cow;
@@ -67,7 +70,16 @@ impl Adapted {
 /// Adds paths to a graph, each times its factor. Several paths may be beside the same tensor. Paths beside
 /// tensors that no product uses change nothing; the shapes must be those of the tensors ([`misfit`]).
 pub fn adapt(graph: &Graph, paths: &[(&LowRank, f32)]) -> Adapted {
+    adapt_rows(graph, paths, &[])
+}
+
+/// The same where rows of a step use different paths: `sets` has, for each set that [`Token::set`] may name,
+/// the strength of each path, which is multiplied with the path's factor. With no sets, every row uses all.
+///
+/// [`Token::set`]: crate::graph::Token::set
+pub fn adapt_rows(graph: &Graph, paths: &[(&LowRank, f32)], sets: &[Vec<f32>]) -> Adapted {
     let mut adapted = Adapted { graph: Graph { ops: Vec::new(), ..graph.clone() }, numbers: Vec::new() };
+    let mut tables = Tables { sets, known: Vec::new() };
     let mut done: Vec<ValueId> = Vec::new();
     let has_path = |x: ValueId| {
         graph.ops.iter().any(|op| match *op {
@@ -80,7 +92,7 @@ pub fn adapt(graph: &Graph, paths: &[(&LowRank, f32)]) -> Adapted {
             Op::MatMul { x, .. } if has_path(x) => {
                 if !done.contains(&x) {
                     done.push(x);
-                    adapted.products(graph, x, paths);
+                    adapted.products(graph, x, paths, &mut tables);
                 }
             }
             _ => adapted.graph.ops.push(op.clone()),
@@ -104,11 +116,10 @@ impl Adapted {
         &mut self,
         name: String,
         [n_rows, n_cols]: [usize; 2],
-        columns: Range<usize>,
+        low_rank: Option<Range<usize>>,
         numbers: Vec<f32>,
     ) -> WeightId {
         let source = Source::Tensor { name, first_row: 0 };
-        let low_rank = Some(columns);
         self.graph.weights.push(Weight { source, is_vector: false, n_rows, n_cols, low_rank });
         self.numbers.push(numbers);
         WeightId(self.graph.weights.len() - 1)
@@ -117,7 +128,7 @@ impl Adapted {
     /// Adds the products of rows of which some have paths beside them, all at once: first that with A, then
     /// with the weights, then with each B, then the sums. In this order, devices can fuse the sums with the
     /// products.
-    fn products(&mut self, graph: &Graph, x: ValueId, paths: &[(&LowRank, f32)]) {
+    fn products(&mut self, graph: &Graph, x: ValueId, paths: &[(&LowRank, f32)], tables: &mut Tables) {
         let mut stack = Stack::default();
         let products = graph.ops.iter().filter_map(|op| match *op {
             Op::MatMul { x: rows, weight, out } if rows == x => Some((weight, out)),
@@ -132,9 +143,10 @@ impl Adapted {
         let n_rows = stack.n_rows;
         let names: Vec<String> = stack.tensors.iter().map(|(name, _)| format!("{name}.lora_a")).collect();
         let numbers = std::mem::take(&mut stack.numbers);
-        let a = self.weight(names.join(", "), [n_rows, width], 0..width, numbers);
+        let a = self.weight(names.join(", "), [n_rows, width], Some(0..width), numbers);
         let down = self.value(domain, n_rows);
         self.graph.ops.push(Op::MatMul { x, weight: a, out: down });
+        let down = self.by_set(down, &stack, paths, tables);
         let (mut ups, mut sums) = (Vec::new(), Vec::new());
         for (weight, out) in products {
             if !has_path(&weight) {
@@ -149,6 +161,40 @@ impl Adapted {
             sums.push(Op::Add { a: base, b: low, out });
         }
         self.graph.ops.extend(ups.into_iter().chain(sums));
+    }
+
+    /// `down` with each column times the strength that its path has in the set of the row.
+    fn by_set(
+        &mut self,
+        down: ValueId,
+        stack: &Stack,
+        paths: &[(&LowRank, f32)],
+        tables: &mut Tables,
+    ) -> ValueId {
+        if tables.sets.is_empty() {
+            return down;
+        }
+        let Value { domain, width } = self.graph.value(down);
+        let numbers: Vec<f32> = tables.sets.iter().flat_map(|set| stack.strengths(paths, set)).collect();
+        let known = tables.known.iter().find(|known| (known.domain, &known.numbers) == (domain, &numbers));
+        let strengths = match known {
+            Some(known) => known.strengths,
+            None => {
+                let shape = [tables.sets.len(), width];
+                let weight = self.weight("strengths".into(), shape, None, numbers.clone());
+                let mut strengths = self.value(Domain::Tokens, width);
+                self.graph.ops.push(Op::Embed { weight, by: Index::Set, out: strengths });
+                if domain == Domain::Outputs {
+                    let x = std::mem::replace(&mut strengths, self.value(domain, width));
+                    self.graph.ops.push(Op::SelectRows { x, out: strengths });
+                }
+                tables.known.push(Table { domain, numbers, strengths });
+                strengths
+            }
+        };
+        let out = self.value(domain, width);
+        self.graph.ops.push(Op::Mul { a: down, b: strengths, out });
+        out
     }
 
     /// The matrices B beside a weight, times their factors, in the columns of their A.
@@ -166,8 +212,24 @@ impl Adapted {
             }
             at += path.rank;
         }
-        self.weight(format!("{name}.lora_b"), [weight.n_rows, n_cols], columns, numbers)
+        self.weight(format!("{name}.lora_b"), [weight.n_rows, n_cols], Some(columns), numbers)
     }
+}
+
+/// The strengths of paths by set, and the tables of them that a graph has by now.
+#[derive(Debug)]
+struct Tables<'a> {
+    sets: &'a [Vec<f32>],
+    known: Vec<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    domain: Domain,
+    /// `[sets, columns]`.
+    numbers: Vec<f32>,
+    /// The row of each row's set.
+    strengths: ValueId,
 }
 
 /// The matrices A of products of the same rows, below each other.
@@ -197,6 +259,19 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// For each row of the stack the strength of its path.
+    fn strengths(&self, paths: &[(&LowRank, f32)], set: &[f32]) -> Vec<f32> {
+        let mut all = vec![0.0; self.n_rows];
+        for (name, rows) in &self.tensors {
+            let of_tensor = paths.iter().zip(set).filter(|((path, _), _)| path.tensor == *name);
+            let own = of_tensor.flat_map(|((path, _), strength)| std::iter::repeat_n(*strength, path.rank));
+            all[rows.clone()].iter_mut().zip(own).for_each(|(all, strength)| *all = strength);
+        }
+        all
+    }
+}
+
 /// Why paths do not fit a graph, in words that follow the tensor's name.
 pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
     let products = graph.ops.iter().filter_map(|op| match *op {
@@ -219,6 +294,21 @@ pub fn misfit(graph: &Graph, path: &LowRank) -> Option<Cow<'static, str>> {
 /// format, and 0 for no path.
 #[cfg(test)]
 pub(crate) fn beside(case: Case, factor: f32, rank: impl Fn(&str) -> usize) -> Case {
+    beside_sets(case, factor, rank, &[])
+}
+
+/// The same, with a set that has none of the paths, one that has all, and one that has them otherwise. The
+/// rows use them in turn.
+#[cfg(test)]
+pub(crate) fn beside_rows(mut case: Case, factor: f32, rank: impl Fn(&str) -> usize) -> Case {
+    case.tokens.iter_mut().zip([0, 1, 2].into_iter().cycle()).for_each(|(token, set)| token.set = set);
+    let case = beside_sets(case, factor, rank, &[|_| 0.0, |_| 1.0, |i| [-0.5, 0.0, 1.5][i % 3]]);
+    Case { name: format!("{} by row", case.name), ..case }
+}
+
+/// `sets` have the strength of each path.
+#[cfg(test)]
+fn beside_sets(case: Case, factor: f32, rank: impl Fn(&str) -> usize, sets: &[fn(usize) -> f32]) -> Case {
     let mut random = Random(7);
     let mut paths: Vec<(LowRank, f32)> = Vec::new();
     for op in &case.graph.ops {
@@ -230,7 +320,8 @@ pub(crate) fn beside(case: Case, factor: f32, rank: impl Fn(&str) -> usize) -> C
         }
     }
     let refs: Vec<(&LowRank, f32)> = paths.iter().map(|(path, factor)| (path, *factor)).collect();
-    let adapted = adapt(&case.graph, &refs);
+    let sets: Vec<Vec<f32>> = sets.iter().map(|set| (0..paths.len()).map(set).collect()).collect();
+    let adapted = adapt_rows(&case.graph, &refs, &sets);
     let bytes = |numbers: &Vec<f32>| (FORMAT, bytemuck::cast_slice(numbers).to_vec());
     let weights = case.weights.iter().cloned().chain(adapted.numbers.iter().map(bytes)).collect();
     let name = format!("{}, {} paths", case.name, paths.len());
@@ -297,6 +388,38 @@ mod tests {
         assert!(distance(&found, &expected) < 1e-4, "{}", distance(&found, &expected));
         assert!(distance(&logits(&case, &case.graph, weights), &expected) > 0.1, "the paths change nothing");
         assert_eq!(adapt(&case.graph, &[]).graph.ops, case.graph.ops);
+    }
+
+    /// Each row gives what the model with its set alone gives.
+    #[test]
+    fn rows_use_the_paths_of_their_sets() {
+        let case = layers(Layers { n_layers: 2, ..Layers::of(Format::F32) }, &[5]);
+        let mut random = Random(5);
+        let parts = ["q0", "k0", "k0", "o1", "g0", "u1", "d0", "output"];
+        let paths: Vec<(LowRank, f32)> = parts
+            .iter()
+            .enumerate()
+            .map(|(i, part)| (path(&case.graph, &format!("F32:{part}"), 2 + 5 * i, &mut random), 0.5))
+            .collect();
+        let refs: Vec<(&LowRank, f32)> = paths.iter().map(|(path, factor)| (path, *factor)).collect();
+        let sets: Vec<Vec<f32>> = vec![
+            vec![0.0; paths.len()],
+            (0..paths.len()).map(|i| if i % 2 == 0 { 1.5 } else { 0.0 }).collect(),
+            (0..paths.len()).map(|i| i as f32 - 2.0).collect(),
+        ];
+        let weights: Vec<Vec<f32>> = case.weights.iter().map(|(f, bytes)| floats(*f, bytes)).collect();
+        let with = |adapted: &Adapted| weights.iter().chain(&adapted.numbers).cloned().collect();
+        let each = adapt_rows(&case.graph, &refs, &sets);
+        for (n, set) in sets.iter().enumerate() {
+            let scaled: Vec<(&LowRank, f32)> =
+                refs.iter().zip(set).map(|((path, factor), strength)| (*path, factor * strength)).collect();
+            let alone = adapt(&case.graph, &scaled);
+            let expected = logits(&case, &alone.graph, with(&alone));
+            let mut case = case.clone();
+            case.tokens.iter_mut().for_each(|token| token.set = n as u32);
+            let found = logits(&case, &each.graph, with(&each));
+            assert!(distance(&found, &expected) < 1e-4, "{n}: {}", distance(&found, &expected));
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ mod peft;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
 
+pub use low_rank::{Adapted, LowRank, adapt, adapt_rows};
 #[cfg(test)]
-pub(crate) use low_rank::beside;
-pub use low_rank::{Adapted, LowRank, adapt};
+pub(crate) use low_rank::{beside, beside_rows};
 
 use crate::gguf::GgufError;
 use crate::graph::Graph;
@@ -38,6 +38,12 @@ pub enum AdapterError {
     /// It needs something that is not supported.
     #[error("the adapter needs {0}, which is not supported; use a plain LoRA adapter")]
     Unsupported(String),
+    /// It changes experts, which nothing here does.
+    #[error(
+        "the adapter changes projections of experts ({0}), which cannot be adapted; \
+         use one that changes the attention alone"
+    )]
+    Experts(String),
     /// It was made for another model.
     #[error("the adapter does not fit the model: {0}; use it with the model that it was trained on")]
     Misfit(String),
@@ -48,9 +54,17 @@ impl AdapterError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Gguf(_) | Self::Invalid(_) => "corrupt_file",
-            Self::Unsupported(_) => "unsupported_feature",
+            Self::Unsupported(_) | Self::Experts(_) => "unsupported_feature",
             Self::Misfit(_) => "invalid_request",
         }
+    }
+
+    /// A tensor that cannot be used.
+    fn tensor(name: &str) -> Self {
+        if ["_exps.", ".experts."].iter().any(|part| name.contains(part)) {
+            return Self::Experts(name.to_string());
+        }
+        Self::Unsupported(format!("tensor {name}"))
     }
 }
 

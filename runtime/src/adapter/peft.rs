@@ -57,7 +57,7 @@ pub(super) fn read(config: &[u8], weights: &[u8], base: Base) -> Result<Vec<(Low
     let mut pairs = Pairs::default();
     let mut modules: HashMap<String, String> = HashMap::new();
     for name in in_order {
-        let unsupported = || AdapterError::Unsupported(format!("tensor {name}"));
+        let unsupported = || AdapterError::tensor(name);
         let path = name.strip_prefix("base_model.model.").unwrap_or(name);
         let half = [path.strip_suffix(".lora_A.weight"), path.strip_suffix(".lora_B.weight")];
         let (module, half) = match half {

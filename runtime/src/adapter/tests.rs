@@ -143,6 +143,20 @@ fn what_is_not_supported_is_named() {
     other[1].0 = other[1].0.replace("lora_B.weight", "lora_magnitude_vector");
     let error = read_peft(&config(2, 4.0, ""), &safetensors(&other)).unwrap_err().to_string();
     assert!(error.contains("q_proj.lora_magnitude_vector"), "{error}");
+    let mut experts = matrices.clone();
+    experts[1].0 = experts[1].0.replace("self_attn.q_proj", "mlp.experts.3.up_proj");
+    let error = read_peft(&config(2, 4.0, ""), &safetensors(&experts)).unwrap_err();
+    assert_eq!(error.code(), "unsupported_feature");
+    assert!(error.to_string().contains("experts.3.up_proj.lora_B.weight), which cannot be"), "{error}");
+    let file = Writer::new()
+        .metadata("general.type", "adapter")
+        .metadata("general.architecture", "llama")
+        .metadata("adapter.type", "lora")
+        .tensor("blk.0.ffn_up_exps.weight.lora_a", &[4, 2, 64], TensorType::F32);
+    let mut bytes = Vec::new();
+    file.write(&mut bytes, |_, out| out.write_all(&[0; 4 * 2 * 64 * 4])).unwrap();
+    let error = read(AdapterFiles::Gguf(&bytes)).unwrap_err().to_string();
+    assert!(error.contains("experts (blk.0.ffn_up_exps.weight.lora_a)"), "{error}");
 
     let metadata = |key: &str, value: Value| {
         let mut metadata: Vec<(&str, Value)> = vec![

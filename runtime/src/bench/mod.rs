@@ -4,10 +4,10 @@ pub mod adapter;
 pub mod answers;
 mod gpu;
 mod masks;
-mod model;
+pub mod model;
 mod report;
-mod shape;
-mod table;
+pub mod shape;
+pub mod table;
 
 use super::{Draft, Load, Task, with_models};
 use anyhow::Result;

@@ -90,7 +90,13 @@ impl OwnedStep {
     pub fn new(positions: std::ops::Range<u32>, has_output: bool) -> Self {
         let pages = (0..positions.end.div_ceil(PAGE)).collect();
         let row = positions.len() as u32 - 1;
-        let token = |position| Token { id: 100 + position % 50, position, sequence: 0, cell: position };
+        let token = |position| Token {
+            id: 100 + position % 50,
+            position,
+            sequence: 0,
+            cell: position,
+            ..Token::default()
+        };
         let outputs = vec![Output { slot: 0, ..Output::likeliest(row, 0) }; usize::from(has_output)];
         Self { tokens: positions.map(token).collect(), outputs, pages }
     }

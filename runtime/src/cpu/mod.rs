@@ -57,6 +57,17 @@ pub enum CpuError {
     Internal(String),
 }
 
+impl CpuError {
+    /// The code by which the package chooses its error class.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OutOfMemory(_) => "out_of_memory",
+            Self::Wrong { .. } => "device_wrong",
+            Self::Thread | Self::Step(_) | Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// What the CPU is and can do.
 #[derive(Clone, Debug, Serialize)]
 pub struct CpuInfo {

@@ -10,7 +10,7 @@ use super::weights::TILE;
 use super::{CpuError, Weights, kv, numbers};
 use crate::graph::fuse::{Part, Product};
 use crate::graph::interpreter::route;
-use crate::graph::{Chosen, Domain, Graph, Index, Norm, Op, Rope, Step, ValueId, WeightId};
+use crate::graph::{Chosen, Domain, Graph, Norm, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -176,7 +176,7 @@ impl Run<'_> {
         match *op {
             Op::Embed { weight, by, out } => {
                 let token = &self.step.tokens[row];
-                let from = if by == Index::Id { token.id } else { token.position } as usize;
+                let from = token.index(by) as usize;
                 output(out).copy_from_slice(&self.weights.matrix(weight)?.dequantise(from));
             }
             Op::Norm { x, norm, out } => self.norm(norm, input(x), output(out))?,

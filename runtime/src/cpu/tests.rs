@@ -3,7 +3,7 @@
 
 use super::lower::groups;
 use super::{Cpu, CpuError, Executor, Weights};
-use crate::adapter::beside;
+use crate::adapter::{beside, beside_rows};
 use crate::graph::testing::cases::kv;
 use crate::graph::testing::{
     Case, HeadNorms, Layers, Random, RopeShape, Subject, attention, cases, floats, layers, likeliest, matmul,
@@ -274,10 +274,12 @@ fn low_rank_paths_beside_products() {
     for (format, biases) in [(Format::Q4_1, false), (Format::F32, true)] {
         let case = layers(Layers { biases, ..Layers::of(format) }, &[9, 1, 5]);
         let rank = |part: &str| if part == "v0" { 0 } else { 2 * part.len() + 1 };
-        check_with(&beside(case, 0.5, rank), false, 4e-3);
+        check_with(&beside(case.clone(), 0.5, rank), false, 4e-3);
+        check_with(&beside_rows(case, 0.5, rank), false, 4e-3);
     }
     for case in cases::odd_products() {
-        check_with(&beside(case, 1.0, |_| 3), false, 1e-3);
+        check_with(&beside(case.clone(), 1.0, |_| 3), false, 1e-3);
+        check_with(&beside_rows(case, 1.0, |_| 3), false, 1e-3);
     }
 }
 

@@ -18,26 +18,26 @@ pub(super) type Parts = Vec<(u64, u32)>;
 #[derive(Debug, Default)]
 pub(super) struct Adapters {
     /// In the order in which they were loaded.
-    loaded: Vec<Loaded>,
+    pub loaded: Vec<Loaded>,
     n_loaded: u64,
     /// The sets on the device, the one used last at the end.
-    sets: Vec<Set>,
-    n_sets: u32,
+    pub sets: Vec<Set>,
+    pub n_sets: u32,
 }
 
 #[derive(Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     name: String,
-    number: u64,
+    pub number: u64,
     /// Of its files.
     digest: Name,
-    adapter: Adapter,
+    pub adapter: Adapter,
 }
 
 #[derive(Debug)]
-struct Set {
-    number: u32,
-    parts: Parts,
+pub(super) struct Set {
+    pub number: u32,
+    pub parts: Parts,
 }
 
 impl<D: Device> Engine<D> {
@@ -80,9 +80,11 @@ impl<D: Device> Engine<D> {
             let message = format!("an answer uses the adapter {name:?}; wait for its end, or cancel it");
             return Err(Error::InvalidRequest(message));
         }
-        for set in self.adapters.sets.extract_if(.., |set| has(set)) {
-            self.model.remove(set.number);
-        }
+        let mut numbers: Vec<u32> =
+            self.adapters.sets.extract_if(.., |set| has(set)).map(|set| set.number).collect();
+        let is_its = |mix: &mut super::mix::Mix| mix.sets.iter().any(|set| numbers.contains(set));
+        numbers.extend(self.scheduler.mix.take_if(is_its).map(|mix| mix.number));
+        numbers.into_iter().for_each(|number| self.model.remove(number));
         self.adapters.loaded.remove(at);
         self.info.gpu_bytes = self.gpu_bytes();
         Ok(())

@@ -117,7 +117,7 @@ impl<M: DeviceModel> DraftModel<M> {
     fn begin(&mut self, first: usize, ids: &[u32], chooses: bool) -> Result<(), Error> {
         let tokens: Vec<Token> = (first as u32..)
             .zip(ids)
-            .map(|(position, &id)| Token { id, position, sequence: 0, cell: position })
+            .map(|(position, &id)| Token { id, position, sequence: 0, cell: position, ..Token::default() })
             .collect();
         let output = Output { slot: 0, ..Output::likeliest(ids.len().saturating_sub(1) as u32, 0) };
         let pages: Vec<u32> = (0..(first + ids.len()).div_ceil(PAGE as usize) as u32).collect();

@@ -90,33 +90,11 @@ impl Error {
             Error::Text(error) => error.code(),
             Error::Grammar(error) => error.code(),
             Error::Adapter(error) => error.code(),
-            Error::Train(error) => match error {
-                TrainError::Op(_) | TrainError::Graph(_) => "unsupported_feature",
-                TrainError::Memory(_) => "out_of_memory",
-                TrainError::Lost(_) => "device_lost",
-                TrainError::Device(_) => "internal",
-                TrainError::Target { .. }
-                | TrainError::Setting(_)
-                | TrainError::Example(_)
-                | TrainError::Empty { .. }
-                | TrainError::Diverged => "invalid_request",
-            },
+            Error::Train(error) => error.code(),
             #[cfg(feature = "gpu")]
-            Error::Gpu(error) => match error {
-                GpuError::NoAdapter(_) => "no_webgpu",
-                GpuError::Wrong { .. } => "device_wrong",
-                GpuError::OutOfMemory(_) => "out_of_memory",
-                GpuError::Lost(_) => "device_lost",
-                GpuError::Unsupported(_) => "unsupported_feature",
-                GpuError::Kernels(_) => "invalid_request",
-                GpuError::Step(_) | GpuError::Internal(_) => "internal",
-            },
+            Error::Gpu(error) => error.code(),
             #[cfg(feature = "cpu")]
-            Error::Cpu(error) => match error {
-                CpuError::OutOfMemory(_) => "out_of_memory",
-                CpuError::Wrong { .. } => "device_wrong",
-                CpuError::Thread | CpuError::Step(_) | CpuError::Internal(_) => "internal",
-            },
+            Error::Cpu(error) => error.code(),
             Error::ContextMemory { .. } => "out_of_memory",
             Error::ContextLength { .. } => "context_length_exceeded",
             Error::Draft(_) | Error::InvalidRequest(_) => "invalid_request",

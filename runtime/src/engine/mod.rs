@@ -13,6 +13,7 @@ mod kept;
 mod loading;
 mod logprobs;
 mod lookup;
+mod mix;
 mod overflow;
 mod pace;
 mod pool;
@@ -190,6 +191,9 @@ impl<D: Device> Engine<D> {
     fn admit(&mut self) -> Result<(), Error> {
         while let Some(Waiting { answer, adapters }) = self.scheduler.next_waiting() {
             let set = if answer.is_embedding() { self.embedder()? } else { self.set_of(adapters)? };
+            if !answer.is_embedding() {
+                self.mix(set);
+            }
             self.scheduler.claim(set, answer, &mut self.model);
         }
         Ok(())

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::cache::{Cache, Set};
 use super::device::{DeviceModel, SlotState};
 use super::lookup::Cause;
+use super::mix::Mix;
 use super::pace::Pace;
 use super::sequence::Sequence;
 use super::{Error, SequenceId};
@@ -28,6 +29,8 @@ pub(super) struct Scheduler {
     /// Requests that wait for their turn, the next first.
     pub waiting: VecDeque<Waiting>,
     pub cache: Cache,
+    /// Sets of adapters whose sequences can share steps.
+    pub mix: Option<Mix>,
     /// Positions of a sequence.
     context_length: usize,
     /// Positions that each row sees at most; none: all.
@@ -76,8 +79,11 @@ pub(super) struct Share {
 /// The step that is being put together.
 #[derive(Debug, Default)]
 struct NextStep {
-    /// The adapters that all its sequences use. It stays for the step after.
-    set: Option<u32>,
+    /// What the device runs: the plan of a set that all its sequences use, or the mix. It stays for the step
+    /// after.
+    plan: Option<u32>,
+    /// Whether sequences of different sets share steps.
+    is_mixed: bool,
     tokens: Vec<Token>,
     outputs: Vec<Output>,
     choices: Vec<Choice>,
@@ -105,6 +111,7 @@ impl Scheduler {
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
             waiting: VecDeque::new(),
             cache: Cache::new(capacity.pages),
+            mix: None,
             context_length,
             window,
             most_rows: capacity.tokens as usize,
@@ -183,18 +190,27 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Puts a step together; false if there is nothing to compute. A step runs one set of adapters: the sets
-    /// of the running answers take turns.
+    /// What the device runs for a set.
+    fn plan_of(&self, set: Option<u32>) -> Option<u32> {
+        let mix = self.mix.as_ref().filter(|mix| self.next.is_mixed && mix.index(set).is_some());
+        mix.map_or(set, |mix| Some(mix.number))
+    }
+
+    /// Puts a step together; false if there is nothing to compute. The sets of adapters that the mix has
+    /// share a step, the others take turns.
     fn put_together(&mut self, model: &mut impl DeviceModel) -> Result<bool, Error> {
-        let running = self.sequences.iter().filter(|sequence| sequence.answer.is_some());
-        let mut sets: Vec<Option<u32>> = running.map(|sequence| sequence.set).collect();
-        sets.sort_unstable();
-        sets.dedup();
-        let next = sets.partition_point(|set| *set <= self.next.set);
-        sets.rotate_left(next);
-        for set in sets {
+        let sets = self.sets();
+        let mixed = |mix: &Mix| sets.iter().filter(|set| mix.index(**set).is_some()).count();
+        // One set alone has its own plan, which computes no more than it must.
+        self.next.is_mixed = self.mix.as_ref().map_or(0, mixed) > 1;
+        let mut plans: Vec<Option<u32>> = sets.iter().map(|set| self.plan_of(*set)).collect();
+        plans.sort_unstable();
+        plans.dedup();
+        let next = plans.partition_point(|plan| *plan <= self.next.plan);
+        plans.rotate_left(next);
+        for plan in plans {
             self.next.clear();
-            self.next.set = set;
+            self.next.plan = plan;
             self.add_answers()?;
             self.add_prompts(model)?;
             if !self.next.tokens.is_empty() {
@@ -223,9 +239,10 @@ impl Scheduler {
         let is_alone = self.only().is_some();
         let room = self.draft_room();
         for slot in 0..self.sequences.len() {
+            let is_its = self.plan_of(self.sequences[slot].set) == self.next.plan;
             let sequence = &mut self.sequences[slot];
             let n = sequence.len();
-            let answer = sequence.answer.as_mut().filter(|_| sequence.set == self.next.set);
+            let answer = sequence.answer.as_mut().filter(|_| is_its);
             let Some(answer) = answer.filter(|answer| answer.continues(n, self.context_length)) else {
                 continue;
             };
@@ -252,7 +269,8 @@ impl Scheduler {
         let mut room = self.pace.rows().min(self.most_rows - self.next.tokens.len());
         let unfed = |sequence: &Sequence| sequence.answer.as_ref().map_or(0, Answer::unfed);
         let mut slots: Vec<usize> = (0..self.sequences.len())
-            .filter(|slot| self.sequences[*slot].set == self.next.set && unfed(&self.sequences[*slot]) > 0)
+            .filter(|slot| self.plan_of(self.sequences[*slot].set) == self.next.plan)
+            .filter(|slot| unfed(&self.sequences[*slot]) > 0)
             .filter(|slot| !self.awaits_prefix(*slot))
             .collect();
         slots.sort_by_key(|slot| unfed(&self.sequences[*slot]));
@@ -346,6 +364,8 @@ impl Scheduler {
 
     /// Appends tokens to a sequence, and to the step the rows that compute them.
     fn add_rows(&mut self, sequence: usize, ids: &[u32]) -> Result<(), Error> {
+        let mix = self.mix.as_ref().filter(|_| self.next.is_mixed);
+        let set = mix.and_then(|mix| mix.index(self.sequences[sequence].set)).unwrap_or(0);
         let next = &mut self.next;
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];
@@ -357,6 +377,8 @@ impl Scheduler {
             position,
             sequence: row,
             cell: known.cell(position),
+            set,
+            ..Token::default()
         }));
         let answer = known.answer.as_ref().map(|answer| answer.id);
         next.shares.push(Share { sequence, answer, end: known.len(), output: None, n_draft: 0, read: 0..0 });
@@ -409,7 +431,7 @@ impl Scheduler {
             }
         }
         let begun = Instant::now();
-        model.select(next.set);
+        model.select(next.plan);
         model.submit(&Step {
             tokens: &next.tokens,
             outputs: &next.outputs,
@@ -436,7 +458,7 @@ impl Scheduler {
         outputs: impl Iterator<Item = Output>,
     ) -> Result<(), Error> {
         self.next.clear();
-        self.next.set = self.sequences[0].set;
+        (self.next.plan, self.next.is_mixed) = (self.sequences[0].set, false);
         self.add_rows(0, ids)?;
         self.next.outputs.extend(outputs);
         self.submit(model)

@@ -453,7 +453,14 @@ pub(super) fn embed_constants(n_cols: usize, piece: &Piece, by: Index) -> Consta
         ("N_COLS", n_cols as f64),
         ("N_ROWS", piece.n_rows as f64),
         ("FIRST_ROW", piece.first_row as f64),
-        ("BY_POSITION", f64::from(u8::from(by == Index::Position))),
+        (
+            "BY",
+            match by {
+                Index::Id => 0.0,
+                Index::Position => 1.0,
+                Index::Set => 2.0,
+            },
+        ),
     ]
 }
 

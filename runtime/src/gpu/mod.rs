@@ -67,3 +67,18 @@ pub enum GpuError {
     #[error("unexpected GPU error, please report it: {0}")]
     Internal(String),
 }
+
+impl GpuError {
+    /// The code by which the package chooses its error class.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoAdapter(_) => "no_webgpu",
+            Self::Wrong { .. } => "device_wrong",
+            Self::OutOfMemory(_) => "out_of_memory",
+            Self::Lost(_) => "device_lost",
+            Self::Unsupported(_) => "unsupported_feature",
+            Self::Kernels(_) => "invalid_request",
+            Self::Step(_) | Self::Internal(_) => "internal",
+        }
+    }
+}

@@ -101,6 +101,7 @@ impl<'g> Interpreter<'g> {
                 let n = self.graph.weight(weight).n_cols;
                 let row = |token: &Token| match (by, token.id & Token::FROM_SLOT) {
                     (Index::Position, _) => token.position as usize,
+                    (Index::Set, _) => token.set as usize,
                     (Index::Id, 0) => token.id as usize,
                     (Index::Id, bit) => self.slots[(token.id - bit) as usize] as usize,
                 };

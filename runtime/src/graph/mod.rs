@@ -2,8 +2,7 @@
 //!
 //! A graph is a list of [`Op`]s on weights and on values `[rows, width]` of f32. It knows neither the model
 //! that it came from nor the device that runs it. [`interpreter`] executes it one scalar at a time and is the
-//! reference for every device. [`fuse`] finds ops that a device can run together; [`step`] is the input and
-//! output of one step.
+//! reference for every device. [`fuse`] finds ops that devices can run together; [`step`] has their steps.
 
 mod builder;
 mod choice;
@@ -325,6 +324,8 @@ pub enum Index {
     Id,
     /// Its position.
     Position,
+    /// What it uses of several adapters, see [`Token::set`].
+    Set,
 }
 
 /// Keys or values.
@@ -362,7 +363,7 @@ impl Cache {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op {
-    /// `out[t] = weight[id or position of t]`.
+    /// `out[t] = weight[id, position or set of t]`.
     Embed { weight: WeightId, by: Index, out: ValueId },
     /// See [`Norm`].
     Norm { x: ValueId, norm: Norm, out: ValueId },

@@ -49,11 +49,24 @@ pub struct Token {
     pub sequence: u32,
     /// Where its keys and values go in the KV pool.
     pub cell: u32,
+    /// In graphs whose rows use different adapters: which of their sets this row uses.
+    pub set: u32,
+    /// Makes rows of the length that kernels read: always 0.
+    pub unused: [u32; 3],
 }
 
 impl Token {
     /// Set in an id that is the number of a slot.
     pub const FROM_SLOT: u32 = 1 << 31;
+
+    /// The row of a table that is its own. Its id must be that of a token.
+    pub fn index(&self, by: Index) -> u32 {
+        match by {
+            Index::Id => self.id,
+            Index::Position => self.position,
+            Index::Set => self.set,
+        }
+    }
 }
 
 /// A row of a step whose logits are wanted, in the layout that kernels read.
@@ -198,6 +211,16 @@ pub enum StepError {
         /// Rows of the table of positions.
         n_positions: usize,
     },
+    /// A row's set of adapters is none of the graph's.
+    #[error("row {row} uses the set of adapters {set}, but there are {n_sets}")]
+    Set {
+        /// The row.
+        row: usize,
+        /// Its set.
+        set: u32,
+        /// Sets of the graph.
+        n_sets: usize,
+    },
     /// A row's token id is not in the vocabulary, or its slot does not exist.
     #[error("row {row} has id {id:#x}; use a token id of the vocabulary, or a slot of the plan")]
     TokenId {
@@ -276,10 +299,10 @@ impl Step<'_> {
             });
             embeds.min().unwrap_or(usize::MAX)
         };
-        let (n_vocab, n_positions) = (rows(Index::Id), rows(Index::Position));
+        let (n_vocab, n_positions, n_sets) = (rows(Index::Id), rows(Index::Position), rows(Index::Set));
         let n_entries = self.pages.len() as u64;
         for (row, token) in self.tokens.iter().enumerate() {
-            let &Token { id, position, sequence, cell } = token;
+            let &Token { id, position, sequence, cell, set, .. } = token;
             let is_known = match id & Token::FROM_SLOT {
                 0 => (id as usize) < n_vocab,
                 bit => id - bit < capacity.sequences,
@@ -289,6 +312,9 @@ impl Step<'_> {
             }
             if position as usize >= n_positions {
                 return Err(StepError::Untrained { row, position, n_positions });
+            }
+            if set as usize >= n_sets {
+                return Err(StepError::Set { row, set, n_sets });
             }
             if graph.caches.is_empty() {
                 continue;
@@ -335,7 +361,7 @@ mod tests {
     /// A step of two sequences that fits, changed, and what is wrong with it.
     fn check(change: impl Fn(&mut Vec<Token>, &mut Vec<Output>, &mut Vec<u32>)) -> Result<(), StepError> {
         let graph = layers(Layers::of(Format::F32), &[1]).graph;
-        let row = |position, sequence, cell| Token { id: 1, position, sequence, cell };
+        let row = |position, sequence, cell| Token { id: 1, position, sequence, cell, ..Token::default() };
         let mut tokens = vec![row(33, 0, 1), row(34, 0, 2), row(0, 1, 64)];
         let mut outputs = vec![
             Output { slot: 1, ..Output::likeliest(1, 0) },

@@ -61,8 +61,9 @@ pub struct Case {
 impl Case {
     /// A case of one step and one sequence, from position 0. A weight's name starts with its format.
     pub fn new(name: impl Into<String>, graph: Graph, n_tokens: u32, tolerance: f32) -> Self {
-        let tokens =
-            (0..n_tokens).map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i }).collect();
+        let tokens = (0..n_tokens)
+            .map(|i| Token { id: i * 7 % 131, position: i, sequence: 0, cell: i, ..Token::default() })
+            .collect();
         let outputs = (0..n_tokens).rev().step_by(2).map(|row| Output::likeliest(row, row * 11)).collect();
         let max_pages = n_tokens.div_ceil(PAGE);
         let mut case = Self {

@@ -125,7 +125,7 @@ fn logprobs(graph: &Graph, weights: Vec<Vec<f32>>, ids: &[u32], one_by_one: bool
         .zip(ids)
         .map(|(position, id)| {
             let cell = pages[(position / PAGE) as usize] * PAGE + position % PAGE;
-            Token { id: *id, position, sequence: 0, cell }
+            Token { id: *id, position, sequence: 0, cell, ..Token::default() }
         })
         .collect();
     let mut found = Vec::new();

@@ -46,7 +46,10 @@ impl<L: Learnt> TrainingRun<L> {
             step: optimiser.steps(),
             curve: self.curve.clone(),
         };
-        let failed = |e: &dyn std::fmt::Display| TrainError::Device(format!("nothing could be stored: {e}"));
+        let failed = |e: &dyn std::fmt::Display| TrainError::Device {
+            code: "internal",
+            message: format!("nothing could be stored: {e}"),
+        };
         let state = serde_json::to_string(&state).map_err(|e| failed(&e))?;
         let mut views = Vec::new();
         for (name, dtype, bytes) in tensors {

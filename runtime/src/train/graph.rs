@@ -142,8 +142,11 @@ impl TrainingGraph {
                 | Op::Gated { .. }
                 | Op::Add { .. }
                 | Op::Mul { .. }
+                | Op::KvWrite { .. }
                 | Op::SelectRows { .. } => {}
-                other => return Err(TrainError::Op(name_of(other))),
+                Op::Route { .. } | Op::Experts { .. } | Op::ExpertSum { .. } => {
+                    return Err(TrainError::Experts);
+                }
             }
         }
         let n_ops = graph.ops.len();
@@ -285,10 +288,4 @@ fn projection(graph: &Graph, id: WeightId) -> Option<(&str, usize)> {
 fn short_name(tensor: &str) -> &str {
     let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
     name.rsplit('.').next().unwrap_or(name)
-}
-
-/// The name of an op's variant.
-fn name_of(op: &Op) -> String {
-    let text = format!("{op:?}");
-    text.split([' ', '(', '{']).next().unwrap_or_default().to_string()
 }

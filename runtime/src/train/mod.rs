@@ -36,9 +36,9 @@ use thiserror::Error;
 /// Why something cannot be trained.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum TrainError {
-    /// The graph has an op whose gradient is not known.
-    #[error("the model's op {0} has no rule for its gradient yet; train another model")]
-    Op(String),
+    /// A mixture of experts.
+    #[error("the model is a mixture of experts, which cannot be taught; teach a model without experts")]
+    Experts,
     /// The graph has no logits, or computes them in a way that cannot be taken in slices.
     #[error("the model cannot be trained: {0}")]
     Graph(String),
@@ -67,15 +67,29 @@ pub enum TrainError {
     /// The loss is not a number: the learning rate is too high, or the model is damaged.
     #[error("the loss is no longer a number; use a lower learning rate")]
     Diverged,
-    /// The device has too little memory.
-    #[error("{0}")]
-    Memory(String),
-    /// The device was lost.
-    #[error("{0}")]
-    Lost(String),
     /// The device failed.
-    #[error("{0}")]
-    Device(String),
+    #[error("{message}")]
+    Device {
+        /// The device's own code, see [`Self::code`].
+        code: &'static str,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl TrainError {
+    /// The code by which the package chooses its error class.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Experts | Self::Graph(_) => "unsupported_feature",
+            Self::Device { code, .. } => code,
+            Self::Target { .. }
+            | Self::Setting(_)
+            | Self::Example(_)
+            | Self::Empty { .. }
+            | Self::Diverged => "invalid_request",
+        }
+    }
 }
 
 /// The first of the lines that are left out, as the end of a sentence.
@@ -110,7 +124,7 @@ impl Batch {
         let sequence = self.tokens.last().map_or(0, |token| token.sequence + 1);
         for (i, pair) in ids.windows(2).enumerate() {
             let position = i as u32;
-            self.tokens.push(Token { id: pair[0], position, sequence, cell: 0 });
+            self.tokens.push(Token { id: pair[0], position, sequence, cell: 0, ..Token::default() });
             if is_target(i + 1) {
                 self.targets.push(Target { row: first + position, id: pair[1] });
             }

@@ -103,6 +103,7 @@ impl<'g> Reference<'g> {
                 let row = |token: &crate::graph::Token| match by {
                     Index::Id => token.id as usize,
                     Index::Position => token.position as usize,
+                    Index::Set => token.set as usize,
                 };
                 batch.tokens.iter().flat_map(|t| &self.weight(weight)[row(t) * n..][..n]).copied().collect()
             }

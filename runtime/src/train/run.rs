@@ -249,6 +249,12 @@ impl<L: Learnt> TrainingRun<L> {
             return Err(TrainError::Empty { what, refused: read.refused });
         }
         let n_held_out = ((n as f32 * settings.validation).round() as usize).min(n - 1);
+        if settings.patience > 0 && n_held_out == 0 {
+            return Err(TrainError::Setting(format!(
+                "a patience of {} needs a share for validation that keeps at least one of {n} examples out",
+                settings.patience
+            )));
+        }
         let mut held_out = order(n, settings.seed, VALIDATION);
         let mut learnt = held_out.split_off(n_held_out);
         learnt.sort_unstable();

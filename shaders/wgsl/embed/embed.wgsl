@@ -1,4 +1,4 @@
-// Embedding lookup: y[t, :] = w[tokens[t].id, :], dequantised; with BY_POSITION, of a token's position.
+// Embedding lookup: y[t, :] = w[tokens[t].id, :], dequantised; BY = 1: of a token's position; 2: of its set.
 //
 //   tokens  [n_tokens]; an id is a token, or a slot whose chosen token is read
 //   chosen  [n_slots] ids
@@ -22,7 +22,7 @@
 override N_COLS: u32;
 override N_ROWS: u32;
 override FIRST_ROW: u32;
-override BY_POSITION: bool;
+override BY: u32;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -35,7 +35,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         token = chosen[token & ~FROM_SLOT];
     }
     // Wraps for tokens below FIRST_ROW, so that one comparison covers both ends.
-    let row = select(token, tokens[id.y].position, BY_POSITION) - FIRST_ROW;
+    let other = select(tokens[id.y].position, tokens[id.y].adapters, BY == 2u);
+    let row = select(token, other, BY > 0u) - FIRST_ROW;
     if row >= N_ROWS {
         return;
     }

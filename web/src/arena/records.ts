@@ -12,7 +12,7 @@ const battle = v.object({
   id: v.string(),
   /** Milliseconds since 1970. */
   createdAt: v.pipe(v.number(), v.finite()),
-  /** The model that both are based on. */
+  /** The model in use then. */
   model: v.string(),
   /** The contenders in the order in which they were shown. */
   names: pair,

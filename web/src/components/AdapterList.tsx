@@ -1,6 +1,7 @@
 import type { AdapterInfo } from "nomoat";
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
+import { NoAdapterError } from "../lib/adapter-files";
 import { explain } from "../lib/errors";
 import {
   adapters,
@@ -134,7 +135,9 @@ export function AdapterList() {
       </ul>
       {adaptersError.value !== null && (
         <p role="alert" class="help">
-          {explain(adaptersError.value, text).title}
+          {adaptersError.value instanceof NoAdapterError
+            ? text.noAdapterIn(adaptersError.value.message)
+            : explain(adaptersError.value, text).title}
         </p>
       )}
       <label class="button file-button">
@@ -143,7 +146,7 @@ export function AdapterList() {
           type="file"
           multiple
           class="visually-hidden"
-          accept=".gguf,.safetensors,.json"
+          accept=".gguf,.safetensors,.json,.zip"
           onChange={(event) => {
             take(event.currentTarget.files);
             event.currentTarget.value = "";

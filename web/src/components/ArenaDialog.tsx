@@ -1,3 +1,4 @@
+import type { LoadProgress } from "nomoat";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { WINNERS, type Winner } from "../arena/records";
 import { t } from "../i18n";
@@ -5,50 +6,30 @@ import { explain } from "../lib/errors";
 import {
   arenaError,
   askBoth,
-  contenders,
   endRound,
-  entrants,
+  isHeldUp,
   refreshBattles,
   round,
-  setEntrant,
+  seconds,
   vote,
   type Round,
 } from "../state/arena";
+import { contenders, entrants } from "../state/contenders";
+import { engine } from "../state/engine";
+import { secondProgress } from "../state/second";
+import { ArenaEntrants } from "./ArenaEntrants";
 import { ArenaTable } from "./ArenaTable";
 import { Dialog } from "./Dialog";
 import { Markdown } from "./Markdown";
 import { MessageBoundary } from "./MessageBoundary";
-
-function Entrants() {
-  const text = t.value;
-  const list = entrants.value;
-  return (
-    <details>
-      <summary>{text.entrants(list.length)}</summary>
-      <ul class="entrants" aria-label={text.entrants(list.length)}>
-        {contenders.value.map((one) => (
-          <li key={one.name}>
-            <label>
-              <input
-                type="checkbox"
-                checked={list.includes(one)}
-                onChange={(event) => setEntrant(one.name, event.currentTarget.checked)}
-              />
-              {one.name} {one.remote && <span class="tag not-private">{text.notPrivate}</span>}
-            </label>
-          </li>
-        ))}
-      </ul>
-    </details>
-  );
-}
 
 function Question({ question }: { question: string }) {
   const text = t.value;
   const box = useRef<HTMLTextAreaElement>(null);
   const [draft, setDraft] = useState(question);
   useLayoutEffect(() => box.current?.focus(), []);
-  const canAsk = draft.trim() !== "" && entrants.value.length >= 2;
+  const isReady = engine.value !== null && !isHeldUp.value;
+  const canAsk = draft.trim() !== "" && entrants.value.length >= 2 && isReady;
   const submit = () => {
     if (canAsk) void askBoth(draft);
   };
@@ -78,7 +59,15 @@ function Question({ question }: { question: string }) {
       <button type="submit" class="button primary" disabled={!canAsk}>
         {text.askBoth}
       </button>
-      {entrants.value.length < 2 && <p class="help">{text.tooFewEntrants}</p>}
+      <p class="help" role="status">
+        {engine.value === null
+          ? text.modelComesBack
+          : isHeldUp.value
+            ? text.modelIsHeldUp
+            : entrants.value.length < 2
+              ? text.tooFewEntrants
+              : ""}
+      </p>
     </form>
   );
 }
@@ -164,6 +153,11 @@ function Failed({ question, error, server }: Extract<Round, { kind: "failed" }>)
   );
 }
 
+/** How much of a model is loaded, in tenths: a screen reader says each. */
+function shareOf({ loaded, total }: LoadProgress): number {
+  return total > 0 ? Math.floor((10 * loaded) / total) * 10 : 0;
+}
+
 /** What a screen reader says of the round. */
 function told(state: Round): string {
   const text = t.value;
@@ -172,7 +166,9 @@ function told(state: Round): string {
     case "failed":
       return "";
     case "answering":
-      return text.bothAnswer;
+      return secondProgress.value === null
+        ? text.bothAnswer
+        : text.secondLoads(shareOf(secondProgress.value));
     case "vote":
       return state.texts[0] === state.texts[1] ? text.sameAnswers : text.whichIsBetter;
     case "told":
@@ -190,7 +186,8 @@ function Contents() {
       {contenders.value.length === 0 && <p role="note">{text.arenaNeedsModel}</p>}
       {state.kind === "question" && contenders.value.length > 0 && (
         <>
-          <Entrants />
+          <ArenaEntrants />
+          {seconds.value !== null && <p class="help">{text.secondModels[seconds.value]}</p>}
           <Question question={state.question} />
         </>
       )}

@@ -18,12 +18,14 @@ import {
 } from "../state/lessons";
 import { freeName, isFreeName, trainings } from "../state/adapters";
 import {
+  count,
   discardTaught,
   discardTraining,
   estimate,
   keepTaught,
   measure,
   MORE_EPOCHS,
+  plan,
   presets,
   stopTeaching,
   teach,
@@ -37,6 +39,7 @@ import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
 import { LossCurve } from "./LossCurve";
 import { Samples } from "./Samples";
+import { TeachSettingsFields } from "./TeachSettings";
 
 interface LessonProps {
   lesson: Lesson;
@@ -193,51 +196,6 @@ function Lessons({ kind, setKind, left, setLeft }: LessonsProps) {
 /** More would make the page slow; the search finds them. */
 const MOST_SHOWN = 100;
 
-interface SettingsProps {
-  settings: TeachSettings;
-  change: (settings: TeachSettings) => void;
-}
-
-function Settings({ settings, change }: SettingsProps) {
-  const text = t.value;
-  const limits = {
-    rank: [1, 128, 1],
-    learningRate: [0.00001, 0.1, 0.00001],
-    epochs: [1, 100, 1],
-    batch: [1, 64, 1],
-    validation: [0, 0.5, 0.05],
-    maxTokens: [16, 4096, 1],
-  } as const;
-  const names = Object.keys(limits) as (keyof TeachSettings)[];
-  return (
-    <details>
-      <summary>{text.teachSettings}</summary>
-      <div class="fields">
-        {names.map((name) => {
-          const [min, max, step] = limits[name];
-          return (
-            <div key={name} class="field">
-              <label for={`teach-${name}`}>{text.teachSetting[name]}</label>
-              <input
-                id={`teach-${name}`}
-                type="number"
-                min={min}
-                max={max}
-                step={step}
-                value={settings[name]}
-                onChange={(event) => {
-                  const value = event.currentTarget.valueAsNumber;
-                  if (value >= min && value <= max) change({ ...settings, [name]: value });
-                }}
-              />
-            </div>
-          );
-        })}
-      </div>
-    </details>
-  );
-}
-
 function Running() {
   const text = t.value;
   const state = teachState.value;
@@ -288,6 +246,9 @@ function Done() {
   );
 }
 
+/** Milliseconds after a change until it is counted what teaching would take. */
+const PLAN_AFTER = 300;
+
 function Start({ chosen }: { chosen: readonly Lesson[] }) {
   const text = t.value;
   const [settings, setSettings] = useState<TeachSettings>(presets.quick);
@@ -298,7 +259,16 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
   // Until another name is written: one that is free.
   const wanted = (name ?? freeName(text.adapterName)).trim();
   const isFree = isFreeName(wanted);
-  const canTeach = chosen.length > 0 && isFree && !isBusy;
+  const planned = plan.value;
+  const isWrong = planned !== null && "error" in planned;
+  const canTeach = chosen.length > 0 && isFree && !isBusy && !isWrong;
+  const loaded = engine.value;
+  const ids = chosen.map(({ id }) => id).join(" ");
+  const isIdle = state.kind !== "estimating";
+  useEffect(() => {
+    const timer = setTimeout(() => isIdle && count(chosen, settings), PLAN_AFTER);
+    return () => clearTimeout(timer);
+  }, [ids, settings, loaded, isIdle]);
   return (
     <section>
       <div class="row" role="group" aria-label={text.preset}>
@@ -314,7 +284,7 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
           </button>
         ))}
       </div>
-      <Settings settings={settings} change={setSettings} />
+      <TeachSettingsFields settings={settings} change={setSettings} />
       <div class="field">
         <label for="adapter-name">{text.nameOfAdapter}</label>
         <input
@@ -350,11 +320,16 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
           {isBusy ? text.measuring : text.estimate}
         </button>
       </div>
-      {measured !== null && (
-        <p role="status" class="help">
-          {text.teachEstimate(measured.plan.steps, measured.seconds, bytes(measured.plan.bytes))}
+      {isWrong && (
+        <p role="alert" class="help">
+          {explain(planned.error, text).title}: <span lang="en">{explain(planned.error, text).detail}</span>
         </p>
       )}
+      <p role="status" class="help">
+        {measured !== null
+          ? text.teachEstimate(measured.plan.steps, measured.seconds, bytes(measured.plan.bytes))
+          : planned !== null && !isWrong && text.teachPlan(planned.steps, bytes(planned.bytes))}
+      </p>
     </section>
   );
 }

@@ -8,6 +8,31 @@ export const arenaEn = {
   openArena: "Compare answers in the arena",
   entrants: (count: number) => `Taking part: ${count}`,
   tooFewEntrants: "Choose at least two to take part.",
+  secondModels: {
+    beside:
+      "Different models answer one after the other. There is room for two: both stay loaded while the " +
+      "arena is open. Both answers are shown at once, so that their speed tells nothing.",
+    turns:
+      "Different models take turns, as there is no room for two: the model in use makes way for the other " +
+      "and comes back while you read. Loading takes a moment in each round. Both answers are shown at once.",
+  },
+  secondLoads: (percent: number) => `The other model is loading: ${percent} %`,
+  modelComesBack: "The model in use is loading again…",
+  modelIsHeldUp: "The model in use cannot make way now: it is answering or learning. Wait for its end.",
+  newContender: "Add another one",
+  adapterOfContender: "Adapter",
+  noAdapter: "None",
+  sampled: {
+    temperature: "Temperature",
+    top_p: "Top-p",
+    top_k: "Top-k",
+    min_p: "Min-p",
+    repetition_penalty: "Repetition penalty",
+  },
+  asUsual: "as usual",
+  addContender: "Add",
+  contenderIsThere: "This one is in the list already.",
+  removeContender: (name: string) => `Remove “${name}”`,
   arenaQuestion: "Question to both",
   askBoth: "Ask both",
   answerOfSide: (side: "A" | "B") => `Answer ${side}`,

@@ -41,7 +41,16 @@ export const teachEn = {
     batch: "Examples per step",
     validation: "Share kept for validation",
     maxTokens: "Longest example in tokens",
+    warmup: "Steps in which the rate rises",
+    weightDecay: "Weight decay",
+    patience: "Early stopping after so many validations without a gain (0: never)",
   },
+  teachAlpha: "Alpha",
+  teachTargets: "Projections that learn",
+  allTargets: "all",
+  teachTargetsHelp: "Names such as attn_q, with commas between them.",
+  teachSchedule: "Schedule of the learning rate",
+  schedules: { cosine: "falls to 0 (cosine)", constant: "stays" },
   preset: "Preset",
   presets: { quick: "Quick", thorough: "Thorough" },
   adapterName: "my adapter",
@@ -50,6 +59,8 @@ export const teachEn = {
   teach: "Teach",
   estimate: "Estimate",
   measuring: "Measuring…",
+  teachPlan: (steps: number, memory: string) =>
+    `${steps} steps, at most ${memory} of memory beside the model.`,
   teachEstimate: (steps: number, seconds: number, memory: string) =>
     `${steps} steps, about ${duration(seconds)}, at most ${memory} of memory.`,
   teaching: (name: string) => `Learning: ${name}`,
@@ -70,13 +81,17 @@ export const teachEn = {
   interruptedTraining: (name: string) => `The training of “${name}” was interrupted.`,
   resume: "Resume",
   adapters: "Adapters",
-  noAdapters: "Nothing learnt yet. Drop an adapter here to use it: GGUF, or both files of PEFT.",
+  noAdapters:
+    "Nothing learnt yet. Drop an adapter here to use it: GGUF, or what PEFT saved, as its two files or " +
+    "as a zip of the folder.",
   strength: (scale: number) => `Strength ${scale.toFixed(1)}`,
   strengthOf: (name: string) => `Strength of ${name}`,
   renameAdapter: (name: string) => `Rename “${name}”`,
   exportPeft: "Export for PEFT",
   exportGguf: "Export GGUF",
   importAdapter: "Import adapter",
+  noAdapterIn: (name: string) =>
+    `${name} has no adapter: neither adapter_config.json beside adapter_model.safetensors, nor a GGUF file.`,
 };
 
 function duration(seconds: number): string {

@@ -43,7 +43,16 @@ export const teachZh: {
     batch: "每步样本数",
     validation: "用于验证的比例",
     maxTokens: "样本最大词元数",
+    warmup: "学习率上升的步数",
+    weightDecay: "权重衰减",
+    patience: "验证损失连续多少次不下降就提前停止（0：不停止）",
   },
+  teachAlpha: "Alpha",
+  teachTargets: "参与学习的投影",
+  allTargets: "全部",
+  teachTargetsHelp: "例如 attn_q，用逗号分隔。",
+  teachSchedule: "学习率的变化",
+  schedules: { cosine: "降到 0（余弦）", constant: "保持不变" },
   preset: "预设",
   presets: { quick: "快速", thorough: "细致" },
   adapterName: "我的适配器",
@@ -52,6 +61,7 @@ export const teachZh: {
   teach: "开始学习",
   estimate: "估算",
   measuring: "正在测量…",
+  teachPlan: (steps, memory) => `共 ${steps} 步，除模型外最多占用 ${memory} 内存。`,
   teachEstimate: (steps, seconds, memory) =>
     `共 ${steps} 步，约 ${duration(seconds)}，最多占用 ${memory} 内存。`,
   teaching: (name) => `正在学习：${name}`,
@@ -72,13 +82,15 @@ export const teachZh: {
   interruptedTraining: (name) => `“${name}”的训练被中断。`,
   resume: "继续",
   adapters: "适配器",
-  noAdapters: "还没有学到内容。可把适配器拖到这里：GGUF，或 PEFT 的两个文件。",
+  noAdapters: "还没有学到内容。可把适配器拖到这里：GGUF、PEFT 的两个文件，或 PEFT 文件夹的 zip。",
   strength: (scale) => `强度 ${scale.toFixed(1)}`,
   strengthOf: (name) => `${name}的强度`,
   renameAdapter: (name) => `重命名“${name}”`,
   exportPeft: "导出为 PEFT",
   exportGguf: "导出 GGUF",
   importAdapter: "导入适配器",
+  noAdapterIn: (name) =>
+    `${name} 中没有适配器：既没有放在一起的 adapter_config.json 和 adapter_model.safetensors，也没有 GGUF 文件。`,
 };
 
 function duration(seconds: number): string {

@@ -2,6 +2,7 @@
 import { effect, signal } from "@preact/signals";
 import type { AdapterFormat, AdapterInfo, AdapterSource, Engine } from "nomoat";
 import { forgetAdapter, storeAdapter, storedAdapters, type StoredAdapter } from "../lessons/database";
+import { adaptersIn } from "../lib/adapter-files";
 import { download } from "../lib/download";
 import { zip } from "../lib/zip";
 import { engine } from "./engine";
@@ -86,13 +87,18 @@ export function restoreAdapters(): Promise<void> {
   });
 }
 
-// Another model has other adapters.
+/** The model that the strengths are of. */
+let strengthsOf: string | null = null;
+
+// Another model has other adapters. Where the same one is loaded again, those that are on stay on.
 effect(() => {
   const loaded = engine.value;
-  strengths.value = new Map();
   adapters.value = [];
   adaptersError.value = null;
-  if (loaded !== null) void restoreAdapters();
+  if (loaded === null) return;
+  if (loaded.model.name !== strengthsOf) strengths.value = new Map();
+  strengthsOf = loaded.model.name;
+  void restoreAdapters();
 });
 
 /** Stores a loaded adapter, and switches it on. */
@@ -148,15 +154,11 @@ export function freeName(name: string): string {
   return free;
 }
 
-/** Loads adapters from GGUF files, or from PEFT's two files, and keeps them. */
+/** Loads adapters from files, and keeps them. */
 export function importAdapters(files: readonly File[]): Promise<void> {
   return change(async (loaded) => {
-    const config = files.find(({ name }) => name.endsWith(".json"));
-    const weights = files.find(({ name }) => name.endsWith(".safetensors"));
-    const sources: [File, AdapterSource][] =
-      config && weights ? [[weights, { config, weights }]] : files.map((file) => [file, file]);
-    for (const [file, source] of sources) {
-      const name = freeName(file.name.replace(/\.\w+$/, "").replaceAll(":", " ") || "adapter");
+    for (const [wanted, source] of await adaptersIn(files)) {
+      const name = freeName(wanted);
       await loaded.adapters.load(source, { name });
       await keepAdapter(loaded, name);
     }

@@ -1,34 +1,25 @@
 /** Two answers to one question, judged without knowing whose they are. */
 import { computed, effect, signal } from "@preact/signals";
-import { AbortedError, type AdapterUse } from "nomoat";
+import { AbortedError, type Engine } from "nomoat";
 import { ratings } from "../arena/ratings";
 import { duelOf, toLmsys, type Battle, type Winner } from "../arena/records";
 import { deleteBattles, readBattles, storeBattle } from "../lessons/database";
 import type { Turn } from "../lessons/records";
 import { download, today } from "../lib/download";
 import { newId } from "../lib/id";
-import { remoteName } from "../lib/servers";
 import { wellFormed } from "../lib/text";
 import { throttle } from "../lib/throttle";
-import { adapters, strengths } from "./adapters";
 import { answerTo } from "./ask";
-import { engine, recommendedSampling, serverInUse } from "./engine";
+import { busy } from "./chat";
+import { entrants, type Contender } from "./contenders";
+import { engine, inUse, recommendedOf } from "./engine";
 import { refreshLessons } from "./lessons";
-import { models } from "./models";
-import { sampling } from "./sampling";
-import { connect, type RemoteModel } from "./servers";
+import type { ModelChoice } from "./models";
+import { freeSecond, hasRoomBeside, withSecond } from "./second";
+import { connect } from "./servers";
 import { settings } from "./settings";
-
-/** What can take part: the model with an adapter or without, and how it chooses tokens; models on servers. */
-export interface Contender {
-  /** Tells it from the others, in ratings and exports. */
-  name: string;
-  adapters: AdapterUse[];
-  /** Null: what a server does by default. */
-  temperature: number | null;
-  /** The server to which the question is sent; none on this device. */
-  remote?: RemoteModel;
-}
+import { teachState } from "./teach";
+import { dialog } from "./ui";
 
 /** Whose answers A and B are is told after the vote only. */
 export type Round =
@@ -43,61 +34,12 @@ export type Round =
     }
   | { kind: "failed"; question: string; error: unknown; server: string | undefined };
 
-/** Temperatures that the model as it is takes part with. */
-const TEMPERATURES = [0, 0.7, 1.2];
-
 export const round = signal<Round>({ kind: "question", question: "" });
 /** All votes, the oldest first. */
 export const battles = signal<readonly Battle[]>([]);
 /** Why the votes could not be read, or the last change not be stored. */
 export const arenaError = signal<unknown>(null);
 export const table = computed(() => ratings(battles.value.map(duelOf)));
-
-/** Names of contenders that the person took in or left out; the others are as `isUsual` says. */
-const taken = signal<ReadonlyMap<string, boolean>>(new Map());
-
-/** Everything that can take part, the model as it is first. */
-export const contenders = computed<readonly Contender[]>(() => {
-  const loaded = engine.value?.model.name;
-  if (loaded === undefined) return [];
-  const remote = serverInUse.value;
-  const base = remote === null ? loaded : remoteName(remote);
-  const { temperature: asked } = settings.value;
-  const usual = sampling(asked, false, recommendedSampling.value).temperature ?? 0;
-  const own = remote === null ? usual : asked;
-  const contender = (temperature: number | null, adapter?: string): Contender => {
-    const scale = adapter === undefined ? 1 : (strengths.value.get(adapter)?.scale ?? 1);
-    const name =
-      base +
-      (adapter === undefined ? "" : `:${adapter}`) +
-      (scale === 1 ? "" : ` ×${scale}`) +
-      (temperature === null || (temperature === 0 && remote === null) ? "" : ` @ temperature ${temperature}`);
-    const uses = adapter === undefined ? [] : [{ name: adapter, scale }];
-    return { name, temperature, adapters: uses, ...(remote && { remote }) };
-  };
-  const others = models.value.flatMap(({ remote: other }): Contender[] =>
-    other === undefined || (other.baseURL === remote?.baseURL && other.model === remote.model)
-      ? []
-      : [{ name: remoteName(other), temperature: asked, adapters: [], remote: other }],
-  );
-  return [
-    contender(own),
-    ...adapters.value.map(({ name }) => contender(own, name)),
-    ...TEMPERATURES.filter((temperature) => temperature !== own).map((temperature) => contender(temperature)),
-    ...others,
-  ];
-});
-
-/** Those that take part: unless the person says otherwise the first two, and every adapter. */
-export const entrants = computed<readonly Contender[]>(() =>
-  contenders.value.filter(
-    ({ name, adapters: uses }, index) => taken.value.get(name) ?? (index < 2 || uses.length > 0),
-  ),
-);
-
-export function setEntrant(name: string, takesPart: boolean): void {
-  taken.value = new Map(taken.peek()).set(name, takesPart);
-}
 
 /** Milliseconds between two updates of the screen. */
 const SCREEN_INTERVAL = 50;
@@ -120,39 +62,80 @@ function messagesOf(question: string): Turn[] {
   return system.trim() === "" ? [turn] : [{ role: "system", content: wellFormed(system) }, turn];
 }
 
+/** Whether a model is neither in use nor on a server. */
+const isSecond = (model: ModelChoice) => model.remote === undefined && model.id !== inUse.value?.model.id;
+
+/** How other models on this device take part: beside the model in use or in turns; null: none does. */
+export const seconds = computed<"beside" | "turns" | null>(() => {
+  const others = entrants.value.filter(({ model }) => isSecond(model));
+  if (others.length === 0) return null;
+  return others.every(({ model }) => hasRoomBeside(model)) ? "beside" : "turns";
+});
+
+/** The model in use cannot make way for another one: it answers in the chat, or learns. */
+export const isHeldUp = computed(
+  () => seconds.value === "turns" && (busy.value || teachState.value.kind === "running"),
+);
+
+/** Runs something with the engine of a model. */
+async function withEngine<T>(
+  model: ModelChoice,
+  signal: AbortSignal,
+  use: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const current = inUse.peek();
+  if (model.id === current?.model.id) return use(current.engine);
+  return model.remote ? use(await connect(model.remote, signal)) : withSecond(model, signal, use);
+}
+
 /** Asks two of those that take part. */
 export async function askBoth(question: string): Promise<void> {
-  const loaded = engine.peek();
-  pair = draw(entrants.peek());
-  if (loaded === null || pair === null || question.trim() === "") return;
+  const drawn = draw(entrants.peek());
+  if (engine.peek() === null || drawn === null || question.trim() === "" || isHeldUp.peek()) return;
+  pair = drawn;
   running?.abort();
   const controller = (running = new AbortController());
   const { signal } = controller;
+  // When an answer of another model appears must not tell whose it is.
+  const isOneModel = drawn[0].model.id === drawn[1].model.id;
   const texts: [string, string] = ["", ""];
   const show = (kind: "answering" | "vote") => {
-    if (!signal.aborted) round.value = { kind, question, texts: [...texts] };
+    const isShown = kind === "vote" || isOneModel;
+    if (!signal.aborted) round.value = { kind, question, texts: isShown ? [...texts] : ["", ""] };
   };
   const screen = throttle(SCREEN_INTERVAL, () => show("answering"));
   show("answering");
   const { maxTokens } = settings.peek();
   const failures: (string | undefined)[] = [];
+  /** Answers of one set of weights run together. */
+  const answer = async (model: ModelChoice) => {
+    try {
+      await withEngine(model, signal, (engine) =>
+        Promise.all(
+          drawn.map(async (one, side) => {
+            if (one.model.id !== model.id) return;
+            const { adapters: uses, temperature, otherwise } = one;
+            const recommended = model.remote ? {} : recommendedOf(engine, model);
+            const how = { maxTokens, temperature, adapters: uses, otherwise, recommended };
+            const asked = { messages: messagesOf(question), ...how };
+            texts[side] = await answerTo(engine, asked, signal, (text) => {
+              texts[side] = text;
+              screen.call();
+            });
+          }),
+        ),
+      );
+    } catch (error) {
+      failures.push(model.remote?.baseURL);
+      throw error;
+    }
+  };
   try {
-    await Promise.all(
-      pair.map(async ({ adapters: uses, temperature, remote }, side) => {
-        const asked = { messages: messagesOf(question), maxTokens, temperature, adapters: uses };
-        try {
-          const isLoaded = remote === undefined || remote === serverInUse.peek();
-          const asks = isLoaded ? loaded : await connect(remote, signal);
-          texts[side] = await answerTo(asks, asked, signal, (text) => {
-            texts[side] = text;
-            screen.call();
-          });
-        } catch (error) {
-          failures.push(remote?.baseURL);
-          throw error;
-        }
-      }),
-    );
+    const [first, second] = drawn.map(({ model }) => model);
+    const all = [first, ...(isOneModel ? [] : [second])].filter((model) => model !== undefined);
+    await Promise.all(all.filter((model) => !isSecond(model)).map(answer));
+    // Each may need the memory of the others.
+    for (const model of all.filter(isSecond)) await answer(model);
     screen.cancel();
     show("vote");
   } catch (error) {
@@ -173,11 +156,17 @@ export function endRound(question: string): void {
   round.value = { kind: "question", question };
 }
 
+const modelInUse = computed(() => inUse.value?.model.id);
 // Another model has other contenders.
 effect(() => {
-  void engine.value;
+  void modelInUse.value;
   const { question } = round.peek();
   endRound(question);
+});
+
+// Nobody compares any more.
+effect(() => {
+  if (dialog.value !== "arena" && round.value.kind !== "answering") void freeSecond();
 });
 
 async function change(act: () => Promise<void>): Promise<void> {
@@ -198,7 +187,7 @@ export function refreshBattles(): Promise<void> {
 /** Stores what the person says of the two answers, and tells whose they were. */
 export async function vote(winner: Winner): Promise<void> {
   const state = round.peek();
-  const model = engine.peek()?.model.name;
+  const model = inUse.peek()?.engine.model.name;
   if (state.kind !== "vote" || pair === null || model === undefined) return;
   const { question, texts } = state;
   const names: [string, string] = [pair[0].name, pair[1].name];

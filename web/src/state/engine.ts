@@ -12,7 +12,7 @@ import {
   storageEstimate,
   UnsupportedModelError,
 } from "nomoat";
-import type { ChosenDevice, Engine, LoadProgress, RecommendedSampling } from "nomoat";
+import type { ChosenDevice, Engine, EngineOptions, LoadProgress, RecommendedSampling } from "nomoat";
 import { hostOf } from "../lib/servers";
 import { refreshConfig } from "./config";
 import { onLeave } from "./history";
@@ -48,6 +48,17 @@ export const engineState = signal<EngineState>({ kind: "idle" });
 /** The engine, once it is ready. */
 export const engine = computed(() => (engineState.value.kind === "ready" ? engineState.value.engine : null));
 
+/**
+ * The model in use and its engine, or the engine that it had: it stays while the same model is loaded again.
+ */
+export const inUse = signal<{ model: ModelChoice; engine: Engine } | null>(null);
+effect(() => {
+  const now = engineState.value;
+  const before = inUse.peek();
+  if (now.kind === "ready") inUse.value = { model: now.model, engine: now.engine };
+  else if (now.kind !== "loading" || now.model.id !== before?.model.id) inUse.value = null;
+});
+
 /** The server on which the model runs that answers, or would answer; null on this device. */
 export const serverInUse = computed<RemoteModel | null>(() => {
   const now = engineState.value;
@@ -55,12 +66,15 @@ export const serverInUse = computed<RemoteModel | null>(() => {
   return model?.remote ?? null;
 });
 
-/** What the makers of the model in use recommend: what its file says, or else the catalogue. */
+/** What the makers of a model recommend: what its file says, or else the catalogue. */
+export function recommendedOf({ model: { sampling } }: Engine, model: ModelChoice): RecommendedSampling {
+  return Object.keys(sampling).length > 0 ? sampling : (model.sampling ?? {});
+}
+
+/** The same of the model in use. */
 export const recommendedSampling = computed<RecommendedSampling>(() => {
   const now = engineState.value;
-  if (now.kind !== "ready") return {};
-  const { sampling } = now.engine.model;
-  return Object.keys(sampling).length > 0 ? sampling : (now.model.sampling ?? {});
+  return now.kind === "ready" ? recommendedOf(now.engine, now.model) : {};
 });
 
 let loading: AbortController | null = null;
@@ -93,10 +107,10 @@ function isBadModel(error: unknown): boolean {
   return isTemplate || kinds.some((kind) => error instanceof kind);
 }
 
-async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine> {
+/** An engine on this device, as Settings say. */
+export function openHere(model: ModelChoice, options: Partial<EngineOptions>): Promise<Engine> {
   const { contextLength, device } = settings.value;
   const template = templateOf(model.id);
-  const { quota } = estimate.peek() ?? (await storageEstimate());
   return createEngine({
     model: model.source,
     contextLength,
@@ -106,9 +120,16 @@ async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine
     contextOverflow: "truncate",
     // What the page says of memory is for one context.
     parallel: 1,
+    ...hubOptions.value,
+    ...options,
+  });
+}
+
+async function loadHere(model: ModelChoice, signal: AbortSignal): Promise<Engine> {
+  const { quota } = estimate.peek() ?? (await storageEstimate());
+  return openHere(model, {
     promptCacheBytes: Math.min(PROMPT_CACHE_BYTES, Math.floor(quota / 8)),
     signal,
-    ...hubOptions.value,
     onProgress(progress) {
       if (!signal.aborted) engineState.value = { kind: "loading", model, progress };
     },
@@ -168,6 +189,27 @@ export function startModel(): Promise<void> {
   engineState.value = { kind: "loading", model, progress: null };
   queue = queue.then(() => load(model, controller.signal));
   return queue;
+}
+
+/**
+ * Frees the memory of the model in use while something else needs it. Afterwards the model is loaded again;
+ * nobody waits for that. What needs the memory is told when the person wants another model.
+ */
+export function makeWay<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const model = inUse.peek()?.model;
+  loading?.abort();
+  const { signal } = (loading = new AbortController());
+  if (model) engineState.value = { kind: "loading", model, progress: null };
+  const done = queue.then(async () => {
+    await unload();
+    signal.throwIfAborted();
+    return act(signal);
+  });
+  queue = done
+    .then(() => undefined)
+    .catch(() => undefined) // Whoever needed the memory is told.
+    .then(() => (model ? load(model, signal) : undefined));
+  return done;
 }
 
 /** Stops loading. What has been downloaded is kept. */

@@ -20,6 +20,8 @@ export interface Asked {
   sampling: Sampling;
   /** The temperature on a server; null: what the server does by default. */
   temperature: number | null;
+  /** `top_p` on a server. */
+  topP?: number;
   thinkingBudget: number | null;
   adapters: AdapterUse[];
   /** On this device, to be told the answer's tokens: the seed, and the tokens that it already has. */
@@ -31,7 +33,7 @@ const takesNewName = new WeakSet<Engine>();
 
 /** A streamed answer. A server gets what OpenAI's API has, and nothing that the person has not set. */
 export async function ask(engine: Engine, asked: Asked, options: CompletionOptions): Promise<ChatStream> {
-  const { messages, tools, maxTokens, sampling, temperature, thinkingBudget, adapters, tokens } = asked;
+  const { messages, tools, maxTokens, sampling, temperature, topP, thinkingBudget, adapters, tokens } = asked;
   const { completions } = engine.chat;
   const streamed = { stream: true, stream_options: { include_usage: true } } as const;
   if (engine.device.backend !== "remote")
@@ -53,6 +55,7 @@ export async function ask(engine: Engine, asked: Asked, options: CompletionOptio
     ...(tools && tools),
     ...streamed,
     ...(temperature !== null && { temperature }),
+    ...(topP !== undefined && { top_p: topP }),
     ...(thinkingBudget !== null && { thinking_token_budget: thinkingBudget }),
   };
   if (!takesNewName.has(engine)) {

@@ -4,6 +4,7 @@ import {
   AbortedError,
   type Engine,
   type TrainingEstimate,
+  type TrainingPlan,
   type TrainingPoint,
   type TrainingSettings,
   type TrainingStep,
@@ -17,15 +18,38 @@ import { lessons } from "./lessons";
 import { announcement } from "./ui";
 
 /** Settings of a training that the panel has. */
-export type TeachSettings = Required<
-  Pick<TrainingSettings, "rank" | "learningRate" | "epochs" | "batch" | "validation" | "maxTokens">
->;
+export type TeachSettings = Required<Omit<TrainingSettings, "alpha" | "clip" | "seed" | "beta">> & {
+  /** Null: twice the rank. */
+  alpha: number | null;
+};
+
+const usual = {
+  alpha: null,
+  targets: [],
+  schedule: "cosine" as const,
+  warmup: 0,
+  weightDecay: 0,
+  patience: 0,
+};
 
 /** Settings for a first try, and for a lasting result. */
-export const presets = {
-  quick: { rank: 4, learningRate: 1e-3, epochs: 8, batch: 1, validation: 0, maxTokens: 256 },
-  thorough: { rank: 16, learningRate: 3e-4, epochs: 12, batch: 4, validation: 0.1, maxTokens: 1024 },
-} satisfies Record<string, TeachSettings>;
+export const presets: Record<"quick" | "thorough", TeachSettings> = {
+  quick: { ...usual, rank: 4, learningRate: 1e-3, epochs: 8, batch: 1, validation: 0, maxTokens: 256 },
+  thorough: {
+    ...usual,
+    rank: 16,
+    learningRate: 3e-4,
+    epochs: 12,
+    batch: 4,
+    validation: 0.1,
+    maxTokens: 1024,
+  },
+};
+
+/** Settings as the package takes them. */
+function forPackage({ alpha, targets, ...others }: TeachSettings): TrainingSettings {
+  return { ...others, ...(alpha !== null && { alpha }), ...(targets.length > 0 && { targets }) };
+}
 
 /** State of teaching. */
 export type TeachState =
@@ -44,6 +68,8 @@ export interface Sample {
 
 export const teachState = signal<TeachState>({ kind: "idle" });
 export const estimate = signal<TrainingEstimate | null>(null);
+/** What teaching would take, or why it is not possible; null while that is not known. */
+export const plan = signal<TrainingPlan | { error: unknown } | null>(null);
 /** Before and after, once something was learnt. */
 export const samples = signal<readonly Sample[]>([]);
 
@@ -79,6 +105,7 @@ effect(() => {
   running?.abort();
   reset();
   estimate.value = null;
+  plan.value = null;
   trainings.value = [];
   if (loaded !== null) void refresh(loaded);
 });
@@ -96,6 +123,29 @@ function given(lessons: readonly Lesson[]) {
   };
 }
 
+/** The engine plans one training at a time, and none while it learns. */
+let planning: Promise<void> = Promise.resolve();
+let planned = 0;
+
+/** Counts what teaching would take: `plan`. The last call wins. */
+export function count(lessons: readonly Lesson[], settings: TeachSettings): void {
+  const loaded = engine.peek();
+  const number = (planned += 1);
+  plan.value = null;
+  estimate.value = null;
+  if (loaded === null || lessons.length === 0) return;
+  planning = planning.then(async () => {
+    const isWanted = () => number === planned && engine.peek() === loaded && running === null;
+    if (!isWanted()) return;
+    try {
+      const found = await loaded.trainings.plan({ ...given(lessons), ...forPackage(settings) });
+      if (isWanted()) plan.value = found;
+    } catch (error) {
+      if (isWanted()) plan.value = { error };
+    }
+  });
+}
+
 /** Measures what teaching would take. */
 export async function measure(lessons: readonly Lesson[], settings: TeachSettings): Promise<void> {
   const loaded = engine.peek();
@@ -103,7 +153,8 @@ export async function measure(lessons: readonly Lesson[], settings: TeachSetting
   const before = teachState.peek();
   teachState.value = { kind: "estimating" };
   try {
-    estimate.value = await loaded.trainings.estimate({ ...given(lessons), ...settings });
+    await planning;
+    estimate.value = await loaded.trainings.estimate({ ...given(lessons), ...forPackage(settings) });
     teachState.value = before.kind === "done" ? before : { kind: "idle" };
   } catch (error) {
     teachState.value = { kind: "failed", error };
@@ -133,12 +184,13 @@ export async function teach(
   const list = isNew ? what.lessons : lessons.peek();
   const look = watch(loaded, list);
   try {
+    await planning;
     // What was learnt then is kept.
     if (ended.kind === "done" && ended.name !== name) await loaded.trainings.discard(ended.name);
     // What was learnt of it before takes part again if the training does not come to its end.
     if (!isNew) await unloadAdapter(loaded, name);
     const result = await loaded.train({
-      ...(isNew ? { ...given(what.lessons), ...what.settings } : { ...what, resume: true }),
+      ...(isNew ? { ...given(what.lessons), ...forPackage(what.settings) } : { ...what, resume: true }),
       name,
       keepCheckpoint: true,
       checkpointSeconds: CHECKPOINT_SECONDS,

@@ -26,11 +26,7 @@ use std::collections::HashMap;
 
 impl From<CpuError> for TrainError {
     fn from(error: CpuError) -> Self {
-        let text = error.to_string();
-        match error {
-            CpuError::OutOfMemory(_) => Self::Memory(text),
-            _ => Self::Device(text),
-        }
+        Self::Device { code: error.code(), message: error.to_string() }
     }
 }
 
@@ -151,7 +147,7 @@ impl<'a> Training<'a> {
         // Rows that fill up the last block are sequences of their own, which nothing else sees.
         while !self.tokens.len().is_multiple_of(LANES) {
             let sequence = self.tokens.last().map_or(0, |token| token.sequence) + 1;
-            self.tokens.push(Token { id: 0, position: 0, sequence, cell: 0 });
+            self.tokens.push(Token { id: 0, position: 0, sequence, cell: 0, ..Token::default() });
         }
         self.angles.clear();
         for op in &self.graph.graph.ops {

@@ -7,7 +7,7 @@ use super::rows::{self, Gated, NormOf};
 use super::threads::Threads;
 use super::{Training, TrainingGraph};
 use crate::cpu::{CpuError, Weights, executor, numbers};
-use crate::graph::{Index, Norm, Op, Rope, ValueId};
+use crate::graph::{Norm, Op, Rope, ValueId};
 use std::ops::Range;
 
 /// What has been computed, and is read.
@@ -60,7 +60,7 @@ impl Training<'_> {
                 let (matrix, tokens) = (weights.matrix(weight)?, &self.tokens);
                 self.threads.each_chunk(&mut y, block, |i, y, _, _| {
                     for (t, token) in tokens[i * LANES..][..LANES].iter().enumerate() {
-                        let row = if by == Index::Id { token.id } else { token.position };
+                        let row = token.index(by);
                         let numbers = matrix.dequantise(row as usize);
                         y[t..].iter_mut().step_by(LANES).zip(numbers).for_each(|(y, x)| *y = x);
                     }

@@ -5,6 +5,7 @@ use crate::adapter::LowRank;
 use crate::adapter::tests::{config, gguf, matrices, safetensors};
 use crate::adapter::{Adapter, AdapterFiles, Base};
 use crate::gguf::HeaderReader;
+use crate::graph::Token;
 
 fn of(name: &str, scale: f32) -> AdapterUse {
     AdapterUse { name: name.into(), scale }
@@ -170,33 +171,87 @@ fn a_prefix_is_used_with_its_adapters_only() {
     assert_eq!(cached(&mut engine, &[of("one", 0.5)]), 0);
 }
 
+/// Answers to the same prompt at once, with different adapters.
+fn together<D: Device>(engine: &mut Engine<D>, uses: &[Vec<AdapterUse>]) -> Vec<String> {
+    let request = |uses: &Vec<AdapterUse>| with(uses, greedy("hello", 10));
+    let ids: Vec<SequenceId> =
+        uses.iter().map(|uses| engine.start(request(uses)).unwrap().sequence).collect();
+    let mut texts = vec![String::new(); uses.len()];
+    while let Ok(event) = pollster::block_on(engine.advance()) {
+        let i = ids.iter().position(|id| *id == event.sequence).unwrap();
+        match event.progress {
+            Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
+            Progress::Token { text, .. } | Progress::End { text, .. } => texts[i].push_str(&text),
+        }
+    }
+    texts
+}
+
+fn different_uses() -> [Vec<AdapterUse>; 3] {
+    [vec![], vec![of("one", 1.0)], vec![of("two", 0.5), of("one", 1.0)]]
+}
+
 #[test]
-fn sequences_with_different_adapters_take_turns() {
+fn sequences_with_different_adapters_share_steps() {
     for depth in [1, 3] {
         let device = TestDevice::default();
         device.0.depth.set(depth);
-        let uses = [vec![], vec![of("one", 1.0)], vec![of("two", 0.5), of("one", 1.0)]];
+        let uses = different_uses();
         let request = |uses: &Vec<AdapterUse>| with(uses, greedy("hello", 10));
         let expected: Vec<String> =
             uses.iter().map(|uses| answer(&mut adapted(&device, 1), request(uses)).text).collect();
         let mut engine = adapted(&device, 3);
         device.0.selected.borrow_mut().clear();
-        let ids: Vec<SequenceId> =
-            uses.iter().map(|uses| engine.start(request(uses)).unwrap().sequence).collect();
-        assert!(invalid(engine.unload_adapter("one")).contains("an answer uses"));
-        let mut texts = vec![String::new(); 3];
-        while let Ok(event) = pollster::block_on(engine.advance()) {
-            let i = ids.iter().position(|id| *id == event.sequence).unwrap();
-            match event.progress {
-                Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
-                Progress::Token { text, .. } | Progress::End { text, .. } => texts[i].push_str(&text),
-            }
-        }
-        assert_eq!(texts, expected);
-        let selected = device.0.selected.borrow();
-        let different = selected.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        assert!(different > selected.len() / 2, "{selected:?}");
+        device.0.steps.borrow_mut().clear();
+        assert_eq!(together(&mut engine, &uses), expected);
+        let sets = |tokens: &[Token]| {
+            let mut sets: Vec<u32> = tokens.iter().map(|token| token.set).collect();
+            sets.sort_unstable();
+            sets.dedup();
+            sets.len()
+        };
+        let steps = device.0.steps.borrow().len();
+        let shared = device.0.steps.borrow().iter().filter(|(tokens, _)| sets(tokens) == 3).count();
+        assert!(shared > steps / 2, "{shared} of {steps} steps");
+        // The plan stays for the next answers of the same sets, in any order.
+        let last = *device.0.selected.borrow().iter().max().unwrap();
+        let again = [uses[2].clone(), uses[0].clone()];
+        assert_eq!(together(&mut engine, &again), [expected[2].clone(), expected[0].clone()]);
+        assert_eq!(device.0.selected.borrow().iter().max(), Some(&last));
+        engine.unload_adapter("one").unwrap();
+        assert_eq!(together(&mut engine, &[vec![], vec![of("two", 0.5)]])[0], expected[0]);
     }
+}
+
+#[test]
+fn an_adapter_of_a_running_answer_stays() {
+    let device = TestDevice::default();
+    let mut engine = adapted(&device, 3);
+    for uses in different_uses() {
+        engine.start(with(&uses, greedy("hello", 10))).unwrap();
+    }
+    assert!(invalid(engine.unload_adapter("one")).contains("an answer uses"));
+}
+
+#[cfg(feature = "cpu")]
+#[test]
+fn sequences_share_steps_on_the_cpu() {
+    check_together(&crate::cpu::Cpu::open(2).unwrap());
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn sequences_share_steps_on_a_gpu() {
+    use crate::gpu::{Gpu, Options};
+    let options = Options { kernels: "exact,steps:2".into(), ..Default::default() };
+    check_together(&pollster::block_on(Gpu::open(options)).unwrap());
+}
+
+fn check_together<D: Device>(device: &D) {
+    let uses = different_uses();
+    let alone: Vec<String> =
+        uses.iter().flat_map(|uses| together(&mut adapted(device, 1), std::slice::from_ref(uses))).collect();
+    assert_eq!(together(&mut adapted(device, 3), &uses), alone);
 }
 
 #[test]

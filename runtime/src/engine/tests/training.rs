@@ -140,6 +140,9 @@ fn what_cannot_be_taught_is_refused() {
         (Settings { validation: 1.0, ..settings() }, EXAMPLES, "validation"),
         (Settings { learning_rate: f32::NAN, ..settings() }, EXAMPLES, "learning rate"),
         (Settings { targets: vec!["q_proj".into()], ..settings() }, EXAMPLES, "attn_q"),
+        (Settings { patience: 2, ..settings() }, EXAMPLES, "patience"),
+        // A share of so few examples that none is kept out.
+        (Settings { patience: 2, validation: 0.001, ..settings() }, EXAMPLES, "patience"),
         (Settings { dpo: true, ..settings() }, EXAMPLES, "no preferences"),
         (settings(), "{\n", "line 1"),
     ] {

@@ -5,7 +5,7 @@ mod experts;
 mod low_rank;
 
 use super::*;
-use crate::adapter::beside;
+use crate::adapter::{beside, beside_rows};
 use crate::gpu::executor::MAX_IN_FLIGHT;
 use crate::gpu::{Options, Variants};
 use crate::graph::testing::cases::{self, kv};

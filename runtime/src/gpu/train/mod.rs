@@ -28,12 +28,7 @@ const STEP_ROWS: usize = 32;
 
 impl From<GpuError> for TrainError {
     fn from(error: GpuError) -> Self {
-        let text = error.to_string();
-        match error {
-            GpuError::Lost(_) => Self::Lost(text),
-            GpuError::OutOfMemory(_) => Self::Memory(text),
-            _ => Self::Device(text),
-        }
+        Self::Device { code: error.code(), message: error.to_string() }
     }
 }
 

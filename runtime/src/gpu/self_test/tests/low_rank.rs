@@ -28,11 +28,15 @@ fn groups_with_low_rank_paths() {
     for (gpu, tolerance) in choices() {
         let is_int8 = gpu.variants().accuracy == Accuracy::Int8;
         for shape in shapes {
-            let mut case = beside(layers(shape, &[11, 1, 1, 3, 1, 8]), 1.0, ranks);
-            case.same_choice = !is_int8;
-            let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
-            let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
-            assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
+            // By row is a product more, whatever the shape.
+            for by_row in [false, true].into_iter().take(if shape.biases { 2 } else { 1 }) {
+                let case = layers(shape, &[11, 1, 1, 3, 1, 8]);
+                let mut case = if by_row { beside_rows(case, 1.0, ranks) } else { beside(case, 1.0, ranks) };
+                case.same_choice = !is_int8;
+                let error = pollster::block_on(deviation(&case, &gpu)).unwrap();
+                let tolerance = if is_int8 { 0.2 } else { 10.0 * tolerance };
+                assert!(error <= tolerance, "{} ({}): {error}", case.name, gpu.variants());
+            }
         }
     }
 }
@@ -58,7 +62,8 @@ fn low_rank_paths_beside_anything() {
         check_with(words, beside(layers(), 0.1, |part| if part == "d0" { 7 } else { rank }));
     }
     for case in cases::odd_products() {
-        check_with(words, beside(case, 1.0, |_| 3));
+        check_with(words, beside(case.clone(), 1.0, |_| 3));
+        check_with(words, beside_rows(case, 1.0, |_| 3));
     }
 }
 
