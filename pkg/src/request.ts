@@ -166,7 +166,8 @@ function continued(value: unknown, n: number): number[] | undefined {
 export function prompts(value: unknown, name: string, most: number): (string | number[])[] {
   const list: unknown[] = Array.isArray(value) && !isIds(value) ? value : [value];
   if (list.length > 0 && list.length <= most && list.every(isPrompt)) return list;
-  const message = `\`${name}\` must be a text, a list of up to ${most} texts, or their tokens; none may be empty.`;
+  const some = `a text, a list of up to ${most} texts, or their tokens`;
+  const message = `\`${name}\` must be ${some}; none may be empty.`;
   if (typeof value === "string") throw new InvalidRequestError(message, name);
   throw wrongList(message, name, value);
 }

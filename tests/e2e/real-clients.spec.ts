@@ -1,4 +1,4 @@
-/** Official clients of OpenAI's API, unmodified, with SmolLM2 on the CPU: other tests have a generated model. */
+/** Official clients of OpenAI's API, unmodified, with SmolLM2 on the CPU. Others have a generated model. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { barePage, fromHub, open } from "../support/bare.ts";

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 type Result = std::result::Result<(), ApiError>;
 
-/// OpenAI's ranges, where the runtime's are wider, and those of other samplers. A lowest value of none: above 0.
+/// Numbers, their lowest and highest values: OpenAI's, and those of other samplers. Without a lowest value
+/// they are above 0.
 const NUMBERS: [(&str, Option<f64>, f64); 16] = [
     ("temperature", Some(0.0), 2.0),
     ("top_p", None, 1.0),
