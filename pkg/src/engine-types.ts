@@ -34,8 +34,9 @@ export interface EngineOptions extends SourceOptions {
    */
   fallbackTemplate?: string;
   /**
-   * How the model marks reasoning, content and tool calls, as `response_template` of Hugging Face's tokenizers
-   * says it. By default, the chat template shows it. A key that is not supported is an error that names it.
+   * How the model marks reasoning, content and tool calls, as `response_template` of Hugging Face's
+   * tokenizers says it. By default, the chat template shows it. A key that is not supported is an error that
+   * names it.
    */
   responseTemplate?: object;
   /**

@@ -1,4 +1,4 @@
-/** `cargo xtask bench large`: a model of over 7 GB on WebGPU, and on the CPU, which refuses it. Writes one JSON file. */
+/** `cargo xtask bench large`: a model of over 7 GB, on WebGPU and on the CPU. Writes one JSON file. */
 import { expect, test } from "@playwright/test";
 import { statSync, writeFileSync } from "node:fs";
 import { barePage, dispose, open, openingError, startBareSite } from "../support/bare.ts";

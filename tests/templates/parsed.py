@@ -39,8 +39,8 @@ KNOWN = {
 }
 MARK = r"\]<\]minimax\[>\["
 CALL = {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}}
-# Those that TRL does not have, or (Gemma) has with a `$` that depends on how an answer is cut. MiniMax M3's is
-# right for one call whose arguments are no lists and no maps.
+# Those that TRL does not have, or (Gemma) has with a `$` that depends on how an answer is cut. MiniMax M3's
+# is right for one call whose arguments are no lists and no maps.
 OWN = {
     "lfm2": {
         "start_anchor": "<|im_start|>assistant\n",
@@ -170,8 +170,8 @@ def main():
             except ValueError as error:
                 print(f"{name}/{label}: {str(error).splitlines()[0]}")
                 continue
-            case = {"template": name, "response": known, "answer": label, "prompt": prefix[-100:], "text": text}
-            cases.append(case | got)
+            case = {"template": name, "response": known, "answer": label, "text": text}
+            cases.append(case | {"prompt": prefix[-100:]} | got)
     file = {"cases": cases, "responses": {name: json.dumps(one) for name, one in sorted(templates.items())}}
     data = json.dumps(file, ensure_ascii=False, indent=0).encode()
     (HERE / "parsed.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))

@@ -1,5 +1,5 @@
-//! `cargo xtask bench large`: a model of the shape of LLaMA-2-13B with random weights, over 7 GB, on WebGPU in
-//! Chromium, on the CPU there, which refuses it, and natively with small bindings.
+//! `cargo xtask bench large`: a model of the shape of LLaMA-2-13B with random weights, over 7 GB, on WebGPU
+//! in Chromium, on the CPU there, which refuses it, and natively with small bindings.
 
 use crate::report::{command, machine, replace_section};
 use crate::tools::{self, output, root, run as execute, target};
@@ -81,10 +81,10 @@ fn section(results: &Results, browser: &str, options: &Large) -> String {
     let Results { load_ms, first_ms, token_ms, .. } = *results;
     format!(
         "## A model of 13 billion parameters\n\n`{}`, {}, {browser}; WebGPU adapter: {}.\n\n\
-         The shape of LLaMA-2-13B in Q4_0 with random weights, {}, from a server on the same machine. It loads in \
-         {:.0} s, through bindings of at most {}; its weights take {} on the GPU, and the wasm memory is {} \
-         at its end. The first token comes after {:.0} s, each of the next after {:.0} s. Natively, with \
-         bindings of at most {} MiB, the {} tokens are the same. The CPU refuses it after {} of the file: \
+         The shape of LLaMA-2-13B in Q4_0 with random weights, {}, from a server on the same machine. It \
+         loads in {:.0} s, through bindings of at most {}; its weights take {} on the GPU, and the wasm \
+         memory is {} at its end. The first token comes after {:.0} s, each of the next after {:.0} s. \
+         Natively, with bindings of at most {} MiB, the {} tokens are the same. The CPU refuses it after {} of the file: \
          \u{201c}{}\u{201d}",
         command(),
         machine(),

@@ -117,7 +117,7 @@ pub struct Parts {
 enum In {
     Content,
     Reasoning,
-    Calls(Scanner),
+    Calls(Box<Scanner>),
 }
 
 /// Separates one answer.
@@ -355,7 +355,7 @@ impl Separator {
             }
             // White space before it is content if there is no call.
             self.section = Some(std::mem::take(&mut self.space) + own);
-            self.is_in = In::Calls(scanner);
+            self.is_in = In::Calls(Box::new(scanner));
             return;
         }
         self.is_in = if let Begins::Reasoning = begins { In::Reasoning } else { In::Content };
