@@ -32,6 +32,8 @@ struct Build {
     target_features: &'static str,
     /// Whether threads share its memory. The standard library is then compiled, too.
     threads: bool,
+    /// Optimisation level of our own crates. Only kernels on the CPU are worth their bytes.
+    level: &'static str,
     /// Optimisation level of wasm-opt.
     optimise: &'static str,
 }
@@ -44,6 +46,7 @@ const BUILDS: [Build; 4] = [
         features: "cpu",
         target_features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
         threads: true,
+        level: "3",
         optimise: "-O3",
     },
     Build {
@@ -53,6 +56,7 @@ const BUILDS: [Build; 4] = [
         features: "cpu",
         target_features: "+simd128",
         threads: false,
+        level: "3",
         optimise: "-O3",
     },
     Build {
@@ -62,6 +66,7 @@ const BUILDS: [Build; 4] = [
         features: "gpu",
         target_features: "",
         threads: false,
+        level: "s",
         optimise: "-Os",
     },
     // The parser for constraints. The others load it when they need it.
@@ -72,6 +77,7 @@ const BUILDS: [Build; 4] = [
         features: "module",
         target_features: "",
         threads: false,
+        level: "3",
         optimise: "-Os",
     },
 ];
@@ -130,7 +136,7 @@ impl Build {
         if !self.target_features.is_empty() {
             flags = format!("-Ctarget-feature={}", self.target_features);
         }
-        let mut env = Vec::new();
+        let mut env = vec![("CARGO_PROFILE_WASM_OPT_LEVEL", self.level)];
         if self.threads {
             rust_source()?;
             args.push("-Zbuild-std=std,panic_abort");
