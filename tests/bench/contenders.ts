@@ -2,9 +2,8 @@
 import type { Page } from "@playwright/test";
 import type { ChatCompletionChunk as WllamaChunk, Wllama } from "@wllama/wllama";
 import type { TextGenerationPipeline, TextStreamer } from "@huggingface/transformers";
-import type { EngineOptions } from "nomoat";
+import type { PlainOptions } from "../support/bare.ts";
 import nomoatPackage from "../../pkg/package.json" with { type: "json" };
-import type {} from "../support/bare.ts";
 import { nativeLlama } from "./llama.cpp/contender.ts";
 import manifest from "./package.json" with { type: "json" };
 import type { Message } from "./prompts.ts";
@@ -72,7 +71,7 @@ function onCpu(threads: number): string {
 
 /** `kernels` is the package's option. */
 async function loadNomoat(page: Page, how: How, kernels: string, library = paths.nomoat): Promise<string> {
-  const options: EngineOptions & { model: string } = {
+  const options: PlainOptions = {
     model: paths.model,
     contextLength: CONTEXT,
     kernels,

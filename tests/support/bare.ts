@@ -65,9 +65,13 @@ export async function barePage(context: BrowserContext, site: Site, path = "/"):
   return page;
 }
 
+/** A model that is no opened file. */
+type PlainSource = Extract<EngineOptions["model"], string | { url: unknown }>;
+
 /** Options that can be sent to a page. */
-export type PlainOptions = Omit<EngineOptions, "onProgress" | "signal" | "model"> & {
-  model: Exclude<EngineOptions["model"], File | File[]>;
+export type PlainOptions = Omit<EngineOptions, "onProgress" | "signal" | "model" | "draft"> & {
+  model: PlainSource;
+  draft?: PlainSource;
 };
 
 /** Makes `window.engine`. */

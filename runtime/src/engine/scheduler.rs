@@ -6,6 +6,8 @@
 //! token from the slot of its sequence, where the device keeps the token that it chose last. Each sequence
 //! has one slot.
 
+mod score;
+
 use super::adapters::Parts;
 use super::answer::Answer;
 use super::cache::{Cache, Set};
@@ -442,33 +444,6 @@ impl Scheduler {
         let shares = next.shares.clone();
         self.under_way.push_back(UnderWay { shares, prompt_rows: next.prompt_rows, begun });
         Ok(())
-    }
-
-    /// Empties the first sequence, on which scores are computed with this set of adapters.
-    pub fn clear_first(&mut self, set: Set) {
-        self.sequences[0].end(&mut self.cache);
-        self.sequences[0].set = set;
-    }
-
-    /// Begins a step that appends tokens to the first sequence.
-    pub fn begin_score(
-        &mut self,
-        model: &mut impl DeviceModel,
-        ids: &[u32],
-        outputs: impl Iterator<Item = Output>,
-    ) -> Result<(), Error> {
-        self.next.clear();
-        (self.next.plan, self.next.is_mixed) = (self.sequences[0].set, false);
-        self.add_rows(0, ids)?;
-        self.next.outputs.extend(outputs);
-        self.submit(model)
-    }
-
-    /// Records that the tokens of such a step are computed.
-    pub fn end_score(&mut self, step: &UnderWay) {
-        for share in &step.shares {
-            self.sequences[share.sequence].set_computed(share.end, None, &mut self.cache);
-        }
     }
 
     /// Waits for the oldest step under way; none if there is none. If the future is dropped, the step stays
