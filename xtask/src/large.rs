@@ -84,8 +84,8 @@ fn section(results: &Results, browser: &str, options: &Large) -> String {
          The shape of LLaMA-2-13B in Q4_0 with random weights, {}, from a server on the same machine. It \
          loads in {:.0} s, through bindings of at most {}; it takes {} of the GPU, and the wasm \
          memory is {} at its end. The first token comes after {:.0} s, each of the next after {:.0} s. \
-         Natively, with bindings of at most {} MiB, the {} tokens are the same. The CPU refuses it after {} of the file: \
-         \u{201c}{}\u{201d}",
+         Natively, with bindings of at most {} MiB, the {} tokens are the same. The CPU refuses it after {} \
+         of the file: \u{201c}{}\u{201d}",
         command(),
         machine(),
         results.adapter,
