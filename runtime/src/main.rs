@@ -301,13 +301,12 @@ fn on_device<D: Device>(
     task: Task,
 ) -> Result<()> {
     let opened = start.elapsed();
-    let parallel = match &task {
-        Task::Serve(args) => args.parallel,
-        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => Some(1),
+    let (parallel, memory) = match &task {
+        Task::Serve(args) => (args.parallel, serve::memory()),
+        Task::Answer(..) | Task::Eval { .. } | Task::BenchAnswers(_) | Task::BenchAdapter(_) => (Some(1), 0),
     };
     let Load { context_length, kv_format, .. } = *load;
     let template = load.template.clone();
-    let memory = serve::memory();
     let response = load.response_template.as_ref();
     let response_template = response
         .map(|path| std::fs::read_to_string(path).with_context(|| format!("cannot open {}", path.display())))

@@ -2,7 +2,7 @@
 //! Chromium.
 
 use crate::report::{command, cores, machine, replace_section, table};
-use crate::tools::{self, output_of, root, run, target};
+use crate::tools::{self, output_of, root, run};
 use crate::{build, in_browser};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -42,10 +42,7 @@ pub fn run_all(options: &Cpu) -> Result<()> {
         threads = vec![1, cores()];
         threads.dedup();
     }
-    let program = ["-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
-    run("cargo", &[["build", "--quiet", "--release"].as_slice(), &program].concat())?;
-    let nomoat = target().join("release/nomoat");
-    let nomoat = nomoat.to_string_lossy();
+    let nomoat = tools::nomoat()?;
     let wasm = build::with_bench()?;
     tools::test_packages()?;
     let mut natively = Vec::new();

@@ -2,7 +2,7 @@
 //! llama.cpp for comparison.
 
 use crate::report::{command, machine, replace_section, table};
-use crate::tools::{once, output_of, root, run as execute, target};
+use crate::tools::{self, once, output_of, root, run as execute, target};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -37,13 +37,10 @@ enum Peer {
 
 /// Builds, measures, prints and writes the results.
 pub fn run(options: &Options) -> Result<()> {
-    let build =
-        ["build", "--quiet", "--release", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
-    execute("cargo", &build)?;
-    let (nomoat, folder) = (target().join("release/nomoat"), target().join("bench"));
+    let (nomoat, folder) = (tools::nomoat()?, target().join("bench"));
     std::fs::create_dir_all(&folder)?;
     let json = folder.join("gpu.json");
-    let (nomoat, json) = (nomoat.to_string_lossy(), json.to_string_lossy());
+    let json = json.to_string_lossy();
     let bench = ["bench", "gpu", "--shape", &options.shape, "--format", &options.format];
     let mut args = [bench.as_slice(), &["--json", json.as_ref()]].concat();
     if options.quick {

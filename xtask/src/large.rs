@@ -2,7 +2,7 @@
 //! in Chromium, on the CPU there, which refuses it, and natively with small bindings.
 
 use crate::report::{command, machine, replace_section};
-use crate::tools::{self, output, root, run as execute, target};
+use crate::tools::{self, output, run as execute, target};
 use crate::{build, in_browser};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -44,13 +44,8 @@ struct Results {
 pub fn run(options: &Large) -> Result<()> {
     build::all()?;
     tools::test_packages()?;
-    execute(
-        "cargo",
-        &["build", "--release", "-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"],
-    )?;
-    let nomoat = target().join("release/nomoat");
-    let nomoat = nomoat.to_string_lossy();
-    let model = root().join("target/bench/llama-13b.gguf");
+    let nomoat = tools::nomoat()?;
+    let model = target().join("bench/llama-13b.gguf");
     let path = model.to_string_lossy();
     if !model.exists() {
         std::fs::create_dir_all(target().join("bench"))?;

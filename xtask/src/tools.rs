@@ -5,6 +5,13 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Builds the native program for measurements; returns its path.
+pub fn nomoat() -> Result<String> {
+    let program = ["-p", "nomoat-runtime", "--features", "cli", "--bin", "nomoat"];
+    run("cargo", &[["build", "--quiet", "--release"].as_slice(), &program].concat())?;
+    Ok(target().join("release/nomoat").to_string_lossy().into_owned())
+}
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()

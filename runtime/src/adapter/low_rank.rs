@@ -257,9 +257,7 @@ impl Stack {
         self.n_rows = self.n_rows.next_multiple_of(UNIT);
         self.numbers.resize(self.n_rows * width, 0.0);
     }
-}
 
-impl Stack {
     /// For each row of the stack the strength of its path.
     fn strengths(&self, paths: &[(&LowRank, f32)], set: &[f32]) -> Vec<f32> {
         let mut all = vec![0.0; self.n_rows];

@@ -198,7 +198,7 @@ fn time(cpu: &Cpu, graph: &Graph, format: Format, rows: u32, outputs: u32) -> Re
     let pages = CONTEXT.div_ceil(PAGE);
     let capacity = Capacity { tokens: rows, outputs: outputs.max(1), sequences: 1, max_pages: pages, pages };
     let mut executor = Executor::new(cpu, graph, &weights, capacity)?;
-    let token = |position| Token { id: 0, position, sequence: 0, cell: position, ..Token::default() };
+    let token = |position| Token { position, cell: position, ..Token::default() };
     let tokens: Vec<Token> = (CONTEXT - rows..CONTEXT).map(token).collect();
     let outputs: Vec<Output> = (0..outputs).map(|row| Output::likeliest(row, 0)).collect();
     let page_table: Vec<u32> = (0..pages).collect();

@@ -6,7 +6,7 @@
 
 use super::kept::{Name, digest};
 use super::{AdapterUse, Device, DeviceModel, Engine, Error, Request};
-use crate::adapter::{Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
+use crate::adapter::{Adapted, Adapter, AdapterFiles, AdapterInfo, Base, LowRank, adapt};
 
 /// Sets that stay on the device at least, for requests to come.
 const KEPT: usize = 3;
@@ -22,7 +22,8 @@ pub(super) struct Adapters {
     n_loaded: u64,
     /// The sets on the device, the one used last at the end.
     pub sets: Vec<Set>,
-    pub n_sets: u32,
+    /// Plans that the device was ever given.
+    n_plans: u32,
 }
 
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Loaded {
 pub(super) struct Set {
     pub number: u32,
     pub parts: Parts,
+    /// The name that the first pages with these adapters follow; see `kept.rs`.
+    root: Name,
 }
 
 impl<D: Device> Engine<D> {
@@ -80,11 +83,12 @@ impl<D: Device> Engine<D> {
             let message = format!("an answer uses the adapter {name:?}; wait for its end, or cancel it");
             return Err(Error::InvalidRequest(message));
         }
-        let mut numbers: Vec<u32> =
-            self.adapters.sets.extract_if(.., |set| has(set)).map(|set| set.number).collect();
-        let is_its = |mix: &mut super::mix::Mix| mix.sets.iter().any(|set| numbers.contains(set));
-        numbers.extend(self.scheduler.mix.take_if(is_its).map(|mix| mix.number));
-        numbers.into_iter().for_each(|number| self.model.remove(number));
+        let sets = &mut self.adapters.sets;
+        let mut gone: Vec<u32> = sets.extract_if(.., |set| has(set)).map(|set| set.number).collect();
+        // The mix may have sets that gave way since.
+        let is_left = |number: &u32| sets.iter().any(|set| set.number == *number);
+        gone.extend(self.scheduler.mix.take_if(|mix| !mix.sets.iter().all(is_left)).map(|mix| mix.number));
+        gone.into_iter().for_each(|number| self.model.remove(number));
         self.adapters.loaded.remove(at);
         self.info.gpu_bytes = self.gpu_bytes();
         Ok(())
@@ -123,19 +127,10 @@ impl<D: Device> Engine<D> {
         Ok(parts)
     }
 
-    /// The adapters of a set that is on the device; none if it is not there.
-    pub(super) fn parts_in(&self, set: Option<u32>) -> Option<&Parts> {
-        const NOTHING: &Parts = &Parts::new();
-        let Some(number) = set else { return Some(NOTHING) };
-        self.adapters.sets.iter().find(|set| set.number == number).map(|set| &set.parts)
-    }
-
-    /// The name that the first pages with these adapters follow; see `kept.rs`.
-    pub(super) fn root_with(&self, parts: &Parts) -> Name {
-        parts.iter().fold(self.page_root, |root, (number, scale)| {
-            let loaded = self.adapters.loaded.iter().filter(|loaded| loaded.number == *number);
-            loaded.fold(root, |root, loaded| digest([&root, &loaded.digest, &scale.to_le_bytes()]))
-        })
+    /// The name that the first pages of a set follow; none if it is not on the device.
+    pub(super) fn root_of(&self, set: Option<u32>) -> Option<Name> {
+        let Some(number) = set else { return Some(self.page_root) };
+        self.adapters.sets.iter().find(|set| set.number == number).map(|set| set.root)
     }
 
     /// The number of a set of adapters, which is then on the device; none for the model as it is.
@@ -161,24 +156,32 @@ impl<D: Device> Engine<D> {
             self.model.remove(set.number);
         }
         let mut paths: Vec<(&LowRank, f32)> = Vec::new();
+        let mut root = self.page_root;
         for (number, scale) in &parts {
-            let loaded = self.adapters.loaded.iter().filter(|loaded| loaded.number == *number);
-            let own = loaded.flat_map(|loaded| &loaded.adapter.paths);
-            paths.extend(own.map(|(path, factor)| (path, factor * f32::from_bits(*scale))));
+            for loaded in self.adapters.loaded.iter().filter(|loaded| loaded.number == *number) {
+                let own = loaded.adapter.paths.iter();
+                paths.extend(own.map(|(path, factor)| (path, factor * f32::from_bits(*scale))));
+                root = digest([&root, &loaded.digest, &scale.to_le_bytes()]);
+            }
         }
         let adapted = adapt(self.model.graph(), &paths);
-        self.adapters.n_sets += 1;
-        let number = self.adapters.n_sets;
-        self.model.add(number, &adapted)?;
-        self.adapters.sets.push(Set { number, parts });
-        self.info.gpu_bytes = self.gpu_bytes();
+        let number = self.add_plan(&adapted)?;
+        self.adapters.sets.push(Set { number, parts, root });
         Ok(number)
+    }
+
+    /// Puts a plan on the device, under a number that is never used again.
+    pub(super) fn add_plan(&mut self, adapted: &Adapted) -> Result<u32, Error> {
+        self.adapters.n_plans += 1;
+        let number = self.adapters.n_plans;
+        let added = self.model.add(number, adapted);
+        self.info.gpu_bytes = self.gpu_bytes();
+        added.map(|()| number)
     }
 
     /// Whether a running answer uses a set.
     fn is_used(&self, number: u32) -> bool {
-        let mut running = self.scheduler.sequences.iter().filter(|sequence| sequence.answer.is_some());
-        running.any(|sequence| sequence.set == Some(number))
+        self.scheduler.sets().contains(&Some(number))
     }
 
     fn no_adapter(&self, name: &str) -> Error {

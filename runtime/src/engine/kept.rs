@@ -6,7 +6,6 @@
 //! under a name is right, or damaged; and what conversations have in common is kept once. Only full pages are
 //! kept.
 
-use super::cache::Set;
 use super::device::{Device, DeviceModel};
 use super::{Engine, Error, Request};
 use crate::graph::{KvFormat, PAGE};
@@ -72,11 +71,6 @@ impl<D: Device> Engine<D> {
         self.scheduler.cache.named(|set| self.root_of(set), next)
     }
 
-    /// The name that the first pages of a set of adapters follow; none if it is not on the device.
-    fn root_of(&self, set: Set) -> Option<Name> {
-        Some(self.root_with(self.parts_in(set)?))
-    }
-
     /// A cached page as bytes; none if it is no longer cached. Running answers may go on meanwhile.
     pub async fn read_page(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(name) = parsed(name) else { return Ok(None) };
@@ -103,9 +97,8 @@ impl<D: Device> Engine<D> {
         let (prompt, _) = self.fitting_prompt(request, tools.is_some())?;
         let mut ids = self.with_answer(request, prompt);
         self.check_length(&ids)?;
-        let parts = self.parts_of(&self.uses(request)?)?;
-        let root = self.root_with(&parts);
-        let set = self.set_of(parts)?;
+        let set = self.set_of(self.parts_of(&self.uses(request)?)?)?;
+        let root = self.root_of(set).unwrap_or(self.page_root);
         // The last token is computed anyway, for its logits.
         ids.pop();
         ids.truncate(ids.len() - ids.len() % PAGE as usize);

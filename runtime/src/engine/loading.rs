@@ -243,15 +243,14 @@ impl<D: Device> Loading<D> {
         let Checked { tokenizer, template, has_chat_template, config, context_length, graph, formats } =
             checked;
         let LoadOptions { parallel, memory, .. } = self.options;
-        let mut capacity = capacity(device, context_length, parallel)?;
+        let mut capacity = capacity(device, context_length, parallel.unwrap_or(1))?;
         if parallel.is_none() {
             capacity.pages *= contexts(device, &graph, capacity.cells(), memory);
         }
         if self.draft_of.is_some() {
             (capacity.outputs, capacity.sequences) = (1, 1);
         }
-        let kv_bytes = graph.caches.iter().map(|cache| cache.bytes(capacity.cells()));
-        let kv_buffer = kv_bytes.max().unwrap_or(0);
+        let kv_buffer = largest_cache(&graph, capacity.cells());
         if kv_buffer > device.max_buffer() {
             let limit = (context_length as u64 * device.max_buffer() / kv_buffer.max(1)) as usize;
             return Err(Error::ContextMemory { wanted: context_length, limit });
@@ -392,8 +391,7 @@ fn context_length(wanted: Option<usize>, config: &Config) -> Result<usize, Error
     }
 }
 
-fn capacity(device: &impl Device, context_length: usize, parallel: Option<u32>) -> Result<Capacity, Error> {
-    let parallel = parallel.unwrap_or(1);
+fn capacity(device: &impl Device, context_length: usize, parallel: u32) -> Result<Capacity, Error> {
     if parallel == 0 || parallel > MAX_SEQUENCES {
         let message = format!("room for {parallel} contexts; it must be for 1 to {MAX_SEQUENCES}");
         return Err(Error::InvalidRequest(message));
@@ -410,11 +408,15 @@ fn capacity(device: &impl Device, context_length: usize, parallel: Option<u32>) 
     Ok(Capacity { tokens, outputs, sequences: MAX_SEQUENCES, max_pages, pages })
 }
 
+/// Bytes of the largest cache with so many cells.
+fn largest_cache(graph: &Graph, cells: u32) -> u64 {
+    graph.caches.iter().map(|cache| cache.bytes(cells)).max().unwrap_or(0)
+}
+
 /// How many whole contexts, of so many cells, the KV pool has room for where nobody says it.
 fn contexts(device: &impl Device, graph: &Graph, cells: u32, memory: u64) -> u32 {
-    let largest = graph.caches.iter().map(|cache| cache.bytes(cells)).max().unwrap_or(0);
     let room = memory / POOL_PART / graph.kv_bytes(cells).max(1);
-    room.min(device.max_buffer() / largest.max(1)).clamp(1, MAX_SEQUENCES.into()) as u32
+    room.min(device.max_buffer() / largest_cache(graph, cells).max(1)).clamp(1, MAX_SEQUENCES.into()) as u32
 }
 
 async fn allocate<D: Device>(

@@ -69,11 +69,6 @@ impl<D: Device> Engine<D> {
         if let Some(old) = self.scheduler.mix.take() {
             self.model.remove(old.number);
         }
-        self.adapters.n_sets += 1;
-        let number = self.adapters.n_sets;
-        if self.model.add(number, &adapted).is_ok() {
-            self.scheduler.mix = Some(Mix { number, sets });
-        }
-        self.info.gpu_bytes = self.gpu_bytes();
+        self.scheduler.mix = self.add_plan(&adapted).ok().map(|number| Mix { number, sets });
     }
 }

@@ -190,10 +190,13 @@ impl<D: Device> Engine<D> {
     /// its adapters cannot be made ready.
     fn admit(&mut self) -> Result<(), Error> {
         while let Some(Waiting { answer, adapters }) = self.scheduler.next_waiting() {
-            let set = if answer.is_embedding() { self.embedder()? } else { self.set_of(adapters)? };
-            if !answer.is_embedding() {
+            let set = if answer.is_embedding() {
+                self.embedder()?
+            } else {
+                let set = self.set_of(adapters)?;
                 self.mix(set);
-            }
+                set
+            };
             self.scheduler.claim(set, answer, &mut self.model);
         }
         Ok(())

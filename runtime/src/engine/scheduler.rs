@@ -84,8 +84,6 @@ struct NextStep {
     /// What the device runs: the plan of a set that all its sequences use, or the mix. It stays for the step
     /// after.
     plan: Option<u32>,
-    /// Whether sequences of different sets share steps.
-    is_mixed: bool,
     tokens: Vec<Token>,
     outputs: Vec<Output>,
     choices: Vec<Choice>,
@@ -192,22 +190,29 @@ impl Scheduler {
         Ok(())
     }
 
-    /// What the device runs for a set.
-    fn plan_of(&self, set: Option<u32>) -> Option<u32> {
-        let mix = self.mix.as_ref().filter(|mix| self.next.is_mixed && mix.index(set).is_some());
-        mix.map_or(set, |mix| Some(mix.number))
+    /// The mix, if it is what the next step runs.
+    fn mixed(&self) -> Option<&Mix> {
+        self.mix.as_ref().filter(|mix| self.next.plan == Some(mix.number))
+    }
+
+    /// Whether the next step has the sequences of a set.
+    fn is_next(&self, set: Set) -> bool {
+        self.mixed().map_or(set == self.next.plan, |mix| mix.index(set).is_some())
     }
 
     /// Puts a step together; false if there is nothing to compute. The sets of adapters that the mix has
     /// share a step, the others take turns.
     fn put_together(&mut self, model: &mut impl DeviceModel) -> Result<bool, Error> {
-        let sets = self.sets();
-        let mixed = |mix: &Mix| sets.iter().filter(|set| mix.index(**set).is_some()).count();
-        // One set alone has its own plan, which computes no more than it must.
-        self.next.is_mixed = self.mix.as_ref().map_or(0, mixed) > 1;
-        let mut plans: Vec<Option<u32>> = sets.iter().map(|set| self.plan_of(*set)).collect();
-        plans.sort_unstable();
-        plans.dedup();
+        let mut plans = self.sets();
+        if let Some(mix) = &self.mix {
+            let is_in = |set: &Set| mix.index(*set).is_some();
+            // One set alone has its own plan, which computes no more than it must.
+            if plans.iter().filter(|set| is_in(set)).count() > 1 {
+                plans.retain(|set| !is_in(set));
+                plans.push(Some(mix.number));
+                plans.sort_unstable();
+            }
+        }
         let next = plans.partition_point(|plan| *plan <= self.next.plan);
         plans.rotate_left(next);
         for plan in plans {
@@ -241,7 +246,7 @@ impl Scheduler {
         let is_alone = self.only().is_some();
         let room = self.draft_room();
         for slot in 0..self.sequences.len() {
-            let is_its = self.plan_of(self.sequences[slot].set) == self.next.plan;
+            let is_its = self.is_next(self.sequences[slot].set);
             let sequence = &mut self.sequences[slot];
             let n = sequence.len();
             let answer = sequence.answer.as_mut().filter(|_| is_its);
@@ -271,7 +276,7 @@ impl Scheduler {
         let mut room = self.pace.rows().min(self.most_rows - self.next.tokens.len());
         let unfed = |sequence: &Sequence| sequence.answer.as_ref().map_or(0, Answer::unfed);
         let mut slots: Vec<usize> = (0..self.sequences.len())
-            .filter(|slot| self.plan_of(self.sequences[*slot].set) == self.next.plan)
+            .filter(|slot| self.is_next(self.sequences[*slot].set))
             .filter(|slot| unfed(&self.sequences[*slot]) > 0)
             .filter(|slot| !self.awaits_prefix(*slot))
             .collect();
@@ -366,8 +371,7 @@ impl Scheduler {
 
     /// Appends tokens to a sequence, and to the step the rows that compute them.
     fn add_rows(&mut self, sequence: usize, ids: &[u32]) -> Result<(), Error> {
-        let mix = self.mix.as_ref().filter(|_| self.next.is_mixed);
-        let set = mix.and_then(|mix| mix.index(self.sequences[sequence].set)).unwrap_or(0);
+        let set = self.mixed().and_then(|mix| mix.index(self.sequences[sequence].set)).unwrap_or(0);
         let next = &mut self.next;
         let row = next.shares.len() as u32;
         let known = &mut self.sequences[sequence];

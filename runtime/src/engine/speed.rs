@@ -53,7 +53,7 @@ fn chain(n: usize, width: usize) -> Graph {
 async fn time<D: Device>(device: &D, graph: &Graph) -> Result<f64, Error> {
     let capacity = Capacity { tokens: 1, outputs: 1, sequences: 1, max_pages: 1, pages: 1 };
     let mut model = device.allocate(graph, &vec![Format::Q4_0; graph.weights.len()], capacity)?;
-    let tokens = [Token { id: 0, position: 0, sequence: 0, cell: 0, ..Token::default() }];
+    let tokens = [Token::default()];
     let step = Step { tokens: &tokens, outputs: &[], choices: &[], pages: &[0], max_pages: 1 };
     // The first step compiles the kernels.
     model.submit(&step)?;

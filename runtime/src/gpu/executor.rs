@@ -241,9 +241,8 @@ impl Executor {
         let tiles = self.gpu.variants().tile.then_some((MANY, 0));
         for (n, by_choice) in [(1, 0), (1, 1), (2, 0)].into_iter().chain(tiles) {
             let n = n.min(self.capacity.tokens).min(self.capacity.cells());
-            let tokens: Vec<Token> = (0..n)
-                .map(|i| Token { id: 0, position: i, sequence: 0, cell: i, ..Token::default() })
-                .collect();
+            let tokens: Vec<Token> =
+                (0..n).map(|i| Token { position: i, cell: i, ..Token::default() }).collect();
             let outputs = [Output { row: n - 1, target: 0, slot: 0, by_choice }];
             let step =
                 Step { tokens: &tokens, outputs: &outputs, choices: &choices, pages: &[0], max_pages: 1 };

@@ -83,8 +83,7 @@ async fn time(gpu: &Gpu, graph: &Graph, weights: &Weights, rows: u32) -> Result<
     let pages = rows.div_ceil(PAGE);
     let capacity = Capacity { tokens: rows, outputs: 1, sequences: 1, max_pages: pages, pages };
     let mut executor = Executor::new(gpu, graph, weights, capacity)?;
-    let tokens: Vec<Token> =
-        (0..rows).map(|i| Token { id: 0, position: i, sequence: 0, cell: i, ..Token::default() }).collect();
+    let tokens: Vec<Token> = (0..rows).map(|i| Token { position: i, cell: i, ..Token::default() }).collect();
     let page_table: Vec<u32> = (0..pages).collect();
     let step = Step { tokens: &tokens, outputs: &[], choices: &[], pages: &page_table, max_pages: pages };
     // The first step compiles the kernels.

@@ -99,13 +99,11 @@ impl<'g> Interpreter<'g> {
         match *op {
             Op::Embed { weight, by, .. } => {
                 let n = self.graph.weight(weight).n_cols;
-                let row = |token: &Token| match (by, token.id & Token::FROM_SLOT) {
-                    (Index::Position, _) => token.position as usize,
-                    (Index::Set, _) => token.set as usize,
-                    (Index::Id, 0) => token.id as usize,
-                    (Index::Id, bit) => self.slots[(token.id - bit) as usize] as usize,
-                };
-                step.tokens.iter().flat_map(|t| &weights[weight.0][row(t) * n..][..n]).copied().collect()
+                let rows = step.tokens.iter().map(|token| match (by, token.id & Token::FROM_SLOT) {
+                    (Index::Id, bit @ 1..) => self.slots[(token.id - bit) as usize],
+                    _ => token.index(by),
+                });
+                rows.flat_map(|row| &weights[weight.0][row as usize * n..][..n]).copied().collect()
             }
             Op::Norm { x, norm, .. } => {
                 let mut y = value(x).to_vec();

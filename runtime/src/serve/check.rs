@@ -4,7 +4,7 @@
 use super::error::ApiError;
 use serde_json::{Map, Value};
 
-type Result = std::result::Result<(), ApiError>;
+type Result<T> = std::result::Result<T, ApiError>;
 
 /// Numbers, their lowest and highest values: OpenAI's, and those of other samplers. Without a lowest value
 /// they are above 0.
@@ -39,7 +39,7 @@ const INTEGERS: [(&str, i64); 7] = [
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// Numbers must be in their ranges.
-pub fn numbers(given: &Map<String, Value>) -> Result {
+pub fn numbers(given: &Map<String, Value>) -> Result<()> {
     for (name, least) in INTEGERS {
         integer(given, name, least, None)?;
     }
@@ -61,7 +61,7 @@ pub fn numbers(given: &Map<String, Value>) -> Result {
 }
 
 /// A parameter must be an integer in this range, if it is there.
-pub fn integer(given: &Map<String, Value>, name: &str, least: i64, most: Option<i64>) -> Result {
+pub fn integer(given: &Map<String, Value>, name: &str, least: i64, most: Option<i64>) -> Result<()> {
     let Some(value) = given.get(name) else { return Ok(()) };
     let to = most.map_or_else(String::new, |most| format!(" to {most}"));
     let message = format!("`{name}` must be an integer from {least}{to}.");
@@ -77,16 +77,20 @@ pub fn integer(given: &Map<String, Value>, name: &str, least: i64, most: Option<
     }
 }
 
+/// An object, or an error that names the field.
+pub fn object<'a>(value: Option<&'a Value>, at: &str) -> Result<&'a Map<String, Value>> {
+    let wrong = || ApiError::mistyped(at, value, format!("`{at}` must be an object."));
+    value.and_then(Value::as_object).ok_or_else(wrong)
+}
+
 /// Messages must have a known role and, but for calls, a text or parts.
-pub fn messages(messages: Option<&Value>) -> Result {
+pub fn messages(messages: Option<&Value>) -> Result<()> {
     let list = messages.and_then(Value::as_array).filter(|list| !list.is_empty());
     let message = "`messages` must be a list with at least one message.";
     let list = list.ok_or_else(|| ApiError::list("messages", messages, message))?;
     for (i, item) in list.iter().enumerate() {
         let at = format!("messages[{i}]");
-        let Some(fields) = item.as_object() else {
-            return Err(ApiError::mistyped(&at, Some(item), format!("`{at}` must be an object.")));
-        };
+        let fields = object(Some(item), &at)?;
         let role_at = format!("{at}.role");
         let message = format!("`{role_at}` must be one of {}.", ROLES.join(", "));
         match fields.get("role") {
@@ -107,25 +111,19 @@ pub fn messages(messages: Option<&Value>) -> Result {
 }
 
 /// Tools must be functions. What these hold is checked by the runtime.
-pub fn tools(tools: Option<&Value>) -> Result {
+pub fn tools(tools: Option<&Value>) -> Result<()> {
     let Some(tools) = tools else { return Ok(()) };
     let Some(list) = tools.as_array() else {
         return Err(ApiError::mistyped("tools", Some(tools), "`tools` must be a list."));
     };
     for (i, tool) in list.iter().enumerate() {
         let at = format!("tools[{i}]");
-        let Some(fields) = tool.as_object() else {
-            return Err(ApiError::mistyped(&at, Some(tool), format!("`{at}` must be an object.")));
-        };
+        let fields = object(Some(tool), &at)?;
         if fields.get("type").is_none_or(|kind| kind != "function") {
             let at = format!("{at}.type");
             return Err(ApiError::field(&at, format!("`{at}` must be \"function\".")));
         }
-        let function = fields.get("function");
-        if !function.is_some_and(Value::is_object) {
-            let at = format!("{at}.function");
-            return Err(ApiError::mistyped(&at, function, format!("`{at}` must be an object.")));
-        }
+        object(fields.get("function"), &format!("{at}.function"))?;
     }
     Ok(())
 }

@@ -250,29 +250,29 @@ impl Head {
 /// A text or several, or their tokens.
 pub fn prompts(given: &mut Map<String, Value>, name: &str, most: usize) -> Result<Vec<Prompt>, ApiError> {
     let value = given.remove(name);
-    let list = match value.clone() {
+    let message =
+        format!("`{name}` must be a text, a list of up to {most} texts, or their tokens; none may be empty.");
+    let wrong = match &value {
+        Some(Value::String(_)) => ApiError::field(name, message),
+        other => ApiError::list(name, other.as_ref(), message),
+    };
+    let list = match value {
         Some(Value::Array(list)) if !list.iter().all(Value::is_number) => list,
         Some(one) => vec![one],
         None => Vec::new(),
     };
-    let message =
-        format!("`{name}` must be a text, a list of up to {most} texts, or their tokens; none may be empty.");
-    let wrong = || match &value {
-        Some(Value::String(_)) => ApiError::field(name, message.clone()),
-        other => ApiError::list(name, other.as_ref(), message.clone()),
-    };
     if list.is_empty() || list.len() > most {
-        return Err(wrong());
+        return Err(wrong);
     }
     let prompts = list.into_iter().map(|item| {
-        let prompt: Prompt = serde_json::from_value(item).map_err(|_| wrong())?;
+        let prompt: Prompt = serde_json::from_value(item).ok()?;
         let is_empty = match &prompt {
             Prompt::Text(text) => text.is_empty(),
             Prompt::Ids(ids) => ids.is_empty(),
         };
-        if is_empty { Err(wrong()) } else { Ok(prompt) }
+        (!is_empty).then_some(prompt)
     });
-    prompts.collect()
+    prompts.collect::<Option<_>>().ok_or(wrong)
 }
 
 /// How many of the likeliest tokens are named.

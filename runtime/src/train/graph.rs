@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use crate::adapter::MAX_RANK;
+use crate::adapter::names::parts;
 use crate::graph::uses::Uses;
 use crate::graph::{Graph, Index, Op, Source, Unary, ValueId, WeightId};
 use std::ops::Range;
@@ -180,7 +181,7 @@ impl TrainingGraph {
         for (i, op) in self.graph.ops.iter().enumerate() {
             let Op::MatMul { weight, .. } = *op else { continue };
             let Some((name, first_row)) = projection(&self.graph, weight) else { continue };
-            let short = short_name(name);
+            let short = parts(name).map_or(name, |(_, short)| short);
             if !known.iter().any(|k| k == short) {
                 known.push(short.to_string());
             }
@@ -282,10 +283,4 @@ fn projection(graph: &Graph, id: WeightId) -> Option<(&str, usize)> {
         Source::Tensor { name, first_row } if name.starts_with("blk.") => Some((name, *first_row)),
         _ => None,
     }
-}
-
-/// `attn_q` of `blk.3.attn_q.weight`.
-fn short_name(tensor: &str) -> &str {
-    let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
-    name.rsplit('.').next().unwrap_or(name)
 }

@@ -1,7 +1,7 @@
 //! The scalar reference: values and gradients in f64, each op by its formula. Slow and simple.
 
 use super::{Batch, TrainError, TrainingGraph};
-use crate::graph::{Attention, Index, Norm, NormKind, Op, Rope, Unary, ValueId, WeightId};
+use crate::graph::{Attention, Norm, NormKind, Op, Rope, Unary, ValueId, WeightId};
 
 mod functions;
 use functions::{gated, gated_slopes, slope, unary};
@@ -100,12 +100,8 @@ impl<'g> Reference<'g> {
         match self.graph.graph.ops[i] {
             Op::Embed { weight, by, .. } => {
                 let n = self.graph.graph.weight(weight).n_cols;
-                let row = |token: &crate::graph::Token| match by {
-                    Index::Id => token.id as usize,
-                    Index::Position => token.position as usize,
-                    Index::Set => token.set as usize,
-                };
-                batch.tokens.iter().flat_map(|t| &self.weight(weight)[row(t) * n..][..n]).copied().collect()
+                let rows = batch.tokens.iter().map(|token| token.index(by) as usize);
+                rows.flat_map(|row| &self.weight(weight)[row * n..][..n]).copied().collect()
             }
             Op::Norm { x, norm, .. } => self.norm(value(x), norm),
             Op::MatMul { x, weight, .. } => {

@@ -147,7 +147,7 @@ impl<'a> Training<'a> {
         // Rows that fill up the last block are sequences of their own, which nothing else sees.
         while !self.tokens.len().is_multiple_of(LANES) {
             let sequence = self.tokens.last().map_or(0, |token| token.sequence) + 1;
-            self.tokens.push(Token { id: 0, position: 0, sequence, cell: 0, ..Token::default() });
+            self.tokens.push(Token { sequence, ..Token::default() });
         }
         self.angles.clear();
         for op in &self.graph.graph.ops {

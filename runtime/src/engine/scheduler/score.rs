@@ -22,7 +22,7 @@ impl Scheduler {
         outputs: impl Iterator<Item = Output>,
     ) -> Result<(), Error> {
         self.next.clear();
-        (self.next.plan, self.next.is_mixed) = (self.sequences[0].set, false);
+        self.next.plan = self.sequences[0].set;
         self.add_rows(0, ids)?;
         self.next.outputs.extend(outputs);
         self.submit(model)

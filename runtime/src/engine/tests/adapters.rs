@@ -173,18 +173,8 @@ fn a_prefix_is_used_with_its_adapters_only() {
 
 /// Answers to the same prompt at once, with different adapters.
 fn together<D: Device>(engine: &mut Engine<D>, uses: &[Vec<AdapterUse>]) -> Vec<String> {
-    let request = |uses: &Vec<AdapterUse>| with(uses, greedy("hello", 10));
-    let ids: Vec<SequenceId> =
-        uses.iter().map(|uses| engine.start(request(uses)).unwrap().sequence).collect();
-    let mut texts = vec![String::new(); uses.len()];
-    while let Ok(event) = pollster::block_on(engine.advance()) {
-        let i = ids.iter().position(|id| *id == event.sequence).unwrap();
-        match event.progress {
-            Progress::Prefill { .. } | Progress::Prompt { .. } | Progress::Embedding { .. } => {}
-            Progress::Token { text, .. } | Progress::End { text, .. } => texts[i].push_str(&text),
-        }
-    }
-    texts
+    let requests: Vec<Request> = uses.iter().map(|uses| with(uses, greedy("hello", 10))).collect();
+    super::together::texts(super::together::together(engine, &requests, |_, _| {}))
 }
 
 fn different_uses() -> [Vec<AdapterUse>; 3] {

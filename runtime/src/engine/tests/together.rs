@@ -4,7 +4,7 @@ use super::*;
 use crate::graph::{PAGE, Token};
 
 /// Answers requests together; gives what each got. `at` is called before each event.
-fn together<D: Device>(
+pub(super) fn together<D: Device>(
     engine: &mut Engine<D>,
     requests: &[Request],
     mut at: impl FnMut(usize, &mut Engine<D>),
@@ -23,7 +23,7 @@ fn together<D: Device>(
     told
 }
 
-fn texts(told: Vec<Option<Told>>) -> Vec<String> {
+pub(super) fn texts(told: Vec<Option<Told>>) -> Vec<String> {
     told.into_iter().map(|told| told.expect("an answer did not end").text).collect()
 }
 

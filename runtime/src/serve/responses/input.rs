@@ -95,7 +95,7 @@ fn messages(given: &Object, find: impl Fn(&str) -> Option<Value>) -> Result<Vec<
     };
     for (index, item) in items.iter().enumerate() {
         let at = format!("input[{index}]");
-        let referred = referred(record(item, &at)?, &at, &find)?;
+        let referred = referred(check::object(Some(item), &at)?, &at, &find)?;
         let item = referred.as_ref().unwrap_or(item);
         match item["type"].as_str().unwrap_or(if item["type"].is_null() { "message" } else { "" }) {
             "reasoning" => thought.push_str(&thought_of(&item["content"], &format!("{at}.content"))?),
@@ -190,7 +190,7 @@ fn content_of(content: &Value, at: &str) -> Result<Value> {
 
 /// The only member of an object that is supported.
 fn only<'a>(object: &'a Value, at: &str, name: &str) -> Result<Option<&'a Value>> {
-    let object = record(object, at)?;
+    let object = check::object(Some(object), at)?;
     if let Some((other, _)) = object.iter().find(|(other, value)| *other != name && !value.is_null()) {
         return Err(ApiError::unknown(&format!("{at}.{other}")));
     }
@@ -203,7 +203,7 @@ fn tools_of(tools: &Value) -> Result<Vec<Value>> {
     let wrong = || ApiError::mistyped("tools", Some(tools), "`tools` must be a list.");
     let tools = tools.as_array().ok_or_else(wrong)?;
     let tools = tools.iter().enumerate().map(|(index, tool)| {
-        let mut described = record(tool, &format!("tools[{index}]"))?.clone();
+        let mut described = check::object(Some(tool), &format!("tools[{index}]"))?.clone();
         let kind = described.remove("type");
         Ok(json!({ "type": kind, "function": described }))
     });
@@ -225,17 +225,11 @@ fn choice_of(choice: &Value) -> Result<Value> {
 
 /// `text.format` as `response_format` of a chat, where the schema lies one level deeper.
 fn format_of(format: &Value) -> Result<Value> {
-    let mut rest = record(format, "text.format")?.clone();
+    let mut rest = check::object(Some(format), "text.format")?.clone();
     let kind = rest.remove("type");
     Ok(if kind.as_ref().is_some_and(|kind| kind == "json_schema") {
         json!({ "type": kind, "json_schema": rest })
     } else {
         json!({ "type": kind })
     })
-}
-
-/// An object, or an error that names the field.
-fn record<'a>(value: &'a Value, at: &str) -> Result<&'a Object> {
-    let wrong = || ApiError::mistyped(at, Some(value), format!("`{at}` must be an object."));
-    value.as_object().ok_or_else(wrong)
 }

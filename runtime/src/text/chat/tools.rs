@@ -126,15 +126,9 @@ impl ToolUse {
         else {
             return message;
         };
-        let functions: Vec<Value> =
-            calls.iter().map(|call| call.get_attr("function").unwrap_or_default()).collect();
-        let field = |function: &Value, name| function.get_attr(name).unwrap_or_default();
-        let names: Vec<String> =
-            functions.iter().map(|function| field(function, "name").to_string()).collect();
-        let arguments = functions
-            .iter()
-            .map(|function| serde_json::to_value(field(function, "arguments")).unwrap_or_default());
-        let all: Vec<Call> = names.iter().map(String::as_str).zip(arguments).collect();
+        let parts: Vec<(String, Value)> = calls.iter().map(parts_of).collect();
+        let json = |arguments: &Value| serde_json::to_value(arguments).unwrap_or_default();
+        let all: Vec<Call> = parts.iter().map(|(name, arguments)| (name.as_str(), json(arguments))).collect();
         let text = format!("{}{}", text_of(&message), self.calls.sample(&all).unwrap_or_default());
         Message(with_field(&message.0, "content", Value::from(text)))
     }
@@ -292,6 +286,13 @@ fn system_text(tools: &Value) -> String {
     )
 }
 
+/// The name and the arguments of a call.
+fn parts_of(call: &Value) -> (String, Value) {
+    let function = call.get_attr("function").unwrap_or_default();
+    let field = |name| function.get_attr(name).unwrap_or_default();
+    (field("name").to_string(), field("arguments"))
+}
+
 /// The conversation with tools, calls and results in texts, for a template that has no place for them.
 fn built_in(messages: &[Message], tools: Option<&Value>) -> Vec<Message> {
     let mut out: Vec<Message> = Vec::new();
@@ -308,9 +309,7 @@ fn built_in(messages: &[Message], tools: Option<&Value>) -> Vec<Message> {
         } else if let Some(calls) = list_of(&message.0, "tool_calls").filter(|calls| !calls.is_empty()) {
             let mut parts: Vec<String> = Some(text).filter(|text| !text.is_empty()).into_iter().collect();
             for call in calls {
-                let function = call.get_attr("function").unwrap_or_default();
-                let name = function.get_attr("name").unwrap_or_default().to_string();
-                let arguments = function.get_attr("arguments").unwrap_or_default();
+                let (name, arguments) = parts_of(&call);
                 parts.push(written_by_hand(&name, &json_text(&arguments)));
             }
             out.push(Message::new("assistant", &parts.join("\n")));

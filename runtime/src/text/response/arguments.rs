@@ -29,16 +29,17 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// All ways to fit a schema.
-    pub fn of(schema: &Value) -> Result<Vec<Self>, Problem> {
-        let mut all: Vec<Self> = choices(schema, schema, "#")?;
+    /// All ways to fit a schema, which is a part of another one.
+    pub fn of(schema: &Value, root: &Value, path: &str) -> Result<Vec<Self>, Problem> {
+        let mut all: Vec<Self> = choices(schema, root, path)?;
         for arguments in &mut all {
             for name in arguments.required.clone() {
                 if !arguments.properties.iter().any(|(other, ..)| *other == name) {
                     if let Some(path) = &arguments.closed {
                         return Err(Problem::new(path, format!("it forbids {name:?}, which is required")));
                     }
-                    arguments.properties.push((name, Value::Bool(true), "#/required".into()));
+                    let path = format!("{path}/required");
+                    arguments.properties.push((name, Value::Bool(true), path));
                 }
             }
         }

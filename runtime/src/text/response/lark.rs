@@ -231,7 +231,7 @@ impl Lark<'_> {
                 Around::Tags(tags) if loose => Ok(self.any_arguments(tags)),
                 Around::Tags(tags) => self.arguments(tool, tags),
                 Around::Style(style) if loose => self.any_entries(style),
-                Around::Style(style) => self.entries(&tool.parameters, &tool.parameters, "#", style, 0),
+                Around::Style(style) => self.entries(&tool.parameters, style),
                 Around::Json => {
                     let schema = if loose { json!({ "type": "object" }) } else { tool.parameters.clone() };
                     Ok(format!("%json {}", options(schema, &Value::Null)))

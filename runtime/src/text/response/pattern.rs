@@ -40,7 +40,8 @@ fn outside(pattern: &str) -> impl Iterator<Item = (usize, char, usize)> + '_ {
     })
 }
 
-fn alternatives(pattern: &str) -> Vec<&str> {
+/// The alternatives of a pattern that are outside of its groups and sets.
+pub(super) fn alternatives(pattern: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut from = 0;
     for (at, c, depth) in outside(pattern) {
@@ -53,11 +54,16 @@ fn alternatives(pattern: &str) -> Vec<&str> {
     parts
 }
 
+/// Where the group ends that a pattern begins with.
+pub(super) fn group_end(pattern: &str) -> Option<usize> {
+    let (at, ..) = outside(pattern).find(|(_, c, depth)| *c == ')' && *depth == 0)?;
+    Some(at)
+}
+
 /// What is in a pattern that is one group.
 fn inside_group(pattern: &str) -> Option<&str> {
     let inner = pattern.strip_prefix("(?:").or_else(|| pattern.strip_prefix('('))?;
-    let end = outside(pattern).find(|(_, c, depth)| *c == ')' && *depth == 0)?.0;
-    (end + 1 == pattern.len() && !inner.starts_with('?')).then(|| &inner[..inner.len() - 1])
+    (group_end(pattern)? + 1 == pattern.len() && !inner.starts_with('?')).then(|| &inner[..inner.len() - 1])
 }
 
 /// With the classes of JavaScript, in which only ASCII counts, and fit for a grammar.

@@ -101,26 +101,10 @@ impl Scanner {
                 }
             },
             State::Tag => self.tag(c, out),
-            State::TagKey => {
-                let Tags { key: (_, after), value: (before, _) } = self.tags();
-                self.state = match self.take_until(c, &after) {
-                    Some(key) if before.is_empty() => State::TagValue(key),
-                    Some(key) => State::TagBefore(key),
-                    None => State::TagKey,
-                };
-            }
-            State::TagBefore(key) => {
-                let (before, _) = self.tags().value;
-                self.state = match self.take_until(c, &before) {
-                    Some(_) => State::TagValue(key),
-                    None => State::TagBefore(key),
-                };
-            }
-            State::TagValue(key) => {
-                let (_, after) = self.tags().value;
-                match self.take_until(c, &after) {
-                    Some(value) => self.tag_value(&key, &value, out),
-                    None => self.state = State::TagValue(key),
+            state @ (State::TagKey | State::TagBefore(_) | State::TagValue(_)) => {
+                let calls = self.calls.clone();
+                if let Syntax::Named { arguments: Written::Tags(tags), .. } = &calls.syntax {
+                    self.in_tag(c, state, tags, out);
                 }
             }
             State::Literals(mut literals) => {
@@ -300,6 +284,26 @@ impl Scanner {
         }
     }
 
+    /// A key, or what is between it and the end of its value.
+    fn in_tag(&mut self, c: char, state: State, Tags { key, value }: &Tags, out: &mut Vec<CallDelta>) {
+        let end = match &state {
+            State::TagKey => &key.1,
+            State::TagBefore(_) => &value.0,
+            _ => &value.1,
+        };
+        let Some(text) = self.take_until(c, end) else {
+            self.state = state;
+            return;
+        };
+        match state {
+            State::TagKey if value.0.is_empty() => self.state = State::TagValue(text),
+            State::TagKey => self.state = State::TagBefore(text),
+            State::TagBefore(key) => self.state = State::TagValue(key),
+            State::TagValue(key) => self.tag_value(&key, &text, out),
+            _ => {}
+        }
+    }
+
     fn tag_value(&mut self, key: &str, value: &str, out: &mut Vec<CallDelta>) {
         let value = value.strip_prefix("<![CDATA[").and_then(|v| v.strip_suffix("]]>")).unwrap_or(value);
         // Some templates write a value on lines of its own.
@@ -315,13 +319,6 @@ impl Scanner {
         self.has_arguments = true;
         let arguments = format!("{before}{}: {value}", Value::from(key));
         out.push(CallDelta { index: self.index, name: None, arguments });
-    }
-
-    fn tags(&self) -> Tags {
-        match &self.calls.syntax {
-            Syntax::Named { arguments: Written::Tags(tags), .. } => tags.clone(),
-            _ => Tags { key: Default::default(), value: Default::default() },
-        }
     }
 
     /// What has come before this text, once it has come.

@@ -1,6 +1,6 @@
 //! What a template writes around the parts of a tool call.
 
-use super::calls::{Calls, Syntax, Tags, Written};
+use super::calls::{Calls, Dialect, Syntax, Tags, Written};
 use super::values::{KINDS, Kinds};
 use super::{Scanner, TRIAL, TYPED};
 use std::sync::Arc;
@@ -72,94 +72,115 @@ impl Argument {
     }
 }
 
+/// What was written of the trial's call, in parts.
+struct Trial<'w> {
+    /// From the section's marker to the name, from there to the key, and from there to the value.
+    before: &'w str,
+    between: &'w str,
+    middle: &'w str,
+    /// What follows the value.
+    rest: &'w str,
+    /// The section with that call and another one, and all that was written of them, which may be two sections.
+    two: &'w str,
+    written_two: &'w str,
+    /// What is between the first call's value and the second one's name, and what follows; if it has a second.
+    second: Option<(&'w str, &'w str)>,
+}
+
 impl Shape {
     /// From what was written of the trial's call, and of that call with another one after it.
     pub fn of(calls: &Arc<Calls>, written: &str, written_two: &str) -> Option<Self> {
         let (name, key, value) = TRIAL;
-        let first = section(calls, written)?;
-        let two = section(calls, written_two).unwrap_or_default();
-        let (before, rest) = first.split_once(name)?;
+        let (before, rest) = section(calls, written)?.split_once(name)?;
         let (between, rest) = rest.split_once(key)?;
         let (middle, rest) = rest.split_once(value)?;
-        let text = str::to_string;
-        // What follows the first call, if there is a second one.
+        let two = section(calls, written_two).unwrap_or_default();
         let second = two.split_once(value).and_then(|(_, rest)| rest.split_once(name));
-        let written_as = match &calls.syntax {
-            Syntax::Named { arguments, .. } => arguments,
-            _ => &Written::Json,
-        };
-        let (tags, style) = match written_as {
-            Written::Tags(tags) => (Some(tags), None),
-            Written::Json => (None, None),
-            Written::Elements(mark) => {
-                let (_, after) = rest.split_once(&format!("{mark}</{key}>"))?;
-                let between = between.strip_suffix(&format!("{mark}<"))?;
-                (None, Some((Style::Elements(mark.clone()), between, after)))
-            }
-            Written::Literals(dialect) => {
-                let is_here = |(open, close): &&(String, String)| {
-                    middle.ends_with(open.as_str()) && rest.starts_with(close.as_str())
-                };
-                let quotes = dialect.quotes.iter().find(is_here)?;
-                let assigns = middle.strip_suffix(quotes.0.as_str())?;
-                // From the first value that is no text to the next key.
-                let typed = two.split_once(TYPED[0].0).and_then(|(_, rest)| rest.split_once(TYPED[1].0));
-                let gap =
-                    typed.and_then(|(typed, _)| typed.strip_prefix(&format!("{assigns}{}", TYPED[0].1)));
-                let style = Style::Literals {
-                    quotes: quotes.clone(),
-                    assigns: text(assigns),
-                    gap: text(gap.unwrap_or(",")),
-                    is_python: dialect.signs[0] == '(',
-                };
-                (None, Some((style, between, rest.strip_prefix(quotes.1.as_str())?)))
-            }
-        };
-        if let Some((style, between, after)) = style {
-            let later = second.and_then(|(between_calls, rest)| {
-                let closed = match &style {
-                    Style::Elements(mark) => format!("{mark}</{key}>"),
-                    Style::Literals { quotes, .. } => quotes.1.clone(),
-                };
-                let before = between_calls.strip_prefix(&closed)?;
-                let (between, _) = rest.split_once(TYPED[0].0)?;
-                let between = match &style {
-                    Style::Elements(mark) => between.strip_suffix(&format!("{mark}<"))?,
-                    Style::Literals { .. } => between,
-                };
-                Some(Later { before: text(before), between: text(between) })
-            });
-            let (before, between, after) = (text(before), text(between), text(after));
-            return Some(Self { before, between, after, arguments: Around::Style(style), later });
+        let trial = Trial { before, between, middle, rest, two, written_two, second };
+        match &calls.syntax {
+            Syntax::Named { arguments: Written::Tags(tags), .. } => trial.in_tags(tags),
+            Syntax::Named { arguments: Written::Literals(dialect), .. } => trial.in_literals(dialect),
+            Syntax::Named { arguments: Written::Elements(mark), .. } => trial.in_elements(mark),
+            _ => trial.in_json(),
         }
-        let Some(tags) = tags else {
-            let (between, _) = between.rsplit_once('{')?;
-            let (_, after) = rest.split_once('}')?;
-            let later = second.and_then(|(between_calls, rest)| {
-                let (_, before) = between_calls.split_once('}')?;
-                Some(Later { before: text(before), between: text(rest.split_once('{')?.0) })
-            });
-            let (before, between, after) = (text(before), text(between), text(after));
-            return Some(Self { before, between, after, arguments: Around::Json, later });
+    }
+}
+
+impl Trial<'_> {
+    /// `later` is what is before and after the name of another call.
+    fn shape(
+        &self,
+        between: &str,
+        after: &str,
+        arguments: Around,
+        later: Option<(String, String)>,
+    ) -> Option<Shape> {
+        Some(Shape {
+            before: self.before.into(),
+            between: between.into(),
+            after: after.into(),
+            arguments,
+            later: later.map(|(before, between)| Later { before, between }),
+        })
+    }
+
+    fn in_json(&self) -> Option<Shape> {
+        let (between, _) = self.between.rsplit_once('{')?;
+        let (_, after) = self.rest.split_once('}')?;
+        let later = self.second.and_then(|(between_calls, rest)| {
+            let (_, before) = between_calls.split_once('}')?;
+            Some((before.into(), rest.split_once('{')?.0.into()))
+        });
+        self.shape(between, after, Around::Json, later)
+    }
+
+    fn in_elements(&self, mark: &str) -> Option<Shape> {
+        let (open, close) = (format!("{mark}<"), format!("{mark}</{}>", TRIAL.1));
+        let between = self.between.strip_suffix(&open)?;
+        let (_, after) = self.rest.split_once(&close)?;
+        let later = self.second.and_then(|(between_calls, rest)| {
+            let (between, _) = rest.split_once(TYPED[0].0)?;
+            Some((between_calls.strip_prefix(&close)?.into(), between.strip_suffix(&open)?.into()))
+        });
+        self.shape(between, after, Around::Style(Style::Elements(mark.into())), later)
+    }
+
+    fn in_literals(&self, dialect: &Dialect) -> Option<Shape> {
+        let is_here = |(open, close): &&(String, String)| {
+            self.middle.ends_with(open.as_str()) && self.rest.starts_with(close.as_str())
         };
-        let between = between.strip_suffix(tags.key.0.as_str())?;
-        let (lines, rest) = rest.split_once(tags.value.1.as_str())?;
+        let quotes = dialect.quotes.iter().find(is_here)?;
+        let (open, close) = (quotes.0.as_str(), quotes.1.as_str());
+        let assigns = self.middle.strip_suffix(open)?;
+        // From the first value that is no text to the next key.
+        let typed = self.two.split_once(TYPED[0].0).and_then(|(_, rest)| rest.split_once(TYPED[1].0));
+        let gap = typed.and_then(|(typed, _)| typed.strip_prefix(&format!("{assigns}{}", TYPED[0].1)));
+        let style = Style::Literals {
+            quotes: quotes.clone(),
+            assigns: assigns.into(),
+            gap: gap.unwrap_or(",").into(),
+            is_python: dialect.signs[0] == '(',
+        };
+        let later = self.second.and_then(|(between_calls, rest)| {
+            let (between, _) = rest.split_once(TYPED[0].0)?;
+            Some((between_calls.strip_prefix(close)?.into(), between.into()))
+        });
+        self.shape(self.between, self.rest.strip_prefix(close)?, Around::Style(style), later)
+    }
+
+    fn in_tags(&self, tags: &Tags) -> Option<Shape> {
+        let (name, _, value) = TRIAL;
+        let (key_begins, value_ends) = (tags.key.0.as_str(), tags.value.1.as_str());
+        let between = self.between.strip_suffix(key_begins)?;
+        let (lines, rest) = self.rest.split_once(value_ends)?;
         let after = rest.trim_start();
         let last = &rest[..rest.len() - after.len()];
-        let later = second.and_then(|(between_calls, rest)| {
-            let (_, before) = between_calls.split_once(tags.value.1.as_str())?;
-            let (between, _) = rest.split_once(TYPED[0].0)?;
-            Some(Later {
-                before: text(before.trim_start()),
-                between: text(between.strip_suffix(tags.key.0.as_str())?),
-            })
-        });
         // Where two arguments follow each other without white space, what is after the last belongs to the
         // call's end. The second call may be in another section.
-        let typed = written_two.split_once(value).and_then(|(_, rest)| rest.split_once(name));
+        let typed = self.written_two.split_once(value).and_then(|(_, rest)| rest.split_once(name));
         let typed = typed.map_or("", |(_, rest)| rest);
         let gap = typed.split_once(TYPED[1].0).and_then(|(before, _)| {
-            let (_, gap) = before.strip_suffix(tags.key.0.as_str())?.rsplit_once(tags.value.1.as_str())?;
+            let (_, gap) = before.strip_suffix(key_begins)?.rsplit_once(value_ends)?;
             Some(gap)
         });
         let (gap, end) = match gap {
@@ -168,15 +189,18 @@ impl Shape {
         };
         let argument = Argument {
             tags: tags.clone(),
-            before: text(&tags.key.0),
-            between: betweens(tags, middle, typed),
-            after: format!("{lines}{}", tags.value.1),
-            gap: text(gap),
+            before: key_begins.into(),
+            between: betweens(tags, self.middle, typed),
+            after: format!("{lines}{value_ends}"),
+            gap: gap.into(),
             has_lines: !lines.is_empty(),
         };
-        let later = later.map(|later| Later { before: format!("{end}{}", later.before), ..later });
-        let (before, between, after) = (text(before), text(between), format!("{end}{after}"));
-        Some(Self { before, between, after, arguments: Around::Tags(argument), later })
+        let later = self.second.and_then(|(between_calls, rest)| {
+            let (_, before) = between_calls.split_once(value_ends)?;
+            let (between, _) = rest.split_once(TYPED[0].0)?;
+            Some((format!("{end}{}", before.trim_start()), between.strip_suffix(key_begins)?.into()))
+        });
+        self.shape(between, &format!("{end}{after}"), Around::Tags(argument), later)
     }
 }
 

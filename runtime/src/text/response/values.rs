@@ -25,6 +25,8 @@ impl Kinds {
     pub const ARRAY: Self = Self(16);
     pub const OBJECT: Self = Self(32);
     pub const ALL: Self = Self(63);
+    /// Those that have others in them.
+    pub const NESTED: Self = Self(Self::ARRAY.0 | Self::OBJECT.0);
 
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

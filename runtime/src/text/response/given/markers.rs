@@ -1,5 +1,7 @@
 //! Patterns of response templates, as far as they are texts with white space and names between them.
 
+use super::super::pattern;
+
 /// Characters of a pattern.
 const MAX_LENGTH: usize = 2000;
 /// Alternatives of a pattern.
@@ -21,7 +23,7 @@ pub(super) fn alternatives(pattern: &str) -> Option<Vec<Vec<Item>>> {
         return None;
     }
     let mut all = Vec::new();
-    for part in split(pattern) {
+    for part in pattern::alternatives(pattern) {
         // The end of the text ends everything.
         if part == "$" || part == "\\Z" {
             continue;
@@ -61,58 +63,15 @@ pub(super) fn ends(body: &str) -> String {
     }
 }
 
-/// Alternatives outside of groups and sets.
-fn split(pattern: &str) -> Vec<&str> {
-    let (mut depth, mut in_set, mut is_escaped, mut from) = (0_usize, false, false, 0);
-    let mut parts = Vec::new();
-    for (at, c) in pattern.char_indices() {
-        match c {
-            _ if std::mem::take(&mut is_escaped) => {}
-            '\\' => is_escaped = true,
-            '[' => in_set = true,
-            ']' => in_set = false,
-            _ if in_set => {}
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '|' if depth == 0 => {
-                parts.push(&pattern[from..at]);
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&pattern[from..]);
-    parts
-}
-
-/// What a group has before the parenthesis that ends it, and what follows.
-fn group(rest: &str) -> Option<(&str, &str)> {
-    let (mut depth, mut in_set, mut is_escaped) = (0_usize, false, false);
-    for (at, c) in rest.char_indices() {
-        match c {
-            _ if std::mem::take(&mut is_escaped) => {}
-            '\\' => is_escaped = true,
-            '[' => in_set = true,
-            ']' => in_set = false,
-            _ if in_set => {}
-            '(' => depth += 1,
-            ')' if depth == 0 => return Some((&rest[..at], &rest[at + 1..])),
-            ')' => depth -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
 /// A pattern without alternatives outside of groups, with those of its groups spelled out.
 fn sequences(pattern: &str) -> Option<Vec<Vec<Item>>> {
     let mut all: Vec<Vec<Item>> = vec![Vec::new()];
     let mut rest = pattern;
     while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
         if c == '(' {
-            let (inner, after) = group(rest)?;
-            rest = after;
+            let end = pattern::group_end(rest)?;
+            let inner = &rest[1..end];
+            rest = &rest[end + 1..];
             if let Some(named) = inner.strip_prefix("?P<") {
                 let (name, body) = named.split_once('>')?;
                 all.iter_mut().for_each(|one| one.push(Item::Group(name.into(), body.into())));
@@ -120,7 +79,7 @@ fn sequences(pattern: &str) -> Option<Vec<Vec<Item>>> {
             }
             // Groups in groups are not spelled out.
             let inner = inner.strip_prefix("?:").unwrap_or(inner);
-            let choices: Option<Vec<Vec<Item>>> = split(inner)
+            let choices: Option<Vec<Vec<Item>>> = pattern::alternatives(inner)
                 .into_iter()
                 .map(|choice| if choice.contains('(') { None } else { sequences(choice)?.pop() })
                 .collect();
@@ -136,6 +95,7 @@ fn sequences(pattern: &str) -> Option<Vec<Vec<Item>>> {
             }
             continue;
         }
+        rest = &rest[c.len_utf8()..];
         let (text, is_space) = match c {
             '\\' => {
                 let escaped = rest.chars().next()?;

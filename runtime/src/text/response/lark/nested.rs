@@ -14,6 +14,33 @@ const MAX_RULES: usize = 10_000;
 /// Names without quotes.
 const NAME: &str = "/[a-zA-Z_][a-zA-Z0-9_.-]*/";
 
+/// The schema of what may be anything.
+static ANYTHING: Value = Value::Bool(true);
+
+/// A schema that is being written down.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    schema: &'p Value,
+    /// What it is a part of, to which references refer.
+    root: &'p Value,
+    /// Where it is there.
+    path: &'p str,
+    style: &'p Style,
+    /// Lists and maps around it.
+    depth: usize,
+}
+
+impl<'p> Place<'p> {
+    fn problem<T>(self, problem: &str) -> Result<T, Problem> {
+        Err(Problem::new(self.path, problem))
+    }
+
+    /// A part of it.
+    fn part(self, schema: &'p Value, path: &'p str) -> Self {
+        Self { schema, path, ..self }
+    }
+}
+
 /// What a value may be, as rules; and as terminals where it is bare text.
 #[derive(Default)]
 struct Forms {
@@ -23,60 +50,50 @@ struct Forms {
 }
 
 impl Lark<'_> {
-    /// The arguments of a tool, or what is in a map, in the schema's order.
-    pub(super) fn entries(
-        &mut self,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-    ) -> Result<String, Problem> {
-        let schema = match schema.get("$defs") {
-            Some(_) => schema.clone(),
-            // References are to the whole schema.
-            None => with_definitions(schema, root),
+    /// The arguments of a tool, in the schema's order.
+    pub(super) fn entries(&mut self, schema: &Value, style: &Style) -> Result<String, Problem> {
+        self.map(Place { schema, root: schema, path: "#", style, depth: 0 })
+    }
+
+    /// Any arguments.
+    pub(super) fn any_entries(&mut self, style: &Style) -> Result<String, Problem> {
+        let any = Place { schema: &ANYTHING, root: &Value::Null, path: "#", style, depth: 0 };
+        let any = self.entry(None, any)?;
+        Ok(self.in_order(&[], Some(any), style))
+    }
+
+    /// What is in a map, or the arguments, which are one.
+    fn map(&mut self, place: Place) -> Result<String, Problem> {
+        let Place { schema, root, path, style, depth } = place;
+        let additional = schema.get("additionalProperties");
+        let inner = format!("{path}/additionalProperties");
+        let more = match additional {
+            // Arguments without a name in the schema are left out.
+            _ if depth == 0 => None,
+            Some(schema) if schema.is_object() => Some(place.part(schema, &inner)),
+            Some(Value::Bool(false)) => None,
+            _ if schema.get("properties").is_none() => Some(place.part(&ANYTHING, path)),
+            _ => None,
         };
         let mut all = Vec::new();
-        for mut arguments in Arguments::of(&schema)? {
+        for mut arguments in Arguments::of(schema, root, path)? {
             // Gemma's template sorts them, and so does its model.
             if let Style::Literals { is_python: false, .. } = style {
                 arguments.properties.sort_by_key(|(key, ..)| key.to_lowercase());
             }
             let mut entries = Vec::new();
             for (key, schema, inner) in &arguments.properties {
+                let inner = place.part(schema, inner);
                 let is_plain = |c: char| c.is_alphanumeric() || "_-.".contains(c);
                 if key.is_empty() || !key.chars().all(is_plain) {
-                    return Err(Problem::new(inner, "this model's format of calls cannot write this name"));
+                    return inner.problem("this model's format of calls cannot write this name");
                 }
-                let key = quoted(key);
-                let entry = self.entry(&key, schema, root, inner, style, depth)?;
-                entries.push((entry, arguments.required.contains(&unquoted(&key))));
+                entries.push((self.entry(Some(key), inner)?, arguments.required.contains(key)));
             }
-            let extra = schema.get("additionalProperties").filter(|extra| depth > 0 && extra.is_object());
-            let free = depth > 0 && schema.get("properties").is_none() && extra.is_none();
-            let more = match (extra, free && schema.get("additionalProperties") != Some(&Value::Bool(false)))
-            {
-                (Some(extra), _) => Some(self.entry(
-                    NAME,
-                    extra,
-                    root,
-                    &format!("{path}/additionalProperties"),
-                    style,
-                    depth,
-                )?),
-                (None, true) => Some(self.entry(NAME, &Value::Bool(true), root, path, style, depth)?),
-                (None, false) => None,
-            };
+            let more = more.map(|more| self.entry(None, more)).transpose()?;
             all.push(self.in_order(&entries, more, style));
         }
         Ok(format!("({})", all.join(" | ")))
-    }
-
-    /// Any arguments.
-    pub(super) fn any_entries(&mut self, style: &Style) -> Result<String, Problem> {
-        let any = self.entry(NAME, &Value::Bool(true), &Value::Null, "#", style, 0)?;
-        Ok(self.in_order(&[], Some(any), style))
     }
 
     /// Entries of which some may be missing, with what is between two of them, and then any number of others.
@@ -99,68 +116,49 @@ impl Lark<'_> {
         first
     }
 
-    /// A key, which is a literal or a terminal, and a value.
-    fn entry(
-        &mut self,
-        key: &str,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-    ) -> Result<String, Problem> {
-        match style {
+    /// A key (none: any name), and a value.
+    fn entry(&mut self, key: Option<&str>, place: Place) -> Result<String, Problem> {
+        let text = match place.style {
             Style::Elements(mark) => {
                 // A tag that is known may be a token.
-                let (begin, end, more) = match serde_json::from_str::<String>(key) {
-                    Ok(name) => {
-                        (self.literal(&format!("{mark}<{name}>")), format!("{mark}</{name}>"), String::new())
+                let (begin, end, more) = match key {
+                    Some(key) => {
+                        (self.literal(&format!("{mark}<{key}>")), format!("{mark}</{key}>"), String::new())
                     }
-                    Err(_) => {
-                        let begin = format!("{} {key} \">\"", self.literal(&format!("{mark}<")));
-                        (begin, format!("{mark}</"), format!("{key} \">\""))
+                    None => {
+                        let begin = format!("{} {NAME} \">\"", self.literal(&format!("{mark}<")));
+                        (begin, format!("{mark}</"), format!("{NAME} \">\""))
                     }
                 };
-                let value = self.in_tag(schema, root, path, style, depth, (mark, &end))?;
-                Ok(self.rule(&format!("{begin} {value} {more}")))
+                format!("{begin} {} {more}", self.in_tag(place, mark, &end)?)
             }
             Style::Literals { assigns, is_python, .. } => {
-                let value = self.value(schema, root, path, style, depth)?;
+                let value = self.value(place)?;
+                let key = key.map_or(NAME.to_string(), quoted);
                 // Maps in calls of Python have keys in quotes.
-                let head = match *is_python && depth > 0 {
-                    true => format!("(\"\\\"\" {key} \"\\\": \" | \"'\" {key} \"': \")"),
-                    false => format!("{key} {}", self.literal(assigns)),
-                };
-                Ok(self.rule(&format!("{head} {value}")))
+                match *is_python && place.depth > 0 {
+                    true => format!("(\"\\\"\" {key} \"\\\": \" | \"'\" {key} \"': \") {value}"),
+                    false => format!("{key} {} {value}", self.literal(assigns)),
+                }
             }
-        }
+        };
+        Ok(self.rule(&text))
     }
 
     /// A value between tags, bare text or other tags, with what ends it.
-    fn in_tag(
-        &mut self,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-        (mark, end): (&str, &str),
-    ) -> Result<String, Problem> {
-        if is_anything(schema) {
+    fn in_tag(&mut self, place: Place, mark: &str, end: &str) -> Result<String, Problem> {
+        if is_anything(place.schema) {
             let text = self.bare(ANY, true, mark, end);
             let end = self.literal(end);
-            return Ok(format!("({text} | {} {end})", self.anything(style)));
+            return Ok(format!("({text} | {} {end})", self.anything(place.style)));
         }
         let literal = self.literal(end);
-        let forms = self.forms_of(schema, root, path, style, depth)?;
+        let forms = self.forms_of(place)?;
         let mut all: Vec<String> = forms.rules.iter().map(|rule| format!("{rule} {literal}")).collect();
         if !forms.texts.is_empty() {
             all.push(self.bare(&forms.texts.join(" | "), forms.may_be_empty, mark, end));
         }
-        match all.is_empty() {
-            true => Err(Problem::new(path, "no value fits it")),
-            false => Ok(format!("({})", all.join(" | "))),
-        }
+        one_of(&all, place)
     }
 
     /// Bare text, and what ends it.
@@ -169,130 +167,114 @@ impl Lark<'_> {
         self.until(&all, may_be_empty, end)
     }
 
-    fn value(
-        &mut self,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-    ) -> Result<String, Problem> {
-        if is_anything(schema) {
-            return Ok(self.anything(style));
+    fn value(&mut self, place: Place) -> Result<String, Problem> {
+        if is_anything(place.schema) {
+            return Ok(self.anything(place.style));
         }
-        let forms = self.forms_of(schema, root, path, style, depth)?;
-        match forms.rules.is_empty() {
-            true => Err(Problem::new(path, "no value fits it")),
-            false => Ok(format!("({})", forms.rules.join(" | "))),
-        }
+        one_of(&self.forms_of(place)?.rules, place)
     }
 
     /// What a value may be that fits a schema.
-    fn forms_of(
-        &mut self,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-    ) -> Result<Forms, Problem> {
+    fn forms_of(&mut self, place: Place) -> Result<Forms, Problem> {
+        let Place { schema, root, path, style, depth } = place;
         if depth > MAX_DEPTH / 4 || self.n > MAX_RULES {
-            return Err(Problem::new(path, "it is nested too deeply"));
+            return place.problem("it is nested too deeply");
         }
         let kinds = Kinds::of(schema, root);
-        let mut forms = Forms::default();
         let ways: Vec<Way> = choices(schema, root, path)?;
-        let scalars = kinds.without(Kinds::ARRAY.or(Kinds::OBJECT));
+        let scalars = kinds.without(Kinds::NESTED);
+        let mut forms = Forms::default();
         if let Style::Literals { quotes, is_python, .. } = style {
-            for way in ways.iter().filter(|way| way.kinds.has(Kinds::STRING) && kinds.has(Kinds::STRING)) {
-                let Some(text) = of_texts(way, Kinds::STRING)? else { continue };
-                let is_empty = way.is_free() || text == ANY;
-                // A text of Python that needs escapes is one of JSON.
-                let plain = if *is_python { " & ~(/(?s:.*)[\\\\\\n](?s:.*)/)" } else { "" };
-                let text = format!("({text}){plain} & {}", without([quotes.1.as_str()]));
-                let text = self.until(&text, is_empty, &quotes.1);
-                forms.rules.push(format!("{} {text}", self.literal(&quotes.0)));
-            }
-            let mut as_json = scalars.and(Kinds::NUMBER);
-            as_json = if *is_python { scalars.and(Kinds::NUMBER.or(Kinds::STRING)) } else { as_json };
-            for kind in [Kinds::NUMBER, Kinds::STRING].into_iter().filter(|kind| as_json.has(*kind)) {
-                forms.rules.push(format!("%json {}", of_kinds(kind, schema, root)));
-            }
-            for value in [Value::Null, Value::Bool(true), Value::Bool(false)] {
-                if ways.iter().any(|way| way.allows(&value)) {
-                    forms.rules.push(quoted(&value.to_string()));
-                }
-            }
-            for kind in [Kinds::NULL, Kinds::BOOLEAN] {
-                forms.rules.extend(python(kind, &ways).into_iter().map(quoted));
-            }
+            forms.rules = self.literals(place, &ways, scalars, quotes, *is_python)?;
         } else if scalars != Kinds::NONE {
             let (all, may_be_empty, as_json) = texts(&ways, kinds, path)?;
             forms.may_be_empty = may_be_empty;
-            let is_here = |kind: Kinds| !Kinds::ARRAY.or(Kinds::OBJECT).has(kind);
-            forms.texts.extend(all.into_iter().filter(|(kind, _)| is_here(*kind)).map(|(_, text)| text));
-            for kind in KINDS.into_iter().filter(|kind| as_json.has(*kind) && is_here(*kind)) {
+            forms
+                .texts
+                .extend(all.into_iter().filter(|(kind, _)| !Kinds::NESTED.has(*kind)).map(|(_, text)| text));
+            for kind in KINDS.into_iter().filter(|kind| as_json.has(*kind) && !Kinds::NESTED.has(*kind)) {
                 forms.rules.push(format!("%json {}", of_kinds(kind, schema, root)));
             }
         }
         for kind in [Kinds::ARRAY, Kinds::OBJECT].into_iter().filter(|kind| kinds.has(*kind)) {
             for part in parts(schema, kind, root, path, 0)? {
-                let rule = match kind {
-                    Kinds::ARRAY => self.list(part, root, path, style, depth + 1)?,
-                    _ => {
-                        let entries = self.entries(part, root, path, style, depth + 1)?;
-                        match style {
-                            Style::Literals { .. } => format!("\"{{\" {entries} \"}}\""),
-                            Style::Elements(_) => entries,
-                        }
-                    }
-                };
-                forms.rules.push(rule);
+                let inner = Place { schema: part, depth: depth + 1, ..place };
+                forms.rules.push(match (kind, style) {
+                    (Kinds::ARRAY, _) => self.list(inner)?,
+                    (_, Style::Literals { .. }) => format!("\"{{\" {} \"}}\"", self.map(inner)?),
+                    (_, Style::Elements(_)) => self.map(inner)?,
+                });
             }
         }
         Ok(forms)
     }
 
-    fn list(
+    /// Literals of values that are no lists and no maps.
+    fn literals(
         &mut self,
-        schema: &Value,
-        root: &Value,
-        path: &str,
-        style: &Style,
-        depth: usize,
-    ) -> Result<String, Problem> {
-        for keyword in ["prefixItems", "contains", "uniqueItems", "unevaluatedItems", "additionalItems"] {
-            if schema.get(keyword).is_some_and(|value| value != false) {
-                let problem = "lists in this model's format of calls cannot be held to it";
-                return Err(Problem::new(&format!("{path}/{keyword}"), problem));
+        Place { schema, root, .. }: Place,
+        ways: &[Way],
+        kinds: Kinds,
+        (open, close): &(String, String),
+        is_python: bool,
+    ) -> Result<Vec<String>, Problem> {
+        let mut rules = Vec::new();
+        for way in ways.iter().filter(|way| way.kinds.has(Kinds::STRING) && kinds.has(Kinds::STRING)) {
+            let Some(text) = of_texts(way, Kinds::STRING)? else { continue };
+            let is_empty = way.is_free() || text == ANY;
+            // A text of Python that needs escapes is one of JSON.
+            let plain = if is_python { " & ~(/(?s:.*)[\\\\\\n](?s:.*)/)" } else { "" };
+            let text = format!("({text}){plain} & {}", without([close.as_str()]));
+            let text = self.until(&text, is_empty, close);
+            rules.push(format!("{} {text}", self.literal(open)));
+        }
+        let as_json = if is_python { Kinds::NUMBER.or(Kinds::STRING) } else { Kinds::NUMBER };
+        for kind in [Kinds::NUMBER, Kinds::STRING].into_iter().filter(|kind| kinds.and(as_json).has(*kind)) {
+            rules.push(format!("%json {}", of_kinds(kind, schema, root)));
+        }
+        for value in [Value::Null, Value::Bool(true), Value::Bool(false)] {
+            if ways.iter().any(|way| way.allows(&value)) {
+                rules.push(quoted(&value.to_string()));
             }
         }
-        let any = Value::Bool(true);
-        let items = schema.get("items").unwrap_or(&any);
+        for kind in [Kinds::NULL, Kinds::BOOLEAN] {
+            rules.extend(python(kind, ways).into_iter().map(quoted));
+        }
+        Ok(rules)
+    }
+
+    fn list(&mut self, place: Place) -> Result<String, Problem> {
+        let Place { schema, path, style, .. } = place;
+        for keyword in ["prefixItems", "contains", "uniqueItems", "unevaluatedItems", "additionalItems"] {
+            if schema.get(keyword).is_some_and(|value| value != false) {
+                let path = format!("{path}/{keyword}");
+                return place
+                    .part(schema, &path)
+                    .problem("lists in this model's format of calls cannot be held to it");
+            }
+        }
         let inner = format!("{path}/items");
+        let items = place.part(schema.get("items").unwrap_or(&ANYTHING), &inner);
         let number = |key: &str| schema.get(key).and_then(Value::as_u64);
         let (least, most) = (number("minItems").unwrap_or(0), number("maxItems"));
-        if most == Some(0) || items == &Value::Bool(false) {
+        if most == Some(0) || items.schema == &Value::Bool(false) {
             return Ok(if let Style::Literals { .. } = style { "\"[]\"".into() } else { "\"\"".into() });
         }
         let many = |item: &str, least: u64, most: Option<u64>| match most {
             Some(most) => format!("({item}){{{least},{most}}}"),
             None => format!("({item}){{{least},}}"),
         };
-        let item = match style {
-            Style::Elements(_) => {
-                let item = self.entry(&quoted(ITEM), items, root, &inner, style, depth)?;
-                return Ok(many(&item, least, most));
-            }
+        match style {
+            Style::Elements(_) => Ok(many(&self.entry(Some(ITEM), items)?, least, most)),
             Style::Literals { gap, .. } => {
-                let value = self.value(items, root, &inner, style, depth)?;
-                (self.rule(&value), self.literal(gap))
+                let value = self.value(items)?;
+                let (item, gap) = (self.rule(&value), self.literal(gap));
+                let others =
+                    many(&format!("{gap} {item}"), least.saturating_sub(1), most.map(|most| most - 1));
+                let mark = if least == 0 { "?" } else { "" };
+                Ok(format!("\"[\" ({item} {others}){mark} \"]\""))
             }
-        };
-        let (item, gap) = item;
-        let others = many(&format!("{gap} {item}"), least.saturating_sub(1), most.map(|most| most - 1));
-        let mark = if least == 0 { "?" } else { "" };
-        Ok(format!("\"[\" ({item} {others}){mark} \"]\""))
+        }
     }
 
     /// Any value, as a rule.
@@ -306,25 +288,23 @@ impl Lark<'_> {
                 let text = self.bare(ANY, true, mark, &format!("{mark}</"));
                 format!("({begin} {NAME} \">\" ({text} | {name} {end}) {NAME} \">\")+")
             }
-            Style::Literals { quotes, assigns, gap, is_python } => {
-                let text = self.until(&format!("{ANY} & {}", without([quotes.1.as_str()])), true, &quotes.1);
-                let (open, gap) = (self.literal(&quotes.0), self.literal(gap));
-                let key = match is_python {
-                    true => format!("%json {} \": \"", json!({ "type": "string" })),
-                    false => format!("{NAME} {}", self.literal(assigns)),
+            Style::Literals { quotes: (open, close), assigns, gap, is_python } => {
+                let text = self.until(&format!("{ANY} & {}", without([close.as_str()])), true, close);
+                let text = format!("{} {text}", self.literal(open));
+                let gap = self.literal(gap);
+                let of_type = |name: &str| format!("%json {}", json!({ "type": name }));
+                let (text, key) = match is_python {
+                    true => {
+                        (format!("{} | {text}", of_type("string")), format!("{} \": \"", of_type("string")))
+                    }
+                    false => (text, format!("{NAME} {}", self.literal(assigns))),
                 };
                 let words = ["null", "true", "false", "None", "True", "False"].map(quoted).join(" | ");
-                let number = format!("%json {}", json!({ "type": "number" }));
                 let entry = format!("{key} {name}");
-                let text = match is_python {
-                    true => {
-                        format!("%json {}", json!({ "type": "string" })) + " | " + &format!("{open} {text}")
-                    }
-                    false => format!("{open} {text}"),
-                };
                 format!(
-                    "{text} | {number} | {words} | \"[\" ({name} ({gap} {name})*)? \"]\" | \
-                     \"{{\" ({entry} ({gap} {entry})*)? \"}}\""
+                    "{text} | {} | {words} | \"[\" ({name} ({gap} {name})*)? \"]\" | \
+                     \"{{\" ({entry} ({gap} {entry})*)? \"}}\"",
+                    of_type("number")
                 )
             }
         };
@@ -333,25 +313,13 @@ impl Lark<'_> {
     }
 }
 
+/// One of these, as there is one.
+fn one_of(rules: &[String], place: Place) -> Result<String, Problem> {
+    if rules.is_empty() { place.problem("no value fits it") } else { Ok(format!("({})", rules.join(" | "))) }
+}
+
 fn is_anything(schema: &Value) -> bool {
     schema == &Value::Bool(true) || schema.as_object().is_some_and(|map| map.is_empty())
-}
-
-fn unquoted(key: &str) -> String {
-    serde_json::from_str(key).unwrap_or_default()
-}
-
-/// A schema with the definitions of what it is a part of.
-fn with_definitions(schema: &Value, root: &Value) -> Value {
-    let mut schema = schema.clone();
-    if let Some(map) = schema.as_object_mut() {
-        for key in ["$defs", "definitions"] {
-            if let (Some(value), false) = (root.get(key), map.contains_key(key)) {
-                map.insert(key.into(), value.clone());
-            }
-        }
-    }
-    schema
 }
 
 /// The parts of a schema that lists or maps must fit, each of them one of several.

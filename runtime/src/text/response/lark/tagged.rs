@@ -18,7 +18,7 @@ impl Lark<'_> {
     /// The arguments of a tool, in the schema's order.
     pub(super) fn arguments(&mut self, tool: &Tool, shape: &Argument) -> Result<String, Problem> {
         let mut choices = Vec::new();
-        for arguments in Arguments::of(&tool.parameters)? {
+        for arguments in Arguments::of(&tool.parameters, &tool.parameters, "#")? {
             let mut rule = String::new();
             for (key, schema, path) in &arguments.properties {
                 let (_, key_end) = &shape.tags.key;
