@@ -3,7 +3,7 @@ import { expect, test } from "@playwright/test";
 import type { Page } from "@playwright/test";
 import { writeFileSync } from "node:fs";
 import type { ChatMessage } from "nomoat";
-import { barePage, open, startBareSite, type PlainOptions } from "../support/bare.ts";
+import { barePage, open, reloaded, startBareSite, type PlainOptions } from "../support/bare.ts";
 import { launch } from "../support/browser.ts";
 import { smol } from "../support/places.ts";
 
@@ -69,8 +69,7 @@ test("bench reload", async () => {
   const rounds = [];
   for (let round = 0; round < plan.rounds; round++) {
     await page.evaluate(() => window.nomoat.deletePromptCache());
-    await page.reload();
-    await page.waitForFunction(() => "nomoat" in window);
+    await reloaded(page);
     await open(page, options);
     const begun = await ask(page, question);
     const messages: ChatMessage[] = [
@@ -81,8 +80,7 @@ test("bench reload", async () => {
     await keeps(page);
     const reload = async (isKept: boolean) => {
       if (!isKept) await page.evaluate(() => window.nomoat.deletePromptCache());
-      await page.reload();
-      await page.waitForFunction(() => "nomoat" in window);
+      await reloaded(page);
       await open(page, options);
       return ask(page, messages);
     };

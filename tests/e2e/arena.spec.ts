@@ -38,15 +38,20 @@ async function open(shared: Parameters<typeof Tab.open>[0], path: string) {
   await expect(page.getByRole("switch", { name: "pirate" })).toBeVisible();
   await page.keyboard.press("Escape");
   const dialog = page.getByRole("dialog", { name: "Arena" });
+  const answers = dialog.getByRole("article");
   return {
     tab,
     page,
     dialog,
     opener: page.getByRole("button", { name: "Arena" }),
     question: dialog.getByRole("textbox", { name: "Question to both" }),
-    answers: dialog.getByRole("article"),
+    answers,
+    /** The texts of both answers. */
+    texts: async () => (await answers.locator(".markdown").allTextContents()).map((text) => text.trim()),
     status: dialog.locator(".arena-status"),
     button: (name: string | RegExp) => dialog.getByRole("button", { name }),
+    /** Whether a contender takes part. */
+    box: (name: string) => dialog.getByRole("checkbox", { name, exact: true }),
   };
 }
 
@@ -121,16 +126,15 @@ test("ten votes by keyboard give ratings, an export and preferences", async ({ s
 
 test("who takes part is chosen; a round can be stopped; errors have a way on", async ({ shared }) => {
   const arena = await open(shared, "/?stored&learner&slow-answer");
-  const { tab, page, dialog, opener, question, answers, status, button } = arena;
+  const { tab, page, dialog, opener, question, answers, texts, status, button, box } = arena;
   await opener.click();
   await dialog.getByText("Taking part: 2").click();
-  const entrant = (name: string) => dialog.getByRole("checkbox", { name, exact: true });
-  await expect(entrant(BASE)).toBeChecked();
-  await entrant(ADAPTED).uncheck();
+  await expect(box(BASE)).toBeChecked();
+  await box(ADAPTED).uncheck();
   await question.fill("one");
   await expect(button("Ask both")).toBeDisabled();
   await expect(dialog).toContainText("Choose at least two to take part.");
-  await entrant(`${BASE} @ temperature 1.2`).check();
+  await box(`${BASE} @ temperature 1.2`).check();
   await button("Ask both").click();
   await expect(status).toHaveText("Both are answering…");
   await expect(answers).toHaveCount(2);
@@ -141,15 +145,12 @@ test("who takes part is chosen; a round can be stopped; errors have a way on", a
   await page.goto(`${site.origin}/?stored&echo&learner`);
   await opener.click();
   await dialog.getByText("Taking part: 2").click();
-  await entrant(ADAPTED).uncheck();
-  await entrant(`${BASE} @ temperature 1.2`).check();
+  await box(ADAPTED).uncheck();
+  await box(`${BASE} @ temperature 1.2`).check();
   await question.fill("one");
   await question.press("Enter");
   await expect(button("Both are bad")).toBeVisible();
-  expect((await answers.locator(".markdown").allTextContents()).map((text) => text.trim()).sort()).toEqual([
-    "Answer to one at 0",
-    "Answer to one at 1.2",
-  ]);
+  expect((await texts()).sort()).toEqual(["Answer to one at 0", "Answer to one at 1.2"]);
   // A vote that cannot be stored says so.
   await page.evaluate(() => (window.faults.write = true));
   await button("Both are bad").click();
@@ -167,20 +168,19 @@ test("who takes part is chosen; a round can be stopped; errors have a way on", a
 });
 
 /** With a second model stored, and nothing learnt. */
-async function openTwo(shared: Parameters<typeof Tab.open>[0], memory: number) {
+async function openTwo(shared: Parameters<typeof Tab.open>[0], memory: number, more = "") {
   const arena = await open(shared, "/?stored&echo&learner&models");
-  const { page } = arena;
+  const { page, box } = arena;
   await page.evaluate(() =>
     localStorage.setItem("nomoat-fake-others", JSON.stringify({ "/hub/llama-1b.gguf": 40 * 2 ** 20 })),
   );
-  await page.goto(`${site.origin}/?stored&echo&learner&models&memory=${memory}`);
+  await page.goto(`${site.origin}/?stored&echo&learner&models&memory=${memory}${more}`);
   await expect(page.getByRole("main")).toBeVisible();
   await arena.opener.click();
   await arena.dialog.getByText("Taking part: 2").click();
-  const box = (name: string) => arena.dialog.getByRole("checkbox", { name, exact: true });
   await box(ADAPTED).uncheck();
   await box("Llama 1B").check();
-  return { ...arena, box };
+  return arena;
 }
 
 const engines = (page: Tab["page"]) =>
@@ -191,17 +191,17 @@ for (const [memory, most, words] of [
   [1, 1, "no room for two"],
 ] as const)
   test(`two models are compared with room for ${most}`, async ({ shared }) => {
-    const { tab, page, dialog, question, answers, status, button } = await openTwo(shared, memory);
+    const { tab, page, dialog, question, texts, status, button } = await openTwo(shared, memory);
     await expect(dialog).toContainText(words);
     const sides = new Set<string>();
     for (let number = 0; number < 4; number += 1) {
       await question.fill(`question ${number}`);
       await question.press("Enter");
       await expect(button("A is better")).toBeFocused();
-      const texts = (await answers.locator(".markdown").allTextContents()).map((text) => text.trim());
-      const isLlama = texts.map((text) => text.endsWith("by Llama 1B"));
+      const shown = await texts();
+      const isLlama = shown.map((text) => text.endsWith("by Llama 1B"));
       expect(isLlama.filter(Boolean)).toHaveLength(1);
-      expect(texts.filter((text) => text.endsWith(`by ${BASE}`))).toHaveLength(1);
+      expect(shown.filter((text) => text.endsWith(`by ${BASE}`))).toHaveLength(1);
       await page.keyboard.press("Enter");
       const names = isLlama[0] === true ? ["Llama 1B", BASE] : [BASE, "Llama 1B"];
       await expect(status).toHaveText(`A was ${names[0]}. B was ${names[1]}.`);
@@ -224,12 +224,7 @@ for (const [memory, most, words] of [
 test("answers of two models are shown when both are there; a stop brings the model back", async ({
   shared,
 }) => {
-  const { tab, page, question, answers, status, button, opener, dialog, box } = await openTwo(shared, 1);
-  await page.goto(`${site.origin}/?stored&learner&models&memory=1&echo&slow-second`);
-  await opener.click();
-  await dialog.getByText("Taking part: 2").click();
-  await box(ADAPTED).uncheck();
-  await box("Llama 1B").check();
+  const { tab, page, question, answers, status, button } = await openTwo(shared, 1, "&slow-second");
   await question.fill("one");
   await question.press("Enter");
   await expect(status).toHaveText("The other model is loading: 40 %");
@@ -243,7 +238,7 @@ test("answers of two models are shown when both are there; a stop brings the mod
 });
 
 test("contenders are put together from a model, an adapter and sampling", async ({ shared }) => {
-  const { tab, page, dialog, question, answers, button, opener, box } = await openTwo(shared, 8);
+  const { tab, page, dialog, question, texts, button, opener, box } = await openTwo(shared, 8);
   await box(BASE).uncheck();
   await dialog.getByText("Add another one").click();
   const field = (name: string) => dialog.getByRole("spinbutton", { name, exact: true });
@@ -265,7 +260,7 @@ test("contenders are put together from a model, an adapter and sampling", async 
   await question.fill("one");
   await question.press("Enter");
   await expect(button("Both are bad")).toBeVisible();
-  expect((await answers.locator(".markdown").allTextContents()).map((text) => text.trim()).sort()).toEqual([
+  expect((await texts()).sort()).toEqual([
     "Answer to one as pirate 1 at 0.4 top_k 7 by SmolLM2 135M Instruct",
     "Answer to one at 0 min_p 0.2 by Llama 1B",
   ]);

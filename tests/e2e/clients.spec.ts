@@ -1,14 +1,12 @@
 /** Official clients of OpenAI's API, unmodified, through `engine.fetch`. */
-import { join } from "node:path";
 import { textOf } from "../support/bare.ts";
-import { bundle } from "../support/bundle.ts";
+import { serveBundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
-import { root } from "../support/places.ts";
 
 const QUESTION = "What is the capital of France?";
 
 test("openai, the AI SDK and LangChain ask the engine as they ask a server", async ({ bare, smallPage }) => {
-  bare.texts.set("/clients.js", await bundle(join(root, "tests/support/clients.ts")));
+  await serveBundle(bare, "clients");
   const text = await textOf(smallPage, QUESTION, 6);
   const model = await smallPage.evaluate(() => window.engine.model.name);
   const continuation = await smallPage.evaluate(async () => {

@@ -1,13 +1,16 @@
 /** Conversations go on after a reload without being read again. */
 import type { Page } from "@playwright/test";
 import type { Answer } from "../../web/src/history/records.ts";
-import { barePage, open, startBareSite } from "../support/bare.ts";
+import { barePage, dispose, open, reloaded, startBareSite } from "../support/bare.ts";
 import { Chat, startChatSite, startHubSite } from "../support/chat.ts";
 import { readHistory } from "../support/fake.ts";
 import { expect, fromSite, onGpu, SMALL_PATH, test } from "../support/fixtures.ts";
 
 /** Long enough for several pages. */
 const QUESTION = "Tell me a long story about a small boat on a wide sea. ".repeat(10);
+
+/** Keeps pages in the browser's storage. */
+const KEEPING = { ...fromSite, promptCacheBytes: 2 ** 26 };
 
 /** Asks, and gives the text and how many tokens of the prompt were there already. */
 function ask(page: Page, content: string): Promise<{ text: string | null; cached: number | undefined }> {
@@ -33,10 +36,23 @@ async function keeps(page: Page): Promise<void> {
   await expect.poll(async () => (await stored(page)).some((url) => url.endsWith("/uses"))).toBe(true);
 }
 
-/** What is stored, once all of it is. */
-async function storedAfter(page: Page): Promise<string[]> {
-  await keeps(page);
-  return stored(page);
+/** Changes the bytes of all that is stored; those of another entry come with them. */
+function damage(
+  page: Page,
+  change: (bytes: Uint8Array<ArrayBuffer>, other: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>,
+): Promise<void> {
+  return page.evaluate(async (source) => {
+    const changed = eval(source) as typeof change;
+    const cache = await caches.open("nomoat-pages-v1");
+    const keys = await cache.keys();
+    const bodies = await Promise.all(
+      keys.map(async (key) => new Uint8Array(await (await cache.match(key))!.arrayBuffer())),
+    );
+    for (const [index, key] of keys.entries()) {
+      const other = bodies[(index + 1) % keys.length] ?? new Uint8Array();
+      await cache.put(key, new Response(changed(bodies[index] ?? other, other)));
+    }
+  }, change.toString());
 }
 
 for (const options of [fromSite, onGpu]) {
@@ -48,25 +64,15 @@ for (const options of [fromSite, onGpu]) {
     expect(first.cached).toBe(0);
     await keeps(page);
 
-    await page.reload();
-    await page.waitForFunction(() => "nomoat" in window);
+    await reloaded(page);
     await open(page, { ...options, promptCacheBytes: 2 ** 26 });
     const again = await ask(page, QUESTION);
     expect(again.text).toBe(first.text);
     expect(again.cached).toBeGreaterThan(100);
 
     // Damaged pages are computed.
-    await page.reload();
-    await page.waitForFunction(() => "nomoat" in window);
-    await page.evaluate(async () => {
-      const cache = await caches.open("nomoat-pages-v1");
-      for (const request of await cache.keys()) {
-        const body = await (await cache.match(request))?.arrayBuffer();
-        const bytes = new Uint8Array(body ?? new ArrayBuffer(0));
-        bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-        await cache.put(request, new Response(bytes));
-      }
-    });
+    await reloaded(page);
+    await damage(page, (bytes) => bytes.map((byte, at) => (at === bytes.length >> 1 ? byte ^ 1 : byte)));
     await open(page, { ...options, promptCacheBytes: 2 ** 26 });
     expect(await ask(page, QUESTION)).toEqual(first);
 
@@ -80,44 +86,29 @@ for (const options of [fromSite, onGpu]) {
 
 /** Faults of stored pages: what becomes of their bytes. */
 const FAULTS = {
-  "cut in the middle": (bytes: Uint8Array) => bytes.slice(0, bytes.length >> 1),
-  "cut by a byte": (bytes: Uint8Array) => bytes.slice(0, -1),
+  "cut in the middle": (bytes: Uint8Array<ArrayBuffer>) => bytes.slice(0, bytes.length >> 1),
+  "cut by a byte": (bytes: Uint8Array<ArrayBuffer>) => bytes.slice(0, -1),
   empty: () => new Uint8Array(),
-  "longer than they were": (bytes: Uint8Array) => new Uint8Array([...bytes, 0]),
-  "of another page": (_: Uint8Array, other: Uint8Array) => other,
+  "longer than they were": (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array([...bytes, 0]),
+  "of another page": (_: Uint8Array<ArrayBuffer>, other: Uint8Array<ArrayBuffer>) => other,
 };
 
 test("pages with wrong bytes are computed, and stored again", async ({ shared, bare }) => {
   const page = await barePage(shared, bare);
   await page.evaluate(() => window.nomoat.deletePromptCache());
-  const restart = async () => {
-    await page.reload();
-    await page.waitForFunction(() => "nomoat" in window);
-  };
-  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
-  await open(page, options);
+  await open(page, KEEPING);
   const first = await ask(page, QUESTION);
-  const n = (await storedAfter(page)).length;
-  for (const [fault, damage] of Object.entries(FAULTS)) {
-    await restart();
-    await page.evaluate(async (source) => {
-      const change = eval(source) as (bytes: Uint8Array, other: Uint8Array) => Uint8Array<ArrayBuffer>;
-      const cache = await caches.open("nomoat-pages-v1");
-      const keys = await cache.keys();
-      const bodies = await Promise.all(
-        keys.map(async (key) => new Uint8Array(await (await cache.match(key))!.arrayBuffer())),
-      );
-      for (const [index, key] of keys.entries()) {
-        const other = bodies[(index + 1) % keys.length] ?? new Uint8Array();
-        await cache.put(key, new Response(change(bodies[index] ?? other, other)));
-      }
-    }, damage.toString());
-    await open(page, options);
+  await keeps(page);
+  const n = (await stored(page)).length;
+  for (const [fault, change] of Object.entries(FAULTS)) {
+    await reloaded(page);
+    await damage(page, change);
+    await open(page, KEEPING);
     expect(await ask(page, QUESTION), fault).toEqual(first);
     await expect.poll(async () => (await stored(page)).length, fault).toBe(n);
   }
-  await restart();
-  await open(page, options);
+  await reloaded(page);
+  await open(page, KEEPING);
   const again = await ask(page, QUESTION);
   expect(again.text).toBe(first.text);
   // Each restart finds the first wrong page of a prompt, and puts it right.
@@ -129,8 +120,7 @@ test("a full storage changes no text", async ({ shared, small }) => {
   const site = await startBareSite();
   site.files.set(SMALL_PATH, small);
   const page = await barePage(shared, site);
-  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
-  await open(page, options);
+  await open(page, KEEPING);
   const devtools = await shared.newCDPSession(page);
   // Less than the model takes: nothing more can be stored.
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.origin, quotaSize: 1000 });
@@ -138,8 +128,8 @@ test("a full storage changes no text", async ({ shared, small }) => {
   expect(await ask(page, `Please. ${QUESTION}`)).toMatchObject({ cached: expect.any(Number) });
   expect((await ask(page, QUESTION)).text).toBe(first.text);
   expect(await stored(page)).toEqual([]);
-  await page.evaluate(() => window.engine.dispose());
-  await open(page, options);
+  await dispose(page);
+  await open(page, KEEPING);
   expect(await ask(page, QUESTION)).toEqual(first);
   // Once there is room, pages are stored.
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: site.origin });
@@ -150,10 +140,9 @@ test("a full storage changes no text", async ({ shared, small }) => {
 });
 
 test("a tab that is closed while it stores pages leaves nothing wrong", async ({ shared, bare }) => {
-  const options = { ...fromSite, promptCacheBytes: 2 ** 26 };
   const begin = async () => {
     const page = await barePage(shared, bare);
-    await open(page, options);
+    await open(page, KEEPING);
     return page;
   };
   let page = await begin();

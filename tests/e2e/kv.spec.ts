@@ -1,5 +1,5 @@
 /** Formats of keys and values, chosen through the package. */
-import { barePage, dispose, open } from "../support/bare.ts";
+import { barePage, dispose, open, textOf } from "../support/bare.ts";
 import { expect, fromSite, onGpu, SMALL_PATH, test } from "../support/fixtures.ts";
 
 /** Bytes of 32 numbers in ggml's blocks, and how far log-probabilities may be from those with f16. */
@@ -30,17 +30,11 @@ for (const options of [fromSite, onGpu])
       expect([kvFormat, kvBytes]).toEqual([kvFormat, (512 * 2 * 2 * 3 * 64 * bytes) / 32]);
       expect(inspected.kvBytes).toBe(kvBytes);
 
-      const { logprobs, texts } = await page.evaluate(async (question) => {
-        const ids = await window.engine.tokenize(question);
-        const { logprobs } = await window.engine.score(ids);
-        const ask = async () => {
-          const messages = [{ role: "user" as const, content: question }];
-          const params = { messages, temperature: 0, max_tokens: 8 };
-          return (await window.engine.chat.completions.create(params)).choices[0]?.message.content;
-        };
-        // The second time, the prompt's keys and values are there.
-        return { logprobs, texts: [await ask(), await ask()] };
-      }, QUESTION);
+      const { logprobs } = await page.evaluate(
+        async (question) => window.engine.score(await window.engine.tokenize(question)),
+        QUESTION,
+      );
+      const text = await textOf(page, QUESTION, 8);
       if (kvFormat === "f16") exact = logprobs;
       const apart =
         logprobs.reduce((sum, one, i) => sum + Math.abs(one - (exact[i] ?? NaN)), 0) / logprobs.length;
@@ -49,7 +43,8 @@ for (const options of [fromSite, onGpu])
       );
       expect(apart).toBeLessThanOrEqual(off);
       expect(apart > 0).toBe(kvFormat !== "f16");
-      expect(texts[1]).toBe(texts[0]);
+      // The second time, the prompt's keys and values are there.
+      expect(await textOf(page, QUESTION, 8)).toBe(text);
       await dispose(page);
     }
     await page.close();

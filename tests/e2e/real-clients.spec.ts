@@ -1,11 +1,10 @@
 /** Official clients of OpenAI's API, unmodified, with SmolLM2 on the CPU. Others have a generated model. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { barePage, fromHub, open } from "../support/bare.ts";
-import { bundle } from "../support/bundle.ts";
+import { serveBundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import type { Golden } from "../support/golden.ts";
-import { places, root } from "../support/places.ts";
+import { places } from "../support/places.ts";
 
 const QUESTION = "What is the capital of France?";
 
@@ -20,15 +19,12 @@ test("SmolLM2 tells every client what llama.cpp says, calls tools and gives obje
   const continued = " with a quick brown bear.";
   expect(greedy("capital").startsWith(text)).toBe(true);
   expect(greedy("raw").startsWith(continued)).toBe(true);
-  for (const name of ["clients", "real-clients"])
-    if (!bare.texts.has(`/${name}.js`))
-      bare.texts.set(`/${name}.js`, await bundle(join(root, `tests/support/${name}.ts`)));
+  await serveBundle(bare, "real-clients");
   const page = await barePage(shared, bare);
   await open(page, { ...fromHub, device: "cpu", threads: 2 });
   const [answers, calls] = await page.evaluate(async (question) => {
-    const [texts, tools] = ["/clients.js", "/real-clients.js"];
-    const { askAll } = (await import(texts)) as typeof import("../support/clients.ts");
-    const { callBriefly } = (await import(tools)) as typeof import("../support/real-clients.ts");
+    const address = "/real-clients.js";
+    const { askAll, callBriefly } = (await import(address)) as typeof import("../support/real-clients.ts");
     const { fetch } = window.engine;
     return [await askAll(fetch, question), await callBriefly(fetch)];
   }, QUESTION);

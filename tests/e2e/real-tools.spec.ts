@@ -7,10 +7,10 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { join } from "node:path";
 import { barePage, dispose, openFile } from "../support/bare.ts";
-import { bundle } from "../support/bundle.ts";
+import { serveBundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { isFull } from "../support/golden.ts";
-import { places, root } from "../support/places.ts";
+import { places } from "../support/places.ts";
 import type { Site } from "../support/server.ts";
 import { QUESTIONS, TOOLS } from "../support/tool-questions.ts";
 
@@ -77,7 +77,7 @@ for (const id of isFull ? ["qwen2.5-coder-0.5b"] : []) {
 
   test(`${id}: two tools answer a question, one after the other`, async ({ shared, bare }) => {
     const page = await modelPage(shared, bare, id);
-    bare.texts.set("/tool-loop.js", await bundle(join(root, "tests/support/tool-loop.ts")));
+    await serveBundle(bare, "tool-loop");
     const steps = await page.evaluate(async () => {
       const address = "/tool-loop.js";
       const { loop } = (await import(address)) as typeof import("../support/tool-loop.ts");

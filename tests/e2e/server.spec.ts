@@ -1,9 +1,7 @@
 /** The package's engine on a server, and `nomoat serve`: each against the other, from a page in Chromium. */
-import { join } from "node:path";
-import { bundle } from "../support/bundle.ts";
+import { serveBundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { API_KEY, connect } from "../support/native.ts";
-import { root } from "../support/places.ts";
 
 const QUESTION = "What is the capital of France?";
 
@@ -120,7 +118,7 @@ test("an engine on `nomoat serve` gives what the page's engine gives", async ({ 
 
 test("official clients ask it through its fetch", async ({ bare, smallPage, native }) => {
   await connect(smallPage, native);
-  bare.texts.set("/clients.js", await bundle(join(root, "tests/support/clients.ts")));
+  await serveBundle(bare, "clients");
   const [local, remote] = await smallPage.evaluate(async (question) => {
     const address = "/clients.js";
     const { askAll } = (await import(address)) as typeof import("../support/clients.ts");

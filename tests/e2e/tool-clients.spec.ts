@@ -2,11 +2,9 @@
  * Official clients of OpenAI's API that call tools and ask for objects: of an engine through its `fetch`,
  * and of `nomoat serve`.
  */
-import { join } from "node:path";
-import { bundle } from "../support/bundle.ts";
+import { serveBundle } from "../support/bundle.ts";
 import { expect, test } from "../support/fixtures.ts";
 import { API_KEY } from "../support/native.ts";
-import { root } from "../support/places.ts";
 import { callAll, type Got } from "../support/tool-clients.ts";
 
 /** Whether the clients got what they should. */
@@ -74,7 +72,7 @@ function expectRight(got: Record<string, Got>, only?: readonly string[]): void {
 }
 
 test("openai, the AI SDK and LangChain call tools and get objects", async ({ bare, smallPage }) => {
-  bare.texts.set("/tool-clients.js", await bundle(join(root, "tests/support/tool-clients.ts")));
+  await serveBundle(bare, "tool-clients");
   const got = await smallPage.evaluate(async () => {
     const address = "/tool-clients.js";
     const { callAll } = (await import(address)) as typeof import("../support/tool-clients.ts");

@@ -65,6 +65,12 @@ export async function barePage(context: BrowserContext, site: Site, path = "/"):
   return page;
 }
 
+/** Loads a bare page again. */
+export async function reloaded(page: Page): Promise<void> {
+  await page.reload();
+  await page.waitForFunction(() => "nomoat" in window);
+}
+
 /** A model that is no opened file. */
 type PlainSource = Extract<EngineOptions["model"], string | { url: unknown }>;
 

@@ -16,14 +16,8 @@ import { ChatOpenAI as ChatOpenAI0 } from "../langchain-0/index.ts";
 const MODEL = "any";
 const MAX = 6;
 
-/** Where a server is, and its key. */
-export interface Place {
-  baseURL: string;
-  apiKey: string;
-}
-
 /** Where an engine is that is asked through its `fetch`. */
-export const ENGINE: Place = { baseURL: "http://nomoat/v1", apiKey: "-" };
+export const ENGINE = { baseURL: "http://nomoat/v1", apiKey: "-" };
 
 /** What a client makes of the question. */
 type Answers = Record<string, unknown>;

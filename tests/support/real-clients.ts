@@ -6,9 +6,11 @@ import { generateObject, generateText, stepCountIs, tool } from "ai";
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
+import { ENGINE } from "./clients.ts";
 
-const baseURL = "http://nomoat/v1";
-const apiKey = "-";
+export { askAll } from "./clients.ts";
+
+const { baseURL, apiKey } = ENGINE;
 const model = "any";
 const QUESTION = "What is the weather in Rome?";
 const place = z.object({ city: z.enum(["Paris", "Rome"]) });

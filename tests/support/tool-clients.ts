@@ -244,10 +244,14 @@ async function sdk(
 }
 
 /** LangChain: what the newest version and the one before have under these names. */
-type Chain = { HumanMessage: typeof HumanMessage; tool: typeof tool };
+type Chain = { ChatOpenAI: typeof ChatOpenAI; HumanMessage: typeof HumanMessage; tool: typeof tool };
 
-/** LangChain's chat model. */
-async function langchain(given: ChatOpenAI, { HumanMessage, tool }: Chain): Promise<Got> {
+/** LangChain's chat model with these settings. */
+async function langchain(
+  { ChatOpenAI, HumanMessage, tool }: Chain,
+  fields: ConstructorParameters<typeof ChatOpenAI>[0],
+): Promise<Got> {
+  const given = new ChatOpenAI(fields);
   const got: Got = { calls: [], objects: [], rest: {} };
   const lookUp = tool(async () => "sunny", { name, description, schema: weather });
   const bound = given.bindTools([lookUp], { tool_choice: name });
@@ -290,9 +294,9 @@ export async function callAll(
   };
   const old = ai6 as unknown as Sdk;
   const as = (any: unknown) => any as ai.LanguageModel;
-  const newestChain: Chain = { HumanMessage, tool };
-  const old0 = (given: ConstructorParameters<typeof chain0.ChatOpenAI>[0]) =>
-    new chain0.ChatOpenAI(given) as unknown as ChatOpenAI;
+  const newestChain: Chain = { ChatOpenAI, HumanMessage, tool };
+  const oldChain = chain0 as unknown as Chain;
+  const byResponses = { ...chain, useResponsesApi: true };
   const clients: Record<string, () => Promise<Got>> = {
     "openai, chat": () => chat(newest),
     "openai, responses": () => responses(newest),
@@ -303,11 +307,10 @@ export async function callAll(
     "ai, openai.chat": () => sdk(ai, createOpenAI(provider).chat(model)),
     "ai 6, openai-compatible": () => sdk(old, as(createOpenAICompatible2(provider)(model))),
     "ai 6, openai": () => sdk(old, as(createOpenAI3(provider)(model))),
-    langchain: () => langchain(new ChatOpenAI(chain), newestChain),
-    "langchain, responses": () => langchain(new ChatOpenAI({ ...chain, useResponsesApi: true }), newestChain),
-    "langchain 0": () => langchain(old0(chain), chain0 as unknown as Chain),
-    "langchain 0, responses": () =>
-      langchain(old0({ ...chain, useResponsesApi: true }), chain0 as unknown as Chain),
+    langchain: () => langchain(newestChain, chain),
+    "langchain, responses": () => langchain(newestChain, byResponses),
+    "langchain 0": () => langchain(oldChain, chain),
+    "langchain 0, responses": () => langchain(oldChain, byResponses),
   };
   const got: Record<string, Got> = {};
   for (const [name, ask] of Object.entries(clients))

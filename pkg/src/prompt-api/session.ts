@@ -155,7 +155,14 @@ export class Session extends EventTarget implements LanguageModelSession {
     try {
       const asked = messagesOf(input, this.#hasMessages);
       let begun = isBegun(input) ? String(asked.pop()?.content) : "";
-      const begunIds = await abortable(this.#idsOf(begun), signal);
+      // What is begun is the answer, not what the model thinks before it.
+      let more: Partial<ChatCompletionStreamParams> =
+        begun === ""
+          ? {}
+          : {
+              continue_ids: await abortable(this.#idsOf(begun), signal),
+              chat_template_kwargs: { enable_thinking: false },
+            };
       const params: Omit<ChatCompletionStreamParams, "messages"> = {
         stream: true,
         stream_options: { include_usage: true },
@@ -167,10 +174,6 @@ export class Session extends EventTarget implements LanguageModelSession {
       for (let isAnswered = false; !isAnswered;) {
         let content = begun;
         const calls: ChatToolCall[] = [];
-        // What is begun is the answer, not what the model thinks before it.
-        const thoughtless = { chat_template_kwargs: { enable_thinking: false } };
-        const more = begun === "" ? {} : { continue_ids: begunIds, ...thoughtless };
-        begun = "";
         for await (const chunk of await this.#start(asked, { ...params, ...more }, signal)) {
           const delta = chunk.choices[0]?.delta;
           const piece = delta?.content ?? "";
@@ -179,6 +182,7 @@ export class Session extends EventTarget implements LanguageModelSession {
           if (chunk.usage) this.#usage = chunk.usage.total_tokens;
           if (piece) yield piece;
         }
+        [begun, more] = ["", {}];
         isAnswered = calls.length === 0;
         asked.push({ role: "assistant", content, ...(!isAnswered && { tool_calls: calls }) });
         if (!isAnswered) asked.push(...(await abortable(execute(tools, calls), signal)));
@@ -242,7 +246,6 @@ export class Session extends EventTarget implements LanguageModelSession {
   /** The tokens of an answer's beginning, without those that the model wants around whole texts. */
   async #idsOf(begun: string): Promise<number[]> {
     const { engine } = this.#setup;
-    if (begun === "") return [];
     const [ids, around] = [await engine.tokenize(begun), await engine.tokenize("")];
     if (around.length > 0 && ids[0] === around[0]) ids.shift();
     if (around.length > 0 && ids.at(-1) === around.at(-1)) ids.pop();

@@ -80,10 +80,10 @@ struct Trial<'w> {
     middle: &'w str,
     /// What follows the value.
     rest: &'w str,
-    /// The section with that call and another one, and all that was written of them, which may be two sections.
+    /// The section with that call and another one, and all that was written of them: it may be two sections.
     two: &'w str,
     written_two: &'w str,
-    /// What is between the first call's value and the second one's name, and what follows; if it has a second.
+    /// What is between the first call's value and the second one's name, and what follows.
     second: Option<(&'w str, &'w str)>,
 }
 
