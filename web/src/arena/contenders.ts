@@ -1,29 +1,32 @@
 /** Contenders of the arena: how tokens are chosen, and those that a person put together. */
 import * as v from "valibot";
 
-const number = (min: number, max: number) => v.optional(v.pipe(v.number(), v.minValue(min), v.maxValue(max)));
-
-/** What of choosing tokens is not as usual for the model; names are those of OpenAI's API. */
-const sampled = v.object({
-  temperature: number(0, 2),
-  top_p: number(0.01, 1),
-  top_k: number(1, 1000),
-  min_p: number(0, 1),
-  repetition_penalty: number(0.1, 2),
-});
-export type Sampled = v.InferOutput<typeof sampled>;
-
-/** The settings that models on servers take, too. */
-export const ON_SERVERS: readonly (keyof Sampled)[] = ["temperature", "top_p"];
-
-/** Smallest and largest value, and the step of the field. */
+/** Smallest and largest value, and the step of the field; names are those of OpenAI's API. */
 export const SAMPLED = {
   temperature: [0, 2, 0.1],
   top_p: [0.01, 1, 0.01],
   top_k: [1, 1000, 1],
   min_p: [0, 1, 0.01],
   repetition_penalty: [0.1, 2, 0.05],
-} as const satisfies Record<keyof Sampled, readonly [number, number, number]>;
+} as const;
+
+function number(name: keyof typeof SAMPLED) {
+  const [min, max] = SAMPLED[name];
+  return v.optional(v.pipe(v.number(), v.minValue(min), v.maxValue(max)));
+}
+
+/** What of choosing tokens is not as usual for the model. */
+const sampled = v.object({
+  temperature: number("temperature"),
+  top_p: number("top_p"),
+  top_k: number("top_k"),
+  min_p: number("min_p"),
+  repetition_penalty: number("repetition_penalty"),
+});
+export type Sampled = v.InferOutput<typeof sampled>;
+
+/** The settings that models on servers take, too. */
+export const ON_SERVERS: readonly (keyof Sampled)[] = ["temperature", "top_p"];
 
 const own = v.object({
   /** The model's id in the page. */

@@ -260,8 +260,8 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
   const wanted = (name ?? freeName(text.adapterName)).trim();
   const isFree = isFreeName(wanted);
   const planned = plan.value;
-  const isWrong = planned !== null && "error" in planned;
-  const canTeach = chosen.length > 0 && isFree && !isBusy && !isWrong;
+  const problem = planned !== null && "error" in planned ? explain(planned.error, text) : null;
+  const canTeach = chosen.length > 0 && isFree && !isBusy && problem === null;
   const loaded = engine.value;
   const ids = chosen.map(({ id }) => id).join(" ");
   const isIdle = state.kind !== "estimating";
@@ -320,15 +320,15 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
           {isBusy ? text.measuring : text.estimate}
         </button>
       </div>
-      {isWrong && (
+      {problem !== null && (
         <p role="alert" class="help">
-          {explain(planned.error, text).title}: <span lang="en">{explain(planned.error, text).detail}</span>
+          {problem.title}: <span lang="en">{problem.detail}</span>
         </p>
       )}
       <p role="status" class="help">
         {measured !== null
           ? text.teachEstimate(measured.plan.steps, measured.seconds, bytes(measured.plan.bytes))
-          : planned !== null && !isWrong && text.teachPlan(planned.steps, bytes(planned.bytes))}
+          : planned !== null && !("error" in planned) && text.teachPlan(planned.steps, bytes(planned.bytes))}
       </p>
     </section>
   );

@@ -15,7 +15,8 @@ const LIMITS = {
   patience: [0, 100, 1],
 } as const;
 
-const NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
+/** Those after the schedule, in order. */
+const LATER = ["warmup", "epochs", "batch", "maxTokens", "weightDecay", "validation", "patience"] as const;
 const LARGEST_ALPHA = 1024;
 
 interface Props {
@@ -26,7 +27,7 @@ interface Props {
 /** What a preset stands for, all of it to be changed. */
 export function TeachSettingsFields({ settings, change }: Props) {
   const text = t.value;
-  const number = (name: (typeof NAMES)[number]) => {
+  const number = (name: keyof typeof LIMITS) => {
     const [min, max, step] = LIMITS[name];
     return (
       <div key={name} class="field">
@@ -88,29 +89,24 @@ export function TeachSettingsFields({ settings, change }: Props) {
             {text.teachTargetsHelp}
           </p>
         </div>
-        {NAMES.filter((name) => name !== "rank").flatMap((name) => [
-          ...(name === "warmup"
-            ? [
-                <div key="schedule" class="field">
-                  <label for="teach-schedule">{text.teachSchedule}</label>
-                  <Select
-                    id="teach-schedule"
-                    value={settings.schedule}
-                    onChange={(event) =>
-                      change({
-                        ...settings,
-                        schedule: event.currentTarget.value === "constant" ? "constant" : "cosine",
-                      })
-                    }
-                  >
-                    <option value="cosine">{text.schedules.cosine}</option>
-                    <option value="constant">{text.schedules.constant}</option>
-                  </Select>
-                </div>,
-              ]
-            : []),
-          number(name),
-        ])}
+        {number("learningRate")}
+        <div class="field">
+          <label for="teach-schedule">{text.teachSchedule}</label>
+          <Select
+            id="teach-schedule"
+            value={settings.schedule}
+            onChange={(event) =>
+              change({
+                ...settings,
+                schedule: event.currentTarget.value === "constant" ? "constant" : "cosine",
+              })
+            }
+          >
+            <option value="cosine">{text.schedules.cosine}</option>
+            <option value="constant">{text.schedules.constant}</option>
+          </Select>
+        </div>
+        {LATER.map(number)}
       </div>
     </details>
   );

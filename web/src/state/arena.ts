@@ -131,8 +131,7 @@ export async function askBoth(question: string): Promise<void> {
     }
   };
   try {
-    const [first, second] = drawn.map(({ model }) => model);
-    const all = [first, ...(isOneModel ? [] : [second])].filter((model) => model !== undefined);
+    const all = isOneModel ? [drawn[0].model] : [drawn[0].model, drawn[1].model];
     await Promise.all(all.filter((model) => !isSecond(model)).map(answer));
     // Each may need the memory of the others.
     for (const model of all.filter(isSecond)) await answer(model);
