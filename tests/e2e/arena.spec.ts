@@ -253,6 +253,8 @@ test("contenders are put together from a model, an adapter and sampling", async 
   await expect(box(pirate)).toBeChecked();
   await dialog.getByLabel("Model", { exact: true }).selectOption("Llama 1B");
   await expect(dialog.getByLabel("Adapter", { exact: true })).toHaveCount(0);
+  await field("Min-p").pressSequentially("0.05");
+  await expect(dialog).toContainText("Llama 1B @ min-p 0.05");
   await field("Min-p").fill("0.2");
   await button("Add").click();
   const llama = "Llama 1B @ min-p 0.2";

@@ -242,6 +242,11 @@ test("memory is told before, and every setting behind a preset can be changed", 
   await panel();
   // One example, eight epochs. The stand-in takes 5 MB for each rank.
   await expect(dialog).toContainText(/8 steps, at most 20\sMB of memory beside the model\./);
+  // What was measured stays until something else is chosen.
+  await button("Estimate").click();
+  await expect(dialog).toContainText(/8 steps, about /);
+  await page.waitForTimeout(1000);
+  await expect(dialog).toContainText(/8 steps, about /);
   await button("Thorough").click();
   await expect(dialog).toContainText(/12 steps, at most 80\sMB/);
   await button("Quick").click();

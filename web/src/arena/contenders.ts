@@ -1,13 +1,13 @@
 /** Contenders of the arena: how tokens are chosen, and those that a person put together. */
 import * as v from "valibot";
 
-/** Smallest and largest value, and the step of the field; names are those of OpenAI's API. */
+/** Smallest and largest value, and the step between values; names are those of OpenAI's API. */
 export const SAMPLED = {
-  temperature: [0, 2, 0.1],
-  top_p: [0.01, 1, 0.01],
+  temperature: [0, 2, "any"],
+  top_p: [0.01, 1, "any"],
   top_k: [1, 1000, 1],
-  min_p: [0, 1, 0.01],
-  repetition_penalty: [0.1, 2, 0.05],
+  min_p: [0, 1, "any"],
+  repetition_penalty: [0.1, 2, "any"],
 } as const;
 
 function number(name: keyof typeof SAMPLED) {

@@ -1,7 +1,6 @@
 import type { AdapterInfo } from "nomoat";
 import { useState } from "preact/hooks";
 import { t } from "../i18n";
-import { NoAdapterError } from "../lib/adapter-files";
 import { explain } from "../lib/errors";
 import {
   adapters,
@@ -135,9 +134,7 @@ export function AdapterList() {
       </ul>
       {adaptersError.value !== null && (
         <p role="alert" class="help">
-          {adaptersError.value instanceof NoAdapterError
-            ? text.noAdapterIn(adaptersError.value.message)
-            : explain(adaptersError.value, text).title}
+          {explain(adaptersError.value, text).title}
         </p>
       )}
       <label class="button file-button">

@@ -28,8 +28,15 @@ function Question({ question }: { question: string }) {
   const box = useRef<HTMLTextAreaElement>(null);
   const [draft, setDraft] = useState(question);
   useLayoutEffect(() => box.current?.focus(), []);
-  const isReady = engine.value !== null && !isHeldUp.value;
-  const canAsk = draft.trim() !== "" && entrants.value.length >= 2 && isReady;
+  const obstacle =
+    engine.value === null
+      ? text.modelComesBack
+      : isHeldUp.value
+        ? text.modelIsHeldUp
+        : entrants.value.length < 2
+          ? text.tooFewEntrants
+          : "";
+  const canAsk = draft.trim() !== "" && obstacle === "";
   const submit = () => {
     if (canAsk) void askBoth(draft);
   };
@@ -60,13 +67,7 @@ function Question({ question }: { question: string }) {
         {text.askBoth}
       </button>
       <p class="help" role="status">
-        {engine.value === null
-          ? text.modelComesBack
-          : isHeldUp.value
-            ? text.modelIsHeldUp
-            : entrants.value.length < 2
-              ? text.tooFewEntrants
-              : ""}
+        {obstacle}
       </p>
     </form>
   );

@@ -13,6 +13,7 @@ import {
 } from "../state/contenders";
 import { inUse } from "../state/engine";
 import { fullName } from "../state/models";
+import { Field } from "./Field";
 import { Icon } from "./Icon";
 import { Select } from "./Select";
 
@@ -23,16 +24,22 @@ function NewContender() {
   const text = t.value;
   const [wanted, setWanted] = useState("");
   const [adapter, setAdapter] = useState<string | null>(null);
-  const [sampled, setSampled] = useState<Sampled>({});
+  // What was typed, so that a number can be typed digit by digit.
+  const [typed, setTyped] = useState<Partial<Record<keyof Sampled, string>>>({});
   const model = modelsHere.value.find(({ id }) => id === wanted) ?? modelsHere.value[0];
   if (model === undefined) return null;
   const learnt = model === inUse.value?.model ? adapters.value : [];
   const fields = model.remote === undefined ? NAMES : ON_SERVERS;
-  const chosen = Object.entries(sampled).filter(([name]) => fields.includes(name as keyof Sampled));
+  const sampled: Sampled = {};
+  for (const name of fields) {
+    const [min, max, step] = SAMPLED[name];
+    const value = Number(typed[name] || Number.NaN);
+    if (value >= min && value <= max && (step === "any" || Number.isInteger(value))) sampled[name] = value;
+  }
   const own: Own = {
     model: model.id,
     adapter: learnt.some(({ name }) => name === adapter) ? adapter : null,
-    sampled: Object.fromEntries(chosen),
+    sampled,
   };
   const found = contenderOf(own);
   const isNew = found !== null && contenders.value.every(({ name }) => name !== found.name);
@@ -43,13 +50,12 @@ function NewContender() {
         class="fields"
         onSubmit={(event) => {
           event.preventDefault();
-          if (!isNew) return;
-          addContender(own);
-          setSampled({});
+          if (found === null || !isNew) return;
+          addContender(found);
+          setTyped({});
         }}
       >
-        <div class="field">
-          <label for="contender-model">{text.model}</label>
+        <Field id="contender-model" label={text.model}>
           <Select
             id="contender-model"
             value={model.id}
@@ -61,10 +67,9 @@ function NewContender() {
               </option>
             ))}
           </Select>
-        </div>
+        </Field>
         {learnt.length > 0 && (
-          <div class="field">
-            <label for="contender-adapter">{text.adapterOfContender}</label>
+          <Field id="contender-adapter" label={text.adapterOfContender}>
             <Select
               id="contender-adapter"
               value={own.adapter ?? ""}
@@ -77,29 +82,23 @@ function NewContender() {
                 </option>
               ))}
             </Select>
-          </div>
+          </Field>
         )}
         {fields.map((name) => {
           const [min, max, step] = SAMPLED[name];
           return (
-            <div key={name} class="field">
-              <label for={`contender-${name}`}>{text.sampled[name]}</label>
+            <Field key={name} id={`contender-${name}`} label={text.sampled[name]}>
               <input
                 id={`contender-${name}`}
                 type="number"
                 min={min}
                 max={max}
-                step={step === 1 ? 1 : "any"}
+                step={step}
                 placeholder={text.asUsual}
-                value={sampled[name] ?? ""}
-                onInput={(event) => {
-                  const value = event.currentTarget.valueAsNumber;
-                  const { [name]: _, ...others } = sampled;
-                  const fits = value >= min && value <= max && (step < 1 || Number.isInteger(value));
-                  setSampled(fits ? { ...others, [name]: value } : others);
-                }}
+                value={typed[name] ?? ""}
+                onInput={(event) => setTyped({ ...typed, [name]: event.currentTarget.value })}
               />
-            </div>
+            </Field>
           );
         })}
         <p class="help" role="status">

@@ -1,5 +1,4 @@
 import type { DeviceChoice } from "nomoat";
-import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { config } from "../state/config";
@@ -21,29 +20,9 @@ import {
 } from "../state/settings";
 import { dialog } from "../state/ui";
 import { Dialog } from "./Dialog";
+import { Field } from "./Field";
 import { Icon } from "./Icon";
 import { Select } from "./Select";
-
-interface FieldProps {
-  id: string;
-  label: string;
-  help?: string;
-  children: ComponentChildren;
-}
-
-function Field({ id, label, help, children }: FieldProps) {
-  return (
-    <div class="field">
-      <label for={id}>{label}</label>
-      {children}
-      {help !== undefined && (
-        <p id={`${id}-help`} class="help">
-          {help}
-        </p>
-      )}
-    </div>
-  );
-}
 
 function Temperature() {
   const text = t.value;

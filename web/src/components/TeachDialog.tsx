@@ -22,6 +22,7 @@ import {
   discardTaught,
   discardTraining,
   estimate,
+  idsOf,
   keepTaught,
   measure,
   MORE_EPOCHS,
@@ -254,7 +255,6 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
   const [settings, setSettings] = useState<TeachSettings>(presets.quick);
   const [name, setName] = useState<string | null>(null);
   const state = teachState.value;
-  const measured = estimate.value;
   const isBusy = state.kind === "estimating";
   // Until another name is written: one that is free.
   const wanted = (name ?? freeName(text.adapterName)).trim();
@@ -263,12 +263,13 @@ function Start({ chosen }: { chosen: readonly Lesson[] }) {
   const problem = planned !== null && "error" in planned ? explain(planned.error, text) : null;
   const canTeach = chosen.length > 0 && isFree && !isBusy && problem === null;
   const loaded = engine.value;
-  const ids = chosen.map(({ id }) => id).join(" ");
-  const isIdle = state.kind !== "estimating";
+  const ids = idsOf(chosen);
+  const last = estimate.value;
+  const measured = last?.ids === ids && last.settings === settings ? last : null;
   useEffect(() => {
-    const timer = setTimeout(() => isIdle && count(chosen, settings), PLAN_AFTER);
+    const timer = setTimeout(() => !isBusy && count(chosen, settings), PLAN_AFTER);
     return () => clearTimeout(timer);
-  }, [ids, settings, loaded, isIdle]);
+  }, [ids, settings, loaded, isBusy]);
   return (
     <section>
       <div class="row" role="group" aria-label={text.preset}>

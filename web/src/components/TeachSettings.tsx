@@ -1,5 +1,6 @@
 import { t } from "../i18n";
 import type { TeachSettings } from "../state/teach";
+import { Field } from "./Field";
 import { Select } from "./Select";
 
 /** Smallest and largest value, and the step. */
@@ -30,8 +31,7 @@ export function TeachSettingsFields({ settings, change }: Props) {
   const number = (name: keyof typeof LIMITS) => {
     const [min, max, step] = LIMITS[name];
     return (
-      <div key={name} class="field">
-        <label for={`teach-${name}`}>{text.teachSetting[name]}</label>
+      <Field key={name} id={`teach-${name}`} label={text.teachSetting[name]}>
         <input
           id={`teach-${name}`}
           type="number"
@@ -44,7 +44,7 @@ export function TeachSettingsFields({ settings, change }: Props) {
             if (value >= min && value <= max) change({ ...settings, [name]: value });
           }}
         />
-      </div>
+      </Field>
     );
   };
   return (
@@ -52,8 +52,7 @@ export function TeachSettingsFields({ settings, change }: Props) {
       <summary>{text.teachSettings}</summary>
       <div class="fields">
         {number("rank")}
-        <div class="field">
-          <label for="teach-alpha">{text.teachAlpha}</label>
+        <Field id="teach-alpha" label={text.teachAlpha}>
           <input
             id="teach-alpha"
             type="number"
@@ -68,9 +67,8 @@ export function TeachSettingsFields({ settings, change }: Props) {
               else if (value > 0 && value <= LARGEST_ALPHA) change({ ...settings, alpha: value });
             }}
           />
-        </div>
-        <div class="field">
-          <label for="teach-targets">{text.teachTargets}</label>
+        </Field>
+        <Field id="teach-targets" label={text.teachTargets} help={text.teachTargetsHelp}>
           <input
             id="teach-targets"
             type="text"
@@ -85,13 +83,9 @@ export function TeachSettingsFields({ settings, change }: Props) {
               change({ ...settings, targets });
             }}
           />
-          <p id="teach-targets-help" class="help">
-            {text.teachTargetsHelp}
-          </p>
-        </div>
+        </Field>
         {number("learningRate")}
-        <div class="field">
-          <label for="teach-schedule">{text.teachSchedule}</label>
+        <Field id="teach-schedule" label={text.teachSchedule}>
           <Select
             id="teach-schedule"
             value={settings.schedule}
@@ -105,7 +99,7 @@ export function TeachSettingsFields({ settings, change }: Props) {
             <option value="cosine">{text.schedules.cosine}</option>
             <option value="constant">{text.schedules.constant}</option>
           </Select>
-        </div>
+        </Field>
         {LATER.map(number)}
       </div>
     </details>

@@ -1,9 +1,7 @@
 /** Adapters in the files that people have: GGUF, PEFT's two files, or a zip of PEFT's folder. */
 import type { AdapterSource } from "nomoat";
+import { NoAdapterError } from "./errors";
 import { unzip } from "./zip";
-
-/** Nothing in a file is an adapter. */
-export class NoAdapterError extends Error {}
 
 const CONFIG = "adapter_config.json";
 const WEIGHTS = ".safetensors";

@@ -40,6 +40,9 @@ export interface ErrorPlace {
 /** A dropped or chosen file is not a GGUF file. */
 export class NotGgufError extends Error {}
 
+/** Nothing in a file is an adapter. */
+export class NoAdapterError extends Error {}
+
 function quotaHelp(error: QuotaError, t: Dictionary): string {
   const { needed, available } = error;
   if (!(needed > available)) return t.errors.quota.helpUnknown;
@@ -60,6 +63,9 @@ export function explain(error: unknown, t: Dictionary, { isOwnFile, server }: Er
   const { errors } = t;
   if (error instanceof NotGgufError) {
     return { title: t.notGguf(detail), help: t.addModelHelp, detail: "", remedies: ["addModel"] };
+  }
+  if (error instanceof NoAdapterError) {
+    return { title: t.noAdapterIn(detail), help: "", detail: "", remedies: [] };
   }
   if (error instanceof NoWebGpuError) {
     return window.isSecureContext ? say(errors.noWebGpu, "cpu", "reload") : say(errors.insecure, "cpu");

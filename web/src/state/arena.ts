@@ -115,7 +115,7 @@ export async function askBoth(question: string): Promise<void> {
           drawn.map(async (one, side) => {
             if (one.model.id !== model.id) return;
             const { adapters: uses, temperature, otherwise } = one;
-            const recommended = model.remote ? {} : recommendedOf(engine, model);
+            const recommended = recommendedOf(engine, model);
             const how = { maxTokens, temperature, adapters: uses, otherwise, recommended };
             const asked = { messages: messagesOf(question), ...how };
             texts[side] = await answerTo(engine, asked, signal, (text) => {

@@ -28,7 +28,7 @@ const TEMPERATURES = [0, 0.7, 1.2];
 /** Contenders that the person put together, kept across visits. */
 const ownOnes = persisted<readonly Own[]>("nomoat-contenders", readOwn);
 
-/** Names of contenders that the person took in or left out; the others are as `isUsual` says. */
+/** Names of contenders that the person took in or left out; the others are as `entrants` says. */
 const taken = signal<ReadonlyMap<string, boolean>>(new Map());
 
 /** The models that can take part: the one in use, others that are on this device, and those on servers. */
@@ -41,60 +41,48 @@ export const modelsHere = computed<readonly ModelChoice[]>(() => {
   return [current, ...others.filter(({ remote }) => !remote), ...others.filter(({ remote }) => remote)];
 });
 
-function adapterOf(name: string): { name: string; scale: number } {
-  return { name, scale: strengths.value.get(name)?.scale ?? 1 };
-}
-
-/** The model as Settings have it. On this device a temperature of 0 needs no words. */
-function usual(model: ModelChoice, adapter: string | null): Contender {
+/** A model with an adapter or without. What is not said of choosing tokens is as Settings have it. */
+function contender(
+  model: ModelChoice,
+  adapter: string | null,
+  sampled: Sampled = {},
+  own: Own | null = null,
+): Contender {
   const current = inUse.value;
+  const isHere = model.remote === undefined;
   const { temperature: asked } = settings.value;
   const recommended = current?.model.id === model.id ? recommendedOf(current.engine, model) : model.sampling;
-  const own = sampling(asked, false, recommended).temperature ?? 0;
-  const temperature = model.remote === undefined ? own : asked;
-  const isSaid = temperature !== null && (temperature !== 0 || model.remote !== undefined);
-  const use = adapter === null ? null : adapterOf(adapter);
-  return {
-    name: nameOf(fullName(model), use, isSaid ? { temperature } : {}),
-    model,
-    adapters: use === null ? [] : [use],
-    temperature,
-    otherwise: {},
-    own: null,
-  };
+  const usual = isHere ? (sampling(asked, false, recommended).temperature ?? 0) : asked;
+  const { temperature = usual, ...otherwise } = sampled;
+  const uses = adapter === null ? [] : [{ name: adapter, scale: strengths.value.get(adapter)?.scale ?? 1 }];
+  // On this device a temperature of 0 needs no words.
+  const isSaid = temperature !== null && (temperature !== 0 || !isHere);
+  const name = nameOf(fullName(model), uses[0] ?? null, isSaid ? { ...otherwise, temperature } : otherwise);
+  return { name, model, adapters: uses, temperature, otherwise, own };
 }
 
 /** A contender as a person put it together; null if its model or its adapter is not there. */
 export function contenderOf(own: Own): Contender | null {
   const model = modelsHere.value.find(({ id }) => id === own.model);
   if (model === undefined) return null;
-  const plain = usual(model, own.adapter);
-  const isThere = model === inUse.value?.model && adapters.value.some(({ name }) => name === own.adapter);
-  if (own.adapter !== null && !isThere) return null;
-  const { temperature = plain.temperature, ...otherwise } = own.sampled;
-  const isSaid = temperature !== null && (temperature !== 0 || model.remote !== undefined);
-  const said = isSaid ? { ...own.sampled, temperature } : { ...otherwise };
-  const name = nameOf(fullName(model), plain.adapters[0] ?? null, said);
-  return { ...plain, name, temperature, otherwise, own };
+  const isLearnt = model === inUse.value?.model && adapters.value.some(({ name }) => name === own.adapter);
+  return own.adapter === null || isLearnt ? contender(model, own.adapter, own.sampled, own) : null;
 }
 
 /** Everything that can take part, the model as it is first. */
 export const contenders = computed<readonly Contender[]>(() => {
   const [current, ...others] = modelsHere.value;
   if (current === undefined) return [];
-  const plain = usual(current, null);
-  const warmer = TEMPERATURES.filter((temperature) => temperature !== plain.temperature).flatMap(
-    (temperature) => {
-      const found = contenderOf({ model: current.id, adapter: null, sampled: { temperature } });
-      return found === null ? [] : [{ ...found, own: null }];
-    },
+  const plain = contender(current, null);
+  const warmer = TEMPERATURES.filter((temperature) => temperature !== plain.temperature).map((temperature) =>
+    contender(current, null, { temperature }),
   );
   const all = [
     plain,
-    ...adapters.value.map(({ name }) => usual(current, name)),
+    ...adapters.value.map(({ name }) => contender(current, name)),
     ...warmer,
     ...ownOnes.value.flatMap((own) => contenderOf(own) ?? []),
-    ...others.map((model) => usual(model, null)),
+    ...others.map((model) => contender(model, null)),
   ];
   // Two files may have one name: votes could not tell them apart.
   return all.filter(({ name }, index) => all.findIndex((one) => one.name === name) === index);
@@ -112,11 +100,10 @@ export function setEntrant(name: string, takesPart: boolean): void {
   taken.value = new Map(taken.peek()).set(name, takesPart);
 }
 
-/** Puts a contender together. */
-export function addContender(own: Own): void {
-  ownOnes.value = [...ownOnes.peek(), own];
-  const added = contenderOf(own);
-  if (added !== null) setEntrant(added.name, true);
+/** Adds a contender that a person put together. It takes part. */
+export function addContender({ name, own }: Contender): void {
+  if (own !== null) ownOnes.value = [...ownOnes.peek(), own];
+  setEntrant(name, true);
 }
 
 export function removeContender(own: Own): void {

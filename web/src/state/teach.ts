@@ -67,7 +67,8 @@ export interface Sample {
 }
 
 export const teachState = signal<TeachState>({ kind: "idle" });
-export const estimate = signal<TrainingEstimate | null>(null);
+/** What teaching was measured to take, and of what: lessons and settings. */
+export const estimate = signal<(TrainingEstimate & { ids: string; settings: TeachSettings }) | null>(null);
 /** What teaching would take, or why it is not possible; null while that is not known. */
 export const plan = signal<TrainingPlan | { error: unknown } | null>(null);
 /** Before and after, once something was learnt. */
@@ -123,6 +124,11 @@ function given(lessons: readonly Lesson[]) {
   };
 }
 
+/** Which lessons these are. */
+export function idsOf(lessons: readonly Lesson[]): string {
+  return lessons.map(({ id }) => id).join(" ");
+}
+
 /** The engine plans one training at a time, and none while it learns. */
 let planning: Promise<void> = Promise.resolve();
 let planned = 0;
@@ -132,7 +138,6 @@ export function count(lessons: readonly Lesson[], settings: TeachSettings): void
   const loaded = engine.peek();
   const number = (planned += 1);
   plan.value = null;
-  estimate.value = null;
   if (loaded === null || lessons.length === 0) return;
   planning = planning.then(async () => {
     const isWanted = () => number === planned && engine.peek() === loaded && running === null;
@@ -154,7 +159,8 @@ export async function measure(lessons: readonly Lesson[], settings: TeachSetting
   teachState.value = { kind: "estimating" };
   try {
     await planning;
-    estimate.value = await loaded.trainings.estimate({ ...given(lessons), ...forPackage(settings) });
+    const found = await loaded.trainings.estimate({ ...given(lessons), ...forPackage(settings) });
+    estimate.value = { ...found, ids: idsOf(lessons), settings };
     teachState.value = before.kind === "done" ? before : { kind: "idle" };
   } catch (error) {
     teachState.value = { kind: "failed", error };
