@@ -17,6 +17,8 @@ const PIECE: usize = 1 << 10;
 /// Bytes, more than caches hold.
 const MEMORY: usize = 128 << 20;
 const LAYERS: usize = 30;
+/// Copies of a layer's matrices, so that those of each op take more memory than caches hold.
+const COPIES: usize = 6 * LAYERS;
 const CONTEXT: u32 = 346;
 /// Rows of decoding and of prefill.
 const ROWS: [u32; 2] = [1, 128];
@@ -59,16 +61,16 @@ pub struct Measured {
 pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
     let mut ops = Vec::new();
     let products = [
-        ("gate", Format::Q4_1, HIDDEN, WIDTH, 2 * LAYERS),
-        ("down", Format::Q4_1, WIDTH, HIDDEN, 2 * LAYERS),
-        ("down", Format::Q4_K, WIDTH, HIDDEN, 2 * LAYERS),
-        ("down", Format::Q5_0, WIDTH, HIDDEN, 2 * LAYERS),
-        ("down", Format::Q6_K, WIDTH, HIDDEN, 2 * LAYERS),
-        ("query", Format::Q4_1, WIDTH, WIDTH, 4 * LAYERS),
-        ("gate", Format::Q4_0, HIDDEN, WIDTH, 2 * LAYERS),
-        ("gate", Format::Q8_0, HIDDEN, WIDTH, 2 * LAYERS),
-        ("gate", Format::F16, HIDDEN, WIDTH, LAYERS),
-        ("vocabulary", Format::Q8_0, N_VOCAB, WIDTH, 1),
+        ("gate", Format::Q4_1, HIDDEN, WIDTH, COPIES),
+        ("down", Format::Q4_1, WIDTH, HIDDEN, COPIES),
+        ("down", Format::Q4_K, WIDTH, HIDDEN, COPIES),
+        ("down", Format::Q5_0, WIDTH, HIDDEN, COPIES),
+        ("down", Format::Q6_K, WIDTH, HIDDEN, COPIES),
+        ("query", Format::Q4_1, WIDTH, WIDTH, 2 * COPIES),
+        ("gate", Format::Q4_0, HIDDEN, WIDTH, COPIES),
+        ("gate", Format::Q8_0, HIDDEN, WIDTH, COPIES),
+        ("gate", Format::F16, HIDDEN, WIDTH, 2 * LAYERS),
+        ("vocabulary", Format::Q8_0, N_VOCAB, WIDTH, 4),
     ];
     for (name, format, n_rows, n_cols, copies) in products {
         for rows in ROWS {

@@ -3,13 +3,12 @@
 use super::lower::{Plan, Stage, lower};
 use super::matmul::{Dots, ROWS};
 use super::pool::Pool;
-use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared};
+use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared, Taken};
 use super::weights::{TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Capacity, Chosen, Graph, Op, Rope, Step, Token};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// A graph ready to run.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ struct Planned {
     graph: Graph,
     plan: Plan,
     /// For each stage, how many tasks are taken: of its preparation, and of the stage itself.
-    taken: Vec<[AtomicUsize; 2]>,
+    taken: Vec<[Taken; 2]>,
 }
 
 impl Planned {
@@ -54,9 +53,10 @@ impl Planned {
         weights: &Weights,
         capacity: Capacity,
         keep_values: bool,
+        threads: usize,
     ) -> Result<Self, CpuError> {
         let plan = lower(graph, weights, capacity, keep_values)?;
-        let taken = plan.stages.iter().map(|_| Default::default()).collect();
+        let taken = plan.stages.iter().map(|_| [(); 2].map(|()| Taken::new(threads))).collect();
         Ok(Self { graph: graph.clone(), plan, taken })
     }
 
@@ -106,7 +106,7 @@ impl Executor {
         capacity: Capacity,
         keep_values: bool,
     ) -> Result<Self, CpuError> {
-        let base = Planned::new(graph, weights, capacity, keep_values)?;
+        let base = Planned::new(graph, weights, capacity, keep_values, cpu.pool().team.threads())?;
         let cells = capacity.cells() as usize;
         let mut kv = Vec::new();
         for cache in &graph.caches {
@@ -167,7 +167,7 @@ impl Executor {
     /// Adds the model with low-rank paths, over the same KV pool, under a number. `weights` are those of its
     /// graph.
     pub fn add(&mut self, number: u32, graph: &Graph, weights: Weights) -> Result<(), CpuError> {
-        let planned = Planned::new(graph, &weights, self.capacity, false)?;
+        let planned = Planned::new(graph, &weights, self.capacity, false, self.pool.team.threads())?;
         self.make_room((planned.plan.n_floats, planned.row_bytes(), planned.widest()))?;
         self.adapted.insert(number, (planned, weights));
         Ok(())
@@ -312,9 +312,7 @@ impl Executor {
         for (rope, table) in &mut self.ropes {
             fill(table, step, weights.vector(rope.turns)?, weights.vector(rope.factors)?, rope.magnitude);
         }
-        for counts in taken.iter_mut() {
-            *counts = Default::default();
-        }
+        taken.iter_mut().flatten().for_each(Taken::clear);
         let pool = self.pool.clone();
         let run = Run {
             plan,

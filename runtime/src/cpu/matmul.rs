@@ -2,8 +2,9 @@
 //!
 //! Activations are quantised in blocks of 32: to 16 bits, which is as good as floats, or, for small weights
 //! and where that is asked for, to 8 bits. Then 16 products take one multiplication of bytes and one
-//! addition, or a single instruction in builds that have it. Sums within a block are integers and exact; sums
-//! of blocks are f32, in the order of the columns.
+//! addition, or a single instruction in engines that have it. In these, 16 bits are multiplied as two bytes.
+//! Sums within a block are integers and exact, so that this is the same; sums of blocks are f32, in the order
+//! of the columns.
 //!
 //! In wasm, a block is a loop over groups of columns whose number the compiler does not know. It would unroll
 //! the loop, compute one sum after the other, and keep all of the block's weights in between, in more
@@ -27,24 +28,46 @@ pub(super) const ROWS: usize = 4;
 /// Bytes before the numbers of a block of activations.
 const HEAD: usize = 16;
 
+/// The greatest integer of 16-bit activations: what two signed bytes can give.
+const I16_LIMIT: u32 = 256 * 127 + 127;
+
 /// The form in which activations are multiplied with a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activations {
     F32,
     I8,
     I16,
+    /// 16 bits: all the low bytes of a block, then all the high ones, both signed.
+    Bytes,
 }
 
 impl Activations {
     /// The form for the weights of a layout; with `int8`, 8 bits for those whose integers are small and whose
     /// scales are for 32 at least.
-    pub fn of(layout: Layout, int8: bool) -> Self {
+    pub fn of(layout: Layout, int8: bool, dots: Dots) -> Self {
         match layout {
             Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
             Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 | Layout::TQ1_0 | Layout::TQ2_0
                 if int8 && HAS_DOT_I8 =>
             {
                 Activations::I8
+            }
+            // The integers of these are below 128.
+            Layout::Q4_0
+            | Layout::Q4_1
+            | Layout::Q4_K
+            | Layout::Q5_0
+            | Layout::Q5_1
+            | Layout::Q5_K
+            | Layout::Q2_K
+            | Layout::Q3_K
+            | Layout::Q6_K
+            | Layout::MXFP4
+            | Layout::TQ1_0
+            | Layout::TQ2_0
+                if dots == Dots::Quads =>
+            {
+                Activations::Bytes
             }
             _ => Activations::I16,
         }
@@ -56,7 +79,7 @@ impl Activations {
         match self {
             Activations::F32 => 4 * BLOCK,
             Activations::I8 => HEAD + BLOCK,
-            Activations::I16 => HEAD + 2 * BLOCK,
+            Activations::I16 | Activations::Bytes => HEAD + 2 * BLOCK,
         }
     }
 
@@ -80,7 +103,7 @@ impl Activations {
                     continue;
                 }
                 Activations::I8 => quantise::<127>(x, &mut q),
-                Activations::I16 => quantise::<32767>(x, &mut q),
+                Activations::I16 | Activations::Bytes => quantise::<I16_LIMIT>(x, &mut q),
             };
             let [a, b] = [&q[..BLOCK / 2], &q[BLOCK / 2..]].map(|q| q.iter().sum::<i32>());
             let head = [unit, unit * (a + b) as f32, unit * a as f32, unit * b as f32];
@@ -95,6 +118,13 @@ impl Activations {
                         for (out, i) in out.chunks_exact_mut(2).zip([0, 2, 1, 3]) {
                             out.copy_from_slice(&(q[i] as i16).to_ne_bytes());
                         }
+                    }
+                }
+                Activations::Bytes => {
+                    let (low, high) = out.split_at_mut(BLOCK);
+                    for ((low, high), q) in low.iter_mut().zip(high).zip(q) {
+                        *low = q as u8;
+                        *high = ((q - i32::from(q as i8)) >> 8) as u8;
                     }
                 }
             }
@@ -210,7 +240,12 @@ unsafe fn large<const R: usize, Q: Quants, S: Scales>(
 ) {
     let (n, groups) = (matrix.n_blocks, groups());
     // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
-    unsafe { each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]) }
+    unsafe {
+        match matrix.activations {
+            Activations::Bytes => each(matrix, tiles, out, |[w]| [integers_bytes::<R, Q, S>(w, n, x, groups)]),
+            _ => each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]),
+        }
+    }
 }
 
 /// Products with weights of a grid.
@@ -283,14 +318,22 @@ type Sums<const R: usize> = [Pair; R];
 /// Adds a block's integer sums `i` of columns with these scales: `d (unit i - ZERO sum) + m sum`.
 #[inline(always)]
 fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum: V) {
-    let offset = if S::ZERO != 0 { mul_f32(sum, splat_f32(-(S::ZERO as f32))) } else { zero() };
     for h in 0..2 {
-        let i = to_f32(i[h]);
-        let product = if S::ZERO != 0 { madd_f32(unit, i, offset) } else { mul_f32(unit, i) };
-        total[h] = madd_f32(scale.d[h], product, total[h]);
-        if S::MIN {
-            total[h] = madd_f32(scale.m[h], sum, total[h]);
-        }
+        add_scaled_half::<S>(total, i[h], scale, h, unit, sum);
+    }
+}
+
+/// [`add_scaled`] for the rows of one of a pair's vectors.
+#[inline(always)]
+fn add_scaled_half<S: Scales>(total: &mut Pair, i: V, scale: &Scale, h: usize, unit: V, sum: V) {
+    let i = to_f32(i);
+    let product = match S::ZERO {
+        0 => mul_f32(unit, i),
+        offset => madd_f32(unit, i, mul_f32(sum, splat_f32(-(offset as f32)))),
+    };
+    total[h] = madd_f32(scale.d[h], product, total[h]);
+    if S::MIN {
+        total[h] = madd_f32(scale.m[h], sum, total[h]);
     }
 }
 
@@ -336,6 +379,67 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
                     add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
                     x[r] = x[r].add(Activations::I8.block_bytes());
                 }
+            }
+            w = quants.add(32 * Q::words(S::BLOCKS));
+        }
+    }
+    totals
+}
+
+/// # Safety
+/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::Bytes`] at each of `x`. The
+/// quants are below 128; `groups` is 4.
+#[inline(always)]
+unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
+    mut w: *const u8,
+    n: usize,
+    mut x: [*const u8; R],
+    groups: usize,
+) -> Sums<R> {
+    // Of a pair's vectors at once: as many sums as there are registers for.
+    let at_once = if R <= 2 { 2 } else { 1 };
+    let mut totals = [[zero(); 2]; R];
+    for _ in 0..n {
+        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
+        unsafe {
+            let top = S::top(w);
+            let quants = w.add(S::BYTES);
+            for block in 0..S::BLOCKS {
+                let q = quants.add(32 * Q::WORDS * block);
+                let scales = S::of_block(w, &top, block);
+                for first in (0..2).step_by(at_once) {
+                    // With low bytes and with high ones; of all columns or, where halves have scales of their
+                    // own, of each half.
+                    let mut sums = [[[[zero(); 2]; 2]; 2]; R];
+                    let mut high = Q::high(q, block);
+                    for g in 0..groups {
+                        let columns = Q::bytes(q, g, &mut high);
+                        for r in 0..R {
+                            for (half, columns) in columns.iter().enumerate() {
+                                let x = x[r].add(HEAD + 4 * g + 16 * half);
+                                let sums = &mut sums[r][if S::HALVES { half } else { 0 }];
+                                for (byte, sums) in sums.iter_mut().enumerate() {
+                                    let x = splat_32(x.add(32 * byte));
+                                    for h in first..first + at_once {
+                                        sums[h] = dot_add_i8(x, columns[h], sums[h]);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    for r in 0..R {
+                        let unit = splat_32(x[r]);
+                        for h in first..first + at_once {
+                            let whole = |[low, high]: [Pair; 2]| add_i32(shl_i32::<8>(high[h]), low[h]);
+                            let total = &mut totals[r];
+                            for (half, scale) in scales.iter().take(1 + usize::from(S::HALVES)).enumerate() {
+                                let sum = splat_32(x[r].add(if S::HALVES { 8 + 4 * half } else { 4 }));
+                                add_scaled_half::<S>(total, whole(sums[r][half]), scale, h, unit, sum);
+                            }
+                        }
+                    }
+                }
+                x = x.map(|x| x.add(Activations::Bytes.block_bytes()));
             }
             w = quants.add(32 * Q::words(S::BLOCKS));
         }

@@ -1,6 +1,7 @@
 //! A step under way: what each thread does of it, stage by stage.
 
 mod experts;
+mod tasks;
 
 use super::attention::{self, Scratch};
 use super::executor::has_same_angles;
@@ -12,7 +13,8 @@ use crate::graph::fuse::{Part, Product};
 use crate::graph::interpreter::route;
 use crate::graph::{Chosen, Domain, Graph, Norm, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub(super) use self::tasks::{Taken, Tasks};
 
 /// Rows of a task of attention.
 const ATTENTION_ROWS: usize = 16;
@@ -72,7 +74,7 @@ pub(super) struct Run<'a> {
     pub threads: usize,
     pub dots: Dots,
     pub meet: &'a (dyn Fn() -> Result<(), CpuError> + Sync),
-    pub taken: &'a [[AtomicUsize; 2]],
+    pub taken: &'a [[Taken; 2]],
     pub ropes: &'a [(Rope, Vec<[f32; 2]>)],
     /// The outputs whose likeliest token is taken.
     pub by_likelihood: &'a [usize],
@@ -104,24 +106,20 @@ impl Run<'_> {
             if i > 0 {
                 (self.meet)()?;
             }
+            let tasks = taken.each_ref().map(|taken| Tasks { taken, thread });
             match stage {
                 Stage::Rows { domain, ops } => {
-                    for row in self.tasks(&taken[1], self.count(*domain)) {
+                    for row in tasks[1].of(self.count(*domain)) {
                         ops.iter().try_for_each(|op| self.op(op, row))?;
                     }
                 }
-                Stage::Products(multiply) => self.products(multiply, taken, local)?,
-                Stage::Experts(mix) => self.experts(mix, taken, local)?,
-                Stage::Attention(attend) => self.attention(*attend, &taken[1], local)?,
-                Stage::Likeliest(logits) => self.likeliest(*logits, taken)?,
+                Stage::Products(multiply) => self.products(multiply, tasks, local)?,
+                Stage::Experts(mix) => self.experts(mix, tasks, local)?,
+                Stage::Attention(attend) => self.attention(*attend, tasks[1], local)?,
+                Stage::Likeliest(logits) => self.likeliest(*logits, tasks)?,
             }
         }
         Ok(())
-    }
-
-    /// The numbers of the tasks that this thread does, of `n`.
-    fn tasks(&self, taken: &AtomicUsize, n: usize) -> impl Iterator<Item = usize> {
-        std::iter::from_fn(move || Some(taken.fetch_add(1, Relaxed)).filter(|task| *task < n))
     }
 
     fn count(&self, domain: Domain) -> usize {
@@ -232,7 +230,7 @@ impl Run<'_> {
     fn products(
         &self,
         multiply: &Multiply,
-        taken: &[AtomicUsize; 2],
+        tasks: [Tasks; 2],
         local: &mut Local,
     ) -> Result<(), CpuError> {
         let Multiply { work, row_bytes, .. } = multiply;
@@ -246,7 +244,7 @@ impl Run<'_> {
             self.prepare(multiply, 0, normed, &mut prepared[..*row_bytes])?;
             &prepared[..*row_bytes]
         } else {
-            for row in self.tasks(&taken[0], rows) {
+            for row in tasks[0].of(rows) {
                 // SAFETY: the row is this task's.
                 let out = unsafe { self.prepared.part(row * row_bytes, *row_bytes) };
                 self.prepare(multiply, row, normed, out)?;
@@ -263,7 +261,7 @@ impl Run<'_> {
         }
         // Some tasks for each thread, so that others take over from one that is held up.
         let chunk = n_tiles.div_ceil(self.threads * 8).min(MAX_TILES);
-        for task in self.tasks(&taken[1], n_tiles.div_ceil(chunk)) {
+        for task in tasks[1].of(n_tiles.div_ceil(chunk)) {
             let mut tiles = task * chunk..n_tiles.min((task + 1) * chunk);
             for (product, out) in with_value() {
                 let n = self.weights.matrix(product.weight)?.n_tiles();
@@ -397,14 +395,14 @@ impl Run<'_> {
     fn attention(
         &self,
         Attend { q, k, v, cache, shape, out }: Attend,
-        taken: &AtomicUsize,
+        tasks: Tasks,
         local: &mut Local,
     ) -> Result<(), CpuError> {
         let n = self.step.tokens.len();
         let (head_dim, value_dim) = (shape.head_dim, shape.value_dim);
         let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks)).transpose()?;
         let Some(cache) = cache else {
-            for row in self.tasks(taken, n) {
+            for row in tasks.of(n) {
                 // SAFETY: the row is this task's; queries, keys and values are only read.
                 let (keys, values) = unsafe { (|row| self.input(k, row), |row| self.input(v, row)) };
                 let (query, out) = unsafe { (self.input(q, row), self.row(out, row)) };
@@ -425,7 +423,7 @@ impl Run<'_> {
         let alike = shape.n_heads / shape.n_kv_heads;
         let heads = if blocks * shape.n_kv_heads >= self.threads { alike } else { 1 };
         let groups = shape.n_heads / heads;
-        for task in self.tasks(taken, blocks * groups) {
+        for task in tasks.of(blocks * groups) {
             // The last rows see most.
             let (block, group) = (blocks - 1 - task / groups, task % groups);
             let rows = block * ATTENTION_ROWS..n.min((block + 1) * ATTENTION_ROWS);
@@ -442,14 +440,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn likeliest(&self, logits: ValueId, taken: &[AtomicUsize; 2]) -> Result<(), CpuError> {
+    fn likeliest(&self, logits: ValueId, tasks: [Tasks; 2]) -> Result<(), CpuError> {
         let outputs = self.by_likelihood;
         if outputs.is_empty() {
             return Ok(());
         }
         let width = self.graph.value(logits).width;
         let n_runs = width.div_ceil(LIKELIEST_RUN);
-        for task in self.tasks(&taken[0], outputs.len() * n_runs) {
+        for task in tasks[0].of(outputs.len() * n_runs) {
             let (output, run) = (outputs[task / n_runs], task % n_runs);
             // SAFETY: logits are only read; the run's result is this task's.
             unsafe {
@@ -459,7 +457,7 @@ impl Run<'_> {
             }
         }
         (self.meet)()?;
-        for i in self.tasks(&taken[1], outputs.len()) {
+        for i in tasks[1].of(outputs.len()) {
             let output = outputs[i];
             // SAFETY: what the runs gave is only read; the output's result is this task's.
             unsafe {

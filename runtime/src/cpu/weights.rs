@@ -8,7 +8,7 @@
 //! rows. Words of F32, F16 and BF16 are single numbers. The last tile is filled up with rows of zeros.
 
 use super::CpuError;
-use super::matmul::Activations;
+use super::matmul::{Activations, Dots};
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{BLOCK, Format, Layout};
@@ -174,7 +174,7 @@ impl Matrix {
         let per_block = format.layout_blocks();
         let n_blocks = format.row_blocks(n_cols) * per_block;
         let bytes = n_rows.div_ceil(TILE).saturating_mul(n_blocks * tile_bytes(layout));
-        let activations = Activations::of(layout, int8);
+        let activations = Activations::of(layout, int8, Dots::best());
         Ok(Self {
             layout,
             activations,

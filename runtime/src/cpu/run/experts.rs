@@ -4,10 +4,9 @@
 use super::super::lower::Mix;
 use super::super::matmul::{ROWS, products};
 use super::super::weights::TILE;
-use super::{CpuError, Local, MAX_TILES, Run, numbers};
+use super::{CpuError, Local, MAX_TILES, Run, Tasks, numbers};
 use crate::graph::WeightId;
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
 
 /// What the tasks of a stage share.
 struct Shared<'a> {
@@ -24,7 +23,7 @@ impl Run<'_> {
     pub(super) fn experts(
         &self,
         mix: &Mix,
-        taken: &[AtomicUsize; 2],
+        tasks: [Tasks; 2],
         local: &mut Local,
     ) -> Result<(), CpuError> {
         let rows = self.count(self.graph.value(mix.work.out).domain);
@@ -40,7 +39,7 @@ impl Run<'_> {
             }
             &prepared[..n * mix.row_bytes]
         } else {
-            for i in self.tasks(&taken[0], n) {
+            for i in tasks[0].of(n) {
                 // SAFETY: this part is this task's.
                 let out = unsafe { self.prepared.part(i * mix.row_bytes, mix.row_bytes) };
                 self.prepare_part(mix, i, out);
@@ -53,8 +52,8 @@ impl Run<'_> {
         let n_rows = mix.work.n_rows(self.graph);
         let shared = Shared { mix, prepared, rows, n_rows };
         match mix.work.is_summed {
-            true => self.summed(&shared, pairs, &taken[1], room),
-            false => self.side_by_side(&shared, pairs, &taken[1], room),
+            true => self.summed(&shared, pairs, tasks[1], room),
+            false => self.side_by_side(&shared, pairs, tasks[1], room),
         }
     }
 
@@ -86,7 +85,7 @@ impl Run<'_> {
         &self,
         shared: &Shared,
         pairs: &[[usize; 2]],
-        taken: &AtomicUsize,
+        tasks: Tasks,
         room: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
         let &Shared { mix, n_rows, .. } = shared;
@@ -94,7 +93,7 @@ impl Run<'_> {
         let tiles = n_rows.div_ceil(TILE) * of_expert().count();
         let chunk = TILE * tiles.div_ceil(self.threads * 8).min(MAX_TILES - 1);
         let chunks = n_rows.div_ceil(chunk);
-        for task in self.tasks(taken, of_expert().count() * chunks) {
+        for task in tasks.of(of_expert().count() * chunks) {
             let Some(pairs) = of_expert().nth(task / chunks) else { continue };
             let first = task % chunks * chunk;
             let columns = first..n_rows.min(first + chunk);
@@ -113,12 +112,12 @@ impl Run<'_> {
         &self,
         shared: &Shared,
         pairs: &[[usize; 2]],
-        taken: &AtomicUsize,
+        tasks: Tasks,
         room: &mut [Vec<f32>; 2],
     ) -> Result<(), CpuError> {
         let &Shared { mix, rows, n_rows, .. } = shared;
         let chunk = TILE * n_rows.div_ceil(TILE * self.threads * 8).min(MAX_TILES - 1);
-        for task in self.tasks(taken, n_rows.div_ceil(chunk)) {
+        for task in tasks.of(n_rows.div_ceil(chunk)) {
             let first = task * chunk;
             let columns = first..n_rows.min(first + chunk);
             // SAFETY: these columns are this task's, and what is added is only read.

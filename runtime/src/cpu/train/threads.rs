@@ -4,10 +4,9 @@ use super::attention;
 use super::kernel::Vectors;
 use crate::cpu::CpuError;
 use crate::cpu::pool::Pool;
-use crate::cpu::run::Shared;
+use crate::cpu::run::{Shared, Taken, Tasks};
 use crate::cpu::weights::Unpacking;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a thread has for itself.
 #[derive(Debug, Default)]
@@ -25,13 +24,15 @@ pub struct Scratch {
 pub struct Threads {
     pool: Arc<Pool>,
     vectors: Vectors,
+    taken: Taken,
     scratch: Vec<Scratch>,
 }
 
 impl Threads {
     pub fn new(pool: Arc<Pool>) -> Self {
-        let scratch = (0..pool.team.threads()).map(|_| Scratch::default()).collect();
-        Self { pool, vectors: Vectors::find(), scratch }
+        let threads = pool.team.threads();
+        let scratch = (0..threads).map(|_| Scratch::default()).collect();
+        Self { pool, vectors: Vectors::find(), taken: Taken::new(threads), scratch }
     }
 
     /// Does so many tasks. What each computes does not depend on the thread that takes it.
@@ -40,17 +41,13 @@ impl Threads {
         n_tasks: usize,
         task: impl Fn(usize, Vectors, &mut Scratch) + Sync,
     ) -> Result<(), CpuError> {
-        let (taken, vectors, scratch) = (AtomicUsize::new(0), self.vectors, Shared::of(&mut self.scratch));
+        self.taken.clear();
+        let (taken, vectors, scratch) = (&self.taken, self.vectors, Shared::of(&mut self.scratch));
         self.pool.team.run(&|thread| {
             // SAFETY: each thread has its own.
             let scratch = &mut unsafe { scratch.part(thread, 1) }[0];
-            loop {
-                let next = taken.fetch_add(1, Relaxed);
-                if next >= n_tasks {
-                    return Ok(());
-                }
-                task(next, vectors, scratch);
-            }
+            Tasks { taken, thread }.of(n_tasks).for_each(|i| task(i, vectors, scratch));
+            Ok(())
         })
     }
 
