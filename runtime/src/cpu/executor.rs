@@ -1,7 +1,8 @@
 //! A graph made ready, and its steps.
 
+use super::activations::Dots;
 use super::lower::{Plan, Stage, lower};
-use super::matmul::{Dots, ROWS};
+use super::matmul::ROWS;
 use super::pool::Pool;
 use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared, Taken};
 use super::weights::{TILE, zeroed};

@@ -1,6 +1,6 @@
 //! From a graph to stages: what threads do between two barriers, and where values lie.
 
-use super::matmul::Activations;
+use super::activations::Activations;
 use super::{CpuError, Weights};
 use crate::graph::fuse::{ExpertGroup, Fuses, Group, Part, Product, Products, Work, fuse, unfused};
 use crate::graph::uses::place;

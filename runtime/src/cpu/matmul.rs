@@ -10,143 +10,21 @@
 //! the loop, compute one sum after the other, and keep all of the block's weights in between, in more
 //! registers than there are.
 
+use super::activations::{Activations, Dots, HEAD};
 use super::grids::{Factors, Numbers};
-use super::numbers::quantise;
 use super::scales::*;
 use super::simd::*;
 use super::unpack::*;
 use super::weights::{Matrix, TILE};
 use crate::quant::book::{FP4, IQ4};
 use crate::quant::grid::Grid;
-use crate::quant::{BLOCK, Layout, iq1, iq2, iq3};
+use crate::quant::{Layout, iq1, iq2, iq3};
+use std::array;
 use std::hint::black_box;
 use std::ops::Range;
 
 /// Rows of activations that are multiplied with a tile at once.
 pub(super) const ROWS: usize = 4;
-
-/// Bytes before the numbers of a block of activations.
-const HEAD: usize = 16;
-
-/// The greatest integer of 16-bit activations: what two signed bytes can give.
-const I16_LIMIT: u32 = 256 * 127 + 127;
-
-/// The form in which activations are multiplied with a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activations {
-    F32,
-    I8,
-    I16,
-    /// 16 bits: all the low bytes of a block, then all the high ones, both signed.
-    Bytes,
-}
-
-impl Activations {
-    /// The form for the weights of a layout; with `int8`, 8 bits for those whose integers are small and whose
-    /// scales are for 32 at least.
-    pub fn of(layout: Layout, int8: bool, dots: Dots) -> Self {
-        match layout {
-            Layout::F32 | Layout::F16 | Layout::BF16 => Activations::F32,
-            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::MXFP4 | Layout::TQ1_0 | Layout::TQ2_0
-                if int8 && HAS_DOT_I8 =>
-            {
-                Activations::I8
-            }
-            // The integers of these are below 128.
-            Layout::Q4_0
-            | Layout::Q4_1
-            | Layout::Q4_K
-            | Layout::Q5_0
-            | Layout::Q5_1
-            | Layout::Q5_K
-            | Layout::Q2_K
-            | Layout::Q3_K
-            | Layout::Q6_K
-            | Layout::MXFP4
-            | Layout::TQ1_0
-            | Layout::TQ2_0
-                if dots == Dots::Quads =>
-            {
-                Activations::Bytes
-            }
-            _ => Activations::I16,
-        }
-    }
-
-    /// Bytes of a block of activations: as f32, its unit and the sums of all, of the first 16 and of the
-    /// others; then the numbers. Floats have only the numbers.
-    const fn block_bytes(self) -> usize {
-        match self {
-            Activations::F32 => 4 * BLOCK,
-            Activations::I8 => HEAD + BLOCK,
-            Activations::I16 | Activations::Bytes => HEAD + 2 * BLOCK,
-        }
-    }
-
-    /// Bytes of a row of activations.
-    pub fn row_bytes(self, width: usize) -> usize {
-        width.div_ceil(BLOCK) * self.block_bytes()
-    }
-
-    /// Prepares a row of activations.
-    pub fn prepare(self, x: &[f32], out: &mut [u8]) {
-        let (blocks, rest) = x.as_chunks::<BLOCK>();
-        // Zeros follow a row that is not whole blocks.
-        let mut last = [0.0; BLOCK];
-        last[..rest.len()].copy_from_slice(rest);
-        let last = (!rest.is_empty()).then_some(&last);
-        for (x, out) in blocks.iter().chain(last).zip(out.chunks_exact_mut(self.block_bytes())) {
-            let mut q = [0; BLOCK];
-            let unit = match self {
-                Activations::F32 => {
-                    out.copy_from_slice(bytemuck::cast_slice(x));
-                    continue;
-                }
-                Activations::I8 => quantise::<127>(x, &mut q),
-                Activations::I16 | Activations::Bytes => quantise::<I16_LIMIT>(x, &mut q),
-            };
-            let [a, b] = [&q[..BLOCK / 2], &q[BLOCK / 2..]].map(|q| q.iter().sum::<i32>());
-            let head = [unit, unit * (a + b) as f32, unit * a as f32, unit * b as f32];
-            let (out_head, out) = out.split_at_mut(HEAD);
-            out_head.copy_from_slice(bytemuck::cast_slice(&head));
-            match self {
-                Activations::F32 => {}
-                Activations::I8 => out.iter_mut().zip(q).for_each(|(out, q)| *out = q as u8),
-                // The even ones of 4 columns first, in the order in which a weight's word gives its bytes.
-                Activations::I16 => {
-                    for (out, q) in out.chunks_exact_mut(8).zip(q.chunks_exact(4)) {
-                        for (out, i) in out.chunks_exact_mut(2).zip([0, 2, 1, 3]) {
-                            out.copy_from_slice(&(q[i] as i16).to_ne_bytes());
-                        }
-                    }
-                }
-                Activations::Bytes => {
-                    let (low, high) = out.split_at_mut(BLOCK);
-                    for ((low, high), q) in low.iter_mut().zip(high).zip(q) {
-                        *low = q as u8;
-                        *high = ((q - i32::from(q as i8)) >> 8) as u8;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// How products of bytes are added up. The sums are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dots {
-    /// Two at a time, in 16 bits.
-    Pairs,
-    /// Four at a time, in 32 bits.
-    Quads,
-}
-
-impl Dots {
-    /// What is faster here.
-    pub fn best() -> Self {
-        if is_dot_add_one() { Dots::Quads } else { Dots::Pairs }
-    }
-}
 
 /// `R` rows of prepared activations times some tiles of 8 rows: `[R, 8 tiles]` into `out`.
 pub(super) fn products<const R: usize>(
@@ -242,7 +120,9 @@ unsafe fn large<const R: usize, Q: Quants, S: Scales>(
     // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
     unsafe {
         match matrix.activations {
-            Activations::Bytes => each(matrix, tiles, out, |[w]| [integers_bytes::<R, Q, S>(w, n, x, groups)]),
+            Activations::Bytes => {
+                each(matrix, tiles, out, |[w]| [integers_bytes::<R, Q, S>(w, n, x, groups)])
+            }
             _ => each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]),
         }
     }
@@ -318,22 +198,14 @@ type Sums<const R: usize> = [Pair; R];
 /// Adds a block's integer sums `i` of columns with these scales: `d (unit i - ZERO sum) + m sum`.
 #[inline(always)]
 fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum: V) {
+    let offset = if S::ZERO != 0 { mul_f32(sum, splat_f32(-(S::ZERO as f32))) } else { zero() };
     for h in 0..2 {
-        add_scaled_half::<S>(total, i[h], scale, h, unit, sum);
-    }
-}
-
-/// [`add_scaled`] for the rows of one of a pair's vectors.
-#[inline(always)]
-fn add_scaled_half<S: Scales>(total: &mut Pair, i: V, scale: &Scale, h: usize, unit: V, sum: V) {
-    let i = to_f32(i);
-    let product = match S::ZERO {
-        0 => mul_f32(unit, i),
-        offset => madd_f32(unit, i, mul_f32(sum, splat_f32(-(offset as f32)))),
-    };
-    total[h] = madd_f32(scale.d[h], product, total[h]);
-    if S::MIN {
-        total[h] = madd_f32(scale.m[h], sum, total[h]);
+        let i = to_f32(i[h]);
+        let product = if S::ZERO != 0 { madd_f32(unit, i, offset) } else { mul_f32(unit, i) };
+        total[h] = madd_f32(scale.d[h], product, total[h]);
+        if S::MIN {
+            total[h] = madd_f32(scale.m[h], sum, total[h]);
+        }
     }
 }
 
@@ -396,8 +268,6 @@ unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
     mut x: [*const u8; R],
     groups: usize,
 ) -> Sums<R> {
-    // Of a pair's vectors at once: as many sums as there are registers for.
-    let at_once = if R <= 2 { 2 } else { 1 };
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
         // SAFETY: all reads are within the tile and the blocks, and both move on by one.
@@ -407,37 +277,12 @@ unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
             for block in 0..S::BLOCKS {
                 let q = quants.add(32 * Q::WORDS * block);
                 let scales = S::of_block(w, &top, block);
-                for first in (0..2).step_by(at_once) {
-                    // With low bytes and with high ones; of all columns or, where halves have scales of their
-                    // own, of each half.
-                    let mut sums = [[[[zero(); 2]; 2]; 2]; R];
-                    let mut high = Q::high(q, block);
-                    for g in 0..groups {
-                        let columns = Q::bytes(q, g, &mut high);
-                        for r in 0..R {
-                            for (half, columns) in columns.iter().enumerate() {
-                                let x = x[r].add(HEAD + 4 * g + 16 * half);
-                                let sums = &mut sums[r][if S::HALVES { half } else { 0 }];
-                                for (byte, sums) in sums.iter_mut().enumerate() {
-                                    let x = splat_32(x.add(32 * byte));
-                                    for h in first..first + at_once {
-                                        sums[h] = dot_add_i8(x, columns[h], sums[h]);
-                                    }
-                                }
-                            }
-                        }
-                    }
-                    for r in 0..R {
-                        let unit = splat_32(x[r]);
-                        for h in first..first + at_once {
-                            let whole = |[low, high]: [Pair; 2]| add_i32(shl_i32::<8>(high[h]), low[h]);
-                            let total = &mut totals[r];
-                            for (half, scale) in scales.iter().take(1 + usize::from(S::HALVES)).enumerate() {
-                                let sum = splat_32(x[r].add(if S::HALVES { 8 + 4 * half } else { 4 }));
-                                add_scaled_half::<S>(total, whole(sums[r][half]), scale, h, unit, sum);
-                            }
-                        }
-                    }
+                // As many rows at once as there are registers for their sums.
+                if let (&mut [], [one]) = totals.as_chunks_mut::<2>() {
+                    add_bytes::<1, Q, S>(array::from_mut(one), q, block, &scales, [x[0]], groups);
+                }
+                for (totals, x) in totals.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
+                    add_bytes::<2, Q, S>(totals, q, block, &scales, *x, groups);
                 }
                 x = x.map(|x| x.add(Activations::Bytes.block_bytes()));
             }
@@ -445,6 +290,53 @@ unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
         }
     }
     totals
+}
+
+/// Adds a block's products.
+///
+/// # Safety
+/// As of [`integers_bytes`], for one block with its quants at `q`.
+#[inline(always)]
+unsafe fn add_bytes<const R: usize, Q: Quants, S: Scales>(
+    totals: &mut Sums<R>,
+    q: *const u8,
+    block: usize,
+    scales: &[Scale; 2],
+    x: [*const u8; R],
+    groups: usize,
+) {
+    // With low bytes and with high ones; of all columns or, where halves have scales of their own, of each half.
+    let mut sums = [[[zero(); 2]; 4]; R];
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut high = Q::high(q, block);
+        for g in 0..groups {
+            let columns = Q::bytes(q, g, &mut high);
+            for r in 0..R {
+                for half in 0..2 {
+                    let x = x[r].add(HEAD + 4 * g + 16 * half);
+                    let x = [splat_32(x), splat_32(x.add(32))];
+                    for byte in 0..2 {
+                        let sums = &mut sums[r][byte + if S::HALVES { 2 * half } else { 0 }];
+                        for h in 0..2 {
+                            sums[h] = dot_add_i8(x[byte], columns[half][h], sums[h]);
+                        }
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            let [low, high, other_low, other_high] = sums[r];
+            let whole = |low: Pair, high: Pair| [0, 1].map(|h| add_i32(shl_i32::<8>(high[h]), low[h]));
+            let (unit, total, [first, second]) = (splat_32(x[r]), &mut totals[r], scales);
+            if S::HALVES {
+                add_scaled::<S>(total, whole(low, high), first, unit, splat_32(x[r].add(8)));
+                add_scaled::<S>(total, whole(other_low, other_high), second, unit, splat_32(x[r].add(12)));
+            } else {
+                add_scaled::<S>(total, whole(low, high), first, unit, splat_32(x[r].add(4)));
+            }
+        }
+    }
 }
 
 /// Adds the products of two columns with each row's two numbers at `x`.

@@ -2,6 +2,7 @@
 //!
 //! [`Cpu`] is the pool, [`Weights`] a model's numbers, [`Executor`] a graph ready to run over them.
 
+mod activations;
 mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;

@@ -3,10 +3,11 @@
 mod experts;
 mod tasks;
 
+use super::activations::Dots;
 use super::attention::{self, Scratch};
 use super::executor::has_same_angles;
 use super::lower::{Attend, Multiply, Plan, Stage};
-use super::matmul::{Dots, ROWS, products};
+use super::matmul::{ROWS, products};
 use super::weights::TILE;
 use super::{CpuError, Weights, kv, numbers};
 use crate::graph::fuse::{Part, Product};
@@ -227,12 +228,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn products(
-        &self,
-        multiply: &Multiply,
-        tasks: [Tasks; 2],
-        local: &mut Local,
-    ) -> Result<(), CpuError> {
+    fn products(&self, multiply: &Multiply, tasks: [Tasks; 2], local: &mut Local) -> Result<(), CpuError> {
         let Multiply { work, row_bytes, .. } = multiply;
         let rows = self.count(self.graph.value(work.x).domain);
         if rows == 0 {

@@ -2,7 +2,8 @@
 //! one that takes more of it gives wrong results without an error.
 
 use super::CpuError;
-use super::matmul::{Activations, Dots, ROWS, products};
+use super::activations::{Activations, Dots};
+use super::matmul::{ROWS, products};
 use super::weights::{Matrix, TILE};
 use crate::quant::{BLOCK, Format};
 
@@ -14,7 +15,7 @@ pub(super) fn run() -> Result<(), CpuError> {
     for format in Format::ALL {
         for int8 in [false, true] {
             for dots in [Dots::Pairs, Dots::Quads] {
-                let error = deviation(format, int8, dots)?;
+                let (_, error) = tile(format, int8, dots)?;
                 if error.is_nan() || error > 1e-3 {
                     return Err(CpuError::Wrong { kernel: format.name().into(), error });
                 }
@@ -24,8 +25,8 @@ pub(super) fn run() -> Result<(), CpuError> {
     Ok(())
 }
 
-/// The error of one tile's products, relative to the sums of their terms' magnitudes.
-fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
+/// The products of one tile, and their error relative to the sums of their terms' magnitudes.
+fn tile(format: Format, int8: bool, dots: Dots) -> Result<([f32; ROWS * TILE], f32), CpuError> {
     let n_cols = COLS.next_multiple_of(format.block_len());
     let mut state = 1_u64;
     let mut random = || {
@@ -65,7 +66,7 @@ fn deviation(format: Format, int8: bool, dots: Dots) -> Result<f32, CpuError> {
             worst = worst.max((f64::from(*found) - terms().sum::<f64>()).abs() / size);
         }
     }
-    Ok(worst as f32)
+    Ok((found, worst as f32))
 }
 
 fn x(row: usize, i: usize) -> f32 {
@@ -80,8 +81,18 @@ fn x(row: usize, i: usize) -> f32 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::*;
+
     #[test]
     fn passes() {
-        super::run().unwrap();
+        run().unwrap();
+    }
+
+    #[test]
+    fn sixteen_bits_give_the_same_as_two_bytes() {
+        for format in Format::ALL {
+            let [halves, bytes] = [Dots::Pairs, Dots::Quads].map(|dots| tile(format, false, dots).unwrap().0);
+            assert_eq!(halves, bytes, "{format:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! rows. Words of F32, F16 and BF16 are single numbers. The last tile is filled up with rows of zeros.
 
 use super::CpuError;
-use super::matmul::{Activations, Dots};
+use super::activations::{Activations, Dots};
 use crate::graph::{Capacity, Graph, Source, Weight, WeightId};
 use crate::load::Sink;
 use crate::quant::{BLOCK, Format, Layout};

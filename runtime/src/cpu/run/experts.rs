@@ -20,12 +20,7 @@ struct Shared<'a> {
 }
 
 impl Run<'_> {
-    pub(super) fn experts(
-        &self,
-        mix: &Mix,
-        tasks: [Tasks; 2],
-        local: &mut Local,
-    ) -> Result<(), CpuError> {
+    pub(super) fn experts(&self, mix: &Mix, tasks: [Tasks; 2], local: &mut Local) -> Result<(), CpuError> {
         let rows = self.count(self.graph.value(mix.work.out).domain);
         if rows == 0 {
             return Ok(());
