@@ -63,6 +63,9 @@ pub struct Segment {
     pub ops: Range<usize>,
     /// The value that they begin with; none if they begin with the tokens.
     pub input: Option<ValueId>,
+    /// What the way back reads of their results and cannot compute from the input and the others of these
+    /// without a product or an attention.
+    pub stays: Vec<ValueId>,
 }
 
 /// A graph that can be trained. Attention is over the step's own rows, so there is no KV pool.
@@ -83,6 +86,8 @@ pub struct TrainingGraph {
     pub hidden: ValueId,
     /// Whether a value depends on a parameter, so that its gradient is needed.
     pub needs: Vec<bool>,
+    /// Whether the way back reads a value.
+    pub reads: Vec<bool>,
     /// Floats of all parameters.
     pub n_parameters: usize,
     /// Rows of the embedding table.
@@ -106,6 +111,7 @@ impl TrainingGraph {
         (this.head, this.hidden) = (head, hidden);
         this.segments = this.cut();
         this.find_needs();
+        this.find_stays();
         Ok(this)
     }
 
@@ -116,12 +122,12 @@ impl TrainingGraph {
         let of_segment = |segment: &Segment| -> usize {
             self.graph.ops[segment.ops.clone()].iter().filter_map(Op::out).map(width).sum()
         };
-        let all: Vec<usize> = self.segments.iter().map(of_segment).collect();
+        let stays: usize = self.segments.iter().flat_map(|segment| &segment.stays).map(|id| width(*id)).sum();
         let inputs: usize = self.segments.iter().filter_map(|segment| segment.input).map(width).sum();
         let row_bytes = (rows * size_of::<f32>()) as u64;
-        let kept = (kept_bytes as u64).min(all.iter().sum::<usize>() as u64 * row_bytes);
+        let kept = (kept_bytes as u64).min(stays as u64 * row_bytes);
         // A segment's values and their gradients; parameters, their gradient and two moments.
-        let largest = 2 * all.iter().max().copied().unwrap_or(0);
+        let largest = 2 * self.segments.iter().map(of_segment).max().unwrap_or(0);
         let of_rows = (inputs + largest + 2 * width(self.hidden)) as u64 * row_bytes;
         kept + of_rows + 4 * (self.n_parameters * size_of::<f32>()) as u64
     }
@@ -162,16 +168,18 @@ impl TrainingGraph {
         let mut this = Self {
             loras: Vec::new(),
             parts: vec![None; n_ops],
-            segments: vec![Segment { ops: 0..n_ops, input: None }],
+            segments: vec![Segment { ops: 0..n_ops, input: None, stays: Vec::new() }],
             head: n_ops,
             hidden: ValueId(0),
             needs: Vec::new(),
+            reads: Vec::new(),
             n_parameters: 0,
             n_tokens,
             n_positions,
             graph,
         };
         this.find_needs();
+        this.find_stays();
         Ok(this)
     }
 
@@ -255,12 +263,12 @@ impl TrainingGraph {
         for at in (0..self.head).filter(is_attention) {
             let point = (before + 1..=at).rev().find_map(|at| Some((at, crossing(at)?)));
             if let Some((point, id)) = point.filter(|_| before > 0) {
-                segments.push(Segment { ops: start..point, input });
+                segments.push(Segment { ops: start..point, input, stays: Vec::new() });
                 (start, input) = (point, Some(id));
             }
             before = at;
         }
-        segments.push(Segment { ops: start..self.head, input });
+        segments.push(Segment { ops: start..self.head, input, stays: Vec::new() });
         segments
     }
 
@@ -274,6 +282,46 @@ impl TrainingGraph {
                 self.needs[out.0] = needs;
             }
         }
+    }
+
+    /// What is kept of segments, and what of it the way back reads.
+    fn find_stays(&mut self) {
+        self.reads = vec![false; self.graph.values.len()];
+        for (op, part) in self.graph.ops.iter().zip(&self.parts) {
+            if op.out().is_some_and(|out| self.needs[out.0]) {
+                read_back(op, part.is_some()).iter().for_each(|id| self.reads[id.0] = true);
+            }
+        }
+        let mut next = None;
+        for segment in self.segments.iter_mut().rev() {
+            // What is there on the way back, or can be computed without much work.
+            let mut known: Vec<ValueId> = segment.input.into_iter().collect();
+            for op in &self.graph.ops[segment.ops.clone()] {
+                let Some(out) = op.out() else { continue };
+                let is_cheap = !matches!(op, Op::MatMul { .. } | Op::Attention { .. });
+                if is_cheap && op.inputs().iter().all(|id| known.contains(id)) {
+                    known.push(out);
+                } else if self.reads[out.0] {
+                    known.push(out);
+                    segment.stays.extend(Some(out).filter(|out| Some(*out) != next));
+                }
+            }
+            next = segment.input;
+        }
+    }
+}
+
+/// The values that an op's gradients are computed from, beside that of its result. With `learns`, the op has a
+/// LoRA.
+fn read_back(op: &Op, learns: bool) -> Vec<ValueId> {
+    match *op {
+        Op::MatMul { x, .. } if learns => vec![x],
+        Op::Norm { x, .. } | Op::Unary { x, .. } => vec![x],
+        Op::Attention { q, k, v, out, .. } => vec![q, k, v, out],
+        Op::Gated { gate, up, .. } => vec![gate, up],
+        Op::Mul { a, b, .. } => vec![a, b],
+        // What they do to a gradient does not depend on their values.
+        _ => vec![],
     }
 }
 

@@ -1,7 +1,8 @@
 //! The way through a training graph, forwards and back, which is the same on every device: segment after
-//! segment, of which the input is kept, and what it computes as far as there is memory.
+//! segment, of which the input is kept, and what the way back reads as far as there is memory.
 
 use super::TrainingGraph;
+use super::graph::Segment;
 use crate::graph::{Op, ValueId};
 
 /// What a device does for one op or one value at a time.
@@ -42,13 +43,14 @@ pub trait Walk<'g> {
     fn walk(&mut self, parameters: &[f32]) -> Result<(), Self::Error> {
         let graph = self.graph();
         for (segment, is_kept) in self.kept().into_iter().enumerate() {
-            self.compute_segment(segment, parameters)?;
-            if is_kept {
-                continue;
+            let Segment { ops, stays, .. } = &graph.segments[segment];
+            for op in ops.clone().filter(|op| graph.graph.ops[*op].out().is_some()) {
+                self.compute(op, parameters)?;
             }
-            // What the next segment begins with stays.
-            let next = graph.segments.get(segment + 1).and_then(|next| next.input);
-            for id in graph.outs(segment).filter(|id| Some(*id) != next) {
+            self.flush();
+            // What the next segment or the head begins with stays.
+            let next = graph.segments.get(segment + 1).map_or(Some(graph.hidden), |next| next.input);
+            for id in graph.outs(segment).filter(|id| Some(*id) != next && !(is_kept && stays.contains(id))) {
                 self.release(id);
             }
         }
@@ -70,25 +72,30 @@ pub trait Walk<'g> {
         Ok(())
     }
 
-    /// Computes what is not there of a segment.
+    /// Computes what the way back reads of a segment and is not there.
     fn compute_segment(&mut self, segment: usize, parameters: &[f32]) -> Result<(), Self::Error> {
         let graph = self.graph();
-        for op in graph.segments[segment].ops.clone() {
-            if graph.graph.ops[op].out().is_some_and(|out| !self.exists(out)) {
-                self.compute(op, parameters)?;
+        let mut wanted = graph.reads.clone();
+        let mut missing = Vec::new();
+        for op in graph.segments[segment].ops.clone().rev() {
+            let what = &graph.graph.ops[op];
+            if what.out().is_some_and(|out| wanted[out.0] && !self.exists(out)) {
+                missing.push(op);
+                what.inputs().iter().for_each(|id| wanted[id.0] = true);
             }
         }
+        missing.into_iter().rev().try_for_each(|op| self.compute(op, parameters))?;
         self.flush();
         Ok(())
     }
 
-    /// Which segments' values are kept: the last ones, as far as there is memory. The last is used at once.
+    /// Of which segments values are kept: the last ones, as far as there is memory. The last is used at once.
     fn kept(&self) -> Vec<bool> {
         let graph = self.graph();
         let mut left = self.may_keep();
         let mut kept = vec![false; graph.segments.len()];
         for segment in (0..kept.len()).rev() {
-            let n: usize = graph.outs(segment).map(|id| self.size(id)).sum();
+            let n: usize = graph.segments[segment].stays.iter().map(|id| self.size(*id)).sum();
             if n > left && segment + 1 < kept.len() {
                 break;
             }

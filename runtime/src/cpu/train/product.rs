@@ -6,8 +6,12 @@
 use super::kernel::{LANES, Left, ROWS, Vectors, multiply};
 use super::threads::{Scratch, Threads};
 use crate::cpu::CpuError;
+use crate::cpu::activations::{Activations, Dots};
+use crate::cpu::matmul::{self, products};
 use crate::cpu::run::Shared;
 use crate::cpu::weights::{Matrix, TILE};
+use crate::quant::BLOCK;
+use std::array;
 use std::ops::Range;
 
 /// Columns of a run.
@@ -19,8 +23,60 @@ const UNPACKED: usize = 8192;
 /// Columns of weights that are unpacked at a time.
 const CHUNK: usize = 256;
 
+/// Bytes of weights that all rows are multiplied with before the next: half of a first-level cache.
+const TILES_BYTES: usize = 24 << 10;
+
 /// `y += x Wᵀ` for rows x and y.
 pub fn forward(threads: &mut Threads, w: &Matrix, x: &[f32], y: &mut [f32]) -> Result<(), CpuError> {
+    // Vectors of four floats are slower than as many bits of integers.
+    match (threads.vectors, w.activations) {
+        (Vectors::Plain, Activations::I16 | Activations::Bytes) => forward_integers(threads, w, x, y),
+        _ => forward_floats(threads, w, x, y),
+    }
+}
+
+/// [`forward`] with activations of 16 bits, as for inference.
+fn forward_integers(threads: &mut Threads, w: &Matrix, x: &[f32], y: &mut [f32]) -> Result<(), CpuError> {
+    const R: usize = matmul::ROWS;
+    let (n_rows, n_cols, form, dots) = (w.n_rows, w.n_cols, w.activations, Dots::best());
+    let n_blocks = x.len() / (n_cols * LANES);
+    let (row_bytes, block_bytes) = (form.row_bytes(n_cols), form.block_bytes());
+    let mut prepared = std::mem::take(&mut threads.prepared);
+    prepared.resize(n_blocks * LANES * row_bytes, 0);
+    let parts = Shared::of(&mut prepared);
+    threads.each(n_blocks, |block, _, _| {
+        // SAFETY: these rows are this task's alone.
+        let rows = unsafe { parts.part(block * LANES * row_bytes, LANES * row_bytes) };
+        let x = &x[block * n_cols * LANES..][..n_cols * LANES];
+        for (i, x) in x.chunks_exact(BLOCK * LANES).enumerate() {
+            for (t, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+                let numbers: [f32; BLOCK] = array::from_fn(|column| x[column * LANES + t]);
+                form.prepare(&numbers, &mut row[i * block_bytes..][..block_bytes]);
+            }
+        }
+    })?;
+    let n_tiles = (TILES_BYTES / w.tiles(0).len()).max(1);
+    let out = Shared::of(y);
+    threads.each(w.n_tiles().div_ceil(n_tiles), |task, _, scratch| {
+        let tiles = task * n_tiles..((task + 1) * n_tiles).min(w.n_tiles());
+        let (first, width) = (tiles.start * TILE, tiles.len() * TILE);
+        scratch.products.resize(R * width, 0.0);
+        for row in (0..n_blocks * LANES).step_by(R) {
+            let rows: [&[u8]; R] = array::from_fn(|r| &prepared[(row + r) * row_bytes..][..row_bytes]);
+            products(w, tiles.clone(), rows, dots, &mut scratch.products);
+            for i in 0..width.min(n_rows - first) {
+                let at = (row / LANES * n_rows + first + i) * LANES + row % LANES;
+                // SAFETY: these rows are this task's alone.
+                let y = unsafe { out.part(at, R) };
+                y.iter_mut().enumerate().for_each(|(r, y)| *y += scratch.products[r * width + i]);
+            }
+        }
+    })?;
+    threads.prepared = prepared;
+    Ok(())
+}
+
+fn forward_floats(threads: &mut Threads, w: &Matrix, x: &[f32], y: &mut [f32]) -> Result<(), CpuError> {
     const TILES: usize = UNPACKED / CHUNK / TILE;
     let (n_rows, n_cols, len) = (w.n_rows, w.n_cols, w.layout.block_len());
     let n_blocks = x.len() / (n_cols * LANES);

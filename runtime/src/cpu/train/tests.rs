@@ -1,5 +1,6 @@
 //! The CPU against the scalar reference.
 
+use super::kernel::Vectors;
 use super::*;
 use crate::graph::testing::Case;
 use crate::train::tests::{Probe, What, check_case, check_model, loaded, op_cases, product_cases, trainable};
@@ -37,24 +38,28 @@ fn from_blocks(blocks: &[f32], width: usize, n_rows: usize) -> Vec<f32> {
     (0..n_rows * width).map(|i| blocks[place(i)]).collect()
 }
 
-fn check(case: &Case, threads: usize, tolerance: f32) {
+fn check(case: &Case, threads: usize, vectors: Vectors, tolerance: f32) {
     let graph = TrainingGraph::of_ops(&case.graph).unwrap();
     let mut weights = Weights::allocate(&graph.graph, &case.formats(), false).unwrap();
     case.load(&mut weights);
     let cpu = Cpu::open(threads).unwrap();
-    check_case(case, &mut Training::new(&cpu, &graph, &weights, 0).unwrap(), tolerance);
+    let mut training = Training::new(&cpu, &graph, &weights, 0).unwrap();
+    training.threads.vectors = vectors;
+    check_case(case, &mut training, tolerance);
 }
 
 #[test]
 fn ops_agree_with_the_reference() {
     for (i, case) in op_cases().iter().enumerate() {
-        check(case, 1 + i % 3, 1e-3);
+        check(case, 1 + i % 3, Vectors::find(), 1e-3);
     }
 }
 
 #[test]
 fn products_agree_with_the_reference() {
-    product_cases().for_each(|case| check(&case, 2, 1e-4));
+    for vectors in Vectors::all() {
+        product_cases().for_each(|case| check(&case, 2, vectors, 1e-4));
+    }
 }
 
 /// Every family, with and without kept values, on one thread and on several.

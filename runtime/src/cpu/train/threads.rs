@@ -15,6 +15,8 @@ pub struct Scratch {
     pub pack: Vec<f32>,
     /// Results of LoRA's first matrix.
     pub low: Vec<f32>,
+    /// Products of some rows with some tiles.
+    pub products: Vec<f32>,
     pub unpacking: Unpacking,
     pub attention: attention::Scratch,
 }
@@ -23,7 +25,9 @@ pub struct Scratch {
 #[derive(Debug)]
 pub struct Threads {
     pool: Arc<Pool>,
-    vectors: Vectors,
+    pub vectors: Vectors,
+    /// Rows in the form that the weights of a product need.
+    pub prepared: Vec<u8>,
     taken: Taken,
     scratch: Vec<Scratch>,
 }
@@ -32,7 +36,7 @@ impl Threads {
     pub fn new(pool: Arc<Pool>) -> Self {
         let threads = pool.team.threads();
         let scratch = (0..threads).map(|_| Scratch::default()).collect();
-        Self { pool, vectors: Vectors::find(), taken: Taken::new(threads), scratch }
+        Self { pool, vectors: Vectors::find(), prepared: Vec::new(), taken: Taken::new(threads), scratch }
     }
 
     /// Does so many tasks. What each computes does not depend on the thread that takes it.

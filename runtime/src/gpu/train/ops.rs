@@ -340,7 +340,8 @@ impl Training<'_> {
                     None => Ok(()),
                 }
             }
-            Op::Bias { x, .. } | Op::Unary { x, .. } => {
+            Op::Bias { x, .. } => self.slope(Slope::Add, &[], [x, x], x, out, &dy),
+            Op::Unary { x, .. } => {
                 let Some(dx) = self.gradient_of(x)? else { return Ok(()) };
                 let (x, step) = (self.read(x)?, self.step());
                 self.after_back(what, step, domain, width, [&x, &dy, &dx])
