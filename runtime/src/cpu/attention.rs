@@ -1,5 +1,5 @@
 //! Attention over the KV pool: page by page with a running softmax, so that a row's scores are never all in
-//! memory.
+//! memory; long contexts in spans, so that threads can share a row.
 //!
 //! Keys lie transposed, so that the lanes in which scores add up are positions; values do not, so that the
 //! lanes in which outputs add up are outputs (`kv.rs`). A page's part of one head is converted to f32 once
@@ -26,8 +26,8 @@ pub(super) struct Pool<'a> {
 pub(super) struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
-    /// For each row and head: the greatest score so far, and the sum of weights relative to it.
-    state: Vec<[f32; 2]>,
+    /// A [`Part`] for each row and head.
+    parts: Vec<f32>,
     /// For [`attend_rows`].
     pub scores: Vec<f32>,
 }
@@ -118,79 +118,153 @@ pub(super) fn attend_rows<'a>(
     }
 }
 
-/// Some query heads, all of the same key head, of some rows: `out` holds their outputs, row after row, heads
-/// in order.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn attend(
+/// Positions whose scores have a softmax of their own. Those of spans are merged in order, by one task or by
+/// several: the result is the same.
+pub(super) const SPAN: usize = 8 * CELLS;
+
+/// The spans that a token sees.
+pub(super) fn spans(shape: Attention, token: &Token) -> Range<usize> {
+    let (first, end) = visible(shape, token);
+    first / SPAN..end.div_ceil(SPAN)
+}
+
+/// A head of a row over some positions: the greatest score, the sum of weights relative to it, and the sum of
+/// values by weight.
+pub(super) struct Part<'a>(&'a mut [f32]);
+
+impl<'a> Part<'a> {
+    /// Floats of a part.
+    pub fn len(shape: Attention) -> usize {
+        2 + shape.value_dim
+    }
+
+    pub fn of(floats: &'a mut [f32]) -> Self {
+        Self(floats)
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0.0);
+        self.0[0] = f32::NEG_INFINITY;
+    }
+}
+
+/// Merges the parts of a head of a row, in order, into its output; a sink is a score beside them.
+pub(super) struct Merge<'a> {
+    top: f32,
+    sum: f32,
+    out: &'a mut [f32],
+}
+
+impl<'a> Merge<'a> {
+    pub fn begin(pool: &Pool, head: usize, out: &'a mut [f32]) -> Self {
+        out.fill(0.0);
+        let (top, sum) = pool.sinks.map_or((f32::NEG_INFINITY, 0.0), |sinks| (sinks[head], 1.0));
+        Self { top, sum, out }
+    }
+
+    pub fn add(&mut self, part: &[f32]) {
+        let [top, sum, values @ ..] = part else { return };
+        if *top == f32::NEG_INFINITY {
+            return;
+        }
+        let highest = self.top.max(*top);
+        let old = if self.top == f32::NEG_INFINITY { 0.0 } else { (self.top - highest).exp() };
+        let new = (top - highest).exp();
+        (self.top, self.sum) = (highest, self.sum * old + sum * new);
+        self.out.iter_mut().zip(values).for_each(|(o, v)| *o = *o * old + v * new);
+    }
+
+    pub fn end(self) {
+        self.out.iter_mut().for_each(|o| *o /= self.sum);
+    }
+}
+
+/// Rows of one sequence next to each other, which share its pages.
+pub(super) fn runs(tokens: &[Token], rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut from = rows.start;
+    tokens[rows].chunk_by(|a, b| a.sequence == b.sequence).map(move |run| {
+        from += run.len();
+        from - run.len()..from
+    })
+}
+
+/// Some query heads, all of the same key head, of some rows: `out` gives where a head's output belongs.
+pub(super) fn attend<'a>(
     shape: Attention,
     pool: Pool,
     step: &Step,
     rows: Range<usize>,
     heads: Range<usize>,
-    query: impl Fn(usize, usize) -> *const f32,
-    out: impl Fn(usize, usize) -> *mut f32,
+    query: impl Fn(usize, usize) -> &'a [f32],
+    out: impl Fn(usize, usize) -> &'a mut [f32],
+    scratch: &mut Scratch,
+) {
+    let len = Part::len(shape);
+    let mut parts = std::mem::take(&mut scratch.parts);
+    for run in runs(step.tokens, rows) {
+        let places = || run.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
+        let mut merges: Vec<Merge> =
+            places().map(|(row, head)| Merge::begin(&pool, head, out(row, head))).collect();
+        parts.resize(len * merges.len(), 0.0);
+        let seen = || run.clone().map(|row| spans(shape, &step.tokens[row]));
+        let first = seen().map(|spans| spans.start).min().unwrap_or(0);
+        let end = seen().map(|spans| spans.end).max().unwrap_or(0);
+        for span in first..end {
+            let mut each = parts.chunks_exact_mut(len).map(Part::of).collect::<Vec<_>>();
+            attend_span(shape, pool, step, run.clone(), heads.clone(), span, &query, &mut each, scratch);
+            merges.iter_mut().zip(parts.chunks_exact(len)).for_each(|(merge, part)| merge.add(part));
+        }
+        merges.into_iter().for_each(Merge::end);
+    }
+    scratch.parts = parts;
+}
+
+/// Some query heads, all of the same key head, of rows of one sequence, over one span: a part for each head of
+/// each row.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn attend_span<'a>(
+    shape: Attention,
+    pool: Pool,
+    step: &Step,
+    run: Range<usize>,
+    heads: Range<usize>,
+    span: usize,
+    query: impl Fn(usize, usize) -> &'a [f32],
+    parts: &mut [Part],
     scratch: &mut Scratch,
 ) {
     let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
     let words = |numbers| pool.format.words(numbers);
     let (keys_width, values_width) = (words(n_kv_heads * head_dim), words(n_kv_heads * value_dim));
     let kv_head = heads.start / (n_heads / n_kv_heads);
-    let visible = |token: &Token| visible(shape, token);
-    // SAFETY, here and below: `query` gives a head's `head_dim` floats and `out` its `value_dim`, which no
-    // other task touches.
-    let output = |row, head| unsafe { std::slice::from_raw_parts_mut(out(row, head), value_dim) };
-    scratch.state.clear();
-    for _ in rows.clone() {
-        // A sink is a score that is there from the start.
-        let start = |head: usize| pool.sinks.map_or([f32::NEG_INFINITY, 0.0], |sinks| [sinks[head], 1.0]);
-        scratch.state.extend(heads.clone().map(start));
-    }
+    parts.iter_mut().for_each(Part::clear);
     scratch.keys.resize(head_dim * CELLS, 0.0);
     scratch.values.resize(value_dim * CELLS, 0.0);
-    for row in rows.clone() {
-        heads.clone().for_each(|head| output(row, head).fill(0.0));
-    }
-
-    // Neighbouring rows of one sequence share its pages.
-    let mut from = rows.start;
-    while from < rows.end {
-        let sequence = step.tokens[from].sequence;
-        let run = step.tokens[from..rows.end].iter().take_while(|t| t.sequence == sequence).count();
-        let run = from..from + run;
-        let first = step.tokens[run.clone()].iter().map(|t| visible(t).0).min().unwrap_or(0);
-        let end = step.tokens[run.clone()].iter().map(|t| visible(t).1).max().unwrap_or(0);
-        for page in first / CELLS..end.div_ceil(CELLS) {
-            let place = step.pages[sequence as usize * step.max_pages as usize + page] as usize;
-            let keys = &pool.keys[(place * keys_width + words(kv_head * head_dim)) * CELLS..];
-            widen::<CELLS>(pool.format, &keys[..words(head_dim) * CELLS], &mut scratch.keys);
-            let values = &pool.values[place * CELLS * values_width..][..CELLS * values_width];
-            let values = values.chunks_exact(values_width);
-            for (wide, cell) in scratch.values.chunks_exact_mut(value_dim).zip(values) {
-                widen::<1>(pool.format, &cell[words(kv_head * value_dim)..][..words(value_dim)], wide);
-            }
-            for row in run.clone() {
-                let (first, end) = visible(&step.tokens[row]);
-                let cells = first.max(page * CELLS)..end.min((page + 1) * CELLS);
-                if cells.is_empty() {
-                    continue;
-                }
-                let cells = cells.start - page * CELLS..cells.end - page * CELLS;
-                for head in heads.clone() {
-                    // SAFETY: as above.
-                    let q = unsafe { std::slice::from_raw_parts(query(row, head), head_dim) };
-                    let state = &mut scratch.state[(row - rows.start) * heads.len() + head - heads.start];
-                    let scores = Scores::of(shape, head, &step.tokens[row]);
-                    let (keys, values) = (&scratch.keys, &scratch.values);
-                    page_of(q, scores, page, (keys, values), cells.clone(), state, output(row, head));
-                }
-            }
+    let sequence = step.tokens[run.start].sequence as usize;
+    let seen = || step.tokens[run.clone()].iter().map(|token| visible(shape, token));
+    let first = seen().map(|(first, _)| first).min().unwrap_or(0).max(span * SPAN);
+    let end = seen().map(|(_, end)| end).max().unwrap_or(0).min((span + 1) * SPAN);
+    for page in first / CELLS..end.div_ceil(CELLS) {
+        let place = step.pages[sequence * step.max_pages as usize + page] as usize;
+        let keys = &pool.keys[(place * keys_width + words(kv_head * head_dim)) * CELLS..];
+        widen::<CELLS>(pool.format, &keys[..words(head_dim) * CELLS], &mut scratch.keys);
+        let values = &pool.values[place * CELLS * values_width..][..CELLS * values_width];
+        let values = values.chunks_exact(values_width);
+        for (wide, cell) in scratch.values.chunks_exact_mut(value_dim).zip(values) {
+            widen::<1>(pool.format, &cell[words(kv_head * value_dim)..][..words(value_dim)], wide);
         }
-        from = run.end;
-    }
-    for row in rows.clone() {
-        for head in heads.clone() {
-            let [_, sum] = scratch.state[(row - rows.start) * heads.len() + head - heads.start];
-            output(row, head).iter_mut().for_each(|o| *o /= sum);
+        for (row, parts) in run.clone().zip(parts.chunks_mut(heads.len())) {
+            let (first, end) = visible(shape, &step.tokens[row]);
+            let cells = first.max(page * CELLS)..end.min((page + 1) * CELLS);
+            if cells.is_empty() {
+                continue;
+            }
+            let cells = cells.start - page * CELLS..cells.end - page * CELLS;
+            for (head, part) in heads.clone().zip(parts) {
+                let scores = Scores::of(shape, head, &step.tokens[row]);
+                let (keys, values) = (&scratch.keys, &scratch.values);
+                page_of(query(row, head), scores, page, (keys, values), cells.clone(), part);
+            }
         }
     }
 }
@@ -202,9 +276,9 @@ fn page_of(
     page: usize,
     (keys, values): (&[f32], &[f32]),
     cells: Range<usize>,
-    [top, sum]: &mut [f32; 2],
-    out: &mut [f32],
+    Part(part): &mut Part,
 ) {
+    let [top, sum, out @ ..] = part else { return };
     let mut weights = [0.0; CELLS];
     accumulate(q, keys, CELLS, &mut weights);
     scores.apply(&mut weights, |cell| page * CELLS + cell);

@@ -4,7 +4,7 @@ use super::activations::Dots;
 use super::lower::{Plan, Stage, lower};
 use super::matmul::ROWS;
 use super::pool::Pool;
-use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared, Taken};
+use super::run::{LIKELIEST_RUN, Local, MAX_TILES, Run, Shared, Taken, n_parts};
 use super::weights::{TILE, zeroed};
 use super::{Cpu, CpuError, Weights};
 use crate::graph::{Capacity, Chosen, Graph, Op, Rope, Step, Token};
@@ -30,6 +30,8 @@ pub struct Executor {
     /// For each run of logits: the index of the greatest, that logit, and Σ exp.
     runs: Vec<(usize, f32, f32)>,
     locals: Vec<Local>,
+    /// Parts of attention.
+    parts: Vec<f32>,
     /// The rows of a step, with the token ids that slots stand for.
     tokens: Vec<Token>,
     slots: Vec<Slot>,
@@ -136,6 +138,7 @@ impl Executor {
             prepared: Vec::new(),
             runs: vec![(0, 0.0, 0.0); n_runs],
             locals: (0..cpu.info().threads).map(|_| local()).collect::<Result<_, _>>()?,
+            parts: Vec::new(),
             adjusted: zeroed(graph.n_vocab(), "logits")?,
             slots: vec![Slot::default(); capacity.sequences as usize],
             tokens: Vec::new(),
@@ -315,6 +318,8 @@ impl Executor {
         }
         taken.iter_mut().flatten().for_each(Taken::clear);
         let pool = self.pool.clone();
+        let n_parts = n_parts(&graph.ops, &self.tokens, pool.team.threads());
+        at_least(&mut self.parts, n_parts)?;
         let run = Run {
             plan,
             graph,
@@ -330,6 +335,7 @@ impl Executor {
             prepared: Shared::of(&mut self.prepared),
             runs: Shared::of(&mut self.runs),
             locals: Shared::of(&mut self.locals),
+            parts: Shared::of(&mut self.parts[..n_parts]),
             chosen: Shared::of(&mut self.chosen),
             kv: self.kv.iter_mut().map(Kv::shared).collect(),
         };

@@ -1,12 +1,13 @@
 //! A step under way: what each thread does of it, stage by stage.
 
+mod attention;
 mod experts;
 mod tasks;
 
 use super::activations::Dots;
-use super::attention::{self, Scratch};
+use super::attention::Scratch;
 use super::executor::has_same_angles;
-use super::lower::{Attend, Multiply, Plan, Stage};
+use super::lower::{Multiply, Plan, Stage};
 use super::matmul::{ROWS, products};
 use super::weights::TILE;
 use super::{CpuError, Weights, kv, numbers};
@@ -15,10 +16,9 @@ use crate::graph::interpreter::route;
 use crate::graph::{Chosen, Domain, Graph, Norm, Op, Rope, Step, ValueId, WeightId};
 use std::ops::Range;
 
+pub(super) use self::attention::n_parts;
 pub(super) use self::tasks::{Taken, Tasks};
 
-/// Rows of a task of attention.
-const ATTENTION_ROWS: usize = 16;
 /// Tiles of a task of products, at most.
 pub(super) const MAX_TILES: usize = 64;
 /// Logits of a task that looks for the likeliest: fixed, so that sums do not depend on the number of threads.
@@ -83,6 +83,8 @@ pub(super) struct Run<'a> {
     pub prepared: Shared<u8>,
     pub runs: Shared<(usize, f32, f32)>,
     pub locals: Shared<Local>,
+    /// Parts of attention, where threads share rows; else empty.
+    pub parts: Shared<f32>,
     pub chosen: Shared<Chosen>,
     /// Keys and values of each layer.
     pub kv: Vec<[Shared<u16>; 2]>,
@@ -116,7 +118,7 @@ impl Run<'_> {
                 }
                 Stage::Products(multiply) => self.products(multiply, tasks, local)?,
                 Stage::Experts(mix) => self.experts(mix, tasks, local)?,
-                Stage::Attention(attend) => self.attention(*attend, tasks[1], local)?,
+                Stage::Attention(attend) => self.attention(*attend, tasks, local)?,
                 Stage::Likeliest(logits) => self.likeliest(*logits, tasks)?,
             }
         }
@@ -384,54 +386,6 @@ impl Run<'_> {
             Part::LowRank { .. } | Part::Norm(_) | Part::Rope(_) | Part::KvWrite(..) => {
                 return Err(CpuError::Internal("a part that the CPU has not in tails".into()));
             }
-        }
-        Ok(())
-    }
-
-    fn attention(
-        &self,
-        Attend { q, k, v, cache, shape, out }: Attend,
-        tasks: Tasks,
-        local: &mut Local,
-    ) -> Result<(), CpuError> {
-        let n = self.step.tokens.len();
-        let (head_dim, value_dim) = (shape.head_dim, shape.value_dim);
-        let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks)).transpose()?;
-        let Some(cache) = cache else {
-            for row in tasks.of(n) {
-                // SAFETY: the row is this task's; queries, keys and values are only read.
-                let (keys, values) = unsafe { (|row| self.input(k, row), |row| self.input(v, row)) };
-                let (query, out) = unsafe { (self.input(q, row), self.row(out, row)) };
-                let scores = &mut local.attention.scores;
-                let tokens = self.step.tokens;
-                attention::attend_rows(shape, sinks, tokens, row, query, (&keys, &values), out, scores);
-            }
-            return Ok(());
-        };
-        let [keys, values] = &self.kv[cache.0];
-        // SAFETY: nobody writes to the pool in this stage.
-        let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
-        let format = self.graph.caches[cache.0].format;
-        let pool = attention::Pool { format, keys, values, sinks };
-        let blocks = n.div_ceil(ATTENTION_ROWS);
-        // Heads of the same keys go together, since converting those takes longest, unless that leaves
-        // threads idle.
-        let alike = shape.n_heads / shape.n_kv_heads;
-        let heads = if blocks * shape.n_kv_heads >= self.threads { alike } else { 1 };
-        let groups = shape.n_heads / heads;
-        for task in tasks.of(blocks * groups) {
-            // The last rows see most.
-            let (block, group) = (blocks - 1 - task / groups, task % groups);
-            let rows = block * ATTENTION_ROWS..n.min((block + 1) * ATTENTION_ROWS);
-            // SAFETY: these heads of these rows are this task's; queries are only read.
-            let (query, result) = unsafe {
-                (
-                    |row, head: usize| self.input(q, row)[head * head_dim..].as_ptr(),
-                    |row, head| self.columns(out, row, head * value_dim, value_dim).as_mut_ptr(),
-                )
-            };
-            let heads = group * heads..(group + 1) * heads;
-            attention::attend(shape, pool, self.step, rows, heads, query, result, &mut local.attention);
         }
         Ok(())
     }

@@ -199,6 +199,27 @@ fn attention_keeps_sequences_apart() {
     check(&case, 1e-4);
 }
 
+/// Few rows whose contexts are longer than a span, of which threads have parts.
+#[test]
+fn threads_share_rows_with_long_contexts() {
+    let mut cases = vec![
+        attention(heads(6, 3, 32, 0), 290),
+        attention(heads(4, 2, 16, 150), 290),
+        attention(Attention { value_dim: 6, ..heads(3, 1, 10, 0) }, 290),
+        cases::attention_with_sinks(heads(4, 2, 16, 140), 290),
+    ];
+    for case in &mut cases {
+        case.steps = vec![270, 16, 1, 3];
+    }
+    let mut two = attention(heads(4, 2, 16, 0), 290);
+    cases::in_two_sequences(&mut two);
+    two.steps = vec![284, 1, 2, 3];
+    cases.push(two);
+    for case in cases {
+        check_with(&case, false, 1e-4);
+    }
+}
+
 #[test]
 fn pages_are_copied() {
     for format in KvFormat::ALL {

@@ -1,0 +1,157 @@
+//! The stages of attention.
+
+use super::super::attention::{self, Merge, Part, Pool, SPAN, attend_rows, attend_span, runs, spans};
+use super::super::lower::Attend;
+use super::{CpuError, Local, Run, Tasks};
+use crate::graph::{Op, Token};
+use std::ops::Range;
+
+/// Rows of a task.
+const ROWS: usize = 16;
+/// Floats of parts at most: 8 MiB.
+const MAX_PARTS: usize = 2 << 20;
+
+/// Spans of the longest context of a step.
+fn n_spans(tokens: &[Token]) -> usize {
+    tokens.iter().map(|token| token.position as usize / SPAN + 1).max().unwrap_or(0)
+}
+
+/// Floats of the parts that the threads need to share the rows of a step; 0 where they have enough to do with
+/// whole rows, or contexts are short.
+pub(in crate::cpu) fn n_parts(ops: &[Op], tokens: &[Token], threads: usize) -> usize {
+    let n_spans = n_spans(tokens);
+    let of = |op: &Op| match op {
+        Op::Attention { shape, cache: Some(_), .. } => Part::len(*shape) * shape.n_heads,
+        _ => 0,
+    };
+    let n = tokens.len() * n_spans * ops.iter().map(of).max().unwrap_or(0);
+    if threads == 1 || tokens.len() > ROWS || n_spans < 2 || n > MAX_PARTS { 0 } else { n }
+}
+
+/// What attention reads and writes.
+struct Rows<'a, 'r> {
+    run: &'a Run<'r>,
+    attend: Attend,
+}
+
+impl<'a> Rows<'a, '_> {
+    fn query(&self, row: usize, head: usize) -> &'a [f32] {
+        let n = self.attend.shape.head_dim;
+        // SAFETY: nobody writes to queries in this stage.
+        unsafe { &self.run.input(self.attend.q, row)[head * n..][..n] }
+    }
+
+    /// # Safety
+    /// The head of the row is this task's alone.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn output(&self, row: usize, head: usize) -> &'a mut [f32] {
+        let n = self.attend.shape.value_dim;
+        // SAFETY: as promised by the caller.
+        unsafe { self.run.columns(self.attend.out, row, head * n, n) }
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn attention(
+        &self,
+        attend: Attend,
+        tasks: [Tasks; 2],
+        local: &mut Local,
+    ) -> Result<(), CpuError> {
+        let Attend { cache, shape, .. } = attend;
+        let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks)).transpose()?;
+        let Some(cache) = cache else { return self.attention_of_rows(attend, sinks, tasks[1], local) };
+        let [keys, values] = &self.kv[cache.0];
+        // SAFETY: nobody writes to the pool in this stage.
+        let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
+        let format = self.graph.caches[cache.0].format;
+        let pool = Pool { format, keys, values, sinks };
+        let rows = Rows { run: self, attend };
+        if self.parts.1 > 0 {
+            return self.attention_in_parts(&rows, pool, tasks, local);
+        }
+        let n = self.step.tokens.len();
+        let blocks = n.div_ceil(ROWS);
+        // Heads of the same keys go together, since converting those takes longest, unless that leaves
+        // threads idle.
+        let alike = shape.n_heads / shape.n_kv_heads;
+        let heads = if blocks * shape.n_kv_heads >= self.threads { alike } else { 1 };
+        let groups = shape.n_heads / heads;
+        for task in tasks[1].of(blocks * groups) {
+            // The last rows see most.
+            let (block, group) = (blocks - 1 - task / groups, task % groups);
+            let of_block = block * ROWS..n.min((block + 1) * ROWS);
+            let query = |row, head| rows.query(row, head);
+            // SAFETY: these heads of these rows are this task's.
+            let output = |row, head| unsafe { rows.output(row, head) };
+            let heads = group * heads..(group + 1) * heads;
+            attention::attend(shape, pool, self.step, of_block, heads, query, output, &mut local.attention);
+        }
+        Ok(())
+    }
+
+    /// Few rows with long contexts: a task is a span of a sequence for the heads of the same keys, next to those
+    /// of its other keys, so that a thread reads pages that lie side by side.
+    fn attention_in_parts(
+        &self,
+        rows: &Rows,
+        pool: Pool,
+        tasks: [Tasks; 2],
+        local: &mut Local,
+    ) -> Result<(), CpuError> {
+        let shape = rows.attend.shape;
+        let (n_spans, len, n_heads) = (n_spans(self.step.tokens), Part::len(shape), shape.n_heads);
+        let place = |row: usize, head: usize, span: usize| ((row * n_heads + head) * n_spans + span) * len;
+        let alike = n_heads / shape.n_kv_heads;
+        let mut work: Vec<(Range<usize>, usize)> = Vec::new();
+        for run in runs(self.step.tokens, 0..self.step.tokens.len()) {
+            let seen = run.clone().map(|row| spans(shape, &self.step.tokens[row]));
+            let (first, end) = seen
+                .fold((usize::MAX, 0), |(first, end), spans| (spans.start.min(first), spans.end.max(end)));
+            work.extend((first..end).map(|span| (run.clone(), span)));
+        }
+        for task in tasks[0].of(work.len() * shape.n_kv_heads) {
+            let ((run, span), group) = (work[task / shape.n_kv_heads].clone(), task % shape.n_kv_heads);
+            let heads = group * alike..(group + 1) * alike;
+            let places = run.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
+            // SAFETY: this span of these heads is this task's.
+            let mut parts: Vec<Part> = places
+                .map(|(row, head)| Part::of(unsafe { self.parts.part(place(row, head, span), len) }))
+                .collect();
+            let query = |row, head| rows.query(row, head);
+            attend_span(shape, pool, self.step, run, heads, span, query, &mut parts, &mut local.attention);
+        }
+        (self.meet)()?;
+        for task in tasks[1].of(self.step.tokens.len() * n_heads) {
+            let (row, head) = (task / n_heads, task % n_heads);
+            // SAFETY: the head of the row is this task's; parts are only read.
+            let out = unsafe { rows.output(row, head) };
+            let mut merge = Merge::begin(&pool, head, out);
+            for span in spans(shape, &self.step.tokens[row]) {
+                // SAFETY: as above.
+                merge.add(unsafe { self.parts.read(place(row, head, span), len) });
+            }
+            merge.end();
+        }
+        Ok(())
+    }
+
+    /// Over the step's own rows.
+    fn attention_of_rows(
+        &self,
+        Attend { q, k, v, shape, out, .. }: Attend,
+        sinks: Option<&[f32]>,
+        tasks: Tasks,
+        local: &mut Local,
+    ) -> Result<(), CpuError> {
+        let tokens = self.step.tokens;
+        for row in tasks.of(tokens.len()) {
+            // SAFETY: the row is this task's; queries, keys and values are only read.
+            let (keys, values) = unsafe { (|row| self.input(k, row), |row| self.input(v, row)) };
+            let (query, out) = unsafe { (self.input(q, row), self.row(out, row)) };
+            let scores = &mut local.attention.scores;
+            attend_rows(shape, sinks, tokens, row, query, (&keys, &values), out, scores);
+        }
+        Ok(())
+    }
+}
