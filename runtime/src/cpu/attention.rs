@@ -9,7 +9,6 @@ use super::kv::{CELLS, widen};
 use super::numbers::{exp_all, max, unary};
 use super::simd::{V, load, madd_f32, splat_f32, store};
 use crate::graph::{Attention, KvFormat, Step, Token, Unary};
-use std::array;
 use std::ops::Range;
 
 /// Keys and values of a layer.
@@ -121,7 +120,7 @@ pub(super) fn attend_rows<'a>(
 
 /// Positions whose scores have a softmax of their own. Those of spans are merged in order, by one task or by
 /// several: the result is the same.
-pub(super) const SPAN: usize = 4 * CELLS;
+pub(super) const SPAN: usize = 8 * CELLS;
 
 /// The spans that a token sees.
 pub(super) fn spans(shape: Attention, token: &Token) -> Range<usize> {
@@ -261,125 +260,69 @@ pub(super) fn attend_span<'a>(
                 continue;
             }
             let cells = cells.start - page * CELLS..cells.end - page * CELLS;
-            let at_once = heads.len().div_ceil(heads.len().div_ceil(MAX_HEADS));
-            for (i, parts) in parts.chunks_mut(at_once).enumerate() {
-                let first = heads.start + i * at_once;
-                let of = |n: usize| (query(row, first + n), Scores::of(shape, first + n, &step.tokens[row]));
-                let page = Page { number: page, keys: &scratch.keys, values: &scratch.values, cells: &cells };
-                match parts {
-                    [a] => page.add([of(0)], [a]),
-                    [a, b] => page.add([of(0), of(1)], [a, b]),
-                    [a, b, c] => page.add([of(0), of(1), of(2)], [a, b, c]),
-                    _ => {}
-                }
+            for (head, part) in heads.clone().zip(parts) {
+                let scores = Scores::of(shape, head, &step.tokens[row]);
+                let (keys, values) = (&scratch.keys, &scratch.values);
+                page_of(query(row, head), scores, page, (keys, values), cells.clone(), part);
             }
         }
     }
 }
 
-/// Heads that are computed at once: as many as there are registers for their sums.
-const MAX_HEADS: usize = 3;
-
-/// A page of one key head, as floats.
-#[derive(Clone, Copy)]
-struct Page<'a> {
-    number: usize,
-    /// `[head_dim, CELLS]`
-    keys: &'a [f32],
-    /// `[CELLS, value_dim]`
-    values: &'a [f32],
-    /// What the row sees of it.
-    cells: &'a Range<usize>,
-}
-
-impl Page<'_> {
-    /// Adds to the parts of some heads of one row.
-    fn add<const N: usize>(self, heads: [(&[f32], Scores); N], parts: [&mut Part; N]) {
-        let Range { start, end } = *self.cells;
-        let mut weights = [[0.0; CELLS]; N];
-        accumulate(heads.map(|(query, _)| query), self.keys, CELLS, weights.each_mut().map(|w| &mut w[..]));
-        let outs = parts.map(|Part(part)| part.split_at_mut(2));
-        let outs: [&mut [f32]; N] = {
-            let mut heads = heads.iter().zip(&mut weights);
-            outs.map(|(state, out)| {
-                if let (Some(((_, scores), weights)), [top, sum]) = (heads.next(), state) {
-                    scores.apply(weights, |cell| self.number * CELLS + cell);
-                    // The cells before a window and after the row's own are not seen.
-                    weights[..start].fill(f32::NEG_INFINITY);
-                    weights[end..].fill(f32::NEG_INFINITY);
-                    let highest = top.max(max(weights));
-                    let old = if *top == f32::NEG_INFINITY { 0.0 } else { (*top - highest).exp() };
-                    *sum = *sum * old + exp_all(weights, highest);
-                    *top = highest;
-                    if old != 1.0 {
-                        out.iter_mut().for_each(|o| *o *= old);
-                    }
-                }
-                out
-            })
-        };
-        let width = self.values.len() / CELLS;
-        let weights = weights.each_ref().map(|weights| &weights[start..end]);
-        accumulate(weights, &self.values[start * width..], width, outs);
-    }
-}
-
-/// `out[n][i] += Σ factors[n][j] rows[j][i]`; rows are `width` long, as is each of `out`. The order of sums
-/// does not depend on `N`.
-#[inline(always)]
-fn accumulate<const N: usize>(factors: [&[f32]; N], rows: &[f32], width: usize, mut out: [&mut [f32]; N]) {
-    let n = factors.iter().map(|factors| factors.len()).min().unwrap_or(0);
-    assert!(rows.len() >= n * width && out.iter().all(|out| out.len() == width));
-    let factors = factors.map(<[f32]>::as_ptr);
-    let places = out.each_mut().map(|out| out.as_mut_ptr());
-    let mut first = 0;
-    // SAFETY: strips are within rows and outputs, and there are `n` factors, as was just checked.
-    unsafe {
-        while N == 1 && first + 32 <= width {
-            strip::<N, 8>(factors, n, rows.as_ptr().add(first), width, places.map(|out| out.add(first)));
-            first += 32;
-        }
-        while first + 16 <= width {
-            strip::<N, 4>(factors, n, rows.as_ptr().add(first), width, places.map(|out| out.add(first)));
-            first += 16;
-        }
-        for (out, factors) in out.iter_mut().zip(factors) {
-            for (j, row) in rows.chunks_exact(width).take(n).enumerate() {
-                let factor = *factors.add(j);
-                out[first..].iter_mut().zip(&row[first..]).for_each(|(o, x)| *o += factor * x);
-            }
-        }
-    }
-}
-
-/// [`accumulate`] for `W` vectors of each output, which stay in registers.
-///
-/// # Safety
-/// There are `n` factors at each of `factors`, and 4 `W` floats at each output and at each of `n` rows, which
-/// are `width` apart.
-#[inline(always)]
-unsafe fn strip<const N: usize, const W: usize>(
-    factors: [*const f32; N],
-    n: usize,
-    rows: *const f32,
-    width: usize,
-    out: [*mut f32; N],
+/// One head of one row over one page.
+fn page_of(
+    q: &[f32],
+    scores: Scores,
+    page: usize,
+    (keys, values): (&[f32], &[f32]),
+    cells: Range<usize>,
+    Part(part): &mut Part,
 ) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let mut sums: [[V; W]; N] =
-            array::from_fn(|n| array::from_fn(|i| load(out[n].add(4 * i).cast_const().cast())));
-        for j in 0..n {
-            let row: [V; W] = array::from_fn(|i| load(rows.add(j * width + 4 * i).cast()));
-            for (sums, factors) in sums.iter_mut().zip(factors) {
-                let factor = splat_f32(*factors.add(j));
-                for (sum, x) in sums.iter_mut().zip(row) {
-                    *sum = madd_f32(x, factor, *sum);
+    let [top, sum, out @ ..] = part else { return };
+    let mut weights = [0.0; CELLS];
+    accumulate(q, keys, CELLS, &mut weights);
+    scores.apply(&mut weights, |cell| page * CELLS + cell);
+    // The cells before a window and after the row's own are not seen.
+    weights[..cells.start].fill(f32::NEG_INFINITY);
+    weights[cells.end..].fill(f32::NEG_INFINITY);
+    let highest = top.max(max(&weights));
+    let old = if *top == f32::NEG_INFINITY { 0.0 } else { (*top - highest).exp() };
+    *sum = *sum * old + exp_all(&mut weights, highest);
+    *top = highest;
+    if old != 1.0 {
+        out.iter_mut().for_each(|o| *o *= old);
+    }
+    let values = &values[cells.start * out.len()..];
+    accumulate(&weights[cells], values, out.len(), out);
+}
+
+/// Floats that [`accumulate`] keeps in registers: 8 vectors.
+const STRIP: usize = 32;
+
+/// `out[i] += Σ factors[j] rows[j][i]`; rows are `width` long, as is `out`.
+#[inline(always)]
+fn accumulate(factors: &[f32], rows: &[f32], width: usize, out: &mut [f32]) {
+    assert!(rows.len() >= factors.len() * width && out.len() == width);
+    let whole = width / STRIP * STRIP;
+    for first in (0..whole).step_by(STRIP) {
+        // SAFETY: a strip of `out` and of each row is within them, as was just checked.
+        unsafe {
+            let place = out.as_mut_ptr().add(first);
+            let mut sums: [V; STRIP / 4] = std::array::from_fn(|i| load(place.add(4 * i).cast()));
+            for (j, factor) in factors.iter().enumerate() {
+                let (row, factor) = (rows.as_ptr().add(j * width + first), splat_f32(*factor));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = madd_f32(load(row.add(4 * i).cast()), factor, *sum);
                 }
             }
+            for (i, sum) in sums.into_iter().enumerate() {
+                store(place.add(4 * i), sum);
+            }
         }
-        for (out, sums) in out.into_iter().zip(sums) {
-            sums.into_iter().enumerate().for_each(|(i, sum)| store(out.add(4 * i), sum));
+    }
+    for (row, factor) in rows.chunks_exact(width).zip(factors) {
+        for (o, x) in out[whole..].iter_mut().zip(&row[whole..]) {
+            *o += factor * x;
         }
     }
 }

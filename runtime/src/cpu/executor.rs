@@ -318,7 +318,7 @@ impl Executor {
         }
         taken.iter_mut().flatten().for_each(Taken::clear);
         let pool = self.pool.clone();
-        let n_parts = n_parts(&graph.ops, &self.tokens);
+        let n_parts = n_parts(&graph.ops, &self.tokens, pool.team.threads());
         at_least(&mut self.parts, n_parts)?;
         let run = Run {
             plan,

@@ -4,7 +4,6 @@
 //! transposed within their page, `[page, words, 32 positions]`; values `[page, 32 positions, words]`.
 
 use super::numbers::{from_f16, to_f16};
-use super::simd::{load, store, widen_f16};
 use crate::graph::{Half, KV_BLOCK, KvFormat, PAGE};
 
 pub(super) const CELLS: usize = PAGE as usize;
@@ -43,17 +42,9 @@ pub(super) fn widen<const N: usize>(format: KvFormat, words: &[u16], numbers: &m
     let blocks = words.chunks_exact(per_block).zip(numbers.chunks_exact_mut(KV_BLOCK));
     match format {
         KvFormat::F16 => {
-            let (halves, rest) = words.as_flattened().as_chunks::<8>();
-            let (wide, last) = numbers.as_flattened_mut().as_chunks_mut::<8>();
-            for (wide, halves) in wide.iter_mut().zip(halves) {
-                // SAFETY: eight halves are 16 bytes, and four floats are, too.
-                unsafe {
-                    let (low, high) = widen_f16(load(halves.as_ptr().cast()));
-                    store(wide.as_mut_ptr(), low);
-                    store(wide.as_mut_ptr().add(4), high);
-                }
+            for (wide, half) in numbers.as_flattened_mut().iter_mut().zip(words.as_flattened()) {
+                *wide = from_f16(*half);
             }
-            last.iter_mut().zip(rest).for_each(|(wide, half)| *wide = from_f16(*half));
         }
         KvFormat::Q8_0 => {
             for (block, out) in blocks {

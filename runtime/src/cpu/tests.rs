@@ -199,9 +199,9 @@ fn attention_keeps_sequences_apart() {
     check(&case, 1e-4);
 }
 
-/// Few rows whose contexts are longer than a span.
+/// Few rows whose contexts are longer than a span, of which threads have parts.
 #[test]
-fn rows_with_long_contexts_are_computed_in_parts() {
+fn threads_share_rows_with_long_contexts() {
     let mut cases = vec![
         attention(heads(6, 3, 32, 0), 290),
         attention(heads(4, 2, 16, 150), 290),

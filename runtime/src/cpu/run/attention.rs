@@ -16,16 +16,16 @@ fn n_spans(tokens: &[Token]) -> usize {
     tokens.iter().map(|token| token.position as usize / SPAN + 1).max().unwrap_or(0)
 }
 
-/// Floats of the parts of the rows of a step; 0 where rows are many or contexts short, so that tasks are whole
-/// rows.
-pub(in crate::cpu) fn n_parts(ops: &[Op], tokens: &[Token]) -> usize {
+/// Floats of the parts that the threads need to share the rows of a step; 0 where they have enough to do with
+/// whole rows, or contexts are short.
+pub(in crate::cpu) fn n_parts(ops: &[Op], tokens: &[Token], threads: usize) -> usize {
     let n_spans = n_spans(tokens);
     let of = |op: &Op| match op {
         Op::Attention { shape, cache: Some(_), .. } => Part::len(*shape) * shape.n_heads,
         _ => 0,
     };
     let n = tokens.len() * n_spans * ops.iter().map(of).max().unwrap_or(0);
-    if tokens.len() > ROWS || n_spans < 2 || n > MAX_PARTS { 0 } else { n }
+    if threads == 1 || tokens.len() > ROWS || n_spans < 2 || n > MAX_PARTS { 0 } else { n }
 }
 
 /// What attention reads and writes.
@@ -91,7 +91,7 @@ impl Run<'_> {
     }
 
     /// Few rows with long contexts: a task is a span of a sequence for the heads of the same keys, next to those
-    /// of its other keys. So threads share a row, and a thread reads memory that lies side by side.
+    /// of its other keys, so that a thread reads pages that lie side by side.
     fn attention_in_parts(
         &self,
         rows: &Rows,
