@@ -52,8 +52,8 @@ pub trait DeviceModel: Sink {
     /// Sets what the choices of a slot's outputs depend on, before the first of them. Steps that have begun
     /// are not affected. From then on the device counts the tokens that it chooses there as seen.
     fn set_slot(&mut self, slot: u32, state: SlotState);
-    /// Sets the tokens that may be chosen for a slot's outputs in steps that begin from now on, where the
-    /// [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
+    /// Sets the tokens that may be chosen for a slot's outputs in steps that are submitted from now on, where
+    /// the [`crate::graph::Choice`] is masked. A bit for each token: see [`crate::graph::allows`].
     fn set_mask(&mut self, slot: u32, mask: &[u32]);
     /// Copies the keys and values of a page of the pool to another, after the steps that have begun and
     /// before those that begin later.
@@ -71,7 +71,12 @@ pub trait DeviceModel: Sink {
     fn remove(&mut self, number: u32);
     /// Chooses what steps run that begin from now on: what was added under a number, or the model as it is.
     fn select(&mut self, number: Option<u32>);
-    /// Begins a step. Steps run in the order in which they begin.
+    /// Begins what needs no masks of a step, which [`Self::submit`] is called with next: a device that works
+    /// beside the host has it to do while the host computes masks.
+    fn begin(&mut self, _: &Step<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Begins a step, or the rest of it. Steps run in the order in which they begin.
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error>;
     /// Waits for the oldest step under way. If the future is dropped before it is ready, the step stays the
     /// oldest. After an error, it counts as done.
@@ -171,6 +176,10 @@ impl DeviceModel for GpuModel {
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         self.executor.set_mask(slot, mask);
+    }
+
+    fn begin(&mut self, step: &Step<'_>) -> Result<(), Error> {
+        Ok(self.executor.begin(step)?)
     }
 
     fn copy_page(&mut self, from: u32, to: u32) {

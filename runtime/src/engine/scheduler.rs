@@ -429,22 +429,27 @@ impl Scheduler {
             next.pages.extend_from_slice(pages);
             next.pages.extend(std::iter::repeat_n(0, max_pages - pages.len()));
         }
-        let masked = next.outputs.iter().zip(&next.choices).filter(|(_, choice)| choice.masked != 0);
-        for (output, _) in masked.filter(|(output, _)| output.by_choice == 1) {
-            let sequence = self.sequences.get_mut(output.slot as usize);
-            if let Some(mask) = sequence.and_then(|sequence| sequence.answer.as_mut()?.mask()) {
-                model.set_mask(output.slot, mask);
-            }
-        }
-        let begun = Instant::now();
-        model.select(next.plan);
-        model.submit(&Step {
+        let step = Step {
             tokens: &next.tokens,
             outputs: &next.outputs,
             choices: &next.choices,
             pages: &next.pages,
             max_pages: max_pages as u32,
-        })?;
+        };
+        let is_masked = |(output, choice): &(&Output, &Choice)| output.by_choice == 1 && choice.masked != 0;
+        let mut masked = step.outputs.iter().zip(step.choices).filter(is_masked).peekable();
+        let begun = Instant::now();
+        model.select(next.plan);
+        if masked.peek().is_some() {
+            model.begin(&step)?;
+        }
+        for (output, _) in masked {
+            let sequence = self.sequences.get_mut(output.slot as usize);
+            if let Some(mask) = sequence.and_then(|sequence| sequence.answer.as_mut()?.mask()) {
+                model.set_mask(output.slot, mask);
+            }
+        }
+        model.submit(&step)?;
         let shares = next.shares.clone();
         self.under_way.push_back(UnderWay { shares, prompt_rows: next.prompt_rows, begun });
         Ok(())

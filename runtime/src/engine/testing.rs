@@ -98,6 +98,7 @@ impl Device for TestDevice {
             interpreter: None,
             adapted: HashMap::new(),
             selected: None,
+            has_begun: false,
             slots: vec![Slot::default(); capacity.sequences as usize],
             results: VecDeque::new(),
             chosen: Vec::new(),
@@ -139,6 +140,8 @@ pub struct TestModelOnDevice {
     /// The model with low-rank paths, by number: graphs, and all their weights.
     adapted: HashMap<u32, (&'static Graph, Vec<Vec<f32>>)>,
     selected: Option<u32>,
+    /// Whether the next step has begun.
+    has_begun: bool,
     slots: Vec<Slot>,
     /// Of each step under way, what it says of its outputs, and their logits.
     results: VecDeque<(Vec<Chosen>, Vec<Vec<f32>>)>,
@@ -180,7 +183,13 @@ impl DeviceModel for TestModelOnDevice {
     }
 
     fn set_mask(&mut self, slot: u32, mask: &[u32]) {
+        assert!(self.has_begun, "a mask is computed before the device has anything to do");
         self.slots[slot as usize].mask = mask.to_vec();
+    }
+
+    fn begin(&mut self, _: &Step<'_>) -> Result<(), Error> {
+        self.has_begun = true;
+        Ok(())
     }
 
     fn copy_page(&mut self, from: u32, to: u32) {
@@ -216,6 +225,7 @@ impl DeviceModel for TestModelOnDevice {
     }
 
     fn submit(&mut self, step: &Step<'_>) -> Result<(), Error> {
+        self.has_begun = false;
         if self.settings.fails_to_begin.take() {
             return Err(broken());
         }

@@ -11,6 +11,7 @@ use super::{Gpu, GpuError, Weights};
 use crate::graph::{Cache, Capacity, Choice, Chosen, Domain, Graph, Output, PAGE, Step, Token, ValueId};
 use bytemuck::Zeroable;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 /// The most steps in flight at once.
 pub(super) const MAX_IN_FLIGHT: usize = MAX_STEPS as usize;
@@ -32,6 +33,8 @@ pub struct Executor {
     free: Vec<usize>,
     in_flight: VecDeque<Flight>,
     n_dispatches: usize,
+    /// Whether the part of the next step before its choices is submitted.
+    has_begun: bool,
     /// Holds a page of a layer while it is copied; from the first copy on.
     page: Option<wgpu::Buffer>,
     /// The results of the step that [`Self::result`] last waited for, one per output.
@@ -87,6 +90,7 @@ impl Executor {
             free: (0..MAX_IN_FLIGHT).collect(),
             in_flight: VecDeque::new(),
             n_dispatches: 0,
+            has_begun: false,
             page: None,
             chosen: Vec::new(),
             read: Vec::new(),
@@ -220,7 +224,7 @@ impl Executor {
     }
 
     /// Sets the tokens that masked choices of a slot's outputs may take, in steps that are submitted from now
-    /// on: see [`crate::graph::allows`].
+    /// on, which may have begun: see [`crate::graph::allows`].
     pub fn set_mask(&mut self, slot: u32, mask: &[u32]) {
         if let Some(slots) = self.plan.slots.as_ref().filter(|_| slot < self.capacity.sequences) {
             let n_vocab = self.graph.n_vocab();
@@ -251,13 +255,29 @@ impl Executor {
         Ok(())
     }
 
-    /// Starts a step. [`Self::result`] waits for it.
-    pub fn submit(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
+    /// Starts what comes before the choices of a step, which [`Self::submit`] is called with next.
+    pub fn begin(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
+        self.check(step)?;
+        self.write_step(step);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        self.dispatch(&mut encoder, step, 0..self.first_choice(step));
+        self.gpu.queue.submit([encoder.finish()]);
+        self.has_begun = true;
+        Ok(())
+    }
+
+    fn check(&self, step: &Step<'_>) -> Result<(), GpuError> {
         step.check(&self.graph, self.capacity)?;
-        let by_choice = step.outputs.iter().any(|output| output.by_choice == 1);
-        if by_choice && self.plan.slots.is_none() {
-            return Err(GpuError::Internal("the step has a choice, but the plan has no slots".into()));
+        match step.outputs.iter().any(|output| output.by_choice == 1) && self.plan.slots.is_none() {
+            true => Err(GpuError::Internal("the step has a choice, but the plan has no slots".into())),
+            false => Ok(()),
         }
+    }
+
+    /// Starts a step, or the rest of it. [`Self::result`] waits for it.
+    pub fn submit(&mut self, step: &Step<'_>) -> Result<(), GpuError> {
+        let has_begun = std::mem::take(&mut self.has_begun);
+        self.check(step)?;
         let staging = self
             .free
             .pop()
@@ -272,7 +292,8 @@ impl Executor {
             self.staging[staging].destroy();
             self.staging[staging] = self.gpu.buffer("staging", size, usage);
         }
-        let submission = self.encode(step, staging, &read);
+        let first = if has_begun { self.first_choice(step) } else { 0 };
+        let submission = self.encode(step, first, staging, &read);
         let mapping = (n_outputs > 0).then(|| self.gpu.request(&self.staging[staging], size));
         self.in_flight.push_back(Flight { staging, n_outputs, read, width, mapping, submission });
         Ok(())
@@ -409,19 +430,13 @@ impl Executor {
         })
     }
 
-    fn encode(&mut self, step: &Step, staging: usize, read: &[usize]) -> wgpu::SubmissionIndex {
-        self.write_step(step);
+    /// Submits a step from the dispatch of this number on.
+    fn encode(&mut self, step: &Step, first: usize, staging: usize, read: &[usize]) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        let mut n_dispatches = 0;
-        for (_, dispatch, pipeline, [x, y, z]) in self.launches(step) {
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &dispatch.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-            n_dispatches += 1;
+        if first == 0 {
+            self.write_step(step);
         }
-        self.n_dispatches = n_dispatches;
-        drop(pass);
+        self.dispatch(&mut encoder, step, first..usize::MAX);
         if let Some((logits, width)) = self.read_from().filter(|_| !step.outputs.is_empty()) {
             let size = (size_of::<Chosen>() * step.outputs.len()) as u64;
             let (results, staging) = (&self.plan.buffers.step.results, &self.staging[staging]);
@@ -435,6 +450,27 @@ impl Executor {
             }
         }
         self.gpu.queue.submit([encoder.finish()])
+    }
+
+    /// The number of a step's first dispatch that chooses tokens, see [`Self::launches`].
+    fn first_choice(&self, step: &Step) -> usize {
+        let by_likelihood = step.outputs.iter().any(|output| output.by_choice == 0);
+        let n_likeliest = if by_likelihood { self.plan.likeliest.len() } else { 0 };
+        self.list(step.tokens.len()).dispatches.len() + n_likeliest
+    }
+
+    /// Those launches of a step whose dispatches have these numbers.
+    fn dispatch(&mut self, encoder: &mut wgpu::CommandEncoder, step: &Step, numbers: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let mut n_dispatches = if numbers.start == 0 { 0 } else { self.n_dispatches };
+        for (_, dispatch, pipeline, [x, y, z]) in self.launches(step).filter(|(i, ..)| numbers.contains(i)) {
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+            n_dispatches += 1;
+        }
+        drop(pass);
+        self.n_dispatches = n_dispatches;
     }
 
     /// Fills a value before a step: an input with data, any other with NaN.

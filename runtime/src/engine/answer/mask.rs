@@ -1,7 +1,7 @@
 //! The mask of an answer that is held to a grammar: the tokens that may come next.
 //!
-//! It depends on the token before. It is computed when something needs it: a step whose token the device
-//! chooses, or else the host, which has time for it while the device works.
+//! It depends on the token before, and is computed while the device works: on the part of a step before its
+//! choice or, where the host picks the token, on the step.
 
 use super::Answer;
 use crate::text::grammar::{Grammar, GrammarError};

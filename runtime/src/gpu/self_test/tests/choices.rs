@@ -80,13 +80,18 @@ fn check_choices(gpu: &Gpu, n_vocab: usize, choices: &[Choice]) {
     let mut random = Random(n_vocab as u64 + 1);
     for counter in 0..12 {
         let masks: Vec<Vec<u32>> = (0..n).map(|_| random_mask(&mut random, n_vocab, counter)).collect();
-        for (output, mask) in case.outputs.iter().zip(&masks) {
-            executor.set_mask(output.slot, mask);
-        }
         let now: Vec<Choice> = choices.iter().map(|choice| Choice { counter, ..*choice }).collect();
         let rows: Vec<f32> = logits.iter().flatten().copied().collect();
         executor.write_value(case.inputs[0].0, &rows);
-        pollster::block_on(executor.step(&Step { choices: &now, ..case.step() })).unwrap();
+        let step = Step { choices: &now, ..case.step() };
+        // Masks may come after a step has begun.
+        if counter % 2 == 1 {
+            executor.begin(&step).unwrap();
+        }
+        for (output, mask) in case.outputs.iter().zip(&masks) {
+            executor.set_mask(output.slot, mask);
+        }
+        pollster::block_on(executor.step(&step)).unwrap();
         for i in 0..n {
             let expected = now[i].choose(&mut logits[i].clone(), &seen[i], &bias, &masks[i]);
             assert_eq!(executor.chosen[i].id, expected, "{:?} of {n_vocab}, {n} together", now[i]);
