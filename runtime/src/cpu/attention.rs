@@ -219,8 +219,8 @@ pub(super) fn attend<'a>(
     scratch.parts = parts;
 }
 
-/// Some query heads, all of the same key head, of rows of one sequence, over one span: a part for each head of
-/// each row.
+/// Some query heads, all of the same key head, of rows of one sequence, over one span: a part for each head
+/// of each row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attend_span<'a>(
     shape: Attention,

@@ -305,7 +305,7 @@ unsafe fn add_bytes<const R: usize, Q: Quants, S: Scales>(
     x: [*const u8; R],
     groups: usize,
 ) {
-    // With low bytes and with high ones; of all columns or, where halves have scales of their own, of each half.
+    // With low bytes and with high ones; of all columns or, where halves have scales of their own, of each.
     let mut sums = [[[zero(); 2]; 4]; R];
     // SAFETY: as promised by the caller.
     unsafe {

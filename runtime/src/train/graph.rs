@@ -311,8 +311,8 @@ impl TrainingGraph {
     }
 }
 
-/// The values that an op's gradients are computed from, beside that of its result. With `learns`, the op has a
-/// LoRA.
+/// The values that an op's gradients are computed from, beside that of its result. With `learns`, the op has
+/// a LoRA.
 fn read_back(op: &Op, learns: bool) -> Vec<ValueId> {
     match *op {
         Op::MatMul { x, .. } if learns => vec![x],

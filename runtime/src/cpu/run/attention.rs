@@ -90,8 +90,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Few rows with long contexts: a task is a span of a sequence for the heads of the same keys, next to those
-    /// of its other keys, so that a thread reads pages that lie side by side.
+    /// Few rows with long contexts: a task is a span of a sequence for the heads of the same keys, next to
+    /// those of its other keys. So threads share a row, and a thread reads pages that lie side by side.
     fn attention_in_parts(
         &self,
         rows: &Rows,
