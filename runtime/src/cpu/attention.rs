@@ -189,6 +189,7 @@ pub(super) fn runs(tokens: &[Token], rows: Range<usize>) -> impl Iterator<Item =
 }
 
 /// Some query heads, all of the same key head, of some rows: `out` gives where a head's output belongs.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn attend<'a>(
     shape: Attention,
     pool: Pool,
