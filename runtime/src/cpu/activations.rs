@@ -31,20 +31,10 @@ impl Activations {
             {
                 Activations::I8
             }
-            // The integers of these are below 128.
-            Layout::Q4_0
-            | Layout::Q4_1
-            | Layout::Q4_K
-            | Layout::Q5_0
-            | Layout::Q5_1
-            | Layout::Q5_K
-            | Layout::Q2_K
-            | Layout::Q3_K
-            | Layout::Q6_K
-            | Layout::MXFP4
-            | Layout::TQ1_0
-            | Layout::TQ2_0
-                if dots == Dots::Quads =>
+            // Their integers are below 128, and 32 columns share a scale. Rarer formats that also fit are not
+            // worth their code.
+            Layout::Q4_0 | Layout::Q4_1 | Layout::Q4_K | Layout::Q5_0 | Layout::Q5_1 | Layout::Q5_K
+                if HAS_DOT_I8 && dots == Dots::Quads =>
             {
                 Activations::Bytes
             }

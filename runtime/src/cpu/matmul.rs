@@ -19,7 +19,6 @@ use super::weights::{Matrix, TILE};
 use crate::quant::book::{FP4, IQ4};
 use crate::quant::grid::Grid;
 use crate::quant::{Layout, iq1, iq2, iq3};
-use std::array;
 use std::hint::black_box;
 use std::ops::Range;
 
@@ -48,9 +47,9 @@ pub(super) fn products<const R: usize>(
             Layout::Q4_0 => small::<R, Nibbles, One<8>>(matrix, tiles, x, dots, out),
             Layout::Q4_1 => small::<R, Nibbles, Two>(matrix, tiles, x, dots, out),
             Layout::Q4_K => small::<R, Nibbles, Each32>(matrix, tiles, x, dots, out),
-            Layout::Q5_0 => large::<R, Bits5, One<16>>(matrix, tiles, x, out),
-            Layout::Q5_1 => large::<R, Bits5, Two>(matrix, tiles, x, out),
-            Layout::Q5_K => large::<R, Bits5, Each32>(matrix, tiles, x, out),
+            Layout::Q5_0 => middle::<R, Bits5, One<16>>(matrix, tiles, x, out),
+            Layout::Q5_1 => middle::<R, Bits5, Two>(matrix, tiles, x, out),
+            Layout::Q5_K => middle::<R, Bits5, Each32>(matrix, tiles, x, out),
             Layout::Q8_0 => large::<R, Bytes, One<0>>(matrix, tiles, x, out),
             Layout::Q2_K => large::<R, Bits2, Each16Two>(matrix, tiles, x, out),
             Layout::Q3_K => large::<R, Bits3, Each16<4>>(matrix, tiles, x, out),
@@ -101,7 +100,36 @@ unsafe fn small<const R: usize, Q: Quants, S: Scales>(
             (Activations::I8, Dots::Quads) => {
                 each(matrix, tiles, out, |[w]| [integers_i8::<R, Q, S, true>(w, n, x, groups)]);
             }
-            _ => large::<R, Q, S>(matrix, tiles, x, out),
+            _ => middle::<R, Q, S>(matrix, tiles, x, out),
+        }
+    }
+}
+
+/// Products with weights below 128, for which activations have 16 bits, maybe as two bytes.
+///
+/// # Safety
+/// As of [`small`].
+unsafe fn middle<const R: usize, Q: Quants, S: Scales>(
+    matrix: &Matrix,
+    tiles: Range<usize>,
+    x: [*const u8; R],
+    out: &mut [f32],
+) {
+    if !HAS_DOT_I8 || matrix.activations != Activations::Bytes {
+        // SAFETY: as promised by the caller.
+        return unsafe { large::<R, Q, S>(matrix, tiles, x, out) };
+    }
+    let (n, groups) = (matrix.n_blocks, groups());
+    // As many rows at once as there are registers for their sums.
+    let mut pairs = out.chunks_mut(2 * TILE * tiles.len());
+    let (x, rest) = x.as_chunks::<2>();
+    // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
+    unsafe {
+        for (x, out) in x.iter().zip(&mut pairs) {
+            each(matrix, tiles.clone(), out, |[w]| [integers_bytes::<2, Q, S>(w, n, *x, groups)]);
+        }
+        if let ([x], Some(out)) = (rest, pairs.next()) {
+            each(matrix, tiles, out, |[w]| [integers_bytes::<1, Q, S>(w, n, [*x], groups)]);
         }
     }
 }
@@ -118,14 +146,7 @@ unsafe fn large<const R: usize, Q: Quants, S: Scales>(
 ) {
     let (n, groups) = (matrix.n_blocks, groups());
     // SAFETY: as promised by the caller; `each` gives `n` tiles at `w`.
-    unsafe {
-        match matrix.activations {
-            Activations::Bytes => {
-                each(matrix, tiles, out, |[w]| [integers_bytes::<R, Q, S>(w, n, x, groups)])
-            }
-            _ => each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]),
-        }
-    }
+    unsafe { each(matrix, tiles, out, |[w]| [integers_i16::<R, Q, S>(w, n, x, groups)]) }
 }
 
 /// Products with weights of a grid.
@@ -260,7 +281,7 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
 
 /// # Safety
 /// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::Bytes`] at each of `x`. The
-/// quants are below 128; `groups` is 4.
+/// quants are below 128, and 32 columns share a scale; `groups` is 4.
 #[inline(always)]
 unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
     mut w: *const u8,
@@ -276,67 +297,35 @@ unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
             let quants = w.add(S::BYTES);
             for block in 0..S::BLOCKS {
                 let q = quants.add(32 * Q::WORDS * block);
-                let scales = S::of_block(w, &top, block);
-                // As many rows at once as there are registers for their sums.
-                if let (&mut [], [one]) = totals.as_chunks_mut::<2>() {
-                    add_bytes::<1, Q, S>(array::from_mut(one), q, block, &scales, [x[0]], groups);
+                // With low bytes and with high ones.
+                let mut sums = [[[zero(); 2]; 2]; R];
+                let mut high = Q::high(q, block);
+                for g in 0..groups {
+                    let columns = Q::bytes(q, g, &mut high);
+                    for r in 0..R {
+                        for (half, columns) in columns.iter().enumerate() {
+                            let x = x[r].add(HEAD + 4 * g + 16 * half);
+                            let x = [splat_32(x), splat_32(x.add(32))];
+                            for byte in 0..2 {
+                                for h in 0..2 {
+                                    sums[r][byte][h] = dot_add_i8(x[byte], columns[h], sums[r][byte][h]);
+                                }
+                            }
+                        }
+                    }
                 }
-                for (totals, x) in totals.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
-                    add_bytes::<2, Q, S>(totals, q, block, &scales, *x, groups);
+                let [scale, _] = S::of_block(w, &top, block);
+                for r in 0..R {
+                    let [low, high] = sums[r];
+                    let whole = [0, 1].map(|h| add_i32(shl_i32::<8>(high[h]), low[h]));
+                    add_scaled::<S>(&mut totals[r], whole, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
+                    x[r] = x[r].add(Activations::Bytes.block_bytes());
                 }
-                x = x.map(|x| x.add(Activations::Bytes.block_bytes()));
             }
             w = quants.add(32 * Q::words(S::BLOCKS));
         }
     }
     totals
-}
-
-/// Adds a block's products.
-///
-/// # Safety
-/// As of [`integers_bytes`], for one block with its quants at `q`.
-#[inline(always)]
-unsafe fn add_bytes<const R: usize, Q: Quants, S: Scales>(
-    totals: &mut Sums<R>,
-    q: *const u8,
-    block: usize,
-    scales: &[Scale; 2],
-    x: [*const u8; R],
-    groups: usize,
-) {
-    // With low bytes and with high ones; of all columns or, where halves have scales of their own, of each.
-    let mut sums = [[[zero(); 2]; 4]; R];
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let mut high = Q::high(q, block);
-        for g in 0..groups {
-            let columns = Q::bytes(q, g, &mut high);
-            for r in 0..R {
-                for half in 0..2 {
-                    let x = x[r].add(HEAD + 4 * g + 16 * half);
-                    let x = [splat_32(x), splat_32(x.add(32))];
-                    for byte in 0..2 {
-                        let sums = &mut sums[r][byte + if S::HALVES { 2 * half } else { 0 }];
-                        for h in 0..2 {
-                            sums[h] = dot_add_i8(x[byte], columns[half][h], sums[h]);
-                        }
-                    }
-                }
-            }
-        }
-        for r in 0..R {
-            let [low, high, other_low, other_high] = sums[r];
-            let whole = |low: Pair, high: Pair| [0, 1].map(|h| add_i32(shl_i32::<8>(high[h]), low[h]));
-            let (unit, total, [first, second]) = (splat_32(x[r]), &mut totals[r], scales);
-            if S::HALVES {
-                add_scaled::<S>(total, whole(low, high), first, unit, splat_32(x[r].add(8)));
-                add_scaled::<S>(total, whole(other_low, other_high), second, unit, splat_32(x[r].add(12)));
-            } else {
-                add_scaled::<S>(total, whole(low, high), first, unit, splat_32(x[r].add(4)));
-            }
-        }
-    }
 }
 
 /// Adds the products of two columns with each row's two numbers at `x`.
