@@ -23,6 +23,7 @@ struct Report {
     simd: String,
     threads: usize,
     bandwidth: f64,
+    bandwidth_in_turns: f64,
     ops: Vec<Measured>,
 }
 
@@ -61,8 +62,9 @@ pub fn run_all(options: &Cpu) -> Result<()> {
          Shapes are those of SmolLM2-135M. `30×`: a step does the op 30 times, each time with different \
          weights, so that they are not in a cache; activations are, as in a model. The fastest of many steps \
          counts. GB/s: weights, or keys and values, each counted once. Share: of the bandwidth at which all \
-         threads together read 128 MiB. GMAC/s: multiply-adds. With 1 row, as in decode, memory is the \
-         limit; with 128 rows, as in prefill, arithmetic is.\n",
+         threads together read 128 MiB, each a part of its own; in turns: in pieces of 16 KiB. GMAC/s: \
+         multiply-adds. With 1 row, as in decode, memory is the limit; with 128 rows, as in prefill, \
+         arithmetic is.\n",
         command(),
         machine(),
         browser,
@@ -99,9 +101,10 @@ fn section(report: &Report) -> String {
         .collect();
     let threads = if report.threads == 1 { "1 thread".into() } else { format!("{} threads", report.threads) };
     format!(
-        "\n### {}, {threads}: memory bandwidth {:.1} GB/s\n\n{}",
+        "\n### {}, {threads}: memory bandwidth {:.1} GB/s, in turns {:.1} GB/s\n\n{}",
         report.simd,
         report.bandwidth / 1e9,
+        report.bandwidth_in_turns / 1e9,
         table(&["op", "rows", "ms", "GB/s", "share", "GMAC/s"], &rows)
     )
 }

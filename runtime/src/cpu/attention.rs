@@ -11,9 +11,11 @@ use super::simd::{V, load, madd_f32, splat_f32, store};
 use crate::graph::{Attention, KvFormat, Step, Token, Unary};
 use std::ops::Range;
 
-/// Keys and values of a layer.
+/// What attention of a layer reads, beside queries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pool<'a> {
+    pub shape: Attention,
+    pub step: &'a Step<'a>,
     pub format: KvFormat,
     pub keys: &'a [u16],
     pub values: &'a [u16],
@@ -26,7 +28,7 @@ pub(super) struct Pool<'a> {
 pub(super) struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
-    /// A [`Part`] for each row and head.
+    /// A part for each row and head, see [`attend_span`].
     parts: Vec<f32>,
     /// For [`attend_rows`].
     pub scores: Vec<f32>,
@@ -122,30 +124,22 @@ pub(super) fn attend_rows<'a>(
 /// several: the result is the same.
 pub(super) const SPAN: usize = 8 * CELLS;
 
-/// The spans that a token sees.
-pub(super) fn spans(shape: Attention, token: &Token) -> Range<usize> {
-    let (first, end) = visible(shape, token);
+/// The spans that any of these tokens sees.
+pub(super) fn spans(shape: Attention, tokens: &[Token]) -> Range<usize> {
+    let (first, end) = seen(shape, tokens);
     first / SPAN..end.div_ceil(SPAN)
 }
 
-/// A head of a row over some positions: the greatest score, the sum of weights relative to it, and the sum of
-/// values by weight.
-pub(super) struct Part<'a>(&'a mut [f32]);
+/// The first position that any of these tokens sees, and the one after the last.
+fn seen(shape: Attention, tokens: &[Token]) -> (usize, usize) {
+    let each = || tokens.iter().map(|token| visible(shape, token));
+    (each().map(|(first, _)| first).min().unwrap_or(0), each().map(|(_, end)| end).max().unwrap_or(0))
+}
 
-impl<'a> Part<'a> {
-    /// Floats of a part.
-    pub fn len(shape: Attention) -> usize {
-        2 + shape.value_dim
-    }
-
-    pub fn of(floats: &'a mut [f32]) -> Self {
-        Self(floats)
-    }
-
-    fn clear(&mut self) {
-        self.0.fill(0.0);
-        self.0[0] = f32::NEG_INFINITY;
-    }
+/// Floats of a head of a row over some positions: the greatest score, the sum of weights relative to it, and
+/// the sum of values by weight.
+pub(super) fn part_len(shape: Attention) -> usize {
+    2 + shape.value_dim
 }
 
 /// Merges the parts of a head of a row, in order, into its output; a sink is a score beside them.
@@ -189,30 +183,23 @@ pub(super) fn runs(tokens: &[Token], rows: Range<usize>) -> impl Iterator<Item =
 }
 
 /// Some query heads, all of the same key head, of some rows: `out` gives where a head's output belongs.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn attend<'a>(
-    shape: Attention,
     pool: Pool,
-    step: &Step,
     rows: Range<usize>,
     heads: Range<usize>,
     query: impl Fn(usize, usize) -> &'a [f32],
     out: impl Fn(usize, usize) -> &'a mut [f32],
     scratch: &mut Scratch,
 ) {
-    let len = Part::len(shape);
+    let len = part_len(pool.shape);
     let mut parts = std::mem::take(&mut scratch.parts);
-    for run in runs(step.tokens, rows) {
-        let places = || run.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
+    for run in runs(pool.step.tokens, rows) {
+        let places = run.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
         let mut merges: Vec<Merge> =
-            places().map(|(row, head)| Merge::begin(&pool, head, out(row, head))).collect();
+            places.map(|(row, head)| Merge::begin(&pool, head, out(row, head))).collect();
         parts.resize(len * merges.len(), 0.0);
-        let seen = || run.clone().map(|row| spans(shape, &step.tokens[row]));
-        let first = seen().map(|spans| spans.start).min().unwrap_or(0);
-        let end = seen().map(|spans| spans.end).max().unwrap_or(0);
-        for span in first..end {
-            let mut each = parts.chunks_exact_mut(len).map(Part::of).collect::<Vec<_>>();
-            attend_span(shape, pool, step, run.clone(), heads.clone(), span, &query, &mut each, scratch);
+        for span in spans(pool.shape, &pool.step.tokens[run.clone()]) {
+            attend_span(pool, run.clone(), heads.clone(), span, &query, &mut parts, scratch);
             merges.iter_mut().zip(parts.chunks_exact(len)).for_each(|(merge, part)| merge.add(part));
         }
         merges.into_iter().for_each(Merge::end);
@@ -220,31 +207,30 @@ pub(super) fn attend<'a>(
     scratch.parts = parts;
 }
 
-/// Some query heads, all of the same key head, of rows of one sequence, over one span: a part for each head
-/// of each row.
-#[allow(clippy::too_many_arguments)]
+/// Some query heads, all of the same key head, of rows of one sequence, over one span: `parts` gets
+/// [`part_len`] floats for each head of each row.
 pub(super) fn attend_span<'a>(
-    shape: Attention,
     pool: Pool,
-    step: &Step,
     run: Range<usize>,
     heads: Range<usize>,
     span: usize,
     query: impl Fn(usize, usize) -> &'a [f32],
-    parts: &mut [Part],
+    parts: &mut [f32],
     scratch: &mut Scratch,
 ) {
+    let Pool { shape, step, .. } = pool;
     let Attention { n_heads, n_kv_heads, head_dim, value_dim, .. } = shape;
     let words = |numbers| pool.format.words(numbers);
     let (keys_width, values_width) = (words(n_kv_heads * head_dim), words(n_kv_heads * value_dim));
     let kv_head = heads.start / (n_heads / n_kv_heads);
-    parts.iter_mut().for_each(Part::clear);
+    let len = part_len(shape);
+    parts.fill(0.0);
+    parts.iter_mut().step_by(len).for_each(|top| *top = f32::NEG_INFINITY);
     scratch.keys.resize(head_dim * CELLS, 0.0);
     scratch.values.resize(value_dim * CELLS, 0.0);
     let sequence = step.tokens[run.start].sequence as usize;
-    let seen = || step.tokens[run.clone()].iter().map(|token| visible(shape, token));
-    let first = seen().map(|(first, _)| first).min().unwrap_or(0).max(span * SPAN);
-    let end = seen().map(|(_, end)| end).max().unwrap_or(0).min((span + 1) * SPAN);
+    let (first, end) = seen(shape, &step.tokens[run.clone()]);
+    let (first, end) = (first.max(span * SPAN), end.min((span + 1) * SPAN));
     for page in first / CELLS..end.div_ceil(CELLS) {
         let place = step.pages[sequence * step.max_pages as usize + page] as usize;
         let keys = &pool.keys[(place * keys_width + words(kv_head * head_dim)) * CELLS..];
@@ -254,14 +240,14 @@ pub(super) fn attend_span<'a>(
         for (wide, cell) in scratch.values.chunks_exact_mut(value_dim).zip(values) {
             widen::<1>(pool.format, &cell[words(kv_head * value_dim)..][..words(value_dim)], wide);
         }
-        for (row, parts) in run.clone().zip(parts.chunks_mut(heads.len())) {
+        for (row, parts) in run.clone().zip(parts.chunks_exact_mut(len * heads.len())) {
             let (first, end) = visible(shape, &step.tokens[row]);
             let cells = first.max(page * CELLS)..end.min((page + 1) * CELLS);
             if cells.is_empty() {
                 continue;
             }
             let cells = cells.start - page * CELLS..cells.end - page * CELLS;
-            for (head, part) in heads.clone().zip(parts) {
+            for (head, part) in heads.clone().zip(parts.chunks_exact_mut(len)) {
                 let scores = Scores::of(shape, head, &step.tokens[row]);
                 let (keys, values) = (&scratch.keys, &scratch.values);
                 page_of(query(row, head), scores, page, (keys, values), cells.clone(), part);
@@ -277,7 +263,7 @@ fn page_of(
     page: usize,
     (keys, values): (&[f32], &[f32]),
     cells: Range<usize>,
-    Part(part): &mut Part,
+    part: &mut [f32],
 ) {
     let [top, sum, out @ ..] = part else { return };
     let mut weights = [0.0; CELLS];

@@ -16,6 +16,8 @@ const TIME: Duration = Duration::from_millis(400);
 const PIECE: usize = 1 << 10;
 /// Bytes, more than caches hold.
 const MEMORY: usize = 128 << 20;
+/// Bytes that a thread reads in its turn, about as many as the weights of a task.
+const TURN: usize = 16 << 10;
 const LAYERS: usize = 30;
 /// Copies of a layer's matrices, so that those of each op take more memory than caches hold.
 const COPIES: usize = 6 * LAYERS;
@@ -36,8 +38,10 @@ pub struct Report {
     pub simd: String,
     /// Threads.
     pub threads: usize,
-    /// Bytes a second at which all threads together read memory.
+    /// Bytes a second at which all threads together read memory, each a part of its own.
     pub bandwidth: f64,
+    /// The same where they take turns in pieces of [`TURN`] bytes.
+    pub bandwidth_in_turns: f64,
     /// Each op, with one row and with many.
     pub ops: Vec<Measured>,
 }
@@ -112,23 +116,29 @@ pub fn run(cpu: &Cpu) -> Result<Report, CpuError> {
     }
     let info = cpu.info();
     let simd = format!("{}, {}", info.simd, info.kernels);
-    Ok(Report { simd, threads: info.threads, bandwidth: bandwidth(cpu)?, ops })
+    Ok(Report {
+        simd,
+        threads: info.threads,
+        bandwidth: bandwidth(cpu, MEMORY.div_ceil(info.threads))?,
+        bandwidth_in_turns: bandwidth(cpu, TURN)?,
+        ops,
+    })
 }
 
-/// Bytes a second at which all threads together read more than caches hold.
-fn bandwidth(cpu: &Cpu) -> Result<f64, CpuError> {
+/// Bytes a second at which all threads together read more than caches hold, in turns of so many bytes.
+fn bandwidth(cpu: &Cpu, turn: usize) -> Result<f64, CpuError> {
     let numbers: Vec<[u64; 8]> = zeroed(MEMORY / 64, "a measurement")?;
     let team = &cpu.pool().team;
-    let share = numbers.len().div_ceil(team.threads());
     let mut best = f64::INFINITY;
     for _ in 0..8 {
         let start = Instant::now();
         team.run(&|thread| {
-            let part = numbers.chunks(share).nth(thread).unwrap_or_default();
             let mut sums = [0_u64; 8];
-            for line in black_box(part) {
-                for (sum, number) in sums.iter_mut().zip(line) {
-                    *sum = sum.wrapping_add(*number);
+            for part in numbers.chunks(turn.div_ceil(64)).skip(thread).step_by(team.threads()) {
+                for line in black_box(part) {
+                    for (sum, number) in sums.iter_mut().zip(line) {
+                        *sum = sum.wrapping_add(*number);
+                    }
                 }
             }
             black_box(sums);

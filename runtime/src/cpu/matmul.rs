@@ -230,48 +230,47 @@ fn add_scaled<S: Scales>(total: &mut Pair, i: Pair, scale: &Scale, unit: V, sum:
     }
 }
 
+/// A block of 32 columns in a tile.
+struct Block<'a, S: Scales> {
+    w: *const u8,
+    top: &'a S::Top,
+    number: usize,
+    /// Its quants.
+    q: *const u8,
+}
+
+impl<S: Scales> Block<'_, S> {
+    /// # Safety
+    /// The block is in a tile of these scales.
+    #[inline(always)]
+    unsafe fn scales(&self) -> [Scale; 2] {
+        // SAFETY: as promised by the caller.
+        unsafe { S::of_block(self.w, self.top, self.number) }
+    }
+}
+
+/// Sums over all blocks of `n` tiles: `add` adds the products of one to the totals, with the rows' blocks.
+///
 /// # Safety
-/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I8`] at each of `x`. The
-/// quants are below 128, without `QUADS` below 16, and 32 columns share a scale; `groups` is 4.
+/// `n` tiles of these quants and scales at `w`; as many blocks of that form at each of `x`.
 #[inline(always)]
-unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
+unsafe fn integers<const R: usize, Q: Quants, S: Scales>(
     mut w: *const u8,
     n: usize,
     mut x: [*const u8; R],
-    groups: usize,
+    form: Activations,
+    add: impl Fn(&mut Sums<R>, Block<S>, [*const u8; R]),
 ) -> Sums<R> {
-    let ones = splat_i16(1);
     let mut totals = [[zero(); 2]; R];
     for _ in 0..n {
-        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
+        // SAFETY: all is within the tile and the blocks, and both move on by one.
         unsafe {
             let top = S::top(w);
             let quants = w.add(S::BYTES);
-            for block in 0..S::BLOCKS {
-                let q = quants.add(32 * Q::WORDS * block);
-                // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
-                let mut sums = [[zero(); 2]; R];
-                let mut high = Q::high(q, block);
-                for g in 0..groups {
-                    let [low, high] = Q::bytes(q, g, &mut high);
-                    for r in 0..R {
-                        let x = x[r].add(HEAD + 4 * g);
-                        let (a, b) = (splat_32(x), splat_32(x.add(16)));
-                        for h in 0..2 {
-                            sums[r][h] = if QUADS {
-                                dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
-                            } else {
-                                add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
-                            };
-                        }
-                    }
-                }
-                let [scale, _] = S::of_block(w, &top, block);
-                for r in 0..R {
-                    let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
-                    add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
-                    x[r] = x[r].add(Activations::I8.block_bytes());
-                }
+            for number in 0..S::BLOCKS {
+                let q = quants.add(32 * Q::WORDS * number);
+                add(&mut totals, Block { w, top: &top, number, q }, x);
+                x = x.map(|x| x.add(form.block_bytes()));
             }
             w = quants.add(32 * Q::words(S::BLOCKS));
         }
@@ -280,52 +279,83 @@ unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
 }
 
 /// # Safety
-/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::Bytes`] at each of `x`. The
-/// quants are below 128, and 32 columns share a scale; `groups` is 4.
+/// As of [`integers`], for [`Activations::I8`]. The quants are below 128, without `QUADS` below 16, and 32
+/// columns share a scale; `groups` is 4.
 #[inline(always)]
-unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
-    mut w: *const u8,
+unsafe fn integers_i8<const R: usize, Q: Quants, S: Scales, const QUADS: bool>(
+    w: *const u8,
     n: usize,
-    mut x: [*const u8; R],
+    x: [*const u8; R],
     groups: usize,
 ) -> Sums<R> {
-    let mut totals = [[zero(); 2]; R];
-    for _ in 0..n {
-        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
-        unsafe {
-            let top = S::top(w);
-            let quants = w.add(S::BYTES);
-            for block in 0..S::BLOCKS {
-                let q = quants.add(32 * Q::WORDS * block);
-                // With low bytes and with high ones.
-                let mut sums = [[[zero(); 2]; 2]; R];
-                let mut high = Q::high(q, block);
-                for g in 0..groups {
-                    let columns = Q::bytes(q, g, &mut high);
-                    for r in 0..R {
-                        for (half, columns) in columns.iter().enumerate() {
-                            let x = x[r].add(HEAD + 4 * g + 16 * half);
-                            let x = [splat_32(x), splat_32(x.add(32))];
-                            for byte in 0..2 {
-                                for h in 0..2 {
-                                    sums[r][byte][h] = dot_add_i8(x[byte], columns[h], sums[r][byte][h]);
-                                }
-                            }
+    let ones = splat_i16(1);
+    // SAFETY: all reads are within the tile and the blocks.
+    let add = |totals: &mut Sums<R>, block: Block<S>, x: [*const u8; R]| unsafe {
+        // Sums of pairs are at most 8 times 2 * 15 * 127, which fits 16 bits.
+        let mut sums = [[zero(); 2]; R];
+        let mut high = Q::high(block.q, block.number);
+        for g in 0..groups {
+            let [low, high] = Q::bytes(block.q, g, &mut high);
+            for r in 0..R {
+                let x = x[r].add(HEAD + 4 * g);
+                let (a, b) = (splat_32(x), splat_32(x.add(16)));
+                for h in 0..2 {
+                    sums[r][h] = if QUADS {
+                        dot_add_i8(b, high[h], dot_add_i8(a, low[h], sums[r][h]))
+                    } else {
+                        add_i16(sums[r][h], add_i16(dot_i8(a, low[h]), dot_i8(b, high[h])))
+                    };
+                }
+            }
+        }
+        let [scale, _] = block.scales();
+        for r in 0..R {
+            let i = if QUADS { sums[r] } else { sums[r].map(|sum| dot_i16(sum, ones)) };
+            add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
+        }
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { integers::<R, Q, S>(w, n, x, Activations::I8, add) }
+}
+
+/// # Safety
+/// As of [`integers`], for [`Activations::Bytes`]. The quants are below 128, and 32 columns share a scale;
+/// `groups` is 4.
+#[inline(always)]
+unsafe fn integers_bytes<const R: usize, Q: Quants, S: Scales>(
+    w: *const u8,
+    n: usize,
+    x: [*const u8; R],
+    groups: usize,
+) -> Sums<R> {
+    // SAFETY: all reads are within the tile and the blocks.
+    let add = |totals: &mut Sums<R>, block: Block<S>, x: [*const u8; R]| unsafe {
+        // With low bytes and with high ones.
+        let mut sums = [[[zero(); 2]; 2]; R];
+        let mut high = Q::high(block.q, block.number);
+        for g in 0..groups {
+            let columns = Q::bytes(block.q, g, &mut high);
+            for r in 0..R {
+                for (half, columns) in columns.iter().enumerate() {
+                    let x = x[r].add(HEAD + 4 * g + 16 * half);
+                    let x = [splat_32(x), splat_32(x.add(32))];
+                    for byte in 0..2 {
+                        for h in 0..2 {
+                            sums[r][byte][h] = dot_add_i8(x[byte], columns[h], sums[r][byte][h]);
                         }
                     }
                 }
-                let [scale, _] = S::of_block(w, &top, block);
-                for r in 0..R {
-                    let [low, high] = sums[r];
-                    let whole = [0, 1].map(|h| add_i32(shl_i32::<8>(high[h]), low[h]));
-                    add_scaled::<S>(&mut totals[r], whole, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
-                    x[r] = x[r].add(Activations::Bytes.block_bytes());
-                }
             }
-            w = quants.add(32 * Q::words(S::BLOCKS));
         }
-    }
-    totals
+        let [scale, _] = block.scales();
+        for r in 0..R {
+            let [low, high] = sums[r];
+            let i = [0, 1].map(|h| add_i32(shl_i32::<8>(high[h]), low[h]));
+            add_scaled::<S>(&mut totals[r], i, &scale, splat_32(x[r]), splat_32(x[r].add(4)));
+        }
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { integers::<R, Q, S>(w, n, x, Activations::Bytes, add) }
 }
 
 /// Adds the products of two columns with each row's two numbers at `x`.
@@ -344,51 +374,41 @@ unsafe fn add_dots<const R: usize>(sums: &mut Sums<R>, columns: Pair, x: [*const
 }
 
 /// # Safety
-/// `n` tiles of these quants and scales at `w`; as many blocks of [`Activations::I16`] at each of `x`;
-/// `groups` is 4.
+/// As of [`integers`], for [`Activations::I16`]; `groups` is 4.
 #[inline(always)]
 unsafe fn integers_i16<const R: usize, Q: Quants, S: Scales>(
-    mut w: *const u8,
+    w: *const u8,
     n: usize,
-    mut x: [*const u8; R],
+    x: [*const u8; R],
     groups: usize,
 ) -> Sums<R> {
-    let mut totals = [[zero(); 2]; R];
-    for _ in 0..n {
-        // SAFETY: all reads are within the tile and the blocks, and both move on by one.
-        unsafe {
-            let top = S::top(w);
-            let quants = w.add(S::BYTES);
-            for block in 0..S::BLOCKS {
-                let q = quants.add(32 * Q::WORDS * block);
-                // Of all columns or, where halves have scales of their own, of each half.
-                let (mut sums, mut others) = ([[zero(); 2]; R], [[zero(); 2]; R]);
-                let mut high = Q::high(q, block);
-                for g in 0..groups {
-                    let [a, b, c, d] = Q::halves(q, g, &mut high);
-                    let x = x.map(|x| x.add(HEAD + 8 * g));
-                    add_dots(&mut sums, a, x);
-                    add_dots(&mut sums, b, x.map(|x| x.add(4)));
-                    let sums = if S::HALVES { &mut others } else { &mut sums };
-                    add_dots(sums, c, x.map(|x| x.add(32)));
-                    add_dots(sums, d, x.map(|x| x.add(36)));
-                }
-                let [first, second] = S::of_block(w, &top, block);
-                for r in 0..R {
-                    let (unit, total) = (splat_32(x[r]), &mut totals[r]);
-                    if S::HALVES {
-                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(8)));
-                        add_scaled::<S>(total, others[r], &second, unit, splat_32(x[r].add(12)));
-                    } else {
-                        add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(4)));
-                    }
-                    x[r] = x[r].add(Activations::I16.block_bytes());
-                }
-            }
-            w = quants.add(32 * Q::words(S::BLOCKS));
+    // SAFETY: all reads are within the tile and the blocks.
+    let add = |totals: &mut Sums<R>, block: Block<S>, x: [*const u8; R]| unsafe {
+        // Of all columns or, where halves have scales of their own, of each half.
+        let (mut sums, mut others) = ([[zero(); 2]; R], [[zero(); 2]; R]);
+        let mut high = Q::high(block.q, block.number);
+        for g in 0..groups {
+            let [a, b, c, d] = Q::halves(block.q, g, &mut high);
+            let x = x.map(|x| x.add(HEAD + 8 * g));
+            add_dots(&mut sums, a, x);
+            add_dots(&mut sums, b, x.map(|x| x.add(4)));
+            let sums = if S::HALVES { &mut others } else { &mut sums };
+            add_dots(sums, c, x.map(|x| x.add(32)));
+            add_dots(sums, d, x.map(|x| x.add(36)));
         }
-    }
-    totals
+        let [first, second] = block.scales();
+        for r in 0..R {
+            let (unit, total) = (splat_32(x[r]), &mut totals[r]);
+            if S::HALVES {
+                add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(8)));
+                add_scaled::<S>(total, others[r], &second, unit, splat_32(x[r].add(12)));
+            } else {
+                add_scaled::<S>(total, sums[r], &first, unit, splat_32(x[r].add(4)));
+            }
+        }
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { integers::<R, Q, S>(w, n, x, Activations::I16, add) }
 }
 
 /// # Safety

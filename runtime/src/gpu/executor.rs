@@ -392,6 +392,14 @@ impl Executor {
         if n_tokens < MANY as usize { few } else { many }
     }
 
+    /// The dispatches that find the likeliest tokens, if a step asks for some.
+    fn likeliest(&self, step: &Step) -> &[Dispatch] {
+        match step.outputs.iter().any(|output| output.by_choice == 0) {
+            true => &self.plan.likeliest,
+            false => &[],
+        }
+    }
+
     /// The launches of a step: the index of the dispatch, the dispatch, its pipeline and its grid. Dispatches
     /// that find or choose tokens are numbered after those of the list.
     pub(super) fn launches<'a>(
@@ -403,8 +411,7 @@ impl Executor {
         let chosen = step.outputs.iter().zip(step.choices).filter(|(output, _)| output.by_choice == 1);
         let is_truncated = chosen.clone().any(|(_, choice)| choice.truncates());
         let by_choice = chosen.count();
-        let by_likelihood = step.outputs.iter().any(|output| output.by_choice == 0);
-        let likeliest: &[Dispatch] = if by_likelihood { &self.plan.likeliest } else { &[] };
+        let likeliest = self.likeliest(step);
         let choice: &[Dispatch] = if by_choice > 0 { &self.plan.choice } else { &[] };
         let is = move |when| match when {
             When::Always => true,
@@ -454,9 +461,7 @@ impl Executor {
 
     /// The number of a step's first dispatch that chooses tokens, see [`Self::launches`].
     fn first_choice(&self, step: &Step) -> usize {
-        let by_likelihood = step.outputs.iter().any(|output| output.by_choice == 0);
-        let n_likeliest = if by_likelihood { self.plan.likeliest.len() } else { 0 };
-        self.list(step.tokens.len()).dispatches.len() + n_likeliest
+        self.list(step.tokens.len()).dispatches.len() + self.likeliest(step).len()
     }
 
     /// Those launches of a step whose dispatches have these numbers.

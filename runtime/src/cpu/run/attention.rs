@@ -1,6 +1,6 @@
 //! The stages of attention.
 
-use super::super::attention::{self, Merge, Part, Pool, SPAN, attend_rows, attend_span, runs, spans};
+use super::super::attention::{self, Merge, Pool, SPAN, attend_rows, attend_span, part_len, runs, spans};
 use super::super::lower::Attend;
 use super::{CpuError, Local, Run, Tasks};
 use crate::graph::{Op, Token};
@@ -21,7 +21,7 @@ fn n_spans(tokens: &[Token]) -> usize {
 pub(in crate::cpu) fn n_parts(ops: &[Op], tokens: &[Token], threads: usize) -> usize {
     let n_spans = n_spans(tokens);
     let of = |op: &Op| match op {
-        Op::Attention { shape, cache: Some(_), .. } => Part::len(*shape) * shape.n_heads,
+        Op::Attention { shape, cache: Some(_), .. } => part_len(*shape) * shape.n_heads,
         _ => 0,
     };
     let n = tokens.len() * n_spans * ops.iter().map(of).max().unwrap_or(0);
@@ -65,7 +65,7 @@ impl Run<'_> {
         // SAFETY: nobody writes to the pool in this stage.
         let (keys, values) = unsafe { (keys.read(0, keys.1), values.read(0, values.1)) };
         let format = self.graph.caches[cache.0].format;
-        let pool = Pool { format, keys, values, sinks };
+        let pool = Pool { shape, step: self.step, format, keys, values, sinks };
         let rows = Rows { run: self, attend };
         if self.parts.1 > 0 {
             return self.attention_in_parts(&rows, pool, tasks, local);
@@ -85,7 +85,7 @@ impl Run<'_> {
             // SAFETY: these heads of these rows are this task's.
             let output = |row, head| unsafe { rows.output(row, head) };
             let heads = group * heads..(group + 1) * heads;
-            attention::attend(shape, pool, self.step, of_block, heads, query, output, &mut local.attention);
+            attention::attend(pool, of_block, heads, query, output, &mut local.attention);
         }
         Ok(())
     }
@@ -99,37 +99,33 @@ impl Run<'_> {
         tasks: [Tasks; 2],
         local: &mut Local,
     ) -> Result<(), CpuError> {
-        let shape = rows.attend.shape;
-        let (n_spans, len, n_heads) = (n_spans(self.step.tokens), Part::len(shape), shape.n_heads);
-        let place = |row: usize, head: usize, span: usize| ((row * n_heads + head) * n_spans + span) * len;
-        let alike = n_heads / shape.n_kv_heads;
-        let mut work: Vec<(Range<usize>, usize)> = Vec::new();
-        for run in runs(self.step.tokens, 0..self.step.tokens.len()) {
-            let seen = run.clone().map(|row| spans(shape, &self.step.tokens[row]));
-            let (first, end) = seen
-                .fold((usize::MAX, 0), |(first, end), spans| (spans.start.min(first), spans.end.max(end)));
-            work.extend((first..end).map(|span| (run.clone(), span)));
-        }
-        for task in tasks[0].of(work.len() * shape.n_kv_heads) {
-            let ((run, span), group) = (work[task / shape.n_kv_heads].clone(), task % shape.n_kv_heads);
-            let heads = group * alike..(group + 1) * alike;
-            let places = run.clone().flat_map(|row| heads.clone().map(move |head| (row, head)));
+        let (shape, tokens) = (pool.shape, self.step.tokens);
+        let (len, n_groups) = (part_len(shape), shape.n_kv_heads);
+        let alike = shape.n_heads / n_groups;
+        // [span, group, row, head of the group]
+        let place = |span: usize, group: usize, row: usize| {
+            ((span * n_groups + group) * tokens.len() + row) * alike * len
+        };
+        let of_run =
+            |run: Range<usize>| spans(shape, &tokens[run.clone()]).map(move |span| (run.clone(), span));
+        let work: Vec<(Range<usize>, usize)> = runs(tokens, 0..tokens.len()).flat_map(of_run).collect();
+        for task in tasks[0].of(work.len() * n_groups) {
+            let ((run, span), group) = (work[task / n_groups].clone(), task % n_groups);
             // SAFETY: this span of these heads is this task's.
-            let mut parts: Vec<Part> = places
-                .map(|(row, head)| Part::of(unsafe { self.parts.part(place(row, head, span), len) }))
-                .collect();
+            let parts = unsafe { self.parts.part(place(span, group, run.start), run.len() * alike * len) };
+            let heads = group * alike..(group + 1) * alike;
             let query = |row, head| rows.query(row, head);
-            attend_span(shape, pool, self.step, run, heads, span, query, &mut parts, &mut local.attention);
+            attend_span(pool, run, heads, span, query, parts, &mut local.attention);
         }
         (self.meet)()?;
-        for task in tasks[1].of(self.step.tokens.len() * n_heads) {
-            let (row, head) = (task / n_heads, task % n_heads);
+        for task in tasks[1].of(tokens.len() * shape.n_heads) {
+            let (row, head) = (task / shape.n_heads, task % shape.n_heads);
             // SAFETY: the head of the row is this task's; parts are only read.
-            let out = unsafe { rows.output(row, head) };
-            let mut merge = Merge::begin(&pool, head, out);
-            for span in spans(shape, &self.step.tokens[row]) {
+            let mut merge = Merge::begin(&pool, head, unsafe { rows.output(row, head) });
+            for span in spans(shape, &tokens[row..=row]) {
+                let at = place(span, head / alike, row) + head % alike * len;
                 // SAFETY: as above.
-                merge.add(unsafe { self.parts.read(place(row, head, span), len) });
+                merge.add(unsafe { self.parts.read(at, len) });
             }
             merge.end();
         }

@@ -1,6 +1,6 @@
 //! Which tasks a thread does: its share of them, which lie side by side, and then what is left of the shares
 //! of others. Memory that a thread reads in one piece is fetched in time; two threads that take turns in
-//! pieces of a few pages read at half that speed, since each core fetches what the other needs.
+//! pieces of a few pages read much less, since each core fetches ahead what the other needs.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
